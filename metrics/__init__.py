@@ -1,0 +1,1 @@
+"""Images and numbers in, calibrated readings and the onset of overfitting out."""

@@ -1,0 +1,59 @@
+"""The numbers of one checkpoint, each with its spread, and what every channel means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number with its 90 % interval, in the channel's own units."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Readings:
+    """All readings of one checkpoint. Epoch 0 is the base without LoRA.
+
+    Attributes:
+        epoch: epochs trained, 0 for the base.
+        effort: effective sum of learning rates over the optimiser steps so far (0 for the base); the x axis on
+            which trials of one optimizer are comparable.
+        channels: name (a key of `CHANNELS`) to reading; a channel that could not be measured is absent.
+        items: name to the per-item numbers behind the reading, `[items, ...]` float64, in the same order at every
+            checkpoint, so that every comparison between checkpoints is paired.
+        score: quality in [0, 1].
+    """
+
+    epoch: int
+    effort: float
+    channels: Mapping[str, Reading]
+    items: Mapping[str, np.ndarray] = field(default_factory=dict)
+    score: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What a channel says. `worse` is +1 when larger is worse, -1 when smaller is worse, 0 when neither is."""
+
+    label: str
+    worse: int
+    says: str
+
+
+CHANNELS: dict[str, Channel] = {
+    "heldout_loss": Channel("held-out loss, ln ratio to the base", +1, "generalisation inside the set's contexts"),
+    "shifted_loss": Channel("shifted loss, ln ratio to the base", +1, "the subject anywhere else"),
+    "fidelity": Channel("fidelity (0 base, 1 as alike as the photos)", -1, "learned the subject"),
+    "prompt": Channel("prompt obedience, change against the base", -1, "still obeys"),
+    "copying": Channel("copying (AUC, 0.5 = as near as photos are to each other)", +1, "reproduces the photos"),
+    "colour": Channel("colour drift, z against half-splits of the photos", +1, "burnt, drifted or scattered"),
+    "composition": Channel("composition drift, z against half-splits of the photos", +1, "framing stiff or copied"),
+    "diversity": Channel("diversity over seeds, ratio to the base", -1, "all alike"),
+    "clip_image": Channel("CLIP similarity to the photos", 0, "raw similarity, for comparison"),
+    "clip_text": Channel("CLIP similarity to the prompt", 0, "raw similarity, for comparison"),
+}

@@ -1,0 +1,1 @@
+"""Study files people run, and the demo world."""

@@ -1,0 +1,1 @@
+"""One base model, many LoRA runs: training, checkpoints, sampling, delivery."""
