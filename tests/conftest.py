@@ -1,0 +1,49 @@
+"""Session fixtures shared by all packages: tiny bases, a tiny CLIP and a tiny training folder, built once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network fails instead of downloading
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Diffusers folder of a Stable Diffusion 1.x base (epsilon prediction), latents of 4×16×16 for 64 px."""
+    return tiny.make_sd15(tmp_path_factory.mktemp("bases") / "tiny-sd15")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd15_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with v prediction and zero terminal SNR."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny-sd15-v"
+    return tiny.make_sd15(folder, prediction_type="v_prediction", rescale_betas=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Diffusers folder of an SDXL base with the real topology of blocks."""
+    return tiny.make_sdxl(tmp_path_factory.mktemp("bases") / "tiny-sdxl")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Diffusers folder of an SD3 base (flow matching, no T5), latents of 16×16×16 for 64 px."""
+    return tiny.make_sd3(tmp_path_factory.mktemp("bases") / "tiny-sd3")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An open_clip folder, 64 px, embeddings of 32."""
+    return tiny.make_clip(tmp_path_factory.mktemp("clips") / "tiny-clip")
+
+
+@pytest.fixture(scope="session")
+def tiny_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kohya training folder: `2_sks toy/` with eight captioned PNGs of 64×64."""
+    return tiny.make_photos(tmp_path_factory.mktemp("data") / "photos")
