@@ -1,0 +1,40 @@
+"""What can go wrong in `search`: one root, its text is for the user, one line for each mistake."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class SearchError(Exception):
+    """Root of every error that `search` raises on purpose. Commands print it and exit with 1."""
+
+
+class StudyError(SearchError):
+    """A study file, or what it points at, is wrong. Commands print it and exit with 2.
+
+    Args:
+        problems: one line each: file, key, value and what is allowed.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class BusyError(SearchError):
+    """Another coordinator is running this study."""
+
+
+class WorkerError(SearchError):
+    """The workers cannot go on: the base does not load, or they die again and again."""
+
+
+def problem(file: str | Path, key: str, value: object, allowed: str) -> str:
+    """One line that says where, what, and what would have been right."""
+    return f"{file}: {key}: {value!r} is not allowed: {allowed}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`"did you mean rank?"` for the known name most like `name`, else the known names."""
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else "known names: " + ", ".join(known)

@@ -1,0 +1,197 @@
+"""The files that a study leaves behind: one folder for the study, one for each trial, written whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from metrics.trajectory import Trajectory
+
+STATES = ("running", "complete", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of one trial; `record.json` in its folder, written for failures too.
+
+    Attributes:
+        number: Optuna's trial number.
+        state: one of `STATES`.
+        config: every field of the TrainConfig that was trained.
+        params: the searched values only, by TrainConfig field.
+        epochs: the horizon: what the learning-rate schedule was laid out for.
+        epochs_trained: how far the run went.
+        epoch_shipped: the epoch to ship (`Onset.best`), None for failures.
+        stopped: why training ended: "horizon", "onset", "pruned", "failed" or "" while it runs.
+        onset: `metrics.onset.Onset` as a dict (status, context, memory, learned, best, turned, sentence), or None.
+        score: score in [0, 1] at `epoch_shipped`.
+        value: what Optuna was told (`score` of a complete trial, the last report of a pruned one).
+        startup: drawn before the sampler had enough finished trials to learn from.
+        versions: package name to version.
+        seeds: "train" and "probe", two separate streams.
+        dataset: digest of the photos trained on (held-out photos are not among them).
+        timings: seconds spent: "train", "sample", "score", "save".
+        memory: "rss_gib" of the worker, "gpu_gib" at its peak where there is one.
+        error: the last error's text, or None.
+    """
+
+    number: int
+    state: str
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    epochs: int
+    epochs_trained: int = 0
+    epoch_shipped: int | None = None
+    stopped: str = ""
+    onset: Mapping[str, Any] | None = None
+    score: float | None = None
+    value: float | None = None
+    startup: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    dataset: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write `record.json` into the trial's folder."""
+        write_json(folder / "record.json", asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrialRecord":
+        """Read `record.json` of a trial's folder; names that this version does not know are left out."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in read_json(folder / "record.json").items() if k in known})
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """`runs/<study>`: where each file of a study lies. Reading it needs neither Optuna nor torch."""
+
+    path: Path
+
+    @property
+    def study_file(self) -> Path:
+        """The study file as it was run."""
+        return self.path / "study.yaml"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def best_folder(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def verdict_file(self) -> Path:
+        return self.path / "verdict.json"
+
+    def trial(self, number: int) -> Path:
+        """Folder of one trial: `trials/0007`."""
+        return self.path / "trials" / f"{number:04d}"
+
+    def numbers(self) -> list[int]:
+        """Numbers of the trials that have a record, rising."""
+        found = (int(p.parent.name) for p in self.path.glob("trials/[0-9]*/record.json"))
+        return sorted(found)
+
+    def records(self) -> Iterator[TrialRecord]:
+        """Every trial's record, by number."""
+        return (TrialRecord.load(self.trial(number)) for number in self.numbers())
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the highest value (the earlier one on a tie), or None."""
+        complete = [r for r in self.records() if r.state == "complete" and r.value is not None]
+        return max(complete, key=lambda r: (r.value, -r.number)) if complete else None
+
+    def trajectory(self, number: int) -> "Trajectory":
+        """The trial's readings over its checkpoints (pandas is imported here)."""
+        from metrics.trajectory import Trajectory
+
+        return Trajectory.load(self.trial(number))
+
+    def checkpoint(self, number: int, epoch: int) -> Path:
+        """Folder of one checkpoint, with `lora.safetensors` in kohya's format; absent when it was not kept."""
+        return self.trial(number) / "checkpoints" / f"{epoch:04d}"
+
+    def samples_file(self, number: int, epoch: int) -> Path:
+        """The probe's images of one checkpoint: one PNG, prompts down, seeds across, no gaps. Epoch 0 is the base's."""
+        return self.trial(number) / "samples" / f"{epoch:04d}.png"
+
+    def sampled_epochs(self, number: int) -> list[int]:
+        """Epochs of the trial for which the probe's images were kept, rising; 0 (the base) among them."""
+        return sorted(int(p.stem) for p in (self.trial(number) / "samples").glob("[0-9]*.png"))
+
+    def samples(self, number: int, epoch: int) -> "np.ndarray":
+        """The probe's images of one checkpoint, uint8 [prompts, seeds, H, W, 3], in the order of `probe()`."""
+        import numpy as np
+        from PIL import Image
+
+        about = self.probe()
+        sheet = np.asarray(Image.open(self.samples_file(number, epoch)).convert("RGB"))
+        rows, columns = len(about["prompts"]), len(about["seeds"])
+        height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
+        return sheet.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
+
+    def probe(self) -> dict[str, Any]:
+        """What every checkpoint is looked at with: prompts, sets ("A"|"B"|"C" each), seeds, size, steps, guidance,
+        scheduler, negative; `heldout` and `trained`: file names of the photos on each side of the split."""
+        return read_json(self.cache / "probe" / "probe.json")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON aside, fsync and rename, so that a reader sees the old file or the new one."""
+    write_bytes(path, (json.dumps(content, indent=2, default=_plain) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(aside, path)
+
+
+def write_samples(path: Path, images: "np.ndarray", columns: int) -> None:
+    """Write the probe's images, uint8 [N, H, W, 3] with the seeds of a prompt side by side, as one PNG."""
+    import io
+
+    from PIL import Image
+
+    num, height, width, _ = images.shape
+    sheet = images.reshape(num // columns, columns, height, width, 3).swapaxes(1, 2)
+    out = io.BytesIO()
+    Image.fromarray(sheet.reshape(num // columns * height, columns * width, 3)).save(out, format="PNG")
+    write_bytes(path, out.getvalue())
+
+
+def _plain(value: object) -> object:
+    """numpy scalars, paths and tuples as JSON has them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
