@@ -1,0 +1,248 @@
+"""Optimizers by name: usual learning rates, builders, evaluation mode and effective learning rates.
+
+Importing this module loads no torch; a builder imports its library when it is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+ParamGroups = list[dict[str, Any]]
+"""Parameter groups as torch takes them: [{"params": [...], "lr": …}, …]."""
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """What is known about an optimizer before it is built.
+
+    learning_rate, text_encoder_lr: usual rates of the denoiser's and the text encoder's adapters.
+    weight_decay: usual decoupled weight decay.
+    max_grad_norm: usual clipping norm (0: none).
+    args: names allowed in `optimizer_args`.
+    build: (groups, weight_decay, keywords) -> optimizer; group["lr"] is set by the caller.
+    """
+
+    learning_rate: float
+    text_encoder_lr: float
+    weight_decay: float
+    max_grad_norm: float
+    args: frozenset[str]
+    build: Callable[[ParamGroups, float, dict[str, Any]], Optimizer]
+
+
+def build_optimizer(
+    name: str,
+    groups: ParamGroups,
+    *,
+    weight_decay: float | None = None,
+    relative_step: bool = False,
+    d_coef: float = 1.0,
+    warmup_steps: int = 0,
+    optimizer_args: Mapping[str, Any] | None = None,
+) -> Optimizer:
+    """Builds `name` over `groups` (each with its own "lr").
+
+    Args:
+        weight_decay: None takes the optimizer's usual one.
+        relative_step: Adafactor sets its own rate, max(1e-3, RMS(p)) × min(1e-2, 1/√t); "lr" is ignored.
+        d_coef: Prodigy's coefficient; for DAdaptAdam it multiplies the rate, which is what its authors scale.
+        warmup_steps: only AdamWScheduleFree has a warm-up of its own.
+        optimizer_args: further keywords of the optimizer's class.
+
+    Raises:
+        TrainerError: the library is missing or cannot run here; the message names the alternative.
+    """
+    kind = OPTIMIZERS[name]
+    keywords: dict[str, Any] = dict(optimizer_args or {})
+    groups = [dict(group) for group in groups]
+    if name == "Adafactor":
+        keywords.update(relative_step=relative_step)
+        if relative_step:
+            groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
+        else:
+            keywords.setdefault("scale_parameter", False)
+    elif name == "Prodigy":
+        keywords.update(d_coef=d_coef)
+    elif name == "DAdaptAdam":
+        groups = [{**group, "lr": group["lr"] * d_coef} for group in groups]
+    elif name == "AdamWScheduleFree":
+        keywords.update(warmup_steps=warmup_steps)
+    return kind.build(groups, kind.weight_decay if weight_decay is None else weight_decay, keywords)
+
+
+@contextlib.contextmanager
+def evaluation_mode(optimizer: Optimizer) -> Iterator[None]:
+    """Within, the parameters are those to sample, score and save: schedule-free averages instead of iterates.
+
+    The training iterates come back bit for bit (they are set aside, not computed back).
+    """
+    if not is_schedule_free(optimizer):
+        yield
+        return
+    import torch
+
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    iterates = [p.detach().clone() for p in params]
+    with torch.no_grad():
+        optimizer.eval()  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            for p, iterate in zip(params, iterates, strict=True):
+                p.copy_(iterate)
+            for group in optimizer.param_groups:
+                group["train_mode"] = True
+
+
+def is_schedule_free(optimizer: Optimizer) -> bool:
+    """Whether the optimizer trains on iterates other than the weights to be used."""
+    return all("train_mode" in group for group in optimizer.param_groups)
+
+
+def effective_learning_rates(optimizer: Optimizer, group: int = 0) -> float:
+    """The step size in force for a parameter group after a step, comparable between optimizers.
+
+    d · lr for D-Adaptation and Prodigy; for relative-step or scaled Adafactor the mean over the group's parameters
+    of max(eps₂, RMS(p)) × rate; lr × warm-up for schedule-free AdamW; lr for all others. Reads device scalars only
+    under Adafactor with `scale_parameter`.
+    """
+    settings = optimizer.param_groups[group]
+    if "d" in settings:
+        return float(settings["d"]) * float(settings["lr"])
+    if "relative_step" in settings and (settings["relative_step"] or settings["scale_parameter"]):
+        states = [optimizer.state[p] for p in settings["params"] if optimizer.state.get(p)]
+        if not states:
+            return 0.0
+        rates = [_adafactor_rate(settings, state["step"], state["RMS"]) for state in states]
+        return sum(rates) / len(rates)
+    if "train_mode" in settings and settings["warmup_steps"] > 0:
+        return float(settings["lr"]) * min(1.0, settings.get("step", 0) / settings["warmup_steps"])
+    return float(settings["lr"])
+
+
+def _adafactor_rate(settings: Mapping[str, Any], step: int, rms: Any) -> float:
+    rate = settings["lr"]
+    if settings["relative_step"]:
+        rate = min(1e-6 * step if settings["warmup_init"] else 1e-2, 1.0 / math.sqrt(step))
+    scale = max(settings["eps"][1], float(rms)) if settings["scale_parameter"] else 1.0
+    return float(scale * rate)
+
+
+def _adamw(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    from torch.optim import AdamW
+
+    # foreach: one pass over all parameters; on a CPU torch's own choice is a Python loop over hundreds of tensors
+    return AdamW(groups, weight_decay=weight_decay, **{"foreach": True, **keywords})
+
+
+def _adafactor(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    from transformers.optimization import Adafactor
+
+    return Adafactor(groups, weight_decay=weight_decay, **keywords)
+
+
+def _dadapt_adam(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    from pytorch_optimizer import DAdaptAdam
+
+    return DAdaptAdam(groups, weight_decay=weight_decay, **{"weight_decouple": True, **keywords})
+
+
+def _prodigy(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    from pytorch_optimizer import Prodigy
+
+    # safeguard_warmup stays off: with it the estimate of d idles for about fifty steps
+    return Prodigy(groups, weight_decay=weight_decay, **keywords)
+
+
+def _lion(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    from pytorch_optimizer import Lion
+
+    return Lion(groups, weight_decay=weight_decay, **keywords)
+
+
+def _schedule_free(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    from pytorch_optimizer import ScheduleFreeAdamW
+
+    return ScheduleFreeAdamW(groups, weight_decay=weight_decay, **keywords)
+
+
+def _adamw_8bit(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    return _bitsandbytes("AdamW8bit", "AdamW").AdamW8bit(groups, weight_decay=weight_decay, **keywords)
+
+
+def _lion_8bit(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
+    return _bitsandbytes("Lion8bit", "Lion").Lion8bit(groups, weight_decay=weight_decay, **keywords)
+
+
+def _bitsandbytes(name: str, alternative: str) -> Any:
+    """bitsandbytes.optim, after one 8-bit step on a scrap of memory has shown that it runs on this machine."""
+    global _BITSANDBYTES
+    if _BITSANDBYTES is None:
+        try:
+            _BITSANDBYTES = _import_bitsandbytes()
+        except Exception as error:
+            raise TrainerError(
+                f"optimizer: {name} needs bitsandbytes, which does not run here ({error}); use {alternative} instead"
+            ) from error
+    return _BITSANDBYTES
+
+
+def _import_bitsandbytes() -> Any:
+    import torch
+
+    # its import prints and logs about CPU kernels that only inference would use
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            import bitsandbytes.optim
+    finally:
+        logging.disable(before)
+    scrap = torch.nn.Parameter(torch.zeros(4096))
+    scrap.grad = torch.ones_like(scrap)
+    bitsandbytes.optim.AdamW8bit([scrap], lr=1e-3).step()
+    if not bool((scrap < 0).all()):
+        raise RuntimeError("an 8-bit step on the CPU changed nothing")
+    return bitsandbytes.optim
+
+
+_BITSANDBYTES: Any = None
+
+_8BIT_ARGS = frozenset({"betas", "eps", "min_8bit_size", "is_paged"})
+_ADAFACTOR_ARGS = frozenset({"eps", "clip_threshold", "decay_rate", "beta1", "scale_parameter", "warmup_init"})
+_DADAPT_ARGS = frozenset(
+    {"betas", "d0", "growth_rate", "weight_decouple", "fixed_decay", "bias_correction", "eps", "foreach"}
+)
+
+OPTIMIZERS: dict[str, OptimizerKind] = {
+    "AdamW": OptimizerKind(1e-4, 5e-5, 0.01, 1.0, frozenset({"betas", "eps", "amsgrad", "foreach", "fused"}), _adamw),
+    "AdamW8bit": OptimizerKind(1e-4, 5e-5, 0.01, 1.0, _8BIT_ARGS, _adamw_8bit),
+    # clips its own updates (clip_threshold)
+    "Adafactor": OptimizerKind(2e-4, 1e-4, 0.0, 0.0, _ADAFACTOR_ARGS, _adafactor),
+    "DAdaptAdam": OptimizerKind(1.0, 1.0, 0.01, 1.0, _DADAPT_ARGS, _dadapt_adam),
+    "Prodigy": OptimizerKind(1.0, 1.0, 0.01, 1.0, _DADAPT_ARGS | {"beta3", "safeguard_warmup"}, _prodigy),
+    "Lion": OptimizerKind(
+        2e-5, 1e-5, 0.05, 1.0, frozenset({"betas", "weight_decouple", "fixed_decay", "foreach"}), _lion
+    ),
+    "Lion8bit": OptimizerKind(2e-5, 1e-5, 0.05, 1.0, frozenset({"betas", "min_8bit_size", "is_paged"}), _lion_8bit),
+    "AdamWScheduleFree": OptimizerKind(
+        2e-4,
+        1e-4,
+        0.01,
+        1.0,
+        frozenset({"betas", "r", "weight_lr_power", "decoupling_c", "ams_bound", "eps", "foreach"}),
+        _schedule_free,
+    ),
+}
+"""Usual rates: kohya's and the authors' recommendations for LoRA (see docs on optimizers)."""
