@@ -1,0 +1,294 @@
+"""The onset of overfitting: from a trajectory of readings to two epochs with intervals, and the epoch to ship.
+
+`find_onset` looks at a whole trajectory, `confirmed_onset` at one that is still growing. Both are pure numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from metrics.onset_behaviour import BEHAVIOURS, behaviour_turn, learned_row
+from metrics.onset_phase import without_phase
+from metrics.onset_replicates import Curves, loss_curves
+from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end
+from metrics.trajectory import Trajectory
+
+TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
+OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasured"]
+
+REPLICATES = 300
+FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted.py)
+CONFIRMED_SHARE = 0.97  # while a trial runs: over a whole trajectory at most 5 % false stops on planted nulls
+FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where one kind of overfitting begins.
+
+    Attributes:
+        status: found; beyond the last checkpoint; at_start, at or before the first trained checkpoint; unmeasured.
+        epoch: interpolated between checkpoints in log epoch; None unless found or at_start.
+        low, high: its 90 % interval; a `high` of None means that it may lie beyond the last checkpoint.
+        channels: the channels that say so.
+    """
+
+    status: TurnStatus
+    epoch: float | None = None
+    low: float | None = None
+    high: float | None = None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Onset:
+    """The verdict on one trajectory.
+
+    Attributes:
+        status: of the earlier turn; never_learned when there was nothing to overfit.
+        context: from here on the subject in contexts that the set does not show gets worse.
+        memory: from here on even photos of the same shoot get worse.
+        learned: first epoch with 90 % of the fidelity the run reaches before it overfits; None when it never learns.
+        best: the epoch to ship.
+        turned: channel to the epoch at which it turned, those that did.
+        sentence: all this in plain words.
+    """
+
+    status: OnsetStatus
+    context: Turn
+    memory: Turn
+    learned: int | None
+    best: int
+    turned: dict[str, float] = field(default_factory=dict)
+    sentence: str = ""
+
+    @property
+    def earlier(self) -> Turn:
+        """The turn that comes first; when neither was found, the one that was measured."""
+        dated = [turn for turn in (self.context, self.memory) if turn.epoch is not None]
+        if dated:
+            return min(dated, key=lambda turn: turn.epoch or 0.0)
+        return self.memory if self.context.status == "unmeasured" else self.context
+
+    @property
+    def epoch(self) -> float | None:
+        return self.earlier.epoch
+
+    @property
+    def low(self) -> float | None:
+        return self.earlier.low
+
+    @property
+    def high(self) -> float | None:
+        return self.earlier.high
+
+
+def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
+    """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
+
+    Losses (`heldout_loss`, `shifted_loss`) place the onsets: a valley is fitted to each, its plateau ends where it has
+    risen by max(0.2 %, 15 % of its depth). Without them the behavioural channels do: copying and composition together
+    for memory, the second behavioural channel for contexts. With fewer than six checkpoints a paired
+    one-standard-error rule takes the fit's place.
+
+    Args:
+        trajectory: at least one checkpoint.
+        seed: of the bootstrap; the same trajectory and seed give the same onset.
+    """
+    return _judge(trajectory, seed, FOUND_SHARE)
+
+
+def confirmed_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset | None:
+    """The onset of a trajectory that is still growing, once it is certain enough to stop the trial; None before.
+
+    Certain enough: the subject is learned, almost every replicate has turned, and the last two checkpoints lie behind
+    the onset. On planted nulls at most 5 % of whole trajectories are ever stopped.
+    """
+    epochs = trajectory.epochs
+    if (epochs > 0).sum() < 4:
+        return None
+    onset = _judge(trajectory, seed, CONFIRMED_SHARE)
+    if onset.status != "found" or onset.learned is None or onset.epoch is None:
+        return None
+    return onset if epochs[-2] > max(onset.epoch, onset.learned) else None
+
+
+def _judge(trajectory: Trajectory, seed: int, share: float) -> Onset:
+    if not len(trajectory):
+        raise ValueError("a trajectory needs at least one checkpoint")
+    losses = {}
+    for channel in ("shifted_loss", "heldout_loss"):
+        curves = loss_curves(trajectory, channel, num_replicates=REPLICATES, seed=seed)
+        if curves is not None:
+            losses[channel] = without_phase(curves, trajectory.effort[curves.rows])
+    turns = {channel: _loss_turn(channel, curves, share) for channel, curves in losses.items()}
+    unmeasured = Turn("unmeasured")
+    context, memory = turns.get("shifted_loss", unmeasured), turns.get("heldout_loss", unmeasured)
+
+    plateau = memory if memory.epoch is not None else context
+    row = learned_row(trajectory, losses, plateau.epoch)
+    learned = None if row is None else int(trajectory.epochs[row])
+    turned = {name: turn.epoch for name, turn in turns.items() if turn.epoch is not None}
+    if row is not None:
+        for channel in BEHAVIOURS:
+            at = behaviour_turn(trajectory, channel, row)
+            if at is not None:
+                turned[channel] = at
+        context, memory = _with_behaviour(trajectory, context, memory, turned)
+
+    status = _status(context, memory, learned)
+    if status == "never_learned":
+        context = memory = unmeasured
+        turned = {}
+    onset = Onset(status, context, memory, learned, 0, turned)
+    best, note = _best(trajectory, onset, losses)
+    sentence = _sentence(trajectory, onset, best, note)
+    return Onset(status, context, memory, learned, best, turned, sentence)
+
+
+def _loss_turn(channel: str, curves: Curves, share: float) -> Turn:
+    epochs = curves.epochs
+    first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
+    if (epochs > 0).sum() < FEW:
+        return _few_checkpoints(channel, curves)
+    end = plateau_end(np.vstack([curves.mean, curves.replicates]), epochs)
+    ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
+    if turns[1:].mean() < share:
+        return Turn("beyond", channels=(channel,))
+    point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
+    low, high = (float(np.quantile(ends, q, method="nearest")) for q in (0.05, 0.95))
+    low, high = min(low, point), max(high, point)
+    if 2**point <= first:
+        return Turn("at_start", first, float(epochs[0]), _epoch_of(high, first), (channel,))
+    return Turn("found", _epoch_of(point, first), _epoch_of(low, first), _epoch_of(high, first), (channel,))
+
+
+def _epoch_of(log_epoch: float, first: float) -> float | None:
+    """Back from the log axis; None for infinity."""
+    return None if np.isinf(log_epoch) else float(2.0**log_epoch)
+
+
+def _few_checkpoints(channel: str, curves: Curves) -> Turn:
+    """Paired one-standard-error rule: the first later checkpoint that is worse than the best by more than its error."""
+    epochs, mean = curves.epochs, curves.mean
+    best = int(mean.argmin())
+    rise = max(RISE, SHARE * float(mean[0] - mean[best]))
+    later = np.arange(best + 1, len(mean))
+    paired = curves.replicates[:, later] - curves.replicates[:, [best]]
+    worse = later[(mean[later] - mean[best] > rise) & (mean[later] - mean[best] > paired.std(axis=0))]
+    if not worse.size:
+        return Turn("beyond", channels=(channel,))
+    at = int(worse[0])
+    axis = log_axis(epochs)
+    part = np.clip(rise / max(mean[at] - mean[at - 1], 1e-12), 0, 1) if at == best + 1 else 0.5
+    epoch = float(2.0 ** (axis[at - 1] + part * (axis[at] - axis[at - 1])))
+    following = float(epochs[at + 1]) if at + 1 < len(epochs) else None
+    first = float(epochs[epochs > 0][0])
+    if best == 0 or epoch <= first:
+        return Turn("at_start", first, float(epochs[0]), float(epochs[at]), (channel,))
+    return Turn("found", epoch, float(epochs[max(best - 1, 0)]), following, (channel,))
+
+
+def _with_behaviour(
+    trajectory: Trajectory, context: Turn, memory: Turn, turned: dict[str, float]
+) -> tuple[Turn, Turn]:
+    """Lets the behavioural channels speak where no loss does."""
+    seen = {name: at for name, at in turned.items() if name in BEHAVIOURS}
+    measured = [name for name in BEHAVIOURS if np.isfinite(trajectory.values(name)[:, 0]).any()]
+    if context.status == "unmeasured" and len(measured) >= 2:
+        second = sorted(seen, key=lambda name: seen[name])[:2]
+        context = _behaviour_turn_of(trajectory, seen, tuple(second) if len(second) == 2 else ())
+    if memory.status == "unmeasured":
+        rests_on = tuple(name for name in ("copying", "composition") if name in measured)
+        if "copying" in rests_on:
+            memory = _behaviour_turn_of(trajectory, seen, rests_on if all(n in seen for n in rests_on) else ())
+    return context, memory
+
+
+def _behaviour_turn_of(trajectory: Trajectory, seen: dict[str, float], names: tuple[str, ...]) -> Turn:
+    if not names:
+        return Turn("beyond")
+    epochs = trajectory.epochs
+    at = max(seen[name] for name in names)
+    row = int(np.searchsorted(epochs, at))
+    before = float(epochs[max(row - 2, 0)])
+    after = float(epochs[row + 1]) if row + 1 < len(epochs) else None
+    return Turn("found", at, before, after, names)
+
+
+def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
+    if learned is None:
+        return "never_learned"
+    statuses = {context.status, memory.status}
+    for status in ("at_start", "found", "beyond"):
+        if status in statuses:
+            return status  # type: ignore[return-value]
+    return "unmeasured"
+
+
+def _best(trajectory: Trajectory, onset: Onset, losses: dict[str, Curves]) -> tuple[int, str]:
+    """The epoch to ship: the best score, smoothed over three checkpoints, learned and safely before the onset."""
+    epochs = trajectory.epochs
+    quality = _quality(trajectory, losses)
+    allowed = epochs > 0 if (epochs > 0).any() else np.ones(len(epochs), bool)
+    if onset.learned is None:
+        return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), "nothing was learned"
+    allowed &= epochs >= onset.learned
+    if onset.low is None:
+        return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), ""
+    before = allowed & (epochs < onset.low)
+    if before.any():
+        return int(epochs[np.argmax(np.where(before, quality, -np.inf))]), ""
+    earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
+    if earlier.size:
+        return int(epochs[earlier[-1]]), "the last checkpoint before the onset; none is both learned and safely before it"
+    return int(epochs[allowed][0]), "no checkpoint lies before the onset"
+
+
+def _quality(trajectory: Trajectory, losses: dict[str, Curves]) -> np.ndarray:
+    """[T] larger is better: the smoothed score, or the smoothed loss turned over when there is no score."""
+    quality = trajectory.scores
+    if not np.isfinite(quality).any():
+        quality = np.full(len(trajectory), np.nan)
+        for curves in losses.values():  # shifted before held-out
+            quality[curves.rows] = -curves.mean
+            break
+    if not np.isfinite(quality).any():
+        return np.zeros(len(trajectory))
+    padded = np.pad(quality, 1, constant_values=np.nan)
+    window = np.stack([padded[:-2], padded[1:-1], padded[2:]])
+    known = np.isfinite(window)
+    mean = np.where(known, window, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(np.isfinite(quality), mean, -np.inf)
+
+
+def _sentence(trajectory: Trajectory, onset: Onset, best: int, note: str) -> str:
+    unit, last = trajectory.unit, int(trajectory.epochs[-1])
+    ship = f"Ship {unit} {best}" + (f" ({note})." if note else ".")
+    if onset.status == "never_learned":
+        return f"The subject was not learned within {last} {unit}s, so there is nothing to overfit yet."
+    parts = [
+        text
+        for text in (_clause(onset.context, "new contexts", unit, last), _clause(onset.memory, "photos of the same shoot", unit, last))
+        if text
+    ]
+    if not parts:
+        return f"Nothing here says when overfitting begins. {ship}"
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}. {ship}"
+
+
+def _clause(turn: Turn, subject: str, unit: str, last: int) -> str:
+    if turn.status == "unmeasured":
+        return ""
+    if turn.status == "beyond":
+        return f"{subject} do not suffer within {last} {unit}s"
+    if turn.status == "at_start":
+        return f"{subject} suffer from the first checkpoint on"
+    high = "beyond the last checkpoint" if turn.high is None else f"{turn.high:.0f}"
+    low = f"{turn.low:.0f}" if turn.low is not None else "0"
+    joined = f"{low}–{high}" if turn.high is not None else f"{low} to {high}"
+    return f"{subject} suffer from {unit} {turn.epoch:.0f} (90 % interval {joined})"

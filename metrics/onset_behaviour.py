@@ -1,0 +1,93 @@
+"""When a run has learned its subject, and when a behaviour has changed for good since then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from metrics.onset_replicates import Curves
+from metrics.onset_turn import RISE, plateau_end
+from metrics.readings import CHANNELS
+from metrics.trajectory import Trajectory
+from metrics.unimodal import isotonic
+
+BEHAVIOURS = ("prompt", "copying", "colour", "composition", "diversity")
+# What photos show among themselves, in the channel's own units: below it nothing has been copied, drifted or burnt.
+NULL_LEVEL = {"copying": 0.5, "colour": 1.0, "composition": 1.0}
+LEARNED_SHARE = 0.9  # of the best fidelity before the plateau ends
+LEARNED_FLOOR = 0.2  # fidelity below which there is nothing to speak of (0 is the base, 1 as alike as the photos)
+
+
+def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_epoch: float | None) -> int | None:
+    """Index of the first checkpoint that has learned the subject; None when none has.
+
+    With `fidelity`: where its rising fit, clipped at 1, reaches 90 % of its level at the end of the plateau. Without:
+    where a loss has made 90 % of its dip, and the dip is there in at least 95 % of the replicates.
+
+    Args:
+        plateau_epoch: where the held-out loss ends its plateau; None looks at all checkpoints.
+    """
+    epochs = trajectory.epochs
+    value, low, _ = trajectory.values("fidelity").T
+    usable = np.isfinite(value) & (epochs > 0)
+    if plateau_epoch is not None and (usable & (epochs <= plateau_epoch)).any():
+        usable &= epochs <= plateau_epoch
+    if usable.any():
+        rows = np.nonzero(usable)[0]
+        fit = np.minimum(isotonic(np.minimum(value[rows], 1.0))[0], 1.0)
+        if fit[-1] < LEARNED_FLOOR or np.nanmax(low[rows]) <= 0:
+            return None
+        return int(rows[np.argmax(fit >= LEARNED_SHARE * fit[-1])])
+    for curves in losses.values():
+        end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs)
+        if (end.depth[1:] > RISE).mean() < 0.95:
+            continue
+        made = curves.mean[0] - curves.mean
+        return int(curves.rows[np.argmax(made >= LEARNED_SHARE * end.depth[0])])
+    return None if losses else _first_trained(epochs)
+
+
+def _first_trained(epochs: np.ndarray) -> int | None:
+    trained = np.nonzero(epochs > 0)[0]
+    return int(trained[0]) if trained.size else None
+
+
+def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> float | None:
+    """Epoch from which a channel is worse than it was at `learned`, beyond doubt and at two checkpoints in a row.
+
+    Beyond doubt: the lower end of the paired change exceeds the half-width of the reading at `learned` (its own null),
+    and, for channels calibrated against the photos, the reading exceeds what the photos show among themselves.
+
+    Args:
+        learned: index of the checkpoint that is the reference (averaged with the next one).
+    """
+    values = trajectory.values(channel)
+    direction = CHANNELS[channel].worse
+    rows = np.nonzero(np.isfinite(values[:, 0]))[0]
+    rows = rows[rows >= learned]
+    if rows.size < 4 or direction == 0:
+        return None
+    reference = rows[:2]
+    tolerance = float(np.mean(values[reference, 2] - values[reference, 1]) / 2)
+    later = rows[2:]
+    lower = _change_lower_bound(trajectory, channel, direction, reference, later)
+    over = lower > tolerance
+    if channel in NULL_LEVEL:
+        over &= values[later, 0] > NULL_LEVEL[channel]
+    lasting = over[:-1] & over[1:]
+    return float(trajectory.epochs[later[int(np.argmax(lasting))]]) if lasting.any() else None
+
+
+def _change_lower_bound(
+    trajectory: Trajectory, channel: str, direction: int, reference: np.ndarray, later: np.ndarray
+) -> np.ndarray:
+    """[later] lower ends of the one-sided 95 % interval of the change for the worse, paired where items allow."""
+    items = trajectory.items(channel)
+    if items is not None and items.shape[1] >= 4 and np.isfinite(items[[*reference, *later]]).all():
+        change = direction * (items[later] - items[reference].mean(axis=0))
+        return change.mean(axis=1) - 1.645 * change.std(axis=1, ddof=1) / np.sqrt(items.shape[1])
+    values = trajectory.values(channel)
+    half = (values[:, 2] - values[:, 1]) / 2
+    change = direction * (values[later, 0] - values[reference, 0].mean())
+    return change - np.hypot(half[later], half[reference].mean())

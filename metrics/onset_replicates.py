@@ -1,0 +1,98 @@
+"""What a loss curve could have been with other photos, other noise draws and another checkpoint's luck."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metrics.trajectory import Trajectory
+
+
+class Curves(NamedTuple):
+    """A channel over its checkpoints, with replicates.
+
+    Attributes:
+        rows: [K] indices into the trajectory's checkpoints at which the channel was measured.
+        epochs: [K] epochs of those rows.
+        mean: [K] ln ratio to the base, averaged over items.
+        replicates: [R, K] plausible means.
+        jitter: standard deviation of one checkpoint around a smooth curve, ln units.
+        num_items: photos behind the mean; 0 when only the mean is known.
+    """
+
+    rows: np.ndarray
+    epochs: np.ndarray
+    mean: np.ndarray
+    replicates: np.ndarray
+    jitter: float
+    num_items: int
+
+
+def loss_curves(trajectory: Trajectory, channel: str, *, num_replicates: int, seed: int) -> Curves | None:
+    """The channel and `num_replicates` of its replicates; None when fewer than three checkpoints have it.
+
+    Photos and noise draws are reweighted crosswise (a Gaussian multiplier bootstrap: each photo's and each draw's
+    deviation from the mean enters with a random weight, the same at every checkpoint, so comparisons stay paired;
+    photos with Student's heavier tails, because four photos know little about their own spread).
+    Source: Owen 2007, "The pigeonhole bootstrap"; Mammen 1993 for multipliers.
+    """
+    values = trajectory.values(channel)
+    rows = np.nonzero(np.isfinite(values[:, 0]))[0]
+    if rows.size < 3:
+        return None
+    epochs = trajectory.epochs[rows]
+    generator = np.random.default_rng([seed, sum(map(ord, channel))])
+    cube = trajectory.cube(channel)
+    if cube is not None and cube.ndim >= 2 and cube.shape[1] >= 2 and np.isfinite(cube[rows]).all():
+        cube = _by_photo(trajectory, channel, cube[rows])
+        photos = cube.reshape(*cube.shape[:2], -1).mean(axis=2)
+        mean = photos.mean(axis=1)
+        replicates = mean + _reweighted(photos, num_replicates, generator, student=True)
+        if cube.ndim >= 4 and cube.shape[-1] >= 2:
+            draws = cube.reshape(len(cube), -1, cube.shape[-1]).mean(axis=1)
+            replicates = replicates + _reweighted(draws, num_replicates, generator, student=False)
+        num_items = photos.shape[1]
+    else:
+        mean, low, high = values[rows].T
+        deviation = np.maximum(np.nan_to_num(high - low), 0) / (2 * 1.645)
+        replicates = mean + generator.normal(size=(num_replicates, 1)) * deviation
+        num_items = 0
+    jitter = checkpoint_jitter(mean, epochs)
+    noise = jitter * generator.normal(size=replicates.shape)
+    noise[:, epochs == 0] = 0.0  # the base is the base: ln ratio 0 by definition
+    return Curves(rows, epochs, mean, replicates + noise, jitter, num_items)
+
+
+def checkpoint_jitter(mean: np.ndarray, epochs: np.ndarray) -> float:
+    """Standard deviation of one checkpoint's luck, from how far each lies off the line through its neighbours.
+
+    Args:
+        mean: [K] curve. epochs: [K], increasing.
+    """
+    trained = epochs > 0
+    y, x = mean[trained], np.log2(np.maximum(epochs[trained], 0.5))
+    if y.size < 5:
+        return 0.0
+    share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
+    off = y[1:-1] - (1 - share) * y[:-2] - share * y[2:]
+    off = off / np.sqrt(1 + share**2 + (1 - share) ** 2)
+    return float(np.median(np.abs(off)) / 0.6745)
+
+
+def _by_photo(trajectory: Trajectory, channel: str, cube: np.ndarray) -> np.ndarray:
+    """Several composites of one photo are one piece of evidence: average them when the trajectory says whose they are."""
+    owners = next((r.items[f"{channel}_photo"] for r in trajectory.readings if f"{channel}_photo" in r.items), None)
+    if owners is None or len(owners) != cube.shape[1] or len(np.unique(owners)) < 2:
+        return cube
+    return np.stack([cube[:, owners == owner].mean(axis=1) for owner in np.unique(owners)], axis=1)
+
+
+def _reweighted(parts: np.ndarray, count: int, generator: np.random.Generator, *, student: bool) -> np.ndarray:
+    """[count, K] deviations of the mean of `parts` [K, n] under random weights of its n members."""
+    number = parts.shape[1]
+    weights = generator.normal(size=(count, number)) / np.sqrt(number * (number - 1))
+    if student:
+        freedom = max(number - 1, 3)
+        weights *= np.sqrt(freedom / generator.chisquare(freedom, size=(count, 1)))
+    return weights @ (parts - parts.mean(axis=1, keepdims=True)).T

@@ -1,0 +1,77 @@
+"""Where one channel turns: the end of a loss's plateau, and the first lasting change of a behaviour."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metrics.unimodal import fit_valley
+
+RISE, SHARE = 0.002, 0.15  # a plateau ends where the loss has risen by max(0.2 %, 15 % of its depth)
+SMOOTH, SMOOTH_LEVEL = 0.12, 0.25  # octaves: of the curve, of the level at its bottom
+
+
+class PlateauEnd(NamedTuple):
+    """Per curve: the log2 epoch at which its plateau ends (inf: it does not), its depth, where its bottom lies, and
+    how far above the threshold it ends (ln units)."""
+
+    log_epoch: np.ndarray
+    depth: np.ndarray
+    bottom: np.ndarray
+    excess: np.ndarray
+
+
+def log_axis(epochs: np.ndarray) -> np.ndarray:
+    """log2 epochs; epoch 0 takes a place one octave before the first trained checkpoint."""
+    axis = np.log2(np.maximum(epochs, 1e-9).astype(np.float64))
+    if epochs[0] == 0 and len(epochs) > 1:
+        axis[0] = axis[1] - 1.0
+    return axis
+
+
+def plateau_end(curves: np.ndarray, epochs: np.ndarray) -> PlateauEnd:
+    """The plateau's end of every curve: smoothed, fitted by a valley, crossed with bottom level + rise.
+
+    The level at the bottom comes from a wider smoother than the fit: the lowest of many jittery checkpoints lies
+    below the true bottom, and a threshold hung from it is crossed too early.
+
+    Args:
+        curves: [R, K] ln ratios to the base. epochs: [K] increasing.
+    """
+    axis = log_axis(epochs)
+    anchored = bool(epochs[0] == 0)
+    valley = fit_valley(curves @ smoother(axis, SMOOTH, anchored).T)
+    levels = np.take_along_axis(curves @ smoother(axis, SMOOTH_LEVEL, anchored).T, valley.bottom[:, None], axis=1)[:, 0]
+    levels = np.maximum(levels, np.take_along_axis(valley.fit, valley.bottom[:, None], axis=1)[:, 0])
+    depth = curves[:, 0] - levels
+    threshold = levels + np.maximum(RISE, SHARE * depth)
+    rows, index = np.arange(len(curves)), np.arange(len(epochs))
+    over = (valley.fit > threshold[:, None]) & (index > valley.bottom[:, None])
+    crosses = over.any(axis=1)
+    after = np.where(crosses, over.argmax(axis=1), 1)
+    low, high = valley.fit[rows, after - 1], valley.fit[rows, after]
+    share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
+    crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
+    return PlateauEnd(
+        np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold
+    )
+
+
+def smoother(axis: np.ndarray, width: float, anchored: bool) -> np.ndarray:
+    """[K, K] local linear regression with a Gaussian kernel of `width` octaves; the base's point stays as it is.
+
+    Source: Fan 1992, local linear smoothers have no bias of first order at the ends.
+    """
+    matrix = np.zeros((len(axis), len(axis)))
+    first = int(anchored)
+    matrix[:first, :first] = 1.0
+    x = axis[first:]
+    off = x[None, :] - x[:, None]
+    kernel = np.exp(-0.5 * (off / width) ** 2)
+    s0, s1, s2 = kernel.sum(axis=1), (kernel * off).sum(axis=1), (kernel * off**2).sum(axis=1)
+    # A ridge turns the line into a mean where there is no neighbour to draw a line through.
+    ridge = 1e-3 * width**2 * s0
+    weights = kernel * ((s2 + ridge)[:, None] - s1[:, None] * off)
+    matrix[first:, first:] = weights / weights.sum(axis=1, keepdims=True)
+    return matrix

@@ -1,0 +1,196 @@
+"""A run's readings over its checkpoints: kept as one CSV and one npz, or read from anybody's table of losses."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from metrics.errors import MetricsError
+from metrics.readings import CHANNELS, Reading, Readings
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Readings in the order of their epochs; epoch 0, when it is there, is the base without LoRA.
+
+    Attributes:
+        readings: one entry per checkpoint, epochs strictly increasing.
+        unit: what `epoch` counts, in one word: "epoch", or "step" for a table that only knows steps.
+    """
+
+    readings: tuple[Readings, ...] = ()
+    unit: str = "epoch"
+
+    def __post_init__(self) -> None:
+        epochs = [reading.epoch for reading in self.readings]
+        for before, after in zip(epochs, epochs[1:], strict=False):
+            if after <= before:
+                raise MetricsError(f"trajectory: {self.unit} {after} follows {before}; they have to increase")
+
+    def __len__(self) -> int:
+        return len(self.readings)
+
+    def append(self, readings: Readings) -> Trajectory:
+        """A new trajectory with one more checkpoint. Raises MetricsError when its epoch is not later."""
+        return replace(self, readings=(*self.readings, readings))
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """[T] int64."""
+        return np.array([reading.epoch for reading in self.readings], dtype=np.int64)
+
+    @property
+    def effort(self) -> np.ndarray:
+        """[T] float64, effective sum of learning rates."""
+        return np.array([reading.effort for reading in self.readings], dtype=np.float64)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """[T] float64 in [0, 1], NaN where a checkpoint has none."""
+        return np.array([reading.score for reading in self.readings], dtype=np.float64)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that at least one checkpoint has: those of `CHANNELS` first, then any others."""
+        present = {name for reading in self.readings for name in reading.channels}
+        return (*(name for name in CHANNELS if name in present), *sorted(present - CHANNELS.keys()))
+
+    def values(self, channel: str) -> np.ndarray:
+        """[T, 3] float64: value, low and high of a channel; NaN where a checkpoint lacks it."""
+        rows = np.full((len(self.readings), 3), np.nan)
+        for row, reading in zip(rows, self.readings, strict=True):
+            found = reading.channels.get(channel)
+            if found is not None:
+                row[:] = found.value, found.low, found.high
+        return rows
+
+    def cube(self, name: str) -> np.ndarray | None:
+        """[T, items, ...] float64 per-item numbers; NaN where a checkpoint lacks them, None when all do.
+
+        Raises:
+            MetricsError: when two checkpoints keep different numbers of items.
+        """
+        kept = {row: np.asarray(r.items[name], np.float64) for row, r in enumerate(self.readings) if name in r.items}
+        if not kept:
+            return None
+        shapes = {array.shape for array in kept.values()}
+        if len(shapes) > 1:
+            raise MetricsError(f"trajectory: {name} has items of different shapes {sorted(shapes)} between checkpoints")
+        cube = np.full((len(self.readings), *shapes.pop()), np.nan)
+        for row, array in kept.items():
+            cube[row] = array
+        return cube
+
+    def items(self, channel: str) -> np.ndarray | None:
+        """[T, items] float64: `cube` averaged over every axis behind the items (noise levels, draws)."""
+        cube = self.cube(channel)
+        if cube is None or cube.ndim < 2:
+            return None
+        return cube.reshape(*cube.shape[:2], -1).mean(axis=2)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `trajectory.csv` (a pandas table) and `items.npz`, each whole or not at all, the CSV last."""
+        import pandas
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {name for reading in self.readings for name in reading.items}
+        arrays: dict[str, np.ndarray] = {}
+        for name in sorted(names):
+            rows = [reading for reading in self.readings if name in reading.items]
+            self.cube(name)  # raises when the shapes disagree
+            arrays[name] = np.stack([np.asarray(reading.items[name], np.float32) for reading in rows])
+            arrays[f"{name}{_AT}"] = np.array([reading.epoch for reading in rows], np.int64)
+        _write_whole(folder / "items.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        table: dict[str, object] = {self.unit: self.epochs, "effort": self.effort}
+        for channel in self.channels:
+            value, low, high = self.values(channel).T
+            table |= {channel: value, f"{channel}_low": low, f"{channel}_high": high}
+        table["score"] = self.scores
+        text = pandas.DataFrame(table).to_csv(index=False)
+        _write_whole(folder / "trajectory.csv", lambda file: file.write(text.encode()))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Trajectory:
+        """Reads what `save` wrote. Raises MetricsError when the folder holds no trajectory."""
+        path = Path(folder) / "trajectory.csv"
+        if not path.is_file():
+            raise MetricsError(f"{folder}: no trajectory.csv here")
+        return read_own_table(path)
+
+
+_AT = "@epochs"  # suffix of the npz entry that says at which epochs an item array was measured
+
+
+def from_table(path: str | Path) -> Trajectory:
+    """The trajectory in a CSV file: our own, or a trainer's log of validation losses (see `metrics.foreign`).
+
+    Raises:
+        MetricsError: one line saying what the table lacks.
+    """
+    from metrics.foreign import read_foreign_table, read_table
+
+    path = Path(path)
+    table = read_table(path)
+    if {"effort", "score"} <= set(table.columns) and any(name in table.columns for name in CHANNELS):
+        return read_own_table(path)
+    return read_foreign_table(path, table)
+
+
+def read_own_table(path: Path) -> Trajectory:
+    """Reads a `trajectory.csv` that `Trajectory.save` wrote, with the `items.npz` beside it when there is one."""
+    from metrics.foreign import read_table
+
+    table = read_table(path)
+    unit = str(table.columns[0])
+    if not {"effort", "score"} <= set(table.columns):
+        raise MetricsError(f"{path}: not a trajectory: columns effort and score are missing")
+    channels = [str(name) for name in table.columns if {f"{name}_low", f"{name}_high"} <= set(table.columns)]
+    items = _read_items(path.with_name("items.npz"))
+    readings = []
+    for record in table.to_dict("records"):
+        epoch = int(record[unit])
+        present = {
+            name: Reading(float(record[name]), float(record[f"{name}_low"]), float(record[f"{name}_high"]))
+            for name in channels
+            if not np.isnan(record[name])
+        }
+        readings.append(
+            Readings(epoch, float(record["effort"]), present, items.get(epoch, {}), float(record["score"]))
+        )
+    return Trajectory(tuple(readings), unit)
+
+
+def _read_items(path: Path) -> dict[int, Mapping[str, np.ndarray]]:
+    if not path.is_file():
+        return {}
+    by_epoch: dict[int, dict[str, np.ndarray]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in (key for key in arrays.files if not key.endswith(_AT)):
+                for epoch, array in zip(arrays[f"{name}{_AT}"], arrays[name].astype(np.float64), strict=True):
+                    by_epoch.setdefault(int(epoch), {})[name] = array
+    except (OSError, ValueError, KeyError) as error:
+        raise MetricsError(f"{path}: cannot be read: {error}") from error
+    return dict(by_epoch)
+
+
+def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes aside, flushes to the disk, renames: readers see the old file or the new one."""
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

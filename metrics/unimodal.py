@@ -1,0 +1,111 @@
+"""Least-squares fits that only fall, only rise, or fall and then rise: pool adjacent violators, many curves at once.
+
+Sources: Ayer et al. 1955 (pool adjacent violators); Stout 2008, "Unimodal regression via prefix isotonic
+regression" (the errors of all prefixes come out of one pass).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Valley(NamedTuple):
+    """Curves that fall and then rise, fitted by least squares.
+
+    Attributes:
+        fit: [R, T] fitted values.
+        bottom: [R] last index of the falling part, where the fit is lowest.
+        error: [R] weighted sum of squared residuals.
+    """
+
+    fit: np.ndarray
+    bottom: np.ndarray
+    error: np.ndarray
+
+
+def isotonic(curves: np.ndarray, weights: np.ndarray | None = None, *, rising: bool = True) -> np.ndarray:
+    """The closest curves that never fall (or never rise).
+
+    Args:
+        curves: [R, T] float.
+        weights: [T] or [R, T], above 0; equal when None.
+        rising: False for curves that never rise.
+
+    Returns:
+        [R, T] float64.
+    """
+    sign = 1.0 if rising else -1.0
+    curves = sign * np.atleast_2d(np.asarray(curves, np.float64))
+    no_barrier = np.full(len(curves), curves.shape[1])
+    return sign * _pool(curves, _weights(curves, weights), no_barrier)[0]
+
+
+def fit_valley(curves: np.ndarray, weights: np.ndarray | None = None) -> Valley:
+    """The closest curves that fall to a bottom and rise from there; either part may be missing.
+
+    Args:
+        curves: [R, T] float, T ≥ 1.
+        weights: [T] or [R, T], above 0; equal when None.
+    """
+    curves = np.atleast_2d(np.asarray(curves, np.float64))
+    weights = _weights(curves, weights)
+    count = curves.shape[1]
+    no_barrier = np.full(len(curves), count)
+    falling = _pool(-curves, weights, no_barrier)[1]  # [R, T] error of the first t + 1 points
+    rising = _pool(-curves[:, ::-1], weights[:, ::-1], no_barrier)[1][:, ::-1]  # error of the points from t on
+    after = np.concatenate([rising[:, 1:], np.zeros((len(curves), 1))], axis=1)
+    total = falling + after
+    # Ties, as on a plateau, go to the latest: a curve that only falls has its bottom at the end.
+    tolerance = 1e-12 * (1 + total.min(axis=1, keepdims=True))
+    bottom = count - 1 - np.argmax((total <= total.min(axis=1, keepdims=True) + tolerance)[:, ::-1], axis=1)
+    left = np.arange(count)[None, :] <= bottom[:, None]
+    signed = np.where(left, -curves, curves)
+    fit = _pool(signed, weights, bottom + 1)[0]
+    return Valley(np.where(left, -fit, fit), bottom, np.take_along_axis(total, bottom[:, None], axis=1)[:, 0])
+
+
+def _weights(curves: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    return np.ones_like(curves) if weights is None else np.broadcast_to(np.asarray(weights, np.float64), curves.shape)
+
+
+def _pool(curves: np.ndarray, weights: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rising isotonic fit of every row, and the error of each of its prefixes.
+
+    A block that begins at `barrier[r]` is never merged with the one before it: with it a row is two fits.
+    """
+    num_curves, count = curves.shape
+    rows = np.arange(num_curves)
+    mean = np.zeros((num_curves, count + 1))
+    mean[:, 0] = -np.inf  # sentinel: nothing is below it, so the first block stays
+    weight = np.ones((num_curves, count + 1))
+    start = np.zeros((num_curves, count + 1), np.int64)
+    top = np.zeros(num_curves, np.int64)
+    error = np.zeros(num_curves)
+    prefix_error = np.empty_like(curves)
+    begins = np.zeros((num_curves, count), bool)
+    for t in range(count):
+        top += 1
+        mean[rows, top], weight[rows, top], start[rows, top] = curves[:, t], weights[:, t], t
+        begins[:, t] = True
+        active = rows
+        while True:
+            last = top[active]
+            here, before = mean[active, last], mean[active, last - 1]
+            first = start[active, last]
+            active_mask = (before > here) & (first != barrier[active])
+            active = active[active_mask]
+            if not active.size:
+                break
+            last, here, before = last[active_mask], here[active_mask], before[active_mask]
+            heavy, light = weight[active, last - 1], weight[active, last]
+            both = heavy + light
+            error[active] += heavy * light / both * (before - here) ** 2
+            mean[active, last - 1] = before + (here - before) * (light / both)
+            weight[active, last - 1] = both
+            begins[active, start[active, last]] = False
+            top[active] -= 1
+        prefix_error[:, t] = error
+    block = np.cumsum(begins, axis=1)
+    return np.take_along_axis(mean, block, axis=1), prefix_error
