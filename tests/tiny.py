@@ -176,7 +176,7 @@ def make_sd3(folder: Path, *, seed: int = 0) -> Path:
 
 
 def make_clip(folder: Path, *, seed: int = 0) -> Path:
-    """An open_clip folder (`open_clip_config.json` and `open_clip_model.safetensors`), 64 px, patch 16, embedding 32."""
+    """An open_clip folder (config and model.safetensors): 64 px, patch 16, embedding 32."""
     import open_clip
     import torch
     from safetensors.torch import save_file

@@ -1,0 +1,188 @@
+"""Stable Diffusion XL: two text encoders, size conditioning, and kohya names after the original (SAI) block numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.families import autoencoder, clip, ddpm, loading, names, unet
+from trainer.families.family import Base, Family
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from trainer.families.family import Conditioning
+
+_LAYERS = 3  # of input or output blocks per level: every SDXL has two residual blocks and a sampler, or three
+_RESIDUAL = {
+    "conv1": "in_layers_2",
+    "conv2": "out_layers_3",
+    "time_emb_proj": "emb_layers_1",
+    "conv_shortcut": "skip_connection",
+}
+_RESIDUAL_BACK = {value: key for key, value in _RESIDUAL.items()}
+
+
+def recognises(keys: frozenset[str]) -> bool:
+    """An original-format checkpoint with SDXL's second text encoder."""
+    return any(key.startswith("conditioner.embedders.1.model.") for key in keys)
+
+
+def load(source: str | Path, device: torch.device, dtype: torch.dtype) -> Base:
+    if loading.is_single_file(source):
+        parts = loading.load_single_file(
+            source, dtype, pipeline="StableDiffusionXLPipeline", config=loading.CONFIGS / "sdxl"
+        )
+    else:
+        parts = loading.load_parts(source, dtype)
+    return Base(
+        family=FAMILY,
+        denoiser=parts["unet"].to(device),
+        vae=parts["vae"].to(device),
+        text_encoders=[parts["text_encoder"].to(device), parts["text_encoder_2"].to(device)],
+        tokenizers=[parts["tokenizer"], parts["tokenizer_2"]],
+        noise_scheduler=ddpm.training_scheduler(parts["scheduler"].config),
+        device=device,
+        dtype=dtype,
+        source=str(source),
+    )
+
+
+def encode_prompts(base: Base, prompts: Sequence[str], clip_skip: int | None = None) -> Conditioning:
+    """`prompt_embeds` [B, tokens, width1 + width2] and `pooled_prompt_embeds` [B, projection].
+
+    Both encoders' layer before the last, without a final norm, as SDXL was trained; clip_skip takes no effect, as in
+    kohya's trainer.
+    """
+    import torch
+
+    states, output = [], None
+    for encoder, tokenizer in zip(base.text_encoders, base.tokenizers, strict=True):
+        hidden, output = clip.hidden_states(encoder, tokenizer, prompts)
+        states.append(hidden[-2].to(base.device))
+    assert output is not None
+    return {"prompt_embeds": torch.cat(states, dim=-1), "pooled_prompt_embeds": output.text_embeds.to(base.device)}
+
+
+def size_conditioning(
+    base: Base, original_size: Sequence[int], crop: Sequence[int], target_size: Sequence[int], batch: int
+) -> Conditioning:
+    """`time_ids` [batch, 6]: original height and width, crop top and left, target height and width, in pixels.
+
+    The arguments are (width, height), (left, top), (width, height).
+    """
+    import torch
+
+    ids = [original_size[1], original_size[0], crop[1], crop[0], target_size[1], target_size[0]]
+    return {"time_ids": torch.tensor([ids], dtype=torch.float32, device=base.device).repeat(batch, 1)}
+
+
+def pipeline(base: Base, scheduler: str) -> Any:
+    from diffusers import StableDiffusionXLPipeline
+
+    return StableDiffusionXLPipeline(
+        vae=base.vae,
+        text_encoder=base.text_encoders[0],
+        text_encoder_2=base.text_encoders[1],
+        tokenizer=base.tokenizers[0],
+        tokenizer_2=base.tokenizers[1],
+        unet=base.denoiser,
+        scheduler=ddpm.sampler(base, scheduler),
+        add_watermarker=False,
+    )
+
+
+def lora_targets(base: Base, component: str, targets: str, conv: bool) -> list[str]:
+    if component == "denoiser":
+        return unet.lora_targets(base.denoiser, targets, conv)
+    return clip.linears(base.component(component), targets)
+
+
+def kohya_name(component: str, path: str) -> str:
+    if component == "denoiser":
+        return "lora_unet_" + _to_sai(path)
+    return names.text_name(f"lora_te{int(component.removeprefix('text_encoder_')) + 1}_", path)
+
+
+def module_path(name: str) -> tuple[str, str] | None:
+    """Also reads denoiser names after diffusers' blocks, which some tools write."""
+    if name.startswith("lora_unet_"):
+        rest = name.removeprefix("lora_unet_")
+        path = _from_sai(rest) or names.unflatten(rest)
+        return None if path is None else ("denoiser", path)
+    for prefix, component in (("lora_te1_", "text_encoder_0"), ("lora_te2_", "text_encoder_1")):
+        if name.startswith(prefix):
+            path = names.unflatten(name.removeprefix(prefix))
+            if path is None:
+                return None
+            # transformers keeps `text_model` only where a projection follows it
+            return component, path.removeprefix("text_model.") if component == "text_encoder_0" else path
+    return None
+
+
+def _to_sai(path: str) -> str:
+    if found := re.fullmatch(r"(down|up)_blocks\.(\d+)\.(attentions|resnets)\.(\d+)\.(.+)", path):
+        side, level, kind, layer, rest = found.groups()
+        number = int(level) * _LAYERS + int(layer) + (1 if side == "down" else 0)
+        block = f"{'input' if side == 'down' else 'output'}_blocks_{number}_{1 if kind == 'attentions' else 0}"
+        return f"{block}_{names.flatten(rest) if kind == 'attentions' else _RESIDUAL[rest]}"
+    if found := re.fullmatch(r"mid_block\.(attentions|resnets)\.(\d+)\.(.+)", path):
+        kind, layer, rest = found.groups()
+        if kind == "attentions":
+            return f"middle_block_1_{names.flatten(rest)}"
+        return f"middle_block_{2 * int(layer)}_{_RESIDUAL[rest]}"
+    if found := re.fullmatch(r"down_blocks\.(\d+)\.downsamplers\.0\.conv", path):
+        return f"input_blocks_{_LAYERS * (int(found.group(1)) + 1)}_0_op"
+    if found := re.fullmatch(r"up_blocks\.(\d+)\.upsamplers\.0\.conv", path):
+        return f"output_blocks_{_LAYERS * int(found.group(1)) + 2}_2_conv"
+    return names.flatten(path)
+
+
+def _from_sai(name: str) -> str | None:
+    if found := re.fullmatch(r"input_blocks_(\d+)_0_op", name):
+        return f"down_blocks.{int(found.group(1)) // _LAYERS - 1}.downsamplers.0.conv"
+    if found := re.fullmatch(r"output_blocks_(\d+)_2_conv", name):
+        return f"up_blocks.{int(found.group(1)) // _LAYERS}.upsamplers.0.conv"
+    if found := re.fullmatch(r"(input|output)_blocks_(\d+)_([01])_(.+)", name):
+        side, number, part, rest = found.groups()
+        level, layer = divmod(int(number) - (1 if side == "input" else 0), _LAYERS)
+        block = f"{'down' if side == 'input' else 'up'}_blocks.{level}.{'attentions' if part == '1' else 'resnets'}"
+        inner = names.unflatten(rest) if part == "1" else _RESIDUAL_BACK.get(rest)
+        return None if inner is None else f"{block}.{layer}.{inner}"
+    if found := re.fullmatch(r"middle_block_([012])_(.+)", name):
+        part, rest = found.groups()
+        if part == "1":
+            inner = names.unflatten(rest)
+            return None if inner is None else f"mid_block.attentions.0.{inner}"
+        inner = _RESIDUAL_BACK.get(rest)
+        return None if inner is None else f"mid_block.resnets.{int(part) // 2}.{inner}"
+    return None
+
+
+FAMILY = Family(
+    name="sdxl",
+    architecture="stable-diffusion-xl-v1-base",
+    base_model_version="sdxl_base_v1-0",
+    usual_size=1024,
+    pipelines=("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline", "StableDiffusionXLImg2ImgPipeline"),
+    recognises=recognises,
+    load=load,
+    encode_images=autoencoder.encode_images,
+    decode_latents=autoencoder.decode_latents,
+    encode_prompts=encode_prompts,
+    size_conditioning=size_conditioning,
+    sample_timesteps=ddpm.sample_timesteps,
+    add_noise=ddpm.add_noise,
+    target=ddpm.target,
+    loss_weight=ddpm.loss_weight,
+    predict=unet.predict,
+    fixed_timesteps=ddpm.fixed_timesteps,
+    sampler=ddpm.sampler,
+    pipeline=pipeline,
+    lora_targets=lora_targets,
+    kohya_name=kohya_name,
+    module_path=module_path,
+)
