@@ -38,11 +38,15 @@ class Readings:
 
 @dataclass(frozen=True)
 class Channel:
-    """What a channel says. `worse` is +1 when larger is worse, -1 when smaller is worse, 0 when neither is."""
+    """What a channel says. `worse` is +1 when larger is worse, -1 when smaller is worse, 0 when neither is.
+
+    `part_of` names the channel that a finer reading explains; parts inform people and the score, they decide no onset.
+    """
 
     label: str
     worse: int
     says: str
+    part_of: str | None = None
 
 
 CHANNELS: dict[str, Channel] = {
@@ -56,4 +60,16 @@ CHANNELS: dict[str, Channel] = {
     "diversity": Channel("diversity over seeds, ratio to the base", -1, "all alike"),
     "clip_image": Channel("CLIP similarity to the photos", 0, "raw similarity, for comparison"),
     "clip_text": Channel("CLIP similarity to the prompt", 0, "raw similarity, for comparison"),
+    "heldout_high": Channel("held-out loss at high noise", +1, "pose and background", "heldout_loss"),
+    "heldout_mid": Channel("held-out loss at middle noise", +1, "shapes", "heldout_loss"),
+    "heldout_low": Channel("held-out loss at low noise", +1, "texture and detail", "heldout_loss"),
+    "shifted_high": Channel("shifted loss at high noise", +1, "pose and background", "shifted_loss"),
+    "shifted_mid": Channel("shifted loss at middle noise", +1, "shapes", "shifted_loss"),
+    "shifted_low": Channel("shifted loss at low noise", +1, "texture and detail", "shifted_loss"),
+    "prompt_change": Channel("image-text cosine, change against the base", -1, "still obeys", "prompt"),
+    "own_caption": Channel("own photo found: trained minus held-out captions", +1, "learned by heart", "copying"),
+    "burn": Channel("burn beyond photos and base, z", +1, "colours burn", "colour"),
+    "scatter": Channel("scatter of colour between images, ratio to the photos", +1, "colours scatter", "colour"),
+    "layout_copying": Channel("layout copying (AUC, 0.5 = as near as photos)", +1, "layouts are copied", "composition"),
+    "collapse": Channel("spread of layout over seeds, ratio to the base", -1, "framing is stiff", "composition"),
 }

@@ -1,0 +1,237 @@
+"""Images and texts to unit-norm features: any open_clip model, or an image encoder of timm; cached by content."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.errors import MetricsError
+
+Images = Sequence[np.ndarray] | np.ndarray
+"""uint8 RGB images `[H, W, 3]`, in a list where sizes differ or as one array `[N, H, W, 3]`."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A resident feature extractor. Build one with `load_encoder`.
+
+    Attributes:
+        spec: what the user wrote.
+        digest: 16 hex digits that name the weights and the preprocessing; equal digests give equal features.
+        cache_dir: folder of the feature cache, or None.
+    """
+
+    spec: str
+    digest: str
+    encode_images: Callable[[Images], np.ndarray] = field(repr=False)
+    encode_texts: Callable[[Sequence[str]], np.ndarray] | None = field(repr=False)
+    cache_dir: Path | None = None
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether `texts` works: false for the image-only encoders of timm."""
+        return self.encode_texts is not None
+
+    def images(self, images: Images, *, cache: bool = True) -> np.ndarray:
+        """Features of N uint8 RGB images: float32 `[N, D]`, each row of norm 1.
+
+        With `cache=False` nothing is looked up or kept, which is right for images that are seen once.
+        """
+        batch = list(images)
+        for image in batch:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise MetricsError(f"image of shape {image.shape} and type {image.dtype}: RGB of uint8 is needed")
+        if self.cache_dir is None or not cache:
+            return self.encode_images(batch)
+        keys = [_image_key(image) for image in batch]
+        return _cached(
+            self.cache_dir / self.digest, keys, lambda missing: self.encode_images([batch[i] for i in missing])
+        )
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features of M texts: float32 `[M, D]`, each row of norm 1.
+
+        Raises:
+            MetricsError: the encoder knows images only.
+        """
+        if self.encode_texts is None:
+            raise MetricsError(f"encoder {self.spec!r} knows images only: name an open_clip model to score prompts")
+        if not len(texts):
+            return np.zeros((0, 0), np.float32)
+        unique = list(dict.fromkeys(texts))
+        if self.cache_dir is None:
+            features = self.encode_texts(unique)
+        else:
+            keys = [hashlib.sha256(b"text\0" + text.encode()).hexdigest() for text in unique]
+            encode = self.encode_texts
+            features = _cached(self.cache_dir / self.digest, keys, lambda missing: encode([unique[i] for i in missing]))
+        rows = {text: row for row, text in enumerate(unique)}
+        return features[[rows[text] for text in texts]]
+
+
+def load_encoder(
+    spec: str,
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    batch_size: int = 32,
+    cache_dir: str | Path | None = None,
+) -> Encoder:
+    """Load a feature extractor.
+
+    Args:
+        spec: `NAME/TAG` of open_clip (`ViT-L-14/openai`, `hf-hub:org/model`), a folder with open_clip_config.json and
+            open_clip_model.safetensors, `timm:NAME` (pretrained) or `timm:NAME@FILE.safetensors` (images only).
+        precision: `fp32`, or `bf16` / `fp16` to run the network under autocast; features are float32 all the same.
+        cache_dir: where features are kept, one small file per image, keyed by content; safe to delete, shared by
+            processes.
+
+    Raises:
+        MetricsError: unknown name, unreadable folder, or weights that cannot be fetched.
+    """
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise MetricsError(f"precision {precision!r} is not allowed: fp32, bf16 or fp16")
+    try:
+        if spec.startswith("timm:"):
+            parts = _load_timm(spec.removeprefix("timm:"), device)
+        else:
+            parts = _load_open_clip(spec, device)
+    except MetricsError:
+        raise
+    except Exception as error:  # open_clip, timm and the hub raise whatever their downloads and parsers raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MetricsError(
+            f"encoder {spec!r} cannot be loaded ({reason}): check the name and the network, or name a local folder "
+            "that holds open_clip_config.json and open_clip_model.safetensors"
+        ) from error
+    model, preprocess, tokenize = parts
+
+    def forward_images(images: Images) -> np.ndarray:
+        import torch
+        from PIL import Image
+
+        if not len(images):
+            return np.zeros((0, 0), np.float32)
+        rows = []
+        for start in range(0, len(images), batch_size):
+            pixels = torch.stack([preprocess(Image.fromarray(image)) for image in images[start : start + batch_size]])
+            rows.append(_run(model.encode_image if tokenize else model, pixels, device, precision))
+        return np.concatenate(rows)
+
+    def forward_texts(texts: Sequence[str]) -> np.ndarray:
+        assert tokenize is not None
+        rows = [
+            _run(model.encode_text, tokenize(list(texts[start : start + batch_size])), device, precision)
+            for start in range(0, len(texts), batch_size)
+        ]
+        return np.concatenate(rows)
+
+    return Encoder(
+        spec=spec,
+        digest=_weights_digest(model, repr(preprocess) + precision),
+        encode_images=forward_images,
+        encode_texts=forward_texts if tokenize else None,
+        cache_dir=Path(cache_dir) if cache_dir is not None else None,
+    )
+
+
+def _load_open_clip(spec: str, device: str) -> tuple[Any, Callable, Callable | None]:
+    import open_clip
+
+    name, pretrained = spec, None
+    if Path(spec).is_dir():
+        if not (Path(spec) / "open_clip_config.json").is_file():
+            raise MetricsError(f"encoder {spec!r}: the folder has no open_clip_config.json")
+        if not any(Path(spec).glob("*.safetensors")) and not any(Path(spec).glob("*.bin")):
+            raise MetricsError(f"encoder {spec!r}: the folder has no open_clip_model.safetensors")
+        name = f"local-dir:{Path(spec).resolve()}"
+    elif not spec.startswith("hf-hub:"):
+        name, _, pretrained = spec.partition("/")
+        known = open_clip.list_models()
+        if name not in known:
+            raise MetricsError(f"encoder {spec!r} is neither a folder nor an open_clip model{_nearest(name, known)}")
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if not pretrained or (pretrained not in tags and not Path(pretrained).is_file()):
+            raise MetricsError(f"encoder {spec!r}: name the weights as {name}/TAG, TAG one of {', '.join(tags)}")
+    model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
+    return model.eval().requires_grad_(False), preprocess, open_clip.get_tokenizer(name)
+
+
+def _load_timm(spec: str, device: str) -> tuple[Any, Callable, Callable | None]:
+    import timm
+
+    name, _, weights = spec.partition("@")
+    if not timm.is_model(name):
+        raise MetricsError(f"encoder 'timm:{spec}': timm has no such model{_nearest(name, timm.list_models())}")
+    if weights and not Path(weights).is_file():
+        raise MetricsError(f"encoder 'timm:{spec}': no such file {weights!r}")
+    model = timm.create_model(name, pretrained=not weights, num_classes=0)
+    if weights:
+        from safetensors.torch import load_file
+
+        missing = model.load_state_dict(load_file(weights), strict=False).missing_keys
+        if missing:
+            raise MetricsError(f"encoder 'timm:{spec}': the file lacks {len(missing)} weights, such as {missing[0]!r}")
+    config = timm.data.resolve_model_data_config(model)
+    preprocess = timm.data.create_transform(**config, is_training=False)
+    return model.eval().requires_grad_(False).to(device), preprocess, None
+
+
+def _run(forward: Callable, batch: Any, device: str, precision: str) -> np.ndarray:
+    """One batch through the network, `[B, D]` float32 on the CPU, rows of norm 1."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    kind = torch.device(device).type
+    with torch.inference_mode(), torch.autocast(kind, dtype=dtype, enabled=precision != "fp32"):
+        features = forward(batch.to(device)).float()
+    if not torch.isfinite(features).all():
+        raise MetricsError("the encoder returned NaN or infinite features: try precision fp32")
+    return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()
+
+
+def _weights_digest(model: Any, extra: str) -> str:
+    """Hash of names, shapes and up to 64 evenly spaced values of every weight: tells models apart in milliseconds."""
+    digest = hashlib.sha256(extra.encode())
+    for name, weight in model.state_dict().items():
+        flat = weight.detach().flatten()
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        digest.update(flat[:: max(1, flat.numel() // 64)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _image_key(image: np.ndarray) -> str:
+    header = f"image\0{image.shape}\0".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _cached(folder: Path, keys: list[str], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+    """Rows by key from disk; the missing ones are computed in one call and kept."""
+    rows: dict[int, np.ndarray] = {}
+    for index, key in enumerate(keys):
+        try:
+            rows[index] = np.load(folder / key[:2] / f"{key}.npy")
+        except (OSError, ValueError, EOFError):  # absent, or cut short by a full disk: compute it again
+            continue
+    missing = [index for index in range(len(keys)) if index not in rows]
+    if missing:
+        for index, row in zip(missing, compute(missing), strict=True):
+            rows[index] = row
+            target = folder / keys[index][:2] / f"{keys[index]}.npy"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{target.name}.{os.getpid()}")
+            with open(aside, "wb") as file:
+                np.save(file, row)
+            os.replace(aside, target)
+    return np.stack([rows[index] for index in range(len(keys))]) if keys else np.zeros((0, 0), np.float32)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,273 @@
+"""Subject masks for cutting photos out: the user's own, a segmentation model by name, attention maps, or saliency."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.errors import MetricsError
+from metrics.saliency import subject_saliency
+
+SMALLEST, LARGEST = 0.01, 0.75
+"""Shares of a photo outside of which a mask is no subject that could be moved."""
+
+
+@dataclass(frozen=True)
+class SubjectMasks:
+    """One soft mask per photo.
+
+    Attributes:
+        masks: float32 `[H, W]` in [0, 1], of the photo's size.
+        sources: for each photo `given`, `segmentation`, `attention` or `saliency`.
+        usable: for each photo, whether there is a subject to cut out.
+        notes: what a person should be told, one sentence each.
+    """
+
+    masks: tuple[np.ndarray, ...]
+    sources: tuple[str, ...]
+    usable: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing can be cut out at all (a style, for example), or None."""
+        if sum(self.usable) * 2 >= len(self.usable) and any(self.usable):
+            return None
+        return (
+            f"no subject stands out in {self.usable.count(False)} of {len(self.usable)} photos, as in a set that "
+            "teaches a style: the loss of moved subjects is not measured; "
+            "give masks (alpha channel or a mask folder) if there is a subject"
+        )
+
+
+def subject_masks(
+    photos: Sequence[np.ndarray],
+    *,
+    source: str = "auto",
+    given: Sequence[np.ndarray | None] | None = None,
+    attention: Sequence[np.ndarray] | None = None,
+    segmenter: str | None = None,
+    class_word: str | None = None,
+    device: str = "cpu",
+) -> SubjectMasks:
+    """Masks for all photos, each from the best source there is.
+
+    Args:
+        photos: uint8 `[H, W, 3]`, sizes may differ.
+        source: `auto` (given, then segmentation if a model is named, attention, saliency), or one of `given` (`alpha`
+            is the same), `segmentation`, `attention`, `saliency`, `none` (a style: nothing is cut out).
+        given: the user's mask per photo (alpha channel or mask folder), `[H, W]` in [0, 1] or 0…255; None where there
+            is none.
+        attention: maps of the class word, `[h, w]` of any size, from the base's cross-attention.
+        segmenter: a transformers model name or folder; CLIPSeg-like models are asked for `class_word`.
+
+    Raises:
+        MetricsError: unknown source, the asked source is not there, or a mask's size fits no photo.
+    """
+    if source == "alpha":
+        source = "given"
+    if source not in ("auto", "given", "segmentation", "attention", "saliency", "none"):
+        raise MetricsError(f"masks: {source!r} is not allowed: auto, alpha, segmentation, attention, saliency or none")
+    if source == "none":
+        empty = tuple(np.zeros(photo.shape[:2], np.float32) for photo in photos)
+        return SubjectMasks(empty, ("none",) * len(photos), (False,) * len(photos))
+    if source == "segmentation" and segmenter is None:
+        raise MetricsError("masks: 'segmentation' needs the name of a model")
+    if source == "attention" and attention is None:
+        raise MetricsError("masks: 'attention' needs attention maps")
+    segmented: Sequence[np.ndarray | None] = [None] * len(photos)
+    if segmenter is not None and source in ("auto", "segmentation"):
+        segmented = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
+
+    masks, sources, missing = [], [], 0
+    for index, photo in enumerate(photos):
+        own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
+        if own is not None and (own.max() - own.min() < 0.5):
+            own = None  # an alpha channel that is opaque everywhere is no mask
+        segment = segmented[index]
+        if source in ("auto", "given") and own is not None:
+            mask, kind = own, "given"
+        elif source in ("auto", "segmentation") and segment is not None:
+            mask, kind = segment, "segmentation"
+        elif source in ("auto", "attention") and attention is not None:
+            mask, kind = attention_mask(attention[index], photo.shape[:2]), "attention"
+        elif source in ("auto", "saliency"):
+            mask, kind = saliency_mask(photo), "saliency"
+        else:
+            mask, kind = np.zeros(photo.shape[:2], np.float32), "none"
+            missing += 1
+        masks.append(mask)
+        sources.append(kind)
+    usable = tuple(SMALLEST <= float((mask > 0.5).mean()) <= LARGEST for mask in masks)
+    notes = []
+    if missing:
+        notes.append(f"{missing} of {len(photos)} photos have no {source} mask and are not moved")
+    if "saliency" in sources and any(usable):
+        notes.append(
+            "subjects were found by saliency, which is crude: look at the sheet of composites, "
+            "and give masks (alpha channel or a mask folder) if it errs"
+        )
+    return SubjectMasks(tuple(masks), tuple(sources), usable, tuple(notes))
+
+
+def saliency_mask(photo: np.ndarray) -> np.ndarray:
+    """The conspicuous subject of a photo as float32 `[H, W]` in [0, 1], soft at its edge; needs no model.
+
+    `subject_saliency`, split by Otsu's threshold; the piece with the most saliency is kept with pieces at least a fifth
+    of it, holes are filled.
+
+    Args:
+        photo: uint8 `[H, W, 3]`.
+    """
+    return _split(subject_saliency(photo), photo.shape[:2])
+
+
+def attention_mask(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A coarse map as a mask of the photo's size: float32 `[H, W]` in [0, 1].
+
+    Args:
+        attention: `[h, w]`, any positive scale (cross-attention of the class word, mean over heads, layers and steps).
+        size: (H, W) of the photo.
+    """
+    low, high = np.quantile(attention, [0.02, 0.99])
+    normal = np.clip((np.asarray(attention, np.float32) - low) / max(float(high - low), 1e-9), 0, 1)
+    return _split(_resized(normal, (max(64, normal.shape[0]), max(64, normal.shape[1]))), size)
+
+
+def segmentation_masks(
+    photos: Sequence[np.ndarray], model: str, *, class_word: str | None = None, device: str = "cpu"
+) -> list[np.ndarray]:
+    """Masks from a segmentation model of transformers: float32 `[H, W]` in [0, 1] for each photo.
+
+    Models that take a text (CLIPSeg) are asked for `class_word`; of the others (semantic, instance, panoptic) the
+    segments whose label shares a word with it are kept, and without such a segment the one that touches the border
+    least.
+
+    Args:
+        model: hub name or folder.
+
+    Raises:
+        MetricsError: the model cannot be loaded or is no segmentation model.
+    """
+    try:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(model)
+        if config.model_type == "clipseg":
+            return _clipseg_masks(photos, model, class_word or "the main subject", device)
+        return _labelled_masks(photos, model, class_word, device)
+    except Exception as error:  # the hub, the config parser and the pipeline each raise their own
+        reason = " ".join(str(error).split())[:200]
+        raise MetricsError(f"masks: segmentation model {model!r} cannot be used ({reason})") from error
+
+
+def load_mask_folder(
+    folder: str | Path, names: Sequence[str], sizes: Sequence[tuple[int, int]]
+) -> list[np.ndarray | None]:
+    """Masks of the user by file stem, as kohya's masked loss reads them: white is the subject.
+
+    Args:
+        folder: images whose names without ending are those of the photos.
+        names: file names of the photos.
+        sizes: (H, W) of the photos; masks are resized to them.
+
+    Raises:
+        MetricsError: no such folder, or none of the photos has a mask in it.
+    """
+    from PIL import Image
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MetricsError(f"masks: no such folder {str(folder)!r}")
+    files = {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
+    }
+    found: list[np.ndarray | None] = []
+    for name, size in zip(names, sizes, strict=True):
+        path = files.get(Path(name).stem)
+        found.append(
+            None if path is None else _resized(np.asarray(Image.open(path).convert("L"), np.float32) / 255, size)
+        )
+    if all(mask is None for mask in found):
+        raise MetricsError(
+            f"masks: folder {str(folder)!r} has no mask named like a photo, such as {Path(names[0]).stem}.png"
+        )
+    return found
+
+
+def _split(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Score map `[h, w]` in [0, 1] to the mask of its main pieces, soft at the edge, of the photo's size."""
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    if score.max() - score.min() < 1e-3:
+        return np.zeros(size, np.float32)
+    inside = score > threshold_otsu(score)
+    inside = ndimage.binary_fill_holes(ndimage.binary_opening(inside, iterations=1))
+    pieces, count = ndimage.label(inside)
+    if not count:
+        return np.zeros(size, np.float32)
+    weight = ndimage.sum_labels(score, pieces, np.arange(1, count + 1))
+    kept = np.isin(pieces, 1 + np.flatnonzero(weight >= 0.2 * weight.max()))
+    soft = ndimage.gaussian_filter(kept.astype(np.float32), 0.7)
+    return _resized(soft, size)
+
+
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(mask, np.float32))
+    resized = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(resized, np.float32).clip(0, 1)
+
+
+def _checked(mask: np.ndarray | None, photo: np.ndarray, index: int) -> np.ndarray:
+    array = np.asarray(mask, np.float32)
+    if array.shape != photo.shape[:2]:
+        raise MetricsError(f"masks: mask {index} is {array.shape}, its photo {photo.shape[:2]}")
+    return array / 255 if array.max() > 1 else array
+
+
+def _clipseg_masks(photos: Sequence[np.ndarray], model: str, text: str, device: str) -> list[np.ndarray]:
+    import torch
+    from PIL import Image
+    from transformers import AutoProcessor, CLIPSegForImageSegmentation
+
+    processor: Any = AutoProcessor.from_pretrained(model)
+    network: Any = CLIPSegForImageSegmentation.from_pretrained(model).eval().to(device)
+    masks = []
+    for photo in photos:
+        inputs = processor(text=[text], images=[Image.fromarray(photo)], return_tensors="pt", padding=True).to(device)
+        with torch.inference_mode():
+            logits = network(**inputs).logits
+        score = torch.sigmoid(logits.float()).cpu().numpy()
+        masks.append(_split(score.reshape(score.shape[-2:]), photo.shape[:2]))
+    return masks
+
+
+def _labelled_masks(photos: Sequence[np.ndarray], model: str, class_word: str | None, device: str) -> list[np.ndarray]:
+    from PIL import Image
+    from transformers import pipeline
+
+    segment: Any = pipeline("image-segmentation", model=model, device=device)
+    wanted = set((class_word or "").lower().split())
+    masks = []
+    for photo in photos:
+        segments = [
+            (str(part["label"]), np.asarray(part["mask"], np.float32) / 255) for part in segment(Image.fromarray(photo))
+        ]
+        named = [mask for label, mask in segments if wanted & set(label.lower().replace(",", " ").split())]
+        if not named and segments:
+            named = [min((mask for _, mask in segments), key=_border_share)]
+        masks.append(np.max(named, axis=0) if named else np.zeros(photo.shape[:2], np.float32))
+    return masks
+
+
+def _border_share(mask: np.ndarray) -> float:
+    """How much of the border a mask covers, less how much of the whole: small for what stands inside the picture."""
+    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return float(edge.mean() - mask.mean()) if mask.mean() > SMALLEST else 1.0
