@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+# fmt: off
 _WORDS = (
-    "down_blocks up_blocks mid_block attentions resnets transformer_blocks downsamplers upsamplers attn1 attn2 attn "
-    "to_q to_k to_v to_out to_add_out add_q_proj add_k_proj add_v_proj ff ff_context net proj proj_in proj_out "
-    "conv conv1 conv2 conv_shortcut time_emb_proj text_model encoder layers self_attn q_proj k_proj v_proj out_proj "
-    "mlp fc1 fc2"
-).split()
+    "down_blocks", "up_blocks", "mid_block", "attentions", "resnets", "transformer_blocks", "downsamplers",
+    "upsamplers", "attn1", "attn2", "attn", "to_q", "to_k", "to_v", "to_out", "to_add_out", "add_q_proj",
+    "add_k_proj", "add_v_proj", "ff", "ff_context", "net", "proj", "proj_in", "proj_out", "conv", "conv1",
+    "conv2", "conv_shortcut", "time_emb_proj", "text_model", "encoder", "layers", "self_attn", "q_proj",
+    "k_proj", "v_proj", "out_proj", "mlp", "fc1", "fc2",
+)
+# fmt: on
 _TOKEN = re.compile("(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r"|\d+)(?:_|$)")
 
 

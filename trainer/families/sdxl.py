@@ -12,7 +12,6 @@ from trainer.families.family import Base, Family
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from trainer.families.family import Conditioning
 
