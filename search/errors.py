@@ -1,7 +1,6 @@
 """What can go wrong in `search`: one root, its text is for the user, one line for each mistake."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -32,9 +31,3 @@ class WorkerError(SearchError):
 def problem(file: str | Path, key: str, value: object, allowed: str) -> str:
     """One line that says where, what, and what would have been right."""
     return f"{file}: {key}: {value!r} is not allowed: {allowed}"
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`"did you mean rank?"` for the known name most like `name`, else the known names."""
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else "known names: " + ", ".join(known)

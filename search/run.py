@@ -1,0 +1,169 @@
+"""Runs a study to its verdict, or goes on where it stopped.
+
+python -m search.run studies/demo.yaml
+"""
+
+import argparse
+import contextlib
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.errors import BusyError, SearchError, StudyError
+from search.lock import locked
+from search.record import StudyFolder, read_json, write_json
+from search.study import Study, load_study
+
+_GRACE_SECONDS = 30.0
+_EXAMPLE = """example:
+  python -m search.run studies/demo.yaml     run the demo study; again: goes on, or says that it is finished
+  python -m search.status studies/demo.yaml  how far it is, without running anything
+
+exit codes: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted (what is finished is kept)"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.run",
+        description="Run a study: search LoRA settings, find where each begins to overfit, end with a verdict.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where studies leave files")
+    arguments = parser.parse_args(argv)
+    try:
+        study = load_study(arguments.study)
+        folder = StudyFolder(arguments.runs / study.name)
+        _check_continues(study, folder)
+        if _finished(study, folder):
+            print(
+                f"study {study.name} is finished: {study.budget.trials} trials. A larger budget.trials goes on with it."
+            )
+            _show(folder)
+            return 0
+        for notice in study.notices:
+            print(f"note: {notice}")
+        _run(study, folder)
+    except StudyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except SearchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything finished so far is kept: the same command goes on", file=sys.stderr)
+        return 130
+    _show(folder)
+    return 0
+
+
+def _run(study: Study, folder: StudyFolder) -> None:
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(locked(folder.path / ".coordinator.lock")):
+            raise BusyError(f"{folder.path}: another process is running this study")
+        workers_gone = folder.path / ".workers.lock"  # each worker holds it shared while it lives
+        with locked(workers_gone, wait_seconds=_GRACE_SECONDS) as gone:
+            if not gone:
+                raise BusyError(f"{folder.path}: workers of an earlier run are still alive")
+        began = time.monotonic() - _spent(folder)
+        shutil.copyfile(study.file, folder.study_file)
+        _note_spent(study, folder, began)
+        stack.enter_context(_terminated_is_interrupted())
+        _work(study, folder, began)
+
+
+def _work(study: Study, folder: StudyFolder, began: float) -> None:
+    from search.live import Board
+    from search.workers import Team, resident
+
+    count = study.workers.count
+    team = Team(resident, (study, folder), count, preload=("search.worker",))
+    board = Board(study.name, study.budget.trials, count)
+    team.start()  # torch is imported there while Optuna is imported here
+    try:
+        from search.artifacts import open_store, publish_verdict, upload_trial
+        from search.coordinator import Coordinator
+        from search.tidy import tidy_trial
+        from search.verdict import finish
+
+        store = open_store(folder)
+
+        def keep(trial: Any, record: Any) -> None:
+            upload_trial(trial, folder.trial(record.number), store)
+            _note_spent(study, folder, began)
+
+        with board.shown():
+            coordinator = Coordinator(
+                study, folder, team, board, spent_seconds=time.monotonic() - began, before_tell=keep
+            )
+            coordinator.run()
+            team.close()
+        for record in folder.records():
+            tidy_trial(folder.trial(record.number), record, study.keep)
+        verdict = finish(folder, wall_seconds=time.monotonic() - began)
+        publish_verdict(coordinator.optuna_study, folder, verdict, store)
+        for record in folder.records():
+            tidy_trial(folder.trial(record.number), record, study.keep, final=True)
+    finally:
+        team.close()
+        _note_spent(study, folder, began)
+
+
+def _check_continues(study: Study, folder: StudyFolder) -> None:
+    about = folder.path / "study.json"
+    if about.is_file():
+        study.check_continues(read_json(about)["meaning"])
+
+
+def _finished(study: Study, folder: StudyFolder) -> bool:
+    if not folder.verdict_file.is_file():
+        return False
+    ended = [record for record in folder.records() if record.state != "running"]
+    return len(ended) >= study.budget.trials
+
+
+def _spent(folder: StudyFolder) -> float:
+    about = folder.path / "study.json"
+    return float(read_json(about)["seconds"]) if about.is_file() else 0.0
+
+
+def _note_spent(study: Study, folder: StudyFolder, began: float) -> None:
+    content = {
+        "study": study.name,
+        "digest": study.digest,
+        "meaning": study.meaning,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    write_json(folder.path / "study.json", content)
+
+
+def _show(folder: StudyFolder) -> None:
+    from rich.console import Console
+
+    from search.verdict import Verdict, render
+
+    Console().print(render(Verdict.load(folder.verdict_file), folder.path))
+
+
+@contextlib.contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """Let a termination signal end the study as Ctrl-C does: whole files, workers gone."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""How far a study is, without running anything.
+
+python -m search.status studies/demo.yaml
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.errors import SearchError, StudyError
+from search.live import row
+from search.locate import locate
+
+_EXAMPLE = """example:
+  python -m search.status studies/demo.yaml
+  python -m search.status runs/demo"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.status",
+        description="Show a study's trials: settings, epochs, score, onset, state.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where studies leave files")
+    arguments = parser.parse_args(argv)
+    try:
+        folder = locate(arguments.study, arguments.runs)
+    except StudyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except SearchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"study {folder.path.name}")
+    for column in ("trial", "settings", "epoch", "score", "onset", "state"):
+        table.add_column(column, justify="right" if column in ("trial", "epoch", "score") else "left")
+    for record in folder.records():
+        table.add_row(*row(record))
+    console.print(table)
+    best = folder.best
+    if best is not None:
+        console.print(f"best so far: trial {best.number}, score {best.value:.3f} at epoch {best.epoch_shipped}")
+    if folder.verdict_file.is_file():
+        from search.verdict import Verdict, render
+
+        console.print(render(Verdict.load(folder.verdict_file), folder.path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

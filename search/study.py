@@ -1,0 +1,307 @@
+"""A study file, read strictly: every mistake is named before torch is loaded.
+
+A searchable name is a field of `trainer.config.TrainConfig`; there is no second list.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from search.errors import StudyError, problem
+from search.settings import Budget, Keep, Score, Stop, Workers
+from search.space import Space, parse_space
+from trainer.config import TrainConfig, parse_train_config, read_yaml, resolve_source, unknown_key
+from trainer.errors import ConfigError, DataError
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "score": Score,
+    "budget": Budget,
+    "stop": Stop,
+    "workers": Workers,
+    "keep": Keep,
+}
+MASKS = ("auto", "alpha", "segmentation", "saliency", "none")
+WEIGHTED = ("copying", "colour", "composition", "diversity")
+_PATHS = ("base", "data", "reg_data")
+_KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
+_TOP_LEVEL_ONLY = (*_PATHS, "seed")
+_NOT_SEARCHED = (*_TOP_LEVEL_ONLY, "save_every_n_epochs", "family")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study file, checked.
+
+    Attributes:
+        file: where it was read from.
+        name: names the folder under `runs/`.
+        base, data, reg_data: absolute paths (`base` may be a hub id).
+        seed: of training and of the sampler.
+        train: fixed TrainConfig fields.
+        space: what is searched.
+        dataset: digest of the photos.
+        notices: what the user should know before it runs, one line each.
+    """
+
+    file: Path
+    name: str
+    base: str
+    data: str
+    reg_data: str | None
+    seed: int
+    train: Mapping[str, Any]
+    space: Space
+    score: Score
+    budget: Budget
+    stop: Stop
+    workers: Workers
+    keep: Keep
+    dataset: str
+    written: Mapping[str, Any]
+    notices: tuple[str, ...] = ()
+
+    def config(self, params: Mapping[str, Any]) -> TrainConfig:
+        """The TrainConfig of one trial. Raises ConfigError when the values do not go together."""
+        return parse_train_config({**self._fixed, **params}, file=self.file)
+
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        paths = {"base": self.base, "data": self.data, "reg_data": self.reg_data}
+        return {**paths, "seed": self.seed, **self.train}
+
+    @property
+    def encoder(self) -> str:
+        """`score.encoder`, a folder beside the study file as an absolute path."""
+        return _beside(self.file, self.score.encoder)
+
+    @property
+    def identity_encoder(self) -> str | None:
+        """`score.identity_encoder` likewise."""
+        return None if self.score.identity_encoder is None else _beside(self.file, self.score.identity_encoder)
+
+    @property
+    def masks(self) -> str:
+        """`score.shifted.masks` likewise."""
+        return _beside(self.file, self.score.shifted.masks)
+
+    @cached_property
+    def meaning(self) -> dict[str, Any]:
+        """What may not change while a study goes on, flat: dotted key to value. Budget and placement may."""
+        nested = {
+            "base": self.written["base"],
+            "photos": self.dataset,
+            "seed": self.seed,
+            "train": dict(self.train),
+            "search": self.written.get("search", {}),
+            "score": self.score.model_dump(mode="json"),
+            "stop": self.stop.model_dump(mode="json"),
+        }
+        return json.loads(json.dumps(dict(_flat(nested)), sort_keys=True, default=str))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the meaning."""
+        return hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()
+
+    def check_continues(self, begun: Mapping[str, Any]) -> None:
+        """Raises StudyError when `begun`, the meaning this study was begun with, differs: one line per key."""
+        changed = sorted(key for key in {*begun, *self.meaning} if begun.get(key) != self.meaning.get(key))
+        if changed:
+            raise StudyError(
+                [
+                    problem(
+                        self.file,
+                        key,
+                        self.meaning.get(key),
+                        f"the study {self.name!r} was begun with {begun.get(key)!r}; restore it, "
+                        "or give the changed study another name (budget, workers and keep may change)",
+                    )
+                    for key in changed
+                ]
+            )
+
+
+def load_study(path: str | Path) -> Study:
+    """Reads and checks a study file and what it points at; paths are relative to the file's folder.
+
+    Raises:
+        StudyError: with one line for each mistake.
+    """
+    path = Path(path)
+    try:
+        values = read_yaml(path)
+    except ConfigError as error:
+        raise StudyError([str(error)]) from None
+    problems: list[str] = []
+    for key in values:
+        if key not in _KEYS:
+            problems.append(problem(path, key, values[key], unknown_key(key, _KEYS)))
+    name = _required(path, values, "study", str, "a name for the folder under runs/", problems)
+    if isinstance(name, str) and (not name.strip() or set(name) & set('/\\:*?"<>|') or name.startswith(".")):
+        problems.append(problem(path, "study", name, "a name that a folder can have"))
+    seed = values.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        problems.append(problem(path, "seed", seed, "a whole number, 0 or more"))
+    sources = {key: _source(path, values, key, problems) for key in _PATHS}
+    sections = {key: _section(path, key, model, values.get(key), problems) for key, model in SECTIONS.items()}
+    train = _mapping(path, values, "train", problems)
+    for key in train:
+        if key in _TOP_LEVEL_ONLY:
+            problems.append(problem(path, f"train.{key}", train[key], f"give {key} at the top of the study file"))
+    searched = _mapping(path, values, "search", problems)
+    for key in searched:
+        if key in _NOT_SEARCHED:
+            problems.append(problem(path, f"search.{key}", searched[key], f"{key} is the same for every trial"))
+    space, wrong = parse_space(path, searched, train)
+    problems += wrong
+    if problems:
+        raise StudyError(problems)
+    fixed = {**sources, "seed": seed, **train}
+    notices, wrong = space.check(path, fixed)
+    if wrong:
+        raise StudyError(wrong)
+    score: Score = sections["score"]
+    wrong = _check_score(path, score)
+    if wrong:
+        raise StudyError(wrong)
+    digest, more = _scan(path, str(sources["data"]), sources["reg_data"], score.holdout)
+    return Study(
+        file=path,
+        name=str(name),
+        base=str(sources["base"]),
+        data=str(sources["data"]),
+        reg_data=sources["reg_data"],
+        seed=seed,
+        train=train,
+        space=space,
+        dataset=digest,
+        written=values,
+        notices=(*more, *notices),
+        **sections,
+    )
+
+
+def _required(path: Path, values: Mapping[str, Any], key: str, kind: type, what: str, problems: list[str]) -> Any:
+    if key not in values:
+        problems.append(problem(path, key, None, f"it is required: {what}"))
+        return None
+    if not isinstance(values[key], kind):
+        problems.append(problem(path, key, values[key], what))
+        return None
+    return values[key]
+
+
+def _source(path: Path, values: Mapping[str, Any], key: str, problems: list[str]) -> str | None:
+    what = {"base": "the base model's path or hub id", "data": "the training folder", "reg_data": "a folder"}[key]
+    if key == "reg_data" and values.get(key) is None:
+        return None
+    value = _required(path, values, key, str, what, problems)
+    if value is None:
+        return None
+    try:
+        found = resolve_source(path, key, value)
+    except ConfigError as error:
+        problems.append(str(error))
+        return None
+    if key == "base" and not Path(found).exists() and (path.parent / value).parent.is_dir():
+        # `demo/bsae` looks like a hub id, but its folder is here: a misspelt path, not a download
+        there = sorted(p.name for p in (path.parent / value).parent.iterdir() if p.is_dir())
+        problems.append(problem(path, key, value, f"a path that exists; {Path(value).parent} holds {', '.join(there)}"))
+        return None
+    if key == "base" and Path(found).is_dir() and not (Path(found) / "model_index.json").is_file():
+        problems.append(problem(path, key, value, "a diffusers folder (model_index.json is missing) or a .safetensors"))
+    return found
+
+
+def _mapping(path: Path, values: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+    value = values.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        problems.append(problem(path, key, value, "a mapping of TrainConfig fields"))
+        return {}
+    return {str(k): v for k, v in value.items()}
+
+
+def _section(path: Path, key: str, model: type[BaseModel], value: Any, problems: list[str]) -> Any:
+    try:
+        return model() if value is None else model.model_validate(value)
+    except ValidationError as error:
+        for one in error.errors():
+            where = ".".join([key, *map(str, one["loc"])])
+            given = None if one["type"] == "missing" else one["input"]
+            problems.append(problem(path, where, given, _allowed(model, one)))
+        return model()
+
+
+def _allowed(model: type[BaseModel], error: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        message = str(error["msg"]).removeprefix("Input should be ")
+        return message[:1].lower() + message[1:]
+    for part in error["loc"][:-1]:
+        model = model.model_fields[part].annotation  # type: ignore[assignment]
+    return unknown_key(str(error["loc"][-1]), model.model_fields)
+
+
+def _beside(file: Path, value: str) -> str:
+    return str((file.parent / value).resolve()) if (file.parent / value).is_dir() else value
+
+
+def _check_score(path: Path, score: Score) -> list[str]:
+    problems = [
+        problem(path, f"score.weights.{channel}", weight, unknown_key(channel, WEIGHTED))
+        for channel, weight in score.weights.items()
+        if channel not in WEIGHTED
+    ]
+    masks = score.shifted.masks
+    if masks not in MASKS and not (path.parent / masks).is_dir():
+        problems.append(problem(path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks"))
+    if masks == "segmentation" and score.shifted.segmenter is None:
+        problems.append(problem(path, "score.shifted.segmenter", None, "a model's name: masks is segmentation"))
+    for where, template in [
+        *((f"probe.contexts[{i}]", t) for i, t in enumerate(score.probe.contexts)),
+        ("shifted.caption", score.shifted.caption),
+    ]:
+        try:
+            template.format(**{"trigger": "", "class": "", "context": ""})
+        except (KeyError, IndexError, ValueError):
+            problems.append(problem(path, f"score.{where}", template, "text with {trigger} and {class} only in braces"))
+    identity = score.encoder if score.identity_encoder is None else score.identity_encoder
+    for key, spec in (("encoder", score.encoder), ("identity_encoder", identity)):
+        looks_local = "/" in spec and (path.parent / spec).parent.is_dir() and not (path.parent / spec).exists()
+        if looks_local:
+            problems.append(problem(path, f"score.{key}", spec, "an open_clip model as NAME/pretrained, or a folder"))
+    return list(dict.fromkeys(problems))
+
+
+def _scan(path: Path, data: str, reg_data: str | None, holdout: int) -> tuple[str, list[str]]:
+    from trainer.dataset import scan_dataset
+
+    try:
+        dataset = scan_dataset(data, reg_data=reg_data)
+    except DataError as error:
+        raise StudyError([problem(path, "data", data, str(error))]) from None
+    photos = [photo for photo in dataset.photos if not photo.is_reg]
+    if holdout > len(photos) - 2:
+        raise StudyError(
+            [
+                problem(
+                    path, "score.holdout", holdout, f"at most {max(0, len(photos) - 2)}: there are {len(photos)} photos"
+                )
+            ]
+        )
+    return dataset.digest, list(dataset.warnings)
+
+
+def _flat(value: Any, prefix: str = "") -> Any:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

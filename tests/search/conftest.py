@@ -1,0 +1,40 @@
+"""Study files for the tests, beside a training folder and a base that are really there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import tiny
+
+StudyWriter = Callable[..., Path]
+
+
+@pytest.fixture
+def write_study(tmp_path: Path) -> StudyWriter:
+    """Writes `study.yaml` with a good study, changed as asked: `write_study(train={...}, drop=["base"])`.
+
+    The base is a diffusers folder without weights: enough for everything that happens before torch.
+    """
+    tiny.make_photos(tmp_path / "photos")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+
+    def write(drop: tuple[str, ...] = (), **changes: Any) -> Path:
+        values: dict[str, Any] = {
+            "study": "small",
+            "base": "base",
+            "data": "photos",
+            "train": {"resolution": 64, "epochs": 4, "save_every_n_epochs": 2},
+            "search": {"rank": {"values": [4, 8]}, "learning_rate_scale": {"min": 0.5, "max": 8, "log": True}},
+            "score": {"encoder": "clip", "holdout": 2},
+            "budget": {"trials": 4, "startup_trials": 2},
+        }
+        values = {k: v for k, v in {**values, **changes}.items() if k not in drop}
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        return path
+
+    return write

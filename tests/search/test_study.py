@@ -1,0 +1,254 @@
+"""Every mistake in a study file is named in one line: file, key, value and what is allowed."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from search.errors import StudyError
+from search.run import main
+from search.study import load_study
+
+SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
+    # name: (what is wrong, the key that must be named, what must be said about it)
+    "misspelt section": ({"budgt": {"trials": 3}}, "budgt", "did you mean budget?"),
+    "misspelt field": ({"train": {"rankk": 4}}, "train.rankk", "did you mean rank?"),
+    "misspelt nested key": ({"score": {"probe": {"sedes": 2}}}, "score.probe.sedes", "did you mean seeds?"),
+    "misspelt entry": ({"search": {"rank": {"vales": [1]}}}, "search.rank.vales", "did you mean values?"),
+    "searched name of no field": ({"search": {"lr": {"values": [1]}}}, "search.lr", "unknown key"),
+    "wrong type": ({"budget": {"trials": "many"}}, "budget.trials", "valid integer"),
+    "wrong type of a fixed field": ({"train": {"rank": "big"}}, "train.rank", "valid integer"),
+    "wrong type of a searched value": ({"search": {"rank": {"values": [4, 0.5]}}}, "search.rank.values", "integer"),
+    "alpha ratio above 1": (
+        {"search": {"alpha_ratio": {"values": [0.5, 2.0]}}},
+        "search.alpha_ratio.values",
+        "equal to 1",
+    ),
+    "fixed alpha ratio above 1": ({"train": {"alpha_ratio": 1.5}}, "train.alpha_ratio", "less than or equal to 1"),
+    "min above max": ({"search": {"rank": {"min": 8, "max": 4}}}, "search.rank.max", "more than min"),
+    "both values and a range": (
+        {"search": {"rank": {"values": [4], "min": 4, "max": 8}}},
+        "search.rank",
+        "exactly one",
+    ),
+    "a range of words": (
+        {"search": {"optimizer": {"min": "AdamW", "max": "Lion"}}},
+        "search.optimizer",
+        "not a number",
+    ),
+    "log from zero": (
+        {"search": {"noise_offset": {"min": 0, "max": 1, "log": True}}},
+        "search.noise_offset.log",
+        "above 0",
+    ),
+    "missing data": ({"data": "fotos"}, "data", "a path that exists"),
+    "missing base": ({"base": "photos/none"}, "base", "a path that exists"),
+    "too many held out": ({"score": {"holdout": 7}}, "score.holdout", "at most 6"),
+    "data under train": ({"train": {"data": "photos"}}, "train.data", "at the top"),
+    "seed searched": ({"search": {"seed": {"values": [1, 2]}}}, "search.seed", "same for every trial"),
+    "unknown weight": ({"score": {"weights": {"copy": 2.0}}}, "score.weights.copy", "did you mean copying?"),
+    "context with other braces": (
+        {"score": {"probe": {"contexts": ["a {dog}"]}}},
+        "score.probe.contexts[0]",
+        "{trigger}",
+    ),
+    "when of a fixed field": (
+        {
+            "search": {"d_coef": {"values": [1.0, 2.0], "when": {"optimizer": "Prodigy"}}},
+            "train": {"optimizer": "Prodigy"},
+        },
+        "search.d_coef.when.optimizer",
+        "not searched",
+    ),
+    "when that can never hold": (
+        {
+            "search": {
+                "optimizer": {"values": ["AdamW", "Lion"]},
+                "d_coef": {"values": [1.0, 2.0], "when": {"optimizer": "Prodigy"}},
+            }
+        },
+        "search.d_coef.when.optimizer",
+        "one of the values searched",
+    ),
+    "when in a circle": (
+        {
+            "search": {
+                "optimizer": {"values": ["AdamW", "Lion"], "when": {"rank": 4}},
+                "rank": {"values": [4, 8], "when": {"optimizer": "AdamW"}},
+            }
+        },
+        "search",
+        "circle",
+    ),
+    "a pair that cannot work": (
+        {
+            "search": {
+                "optimizer": {"values": ["AdamW", "Adafactor"]},
+                "lr_scheduler": {"values": ["constant", "adafactor"]},
+            }
+        },
+        "search.lr_scheduler",
+        "adafactor with optimizer AdamW",
+    ),
+    "a fixed pair that cannot work": (
+        {"train": {"optimizer": "AdamWScheduleFree", "lr_scheduler": "cosine"}},
+        "train.lr_scheduler",
+        "replaces the schedule",
+    ),
+    "learning rate under relative steps": (
+        {"train": {"optimizer": "Adafactor", "lr_scheduler": "adafactor", "relative_step": True}},
+        "search.learning_rate_scale",
+        "sets its own rate",
+    ),
+    "cycles of one": (
+        {"train": {"lr_scheduler": "cosine_with_restarts"}, "search": {"num_cycles": {"values": [1, 3]}}},
+        "search.num_cycles",
+        "one cycle is cosine",
+    ),
+    "cycles without restarts": (
+        {"search": {"lr_scheduler": {"values": ["cosine", "cosine_with_restarts"]}, "num_cycles": {"values": [2, 3]}}},
+        "search.num_cycles",
+        "`when:`",
+    ),
+    "horizon under a constant schedule": (
+        {"train": {"resolution": 64}, "search": {"epochs": {"values": [4, 8]}}},
+        "search.epochs",
+        "outcome",
+    ),
+    "alpha beside rank": (
+        {"search": {"rank": {"values": [4, 8]}, "alpha": {"values": [1.0, 4.0]}}},
+        "search.alpha",
+        "alpha_ratio",
+    ),
+    "both learning rates": (
+        {"search": {"learning_rate": {"min": 1e-5, "max": 1e-3}, "learning_rate_scale": {"min": 0.5, "max": 2}}},
+        "search.learning_rate",
+        "learning_rate or learning_rate_scale",
+    ),
+    "fixed and searched": ({"train": {"rank": 4}}, "train.rank", "it is searched"),
+}
+
+
+@pytest.mark.parametrize("case", SEARCHES)
+def test_a_mistake_is_named_with_file_key_and_what_is_allowed(write_study, case: str) -> None:
+    changes, key, said = SEARCHES[case]
+    path = write_study(**changes)
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    lines = [line for line in caught.value.problems if f": {key}: " in line]
+    assert lines, caught.value.problems
+    assert said in lines[0]
+    assert lines[0].startswith(str(path))
+    assert "\n" not in lines[0]
+
+
+def test_all_mistakes_are_told_at_once(write_study) -> None:
+    path = write_study(train={"rankk": 1}, budget={"trials": 0}, base="./nowhere")
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_key_given_twice_is_refused(write_study) -> None:
+    path = write_study()
+    path.write_text(path.read_text() + "study: again\n")
+    with pytest.raises(StudyError, match="'study' is given twice"):
+        load_study(path)
+
+
+def test_a_number_in_exponent_form_is_a_number(write_study) -> None:
+    path = write_study(drop=("search",))
+    path.write_text(path.read_text() + "search: {learning_rate: {min: 1e-5, max: 1e-3, log: true}}\n")
+    (entry,) = load_study(path).space.entries
+    assert (entry.low, entry.high) == (1e-5, 1e-3)
+
+
+def test_a_corrupt_image_is_named(write_study) -> None:
+    path = write_study()
+    (path.parent / "photos" / "2_sks toy" / "03.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
+    with pytest.raises(StudyError, match=r"data: .*03\.png"):
+        load_study(path)
+
+
+def test_a_folder_without_images_is_refused(write_study) -> None:
+    path = write_study(data="empty")
+    (path.parent / "empty").mkdir()
+    with pytest.raises(StudyError, match="no images"):
+        load_study(path)
+
+
+def test_an_image_without_caption_is_a_notice(write_study) -> None:
+    path = write_study()
+    (path.parent / "photos" / "2_sks toy" / "03.txt").unlink()
+    assert any("03.png" in notice for notice in load_study(path).notices)
+
+
+def test_a_fixed_setting_without_effect_is_a_notice(write_study) -> None:
+    study = load_study(write_study(train={"resolution": 64, "num_cycles": 3}))
+    assert any(notice.startswith("num_cycles: 3 takes no effect") for notice in study.notices)
+
+
+def test_conditional_parameters_are_accepted(write_study) -> None:
+    study = load_study(
+        write_study(
+            train={"resolution": 64, "optimizer": "Adafactor"},
+            search={
+                "lr_scheduler": {"values": ["constant", "cosine", "cosine_with_restarts", "adafactor"]},
+                "epochs": {"values": [4, 8], "when": {"lr_scheduler": ["cosine", "cosine_with_restarts"]}},
+                "num_cycles": {"value": 2, "when": {"lr_scheduler": "cosine_with_restarts"}},
+                "relative_step": {"value": True, "when": {"lr_scheduler": "adafactor"}},
+                "optimizer": {
+                    "values": ["AdamW", "Prodigy"],
+                    "when": {"lr_scheduler": ["constant", "cosine", "cosine_with_restarts"]},
+                },
+                "learning_rate_scale": {"min": 0.5, "max": 4, "when": {"optimizer": "AdamW"}},
+            },
+        )
+    )
+    assert study.notices == ()
+    schedulers = {c["lr_scheduler"]: study.config(c) for c in study.space.combinations()}
+    assert schedulers["adafactor"].optimizer == "Adafactor"
+    assert schedulers["adafactor"].relative_step
+
+
+def test_budget_and_placement_may_change_but_not_what_is_searched(write_study) -> None:
+    begun = load_study(write_study())
+    more = load_study(write_study(budget={"trials": 40}, workers={"count": 2}, keep={"samples": False}))
+    more.check_continues(begun.meaning)
+    assert more.digest == begun.digest
+    other = load_study(write_study(search={"rank": {"values": [4, 8, 16]}}))
+    with pytest.raises(StudyError, match=r"search\.rank\.values: \[4, 8, 16\].*begun with \[4, 8\]"):
+        other.check_continues(begun.meaning)
+
+
+def test_changed_photos_are_another_study(write_study) -> None:
+    path = write_study()
+    begun = load_study(path)
+    (path.parent / "photos" / "2_sks toy" / "03.txt").write_text("another caption\n")
+    with pytest.raises(StudyError, match="photos"):
+        load_study(path).check_continues(begun.meaning)
+
+
+def test_the_command_ends_with_2_and_one_line_on_bad_input(write_study, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(write_study(train={"rankk": 4}))]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert "train.rankk: 4 is not allowed: unknown key, did you mean rank?" in said
+
+
+def test_help_and_refusal_load_neither_torch_nor_pandas_nor_optuna(write_study) -> None:
+    heavy = "('torch', 'pandas', 'scipy', 'optuna', 'diffusers', 'matplotlib')"
+    script = f"""
+import sys
+from search.run import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+print(code, [name for name in {heavy} if name in sys.modules])
+"""
+    bad = write_study(search={"rank": {"values": [0]}})
+    for arguments, code in ((["--help"], 0), ([str(bad)], 2)):
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == f"{code} []"
