@@ -116,16 +116,17 @@ def create_adapters(
     import torch
     from peft import LoraConfig
 
-    config = LoraConfig(r=rank, lora_alpha=int(alpha), use_dora=dora, use_rslora=rslora, init_lora_weights=False)
+    config = LoraConfig(r=rank, lora_alpha=int(alpha), use_dora=dora, use_rslora=rslora)
     components = ("denoiser", *(base.text_components if train_text_encoder else ()))
     layers: dict[Site, Any] = {}
-    for component in components:
-        for path in base.family.lora_targets(base, component, targets, conv_rank is not None):
-            module = base.component(component).get_submodule(path)
-            spatial = _is_spatial(module)
-            site_rank = conv_rank if spatial and conv_rank is not None else rank
-            site_alpha = (conv_alpha or float(site_rank)) if spatial else alpha
-            layers[component, path] = _peft_layer(module, config, site_rank, site_alpha, (seed, component, path))
+    with torch.random.fork_rng(devices=[]):  # peft draws initial values too; they are replaced
+        for component in components:
+            for path in base.family.lora_targets(base, component, targets, conv_rank is not None):
+                module = base.component(component).get_submodule(path)
+                spatial = _is_spatial(module)
+                site_rank = conv_rank if spatial and conv_rank is not None else rank
+                site_alpha = (conv_alpha or float(site_rank)) if spatial else alpha
+                layers[component, path] = _peft_layer(module, config, site_rank, site_alpha, (seed, component, path))
     dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
     for layer in layers.values():
         for container in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
@@ -151,13 +152,12 @@ def _peft_layer(module: nn.Module, config: Any, rank: int, alpha: float, stream_
     # a shallow copy shares the weights, but not the forward that packed.py replaces on the original
     layer = kind(copy.copy(module), ADAPTER, config=config, r=rank, lora_alpha=alpha)
     seed, component, path = stream_name
-    down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+    down = layer.lora_A[ADAPTER].weight
     if not down.is_meta:
         start = nn.init.kaiming_uniform_(
             down.detach().cpu(), a=math.sqrt(5), generator=stream(seed, "init", component, path)
         )
         down.data.copy_(start)
-    nn.init.zeros_(up)
     return layer
 
 

@@ -6,8 +6,6 @@ Importing this module loads no torch; a builder imports its library when it is c
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.optim import Optimizer
 
 ParamGroups = list[dict[str, Any]]
@@ -110,40 +109,42 @@ def is_schedule_free(optimizer: Optimizer) -> bool:
     return all("train_mode" in group for group in optimizer.param_groups)
 
 
-def effective_learning_rates(optimizer: Optimizer, group: int = 0) -> float:
-    """The step size in force for a parameter group after a step, comparable between optimizers.
+def effective_learning_rate(optimizer: Optimizer, group: int = 0) -> float | Tensor:
+    """The step size of a parameter group's last step, comparable between optimizers.
 
-    d · lr for D-Adaptation and Prodigy; for relative-step or scaled Adafactor the mean over the group's parameters
-    of max(eps₂, RMS(p)) × rate; lr × warm-up for schedule-free AdamW; lr for all others. Reads device scalars only
-    under Adafactor with `scale_parameter`.
+    d · lr for D-Adaptation and Prodigy; for Adafactor with `scale_parameter` (always under relative steps) the mean
+    over the group's parameters of rate · max(ε₂, RMS(p)), Shazeer & Stern 2018, as a 0-d tensor on the device; lr ×
+    warm-up for schedule-free AdamW; lr for all others. Never waits for the device.
     """
     settings = optimizer.param_groups[group]
     if "d" in settings:
         return float(settings["d"]) * float(settings["lr"])
     if "relative_step" in settings and (settings["relative_step"] or settings["scale_parameter"]):
-        states = [optimizer.state[p] for p in settings["params"] if optimizer.state.get(p)]
-        if not states:
-            return 0.0
-        rates = [_adafactor_rate(settings, state["step"], state["RMS"]) for state in states]
-        return sum(rates) / len(rates)
+        return _adafactor_rate(settings, [optimizer.state[p] for p in settings["params"] if optimizer.state.get(p)])
     if "train_mode" in settings and settings["warmup_steps"] > 0:
         return float(settings["lr"]) * min(1.0, settings.get("step", 0) / settings["warmup_steps"])
     return float(settings["lr"])
 
 
-def _adafactor_rate(settings: Mapping[str, Any], step: int, rms: Any) -> float:
-    rate = settings["lr"]
+def _adafactor_rate(settings: Mapping[str, Any], states: list[Any]) -> float | Tensor:
+    import torch
+
+    if not states:
+        return 0.0
+    rate, step = settings["lr"], states[0]["step"]
     if settings["relative_step"]:
         rate = min(1e-6 * step if settings["warmup_init"] else 1e-2, 1.0 / math.sqrt(step))
-    scale = max(settings["eps"][1], float(rms)) if settings["scale_parameter"] else 1.0
-    return float(scale * rate)
+    if not settings["scale_parameter"]:
+        return float(rate)
+    return rate * torch.stack([state["RMS"] for state in states]).clamp(min=settings["eps"][1]).mean()
 
 
 def _adamw(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
     from torch.optim import AdamW
 
-    # foreach: one pass over all parameters; on a CPU torch's own choice is a Python loop over hundreds of tensors
-    return AdamW(groups, weight_decay=weight_decay, **{"foreach": True, **keywords})
+    # one kernel a tensor; on a CPU torch's own choice is a dozen operations for each of hundreds of tensors
+    fused = not {"foreach", "fused"} & set(keywords)
+    return AdamW(groups, weight_decay=weight_decay, **keywords, **({"fused": True} if fused else {}))
 
 
 def _adafactor(groups: ParamGroups, weight_decay: float, keywords: dict[str, Any]) -> Optimizer:
@@ -199,16 +200,9 @@ def _bitsandbytes(name: str, alternative: str) -> Any:
 
 
 def _import_bitsandbytes() -> Any:
+    import bitsandbytes.optim
     import torch
 
-    # its import prints and logs about CPU kernels that only inference would use
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            import bitsandbytes.optim
-    finally:
-        logging.disable(before)
     scrap = torch.nn.Parameter(torch.zeros(4096))
     scrap.grad = torch.ones_like(scrap)
     bitsandbytes.optim.AdamW8bit([scrap], lr=1e-3).step()

@@ -1,0 +1,77 @@
+"""What a run learns from at one step: noisy latents, timesteps, targets and weights, drawn from its own streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trainer.streams import stream
+
+if TYPE_CHECKING:
+    from trainer.families.family import Base
+
+
+@dataclass(frozen=True)
+class Examples:
+    """B noisy latents and what the denoiser should say about them.
+
+    noisy, target: [B, C, h, w]; timesteps: [B]; weight: [B].
+    """
+
+    noisy: Tensor
+    timesteps: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+def draw_examples(
+    base: Base,
+    mean: Tensor,
+    std: Tensor,
+    prior: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    batch: int,
+    min_snr_gamma: float | None = None,
+    noise_offset: float = 0.0,
+    prior_loss_weight: float = 1.0,
+) -> Examples:
+    """The examples of batch number `batch` of an epoch: the same for every run with the same seed and settings.
+
+    Args:
+        mean, std: posterior of the latents [B, C, h, w]; a fresh sample is drawn, as the base was trained.
+        prior: [B] bool, true for regularisation images.
+        min_snr_gamma: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy".
+        noise_offset: kohya's: a constant per image and channel, noise + offset · randn[B, C, 1, 1].
+    """
+
+    def normal(name: str, *shape: int) -> Tensor:
+        draws = torch.randn(shape, generator=stream(seed, name, epoch, batch), dtype=torch.float32)
+        return draws.to(device=mean.device, dtype=mean.dtype, non_blocking=True)
+
+    latents = mean + std * normal("latents", *mean.shape)
+    noise = normal("noise", *mean.shape)
+    if noise_offset:
+        noise = noise + noise_offset * normal("noise offset", *mean.shape[:2], 1, 1)
+    family = base.family
+    timesteps = family.sample_timesteps(base, mean.shape[0], stream(seed, "timesteps", epoch, batch))
+    weight = family.loss_weight(base, timesteps, min_snr_gamma).to(mean.dtype)
+    if prior_loss_weight != 1.0:
+        weight = torch.where(prior, weight * prior_loss_weight, weight)
+    return Examples(
+        noisy=family.add_noise(base, latents, noise, timesteps),
+        timesteps=timesteps,
+        target=family.target(base, latents, noise, timesteps),
+        weight=weight,
+    )
+
+
+def run_losses(prediction: Tensor, target: Tensor, weight: Tensor, runs: int) -> Tensor:
+    """Each run's loss [K]: the weighted mean square error of its own rows of a run-major batch [K·B, C, h, w]."""
+    dtype = torch.promote_types(prediction.dtype, torch.float32)
+    squares = (prediction.to(dtype) - target.to(dtype)).square().flatten(1).mean(1)
+    return (squares * weight.to(dtype)).view(runs, -1).mean(1)

@@ -1,0 +1,304 @@
+"""The packed forward: K LoRAs on one frozen base, each on its own rows of a run-major batch [K·B, …].
+
+While a `PackedLayers` is active, the adapted modules of the base answer with the base's output plus each run's own
+low-rank term; outside, and for everything else (merging, sampling, evaluation), the base is exactly itself: its module
+tree, names and weights are never touched, only the `forward` of adapted modules is shadowed for the moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.errors import ModelError
+from trainer.lora import ADAPTER, Adapters, LoraWeights, Site
+
+if TYPE_CHECKING:
+    from trainer.families.family import Base
+
+
+class PackedLayers:
+    """The adapters of K runs, stacked for one pass.
+
+    Each run owns contiguous parameters in peft's own shapes. Where a run's slice of a stack is contiguous too, the
+    parameter *is* that slice; otherwise (an up matrix of less than the largest rank) it is copied in by `refresh`.
+
+    Args:
+        base: the frozen base.
+        members: one entry for each slot of the batch; None is an empty slot, whose rows get the base's output.
+        max_rank: rank that the stacks are padded to; None takes the largest among the members. With `max_rank` and the
+            number of slots fixed, a run's result does not depend on who else is in the pack.
+
+    Raises:
+        ModelError: several members, and one of them cannot share a pack.
+    """
+
+    def __init__(self, base: Base, members: Sequence[Adapters | None], *, max_rank: int | None = None) -> None:
+        self.width = len(members)
+        self._sites: list[_Site] = []
+        self._forwards: dict[nn.Module, Callable[..., Tensor]] = {}
+        present = [member for member in members if member is not None]
+        if self.width > 1:
+            for member in present:
+                if member.alone is not None:
+                    raise ModelError(f"{member.alone} cannot share a pack yet; train such a run alone")
+        rank = max((layer.r[ADAPTER] for member in present for layer in member.layers.values()), default=1)
+        rank = max(rank, max_rank or 0)
+        for site in dict.fromkeys(site for member in present for site in member.layers):
+            module = base.component(site[0]).get_submodule(site[1])
+            layers = [None if member is None else member.layers.get(site) for member in members]
+            if self.width == 1 and present[0].alone is not None:
+                self._forwards[module] = layers[0]  # peft's own forward: DoRA, convolutions
+                continue
+            packed = _Site.of_layers(module, layers, rank)
+            self._sites.append(packed)
+            self._forwards[module] = packed
+
+    def refresh(self) -> None:
+        """Brings the stacks up to date with the runs' parameters; needed after each optimizer step."""
+        targets = [view for site in self._sites for view, _ in site.copied]
+        if targets:
+            with torch.no_grad():
+                torch._foreach_copy_(targets, [parameter for site in self._sites for _, parameter in site.copied])
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within, adapted modules answer with base + LoRA; backward passes belong inside, too."""
+        with _shadowed(self._forwards):
+            yield
+
+    def collect_gradients(self) -> None:
+        """Hands each run's parameters their gradients (views of the stacks' where these are contiguous)."""
+        for site in self._sites:
+            site.collect_gradients()
+
+    def clear_gradients(self) -> None:
+        """Forgets all gradients."""
+        for site in self._sites:
+            site.down.grad = site.up.grad = None
+
+
+@contextmanager
+def applied(base: Base, loras: Sequence[LoraWeights | None], *, strength: float = 1.0) -> Iterator[None]:
+    """Within, the base answers with the LoRAs' terms added: LoRA i on rows [i·B, (i+1)·B) of a batch of len(loras)·B.
+
+    For bases whose weights cannot carry a merge exactly (bf16, quantised). None leaves its rows to the base.
+
+    Raises:
+        ModelError: a LoRA of another family, or one that can only be merged (DoRA; several LoRAs with convolutions).
+    """
+    forwards: dict[nn.Module, Callable[..., Tensor]] = {}
+    for lora in loras:
+        if lora is not None and lora.family != base.family.name:
+            raise ModelError(f"a LoRA for {lora.family} cannot be applied to a {base.family.name} base")
+        if lora is not None and any(module.magnitude is not None for module in lora.modules.values()):
+            raise ModelError("a DoRA can only be merged, not applied beside the base")
+    for site in dict.fromkeys(site for lora in loras if lora is not None for site in lora.modules):
+        module = base.component(site[0]).get_submodule(site[1])
+        forwards[module] = _Site.of_weights(module, site, loras, base, strength)
+    with torch.no_grad(), _shadowed(forwards):
+        yield
+
+
+@contextmanager
+def _shadowed(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
+    for module, forward in forwards.items():
+        if "forward" in module.__dict__:
+            raise RuntimeError("another pack is active on this base")
+        module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        for module in forwards:
+            module.__dict__.pop("forward", None)
+
+
+class _Site:
+    """One adapted module: stacks down [K, rank, in] and up [K, out, rank], and how they join the module's forward."""
+
+    def __init__(self, module: nn.Module, down: Tensor, up: Tensor, scales: Sequence[float]) -> None:
+        self.module, self.down, self.up = module, down, up
+        self.copied: list[tuple[Tensor, Tensor]] = []
+        self._owners: list[tuple[int, nn.Parameter, nn.Parameter]] = []
+        self.scale: float | Tensor = scales[0]
+        if len(set(scales)) > 1:
+            self.scale = torch.tensor(scales, device=down.device, dtype=down.dtype).view(-1, 1, 1)
+        self._plain_weight = type(module) in (nn.Linear, nn.Conv2d)
+        self._linear = isinstance(module, nn.Linear)
+        self._spatial = down.ndim > 3
+
+    @classmethod
+    def of_layers(cls, module: nn.Module, layers: Sequence[Any | None], rank: int) -> _Site:
+        """The stacks of peft layers; from now on their parameters are slices of them where these are contiguous."""
+        some = next(layer for layer in layers if layer is not None)
+        weight = some.lora_A[ADAPTER].weight
+        width, columns, rows = len(layers), weight.shape[1], some.lora_B[ADAPTER].weight.shape[0]
+        down = torch.zeros(width, rank, columns, device=weight.device, dtype=weight.dtype)
+        up = torch.zeros(width, rows, rank, device=weight.device, dtype=weight.dtype)
+        scales = [0.0 if layer is None else float(layer.scaling[ADAPTER]) for layer in layers]
+        site = cls(module, down, up, scales)
+        for slot, layer in enumerate(layers):
+            if layer is None:
+                continue
+            own = layer.r[ADAPTER]
+            for parameter, view in (
+                (layer.lora_A[ADAPTER].weight, down[slot, :own]),
+                (layer.lora_B[ADAPTER].weight, up[slot, :, :own]),
+            ):
+                view.copy_(parameter.detach().view(view.shape))
+                if view.is_contiguous():
+                    parameter.data = view.view(parameter.shape)
+                else:
+                    site.copied.append((view, parameter.detach().view(view.shape)))
+            site._owners.append((slot, layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight))
+        down.requires_grad_()
+        up.requires_grad_()
+        return site
+
+    @classmethod
+    def of_weights(
+        cls, module: nn.Module, site: Site, loras: Sequence[LoraWeights | None], base: Base, strength: float
+    ) -> _Site:
+        """The stacks of saved weights, for looking, not for training."""
+        parts = [None if lora is None else lora.modules.get(site) for lora in loras]
+        some = next(part for part in parts if part is not None)
+        rank = max(part.rank for part in parts if part is not None)
+        scales = [0.0 if part is None else strength * part.alpha / part.rank for part in parts]
+        dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
+        if some.down.ndim == 4 and tuple(some.down.shape[2:]) != (1, 1):
+            if len(loras) > 1:
+                raise ModelError(f"{site[1]}: several LoRAs with convolutions cannot be applied at once")
+            return cls(module, some.down.to(base.device, dtype), some.up.to(base.device, dtype), scales)
+        down = torch.zeros(len(parts), rank, some.down.shape[1], device=base.device, dtype=dtype)
+        up = torch.zeros(len(parts), some.up.shape[0], rank, device=base.device, dtype=dtype)
+        for slot, part in enumerate(parts):
+            if part is not None:
+                down[slot, : part.rank] = part.down.flatten(1)
+                up[slot, :, : part.rank] = part.up.flatten(1)
+        return cls(module, down, up, scales)
+
+    def collect_gradients(self) -> None:
+        if self.down.grad is None or self.up.grad is None:
+            return
+        for slot, down, up in self._owners:
+            down.grad = self.down.grad[slot, : down.shape[0]].view(down.shape)
+            up.grad = self.up.grad[slot, :, : up.shape[1]].reshape(up.shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        module: Any = self.module
+        if self._spatial:
+            term = F.conv2d(x, self.down.to(x.dtype), None, module.stride, module.padding)
+            return type(module).forward(module, x) + self.scale * F.conv2d(term, self.up.to(x.dtype))
+        if self._plain_weight and x.dtype == module.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            run = _LoraLinear if self._linear else _LoraPointwise
+            return run.apply(x, module.weight, module.bias, self.down, self.up, self.scale)
+        output = type(module).forward(module, x)
+        return output + self._term(x.to(output.dtype)).view(output.shape)
+
+    def _term(self, x: Tensor) -> Tensor:
+        """The low-rank term alone, in plain operations: for quantised bases and under autocast."""
+        down, up = self.down.to(x.dtype), self.up.to(x.dtype)
+        scale = self.scale.to(x.dtype) if isinstance(self.scale, Tensor) else self.scale
+        if self._linear:
+            grouped = x.reshape(down.shape[0], -1, x.shape[-1])
+            return torch.bmm(torch.bmm(grouped, down.mT) * scale, up.mT)
+        grouped = x.reshape(down.shape[0], -1, *x.shape[1:]).flatten(3)  # [K, B, C, H·W]
+        scale = scale[..., None] if isinstance(scale, Tensor) else scale
+        return up[:, None] @ ((down[:, None] @ grouped) * scale)
+
+
+class _LoraLinear(torch.autograd.Function):
+    """y = x Wᵀ + b + s · (x downᵀ) upᵀ, run by run, in one node: W is frozen, so nothing else needs to be kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float | Tensor
+    ) -> Tensor:
+        width, rows = down.shape[0], weight.shape[0]
+        own_down, own_up = down.to(x.dtype), up.to(x.dtype)
+        flat = x.reshape(-1, x.shape[-1])
+        output = torch.mm(flat, weight.t()) if bias is None else torch.addmm(bias, flat, weight.t())
+        if width == 1:
+            hidden = torch.mm(flat, own_down[0].t()).mul_(scale)
+            output.addmm_(hidden, own_up[0].t())
+        else:
+            hidden = torch.bmm(flat.view(width, -1, flat.shape[1]), own_down.mT).mul_(_like(scale, x))
+            output.view(width, -1, rows).baddbmm_(hidden, own_up.mT)
+        ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
+        ctx.scale, ctx.shape = scale, x.shape
+        return output.view(*x.shape[:-1], rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        flat, hidden, weight, down, up = ctx.saved_tensors
+        width = down.shape[0]
+        grad = grad.reshape(-1, grad.shape[-1])
+        grad_x = torch.mm(grad, weight) if ctx.needs_input_grad[0] else None
+        if width == 1:
+            grad_up = torch.mm(grad.t(), hidden)[None]
+            grad_hidden = torch.mm(grad, up[0]).mul_(ctx.scale)
+            grad_down = torch.mm(grad_hidden.t(), flat)[None]
+            if grad_x is not None:
+                grad_x.addmm_(grad_hidden, down[0])
+        else:
+            grouped = grad.view(width, -1, grad.shape[1])
+            grad_up = torch.bmm(grouped.mT, hidden)
+            grad_hidden = torch.bmm(grouped, up).mul_(_like(ctx.scale, grad))
+            grad_down = torch.bmm(grad_hidden.mT, flat.view(width, -1, flat.shape[1]))
+            if grad_x is not None:
+                grad_x.view(width, -1, flat.shape[1]).baddbmm_(grad_hidden, down)
+        return None if grad_x is None else grad_x.view(ctx.shape), None, None, grad_down, grad_up, None
+
+
+class _LoraPointwise(torch.autograd.Function):
+    """The same for a 1×1 convolution: channels stay where they are, [N, C, H·W], matrices multiply from the left."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float | Tensor
+    ) -> Tensor:
+        each = x.shape[0] // down.shape[0]
+        scale_each = scale.repeat_interleave(each, 0).to(x.dtype) if isinstance(scale, Tensor) else scale
+        own_down, own_up = _repeat(down.to(x.dtype), each), _repeat(up.to(x.dtype), each)
+        flat = x.reshape(x.shape[0], x.shape[1], -1)
+        output = F.conv2d(x, weight, bias).contiguous()
+        hidden = torch.bmm(own_down, flat).mul_(scale_each)
+        output.view(x.shape[0], weight.shape[0], -1).baddbmm_(own_up, hidden)
+        ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
+        ctx.scale, ctx.shape, ctx.width = scale_each, x.shape, down.shape[0]
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        flat, hidden, weight, down, up = ctx.saved_tensors
+        grad = grad.reshape(grad.shape[0], grad.shape[1], -1)
+        grad_up = torch.bmm(grad, hidden.mT)
+        grad_hidden = torch.bmm(up.mT, grad).mul_(ctx.scale)
+        grad_down = torch.bmm(grad_hidden, flat.mT)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.matmul(weight.flatten(1).t(), grad)
+            grad_x.baddbmm_(down.mT, grad_hidden)
+        width = ctx.width
+        return (
+            None if grad_x is None else grad_x.view(ctx.shape),
+            None,
+            None,
+            grad_down.view(width, -1, *grad_down.shape[1:]).sum(1),
+            grad_up.view(width, -1, *grad_up.shape[1:]).sum(1),
+            None,
+        )
+
+
+def _repeat(matrices: Tensor, each: int) -> Tensor:
+    """[K, a, b] → [K·each, a, b]"""
+    return matrices[:, None].expand(-1, each, -1, -1).reshape(-1, *matrices.shape[1:])
+
+
+def _like(scale: float | Tensor, x: Tensor) -> float | Tensor:
+    return scale.to(x.dtype) if isinstance(scale, Tensor) else scale

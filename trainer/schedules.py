@@ -1,0 +1,76 @@
+"""Learning-rate schedules by name, from diffusers, placed at any step of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
+
+def build_schedule(
+    optimizer: Optimizer,
+    name: str,
+    *,
+    total_steps: int,
+    warmup_steps: int = 0,
+    num_cycles: float = 1.0,
+    power: float = 1.0,
+    step: int = 0,
+) -> LambdaLR | None:
+    """The schedule `name` over `optimizer`, as it stands after `step` optimizer steps; None where the optimizer sets
+    its own rate ("adafactor").
+
+    Args:
+        total_steps: optimizer steps of the whole horizon.
+        num_cycles: of cosine_with_restarts; not whole when the horizon ends within a cycle.
+        power: of polynomial.
+        step: steps already taken; rates are closed forms of it, so a resumed schedule goes on exactly.
+    """
+    if name == "adafactor":
+        # transformers' AdafactorSchedule only reports the optimizer's own rate: `effective_learning_rate` does
+        return None
+    from diffusers.optimization import get_scheduler
+
+    for group in optimizer.param_groups:
+        group.pop("initial_lr", None)
+    schedule = get_scheduler(
+        name,
+        optimizer,
+        num_warmup_steps=warmup_steps,
+        num_training_steps=total_steps,
+        num_cycles=num_cycles,  # type: ignore[arg-type]  # the closed form takes parts of a cycle
+        power=power,
+    )
+    if step:
+        schedule.last_epoch = step
+        rates = [base * course(step) for base, course in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+    return schedule
+
+
+def learning_rates(
+    name: str,
+    *,
+    learning_rate: float,
+    total_steps: int,
+    warmup_steps: int = 0,
+    num_cycles: float = 1.0,
+    power: float = 1.0,
+) -> list[float]:
+    """The rate in force at each of `total_steps` optimizer steps (not for "adafactor"). Two runs that share a prefix of
+    this list share that part of their training."""
+    import torch
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=learning_rate)
+    schedule = build_schedule(
+        optimizer, name, total_steps=total_steps, warmup_steps=warmup_steps, num_cycles=num_cycles, power=power
+    )
+    if schedule is None:
+        raise ValueError("adafactor's rate depends on the weights")
+    course = schedule.lr_lambdas[0]
+    return [learning_rate * float(course(step)) for step in range(total_steps)]
