@@ -1,0 +1,122 @@
+"""What optuna-dashboard shows beside the numbers: sheets, plots and tables as artifacts, and the verdict as a note.
+
+The store holds copies only: the dashboard can delete a study with its artifacts.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.best import write_pictures
+from search.record import StudyFolder, TrialRecord
+from search.words import headline, interval, settings
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.artifacts._protocol import ArtifactStore
+
+    from search.verdict import Verdict
+
+FOLDER = "artifacts"
+_TRIAL_FILES = ("sheet.png", "onset.png", "trajectory.csv")
+_BEST_FILES = ("sheet.png", "onset.png", "train.yaml")
+_MIME = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}
+
+
+def open_store(folder: StudyFolder | Path) -> "ArtifactStore":
+    """The study's artifact store; Optuna does not make its folder, so it is made here."""
+    from optuna.artifacts import FileSystemArtifactStore
+
+    path = (folder.path if isinstance(folder, StudyFolder) else Path(folder)) / FOLDER
+    path.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(str(path))
+
+
+def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "ArtifactStore") -> list[str]:
+    """Draws what is missing and uploads a trial's sheet, onset plot and trajectory, with a note that shows them.
+
+    To be called after `record.json` is written and before `tell`: a finished trial takes no artifacts.
+
+    Returns:
+        names of the files uploaded; those already there under the same name are not uploaded twice.
+    """
+    trial_folder = Path(trial_folder)
+    folder = StudyFolder(trial_folder.parent.parent)
+    record = TrialRecord.load(trial_folder)
+    write_pictures(folder, record.number)
+    ids = {name: _upload(trial, trial_folder / name, store, name) for name in _TRIAL_FILES}
+    _note(trial, _trial_note(record), ids)
+    return [name for name, artifact in ids.items() if artifact is not None]
+
+
+def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdict", store: "ArtifactStore") -> None:
+    """Makes the verdict the study's note, with the winner's plot and sheet as the study's artifacts."""
+    ids: dict[str, str | None] = {}
+    if verdict.trial is not None:
+        prefix = f"best-{verdict.trial:04d}-"
+        ids = {name: _upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
+    lines = [f"# {headline(verdict)}", "", *(f"- {sentence}" for sentence in verdict.sentences)]
+    _note(study, "\n".join(lines), ids)
+
+
+def _upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "ArtifactStore", name: str) -> str | None:
+    import optuna
+    from optuna.artifacts import get_all_artifact_meta, upload_artifact
+
+    if not path.is_file():
+        return None
+    storage = owner.study._storage if isinstance(owner, optuna.trial.Trial) else owner._storage
+    for known in get_all_artifact_meta(owner, storage=storage):
+        if known.filename == name and _complete(store, known.artifact_id):
+            return known.artifact_id
+    source = path
+    if path.name != name:  # the dashboard shows the file's own name
+        source = path.parent / f".{name}" / name
+        source.parent.mkdir(exist_ok=True)
+        source.write_bytes(path.read_bytes())
+    try:
+        return upload_artifact(
+            artifact_store=store, file_path=str(source), study_or_trial=owner, mimetype=_MIME[path.suffix]
+        )
+    finally:
+        if source is not path:
+            source.unlink()
+            source.parent.rmdir()
+
+
+def _complete(store: "ArtifactStore", artifact: str) -> bool:
+    """Whether its bytes are there: Optuna writes the entry first, so an interrupted upload leaves one without."""
+    try:
+        with store.open_reader(artifact) as content:
+            return bool(content.read(1))
+    except Exception:
+        return False
+
+
+def _note(owner: "optuna.Study | optuna.trial.Trial", text: str, ids: dict[str, str | None]) -> None:
+    from optuna_dashboard import save_note
+    from optuna_dashboard.artifact import get_artifact_path
+
+    shown = [
+        f"![{name}]({get_artifact_path(owner, artifact)})"
+        for name, artifact in ids.items()
+        if artifact is not None and name.endswith(".png")
+    ]
+    save_note(owner, "\n\n".join([text, *reversed(shown)]))
+
+
+def _trial_note(record: TrialRecord) -> str:
+    lines = [f"{settings(record.config)}", ""]
+    lines.append(
+        f"{record.state}: epoch {record.epochs_trained} of {record.epochs}"
+        + (f", stopped by {record.stopped}" if record.stopped in ("onset", "pruned") else "")
+        + (f", ship epoch {record.epoch_shipped}" if record.epoch_shipped is not None else "")
+    )
+    if record.onset:
+        lines += ["", str(record.onset.get("sentence", ""))]
+        for name in ("context", "memory"):
+            turn = record.onset.get(name) or {}
+            if turn.get("status") == "found":
+                lines.append(f"- {name} onset: epoch {turn['epoch']:.0f} ({interval(turn)})")
+    if record.error:
+        lines += ["", f"```\n{record.error.strip()}\n```"]
+    return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""optuna-dashboard for a study, on this machine only, with the sheets and plots of every trial.
+
+    python -m search.dashboard studies/demo.yaml
+
+Anyone who can open the page can delete the study from the dashboard, so it listens on 127.0.0.1 alone.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from search.errors import SearchError, StudyError
+from search.locate import locate
+from search.record import StudyFolder
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+HOST = "127.0.0.1"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        folder = locate(options.study, options.runs)
+        server = serve(folder, options.port, storage=options.storage)
+    except StudyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (SearchError, OSError) as error:
+        print(f"dashboard: {error}", file=sys.stderr)
+        return 1
+    print(f"http://{HOST}:{server.server_port}/dashboard  (Ctrl-C ends it)", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        server.server_close()
+    return 0
+
+
+def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> WSGIServer:
+    """A threading server for the study's dashboard on 127.0.0.1, bound but not yet serving.
+
+    Args:
+        port: 0 takes any free one (`server.server_port` says which).
+        storage: URL of the Optuna storage; None takes the study's `study.db`.
+
+    Raises:
+        SearchError: there is no database yet.
+        OSError: the port is taken.
+    """
+    return make_server(HOST, port, _application(folder, storage), server_class=_Threading, handler_class=_Quiet)
+
+
+def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
+    if storage is None and not folder.database.is_file():
+        raise SearchError(f"{folder.database} does not exist: the study has not begun")
+    import warnings
+
+    from optuna.storages import RDBStorage
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from optuna_dashboard import wsgi
+
+    from search.artifacts import open_store
+
+    url = storage or f"sqlite:///{folder.database.resolve()}"
+    engine: dict[str, Any] = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
+    return wsgi(RDBStorage(url, engine_kwargs=engine), artifact_store=open_store(folder))
+
+
+class _Threading(ThreadingMixIn, WSGIServer):
+    """A page loads its images side by side; one slow request must not hold the others."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m search.dashboard",
+        description="optuna-dashboard on 127.0.0.1 with this study's trials, contact sheets and onset plots.",
+        epilog="example: python -m search.dashboard studies/demo.yaml --port 8080",
+    )
+    parser.add_argument("study", help="study file, or the study's folder (runs/demo)")
+    parser.add_argument("--port", type=int, default=8080, help="0 takes any free port (default 8080)")
+    parser.add_argument("--runs", default="runs", help="where studies leave their folders (default runs)")
+    parser.add_argument("--storage", help="URL of the Optuna storage, when it is not the study's own study.db")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

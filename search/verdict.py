@@ -1,0 +1,290 @@
+"""What a study found, in numbers (`verdict.json`) and in plain words: the best config, the epoch to ship, where
+overfitting begins, what it cost and where the files are.
+
+`finish(folder)` is called when the last trial is recorded; `make_verdict(folder)` only looks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from math import log, log2
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search.record import StudyFolder, TrialRecord, read_json, write_json
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from metrics.trajectory import Trajectory
+
+STATUSES = ("found", "not_learned", "unfinished", "nothing")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the study spent.
+
+    Attributes:
+        seconds: worker time over all trials; `train`, `sample` and `score` are its parts.
+        wall_seconds: time on the clock, None when nobody measured it.
+        epochs: trained epochs over all trials.
+        complete, pruned, failed, running: numbers of trials.
+        at_onset: how many of the complete ones were stopped at a confirmed onset.
+    """
+
+    seconds: float = 0.0
+    train: float = 0.0
+    sample: float = 0.0
+    score: float = 0.0
+    wall_seconds: float | None = None
+    epochs: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: int = 0
+    at_onset: int = 0
+
+    @property
+    def trials(self) -> int:
+        return self.complete + self.pruned + self.failed + self.running
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study found.
+
+    Attributes:
+        study: the study's name.
+        status: "found"; "not_learned" (the best trial did not learn the subject: ship nothing); "unfinished" (no trial
+            is complete, the best of the others is shown); "nothing" (no trial has a score).
+        trial: number of the best trial, None under "nothing".
+        config: its TrainConfig, every field; `params`: the searched ones.
+        epochs: its horizon; `epochs_trained`: how far it went; `epoch`: the epoch to ship.
+        score: its score in [0, 1] at that epoch.
+        onset: its onset as a dict (`metrics.onset.Onset`), or None.
+        plateau: first and last checkpoint around `epoch` with a score within `noise` of the best.
+        noise: the score's jitter between neighbouring checkpoints, one standard deviation; trials closer are ties.
+        ties: numbers of the other trials that are as good within the noise.
+        photos: (trained on, held out).
+        lora_bytes: size of the LoRA file, None when the checkpoint was not kept.
+        cost: what it took.
+        files: what to the path of it, relative to the study's folder.
+        sentences: all that in plain words.
+    """
+
+    study: str
+    status: str
+    trial: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
+    epochs_trained: int | None = None
+    epoch: int | None = None
+    score: float | None = None
+    onset: Mapping[str, Any] | None = None
+    plateau: tuple[int, int] | None = None
+    noise: float = 0.0
+    ties: tuple[int, ...] = ()
+    photos: tuple[int, int] | None = None
+    lora_bytes: int | None = None
+    cost: Cost = field(default_factory=Cost)
+    files: Mapping[str, str] = field(default_factory=dict)
+    sentences: tuple[str, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write `verdict.json`."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Verdict":
+        """Read `verdict.json`; names that this version does not know are left out."""
+        known = {f.name for f in fields(cls)}
+        content = {k: v for k, v in read_json(path).items() if k in known}
+        content["cost"] = Cost(**content.get("cost", {}))
+        for name in ("ties", "sentences", "plateau", "photos"):
+            if content.get(name) is not None:
+                content[name] = tuple(content[name])
+        return cls(**content)
+
+
+def finish(folder: StudyFolder | Path, *, wall_seconds: float | None = None, storage: str | None = None) -> Verdict:
+    """Draws the verdict and writes everything that goes with it: `best/`, sheets, `verdict.json`, `report.html`.
+
+    Args:
+        folder: the study's folder.
+        wall_seconds: time on the clock, when the caller measured it.
+        storage: URL of the Optuna storage for parameter importances; None takes `study.db`.
+    """
+    from search.best import write_best
+    from search.report import write_report
+
+    folder = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
+    verdict = make_verdict(folder, wall_seconds=wall_seconds)
+    verdict = write_best(folder, verdict)
+    verdict.save(folder.verdict_file)
+    write_report(folder, verdict, storage=storage)
+    return verdict
+
+
+def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> Verdict:
+    """Looks at the trials' records and trajectories and decides; writes nothing."""
+    from search.words import sentences
+
+    records = list(folder.records())
+    cost = _cost(records, wall_seconds)
+    noise = _noise([t for r in records if (t := _trajectory(folder, r)) is not None])
+    ranked = _ranked(folder, records, noise)
+    name = folder.path.name
+    files = {"trials": "trials", "database": folder.database.name}
+    if not ranked:
+        verdict = Verdict(study=name, status="nothing", cost=cost, files=files)
+    else:
+        winner, ties = ranked[0], ranked[1:]
+        onset = winner.onset
+        status = "found" if winner.state == "complete" else "unfinished"
+        if status == "found" and onset is not None and onset.get("status") == "never_learned":
+            status = "not_learned"
+        lora = folder.checkpoint(winner.number, int(winner.epoch_shipped or 0)) / "lora.safetensors"
+        verdict = Verdict(
+            study=name,
+            status=status,
+            trial=winner.number,
+            config=winner.config,
+            params=winner.params,
+            epochs=winner.epochs,
+            epochs_trained=winner.epochs_trained,
+            epoch=winner.epoch_shipped,
+            score=winner.score if winner.score is not None else winner.value,
+            onset=onset,
+            plateau=_plateau(_trajectory(folder, winner), winner.epoch_shipped, noise),
+            noise=noise,
+            ties=tuple(sorted(r.number for r in ties)),
+            photos=_photos(folder),
+            lora_bytes=lora.stat().st_size if lora.is_file() else None,
+            cost=cost,
+            files=files,
+        )
+    errors = [r.error for r in records if r.state == "failed" and r.error]
+    return _with(verdict, sentences=sentences(verdict, errors))
+
+
+def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
+    """The verdict for a terminal, as something `rich` can print."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    from search.words import headline
+
+    colour = {"found": "green", "not_learned": "yellow", "unfinished": "yellow", "nothing": "red"}[verdict.status]
+    lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}"), Text()]
+    lines += [Text(f"• {s}") for s in verdict.sentences]
+    if verdict.files:
+        table = Table.grid(padding=(0, 2))
+        for name, path in verdict.files.items():
+            table.add_row(Text(name, style="dim"), Text(str(folder / path) if folder else path, overflow="fold"))
+        lines += [Text(), table]
+    return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(1, 2))
+
+
+def _with(verdict: Verdict, **changes: Any) -> Verdict:
+    from dataclasses import replace
+
+    return replace(verdict, **changes)
+
+
+def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
+    def spent(part: str) -> float:
+        return float(sum(r.timings.get(part, 0.0) for r in records))
+
+    def count(state: str) -> int:
+        return sum(r.state == state for r in records)
+
+    return Cost(
+        seconds=float(sum(sum(r.timings.values()) for r in records)),
+        train=spent("train"),
+        sample=spent("sample"),
+        score=spent("score"),
+        wall_seconds=wall_seconds,
+        epochs=sum(r.epochs_trained for r in records),
+        complete=count("complete"),
+        pruned=count("pruned"),
+        failed=count("failed"),
+        running=count("running"),
+        at_onset=sum(r.state == "complete" and r.stopped == "onset" for r in records),
+    )
+
+
+def _ranked(folder: StudyFolder, records: Sequence[TrialRecord], noise: float) -> list[TrialRecord]:
+    """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value."""
+    scored = [r for r in records if r.epoch_shipped is not None and _value(r) is not None]
+    pool = [r for r in scored if r.state == "complete"] or scored
+    if not pool:
+        return []
+    top = max(_value(r) or 0.0 for r in pool)
+    close = [r for r in pool if (_value(r) or 0.0) >= top - noise]
+
+    def order(record: TrialRecord) -> tuple[float, float, float, int]:
+        plateau = _plateau(_trajectory(folder, record), record.epoch_shipped, noise)
+        width = log2(plateau[1] / max(plateau[0], 1)) if plateau else 0.0
+        return (_size_step(folder, record), -round(width, 2), -(_value(record) or 0.0), record.number)
+
+    return sorted(close, key=order)
+
+
+def _value(record: TrialRecord) -> float | None:
+    value = record.value if record.state == "complete" else record.score
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _size_step(folder: StudyFolder, record: TrialRecord) -> float:
+    """The LoRA's size on a ladder of 5 % steps, so that a few bytes of metadata decide nothing.
+
+    Checkpoints of losing trials may be gone: the number of weights per layer is known from the config alone.
+    """
+    rank = float(record.config.get("rank") or 1)
+    conv = float(record.config.get("conv_rank") or 0)
+    share = 0.4 if record.config.get("targets") == "attention" else 1.0  # attention's share of kohya's weights in SD1.5
+    text = 1.1 if record.config.get("train_text_encoder") else 1.0
+    return round(log((rank * share + conv) * text) / 0.05)
+
+
+def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
+    if not (folder.trial(record.number) / "trajectory.csv").is_file():
+        return None
+    return folder.trajectory(record.number)
+
+
+def _noise(trajectories: Sequence["Trajectory"]) -> float:
+    """Standard deviation of a score between neighbouring checkpoints, from second differences (robust; 0.002–0.02)."""
+    jumps = [np.diff(t.scores[t.epochs > 0], n=2) / np.sqrt(6.0) for t in trajectories]
+    found = np.concatenate(jumps) if jumps else np.empty(0)
+    found = found[np.isfinite(found)]
+    sigma = 1.4826 * float(np.median(np.abs(found))) if found.size >= 4 else 0.005
+    return float(np.clip(sigma, 0.002, 0.02))
+
+
+def _plateau(trajectory: "Trajectory | None", epoch: int | None, noise: float) -> tuple[int, int] | None:
+    """First and last epoch of the unbroken run of checkpoints around `epoch` whose score is within `noise` of it."""
+    if trajectory is None or epoch is None or epoch not in trajectory.epochs:
+        return None
+    epochs, scores = trajectory.epochs, trajectory.scores
+    here = int(np.flatnonzero(epochs == epoch)[0])
+    good = scores >= scores[here] - noise
+    low = high = here
+    while low > 0 and good[low - 1] and epochs[low - 1] > 0:
+        low -= 1
+    while high + 1 < len(epochs) and good[high + 1]:
+        high += 1
+    return int(epochs[low]), int(epochs[high])
+
+
+def _photos(folder: StudyFolder) -> tuple[int, int] | None:
+    try:
+        about = folder.probe()
+    except (OSError, ValueError):
+        return None
+    return len(about.get("trained", ())), len(about.get("heldout", ()))
