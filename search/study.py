@@ -31,7 +31,11 @@ WEIGHTED = ("copying", "colour", "composition", "diversity")
 _PATHS = ("base", "data", "reg_data")
 _KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")
-_NOT_SEARCHED = (*_TOP_LEVEL_ONLY, "save_every_n_epochs", "family")
+_NOT_SEARCHED = (
+    *_TOP_LEVEL_ONLY,
+    *("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", "save_every_n_epochs"),
+)
+"""The resident base and the probe are made for one value of these."""
 
 
 @dataclass(frozen=True)
