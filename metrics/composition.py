@@ -27,8 +27,9 @@ def small_grey(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 def layout_vectors(grey: np.ndarray) -> np.ndarray:
     """Edge orientations on a 4×4 grid: float64 unit rows `[n, 128]`, non-negative, so that cosines lie in [0, 1].
 
-    A histogram of oriented gradients with one block for the whole image and L1-sqrt (Hellinger) norm; equal to
-    scikit-image's `hog` with those settings. Source: Dalal and Triggs 2005.
+    A histogram of oriented gradients (Dalal and Triggs 2005) with one block for the whole image, L1-sqrt (Hellinger)
+    norm, and votes shared between the two nearest of 8 orientations: an upright edge lies between two of them, and the
+    hard bins of scikit-image's `hog` would toss it back and forth.
 
     Args:
         grey: `[n, 64, 64]`.
@@ -37,14 +38,16 @@ def layout_vectors(grey: np.ndarray) -> np.ndarray:
     across[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
     down[:, 1:-1, :] = grey[:, 2:, :] - grey[:, :-2, :]
     strength = np.hypot(across, down)
-    angle = np.rad2deg(np.arctan2(down, across)) % 180
-    orientation = (angle * (ORIENTATIONS / 180)).astype(np.int64).clip(0, ORIENTATIONS - 1)
+    angle = np.arctan2(down, across) * (ORIENTATIONS / np.pi) - 0.5  # in bins, the first one's middle at 0
+    lower = np.floor(angle)
+    share = angle - lower
+    first = lower.astype(np.int64) % ORIENTATIONS
     cell = np.arange(SIDE) // (SIDE // CELLS)
-    place = (np.arange(len(grey))[:, None, None] * CELLS + cell[:, None]) * CELLS + cell
+    place = ((np.arange(len(grey))[:, None, None] * CELLS + cell[:, None]) * CELLS + cell) * ORIENTATIONS
     length = CELLS * CELLS * ORIENTATIONS
-    histogram = np.bincount(
-        (place * ORIENTATIONS + orientation).ravel(), strength.ravel().astype(np.float64), len(grey) * length
-    ).reshape(len(grey), length)
+    votes = np.concatenate([(strength * (1 - share)).ravel(), (strength * share).ravel()])
+    bins = np.concatenate([(place + first).ravel(), (place + (first + 1) % ORIENTATIONS).ravel()])
+    histogram = np.bincount(bins, votes, len(grey) * length).reshape(len(grey), length)
     total = histogram.sum(axis=1, keepdims=True)
     flat = total < 1e-6  # an empty image has no edges: every layout is then equally far
     return np.where(flat, np.sqrt(1 / length), np.sqrt(histogram / np.where(flat, 1, total)))

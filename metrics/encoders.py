@@ -1,11 +1,16 @@
 """Images and texts to unit-norm features: any open_clip model, or an image encoder of timm; cached by content."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 
@@ -96,17 +101,18 @@ def load_encoder(
     if precision not in ("fp32", "bf16", "fp16"):
         raise MetricsError(f"precision {precision!r} is not allowed: fp32, bf16 or fp16")
     try:
-        if spec.startswith("timm:"):
-            parts = _load_timm(spec.removeprefix("timm:"), device)
-        else:
-            parts = _load_open_clip(spec, device)
+        with _patient_only_online():
+            if spec.startswith("timm:"):
+                parts = _load_timm(spec.removeprefix("timm:"), device)
+            else:
+                parts = _load_open_clip(spec, device)
     except MetricsError:
         raise
     except Exception as error:  # open_clip, timm and the hub raise whatever their downloads and parsers raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise MetricsError(
-            f"encoder {spec!r} cannot be loaded ({reason}): check the name and the network, or name a local folder "
-            "that holds open_clip_config.json and open_clip_model.safetensors"
+            f"encoder {spec!r} cannot be loaded: the first use of a name needs the network ({reason}…); "
+            "or name a local folder with open_clip_config.json and open_clip_model.safetensors"
         ) from error
     model, preprocess, tokenize = parts
 
@@ -137,6 +143,26 @@ def load_encoder(
         encode_texts=forward_texts if tokenize else None,
         cache_dir=Path(cache_dir) if cache_dir is not None else None,
     )
+
+
+@contextmanager
+def _patient_only_online() -> Iterator[None]:
+    """Without a network the hub answers from its cache at once instead of retrying for a minute, and logs nothing."""
+    from huggingface_hub import constants
+
+    before, disabled = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    if not before and not getproxies():
+        try:
+            socket.create_connection((host, 443), timeout=5).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        constants.HF_HUB_OFFLINE = before
 
 
 def _load_open_clip(spec: str, device: str) -> tuple[Any, Callable, Callable | None]:

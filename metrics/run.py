@@ -1,0 +1,137 @@
+"""Scores a folder of images against the photos a LoRA was trained on, or finds the onset in a table of readings.
+
+python -m metrics.run --train photos --samples drawn --base drawn-without-lora --picture drift.png
+python -m metrics.run --trajectory trajectory.csv --picture onset.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from metrics.errors import MetricsError
+
+EXAMPLE = "example: python -m metrics.run --train photos --samples drawn --picture drift.png"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.trajectory is not None:
+            from metrics.table import main as table_main
+
+            return table_main(options.trajectory, options.picture, options.json) or 0
+        if options.train is None or options.samples is None:
+            raise MetricsError("--train and --samples are needed, or --trajectory")
+        return _score(options)
+    except MetricsError as error:
+        print(f"metrics: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("metrics: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:  # whatever a library raises: one line for the user, the exit code of a failure
+        if os.environ.get("ONSET_TRACEBACK"):
+            raise
+        print(f"metrics: failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m metrics.run", description=(__doc__ or "").splitlines()[0], epilog=EXAMPLE
+    )
+    parser.add_argument("--train", metavar="DIR", help="the photos the LoRA was trained on, subfolders included")
+    parser.add_argument("--samples", metavar="DIR", help="images drawn with the LoRA, prompts in .txt beside them")
+    parser.add_argument("--base", metavar="DIR", help="the same drawn without the LoRA, under the same file names")
+    parser.add_argument(
+        "--encoder",
+        metavar="SPEC",
+        default="ViT-B-32/openai",
+        help="open_clip NAME/TAG, a local open_clip folder, timm:NAME[@FILE], or none (default: %(default)s)",
+    )
+    parser.add_argument("--identity-encoder", metavar="SPEC", help="second image encoder for likeness and copying")
+    parser.add_argument("--device", default="cpu", help="where the encoder runs (default: %(default)s)")
+    parser.add_argument("--cache", metavar="DIR", help="keep features of the photos here")
+    parser.add_argument("--trajectory", metavar="CSV", help="find the onset in a table of readings or losses")
+    parser.add_argument("--json", metavar="FILE", help="write everything as JSON, - for standard output")
+    parser.add_argument("--picture", metavar="FILE", help="write a PNG of what is drifting and what is copied")
+    return parser
+
+
+def _score(options: argparse.Namespace) -> int:
+    from metrics.encoders import load_encoder
+    from metrics.folders import read_folder, score_folders
+
+    train, samples = read_folder(options.train), read_folder(options.samples)
+    base = read_folder(options.base) if options.base else None
+    encoders = [
+        None
+        if spec in (None, "none")
+        else load_encoder(spec, device=options.device, precision="fp32", cache_dir=options.cache)
+        for spec in (options.encoder, options.identity_encoder)
+    ]
+    scores = score_folders(train, samples, base, encoders[0], encoders[1])
+    if options.json != "-":
+        _print_table(scores, train, samples)
+    if options.json:
+        text = json.dumps(
+            {"train": options.train, "samples": options.samples, "base": options.base, "encoder": options.encoder}
+            | scores.as_json(),
+            indent=2,
+            ensure_ascii=False,
+        )
+        if options.json == "-":
+            print(text)
+        else:
+            Path(options.json).parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(f"{options.json}.{os.getpid()}")
+            aside.write_text(text + "\n", encoding="utf-8")
+            os.replace(aside, options.json)
+    if options.picture:
+        from metrics.folder_picture import draw_folder_scores
+
+        draw_folder_scores(options.picture, scores, train, samples)
+    return 0
+
+
+def _print_table(scores, train, samples) -> None:  # type: ignore[no-untyped-def]
+    import math
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from metrics.folder_picture import headline
+    from metrics.folders import CLEAR, NOTABLE
+
+    console = Console(highlight=False)
+    table = Table(title=f"{len(samples)} samples against {len(train)} photos", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in ("reads", "90 % interval", "null units"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for entry in scores.measures:
+        known = not math.isnan(entry.units)
+        style = "red" if known and entry.units > CLEAR else "yellow" if known and entry.units > NOTABLE else ""
+        interval = f"{entry.low:.2f} … {entry.high:.2f}"
+        units = f"{entry.units:+.1f}" if known else ""
+        table.add_row(entry.label, f"{entry.value:.2f}", interval, units, entry.says, style=style)
+    console.print(table)
+    console.print(headline(scores))
+    for photo, near in list(scores.copied.items())[:8]:
+        more = f" and {len(near) - 3} more" if len(near) > 3 else ""
+        console.print(f"  copied: {photo} by {', '.join(near[:3])}{more}")
+    if scores.duplicates:
+        console.print(f"  near-duplicates left out: {', '.join(scores.duplicates[:8])}")
+    for note in scores.notes:
+        console.print(f"  {note}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

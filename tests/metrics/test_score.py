@@ -1,0 +1,186 @@
+"""A checkpoint's readings on real photos: each fault shows in its own channel, and a reloaded calibration agrees."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metrics.calibration import Calibration
+from metrics.encoders import Encoder, load_encoder
+from metrics.errors import MetricsError
+from metrics.readings import CHANNELS, Readings
+from metrics.score import calibrate, excesses, read_checkpoint
+from tests.metrics.sets import OTHERS, burnt, crops, probe_labels, recoloured, upside_down
+
+LABELS = probe_labels()
+TRAINED = [True] * 20 + [False] * 4
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_clip: Path) -> Encoder:
+    return load_encoder(str(tiny_clip))
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    return crops(24, 1)
+
+
+@pytest.fixture(scope="module")
+def losses() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {"heldout": generator.uniform(0.1, 1, (4, 8, 4)), "shifted": generator.uniform(0.1, 1, (16, 8, 1))}
+
+
+@pytest.fixture(scope="module")
+def calibration(photos: np.ndarray, encoder: Encoder, losses: dict[str, np.ndarray]) -> Calibration:
+    base = crops(len(LABELS), 2, OTHERS)
+    owner = np.repeat(np.arange(20, 24), 4)
+    return calibrate(photos, ["a toy"] * 24, TRAINED, base, LABELS, encoder, base_losses=losses, shifted_photo=owner)
+
+
+def read(calibration: Calibration, images: np.ndarray) -> Readings:
+    return read_checkpoint(calibration, epoch=3, effort=0.1, images=images)
+
+
+def values(readings: Readings) -> dict[str, float]:
+    return {name: reading.value for name, reading in readings.channels.items()}
+
+
+def test_the_base_reads_as_the_base(calibration: Calibration, losses: dict[str, np.ndarray]):
+    base = crops(len(LABELS), 2, OTHERS)
+    readings = read_checkpoint(calibration, epoch=0, effort=0, images=base, losses=losses)
+    found = values(readings)
+    assert found["heldout_loss"] == found["shifted_loss"] == 0
+    assert found["fidelity"] == pytest.approx(0, abs=1e-6)
+    assert found["prompt"] == found["prompt_change"] == 0
+    assert found["diversity"] == found["collapse"] == pytest.approx(1)
+    assert found["burn"] == 0
+    assert readings.score == pytest.approx(0, abs=1e-6)
+
+
+def test_fresh_photos_are_no_fault(calibration: Calibration):
+    readings = read(calibration, crops(len(LABELS), 5))
+    found = values(readings)
+    assert max(excesses(calibration, readings.channels).values()) == 0
+    assert found["fidelity"] == pytest.approx(1, abs=0.3)
+    assert 0.3 < found["copying"] < 0.7
+    assert 0.3 < found["layout_copying"] < 0.7
+    assert abs(found["colour"]) < 3
+    assert abs(found["composition"]) < 3
+
+
+def test_copies_raise_copying_and_its_layout_and_nothing_else(calibration: Calibration, photos: np.ndarray):
+    rows = np.array([photo if photo >= 0 else 7 + row % 9 for row, photo in enumerate(LABELS.photo)]) % 20
+    readings = read(calibration, photos[rows])
+    found, excess = values(readings), excesses(calibration, readings.channels)
+    assert found["copying"] > 0.95
+    assert found["layout_copying"] > 0.95
+    assert found["own_caption"] == 1
+    assert excess["copying"] > 0.9
+    assert excess["colour"] == 0
+    assert abs(found["colour"]) < 3
+    assert readings.score < 0.1
+
+
+def test_recolouring_raises_colour_and_leaves_layout_alone(calibration: Calibration):
+    plain, changed = (values(read(calibration, edit(crops(len(LABELS), 5)))) for edit in (lambda x: x, recoloured))
+    assert changed["colour"] > plain["colour"] + 4
+    assert changed["composition"] == pytest.approx(plain["composition"], abs=1.5)
+    assert changed["layout_copying"] == pytest.approx(plain["layout_copying"], abs=0.12)
+    assert changed["collapse"] == pytest.approx(plain["collapse"], rel=0.1)
+
+
+def test_burning_raises_burn_and_leaves_layout_alone(calibration: Calibration):
+    plain, changed = (read(calibration, edit(crops(len(LABELS), 5))) for edit in (lambda x: x, burnt))
+    assert changed.channels["burn"].value > 5 > plain.channels["burn"].value
+    assert excesses(calibration, changed.channels)["colour"] > 0.3
+    assert excesses(calibration, changed.channels)["composition"] == 0
+    assert changed.score < plain.score
+
+
+def test_turned_pictures_raise_composition_and_leave_colour_alone(calibration: Calibration):
+    plain, changed = (values(read(calibration, edit(crops(len(LABELS), 5)))) for edit in (lambda x: x, upside_down))
+    assert changed["composition"] > plain["composition"] + 2
+    assert changed["colour"] == pytest.approx(plain["colour"], abs=0.3)
+    assert changed["burn"] == pytest.approx(plain["burn"], abs=0.3)
+
+
+def test_equal_seeds_lower_diversity_and_spread_and_leave_colour_alone(calibration: Calibration):
+    images = crops(len(LABELS), 5)
+    plain, changed = read(calibration, images), read(calibration, np.repeat(images[::2], 2, axis=0))
+    assert changed.channels["diversity"].value == pytest.approx(0, abs=1e-4)
+    assert changed.channels["collapse"].value == pytest.approx(0, abs=1e-4)
+    assert excesses(calibration, changed.channels)["diversity"] > 0.99
+    assert abs(changed.channels["colour"].value - plain.channels["colour"].value) < 2.5
+    assert changed.score < 0.1
+
+
+def test_items_average_to_their_channel_and_intervals_hold_the_value(
+    calibration: Calibration, losses: dict[str, np.ndarray]
+):
+    lower = {name: array * 0.9 for name, array in losses.items()}
+    readings = read_checkpoint(calibration, epoch=3, effort=0.1, images=crops(len(LABELS), 5), losses=lower)
+    assert set(readings.channels) <= set(CHANNELS)
+    for name, reading in readings.channels.items():
+        assert reading.low <= reading.value <= reading.high, name
+        if name in readings.items and name != "own_caption":
+            assert readings.items[name].mean() == pytest.approx(reading.value), name
+    assert readings.items["heldout_loss"].shape == (4, 8, 4)
+    assert readings.channels["shifted_high"].value == pytest.approx(np.log(0.9))
+    np.testing.assert_array_equal(readings.items["shifted_loss_photo"], np.repeat(np.arange(20, 24), 4))
+
+
+def test_a_saved_calibration_gives_the_same_numbers_and_refuses_another_encoder(
+    calibration: Calibration, encoder: Encoder, tmp_path: Path, losses: dict[str, np.ndarray]
+):
+    calibration.save(tmp_path / "calibration.npz")
+    again = Calibration.load(tmp_path / "calibration.npz", encoder=encoder)
+    images = crops(len(LABELS), 5)
+    first, second = (
+        read_checkpoint(each, epoch=3, effort=0.1, images=images, losses=losses) for each in (calibration, again)
+    )
+    assert first.channels == second.channels
+    assert first.score == second.score
+    assert again.labels == calibration.labels
+    with pytest.raises(MetricsError, match="another encoder"):
+        Calibration.load(tmp_path / "calibration.npz", encoder=None)
+    (tmp_path / "calibration.npz").write_bytes(b"cut short")
+    with pytest.raises(MetricsError, match="cannot be read"):
+        Calibration.load(tmp_path / "calibration.npz", encoder=encoder)
+
+
+def test_without_an_encoder_colour_and_layout_remain(photos: np.ndarray):
+    base, images = crops(len(LABELS), 2, OTHERS), crops(len(LABELS), 5)
+    calibration = calibrate(photos, [""] * 24, TRAINED, base, LABELS, None)
+    readings = read(calibration, images)
+    assert {"copying", "colour", "burn", "composition", "collapse"} <= set(readings.channels)
+    assert not {"fidelity", "prompt", "diversity", "clip_image"} & set(readings.channels)
+    assert np.isnan(readings.score)
+
+
+def test_three_photos_and_one_seed_are_enough_to_go_on(encoder: Encoder):
+    labels = probe_labels(num_prompts=6, seeds=1, first_held_out=2, num_held_out=1)
+    calibration = calibrate(crops(3, 1), ["a toy"] * 3, [True, True, False], crops(6, 2, OTHERS), labels, encoder)
+    found = values(read(calibration, crops(6, 5)))
+    assert "fidelity" in found
+    assert not {"colour", "composition", "diversity"} & set(found)
+
+
+def test_numbers_that_do_not_fit_are_named(calibration: Calibration, photos: np.ndarray, encoder: Encoder):
+    with pytest.raises(MetricsError, match="3 images, the probe has 24"):
+        read(calibration, crops(3, 1))
+    with pytest.raises(MetricsError, match="24 photos with 2 flags"):
+        calibrate(photos, [""] * 24, [True, False], crops(24, 2), LABELS, encoder)
+    with pytest.raises(MetricsError, match="weight 'burn'"):
+        calibrate(photos, [""] * 24, TRAINED, crops(24, 2), LABELS, encoder, weights={"burn": 2})
+
+
+def test_a_weight_of_zero_silences_a_channel(photos: np.ndarray, encoder: Encoder):
+    base, copies = crops(len(LABELS), 2, OTHERS), photos[np.arange(24) % 20]
+    deaf, plain = (
+        calibrate(photos, [""] * 24, TRAINED, base, LABELS, encoder, weights=weights)
+        for weights in ({"copying": 0}, {})
+    )
+    assert excesses(deaf, read(deaf, copies).channels)["copying"] == 0
+    assert excesses(plain, read(plain, copies).channels)["copying"] > 0.5

@@ -1,0 +1,124 @@
+"""Fidelity, copying, diversity and obedience against independent implementations and on planted features."""
+
+import numpy as np
+import pytest
+
+from metrics.copying import copying, copying_null, own_caption_gap
+from metrics.diversity import diversity, photo_vendi_excess, vendi_score
+from metrics.obedience import context_margins, obedience, prompt_changes
+from metrics.similarity import fidelity, leave_one_out_cosines, mean_cosines, near_duplicates
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def cloud(count, seed, *, centre=0, spread=0.5, width=24):
+    """Unit features around one of a few directions."""
+    generator = np.random.default_rng([seed, centre])
+    return unit(np.eye(width)[centre] + spread * generator.normal(size=(count, width)) / np.sqrt(width))
+
+
+def test_cosines_equal_torchmetrics():
+    import torch
+    from torchmetrics.functional import pairwise_cosine_similarity
+
+    images, photos = cloud(6, 0), cloud(9, 1)
+    expected = pairwise_cosine_similarity(torch.tensor(images), torch.tensor(photos)).mean(dim=1)
+    np.testing.assert_allclose(mean_cosines(images, photos), expected, atol=1e-9)
+    # torchmetrics zeroes the diagonal by itself when one set is given
+    own = pairwise_cosine_similarity(torch.tensor(photos)).sum(dim=1) / 8
+    np.testing.assert_allclose(leave_one_out_cosines(photos), own, atol=1e-9)
+
+
+def test_fidelity_is_zero_for_the_base_and_one_for_more_photos():
+    photos, base = cloud(200, 0), cloud(200, 1, centre=1)
+    assert fidelity(base, base, photos).mean() == pytest.approx(0)
+    assert fidelity(cloud(200, 2), base, photos).mean() == pytest.approx(1, abs=0.03)
+
+
+def test_fidelity_stays_finite_where_the_base_is_as_alike_as_the_photos():
+    photos = cloud(10, 0)
+    assert np.isfinite(fidelity(cloud(8, 3), cloud(8, 2), photos)).all()
+    assert np.isfinite(fidelity(cloud(8, 3), cloud(8, 2), photos[:1])).all()
+
+
+def test_copying_equals_the_mean_over_all_ways_to_leave_one_photo_out():
+    from sklearn.metrics import roc_auc_score
+
+    photos, images = cloud(7, 0), cloud(5, 1)
+    levels = [max(photos[i] @ photos[j] for j in range(7) if j != i) for i in range(7)]
+    areas = []
+    for left_out in range(7):
+        nearest = (images @ np.delete(photos, left_out, axis=0).T).max(axis=1)
+        areas.append(roc_auc_score([1] * 5 + [0] * 7, [*nearest, *levels]))
+    assert copying(images, photos).mean() == pytest.approx(np.mean(areas))
+
+
+def test_copies_reach_the_maximum_and_fresh_images_the_null():
+    photos = cloud(30, 0)
+    copies = copying(photos, photos)
+    assert copies.mean() > 1 - 1 / 30
+    assert copying(np.repeat(photos[:3], 10, axis=0), photos).mean() > 1 - 1 / 30
+    fresh = np.array([copying(cloud(24, seed), photos).mean() for seed in range(1, 60)])
+    assert fresh.mean() == pytest.approx(0.5, abs=0.15)  # one set of photos has its own luck
+    assert fresh.std() < 1.5 * copying_null(24, 30)
+
+
+def test_duplicated_photos_do_not_hide_copying():
+    photos = cloud(12, 0)
+    doubled = np.concatenate([photos, photos])
+    assert near_duplicates(doubled).sum() == 12
+    assert not near_duplicates(photos).any()
+    assert copying(photos, doubled).mean() == pytest.approx(copying(photos, photos).mean())
+    assert copying(photos, doubled, remove_duplicates=False).mean() < 0.6
+
+
+def test_own_caption_gap_is_one_when_only_trained_captions_bring_their_photo_back():
+    photos = cloud(12, 0, spread=2)
+    trained = np.arange(12) < 8
+    photo = np.array([0, 1, 2, 3, 8, 9, 10, 11, -1])
+    drawn = np.concatenate([photos[:4], photos[[0, 1, 2, 3]], cloud(1, 5)])
+    gap, hits = own_caption_gap(drawn, photos, photo, trained)
+    assert gap == 1
+    assert np.isnan(hits[-1])
+    gap, _ = own_caption_gap(photos[:8], photos, np.arange(8), trained)
+    assert np.isnan(gap)  # no held-out caption to compare with
+    gap, _ = own_caption_gap(photos, photos, np.arange(12), trained)
+    assert gap == 0  # following captions everywhere is obedience
+
+
+def test_vendi_score_equals_the_authors_package():
+    from vendi_score import vendi
+
+    for rows in (cloud(9, 0), cloud(5, 1, spread=3), np.repeat(cloud(1, 2), 4, axis=0)):
+        assert vendi_score(rows) == pytest.approx(vendi.score_dual(rows, normalize=True), rel=1e-6)
+
+
+def test_diversity_is_one_for_the_base_and_zero_when_seeds_agree():
+    base = cloud(16, 0, spread=1)
+    prompts = np.repeat(np.arange(8), 2)
+    assert diversity(base, base, prompts).mean() == pytest.approx(1)
+    assert diversity(np.repeat(base[::2], 2, axis=0), base, prompts).mean() == pytest.approx(0, abs=1e-5)
+    assert photo_vendi_excess(base, 2) > 0
+    assert len(diversity(base, base, np.arange(16))) == 0
+
+
+def test_obedience_falls_to_minus_one_when_contexts_have_no_effect():
+    texts = np.stack([cloud(1, 0, centre=centre, spread=0)[0] for centre in range(4)])
+    context = np.repeat(np.arange(4), 3)
+    base = np.concatenate([cloud(3, 1, centre=centre) for centre in range(4)])
+    assert context_margins(base, texts, context).min() > 0
+    assert obedience(base, base, texts, context).mean() == 0
+    deaf = cloud(12, 2, centre=9)
+    assert obedience(deaf, base, texts, context).mean() == pytest.approx(-1, abs=0.15)
+    assert prompt_changes(deaf, base, texts[context]).mean() < -0.3
+
+
+def test_a_subject_that_lowers_all_cosines_alike_leaves_margins_alone():
+    texts = np.stack([cloud(1, 0, centre=centre, spread=0)[0] for centre in range(4)])
+    context = np.repeat(np.arange(4), 3)
+    base = np.concatenate([cloud(3, 1, centre=centre) for centre in range(4)])
+    with_subject = base.copy()
+    with_subject[:, 20] += 0.2  # the concept's own direction, the same in every context
+    assert abs(obedience(unit(with_subject), base, texts, context).mean()) < 0.1
