@@ -101,7 +101,7 @@ def make_sdxl(folder: Path, *, seed: int = 0) -> Path:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 1, 2),
-        cross_attention_dim=64,
+        cross_attention_dim=32 + 48,
         attention_head_dim=(2, 4, 4),
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -112,7 +112,7 @@ def make_sdxl(folder: Path, *, seed: int = 0) -> Path:
     _save(_loud(unet), folder / "unet")
     _save(_vae(latent_channels=4, scaling_factor=0.13025), folder / "vae")
     _save(_clip_text(vocab_size, projection=False), folder / "text_encoder")
-    _save(_clip_text(vocab_size, projection=True), folder / "text_encoder_2")
+    _save(_clip_text(vocab_size, projection=True, width=48), folder / "text_encoder_2")
     EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"
     ).save_pretrained(folder / "scheduler")
@@ -239,13 +239,13 @@ def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | N
     )
 
 
-def _clip_text(vocab_size: int, *, projection: bool):
+def _clip_text(vocab_size: int, *, projection: bool, width: int = 32):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
         vocab_size=vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         projection_dim=32,
         num_hidden_layers=3,
         num_attention_heads=4,

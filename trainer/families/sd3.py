@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _T5_TOKENS = 256
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 _FEED_FORWARD = ("net.0.proj", "net.2")
-_SAMPLERS = {
+_SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "unipc": ("UniPCMultistepScheduler", {"solver_order": 2}),
     "ddim": ("FlowMatchEulerDiscreteScheduler", {}),
