@@ -41,7 +41,7 @@ class PackedLayers:
     def __init__(self, base: Base, members: Sequence[Adapters | None], *, max_rank: int | None = None) -> None:
         self.width = len(members)
         self._sites: list[_Site] = []
-        self._forwards: dict[nn.Module, Callable[..., Tensor]] = {}
+        self._forwards: dict[nn.Module, Any] = {}
         present = [member for member in members if member is not None]
         if self.width > 1:
             for member in present:
@@ -184,10 +184,11 @@ class _Site:
 
     def collect_gradients(self) -> None:
         if self.down.grad is None or self.up.grad is None:
-            return
+            return  # not on the path to the loss: SDXL reads its first text encoder before the last layer
         for slot, down, up in self._owners:
             down.grad = self.down.grad[slot, : down.shape[0]].view(down.shape)
-            up.grad = self.up.grad[slot, :, : up.shape[1]].reshape(up.shape)
+            # contiguous: fused and 8-bit optimizers read gradients in memory order
+            up.grad = self.up.grad[slot, :, : up.shape[1]].contiguous().view(up.shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         module: Any = self.module
