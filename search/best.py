@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SHEET, PLOT = "sheet.png", "onset.png"
 _LOG = logging.getLogger(__name__)
-_MOST_COLUMNS = 16
+_MOST_COLUMNS = 20
 
 
 def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":

@@ -3,6 +3,7 @@
 What is planted: one clear winner (trial 2), a tie, a pruned trial and a failed one.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,11 +70,39 @@ PLANS = (
 )  # fmt: skip
 
 
+@functools.cache
+def shared_study(root: Path, base: Path, data: Path) -> StudyFolder:
+    """One study for all tests that only look; `root` is the session's own folder, so it is made once."""
+    folder = make_study(root, base, data)
+    shipped = TrialRecord.load(folder.trial(2)).epoch_shipped or 0
+    make_lora(folder.checkpoint(2, shipped) / "lora.safetensors", base)
+    return folder
+
+
+def make_lora(path: Path, base: Path, *, rank: int = 8, alpha: float = 4.0) -> None:
+    """A LoRA for `base` in kohya's format as the trainer writes it, with weights that do something."""
+    import torch
+
+    from trainer.base import load_base
+    from trainer.kohya import save_lora
+    from trainer.lora import create_adapters
+
+    weights = create_adapters(load_base(base), rank=rank, alpha=alpha, seed=0).weights()
+    generator = torch.Generator().manual_seed(0)
+    modules = {
+        site: replace(module, up=torch.randn(module.up.shape, generator=generator) * 0.1)
+        for site, module in weights.modules.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_lora(path, replace(weights, modules=modules), {"ss_network_dim": str(rank), "ss_v2": "False"})
+
+
 def make_study(
     root: Path, base: Path, data: Path, plans: tuple[Plan, ...] = PLANS, *, learn: bool = True, name: str = "toy"
 ) -> StudyFolder:
     """A finished study under `root/runs/<name>`, with `root/<name>.yaml` beside it."""
     folder = StudyFolder(root / "runs" / name)
+    root.mkdir(parents=True, exist_ok=True)
     (root / f"{name}.yaml").write_text(f"study: {name}\nbase: {base}\ndata: {data}\n")
     photos = sorted(p.name for p in data.rglob("*.png"))
     write_json(
@@ -168,7 +197,7 @@ def tell_optuna(folder: StudyFolder, name: str) -> None:
             ["constant", "cosine", "cosine_with_restarts", "adafactor"]
         ),
         "learning_rate_scale": optuna.distributions.FloatDistribution(1, 16, log=True),
-        "rank": optuna.distributions.CategoricalDistribution([4, 8, 16]),
+        "rank": optuna.distributions.CategoricalDistribution([2, 4, 8, 16]),
     }
     states = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
     for record in folder.records():

@@ -1,0 +1,108 @@
+"""The dashboard command: real optuna-dashboard, on this machine only, with the study's artifacts behind it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+
+from search.artifacts import open_store, publish_verdict
+from search.dashboard import main, serve
+from search.record import StudyFolder
+from search.verdict import finish
+from tests.search.made import shared_study
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> Iterator[tuple]:
+    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+    folder = StudyFolder(tmp_path_factory.mktemp("dashboard") / "runs" / "toy")
+    shutil.copytree(made.path, folder.path)
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}")
+    publish_verdict(study, folder, finish(folder), open_store(folder))
+    server = serve(folder)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield folder, study, server
+    server.shutdown()
+    server.server_close()
+    thread.join(timeout=10)
+
+
+def _get(server, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=30) as answer:
+        return answer.read()
+
+
+def test_the_page_and_the_study_are_there(served):
+    _, study, server = served
+    assert b"<title>" in _get(server, "/dashboard/")
+    summary = json.loads(_get(server, "/api/studies"))["study_summaries"][0]
+    assert summary["study_name"] == "toy"
+    detail = json.loads(_get(server, f"/api/studies/{summary['study_id']}"))
+    assert len(detail["trials"]) == len(study.trials)
+    assert detail["note"]["body"].startswith("# Ship epoch")
+
+
+def test_the_contact_sheet_comes_out_as_it_went_in(served):
+    folder, study, server = served
+    sheet = next(m for m in get_all_artifact_meta(study) if m.filename == "best-0002-sheet.png")
+    assert _get(server, f"/artifacts/1/{sheet.artifact_id}") == (folder.best_folder / "sheet.png").read_bytes()
+
+
+def test_it_listens_on_this_machine_only(served):
+    assert served[2].server_address[0] == "127.0.0.1"
+
+
+def test_one_slow_reader_does_not_hold_the_others(served):
+    import socket
+
+    server = served[2]
+    with socket.create_connection(("127.0.0.1", server.server_port)) as idle:
+        idle.sendall(b"GET /api/studies HTTP/1.1\r\n")  # never finishes its request
+        began = time.monotonic()
+        _get(server, "/api/studies")
+        assert time.monotonic() - began < 10
+
+
+def test_a_study_that_has_not_run_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "new.yaml").write_text("study: new\n")
+    assert main([str(tmp_path / "new.yaml"), "--runs", str(tmp_path / "runs")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert "python -m search.run" in error
+
+
+def test_a_missing_study_file_is_refused_in_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "absent.yaml")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert "absent.yaml" in error
+
+
+def test_a_taken_port_is_a_failure_not_a_traceback(served, capsys):
+    folder, _, server = served
+    assert main([str(folder.path), "--port", str(server.server_port)]) == 1
+    assert capsys.readouterr().err.startswith("dashboard: ")
+
+
+@pytest.mark.parametrize("module", ["search.dashboard", "search.export"])
+def test_help_shows_an_example_and_loads_nothing_heavy(module):
+    script = (
+        f"import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('{module}', run_name='__main__')\n"
+        "except SystemExit as done: code = done.code\n"
+        "heavy = {'torch', 'optuna', 'pandas', 'scipy', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+        "assert code == 0 and not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"example: python -m {module} studies/demo.yaml" in done.stdout.replace("\n", " ").replace("  ", " ")
