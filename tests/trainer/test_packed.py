@@ -71,8 +71,8 @@ SPECS = [
     ),
 ]  # fmt: skip
 EIGHT_BIT = Spec(
-    {"rank": 64, "alpha": 64.0, "optimizer": "AdamW8bit", "learning_rate": 1e-4},
-    lambda p: AdamW8bit(p, lr=1e-4, weight_decay=0.01),
+    {"rank": 5, "alpha": 5.0, "optimizer": "AdamW8bit", "learning_rate": 1e-4, "optimizer_args": {"min_8bit_size": 64}},
+    lambda p: AdamW8bit(p, lr=1e-4, weight_decay=0.01, min_8bit_size=64),
 )
 HORIZON = 5  # epochs
 

@@ -1,0 +1,218 @@
+"""Checkpoints are complete or absent, and a run that goes on from one ends as if it had never stopped, bit for bit."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainer import checkpoint
+from trainer.base import load_base
+from trainer.dataset import scan_dataset
+from trainer.errors import ModelError, TrainerError
+from trainer.families.family import Base
+from trainer.kohya import load_lora
+from trainer.pack import Pack
+from trainer.runs import Run
+
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"optimizer": "AdamW", "learning_rate": 1e-3, "lr_scheduler": "cosine_with_restarts", "num_cycles": 1.5},
+    {
+        "optimizer": "AdamW8bit",
+        "learning_rate": 1e-3,
+        "lr_scheduler": "linear",
+        "optimizer_args": {"min_8bit_size": 64},
+    },
+    {"optimizer": "Lion", "learning_rate": 1e-4, "lr_scheduler": "constant_with_warmup", "warmup_steps": 5},
+    {"optimizer": "Lion8bit", "learning_rate": 1e-4, "optimizer_args": {"min_8bit_size": 64}},
+    {"optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor"},
+    {"optimizer": "DAdaptAdam", "learning_rate": 1.0, "lr_scheduler": "cosine"},
+    {"optimizer": "Prodigy", "learning_rate": 1.0, "lr_scheduler": "polynomial"},
+    {"optimizer": "AdamWScheduleFree", "learning_rate": 1e-3, "warmup_steps": 3},
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_sd15: Path) -> Base:
+    return load_base(tiny_sd15)
+
+
+def new_pack(base: Base, photos: Path, **keywords: Any) -> Pack:
+    return Pack(base, scan_dataset(photos), batch_size=4, resolution=(64, 64), seed=7, **keywords)
+
+
+def join_all(pack: Pack, folder: Path) -> list[Run]:
+    return [pack.join(run_dir=folder / o["optimizer"], epochs=4, **{"rank": 4, **o}) for o in OPTIMIZERS]
+
+
+def everything(run: Run) -> dict[str, Any]:
+    tensors: dict[str, torch.Tensor] = {}
+    optimizer = run.optimizer.state_dict()
+    groups = [dict(sorted(group.items())) for group in optimizer["param_groups"]]
+    state = {"state": optimizer["state"], "groups": groups, "parameters": dict(run.adapters.named_parameters())}
+    tree = checkpoint._encode(state, "state", tensors, {})
+    return {"tree": json.dumps(tree), "tensors": tensors, "facts": (run.epoch, run.step, run.effort, run.last_loss)}
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found["facts"] == expected["facts"]
+    assert found["tree"] == expected["tree"]
+    assert found["tensors"].keys() == expected["tensors"].keys()
+    for name, value in expected["tensors"].items():
+        assert torch.equal(found["tensors"][name], value), name
+
+
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit_for_every_optimizer(
+    base: Base, tiny_photos: Path, tmp_path: Path
+) -> None:
+    options = {"flip": True, "caption_dropout": 0.3, "gradient_accumulation_steps": 3}
+    pack = new_pack(base, tiny_photos, **options)
+    runs = join_all(pack, tmp_path / "uninterrupted")
+    for _ in range(4):
+        pack.train_epoch()
+    first = new_pack(base, tiny_photos, **options)
+    stopped = join_all(first, tmp_path / "stopped")
+    for _ in range(2):
+        first.train_epoch()
+    for run in stopped:
+        run.save()
+    del first, stopped
+    second = new_pack(base, tiny_photos, **options)
+    resumed = join_all(second, tmp_path / "stopped")
+    assert [run.epoch for run in resumed] == [2] * len(resumed)
+    second.train_epoch()
+    second.train_epoch()
+    for run, expected in zip(resumed, runs, strict=True):
+        assert run.finished
+        assert expected.step == 4 * 2
+        assert_same(everything(run), everything(expected))
+
+
+def test_saving_disturbs_nothing(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
+    ends = []
+    for save in (False, True):
+        pack = new_pack(base, tiny_photos)
+        run = pack.join(
+            run_dir=tmp_path / str(save), rank=4, optimizer="AdamWScheduleFree", learning_rate=1e-3, epochs=3
+        )
+        for _ in range(3):
+            pack.train_epoch()
+            if save:
+                run.save()
+        ends.append(everything(run))
+    assert_same(ends[1], ends[0])
+
+
+def test_text_encoders_resume_exactly_too(tiny_sdxl: Path, tiny_photos: Path, tmp_path: Path) -> None:
+    base = load_base(tiny_sdxl)
+    ends = []
+    for stops in (False, True):
+        pack = new_pack(base, tiny_photos, train_text_encoder=True)
+        keywords = {"run_dir": tmp_path / str(stops), "rank": 2, "learning_rate": 1e-3, "epochs": 2}
+        run = pack.join(**keywords)
+        pack.train_epoch()
+        if stops:
+            run.save()
+            pack = new_pack(base, tiny_photos, train_text_encoder=True)
+            run = pack.join(**keywords)
+        pack.train_epoch()
+        ends.append(everything(run))
+    assert_same(ends[1], ends[0])
+    moved = [p for name, p in run.adapters.named_parameters() if name.startswith("text_encoder_1") and "up" in name]
+    assert all(bool(p.any()) for p in moved)
+
+
+def test_a_checkpoint_holds_the_lora_and_the_newest_two_hold_state(
+    base: Base, tiny_photos: Path, tmp_path: Path
+) -> None:
+    pack = new_pack(base, tiny_photos)
+    run = pack.join(run_dir=tmp_path / "0007", rank=4, alpha=2.0, learning_rate=1e-3, epochs=3)
+    for _ in range(3):
+        pack.train_epoch()
+        assert run.save().name == f"{run.epoch:04d}"
+    folder = run.run_dir / "checkpoints"
+    held = {path.name: sorted(file.name for file in path.iterdir()) for path in checkpoint.checkpoints(folder)}
+    full = ["lora.safetensors", "state.json", "state.safetensors"]
+    assert held == {"0001": ["lora.safetensors"], "0002": full, "0003": full}
+    assert checkpoint.newest_state(folder) == folder / "0003"
+    lora = load_lora(folder / "0003" / "lora.safetensors")
+    ours = run.lora_weights()
+    assert lora.modules.keys() == ours.modules.keys()
+    for site, module in ours.modules.items():
+        assert lora.modules[site].alpha == 2.0
+        torch.testing.assert_close(lora.modules[site].up, module.up, atol=1e-4, rtol=1e-3)
+
+
+def test_schedule_free_is_saved_in_its_evaluation_mode(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
+    pack = new_pack(base, tiny_photos)
+    run = pack.join(run_dir=tmp_path / "0", rank=4, optimizer="AdamWScheduleFree", learning_rate=1e-2, epochs=1)
+    pack.train_epoch()
+    folder = run.save()
+    iterates = {name: parameter.detach().clone() for name, parameter in run.adapters.named_parameters()}
+    run.optimizer.eval()  # type: ignore[attr-defined]
+    up = load_file(folder / "lora.safetensors")["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight"].float()
+    average = dict(run.adapters.named_parameters())["denoiser.mid_block.attentions.0.proj_in.up"]
+    torch.testing.assert_close(up, average.detach(), atol=1e-4, rtol=1e-3)
+    assert float((up - iterates["denoiser.mid_block.attentions.0.proj_in.up"]).abs().max()) > 1e-3
+
+
+def test_a_checkpoint_that_could_not_be_finished_does_not_exist(tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "lora.safetensors").write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.write_checkpoint(tmp_path / "checkpoints", 3, fails)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert checkpoint.newest_state(tmp_path / "checkpoints") is None
+    for text in ("one", "two"):
+        checkpoint.write_checkpoint(tmp_path / "checkpoints", 3, lambda f, text=text: (f / "a").write_text(text))  # type: ignore[misc]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["0003"]
+    assert (tmp_path / "checkpoints" / "0003" / "a").read_text() == "two"
+
+
+def test_what_cannot_be_continued_is_refused_by_name(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
+    pack = new_pack(base, tiny_photos)
+    run = pack.join(run_dir=tmp_path / "0", rank=4, epochs=3)
+    pack.train_epoch()
+    path = run.save()
+    with pytest.raises(TrainerError, match="made with other LoRA settings"):
+        new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=5, epochs=3)
+    with pytest.raises(TrainerError, match="made with AdamW, not Lion"):
+        new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=4, optimizer="Lion", epochs=3)
+    (path / checkpoint.STATE_TENSORS).write_bytes(b"torn")
+    with pytest.raises(TrainerError, match="cannot go on from here"):
+        new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=4, epochs=3)
+
+
+def test_a_run_may_branch_from_the_checkpoint_of_another(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
+    pack = new_pack(base, tiny_photos)
+    trunk = pack.join(run_dir=tmp_path / "trunk", rank=4, learning_rate=1e-3, epochs=3)
+    pack.train_epoch()
+    start = trunk.save()
+    pack.train_epoch()
+    other = new_pack(base, tiny_photos)
+    branch = other.join(run_dir=tmp_path / "branch", rank=4, learning_rate=1e-3, epochs=9, start_from=start)
+    assert (branch.epoch, branch.total_epochs) == (1, 9)
+    other.train_epoch()
+    assert_same(everything(branch), everything(trunk))
+
+
+def test_a_full_pack_says_so(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
+    pack = new_pack(base, tiny_photos, width=1, max_rank=8)
+    with pytest.raises(ModelError, match="above the pack's max_rank 8"):
+        pack.join(run_dir=tmp_path / "0", rank=16)
+    pack.join(run_dir=tmp_path / "0", rank=8)
+    with pytest.raises(ModelError, match="its width is 1"):
+        pack.join(run_dir=tmp_path / "1", rank=8)
