@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -195,10 +196,10 @@ class Coordinator:
             seeds={"train": config.seed, "probe": self.study.score.seed},
             dataset=self.study.dataset,
         )
-        running = _Running(trial, record, config, processed=trial.user_attrs.get(_PROCESSED, 0))
-        for epoch in Checkpointed.epochs(folder):
-            if epoch <= running.processed:
-                running = _after(running, Checkpointed.load(folder, number, epoch))
+        running = _Running(trial, record, config)
+        for epoch in range(trial.user_attrs.get(_PROCESSED, 0) + 1):
+            if epoch and Checkpointed.file(folder, epoch).is_file():
+                running = _after(running, Checkpointed.load(folder, number, epoch), folder)
         slot.running = running
         slot.events.clear()
         fields = config.model_dump(mode="json", exclude_defaults=True)
@@ -271,10 +272,7 @@ class Coordinator:
     def _checkpointed(self, slot: _Slot, event: Checkpointed) -> None:
         running = slot.running
         assert running is not None
-        if not len(running.trajectory):
-            base, _ = load_readings(Checkpointed.file(self.folder.trial(event.number), 0))
-            running.trajectory = Trajectory((base,))
-        running = slot.running = _after(running, event)
+        running = slot.running = _after(running, event, self.folder.trial(event.number))
         running.retries = 0
         self._ledger.report(running.trial, event.epoch, event.readings.score)
         stop = self.study.stop
@@ -326,15 +324,18 @@ class Coordinator:
         self.board.ended(record)
 
 
-def _after(running: _Running, event: Checkpointed) -> _Running:
-    """The trial with one more checkpoint."""
+def _after(running: _Running, event: Checkpointed, folder: Path) -> _Running:
+    """The trial with one more checkpoint; before the first one comes the base, which its folder holds as epoch 0."""
+    trajectory = running.trajectory
+    if not len(trajectory):
+        trajectory = Trajectory((load_readings(Checkpointed.file(folder, 0))[0],))
     record = running.record
     timings = {k: record.timings.get(k, 0.0) + v for k, v in event.timings.items()}
     memory = {k: max(record.memory.get(k, 0.0), v) for k, v in event.memory.items()}
     return replace(
         running,
         record=replace(record, epochs_trained=event.epoch, timings=timings, memory=memory),
-        trajectory=running.trajectory.append(event.readings),
+        trajectory=trajectory.append(event.readings),
         processed=event.epoch,
     )
 

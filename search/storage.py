@@ -35,6 +35,7 @@ class Ledger:
             database.execute("PRAGMA journal_mode=WAL")  # readers (status, dashboard) never block the writer
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
         self.seed, self.startup_trials = seed, startup_trials
+        self._reported: dict[int, set[int]] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study = optuna.create_study(
@@ -71,13 +72,16 @@ class Ledger:
         is asked for as it would have been then."""
         self._reseed(number, "")
         frozen = self.trials()[number]
+        self._reported[number] = set(frozen.intermediate_values)
         # The one use of a private name: Optuna has no public way to go on with a running trial.
         trial = Trial(self.study, frozen._trial_id)
         return trial, self._params(trial, space)
 
     def report(self, trial: Trial, epoch: int, score: float) -> None:
         """Report a checkpoint's score, once."""
-        if epoch not in self.trials()[trial.number].intermediate_values:
+        reported = self._reported.setdefault(trial.number, set())
+        if epoch not in reported:
+            reported.add(epoch)
             trial.report(score, epoch)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> float | None:

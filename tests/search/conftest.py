@@ -14,13 +14,18 @@ StudyWriter = Callable[..., Path]
 
 @pytest.fixture
 def write_study(tmp_path: Path) -> StudyWriter:
-    """Writes `study.yaml` with a good study, changed as asked: `write_study(train={...}, drop=["base"])`.
+    """See `study_writer`; in the test's own folder."""
+    return study_writer(tmp_path)
+
+
+def study_writer(folder: Path) -> StudyWriter:
+    """Returns a function that writes `study.yaml`: a good study, changed as asked: `write(train={...}, drop=["base"])`.
 
     The base is a diffusers folder without weights: enough for everything that happens before torch.
     """
-    tiny.make_photos(tmp_path / "photos")
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    tiny.make_photos(folder / "photos")
+    (folder / "base").mkdir()
+    (folder / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
 
     def write(drop: tuple[str, ...] = (), **changes: Any) -> Path:
         values: dict[str, Any] = {
@@ -33,7 +38,7 @@ def write_study(tmp_path: Path) -> StudyWriter:
             "budget": {"trials": 4, "startup_trials": 2},
         }
         values = {k: v for k, v in {**values, **changes}.items() if k not in drop}
-        path = tmp_path / "study.yaml"
+        path = folder / "study.yaml"
         path.write_text(yaml.safe_dump(values, sort_keys=False))
         return path
 
