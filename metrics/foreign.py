@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,12 @@ def read_table(path: Path) -> pandas.DataFrame:
     if not path.is_file():
         raise MetricsError(f"{path}: no such file")
     try:
-        table = pandas.read_csv(path, sep=None, engine="python", skipinitialspace=True, encoding="utf-8-sig")
-    except (ValueError, OSError, UnicodeDecodeError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.split("\n", 1)[0]
+        separator = max(",;\t|", key=header.count)
+        decimal = "," if separator != "," and re.search(r"\d,\d", text) and not re.search(r"\d\.\d", text) else "."
+        table = pandas.read_csv(io.StringIO(text), sep=separator, decimal=decimal, skipinitialspace=True)
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise MetricsError(f"{path}: not a table: {str(error).splitlines()[0]}") from error
     table.columns = [str(name).strip() for name in table.columns]
     if table.empty:
@@ -90,10 +95,11 @@ def _time_column(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> 
 
     found = [key for key in TIME_COLUMNS if key in names and pandas.api.types.is_numeric_dtype(table[names[key]])]
     # A logger may note fractions of an epoch beside whole steps: only whole numbers name a checkpoint.
-    whole = [key for key in found if bool((table[names[key]].dropna() % 1 == 0).all()) and table[names[key]].nunique() > 1]
+    found = [key for key in found if bool((table[names[key]].dropna() % 1 == 0).all())]
+    whole = [key for key in found if table[names[key]].nunique() > 1]
     if not whole:
-        have = ", ".join(map(str, table.columns[:8]))
-        raise MetricsError(f"{path}: no column of whole epochs or steps (one of {', '.join(TIME_COLUMNS[:5])}); it has {have}")
+        have, wanted = ", ".join(map(str, table.columns[:8])), ", ".join(TIME_COLUMNS[:5])
+        raise MetricsError(f"{path}: no column of whole epochs or steps (one of {wanted}); it has {have}")
     return names[whole[0]], "epoch" if whole[0].startswith("epoch") else "step"
 
 

@@ -192,9 +192,7 @@ def _few_checkpoints(channel: str, curves: Curves) -> Turn:
     return Turn("found", epoch, float(epochs[max(best - 1, 0)]), following, (channel,))
 
 
-def _with_behaviour(
-    trajectory: Trajectory, context: Turn, memory: Turn, turned: dict[str, float]
-) -> tuple[Turn, Turn]:
+def _with_behaviour(trajectory: Trajectory, context: Turn, memory: Turn, turned: dict[str, float]) -> tuple[Turn, Turn]:
     """Lets the behavioural channels speak where no loss does."""
     seen = {name: at for name, at in turned.items() if name in BEHAVIOURS}
     measured = [name for name in BEHAVIOURS if np.isfinite(trajectory.values(name)[:, 0]).any()]
@@ -244,7 +242,8 @@ def _best(trajectory: Trajectory, onset: Onset, losses: dict[str, Curves]) -> tu
         return int(epochs[np.argmax(np.where(before, quality, -np.inf))]), ""
     earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
     if earlier.size:
-        return int(epochs[earlier[-1]]), "the last checkpoint before the onset; none is both learned and safely before it"
+        note = "the last checkpoint before the onset; none is both learned and safely before it"
+        return int(epochs[earlier[-1]]), note
     return int(epochs[allowed][0]), "no checkpoint lies before the onset"
 
 
@@ -270,14 +269,10 @@ def _sentence(trajectory: Trajectory, onset: Onset, best: int, note: str) -> str
     ship = f"Ship {unit} {best}" + (f" ({note})." if note else ".")
     if onset.status == "never_learned":
         return f"The subject was not learned within {last} {unit}s, so there is nothing to overfit yet."
-    parts = [
-        text
-        for text in (_clause(onset.context, "new contexts", unit, last), _clause(onset.memory, "photos of the same shoot", unit, last))
-        if text
-    ]
-    if not parts:
+    subjects = ((onset.context, "new contexts"), (onset.memory, "photos of the same shoot"))
+    said = "; ".join(filter(None, (_clause(turn, subject, unit, last) for turn, subject in subjects)))
+    if not said:
         return f"Nothing here says when overfitting begins. {ship}"
-    said = "; ".join(parts)
     return f"{said[0].upper()}{said[1:]}. {ship}"
 
 

@@ -81,7 +81,7 @@ def checkpoint_jitter(mean: np.ndarray, epochs: np.ndarray) -> float:
 
 
 def _by_photo(trajectory: Trajectory, channel: str, cube: np.ndarray) -> np.ndarray:
-    """Several composites of one photo are one piece of evidence: average them when the trajectory says whose they are."""
+    """Several composites of one photo are one piece of evidence: averaged where the trajectory says whose they are."""
     owners = next((r.items[f"{channel}_photo"] for r in trajectory.readings if f"{channel}_photo" in r.items), None)
     if owners is None or len(owners) != cube.shape[1] or len(np.unique(owners)) < 2:
         return cube

@@ -53,9 +53,7 @@ def plateau_end(curves: np.ndarray, epochs: np.ndarray) -> PlateauEnd:
     low, high = valley.fit[rows, after - 1], valley.fit[rows, after]
     share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
     crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
-    return PlateauEnd(
-        np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold
-    )
+    return PlateauEnd(np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold)
 
 
 def smoother(axis: np.ndarray, width: float, anchored: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,7 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         epochs = [reading.epoch for reading in self.readings]
-        for before, after in zip(epochs, epochs[1:], strict=False):
+        for before, after in pairwise(epochs):
             if after <= before:
                 raise MetricsError(f"trajectory: {self.unit} {after} follows {before}; they have to increase")
 
@@ -161,9 +162,7 @@ def read_own_table(path: Path) -> Trajectory:
             for name in channels
             if not np.isnan(record[name])
         }
-        readings.append(
-            Readings(epoch, float(record["effort"]), present, items.get(epoch, {}), float(record["score"]))
-        )
+        readings.append(Readings(epoch, float(record["effort"]), present, items.get(epoch, {}), float(record["score"])))
     return Trajectory(tuple(readings), unit)
 
 

@@ -1,0 +1,65 @@
+"""The onset benchmark: how far detectors of overfitting are from the truth in the demo world.
+
+python -m benchmarks.onset                    the table, from the trajectories kept in benchmarks/onset/ (seconds)
+python -m benchmarks.onset --json figures.json
+python -m benchmarks.onset --choosing         the same on the concepts that chose the tolerances
+python -m benchmarks.onset --recompute --minutes 60 --out DIR     trains everything anew, on CUDA when there is one
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.onset_plan import CHOOSING, REPORTED
+
+KEPT = Path(__file__).parent / "onset"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.onset",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--recompute", action="store_true", help="train and read the runs; resumes where it stopped")
+    parser.add_argument("--quick", action="store_true", help="the table from kept trajectories (what happens anyway)")
+    parser.add_argument("--out", type=Path, default=KEPT, help="folder of the packs (default: benchmarks/onset)")
+    parser.add_argument("--minutes", type=float, default=600.0, help="stop starting and training packs after this long")
+    parser.add_argument("--processes", type=int, default=1, help="packs trained at once")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--base", type=Path, help="base to train on (default: the demo's)")
+    parser.add_argument("--rounds", type=int, default=2, help="sets of photos per concept")
+    parser.add_argument("--only", help="packs whose name contains this")
+    parser.add_argument("--choosing", action="store_true", help="report on the concepts that chose tolerances")
+    parser.add_argument("--online", action="store_true", help="also stop the runs while they grow (minutes)")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    args = parser.parse_args(arguments)
+    if args.recompute:
+        from benchmarks.onset_recompute import BASE, recompute
+
+        count = recompute(
+            args.out, minutes=args.minutes, processes=args.processes, only=args.only, device=args.device,
+            base=args.base or BASE, rounds=args.rounds,
+        )  # fmt: skip
+        print(f"{count} packs in {args.out}")
+        return 0
+    from benchmarks.onset_table import figures, table
+    from benchmarks.onset_truth import load_cases
+
+    concepts = CHOOSING if args.choosing else REPORTED
+    cases = [case for case in load_cases(args.out) if case.concept in concepts]
+    if not cases:
+        print(f"{args.out}: no packs here; compute them with --recompute", file=sys.stderr)
+        return 2
+    found = figures(cases, online=args.online)
+    print(table(found))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

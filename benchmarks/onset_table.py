@@ -1,0 +1,266 @@
+"""Detectors against the truth: errors, misses, false alarms, coverage, regret, and what the score is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.onset_rivals import RULES
+from benchmarks.onset_truth import Case, Truth, truth_of
+from metrics.onset import Onset, Turn, confirmed_onset, find_onset
+from metrics.unimodal import fit_valley
+
+Kind = Literal["context", "memory"]
+KINDS: tuple[Kind, ...] = ("context", "memory")
+IMAGES = ("score", "clip_image", "clip_text", "clip_sum")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a detector says about one run: an onset or None, its interval, and the epoch it would ship."""
+
+    epoch: float | None
+    low: float | None
+    high: float | None
+    ship: float
+
+
+def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
+    """All figures of the table, by detector and kind of onset."""
+    with_photos = {id(case): find_onset(case.trajectory(held_out=4)) for case in cases}
+    without = {id(case): find_onset(case.trajectory(held_out=0)) for case in cases}
+    detectors: dict[str, Callable[[Case, Kind], Call | None]] = {
+        "Onset, 4 held-out photos": lambda case, kind: _ours(case, with_photos[id(case)], kind),
+        "Onset, no held-out photos": lambda case, kind: _ours(case, without[id(case)], kind),
+        "held-out loss, our statistics": lambda case, kind: _ours(case, with_photos[id(case)], "memory"),
+    }
+    for name, rule in RULES.items():
+        detectors[name] = lambda case, kind, rule=rule: _theirs(case, rule(case))  # type: ignore[misc]
+    found: dict[str, Any] = {
+        "runs": _counts(cases),
+        "detectors": {
+            name: {kind: _compare(cases, [detector(case, kind) for case in cases], kind) for kind in KINDS}
+            for name, detector in detectors.items()
+        },
+        "status": {
+            "with held-out photos": _status_right(cases, with_photos),
+            "without": _status_right(cases, without),
+        },
+        "rank correlation": _rank_correlations(cases, with_photos),
+    }
+    if online:
+        found["online"] = _online(cases)
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures as a page of text."""
+    runs = found["runs"]
+    lines = [
+        f"{runs['runs']} runs of {runs['concepts']} concepts ({runs['packs']} sets of photos); "
+        + "; ".join(
+            f"{kind}: {runs[kind]['turning']} turn, {runs[kind]['quiet']} do not, {runs[kind]['undecided']} undecided"
+            for kind in KINDS
+        )
+    ]
+    for kind in KINDS:
+        lines += [
+            "",
+            f"{kind} onset                    |log2 error| median [90 %]  90th pct   bias   false alarms   misses   "
+            "covered   octaves wide   regret median / 90th pct",
+        ]
+        for name, rows in found["detectors"].items():
+            row = rows[kind]
+            lines.append(
+                f"{name:31s} {_num(row['median'])} [{_num(row['median_low'])}–{_num(row['median_high'])}]"
+                f"      {_num(row['p90'])}   {_num(row['bias'], sign=True)}    {_share(row['false_alarms'])}"
+                f"       {_share(row['misses'])}    {_share(row['covered'])}      {_num(row['width'])}"
+                f"         {_share(row['regret'])} / {_share(row['regret_p90'])}"
+            )
+    lines += ["", "status right: " + ", ".join(f"{k} {_share(v)}" for k, v in found["status"].items())]
+    lines.append("Spearman with true quality, median over concepts:")
+    for where, rows in found["rank correlation"].items():
+        lines.append(f"  {where}: " + ", ".join(f"{name} {_num(value, sign=True)}" for name, value in rows.items()))
+    if "online" in found:
+        lines.append("online: " + ", ".join(f"{name} {_num(value)}" for name, value in found["online"].items()))
+    return "\n".join(lines)
+
+
+def _ours(case: Case, onset: Onset, kind: Kind) -> Call:
+    turn: Turn = onset.context if kind == "context" else onset.memory
+    if turn.epoch is None:
+        return Call(None, None, None, onset.best)
+    high = turn.high if turn.high is not None else float(case.epochs[-1]) * 2
+    return Call(turn.epoch, max(turn.low or 0.5, 0.5), high, onset.best)
+
+
+def _theirs(case: Case, epoch: float | None) -> Call:
+    return Call(epoch, None, None, epoch if epoch is not None else float(case.epochs[-1]))
+
+
+def _counts(cases: Sequence[Case]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "runs": len(cases),
+        "concepts": len({case.concept for case in cases}),
+        "packs": len({case.pack for case in cases}),
+    }
+    for kind in KINDS:
+        truths = [truth_of(case, kind) for case in cases]
+        sure = [truth for truth in truths if truth.sure]
+        turning = sum(truth.epoch is not None for truth in sure)
+        found[kind] = {"turning": turning, "quiet": len(sure) - turning, "undecided": len(truths) - len(sure)}
+    return found
+
+
+def _compare(cases: Sequence[Case], calls: Sequence[Call | None], kind: Kind) -> dict[str, float]:
+    errors, concepts, covered, widths, regrets = [], [], [], [], []
+    misses = turning = alarms = quiet = 0
+    for case, call in zip(cases, calls, strict=True):
+        truth = truth_of(case, kind)
+        if call is None or not truth.sure:
+            continue
+        if truth.epoch is None:
+            quiet += 1
+            alarms += call.epoch is not None
+            continue
+        turning += 1
+        regrets.append(_regret(case, truth, call.ship))
+        if call.epoch is None:
+            misses += 1
+            continue
+        errors.append(float(np.log2(call.epoch / truth.epoch)))
+        concepts.append(case.concept)
+        if call.low is not None and call.high is not None:
+            covered.append(call.low <= truth.epoch <= call.high)
+            widths.append(float(np.log2(min(call.high, float(case.epochs[-1])) / call.low)))
+    absolute = np.abs(errors)
+    low, high = _clustered_median(absolute, concepts)
+    return {
+        "median": _median(absolute), "median_low": low, "median_high": high,
+        "p90": float(np.quantile(absolute, 0.9)) if len(absolute) else float("nan"),
+        "bias": _median(np.array(errors)), "false_alarms": alarms / quiet if quiet else float("nan"),
+        "misses": misses / turning if turning else float("nan"),
+        "covered": float(np.mean(covered)) if covered else float("nan"), "width": _median(np.array(widths)),
+        "regret": _median(np.array(regrets)),
+        "regret_p90": float(np.quantile(regrets, 0.9)) if regrets else float("nan"),
+    }  # fmt: skip
+
+
+def _regret(case: Case, truth: Truth, ship: float) -> float:
+    """How much of the dip the shipped epoch gives away: on the valley fit, so that jitter is nobody's merit."""
+    fit = fit_valley(truth.losses).fit[0]
+    at = float(np.interp(ship, case.epochs, fit))
+    return (at - float(fit.min())) / max(truth.depth, 1e-9)
+
+
+def _clustered_median(values: np.ndarray, concepts: Sequence[str]) -> tuple[float, float]:
+    """90 % interval of the median when whole concepts are resampled."""
+    if not len(values):
+        return float("nan"), float("nan")
+    names, generator = sorted(set(concepts)), np.random.default_rng(0)
+    groups = {name: values[np.array(concepts) == name] for name in names}
+    medians = [
+        np.median(np.concatenate([groups[name] for name in generator.choice(names, len(names))])) for _ in range(400)
+    ]
+    return float(np.quantile(medians, 0.05)), float(np.quantile(medians, 0.95))
+
+
+def _status_right(cases: Sequence[Case], onsets: dict[int, Onset]) -> float:
+    """Share of runs whose status is the true one, among those whose truth is sure."""
+    right = []
+    for case in cases:
+        truths = [case.context, case.memory]
+        if not all(truth.sure for truth in truths):
+            continue
+        turned = any(truth.epoch is not None for truth in truths)
+        true = "never_learned" if not case.learned else "found" if turned else "beyond"
+        said = onsets[id(case)].status
+        right.append(("found" if said == "at_start" else said) == true)
+    return float(np.mean(right)) if right else float("nan")
+
+
+def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[str, dict[str, float]]:
+    """Within a concept: over learned checkpoints, and over the shipped checkpoints of its runs."""
+    learned, shipped = _ranks(), _ranks()
+    for concept in sorted({case.concept for case in cases}):
+        rows, picks = [], []
+        for case in (case for case in cases if case.concept == concept):
+            onset = onsets[id(case)]
+            own = [
+                (epoch, seen) for epoch, seen in sorted(case.images.items())
+                if onset.learned is not None and epoch >= onset.learned and "true_quality" in seen
+            ]  # fmt: skip
+            rows += [seen for _, seen in own]
+            if own:
+                picks.append(min(own, key=lambda pair: abs(pair[0] - onset.best))[1])
+        _add_ranks(learned, rows)
+        _add_ranks(shipped, picks)
+    return {
+        where: {name: _median(np.array(values)) for name, values in ranks.items()}
+        for where, ranks in (("learned checkpoints", learned), ("shipped checkpoints", shipped))
+    }
+
+
+def _ranks() -> dict[str, list[float]]:
+    return {name: [] for name in IMAGES}
+
+
+def _add_ranks(ranks: dict[str, list[float]], rows: Iterable[dict[str, float]]) -> None:
+    from scipy.stats import spearmanr
+
+    rows = [row | {"clip_sum": row["clip_image"] + row["clip_text"]} for row in rows if "clip_image" in row]
+    if len(rows) < 5:
+        return
+    truth = [row["true_quality"] for row in rows]
+    for name, values in ranks.items():
+        found = spearmanr([row[name] for row in rows], truth).statistic
+        if np.isfinite(found):
+            values.append(float(found))
+
+
+def _online(cases: Sequence[Case]) -> dict[str, float]:
+    """Stops while the run grows: on runs that never turn, before the true onset, and how late after it."""
+    quiet = quiet_stops = turning = early = 0
+    late = []
+    for case in cases:
+        truths = [case.context, case.memory]
+        if not all(truth.sure for truth in truths):
+            continue
+        true = min((truth.epoch for truth in truths if truth.epoch is not None), default=None)
+        stop = next(
+            (
+                epoch
+                for epoch in case.epochs.tolist()[5::2]
+                if confirmed_onset(case.trajectory(until=epoch)) is not None
+            ),
+            None,
+        )
+        if true is None:
+            quiet, quiet_stops = quiet + 1, quiet_stops + (stop is not None)
+        else:
+            turning, early = turning + 1, early + (stop is not None and stop < true)
+            if stop is not None and stop >= true:
+                late.append(float(np.log2(stop / true)))
+    return {
+        "false stops on quiet runs": quiet_stops / quiet if quiet else float("nan"),
+        "stops before the true onset": early / turning if turning else float("nan"),
+        "stopped runs": len(late) / turning if turning else float("nan"),
+        "octaves after the onset": _median(np.array(late)),
+    }
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+def _num(value: float, *, sign: bool = False) -> str:
+    if np.isnan(value):
+        return "   –"
+    return f"{value:+.2f}" if sign else f"{value:.2f}"
+
+
+def _share(value: float) -> str:
+    return "   –" if np.isnan(value) else f"{100 * value:3.0f} %"

@@ -1,0 +1,159 @@
+"""True onsets of the benchmark's runs, and their trajectories as detectors get to see them.
+
+The truth was fixed before any detector was run: the first epoch where a valley fit (isotonic down, then up) of the mean
+ln loss ratio over 320 fresh renders exceeds its minimum by max(0.2 %, 15 % of its depth), interpolated in log epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.onset_plan import CHOOSING
+from metrics.onset_turn import RISE, SHARE, log_axis
+from metrics.readings import Reading, Readings
+from metrics.trajectory import Trajectory
+from metrics.unimodal import fit_valley
+
+UNLEARNED = 0.1  # of the median depth among the pack's runs: below it a run has learned nothing
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One kind of onset of one run.
+
+    Attributes:
+        epoch: None when the loss never rises far enough.
+        low, high: 95 % interval over renders; epoch is None whenever fewer than half of the replicates turn.
+        sure: whether at least 95 % of the replicates agree on turning or not turning.
+        losses: [T] mean ln ratio over the renders. depth: how far it fell.
+    """
+
+    epoch: float | None
+    low: float
+    high: float
+    sure: bool
+    losses: np.ndarray
+    depth: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: what is true, and what was read."""
+
+    pack: str
+    concept: str
+    run: str
+    num_photos: int
+    epochs: np.ndarray
+    effort: np.ndarray
+    memory: Truth
+    context: Truth
+    learned: bool
+    arrays: dict[str, np.ndarray]
+    images: dict[int, dict[str, float]]
+
+    @property
+    def chooses(self) -> bool:
+        return self.concept in CHOOSING
+
+    def trajectory(self, *, held_out: int = 4, until: int | None = None) -> Trajectory:
+        """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos."""
+        arrays = self.arrays
+        if held_out:
+            heldout = arrays["heldout"][:, :held_out].astype(np.float64)
+            keep = arrays["shifted_photo"] < held_out
+            shifted, owners = arrays["shifted"][:, keep].astype(np.float64), arrays["shifted_photo"][keep]
+        else:
+            heldout = None
+            shifted, owners = arrays["shifted_train"].astype(np.float64), arrays["shifted_train_photo"]
+        readings = []
+        for row, epoch in enumerate(self.epochs.tolist()):
+            if until is not None and epoch > until:
+                break
+            items = {"shifted_loss": shifted[row], "shifted_loss_photo": owners}
+            if heldout is not None:
+                items["heldout_loss"] = heldout[row]
+            channels = {name: _reading(items[name]) for name in ("shifted_loss", "heldout_loss") if name in items}
+            seen = self.images.get(epoch, {})
+            for name in seen:
+                if f"{name}_low" in seen:
+                    channels[name] = Reading(seen[name], seen[f"{name}_low"], seen[f"{name}_high"])
+            readings.append(Readings(epoch, float(self.effort[row]), channels, items, seen.get("score", float("nan"))))
+        return Trajectory(tuple(readings))
+
+
+def load_cases(folder: Path) -> Iterator[Case]:
+    """All runs of all packs in a folder that were trained for at least eight checkpoints."""
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as arrays:
+            yield from _cases(path.stem, {name: arrays[name] for name in arrays.files})
+
+
+def _cases(pack: str, arrays: dict[str, np.ndarray]) -> Iterator[Case]:
+    about: dict[str, Any] = json.loads(bytes(arrays["about"]))
+    runs = [name for name in about["runs"] if len(arrays[f"{name}/effort"]) >= 8]
+    truths = {}
+    for name in runs:
+        count = len(arrays[f"{name}/effort"])
+        epochs = arrays["epochs"][:count]
+        truths[name] = {
+            kind: true_onset(epochs, arrays[f"{name}/{key}"], arrays[f"{name}/{key}_replicates"])
+            for kind, key in (("memory", "true_set"), ("context", "true_new"))
+        }
+    typical = float(np.median([truths[name]["memory"].depth for name in runs])) if runs else 0.0
+    for name in runs:
+        count = len(arrays[f"{name}/effort"])
+        own = {key: arrays[f"{name}/{key}"] for key in ("heldout", "shifted", "shifted_train")}
+        own |= {key: arrays[key] for key in ("shifted_photo", "shifted_train_photo")}
+        yield Case(
+            pack, about["concept"], name, about["num_photos"], arrays["epochs"][:count], arrays[f"{name}/effort"],
+            truths[name]["memory"], truths[name]["context"], truths[name]["memory"].depth >= UNLEARNED * typical, own,
+            {int(epoch): seen for epoch, seen in about["images"][name].items()},
+        )  # fmt: skip
+
+
+def true_onset(epochs: np.ndarray, losses: np.ndarray, deviations: np.ndarray) -> Truth:
+    """The true onset of a curve.
+
+    Args:
+        epochs: [T]. losses: [T] mean ln ratios. deviations: [T, R] plausible errors of that mean.
+    """
+    curves = np.vstack([losses, losses + deviations.T])
+    ends, depth = _ends(curves, epochs)
+    turned = np.isfinite(ends[1:])
+    share = float(turned.mean())
+    epoch = float(2 ** ends[0]) if np.isfinite(ends[0]) and share >= 0.5 else None
+    low, high = np.quantile(np.where(turned, ends[1:], 99.0), [0.025, 0.975], method="nearest")
+    return Truth(epoch, float(2**low), float(2**high), share >= 0.95 or share <= 0.05, losses, float(depth[0]))
+
+
+def _ends(curves: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    axis = log_axis(epochs)
+    fit, bottom, _ = fit_valley(curves)
+    rows, index = np.arange(len(curves)), np.arange(len(epochs))
+    lowest = fit[rows, bottom]
+    depth = curves[:, 0] - lowest
+    threshold = lowest + np.maximum(RISE, SHARE * depth)
+    over = (fit > threshold[:, None]) & (index > bottom[:, None])
+    after = np.where(over.any(axis=1), over.argmax(axis=1), 1)
+    low, high = fit[rows, after - 1], fit[rows, after]
+    share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
+    crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
+    return np.where(over.any(axis=1), crossing, np.inf), depth
+
+
+def truth_of(case: Case, kind: Literal["memory", "context"]) -> Truth:
+    return case.memory if kind == "memory" else case.context
+
+
+def _reading(items: np.ndarray) -> Reading:
+    photos = items.reshape(len(items), -1).mean(axis=1)
+    middle = float(photos.mean())
+    half = 1.645 * float(photos.std(ddof=1)) / np.sqrt(len(photos)) if len(photos) > 1 else 0.0
+    return Reading(middle, middle - half, middle + half)

@@ -1,0 +1,268 @@
+"""The onset as a picture: losses and behaviour over epochs, both onsets with their intervals, the epoch to ship."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.onset import Onset, Turn
+from metrics.onset_turn import smoother
+from metrics.trajectory import Trajectory
+
+INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
+COLOURS = {"shifted_loss": "#c8553d", "heldout_loss": "#2b6a99", "score": "#3c7d4b"}
+OTHERS = ("#7b5ea7", "#b0883a", "#4f9a94", "#a3586d", "#6b7280", "#c07b4f")
+NAMES = {"shifted_loss": "new contexts", "heldout_loss": "held-out photos"}
+TURNS = {"context": "shifted_loss", "memory": "heldout_loss"}
+BEHAVIOUR = ("fidelity", "prompt", "copying", "diversity")
+
+
+def plot_onset(
+    path: str | Path,
+    trajectory: Trajectory,
+    onset: Onset,
+    *,
+    thumbnails: tuple[Sequence[int], np.ndarray] | None = None,
+    truth: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    title: str = "",
+) -> Path:
+    """Draws the onset into a PNG (or PDF, SVG: whatever the path ends with), whole or not at all.
+
+    Args:
+        thumbnails: epochs, and uint8 [k, H, W, 3] images (or columns of images) to stand under them.
+        truth: channel name to (epochs, ln ratios) of a curve known from elsewhere, drawn dashed.
+        title: above everything; the onset's sentence stands below it.
+
+    Returns:
+        The path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown: list[str] = [name for name in ("shifted_loss", "heldout_loss") if name in trajectory.channels]
+    behaviour = _behaviour(trajectory)
+    panels = [*(["loss"] if shown else []), *(["behaviour"] if behaviour else [])]
+    ratios = [1.5 if panel == "loss" else 1.0 for panel in panels] or [1.0]
+    strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
+    said = textwrap.wrap(onset.sentence, 108)
+    head = 0.62 + 0.19 * len(said)
+    height = head + 0.52 + 2.0 * sum(ratios) + strip
+    figure = Figure(figsize=(9.6, height), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    top, bottom = 1 - (head + 0.16) / height, (0.52 + strip) / height
+    axes = figure.subplots(
+        len(ratios), 1, sharex=True, squeeze=False,
+        gridspec_kw={"height_ratios": ratios, "left": 0.085, "right": 0.845, "top": top, "bottom": bottom, "hspace": 0.09},
+    )[:, 0]  # fmt: skip
+    for axis in axes:
+        _style(axis)
+    if shown:
+        _draw_losses(axes[0], trajectory, shown, truth or {})
+    if behaviour:
+        _draw_behaviour(axes[-1], trajectory, behaviour)
+    _draw_turns(axes, trajectory, onset)
+    last = float(trajectory.epochs[-1])
+    axes[-1].set_xlim(0 if trajectory.epochs[0] == 0 else float(trajectory.epochs[0]), last)
+    axes[-1].set_xlabel(f"{trajectory.unit}s trained", color=INK)
+    figure.text(
+        0.085, 1 - 0.30 / height, title or "Onset of overfitting", size=13, weight="bold", color=INK, va="center"
+    )
+    for line, text in enumerate(said):
+        figure.text(0.085, 1 - (0.56 + 0.19 * line) / height, text, size=9.5, color=INK, va="center")
+    if thumbnails is not None:
+        _draw_thumbnails(figure, axes[-1], thumbnails, trajectory, strip / height, onset.best)
+    return _write(figure, Path(path))
+
+
+def _style(axis: Any) -> None:
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_color(FAINT)
+    axis.tick_params(colors=INK, labelsize=9, length=3, color=FAINT)
+    axis.grid(axis="y", color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+
+
+def _percent(logs: np.ndarray) -> np.ndarray:
+    return 100 * (np.exp(logs) - 1)
+
+
+def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any]) -> None:
+    labels = []
+    for name in shown:
+        value, low, high = trajectory.values(name).T
+        known = np.isfinite(value)
+        epochs, colour = trajectory.epochs[known], COLOURS[name]
+        low, high = np.nan_to_num(low[known], nan=0), np.nan_to_num(high[known], nan=0)
+        axis.fill_between(epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
+        axis.plot(epochs, _percent(value[known]), "o", color=colour, markersize=2.6, alpha=0.55)
+        smooth = _smoothed(value[known], epochs)
+        axis.plot(epochs, _percent(smooth), color=colour, linewidth=1.9)
+        labels.append((float(_percent(smooth[-1:])[0]), NAMES[name], colour))
+    for name, (epochs, logs) in truth.items():
+        inside = np.asarray(epochs) <= trajectory.epochs[-1]
+        colour = COLOURS.get(name, FAINT)
+        axis.plot(
+            np.asarray(epochs)[inside], _percent(np.asarray(logs)[inside]), color=colour, linewidth=1.3, dashes=(4, 2.2)
+        )
+        labels.append((float(_percent(np.asarray(logs)[inside][-1:])[0]), f"true, {NAMES.get(name, name)}", colour))
+    axis.set_ylabel("loss against the base", color=INK)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g} %" if value else "0 %")
+    _label_ends(axis, labels)
+
+
+def _smoothed(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    if len(epochs) < 4:
+        return values
+    anchored = bool(epochs[0] == 0)
+    axis = np.log2(np.maximum(epochs, 0.5).astype(float))
+    if anchored:
+        axis[0] = axis[1] - 1
+    return smoother(axis, 0.12, anchored) @ values
+
+
+def _behaviour(trajectory: Trajectory) -> list[str]:
+    scored = ["score"] if np.isfinite(trajectory.scores).sum() >= 2 else []
+    present = [name for name in BEHAVIOUR if np.isfinite(trajectory.values(name)[:, 0]).sum() >= 2]
+    return scored + present
+
+
+def _draw_behaviour(axis: Any, trajectory: Trajectory, shown: list[str]) -> None:
+    labels = []
+    for index, name in enumerate(shown):
+        colour = COLOURS.get(name, OTHERS[index % len(OTHERS)])
+        values = trajectory.scores if name == "score" else trajectory.values(name)[:, 0]
+        if name == "prompt":
+            values = 1 + values  # kept obedience: 1 as the base obeys, 0 not at all
+        known = np.isfinite(values)
+        width = 2.2 if name == "score" else 1.3
+        axis.plot(trajectory.epochs[known], np.clip(values[known], -0.1, 1.35), color=colour, linewidth=width)
+        if name != "score":
+            low, high = trajectory.values(name)[known, 1:].T + (1.0 if name == "prompt" else 0.0)
+            axis.fill_between(
+                trajectory.epochs[known],
+                np.clip(low, -0.1, 1.35),
+                np.clip(high, -0.1, 1.35),
+                color=colour,
+                alpha=0.07,
+                linewidth=0,
+            )
+        label = "obedience" if name == "prompt" else name
+        labels.append((float(np.clip(values[known][-1], -0.1, 1.35)), label, colour))
+    axis.set_ylabel("score and behaviour", color=INK)
+    _label_ends(axis, labels)
+
+
+def _label_ends(axis: Any, labels: list[tuple[float, str, str]]) -> None:
+    """Names of the lines at their right ends, pushed apart where they would overlap."""
+    low, high = axis.get_ylim()
+    step = (high - low) * 0.16 / max(axis.get_position().height * axis.figure.get_figheight(), 0.5)
+    placed: list[float] = []
+    for value, text, colour in sorted(labels):
+        at = max(value, placed[-1] + step) if placed else value
+        placed.append(at)
+        axis.annotate(
+            text,
+            (1, at),
+            xycoords=("axes fraction", "data"),
+            xytext=(7, 0),
+            textcoords="offset points",
+            color=colour,
+            size=9,
+            va="center",
+        )
+
+
+def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset) -> None:
+    last = float(trajectory.epochs[-1])
+    marks: list[tuple[float, str, str]] = []
+    for kind, name in TURNS.items():
+        turn: Turn = getattr(onset, kind)
+        if turn.epoch is None:
+            continue
+        low, high = turn.low or 0.0, turn.high if turn.high is not None else last
+        for axis in axes:
+            axis.axvspan(low, min(high, last), color=COLOURS[name], alpha=0.09, linewidth=0)
+            axis.axvline(turn.epoch, color=COLOURS[name], linewidth=1.4)
+        marks.append((turn.epoch, f"{kind} onset {turn.epoch:.0f}", COLOURS[name]))
+    for axis in axes:
+        axis.axvline(onset.best, color=COLOURS["score"], linewidth=1.4, linestyle=(0, (1.5, 1.5)))
+    if onset.status != "never_learned":
+        marks.append((float(onset.best), f"ship {onset.best}", COLOURS["score"]))
+    _label_marks(axes[0], marks, last)
+
+
+def _label_marks(axis: Any, marks: list[tuple[float, str, str]], last: float) -> None:
+    """Labels above the axis, in rows where they would collide."""
+    rows: list[float] = []
+    for epoch, text, colour in sorted(marks):
+        width = 0.0118 * len(text) * last
+        right = epoch + width > last
+        start = epoch - width if right else epoch
+        row = next((index for index, end in enumerate(rows) if end < start), len(rows))
+        rows[row : row + 1] = [start + width]
+        axis.annotate(
+            text, (epoch, 1), xycoords=("data", "axes fraction"), xytext=(-2 if right else 2, 3 + 11 * row),
+            textcoords="offset points", color=colour, size=9, weight="bold", ha="right" if right else "left",
+        )  # fmt: skip
+
+
+def _strip_height(images: np.ndarray, count: int) -> float:
+    width = 9.6 * 0.76 / max(count, 4)
+    return float(width * 0.94 * images.shape[1] / images.shape[2] + 0.34)
+
+
+def _draw_thumbnails(
+    figure: Any,
+    axis: Any,
+    thumbnails: tuple[Sequence[int], np.ndarray],
+    trajectory: Trajectory,
+    height: float,
+    best: int,
+) -> None:
+    """Images side by side under the axis, each tied to its epoch by a line."""
+    from matplotlib.lines import Line2D
+
+    epochs, images = thumbnails
+    box = axis.get_position()
+    left, right = axis.get_xlim()
+    count = max(len(epochs), 4)
+    width = box.width / count
+    label = 0.16 / figure.get_figheight()
+    tie = 0.18 / figure.get_figheight()
+    tall = max(height - tie - label, 0.02)
+    for index, (epoch, image) in enumerate(zip(epochs, images, strict=True)):
+        x = box.x0 + index * width + (count - len(epochs)) * width / 2
+        inset = figure.add_axes((x + 0.03 * width, label, 0.94 * width, tall))
+        inset.imshow(image, interpolation="nearest" if image.shape[1] < 128 else "antialiased")
+        inset.set_xticks([])
+        inset.set_yticks([])
+        nearest = epoch == min(epochs, key=lambda other: abs(other - best))
+        for spine in inset.spines.values():
+            spine.set_color(COLOURS["score"] if nearest else GRID)
+            spine.set_linewidth(2.0 if nearest else 0.8)
+        colour = COLOURS["score"] if nearest else FAINT
+        figure.text(x + width / 2, label / 2, str(epoch), size=8.5, ha="center", va="center", color=colour)
+        at = box.x0 + box.width * (epoch - left) / (right - left)
+        below = box.y0 - 0.40 / figure.get_figheight()
+        figure.add_artist(Line2D((at, x + width / 2), (below, label + tall), color="#c9ced4", linewidth=0.9, zorder=0))
+
+
+def _write(figure: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix or ".png")
+    os.close(descriptor)
+    try:
+        figure.savefig(aside)
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    finally:
+        Path(aside).unlink(missing_ok=True)
+    return path

@@ -1,0 +1,118 @@
+"""The onset of anybody's table of losses: what `python -m metrics.run --trajectory losses.csv` does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.onset import Onset, Turn, find_onset
+from metrics.trajectory import Trajectory, from_table
+
+MOST_ROWS = 24
+COLUMNS = ("shifted_loss", "heldout_loss", "fidelity", "prompt", "copying")
+
+
+def main(path: str | Path, picture: str | Path | None = None, json_path: str | Path | None = None) -> int:
+    """Reads a table, prints its checkpoints and its onset, and writes the picture and the JSON that were asked for.
+
+    Args:
+        json_path: a file, or "-" for standard output in the place of the table.
+
+    Returns:
+        0, the exit code.
+
+    Raises:
+        MetricsError: the table cannot be used; one line.
+    """
+    trajectory = from_table(path)
+    onset = find_onset(trajectory)
+    if json_path is not None and str(json_path) == "-":
+        print(json.dumps(as_record(onset), indent=2))
+    else:
+        print(describe(trajectory, onset))
+    if picture is not None:
+        from metrics.onset_plot import plot_onset
+
+        drawn = plot_onset(picture, trajectory, onset, title=Path(path).stem)
+        print(f"picture: {drawn}", file=sys.stderr)
+    if json_path is not None and str(json_path) != "-":
+        target = Path(json_path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(as_record(onset), indent=2) + "\n")
+        print(f"json: {target}", file=sys.stderr)
+    return 0
+
+
+def describe(trajectory: Trajectory, onset: Onset) -> str:
+    """A table of checkpoints, marked where something happens, and the onset's sentence."""
+    names = [name for name in COLUMNS if name in trajectory.channels]
+    scored = bool(np.isfinite(trajectory.scores).any())
+    header = trajectory.unit.rjust(8) + "".join(name.rjust(13) for name in names)
+    lines = [header + "score".rjust(7) * scored]
+    marks = _marks(trajectory, onset)
+    columns = [trajectory.values(name)[:, 0] for name in names]
+    for row in _rows(trajectory, set(marks)):
+        cells = [f"{int(trajectory.epochs[row]):8d}"]
+        cells += [_cell(name, column[row]).rjust(13) for name, column in zip(names, columns, strict=True)]
+        if scored:
+            score = trajectory.scores[row]
+            cells.append(("" if np.isnan(score) else f"{score:.3f}").rjust(7))
+        lines.append("".join([*cells, "  ", marks.get(row, "")]).rstrip())
+    items = trajectory.items("heldout_loss")
+    if items is None and "heldout_loss" in names:
+        lines += ["", "One loss per checkpoint: the interval knows its jitter, not how much images disagree."]
+    return "\n".join([*lines, "", onset.sentence])
+
+
+def as_record(onset: Onset) -> dict[str, Any]:
+    """The onset as plain JSON values; what does not exist is null."""
+
+    def turn(of: Turn) -> dict[str, Any]:
+        return {"status": of.status, "epoch": of.epoch, "low": of.low, "high": of.high, "channels": list(of.channels)}
+
+    return {
+        "status": onset.status,
+        "epoch": onset.epoch,
+        "low": onset.low,
+        "high": onset.high,
+        "context": turn(onset.context),
+        "memory": turn(onset.memory),
+        "learned": onset.learned,
+        "best": onset.best,
+        "turned": onset.turned,
+        "sentence": onset.sentence,
+    }
+
+
+def _cell(name: str, value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{100 * (np.exp(value) - 1):+.2f} %" if name.endswith("_loss") else f"{value:.3f}"
+
+
+def _marks(trajectory: Trajectory, onset: Onset) -> dict[int, str]:
+    """Row to the words that stand beside it."""
+    said: dict[int, list[str]] = {}
+
+    def mark(epoch: float | None, words: str) -> None:
+        if epoch is not None:
+            said.setdefault(int(np.abs(trajectory.epochs - epoch).argmin()), []).append(words)
+
+    mark(onset.learned, "learned")
+    mark(onset.best, "ship")
+    mark(onset.context.epoch, "context onset")
+    mark(onset.memory.epoch, "memory onset")
+    return {row: ", ".join(words) for row, words in said.items()}
+
+
+def _rows(trajectory: Trajectory, wanted: set[int]) -> list[int]:
+    """All rows, or an even selection with those that are marked."""
+    count = len(trajectory)
+    if count <= MOST_ROWS:
+        return list(range(count))
+    even = np.unique(np.linspace(0, count - 1, MOST_ROWS).astype(int))
+    return sorted(wanted | {int(row) for row in even})

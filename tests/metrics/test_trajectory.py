@@ -1,0 +1,150 @@
+"""Trajectories: kept and read back, and other people's tables."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metrics.errors import MetricsError
+from metrics.onset import find_onset
+from metrics.readings import Reading, Readings
+from metrics.trajectory import Trajectory, from_table
+from tests.metrics.planted import plant
+
+
+def test_save_and_load_give_the_same_trajectory(tmp_path):
+    trajectory = plant("valley", 1).trajectory
+    trajectory.save(tmp_path)
+    loaded = Trajectory.load(tmp_path)
+    assert loaded.epochs.tolist() == trajectory.epochs.tolist()
+    assert loaded.channels == trajectory.channels
+    for channel in trajectory.channels:
+        np.testing.assert_array_equal(loaded.values(channel), trajectory.values(channel))
+        np.testing.assert_allclose(loaded.items(channel), trajectory.items(channel), rtol=1e-6, atol=1e-7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.npz", "trajectory.csv"]
+    again, first = find_onset(loaded), find_onset(trajectory)
+    assert (again.status, again.best, again.learned) == (first.status, first.best, first.learned)
+    assert again.epoch == pytest.approx(first.epoch, rel=1e-4)
+
+
+def test_a_channel_that_a_checkpoint_lacks_stays_missing(tmp_path):
+    readings = (
+        Readings(0, 0.0, {"heldout_loss": Reading(0, 0, 0)}, {"heldout_loss": np.zeros((3, 2, 4))}),
+        Readings(5, 0.1, {"copying": Reading(0.4, 0.3, 0.5)}, {"copying": np.array([0.3, 0.5])}, 0.5),
+    )
+    Trajectory(readings).save(tmp_path)
+    loaded = Trajectory.load(tmp_path)
+    assert set(loaded.readings[0].channels) == {"heldout_loss"}
+    assert set(loaded.readings[1].channels) == {"copying"}
+    assert loaded.cube("heldout_loss").shape == (2, 3, 2, 4)
+    assert np.isnan(loaded.cube("heldout_loss")[1]).all()
+    assert np.isnan(loaded.scores[0])
+    assert loaded.scores[1] == 0.5
+
+
+def test_an_npz_newer_than_its_csv_is_no_trouble(tmp_path):
+    """The npz is written first; when the machine dies between the two, the CSV decides what exists."""
+    trajectory = plant("valley", 1).trajectory
+    Trajectory(trajectory.readings[:10]).save(tmp_path / "old")
+    trajectory.save(tmp_path / "new")
+    (tmp_path / "new" / "items.npz").replace(tmp_path / "old" / "items.npz")
+    loaded = Trajectory.load(tmp_path / "old")
+    assert len(loaded) == 10
+    assert np.isfinite(loaded.items("heldout_loss")).all()
+
+
+def test_epochs_have_to_increase():
+    first = Readings(5, 0.1, {})
+    with pytest.raises(MetricsError, match="epoch 5 follows 5"):
+        Trajectory((first,)).append(first)
+    with pytest.raises(MetricsError, match=r"no trajectory\.csv"):
+        Trajectory.load("nowhere")
+
+
+def test_items_of_changing_number_are_refused():
+    readings = (Readings(1, 0, {}, {"copying": np.zeros(3)}), Readings(2, 0, {}, {"copying": np.zeros(4)}))
+    with pytest.raises(MetricsError, match="copying has items of different shapes"):
+        Trajectory(readings).items("copying")
+
+
+def valley(epochs: np.ndarray) -> np.ndarray:
+    return 0.12 - 0.02 * epochs / (epochs + 5) + 0.01 * (epochs / 60) ** 2
+
+
+def test_sd_scripts_log_of_validation_losses(tmp_path):
+    """Columns of a wandb export of sd-scripts: train losses, validation averages and divergences, gaps, bands."""
+    steps = np.arange(0, 1300, 50)
+    table = pd.DataFrame({"Step": steps, "loss/average": 0.1, "loss/validation/step_current": 0.1 + steps % 3})
+    table["loss/validation/epoch_average"] = np.where(steps % 100 == 0, valley(steps / 10), np.nan)
+    table["loss/validation/epoch_average__MIN"] = table["loss/validation/epoch_average"]
+    table["loss/validation/epoch_divergence"] = 0.01
+    table.to_csv(tmp_path / "wandb.csv", index=False)
+    trajectory = from_table(tmp_path / "wandb.csv")
+    assert trajectory.unit == "step"
+    assert trajectory.epochs.tolist() == list(range(0, 1300, 100))
+    losses = valley(trajectory.epochs / 10)
+    np.testing.assert_allclose(trajectory.values("heldout_loss")[:, 0], np.log(losses / losses[0]), atol=1e-6)
+
+
+def test_tensorboards_own_export(tmp_path):
+    steps = np.arange(0, 100, 10)
+    pd.DataFrame({"Wall time": 1e9 + steps, "Step": steps, "Value": valley(steps)}).to_csv(
+        tmp_path / "tb.csv", index=False
+    )
+    assert len(from_table(tmp_path / "tb.csv")) == 10
+
+
+def test_long_and_wide_tables_keep_their_images_and_agree(tmp_path):
+    generator = np.random.default_rng(0)
+    epochs = np.arange(0, 66, 3)
+    losses = valley(epochs)[:, None] * np.exp(0.2 * generator.normal(size=5))
+    wide = pd.DataFrame(losses, columns=[f"val_loss/photo{index}.png" for index in range(5)])
+    wide.insert(0, "epoch", epochs)
+    wide["train_loss"] = 0.05
+    wide.to_csv(tmp_path / "wide.tsv", index=False, sep="\t")
+    long = wide.melt(id_vars=["epoch", "train_loss"], var_name="image", value_name="val_loss").sample(
+        frac=1, random_state=0
+    )
+    long.to_csv(tmp_path / "long.csv", index=False)
+    one, other = from_table(tmp_path / "wide.tsv"), from_table(tmp_path / "long.csv")
+    assert one.unit == other.unit == "epoch"
+    assert one.items("heldout_loss").shape == (22, 5)
+    np.testing.assert_allclose(one.items("heldout_loss"), other.items("heldout_loss"), atol=1e-9)
+    assert find_onset(one).memory.status == "found"
+
+
+def test_a_spreadsheet_with_decimal_commas(tmp_path):
+    (tmp_path / "t.csv").write_text("Epoch;Validation Loss\n1;0,5\n2;0,25\n3;0,3\n")
+    np.testing.assert_allclose(from_table(tmp_path / "t.csv").values("heldout_loss")[:, 0], np.log([1, 0.5, 0.6]))
+
+
+def test_a_learning_rate_column_becomes_effort(tmp_path):
+    epochs = np.arange(1, 6)
+    pd.DataFrame({"epoch": epochs, "val_loss": valley(epochs), "lr": 1e-4 * epochs}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    np.testing.assert_allclose(from_table(tmp_path / "t.csv").effort, [0, 2e-4, 5e-4, 9e-4, 14e-4])
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"epoch": [1, 2, 3], "accuracy": [1, 2, 3]}, "no numeric loss column"),
+        ({"time": ["a", "b", "c"], "loss": [1, 2, 3]}, "no column of whole epochs or steps"),
+        ({"epoch": [1, 2], "loss": [1, 2]}, "2 checkpoints with a loss"),
+        ({"epoch": [1, 2, 3], "loss": [1, 0, 2]}, "at or below 0"),
+        ({"epoch": [1, 2, 3, 1], "loss": [1, 2, 2, 1], "run": ["a", "a", "a", "b"]}, "several runs"),
+    ],
+)
+def test_unusable_tables_are_refused_in_one_line(tmp_path, table, complaint):
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(MetricsError, match=complaint) as refused:
+        from_table(tmp_path / "t.csv")
+    assert "\n" not in str(refused.value)
+
+
+def test_no_table_at_all(tmp_path):
+    with pytest.raises(MetricsError, match="no such file"):
+        from_table(tmp_path / "none.csv")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(MetricsError, match="not a table"):
+        from_table(tmp_path / "empty.csv")
