@@ -132,7 +132,7 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
         cell=_cell(images[chosen[0]][0].shape[1]),
     )
     out = io.BytesIO()
-    sheet.save(out, format="PNG", optimize=True)
+    sheet.save(out, format="PNG", compress_level=4)
     write_bytes(path, out.getvalue())
     return True
 
@@ -152,7 +152,7 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
         chosen = choose_epochs(epochs, 8, (pointed.shipped, pointed.onset))
         row = _novel_row(folder.probe())
         thumbnails = (chosen, np.stack([folder.samples(record.number, e)[row, 0] for e in chosen]))
-    title = f"Trial {record.number}: {settings(record.config)}"
+    title = f"Trial {record.number} · {folder.path.name}"
     aside = path.with_name(f".{path.name}")
     plot_onset(aside, trajectory, onset_of(record.onset), thumbnails=thumbnails, title=title)
     write_bytes(path, aside.read_bytes())
