@@ -1,0 +1,49 @@
+"""Writes the demo's photos: one concept in kohya's layout, as a maker would have taken them.
+
+    python -m studies.demo.photos                       # studies/demo/photos/1_zor toy/01.png, 01.txt, …
+    python -m studies.demo.photos --concept robot --to /tmp/robot --count 24 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from PIL import Image
+
+from studies.demo.concepts import CONCEPTS
+from studies.demo.scenes import render_concept
+
+CONCEPT, COUNT, SEED = "mushroom", 24, 20
+FOLDER = Path(__file__).parent / "photos"
+
+
+def write_photos(to: Path, *, concept: str = CONCEPT, count: int = COUNT, seed: int = SEED, repeats: int = 1) -> Path:
+    """`count` photos with captions in `to`/<repeats>_<trigger> <class>; returns that folder.
+
+    Only the set's own places, floors, positions: something for overfitting to copy."""
+    known = CONCEPTS[concept]
+    folder = to / f"{repeats}_{known.trigger} {known.class_word}"
+    folder.mkdir(parents=True, exist_ok=True)
+    images, captions, _, _ = render_concept(concept, "set", count, seed)
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+        Image.fromarray(image).save(folder / f"{index:02d}.png", optimize=True)
+        (folder / f"{index:02d}.txt").write_text(caption + "\n")
+    return folder
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.demo.photos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--concept", choices=tuple(CONCEPTS), default=CONCEPT)
+    parser.add_argument("--to", type=Path, default=FOLDER)
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--seed", type=int, default=SEED)
+    args = parser.parse_args(argv)
+    print(write_photos(args.to, concept=args.concept, count=args.count, seed=args.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
