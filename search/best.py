@@ -42,7 +42,10 @@ def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
         config = parse_train_config(verdict.config)
         about = f"Onset, study {verdict.study}, trial {verdict.trial}. {headline(verdict)}"
         target = folder.best_folder / "train.yaml"
-        write_bytes(target, train_yaml(config, epoch=verdict.epoch, about=about).encode())
+        write_bytes(
+            target,
+            train_yaml(config, epoch=None if verdict.status == "not_learned" else verdict.epoch, about=about).encode(),
+        )
         files["train.yaml"] = _relative(folder, target)
         for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot")):
             made = write_pictures(folder, verdict.trial).get(name)
@@ -81,9 +84,11 @@ def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
 def marks(record: TrialRecord) -> Marks:
     """What a trial's sheet points out: the epoch to ship and the earlier of the two onsets."""
     name, turn = earlier_turn(record.onset)
+    unlearned = record.onset is not None and record.onset.get("status") == "never_learned"
+    shipped = None if unlearned else record.epoch_shipped
     if turn is None:
-        return Marks(shipped=record.epoch_shipped)
-    return Marks(record.epoch_shipped, turn.get("epoch"), turn.get("low"), turn.get("high"), f"{name} onset")
+        return Marks(shipped=shipped)
+    return Marks(shipped, turn.get("epoch"), turn.get("low"), turn.get("high"), f"{name} onset")
 
 
 def earlier_turn(onset: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any] | None]:

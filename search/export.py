@@ -76,6 +76,7 @@ def export(folder: StudyFolder, to: Path, *, trial: int | None = None, epoch: in
     """
     from search.export_kohya_gui import to_kohya_gui
     from search.export_sdscripts import to_sdscripts, toml
+    from search.space import FLAT_SCHEDULERS
     from search.train_yaml import train_yaml
     from trainer.base import detect_family
     from trainer.config import parse_train_config
@@ -96,8 +97,10 @@ def export(folder: StudyFolder, to: Path, *, trial: int | None = None, epoch: in
     )  # fmt: skip
     gui = to_kohya_gui(config, there, family=family, total_steps=_total_steps(config, dataset))
     about = f"Onset, study {name}, trial {record.number}" + (f", epoch {epoch}." if epoch else ".")
-    horizon = f"Ship epoch {epoch} of {config.epochs}; the schedule needs all {config.epochs}." if epoch else ""
-    command = f"cd sd-scripts  # your checkout of kohya's trainer\n{shlex.join(there.command)}\n"
+    horizon = f"Ship epoch {epoch} of {config.epochs}." if epoch else ""
+    if config.lr_scheduler not in FLAT_SCHEDULERS:
+        horizon += f" The learning rate follows the {config.epochs} epochs: do not shorten them."
+    command = f"# in your checkout of sd-scripts:\n{shlex.join(there.command)}\n"
     written: list[tuple[Path, str]] = []
 
     def write(path: Path, text: str, what: str) -> None:
@@ -113,7 +116,7 @@ def export(folder: StudyFolder, to: Path, *, trial: int | None = None, epoch: in
             "no LoRA: the checkpoint of that epoch was not kept (keep.checkpoints); train it with train.yaml"
         )
     write(to / "train.yaml", train_yaml(config, epoch=epoch, about=about), "python -m trainer.run train.yaml")
-    comment = "\n".join(line for line in (about, horizon, *there.notices) if line)
+    comment = "\n".join(line for line in (about, horizon.strip(), *there.notices) if line)
     write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
     write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
     write(kohya / "train.sh", f"# {about}\n{command}", "sd-scripts: the command")

@@ -46,6 +46,11 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     if chart:
         parts.append(section("Every trial's score", chart, "over epochs; the best trial in green, point at a line"))
     parts.append(_importances(folder, storage))
+    composites = folder.cache / "probe" / "composites.png"
+    if composites.is_file():
+        shown = album.picture(composites, "The composites that the shifted loss is measured on")
+        note = "held-out subjects, cut out and moved; if the cut-outs are wrong, give masks (score.shifted.masks)"
+        parts.append(section("New contexts, as they were made", shown, note))
     parts.append(_trials(records, trajectories, pictures, album, verdict))
     parts.append(_files(folder, verdict))
     parts.append(_foot(records))
@@ -72,7 +77,10 @@ class _Album:
 def _top(verdict: "Verdict", best: TrialRecord | None) -> str:
     numbers: list[tuple[str, str, str]] = []
     if best is not None:
-        numbers.append((str(verdict.epoch), "epoch to ship", "ship"))
+        if verdict.status == "not_learned":
+            numbers.append((str(verdict.epoch), "best epoch, not learned", ""))
+        else:
+            numbers.append((str(verdict.epoch), "epoch to ship", "ship"))
         if verdict.score is not None:
             numbers.append((f"{verdict.score:.3f}", "score there, 0–1", ""))
         for name in ("context", "memory"):

@@ -39,7 +39,7 @@ def train_yaml(config: TrainConfig, *, epoch: int | None = None, about: str = ""
     if epoch is not None:
         lines.append(f"# The epoch to ship is {epoch}: checkpoints/{epoch:04d} of the run.")
         if config.lr_scheduler in FLAT_SCHEDULERS:
-            lines.append(f"# The learning rate does not depend on epochs: {epoch} of them are enough.")
+            lines.append("# The learning rate does not depend on epochs: training may end there.")
         else:
             lines.append(f"# Keep epochs at {config.epochs}: the learning rate follows it, so a shorter run is")
             lines.append("# not this one stopped early.")

@@ -19,7 +19,7 @@ def headline(verdict: "Verdict") -> str:
     where = f"trial {verdict.trial}, epoch {verdict.epoch}"
     score = "" if verdict.score is None else f" (score {verdict.score:.3f})"
     if verdict.status == "not_learned":
-        return f"Ship nothing yet: even the best trial did not learn the subject ({where}{score and ','}{score[1:]})."
+        return f"Ship nothing yet: even the best trial did not learn the subject ({where})."
     if verdict.status == "unfinished":
         return f"No trial is complete; the best so far is {where}{score}."
     return f"Ship epoch {verdict.epoch} of trial {verdict.trial}{score}."
@@ -35,22 +35,23 @@ def sentences(verdict: "Verdict", errors: Sequence[str] = ()) -> tuple[str, ...]
         return tuple(said)
     said.append(f"Settings: {settings(verdict.config)}.")
     said.append(_schedule(verdict))
-    if verdict.onset is not None:
+    learned = verdict.status != "not_learned"
+    if verdict.onset is not None and learned:
         for name in ("context", "memory"):
             said.append(turn(name, verdict.onset.get(name) or {}, verdict.epochs_trained))
         said += _choice(verdict)
-    if verdict.status == "not_learned":
+    if not learned:
         said.append(
             "Nothing was learned well enough to overfit: give it more epochs or a higher learning rate, and look at "
             "the captions (is the trigger in them?)."
         )
-    if verdict.ties:
+    if verdict.ties and learned:
         others = ", ".join(str(n) for n in verdict.ties)
         said.append(
             f"As good within the noise of the score (±{verdict.noise:.3f}): trial{'s'[: len(verdict.ties) > 1]} "
             f"{others}; the smaller file won, then the wider plateau."
         )
-    if verdict.photos and verdict.photos[1]:
+    if verdict.photos and verdict.photos[1] and learned:
         said.append(_all_photos(verdict))
     if verdict.lora_bytes is None:
         said.append("The checkpoint of that epoch was not kept, so there is no LoRA here; train it with train.yaml.")
@@ -183,7 +184,7 @@ def _choice(verdict: "Verdict") -> list[str]:
     onset = verdict.onset or {}
     said = []
     learned = onset.get("learned")
-    if learned is not None and verdict.status != "not_learned":
+    if learned is not None:
         plateau = ""
         if verdict.plateau and verdict.plateau[0] != verdict.plateau[1]:
             plateau = f"; epochs {verdict.plateau[0]}–{verdict.plateau[1]} score alike"

@@ -163,6 +163,19 @@ def test_a_study_of_two_trials_says_why_importances_are_missing(tmp_path, tiny_p
     assert "1 complete trials are too few to tell" in _Page(folder.report.read_text(encoding="utf-8")).text
 
 
+def test_the_composites_are_shown_so_that_a_wrong_mask_is_seen(written, tmp_path):
+    from PIL import Image
+
+    folder, verdict, before = written
+    assert "cut out and moved" not in before
+    copy = StudyFolder(tmp_path / "toy")
+    shutil.copytree(folder.path, copy.path)
+    Image.new("RGB", (64, 64), (10, 200, 30)).save(copy.cache / "probe" / "composites.png")
+    page = _Page(write_report(copy, verdict).read_text(encoding="utf-8"))
+    assert any("composites" in str(img.get("alt")) for img in page.all("img"))
+    assert "if the cut-outs are wrong, give masks" in page.text
+
+
 def test_a_report_of_nothing_is_still_a_page(tmp_path):
     folder = StudyFolder(tmp_path / "empty")
     page = _Page(write_report(folder, Verdict(study="empty", status="nothing")).read_text(encoding="utf-8"))

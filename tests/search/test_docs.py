@@ -1,0 +1,90 @@
+"""The examples in the user guide run: study files load, run files load, commands and their options exist."""
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from metrics.readings import CHANNELS
+from search.study import load_study
+from trainer.config import TrainConfig, load_train_config
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    p
+    for p in [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    if p.is_file() and p.name != "log.md"
+)
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+YAML = [(page.name, text) for page in PAGES for text in _blocks(page, "yaml")]
+COMMANDS = [
+    (page.name, line.split("#")[0].strip())
+    for page in PAGES
+    for language in ("sh", "bash", "console")
+    for text in _blocks(page, language)
+    for line in text.splitlines()
+    if re.match(r"\s*(?:\$ )?python -m ", line)
+]
+
+
+@pytest.mark.parametrize(("page", "text"), YAML, ids=lambda v: v if v.endswith(".md") else "")
+def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    (demo / "photos").symlink_to(tiny_photos)
+    (demo / "base").mkdir()
+    (demo / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (demo / "clip").mkdir()
+    (tmp_path / "example.yaml").write_text(text)
+    if re.search(r"^study:", text, re.MULTILINE):
+        study = load_study(tmp_path / "example.yaml")
+        assert study.space.entries
+        assert all(study.config(chosen) for chosen in study.space.combinations())
+    else:
+        load_train_config(tmp_path / "example.yaml")
+
+
+@cache
+def _help(module: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{module}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands_exist_with_their_options(page, command):
+    module, *words = command.removeprefix("$ ").split()[2:]
+    if module in ("venv", "pip", "http.server"):
+        return
+    told = _help(module)
+    for word in words:
+        if word.startswith("--"):
+            assert re.search(rf"{re.escape(word.split('=')[0])}\b", told), f"{module} has no {word}"
+        elif word.startswith("studies/"):
+            assert (ROOT / word).is_file(), f"{page}: {word} does not exist"
+
+
+def test_the_pages_name_every_field_and_every_channel_and_no_other():
+    page = (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(\w+)`", page[page.index("The fields:") : page.index("## `score`")]))
+    assert told == set(TrainConfig.model_fields) - {"base", "data", "reg_data", "seed"}
+    metrics = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", metrics, re.MULTILINE)) == set(CHANNELS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
