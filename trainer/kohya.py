@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 import uuid
 from collections.abc import Mapping
@@ -109,8 +110,8 @@ def family_of(names: list[str]) -> str:
     blocks = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
     if two or any(name.startswith(blocks) for name in names):
         return "sdxl"
-    # diffusers' block names in both: only SDXL has more than two transformer blocks in one
-    deep = any(name.startswith("lora_unet_") and "_transformer_blocks_2_" in name for name in names)
+    # diffusers' block names in both: SD1.5 has one transformer block in each Transformer2DModel, SDXL up to ten
+    deep = any(re.search(r"_transformer_blocks_[1-9]", name) for name in names)
     return "sdxl" if deep else "sd15"
 
 
