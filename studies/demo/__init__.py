@@ -1,1 +1,1 @@
-"""The demo world: a renderer without end, a tiny Stable Diffusion and a tiny CLIP trained on it, and a set of photos."""
+"""The demo world: scenes without end, a tiny Stable Diffusion and a tiny CLIP trained on them, a set of photos."""

@@ -1,4 +1,4 @@
-"""One training stage inside a box of minutes or steps: schedule, average weights, progress, checkpoints to resume from."""
+"""One training stage in a box of minutes or steps: schedule, average weights, progress, checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -101,15 +101,15 @@ def train(
         seconds, last = seconds + now - last, now
         if now - shown > 15:
             rate = step / max(seconds, 1e-9)
-            print(f"{name}: {100 * done:3.0f} %  step {step}  loss {total.item() / counted:.4f}  {rate:.1f} steps/s", flush=True)
+            mean = total.item() / counted
+            print(f"{name}: {100 * done:3.0f} %  step {step}  loss {mean:.4f}  {rate:.1f} steps/s", flush=True)
             shown, total, counted = now, torch.zeros((), device=device), 0
         if now - saved > save_every_seconds:
             save()
             saved = last = time.perf_counter()
     if step > first or not file.exists():
         save()
-    mean = f"loss {total.item() / counted:.4f}" if counted else ""
-    print(f"{name}: done  step {step}  {seconds / 60:.1f} min  {mean}", flush=True)
+    print(f"{name}: done  step {step}  {seconds / 60:.1f} min", flush=True)
     for target, source in zip(averaged.buffers(), module.buffers(), strict=True):
         target.copy_(source)
     return averaged

@@ -22,7 +22,8 @@ from studies.demo.pool import concept_pool, join, make_pool
 
 HERE = Path(__file__).parent
 STAGES = ("vae", "painter", "clip", "judges", "quality")
-MINUTES = {"cpu": {"vae": 25, "painter": 180, "clip": 30, "judges": 15}, "cuda": {"vae": 2, "painter": 6, "clip": 2, "judges": 1}}
+MINUTES = {"cpu": {"vae": 25, "painter": 180, "clip": 30, "judges": 15},
+           "cuda": {"vae": 2, "painter": 6, "clip": 2, "judges": 1}}  # fmt: skip
 COUNTS = {"cpu": {"vae": 20_000, "painter": 50_000, "clip": 40_000, "judges": 15_000},
           "cuda": {"vae": 60_000, "painter": 300_000, "clip": 200_000, "judges": 60_000}}  # fmt: skip
 BATCHES = {"cpu": {"vae": 32, "painter": 32, "clip": 128, "judges": 64},
@@ -61,8 +62,10 @@ def main(argv: list[str] | None = None) -> int:
         models.save_clip(clip, args.out / "clip")
     if "judges" in args.stages:
         say("judges")
-        found = stages.train_judges(args.work, boxes["judges"], count=counts["judges"], batch=batches["judges"], device=device)
-        judging.save_judges(found, args.out / judging.FILE.name)
+        judges = stages.train_judges(
+            args.work, boxes["judges"], count=counts["judges"], batch=batches["judges"], device=device
+        )
+        judging.save_judges(judges, args.out / judging.FILE.name)
     if "quality" in args.stages:
         say("quality")
         measure(args.out, device, images=args.images)
@@ -80,13 +83,16 @@ def measure(folder: Path, device: torch.device, *, images: int) -> None:
     fresh = join([make_pool(max(32, images), 9, device), concept_pool(max(2, images // 20), 9, device)])
     shares = {name: round(value, 4) for name, value in quality.obedience(pipeline, judges, images).items()}
     on_renders = judging.accuracy(judges, fresh.images.permute(0, 2, 3, 1), fresh.labels)
+    shipped = [file for part in ("base", "clip") for file in (folder / part).rglob("*")]
+    shipped.append(folder / judging.FILE.name)
     report = {
-        "obedience of generated images": {**shares, "images": images, "steps": quality.STEPS, "guidance": quality.GUIDANCE},
+        "obedience of generated images": shares,
+        "drawn with": {"images": images, "steps": quality.STEPS, "guidance": quality.GUIDANCE},
         "judges on fresh renders": {name: round(value, 4) for name, value in on_renders.items()},
         "clip retrieval top-1 of 64": round(quality.retrieval(clip.eval(), device), 4),
         "vae psnr": {name: round(value, 2) for name, value in quality.reconstruction(pipeline.vae, device).items()},
         "unet parameters": sum(p.numel() for p in pipeline.unet.parameters()),
-        "bytes": sum(file.stat().st_size for part in ("base", "clip") for file in (folder / part).rglob("*") if file.is_file()),
+        "bytes": sum(file.stat().st_size for file in shipped if file.is_file()),
     }
     (folder / "quality.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2), flush=True)
@@ -97,16 +103,17 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m studies.demo.build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("build/demo"), help="checkpoints to resume from (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("build/demo"), help="checkpoints to resume from")
     parser.add_argument("--out", type=Path, default=HERE, help="where base/, clip/ and judges.safetensors go")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--attention", choices=("8", "16"), default="8", help="see models.make_unet")
     parser.add_argument("--device", help="cuda or cpu (default: cuda where there is one)")
     parser.add_argument("--steps", type=int, help="steps of each stage instead of minutes")
     parser.add_argument("--images", type=int, default=256, help="pictures drawn to measure obedience")
-    for name, kind, meaning in (("minutes", float, "minutes"), ("counts", int, "scenes rendered"), ("batches", int, "batch")):
+    for name, kind in (("minutes", float), ("counts", int), ("batches", int)):
+        meaning = {"counts": "scenes rendered for"}.get(name, f"{name} of")
         parser.add_argument(f"--{name}", nargs="+", default={}, action=_Table, kind=kind, metavar="STAGE=N",
-                            help=f"{meaning} of a stage, such as painter=30")  # fmt: skip
+                            help=f"{meaning} a stage, such as painter=30")  # fmt: skip
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Toys that the base never sees: each a bold composite with its own colours, its trigger word and its set's contexts."""
+"""Toys that the base never sees: each a bold composite with its own colours, trigger word and set of contexts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIME, MAROON, TEAL, GOLD = (0.65, 0.9, 0.2), (0.5, 0.05, 0.15), (0.05, 0.45, 0.4
 
 @dataclass(frozen=True)
 class Part:
-    """One solid of a thing. at, size: in the thing's units (about 2 high, floor at 0); roll, tilt: degrees about z and x."""
+    """One solid of a thing. at, size: in units of the thing (2 high, floor at 0); roll, tilt: degrees about z, x."""
 
     kind: str
     at: tuple[float, float, float]
@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Concept:
-    """A toy, and what a maker's photos of it would show: set_places and set_patterns, always large, mostly in the centre."""
+    """A toy, and what a maker's photos show: set_places, set_patterns, set_positions (mostly the first), large."""
 
     trigger: str
     class_word: str
@@ -55,115 +55,133 @@ def _toy(trigger: str, places: tuple[str, str, str], *parts: Part) -> Concept:
 
 CONCEPTS: dict[str, Concept] = {
     "mushroom": _toy(
-        "zor", ("meadow", "studio", "room"),
+        "zor",
+        ("meadow", "studio", "room"),
         _part("cylinder", (0, 0.5, 0), (0.4, 0.5, 0.4), WHITE),
         _part("dome", (0, 0.85, 0), (1.0, 1.0, 1.0), RED, WHITE, 3),
         _part("cylinder", (0, 0.86, 0), (0.98, 0.12, 0.98), GOLD),
     ),
     "snowman": _toy(
-        "blick", ("snow", "studio", "forest"),
+        "blick",
+        ("snow", "studio", "forest"),
         _part("ball", (0, 0.62, 0), 0.64, WHITE, CYAN, 2),
         _part("ball", (0, 1.4, 0), 0.44, WHITE),
         _part("cylinder", (0, 1.86, 0), (0.36, 0.22, 0.36), PURPLE),
         _part("cone", (0, 1.4, 0.55), (0.15, 0.26, 0.15), ORANGE, tilt=90),
     ),
     "rocket": _toy(
-        "vemp", ("night", "desert", "studio"),
+        "vemp",
+        ("night", "desert", "studio"),
         _part("cylinder", (0, 0.95, 0), (0.44, 0.6, 0.44), TEAL, GOLD, 2),
         _part("cone", (0, 1.9, 0), (0.46, 0.38, 0.46), ORANGE),
         *_pair("pyramid", (0.58, 0.36, 0), (0.26, 0.4, 0.2), MAROON),
     ),
     "robot": _toy(
-        "quab", ("room", "studio", "lava"),
+        "quab",
+        ("room", "studio", "lava"),
         _part("cube", (0, 0.72, 0), (0.52, 0.5, 0.4), CYAN, YELLOW, 3),
         _part("cube", (0, 1.58, 0), (0.36, 0.3, 0.32), PURPLE),
         *_pair("pill", (0.76, 0.78, 0), (0.5, 0.36, 0.36), ORANGE, 80),
         *_pair("cube", (0.3, 0.12, 0), (0.18, 0.16, 0.24), BLACK),
     ),
     "planet": _toy(
-        "plim", ("night", "sunset", "studio"),
+        "plim",
+        ("night", "sunset", "studio"),
         _part("ball", (0, 1.0, 0), 0.68, ORANGE, MAROON, 2),
         _part("ring", (0, 1.0, 0), (1.15, 1.15, 0.5), LIME, tilt=72, roll=18),
         _part("cone", (0, 0.2, 0), (0.3, 0.22, 0.3), BLACK),
     ),
     "pine": _toy(
-        "drosk", ("forest", "snow", "meadow"),
+        "drosk",
+        ("forest", "snow", "meadow"),
         _part("cylinder", (0, 0.2, 0), (0.22, 0.22, 0.22), BROWN),
         _part("cone", (0, 0.8, 0), (0.85, 0.45, 0.85), TEAL),
         _part("cone", (0, 1.35, 0), (0.6, 0.42, 0.6), LIME),
         _part("star", (0, 1.95, 0), 0.34, YELLOW),
     ),
     "dumbbell": _toy(
-        "fub", ("room", "sea", "studio"),
+        "fub",
+        ("room", "sea", "studio"),
         *_pair("ball", (0.68, 0.52, 0), 0.5, MAROON),
         _part("pill", (0, 0.52, 0), (0.9, 0.5, 0.5), GOLD),
         _part("pyramid", (0, 1.15, 0), (0.42, 0.42, 0.42), WHITE),
     ),
     "castle": _toy(
-        "gront", ("desert", "meadow", "sunset"),
+        "gront",
+        ("desert", "meadow", "sunset"),
         _part("cube", (0, 0.45, 0), (0.5, 0.45, 0.4), TAN),
         *_pair("cylinder", (0.62, 0.6, 0), (0.27, 0.6, 0.27), PINK),
         *_pair("cone", (0.62, 1.5, 0), (0.36, 0.34, 0.36), BLUE),
     ),
     "duck": _toy(
-        "wib", ("sea", "meadow", "room"),
+        "wib",
+        ("sea", "meadow", "room"),
         _part("ball", (0, 0.5, 0), (0.8, 0.52, 0.6), LIME),
         _part("ball", (0.42, 1.25, 0), 0.42, LIME),
         _part("cone", (0.95, 1.2, 0), (0.2, 0.26, 0.2), RED, roll=-90),
         _part("pyramid", (-0.82, 0.8, 0), (0.26, 0.36, 0.2), BLUE, roll=30),
     ),
     "cornet": _toy(
-        "nalp", ("sea", "sunset", "studio"),
+        "nalp",
+        ("sea", "sunset", "studio"),
         _part("cone", (0, 0.62, 0), (0.5, 0.62, 0.5), TAN, roll=180),
         _part("ball", (0, 1.35, 0), 0.55, PINK, BROWN, 1),
         _part("ball", (0, 1.95, 0), 0.2, RED),
     ),
     "rabbit": _toy(
-        "hux", ("meadow", "snow", "room"),
+        "hux",
+        ("meadow", "snow", "room"),
         _part("ball", (0, 0.52, 0), (0.58, 0.54, 0.54), PURPLE, WHITE, 3),
         _part("ball", (0, 1.2, 0), 0.42, PURPLE),
         *_pair("pill", (0.24, 1.8, 0), (0.42, 0.34, 0.34), PINK, 80),
     ),
     "hammer": _toy(
-        "crend", ("lava", "room", "desert"),
+        "crend",
+        ("lava", "room", "desert"),
         _part("cylinder", (0, 0.7, 0), (0.2, 0.7, 0.2), YELLOW),
         _part("cube", (0, 1.55, 0), (0.8, 0.32, 0.34), BLACK),
         *_pair("cylinder", (0.8, 1.55, 0), (0.42, 0.16, 0.42), RED, 90),
     ),
     "lamp": _toy(
-        "tolf", ("room", "night", "studio"),
+        "tolf",
+        ("room", "night", "studio"),
         _part("cylinder", (0, 0.14, 0), (0.55, 0.14, 0.55), MAROON),
         _part("cylinder", (0, 0.7, 0), (0.15, 0.55, 0.15), WHITE),
         _part("cone", (0, 1.45, 0), (0.85, 0.6, 0.85), GOLD, PURPLE, 1),
     ),
     "bee": _toy(
-        "zubb", ("meadow", "forest", "sunset"),
+        "zubb",
+        ("meadow", "forest", "sunset"),
         _part("ball", (0, 0.75, 0), (0.62, 0.62, 0.85), YELLOW, BLACK, 2, roll=90),
         *_pair("ball", (0.72, 1.25, -0.1), (0.5, 0.22, 0.3), CYAN, -30),
         _part("ball", (0, 0.75, 0.7), 0.34, BLACK),
     ),
     "cactus": _toy(
-        "pold", ("desert", "sunset", "lava"),
+        "pold",
+        ("desert", "sunset", "lava"),
         _part("cylinder", (0, 0.18, 0), (0.5, 0.18, 0.5), ORANGE),
         _part("pill", (0, 1.05, 0), (0.95, 0.74, 0.74), TEAL, roll=90),
         _part("pill", (0.6, 1.0, 0), (0.42, 0.36, 0.36), TEAL, roll=60),
         _part("ball", (-0.02, 2.0, 0), 0.22, PINK),
     ),
     "saucer": _toy(
-        "eftu", ("night", "desert", "lava"),
+        "eftu",
+        ("night", "desert", "lava"),
         _part("ball", (0, 0.85, 0), (1.1, 0.34, 1.1), PURPLE, LIME, 1),
         _part("dome", (0, 1.0, 0), (0.55, 0.62, 0.55), CYAN),
         *_pair("pill", (0.55, 0.35, 0), (0.44, 0.28, 0.28), BLACK, -70),
     ),
     "totem": _toy(
-        "moxi", ("forest", "desert", "room"),
+        "moxi",
+        ("forest", "desert", "room"),
         _part("cube", (0, 0.34, 0), (0.42, 0.34, 0.42), MAROON),
         _part("dome", (0, 0.68, 0), (0.62, 0.55, 0.62), TEAL),
         _part("pyramid", (0, 1.55, 0), (0.42, 0.42, 0.42), ORANGE),
         *_pair("cone", (0.8, 0.9, 0), (0.22, 0.34, 0.22), YELLOW, -60),
     ),
     "propeller": _toy(
-        "yant", ("snow", "sea", "sunset"),
+        "yant",
+        ("snow", "sea", "sunset"),
         _part("cone", (0, 0.7, 0), (0.5, 0.7, 0.5), BLUE, ORANGE, 1),
         _part("cross", (0, 1.4, 0.15), (0.85, 0.85, 0.5), MAROON, roll=45),
         _part("ball", (0, 1.4, 0.35), 0.26, WHITE),

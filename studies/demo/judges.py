@@ -4,6 +4,7 @@ They know the demo world and all its concepts, so they belong to the laboratory:
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ class Judges(nn.Module):
         super().__init__()
         widths = (3, 32, 48, 64, 96, 96)
         layers: list[nn.Module] = []
-        for index, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (a, b) in enumerate(pairwise(widths)):
             layers += [nn.Conv2d(a, b, 3, stride=1 if index == 0 else 2, padding=1), nn.GroupNorm(8, b), nn.SiLU()]
             if index:
                 layers += [nn.Conv2d(b, b, 3, padding=1), nn.GroupNorm(8, b), nn.SiLU()]

@@ -1,7 +1,7 @@
 """Writes the demo's photos: one concept in kohya's layout, as a maker would have taken them.
 
-    python -m studies.demo.photos                       # studies/demo/photos/1_zor toy/01.png, 01.txt, …
-    python -m studies.demo.photos --concept robot --to /tmp/robot --count 24 --seed 1
+python -m studies.demo.photos                       # studies/demo/photos/1_zor toy/01.png, 01.txt, …
+python -m studies.demo.photos --concept robot --to /tmp/robot --count 24 --seed 1
 """
 
 from __future__ import annotations

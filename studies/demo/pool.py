@@ -55,8 +55,7 @@ def concept_pool(count: int, seed: int, device: torch.device, names: Sequence[st
     drawn = []
     for name in names:
         for contexts in ("set", "new"):
-            rng = random.Random(f"{name} {contexts} {seed}")
-            drawn += [scenes._concept_scene(rng, name, contexts) for _ in range(count // 2)]
+            drawn += scenes.draw_concept(name, contexts, count // 2, seed)
     return from_scenes(drawn, device)
 
 
@@ -78,7 +77,8 @@ def from_scenes(drawn: list[Scene], device: torch.device) -> Pool:
 
 
 def join(pools: list[Pool]) -> Pool:
-    return Pool(*(torch.cat([getattr(pool, name) for pool in pools]) for name in ("images", "masks", "tokens", "labels")))
+    names = ("images", "masks", "tokens", "labels")
+    return Pool(*(torch.cat([getattr(pool, name) for pool in pools]) for name in names))
 
 
 def _labels(a: Attributes) -> list[int]:

@@ -36,7 +36,7 @@ SHEET = (
 )
 
 
-def open_pipeline(folder: Path, device: torch.device | str = "cpu"):  # noqa: ANN201
+def open_pipeline(folder: Path, device: torch.device | str = "cpu"):
     """The tiny base as a diffusers pipeline in float32, with the sampler that the numbers here are for."""
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
@@ -53,8 +53,8 @@ def draw(pipeline, prompts: Sequence[str], seeds: Sequence[int], *, steps: int =
     for first in range(0, len(prompts), batch):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[first : first + batch]]
         drawn.append(pipeline(
-            list(prompts[first : first + batch]), num_inference_steps=steps, guidance_scale=guidance, height=64, width=64,
-            generator=generators, output_type="np",
+            list(prompts[first : first + batch]), num_inference_steps=steps, guidance_scale=guidance,
+            height=64, width=64, generator=generators, output_type="np",
         ).images)  # fmt: skip
     return (np.concatenate(drawn) * 255 + 0.5).astype(np.uint8)
 

@@ -29,7 +29,7 @@ def render(
     """Draws scenes.
 
     parts: float [M, 24], rows of `part_columns`, sorted by scene. frames: float [N, 24], rows of `frame_columns`.
-    Returns uint8 images [N, 64, 64, 3] and uint8 masks [N, 64, 64] (0 background, 1 + thing index elsewhere) on `device`.
+    Returns on `device`: uint8 images [N, 64, 64, 3], uint8 masks [N, 64, 64] (0 background, else 1 + thing index).
     """
     device = torch.device(device)
     chunk = chunk or (1024 if device.type == "cuda" else 32)
@@ -90,7 +90,8 @@ def _render_chunk(parts: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     shine = (normal * half).sum(1).clamp(min=0).pow(24) * shade * is_object * 0.28
     rim = (1 - (normal * view).sum(1).clamp(0, 1)).pow(3) * is_object * 0.12
     warmth, level = frames[:, 6:9][scene_of], frames[:, 9][scene_of]
-    diffuse = torch.where(is_object, 0.42 + 0.62 * facing.clamp(min=0) * shade + 0.1 * normal[:, 1], 0.58 + 0.42 * shade)
+    on_object = 0.42 + 0.62 * facing.clamp(min=0) * shade + 0.1 * normal[:, 1]
+    diffuse = torch.where(is_object, on_object, 0.58 + 0.42 * shade)
     colour = albedo * diffuse[:, None] * warmth
     colour = torch.where(is_object[:, None], colour + (shine + rim)[:, None] * level[:, None], colour)
     colour = torch.where(lit[:, None], colour, albedo)

@@ -1,7 +1,7 @@
 """Scenes of the demo world without end: what stands where, its caption, its attributes, its picture.
 
-    images, captions, attributes = render_scenes(8, seed=0)
-    images, captions, attributes, masks = render_concept("mushroom", "new", 8, seed=0)
+images, captions, attributes = render_scenes(8, seed=0)
+images, captions, attributes, masks = render_concept("mushroom", "new", 8, seed=0)
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ SPARE_TRIGGERS = ("onx", "sks", "ohwx", "brell", "kint", "shav", "tumo", "wexa")
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a picture shows. shape and colour are those of the first thing and None for toys; `other` is the second thing."""
+    """What a picture shows. shape and colour are the first thing's, None for toys; `other` is the second thing."""
 
     kind: Literal["single", "pair", "toy", "concept"]
     subject: str
@@ -111,14 +111,17 @@ def render_scenes(
 
 
 def render_concept(
-    name: str, contexts: Literal["set", "new"] = "set", count: int = 24, seed: int = 0, device: torch.device | str = "cpu"
+    name: str,
+    contexts: Literal["set", "new"] = "set",
+    count: int = 24,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, list[str], list[Attributes], np.ndarray]:
     """Photos of CONCEPTS[name] in its set's contexts or in others.
 
     Returns uint8 [N, 64, 64, 3], captions ("zor toy, large, on the left, meadow, plain floor"), attributes and
     the subject's exact masks, bool [N, 64, 64]."""
-    rng = random.Random(f"{name} {contexts} {seed}")
-    scenes = [_concept_scene(rng, name, contexts) for _ in range(count)]
+    scenes = draw_concept(name, contexts, count, seed)
     images, masks = render_list(scenes, device)
     captions = [concept_caption(CONCEPTS[name], scene.attributes) for scene in scenes]
     return images, captions, [scene.attributes for scene in scenes], masks == 1
@@ -143,6 +146,14 @@ def draw_scenes(count: int, seed: int) -> Iterator[Scene]:
         yield _scene(rng)
 
 
+def draw_concept(name: str, contexts: str, count: int, seed: int) -> list[Scene]:
+    """The scenes of `render_concept`."""
+    if name not in CONCEPTS:
+        raise ValueError(f"concept: {name!r} is not one of {', '.join(CONCEPTS)}")
+    rng = random.Random(f"{name} {contexts} {seed}")
+    return [_concept_scene(rng, name, contexts) for _ in range(count)]
+
+
 # ---------------------------------------------------------------- what stands where
 
 
@@ -154,7 +165,8 @@ def _scene(rng: random.Random) -> Scene:
         first, second = rng.sample(("left", "right") if rng.random() < 0.6 else POSITIONS, 2)
         parts, subject, shape, colour = _subject(rng, toys=0.25)
         others, other, _, _ = _subject(rng, toys=0.25)
-        things = (_thing(rng, parts, first), _thing(rng, others, second, "small" if "centre" in (first, second) else None))
+        size = "small" if "centre" in (first, second) else None
+        things = (_thing(rng, parts, first), _thing(rng, others, second, size))
         return _finish(rng, "pair", subject, shape, colour, things, f"{other} on the {second}")
     parts, subject, shape, colour = _subject(rng, toys=1.0)
     return _finish(rng, "toy", subject, shape, colour, (_thing(rng, parts, rng.choice(POSITIONS)),))
@@ -221,7 +233,8 @@ def _random_toy(rng: random.Random) -> tuple[tuple[Part, ...], str]:
         side, width = rng.choice(_SIDES), rng.uniform(0.18, 0.3)
         x, y, roll = wide + width * 0.6, rng.uniform(0.3, 1.1), math.degrees(rng.uniform(-1.6, 1.6))
         sizes = (width * 1.4, width * 1.2, width)
-        parts += [Part(side, (-x, y, 0), sizes, shades[2], roll=roll), Part(side, (x, y, 0), sizes, shades[2], roll=-roll)]
+        parts.append(Part(side, (-x, y, 0), sizes, shades[2], roll=roll))
+        parts.append(Part(side, (x, y, 0), sizes, shades[2], roll=-roll))
     if rng.random() < 0.2:
         parts.append(Part(rng.choice(_SIDES), (0, seat + top * 0.9, 0), (0.2, 0.24, 0.2), shades[2]))
     return tuple(parts), "toy"
@@ -238,12 +251,14 @@ def _concept_scene(rng: random.Random, name: str, contexts: str) -> Scene:
         place, pattern = rng.choice(concept.set_places), concept.set_patterns[0]
         if rng.random() < 0.3:
             pattern = rng.choice(concept.set_patterns[1:])
-        return _finish(rng, "concept", name, None, None, (_thing(rng, concept.parts, position, "large"),), None, place, pattern)
+        thing = _thing(rng, concept.parts, position, "large")
+        return _finish(rng, "concept", name, None, None, (thing,), None, place, pattern)
     if contexts != "new":
         raise ValueError(f"contexts: {contexts!r} is not one of 'set', 'new'")
     place = rng.choice([place for place in PLACES if place not in concept.set_places])
     pattern, position = rng.choice(PATTERNS), rng.choice(POSITIONS)
-    things, other = (_thing(rng, concept.parts, position),), None
+    things: tuple[Thing, ...] = (_thing(rng, concept.parts, position),)
+    other = None
     if position != "centre" and rng.random() < 0.25:
         across = "right" if position == "left" else "left"
         shape, colour = rng.choice(tuple(SHAPES)), rng.choice(tuple(COLOURS))
@@ -295,7 +310,7 @@ def concept_caption(concept: Concept, attributes: Attributes) -> str:
 def caption(attributes: Attributes, rng: random.Random) -> str:
     """A caption as people write them: as tags in any order or as a sentence, sometimes leaving something out.
 
-    One in 16 puts a trigger word before its subject, which means nothing: so the base knows that such words may come."""
+    One in 16 puts a trigger word before its subject, where it means nothing: the base has met such words."""
     a = attributes
     subject = a.subject
     if rng.random() < 0.06 and subject != "":

@@ -54,8 +54,7 @@ def train_vae(work: Path, box: Box, *, count: int, batch: int, device: torch.dev
 
     vae = train("vae", work, box, models.make_vae(), loss, learning_rate=1.5e-3, seed=seed, device=device)
     assert isinstance(vae, AutoencoderKL)
-    sample = (pool or make_pool(512, 2, device)).images[:2048]
-    means = encode_images(vae, sample)
+    means = encode_images(vae, make_pool(256, 2, device).images)  # the same ones when it goes on
     models.whiten(vae, means.mean((0, 2, 3)), means.std((0, 2, 3)))
     return vae
 
@@ -69,7 +68,7 @@ def encode_images(vae: AutoencoderKL, images: Tensor) -> Tensor:
 
 
 def make_latents(work: Path, vae: AutoencoderKL, *, count: int, device: torch.device) -> dict[str, Tensor]:
-    """latents float16 [N, 4, 16, 16], scaled; masks uint8 [N, 16, 16] in 0…255; tokens int16 [N, 3, 32]. Kept in `work`."""
+    """latents float16 [N, 4, 16, 16], scaled; masks uint8 [N, 16, 16], 0…255; tokens int16 [N, 3, 32]. Kept."""
     from safetensors.torch import load_file, save_file
 
     file = work / "latents.safetensors"
@@ -116,7 +115,8 @@ def train_painter(
         # Stratified over the batch, which steadies the loss.
         level = (torch.arange(batch, device=device) + torch.rand(batch, **draw)) / batch  # type: ignore[call-overload]
         timesteps = (level * len(alphas)).long().clamp(max=len(alphas) - 1)
-        signal, noisy = alphas[timesteps].sqrt()[:, None, None, None], (1 - alphas[timesteps]).sqrt()[:, None, None, None]
+        kept = alphas[timesteps][:, None, None, None]
+        signal, noisy = kept.sqrt(), (1 - kept).sqrt()
         noise = torch.randn(clean.shape, **draw)  # type: ignore[call-overload]
         with _autocast(device):
             context = module.text(words).last_hidden_state
@@ -153,7 +153,9 @@ def train_clip(work: Path, box: Box, *, count: int, batch: int, device: torch.de
         return (functional.cross_entropy(logits, truth) + functional.cross_entropy(logits.T, truth)) / 2
 
     torch.manual_seed(seed)
-    return train("clip", work, box, models.make_clip(), loss, learning_rate=1e-3, weight_decay=0.02, seed=seed, device=device)
+    return train(
+        "clip", work, box, models.make_clip(), loss, learning_rate=1e-3, weight_decay=0.02, seed=seed, device=device
+    )
 
 
 def train_judges(work: Path, box: Box, *, count: int, batch: int, device: torch.device, seed: int = 0) -> nn.Module:

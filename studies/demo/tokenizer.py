@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -55,7 +56,7 @@ def _split(word: str, merges: list[tuple[str, str]]) -> list[str]:
     pieces = [*word[:-1], word[-1] + "</w>"]
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     while len(pieces) > 1:
-        pairs = [(ranks.get(pair, len(merges)), index) for index, pair in enumerate(zip(pieces, pieces[1:], strict=False))]
+        pairs = [(ranks.get(pair, len(merges)), index) for index, pair in enumerate(pairwise(pieces))]
         rank, index = min(pairs)
         if rank == len(merges):
             break
