@@ -141,3 +141,18 @@ def test_photos_that_are_gone_are_named(tmp_path, tiny_sd15, capsys):
     error = capsys.readouterr().err.strip()
     assert str(data) in error
     assert "\n" not in error
+
+
+def test_the_base_says_which_script_and_which_parameterisation(tmp_path, tiny_photos, tiny_sdxl, tiny_sd15_v):
+    xl = make_study(tmp_path / "xl", tiny_sdxl, tiny_photos, PLANS[:1])
+    export(xl, tmp_path / "xl-out")
+    assert "sdxl_train_network.py" in (tmp_path / "xl-out" / "sd-scripts" / "train.sh").read_text()
+    assert json.loads((tmp_path / "xl-out" / "kohya_ss.json").read_text())["sdxl"] is True
+    v = make_study(tmp_path / "v", tiny_sd15_v, tiny_photos, PLANS[:1])
+    export(v, tmp_path / "v-out")
+    config = tomllib.loads((tmp_path / "v-out" / "sd-scripts" / "config.toml").read_text())
+    assert config["v_parameterization"] is True
+    assert config["zero_terminal_snr"] is True
+    gui = json.loads((tmp_path / "v-out" / "kohya_ss.json").read_text())
+    assert gui["v_parameterization"] is True
+    assert "--zero_terminal_snr" in gui["additional_parameters"]
