@@ -40,12 +40,12 @@ def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
             write_bytes(target, lora.read_bytes())
             files["LoRA"] = _relative(folder, target)
         config = parse_train_config(verdict.config)
+        shipped = None if verdict.status == "not_learned" else verdict.epoch
         about = f"Onset, study {verdict.study}, trial {verdict.trial}. {headline(verdict)}"
         target = folder.best_folder / "train.yaml"
-        write_bytes(
-            target,
-            train_yaml(config, epoch=None if verdict.status == "not_learned" else verdict.epoch, about=about).encode(),
-        )
+        prompts = novel_prompts(folder)
+        text = train_yaml(config, epoch=shipped, about=about, name=verdict.study, prompts=prompts)
+        write_bytes(target, text.encode())
         files["train.yaml"] = _relative(folder, target)
         for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot")):
             made = write_pictures(folder, verdict.trial).get(name)
@@ -55,6 +55,16 @@ def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
                 files[what] = _relative(folder, target)
     files["report"] = _relative(folder, folder.report)
     return replace(verdict, files={**files, **verdict.files})
+
+
+def novel_prompts(folder: StudyFolder, most: int = 4) -> list[str]:
+    """Prompts of the probe in contexts that the photos do not show; none when the probe is gone."""
+    try:
+        about = folder.probe()
+    except (OSError, ValueError):
+        return []
+    sets = about.get("sets") or []
+    return [p for p, kind in zip(about["prompts"], sets, strict=False) if kind == "C"][:most]
 
 
 def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:

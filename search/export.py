@@ -74,6 +74,7 @@ def export(folder: StudyFolder, to: Path, *, trial: int | None = None, epoch: in
         StudyError: no such trial, or no checkpoint of that epoch.
         ModelError, DataError: the base or the photos are no longer where the study had them.
     """
+    from search.best import novel_prompts
     from search.export_kohya_gui import to_kohya_gui
     from search.export_sdscripts import to_sdscripts, toml
     from search.space import FLAT_SCHEDULERS
@@ -115,7 +116,11 @@ def export(folder: StudyFolder, to: Path, *, trial: int | None = None, epoch: in
         notices.append(
             "no LoRA: the checkpoint of that epoch was not kept (keep.checkpoints); train it with train.yaml"
         )
-    write(to / "train.yaml", train_yaml(config, epoch=epoch, about=about), "python -m trainer.run train.yaml")
+    write(
+        to / "train.yaml",
+        train_yaml(config, epoch=epoch, about=about, name=name, prompts=novel_prompts(folder)),
+        "python -m trainer.run train.yaml",
+    )
     comment = "\n".join(line for line in (about, horizon.strip(), *there.notices) if line)
     write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
     write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")

@@ -1,5 +1,6 @@
 """A TrainConfig as the YAML that `python -m trainer.run` reads: what was set, grouped, with the epoch to look at."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -26,13 +27,16 @@ _ALWAYS = ("base", "data", "resolution", "batch_size", "rank", "optimizer", "lr_
            "save_every_n_epochs", "seed", "precision")  # fmt: skip
 
 
-def train_yaml(config: TrainConfig, *, epoch: int | None = None, about: str = "") -> str:
+def train_yaml(
+    config: TrainConfig, *, epoch: int | None = None, about: str = "", name: str = "", prompts: Sequence[str] = ()
+) -> str:
     """The YAML text; reading it back with `load_train_config` gives `config` again.
 
     Args:
         config: the run; it keeps its full horizon, because a shorter schedule would be another schedule.
         epoch: the checkpoint to ship, said in a comment.
         about: where it comes from, one line for the comment at the top.
+        name, prompts: offered, as comments, for `output`: what to call the LoRA and what to draw on the way.
     """
     lines = [f"# {line}" for line in about.splitlines()]
     lines.append("# Run it with: python -m trainer.run train.yaml")
@@ -49,10 +53,18 @@ def train_yaml(config: TrainConfig, *, epoch: int | None = None, about: str = ""
         values = {n: _plain(getattr(config, n)) for n in names if _said(config, n)}
         if values:
             lines += ["", f"# {title}"]
-            lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).rstrip())
+            lines.append(_dumped(values))
+    if name:
+        output = {"output": {"name": name, **({"sample_prompts": list(prompts)} if prompts else {})}}
+        lines += ["", "# take the # away to name the LoRA and to see samples on the way"]
+        lines += [f"# {line}" for line in _dumped(output).splitlines()]
     lines.append("")
     lines.append(f"# in force: alpha {config.effective_alpha:g}" + _rate(config))
     return "\n".join(lines) + "\n"
+
+
+def _dumped(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).rstrip()
 
 
 def _said(config: TrainConfig, name: str) -> bool:

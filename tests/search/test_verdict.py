@@ -12,7 +12,7 @@ from search.best import onset_of
 from search.record import StudyFolder, TrialRecord
 from search.verdict import Verdict, finish, make_verdict, render
 from search.words import duration, settings, turn
-from tests.search.made import PLANS, Plan, make_lora, make_study, shared_study
+from tests.search.made import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
 from trainer.config import load_train_config, parse_train_config
 
 
@@ -208,3 +208,16 @@ def test_a_lora_of_the_planted_study_loads(study, tiny_sd15, tmp_path):
     from trainer.kohya import load_lora
 
     assert all(m.rank == 4 for m in load_lora(tmp_path / "lora.safetensors").modules.values())
+
+
+def test_train_yaml_offers_a_name_and_samples_that_the_trainer_takes(finished, tmp_path):
+    from trainer.production_config import load_production
+
+    text = (finished[0].best_folder / "train.yaml").read_text(encoding="utf-8")
+    head, offered = text.split("# take the # away")
+    lines = [line.removeprefix("# ") for line in offered.splitlines()[1:] if not line.startswith("# in force")]
+    (tmp_path / "train.yaml").write_text(head + "\n".join(lines), encoding="utf-8")
+    config, output = load_production(tmp_path / "train.yaml")
+    assert config == load_train_config(finished[0].best_folder / "train.yaml")
+    assert output.name == "toy"
+    assert output.sample_prompts == tuple(p for p, kind in PROMPTS if kind == "C")
