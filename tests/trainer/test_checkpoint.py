@@ -1,7 +1,6 @@
 """Checkpoints are complete or absent, and a run that goes on from one ends as if it had never stopped, bit for bit."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +34,13 @@ OPTIMIZERS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def base(tiny_sd15: Path) -> Base:
     return load_base(tiny_sd15)
 
 
 def new_pack(base: Base, photos: Path, **keywords: Any) -> Pack:
-    return Pack(base, scan_dataset(photos), batch_size=4, resolution=(64, 64), seed=7, **keywords)
+    return Pack(base, scan_dataset(photos), batch_size=4, resolution=(32, 32), seed=7, **keywords)
 
 
 def join_all(pack: Pack, folder: Path) -> list[Run]:

@@ -1,6 +1,6 @@
 """Runs in a pack end where they would have ended alone, under plain peft with the same optimizer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,6 @@ EIGHT_BIT = Spec(
 HORIZON = 5  # epochs
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def dataset(tiny_photos: Path) -> Dataset:
     return scan_dataset(tiny_photos)
@@ -99,7 +91,7 @@ def base_in(folder: Path, dtype: torch.dtype) -> Base:
 
 
 def new_pack(base: Base, dataset: Dataset, **keywords: Any) -> Pack:
-    return Pack(base, dataset, batch_size=4, resolution=(64, 64), **keywords)
+    return Pack(base, dataset, batch_size=4, resolution=(32, 32), **keywords)
 
 
 Alone = Callable[[torch.dtype, Spec, int], dict[str, torch.Tensor]]
