@@ -16,6 +16,7 @@ from torch import Tensor
 from trainer import checkpoint
 from trainer.builder import build_pack_keywords, build_run_keywords, shares_a_pack
 from trainer.cache import LatentCache
+from trainer.distributed import Crew
 from trainer.errors import ModelError
 from trainer.feed import Feed
 from trainer.lora import create_adapters
@@ -44,6 +45,7 @@ class Pack:
         seed: data order, timesteps, noise, flips and captions; the same for all runs, so they are paired.
         width, max_rank: fixed number of slots (empty ones are padded) and rank of the stacks, so that a run's result
             does not depend on its neighbours; None fits the pack to those who are in it.
+        crew: the processes that share the batches of each epoch, every one with a pack like this; None is this alone.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Pack:
         seed: int = 0,
         width: int | None = None,
         max_rank: int | None = None,
+        crew: Crew | None = None,
     ) -> None:
         for module in (base.denoiser, *base.text_encoders):
             module.requires_grad_(False)
@@ -78,6 +81,7 @@ class Pack:
         self.train_text_encoder, self.clip_skip = train_text_encoder, clip_skip
         self.gradient_checkpointing = gradient_checkpointing
         self.width, self.max_rank = width, max_rank
+        self.crew = crew or Crew(base.device)
         self.feed = Feed(
             base,
             dataset,
@@ -98,7 +102,7 @@ class Pack:
         )
         if base.device.type != "cpu":
             base.park(vae=True, text_encoders=not train_text_encoder and not shuffle_caption)
-        self.batches_per_epoch = len(self.feed.epoch(0))
+        self.batches_per_epoch = math.ceil(len(self.feed.epoch(0)) / self.crew.size)
         self._described: dict[str, Any] = {
             "seed": seed,
             "resolution": resolution,
@@ -278,6 +282,8 @@ class Pack:
                     run.note_loss(loss)
         layers.collect_gradients()
         for run in seated:
+            self.crew.average_gradients(run.parameters)
+        for run in seated:
             run.apply_step()
             run.optimizer.zero_grad(set_to_none=True)
         layers.clear_gradients()
@@ -285,7 +291,8 @@ class Pack:
     def _losses(self, batch: int, orders: Mapping[int, Sequence[Sequence[int]]]) -> Tensor:
         """Each seated run's loss [K] on batch number `batch` of its own epoch, with gradients."""
         examples: dict[tuple[Any, ...], Examples] = {}
-        batches = {epoch: self.feed.batch(order[batch], epoch, batch) for epoch, order in orders.items()}
+        batch = batch * self.crew.size + self.crew.rank  # this process's share, numbered over all of them
+        batches = {epoch: self.feed.batch(order[batch % len(order)], epoch, batch) for epoch, order in orders.items()}
         rows, keys = [run if run is not None else self._seated[0] for run in self._slots], []
         for run in rows:
             settings = (run.min_snr_gamma, run.noise_offset, run.prior_loss_weight)

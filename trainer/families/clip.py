@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from trainer.families.family import Base
+
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 MLP = ("fc1", "fc2")
 
@@ -22,6 +24,13 @@ def hidden_states(encoder: nn.Module, tokenizer: Any, prompts: Sequence[str]) ->
     device = next(encoder.parameters()).device
     output = encoder(tokens.input_ids.to(device), output_hidden_states=True)
     return output.hidden_states, output
+
+
+def count_long_prompts(base: Base, prompts: Sequence[str]) -> int:
+    """How many prompts have more tokens than the first text encoder reads."""
+    tokenizer, encoder = base.tokenizers[0], base.text_encoders[0]
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)  # type: ignore[union-attr]
+    return sum(len(tokenizer(prompt).input_ids) > length for prompt in prompts)
 
 
 def linears(encoder: nn.Module, targets: str) -> list[str]:

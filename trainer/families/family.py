@@ -97,6 +97,7 @@ class Family:
         architecture: ModelSpec's `modelspec.architecture` without the `/lora`.
         base_model_version: kohya's `ss_base_model_version`.
         usual_size: the side, in pixels, of the images the family was trained on.
+        uses_clip_skip, uses_min_snr: whether these settings take an effect in this family.
         pipelines: diffusers' pipeline classes whose folders are of this family.
         recognises: whether the keys of a single-file checkpoint are of this family.
         load: (source, device, dtype) → Base; raises ModelError.
@@ -121,6 +122,8 @@ class Family:
     architecture: str
     base_model_version: str
     usual_size: int
+    uses_clip_skip: bool
+    uses_min_snr: bool
     pipelines: tuple[str, ...]
     recognises: Callable[[frozenset[str]], bool]
     load: Callable[[str | Path, torch.device, torch.dtype], Base]

@@ -1,0 +1,170 @@
+"""`python -m trainer.run`: trains, samples, resumes, tells what it will take, and says in one line what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from trainer import run
+from trainer.kohya import load_lora, read_metadata
+
+SETTINGS = {"resolution": 64, "batch_size": 4, "rank": 2, "epochs": 4, "save_every_n_epochs": 2, "learning_rate": 1e-2}
+OUTPUT = {"name": "toy", "sample_prompts": ["a photo of sks toy", "snow"], "sample_steps": 2}
+
+
+def write(folder: Path, base: Path, photos: Path, **changes) -> Path:
+    path = folder / "train.yaml"
+    settings = {"base": str(base), "data": str(photos), **SETTINGS, "output": OUTPUT} | changes
+    path.write_text(yaml.safe_dump({key: value for key, value in settings.items() if value is not None}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3"])
+def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, tmp_path, capsys) -> None:
+    path = write(tmp_path, request.getfixturevalue(f"tiny_{name}"), tiny_photos)
+    assert run.main([str(path)]) == run.DONE
+    folder = tmp_path / "train"
+    assert sorted(file.name for file in (folder / "samples").iterdir()) == ["0000.png", "0002.png", "0004.png"]
+    with Image.open(folder / "samples" / "0004.png") as strip:
+        assert strip.size == (128, 64)
+    assert (folder / "samples" / "0000.png").read_bytes() != (folder / "samples" / "0004.png").read_bytes()
+    lora = load_lora(folder / "toy.safetensors")
+    assert lora.family == name
+    assert any(module.up.abs().max() > 0 for module in lora.modules.values())
+    assert read_metadata(folder / "toy.safetensors")["ss_output_name"] == "toy"
+    rows = (folder / "log.csv").read_text().splitlines()
+    assert len(rows) == 5
+    assert rows[0].startswith("epoch,step,loss")
+    out = capsys.readouterr().out
+    assert "epoch 4/4" in out
+    assert "it/s" in out
+    assert "GiB" in out
+
+
+def test_a_run_goes_on_where_it_stopped_bit_for_bit(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "halves").mkdir()
+    assert run.main([str(write(tmp_path / "whole", tiny_sd15, tiny_photos))]) == run.DONE
+    assert run.main([str(write(tmp_path / "halves", tiny_sd15, tiny_photos, epochs=2))]) == run.DONE
+    path = write(tmp_path / "halves", tiny_sd15, tiny_photos)
+    assert run.main([str(path)]) == run.DONE
+    assert "from epoch 2" in capsys.readouterr().out
+    whole = load_lora(tmp_path / "whole" / "train" / "toy.safetensors")
+    halves = load_lora(tmp_path / "halves" / "train" / "toy.safetensors")
+    for site, module in whole.modules.items():
+        assert torch.equal(module.down, halves.modules[site].down)
+        assert torch.equal(module.up, halves.modules[site].up)
+
+
+def test_a_folder_of_another_run_is_not_gone_on_with(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, epochs=2))]) == run.DONE
+    path = write(tmp_path, tiny_sd15, tiny_photos, learning_rate=1e-3)
+    assert run.main([str(path)]) == run.WRONG_INPUT
+    assert "learning_rate: 0.001 is not allowed: the run in" in capsys.readouterr().err
+    assert run.main([str(path), "--out", str(tmp_path / "new")]) == run.DONE
+
+
+def test_the_dry_run_measures_and_keeps_nothing(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    path = write(tmp_path, tiny_sd15, tiny_photos, epochs=30)
+    assert run.main([str(path), "--dry-run"]) == run.DONE
+    out = capsys.readouterr().out
+    assert "120 = 30 epochs × 4" in out
+    for word in ("photos   8", "speed", "time", "memory", "disk"):
+        assert word in out
+    assert {file.name for file in (tmp_path / "train").iterdir()} == {"cache"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rnk": 4}, "rnk: 4 is not allowed: unknown key, did you mean rank?"),
+        ({"output": {"sample_prompt": "x"}}, "output.sample_prompt: 'x' is not allowed: unknown key, did you mean"),
+        ({"output": {"sample_scheduler": "heun"}}, "output.sample_scheduler: 'heun' is not allowed: Sampler: dpmpp_2m"),
+        ({"output": {"sample_steps": 0}}, "output.sample_steps: 0 is not allowed: Sampler steps"),
+        ({"data": "nowhere"}, "data: 'nowhere' is not allowed"),
+        ({"family": "sdxl"}, "this is an sd15 base, but family says sdxl"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_two(
+    changes, message: str, tiny_sd15, tiny_photos, tmp_path, capsys
+) -> None:
+    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, **changes))]) == run.WRONG_INPUT
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_that_diverges_says_so(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    path = write(tmp_path, tiny_sd15, tiny_photos, learning_rate=1e30, max_grad_norm=0.0, output=None)
+    assert run.main([str(path)]) == run.FAILED
+    error = capsys.readouterr().err
+    assert "NaN or infinite" in error
+    assert "learning_rate" in error
+    assert error.count("\n") == 1
+
+
+def test_settings_without_effect_are_said(tiny_sd3, tiny_photos, tmp_path, capsys) -> None:
+    path = write(tmp_path, tiny_sd3, tiny_photos, clip_skip=2, min_snr_gamma=5.0, keep_tokens=1, epochs=1, output=None)
+    assert run.main([str(path)]) == run.DONE
+    said = capsys.readouterr()
+    assert "clip_skip: 2 takes no effect" in said.out
+    assert "min_snr_gamma: 5.0 takes no effect" in said.out
+    assert "keep_tokens: 1 takes no effect" in said.err
+
+
+def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, capsys, monkeypatch) -> None:
+    from trainer.pack import Pack
+
+    path = write(tmp_path, tiny_sd15, tiny_photos, output=None)
+    train_epoch = Pack.train_epoch
+
+    def interrupted(self, on_step=None):
+        if self.runs[0].epoch == 3:
+            raise KeyboardInterrupt
+        train_epoch(self, on_step)
+
+    monkeypatch.setattr(Pack, "train_epoch", interrupted)
+    assert run.main([str(path)]) == run.INTERRUPTED
+    assert (tmp_path / "train" / "checkpoints" / "0002" / "lora.safetensors").exists()
+    monkeypatch.undo()
+    assert run.main([str(path)]) == run.DONE
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = "import sys, trainer.run\ntry: trainer.run.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "python -m trainer.run train.yaml" in done.stdout
+    assert time.perf_counter() - begun < 5  # 0.1 s on an idle machine; the bound is for a busy one
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_that_accumulates(tiny_sd15, tiny_photos, tmp_path) -> None:
+    """Two shares of the batches with averaged gradients are the same steps as accumulation over two."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = write(tmp_path / "one", tiny_sd15, tiny_photos, gradient_accumulation_steps=2, output=None)
+    assert run.main([str(one), "--device", "cpu"]) == run.DONE
+    two = write(tmp_path / "two", tiny_sd15, tiny_photos, output=None)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29577"]
+    subprocess.run(
+        [*launcher, "-m", "trainer.run", str(two), "--device", "cpu"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+    )
+    settings = json.loads((tmp_path / "two" / "train" / "train.json").read_text())
+    assert settings["gradient_accumulation_steps"] == 1
+    expected = load_lora(tmp_path / "one" / "train" / "train.safetensors")
+    found = load_lora(tmp_path / "two" / "train" / "train.safetensors")
+    for site, module in expected.modules.items():
+        torch.testing.assert_close(found.modules[site].up, module.up, rtol=2e-3, atol=2e-5)

@@ -1,0 +1,303 @@
+"""The work of a production run: one base, a pack of one, checkpoints and samples, on one device or several."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+
+from trainer import checkpoint
+from trainer.base import check_family, load_base
+from trainer.cache import LatentCache
+from trainer.config import TrainConfig
+from trainer.dataset import Dataset, scan_dataset
+from trainer.distributed import Crew, join_crew
+from trainer.errors import ConfigError, TrainerError
+from trainer.families.clip import count_long_prompts
+from trainer.pack import Pack, Run, build_pack_keywords, build_run_keywords
+from trainer.production_config import Output
+from trainer.progress import Watch, clock, memory_gib, synchronize
+from trainer.sample import sample
+
+if TYPE_CHECKING:
+    from trainer.families.family import Base
+
+_GIB = 2**30
+_SETTINGS = "train.json"
+_MEASURED_STEPS = 6
+# settings that may change between two sittings of the same run
+_FREE_TO_CHANGE = ("epochs", "save_every_n_epochs", "base", "data", "reg_data", "family")
+
+
+def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "auto") -> Path:
+    """Train to the last epoch, from the newest checkpoint under `folder` if there is one. Returns the LoRA file.
+
+    Raises:
+        ConfigError: `folder` holds a run of other settings.
+        DataError, ModelError: the data or the base cannot be used.
+        TrainerError: the run failed on the way (NaN, out of memory).
+    """
+    crew = join_crew(device)
+    console = Console(quiet=not crew.is_main, highlight=False, soft_wrap=True)
+    _check_folder(config, folder)
+    with _readable_failures():
+        pack, run = _start(config, output, folder, crew, console)
+        sampler = _Sampler(pack, config, output, folder)
+        if run.epoch == 0 and crew.is_main:
+            sampler.draw(0, None)
+        with Watch(console, run, pack) as watch:
+            while not run.finished:
+                pack.train_epoch(on_step=watch.step)
+                if run.failed is not None:
+                    raise TrainerError(
+                        f"{run.failed}: lower learning_rate, or use bf16 instead of fp16; "
+                        f"checkpoints up to here are kept in {folder}"
+                    )
+                watch.epoch()
+                if crew.is_main:
+                    _log_epoch(folder, run, watch)
+                    if run.due:
+                        run.save()
+                    if sampler.due(run.epoch):
+                        sampler.draw(run.epoch, run)
+                crew.wait()
+    last = checkpoint.checkpoint_path(folder / "checkpoints", run.epoch) / checkpoint.LORA_FILE
+    final = folder / f"{output.name}.safetensors"
+    if crew.is_main:
+        aside = final.with_name(f".{final.name}.part")
+        shutil.copyfile(last, aside)
+        os.replace(aside, final)
+        console.print(f"done: {final}")
+    crew.wait()
+    return final
+
+
+def dry_run(config: TrainConfig, output: Output, folder: Path, *, device: str = "auto") -> Forecast:
+    """Measure a few steps and print what the run would take; trains nothing and keeps nothing but the cache."""
+    crew = join_crew(device)
+    console = Console(quiet=not crew.is_main, highlight=False, soft_wrap=True)
+    with _readable_failures(), _temporary(folder) as aside:
+        begun = time.perf_counter()
+        pack, run = _start(config, output, aside, crew, console, cache=folder / "cache", keep=False)
+        seconds_to_start = time.perf_counter() - begun
+        marks: list[float] = []
+
+        def mark(pack: Pack) -> None:
+            synchronize(pack.base)
+            marks.append(time.perf_counter())
+            if len(marks) > _MEASURED_STEPS:
+                pack.leave(run)
+
+        begun = time.perf_counter()
+        while run in pack.runs and not run.finished:
+            pack.train_epoch(on_step=mark)
+        steps = [later - earlier for earlier, later in zip([begun, *marks], marks, strict=False)]
+        run.step = run.epoch = 0
+        sizes = {file.name: file.stat().st_size for file in run.save().iterdir()}
+    checkpoints = math.ceil(config.epochs / config.save_every_n_epochs)
+    # the first step warms caches and allocators: it is left out of the rate when there are others
+    rate = sorted(steps[1:])[len(steps[1:]) // 2] if len(steps) > 1 else steps[0]
+    forecast = Forecast(
+        photos=pack.dataset.num_photos,
+        steps_per_epoch=pack.steps_per_epoch,
+        steps=pack.steps_per_epoch * config.epochs,
+        seconds_per_step=rate,
+        seconds_to_start=seconds_to_start,
+        memory_gib=memory_gib(pack.base),
+        disk_gib=(checkpoints * sizes[checkpoint.LORA_FILE] + 2 * (sum(sizes.values()) - sizes[checkpoint.LORA_FILE]))
+        / _GIB,
+        parameters=sum(parameter.numel() for parameter in run.parameters),
+        processes=crew.size,
+    )
+    console.print(forecast.text(config))
+    return forecast
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a production run will take. Times in seconds, sizes in GiB."""
+
+    photos: int
+    steps_per_epoch: int
+    steps: int
+    seconds_per_step: float
+    seconds_to_start: float
+    memory_gib: float
+    disk_gib: float
+    parameters: int
+    processes: int
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_to_start + self.steps * self.seconds_per_step
+
+    def text(self, config: TrainConfig) -> str:
+        images = config.batch_size * config.gradient_accumulation_steps * self.processes / self.seconds_per_step
+        return "\n".join(
+            (
+                f"photos   {self.photos}",
+                f"LoRA     {self.parameters / 1e6:.2f} M parameters",
+                f"steps    {self.steps} = {config.epochs} epochs × {self.steps_per_epoch}",
+                f"speed    {self.seconds_per_step:.3g} s a step, {images:.3g} images/s",
+                f"time     {clock(self.seconds)} with {clock(self.seconds_to_start)} to load and encode; samples apart",
+                f"memory   {self.memory_gib:.2f} GiB at its highest so far",
+                f"disk     {self.disk_gib:.3f} GiB of checkpoints",
+            )
+        )
+
+
+def _start(
+    config: TrainConfig,
+    output: Output,
+    folder: Path,
+    crew: Crew,
+    console: Console,
+    *,
+    cache: Path | None = None,
+    keep: bool = True,
+) -> tuple[Pack, Run]:
+    dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
+    check_family(config.base, config.family)
+    for warning in dataset.warnings:
+        console.print(f"warning: {warning}")
+    console.print(f"loading {config.base}")
+    base = load_base(
+        config.base,
+        family=config.family,
+        device=crew.device,
+        precision=config.precision,
+        quantize=config.quantize,
+    )
+    _tell_what_takes_no_effect(config, base, dataset, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    if crew.is_main and keep:
+        (folder / _SETTINGS).write_text(json.dumps(config.model_dump(mode="json"), indent=2))
+    with crew.main_first():
+        pack = Pack(
+            base,
+            dataset,
+            cache=LatentCache(base, cache or folder / "cache"),
+            crew=crew,
+            **build_pack_keywords(config),
+        )
+    run = pack.join(run_dir=folder, output_name=output.name, **build_run_keywords(config))
+    images = sum(not photo.is_reg for photo in dataset.photos)
+    where = f"from epoch {run.epoch}" if run.epoch else "from the start"
+    console.print(
+        f"{base.family.name} on {crew.device}: {images} photos, {pack.steps_per_epoch} steps an epoch, "
+        f"{config.epochs} epochs, {where}" + (f", into {folder}" if keep else "")
+    )
+    return pack, run
+
+
+def _tell_what_takes_no_effect(config: TrainConfig, base: Base, dataset: Dataset, console: Console) -> None:
+    if config.clip_skip is not None and not base.family.uses_clip_skip:
+        console.print(f"note: clip_skip: {config.clip_skip} takes no effect: {base.family.name} has its layer fixed")
+    if config.min_snr_gamma is not None and not base.family.uses_min_snr:
+        console.print(f"note: min_snr_gamma: {config.min_snr_gamma} takes no effect: {base.family.name} matches flows")
+    long = count_long_prompts(base, [photo.caption for photo in dataset.photos])
+    if long:
+        console.print(f"warning: {long} captions are longer than the text encoder reads: the end of them is cut off")
+
+
+def _check_folder(config: TrainConfig, folder: Path) -> None:
+    """A folder that holds a run of other settings is not gone on with."""
+    path = folder / _SETTINGS
+    if not path.exists() or not checkpoint.checkpoints(folder / "checkpoints"):
+        return
+    before, now = json.loads(path.read_text()), config.model_dump(mode="json")
+    for key in sorted(now):
+        if key in _FREE_TO_CHANGE or before.get(key) == now[key]:
+            continue
+        raise ConfigError(
+            None, key, now[key], f"the run in {folder} has {before.get(key)!r}; start a new run with --out DIR"
+        )
+
+
+class _Sampler:
+    """Draws `sample_prompts` into samples/0010.png, one image beside the other, and into one PNG each."""
+
+    def __init__(self, pack: Pack, config: TrainConfig, output: Output, folder: Path) -> None:
+        self._pack, self._config, self._output, self._folder = pack, config, output, folder
+
+    def due(self, epoch: int) -> bool:
+        every = self._output.sample_every_n_epochs or self._config.save_every_n_epochs
+        return epoch % every == 0 or epoch == self._config.epochs
+
+    def draw(self, epoch: int, run: Run | None) -> None:
+        """Samples of the run as it stands, or of the base alone."""
+        import numpy as np
+        from PIL import Image
+
+        output = self._output
+        if not output.sample_prompts:
+            return
+        factor = self._pack.base.latent_factor * 2
+        width, height = (max(factor, side // factor * factor) for side in self._config.size)
+        images = sample(
+            self._pack.base,
+            None if run is None else run.lora_weights(),
+            output.sample_prompts,
+            [output.sample_seed + index for index in range(len(output.sample_prompts))],
+            size=(width, height),
+            steps=output.sample_steps,
+            guidance=output.sample_guidance,
+            scheduler=output.sample_scheduler,
+            negative=output.sample_negative,
+            clip_skip=self._config.clip_skip,
+            batch_size=4,
+        )
+        target = self._folder / "samples"
+        target.mkdir(parents=True, exist_ok=True)
+        aside = target / f".{epoch:04d}.png"
+        Image.fromarray(np.concatenate(list(images), axis=1)).save(aside)
+        os.replace(aside, target / f"{epoch:04d}.png")
+
+
+def _log_epoch(folder: Path, run: Run, watch: Watch) -> None:
+    path = folder / "log.csv"
+    row = {
+        "epoch": run.epoch,
+        "step": run.step,
+        "loss": f"{run.last_loss:.6f}",
+        "learning_rate": f"{run.learning_rate:.6g}",
+        "seconds": f"{watch.seconds:.2f}",
+        "memory_gib": f"{memory_gib(watch.pack.base):.3f}",
+    }
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="onset-dry-run-") as path:
+        yield Path(path)
+
+
+@contextlib.contextmanager
+def _readable_failures() -> Iterator[None]:
+    """Running out of memory becomes one line that says what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainerError(
+            "out of memory: try a smaller batch_size, gradient_checkpointing: true, a smaller resolution, "
+            f"precision: bf16 or quantize: nf4 ({str(error).splitlines()[0][:120]})"
+        ) from error

@@ -1,0 +1,66 @@
+"""train.yaml of a production run: a TrainConfig, and an `output` section for what is made of it. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainer.config import TrainConfig, parse_train_config, read_yaml, resolve_source, unknown_key
+from trainer.errors import ConfigError
+
+
+class Output(BaseModel):
+    """What a production run leaves behind besides its checkpoints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    name: str | None = Field(None, min_length=1)
+    """Name of the LoRA file and what WebUIs show; None takes the YAML file's name."""
+    sample_prompts: tuple[str, ...] = ()
+    """Prompts drawn at each checkpoint; none, no samples."""
+    sample_every_n_epochs: int | None = Field(None, ge=1)
+    """Epochs between samples; None is save_every_n_epochs."""
+    sample_seed: int = Field(0, ge=0)
+    """Seed of the first prompt's noise; the next prompts count on from it."""
+    sample_steps: int = Field(20, ge=1, le=1000)
+    """Sampler steps."""
+    sample_guidance: float = Field(6.0, ge=0)
+    """Classifier-free guidance scale."""
+    sample_scheduler: str = Field("dpmpp_2m", pattern="^(dpmpp_2m|unipc|ddim|euler_a)$")
+    """Sampler: dpmpp_2m, unipc, ddim or euler_a."""
+    sample_negative: str = ""
+    """Negative prompt."""
+
+
+def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
+    """Read a train.yaml, with or without an `output` section. Paths in it are relative to the file's folder.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or a setting is wrong.
+    """
+    path = Path(path)
+    values = read_yaml(path)
+    section = values.pop("output", None) or {}
+    for key in ("base", "data", "reg_data"):
+        if isinstance(values.get(key), str):
+            values[key] = resolve_source(path, key, values[key])
+    config = parse_train_config(values, file=path)
+    output = _parse_output(section, path)
+    return config, output.model_copy(update={"name": output.name or path.stem})
+
+
+def _parse_output(section: object, path: Path) -> Output:
+    if not isinstance(section, Mapping):
+        raise ConfigError(path, "output", section, "a section of settings, one `key: value` a line")
+    for key in section:
+        if key not in Output.model_fields:
+            raise ConfigError(path, f"output.{key}", section[key], unknown_key(str(key), Output.model_fields))
+    try:
+        return Output(**section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        allowed = (Output.model_fields[key].description or first["msg"]).removesuffix(".")
+        raise ConfigError(path, f"output.{key}", section.get(key), allowed) from None
