@@ -40,7 +40,7 @@ def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
             write_bytes(target, lora.read_bytes())
             files["LoRA"] = _relative(folder, target)
         config = parse_train_config(verdict.config)
-        shipped = None if verdict.status == "not_learned" else verdict.epoch
+        shipped = None if verdict.status in ("not_learned", "poor") else verdict.epoch
         about = f"Onset, study {verdict.study}, trial {verdict.trial}. {headline(verdict)}"
         target = folder.best_folder / "train.yaml"
         prompts = novel_prompts(folder)

@@ -77,8 +77,8 @@ class _Album:
 def _top(verdict: "Verdict", best: TrialRecord | None) -> str:
     numbers: list[tuple[str, str, str]] = []
     if best is not None:
-        if verdict.status == "not_learned":
-            numbers.append((str(verdict.epoch), "best epoch, not learned", ""))
+        if verdict.status in ("not_learned", "poor"):
+            numbers.append((str(verdict.epoch), "best epoch, not to ship", ""))
         else:
             numbers.append((str(verdict.epoch), "epoch to ship", "ship"))
         if verdict.score is not None:

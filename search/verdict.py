@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from metrics.trajectory import Trajectory
 
-STATUSES = ("found", "not_learned", "unfinished", "nothing")
+STATUSES = ("found", "poor", "not_learned", "unfinished", "nothing")
+LEAST_SCORE = 0.05  # below it a checkpoint shows the subject not at all, or nothing but it
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Verdict:
 
     Attributes:
         study: the study's name.
-        status: "found"; "not_learned" (the best trial did not learn the subject: ship nothing); "unfinished" (no trial
-            is complete, the best of the others is shown); "nothing" (no trial has a score).
+        status: "found"; "not_learned" (the best trial did not learn the subject: ship nothing); "poor" (it did, but no
+            epoch before its onset has a score worth the name); "unfinished" (no trial is complete, the best of the
+            others is shown); "nothing" (no trial has a score).
         trial: number of the best trial, None under "nothing".
         config: its TrainConfig, every field; `params`: the searched ones.
         epochs: its horizon; `epochs_trained`: how far it went; `epoch`: the epoch to ship.
@@ -146,6 +148,8 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
         status = "found" if winner.state == "complete" else "unfinished"
         if status == "found" and onset is not None and onset.get("status") == "never_learned":
             status = "not_learned"
+        elif status == "found" and (_value(winner) or 0.0) < LEAST_SCORE:
+            status = "poor"
         lora = folder.checkpoint(winner.number, int(winner.epoch_shipped or 0)) / "lora.safetensors"
         verdict = Verdict(
             study=name,
@@ -179,7 +183,7 @@ def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
 
     from search.words import headline
 
-    colour = {"found": "green", "not_learned": "yellow", "unfinished": "yellow", "nothing": "red"}[verdict.status]
+    colour = {"found": "green", "nothing": "red"}.get(verdict.status, "yellow")
     lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}"), Text()]
     lines += [Text(f"• {s}") for s in verdict.sentences]
     if verdict.files:

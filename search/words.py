@@ -20,6 +20,8 @@ def headline(verdict: "Verdict") -> str:
     score = "" if verdict.score is None else f" (score {verdict.score:.3f})"
     if verdict.status == "not_learned":
         return f"Ship nothing yet: even the best trial did not learn the subject ({where})."
+    if verdict.status == "poor":
+        return f"Ship nothing yet: the best score is {verdict.score or 0.0:.3f} ({where})."
     if verdict.status == "unfinished":
         return f"No trial is complete; the best so far is {where}{score}."
     return f"Ship epoch {verdict.epoch} of trial {verdict.trial}{score}."
@@ -45,13 +47,18 @@ def sentences(verdict: "Verdict", errors: Sequence[str] = ()) -> tuple[str, ...]
             "Nothing was learned well enough to overfit: give it more epochs or a higher learning rate, and look at "
             "the captions (is the trigger in them?)."
         )
-    if verdict.ties and learned:
+    if verdict.status == "poor":
+        said.append(
+            "With such a score the pictures hardly show the subject, or hardly anything else: try a lower learning rate "
+            "over more epochs, a smaller rank, or photos that vary more."
+        )
+    if verdict.ties and verdict.status == "found":
         others = ", ".join(str(n) for n in verdict.ties)
         said.append(
             f"As good within the noise of the score (±{verdict.noise:.3f}): trial{'s'[: len(verdict.ties) > 1]} "
             f"{others}; the smaller file won, then the wider plateau."
         )
-    if verdict.photos and verdict.photos[1] and learned:
+    if verdict.photos and verdict.photos[1] and verdict.status == "found":
         said.append(_all_photos(verdict))
     if verdict.lora_bytes is None:
         said.append("The checkpoint of that epoch was not kept, so there is no LoRA here; train it with train.yaml.")

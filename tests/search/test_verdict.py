@@ -124,6 +124,16 @@ def test_nothing_learned_is_said_and_nothing_is_recommended(tmp_path, tiny_photo
     assert "The subject is learned" not in said
 
 
+def test_a_score_of_nothing_is_never_recommended(tmp_path, tiny_photos):
+    folder = make_study(tmp_path, tmp_path, tiny_photos, (replace(PLANS[0], quality=0.01),))
+    verdict = finish(folder)
+    assert verdict.status == "poor"
+    said = _text(verdict)
+    assert "Ship nothing yet" in said
+    assert "lower learning rate" in said
+    assert "epoch to ship" not in (folder.best_folder / "train.yaml").read_text()
+
+
 def test_a_study_where_everything_failed_still_ends_with_a_verdict(tmp_path, tiny_photos):
     folder = make_study(tmp_path, tmp_path, tiny_photos, (PLANS[4], PLANS[4]))
     verdict = finish(folder)
