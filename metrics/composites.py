@@ -33,6 +33,7 @@ def make_composites(
     count: int,
     seed: int,
     scales: tuple[float, float] = (0.6, 1.2),
+    rise: float = 0.15,
     seam: float = 0.02,
 ) -> Composites:
     """Paste each photo's subject somewhere else, in another size, on another background.
@@ -48,6 +49,8 @@ def make_composites(
         count: M.
         seed: of places, sizes and mirrors.
         scales: range of the subject's size relative to its size in the photo, as shares of the frame.
+        rise: how far up or down a subject's foot may move, as a share of the frame: things stand on the ground. 1 is
+            anywhere.
         seam: softness of the seam as a share of the subject's size.
 
     Raises:
@@ -67,7 +70,8 @@ def make_composites(
         cutout, alpha, edges = _cut_out(photos[index], masks[index], boxes[int(index)], seam)
         share = alpha.shape[0] / photos[index].shape[0], alpha.shape[1] / photos[index].shape[1]
         centre = _centre(boxes[int(index)], photos[index].shape[:2])
-        image, place = _paste(cutout, alpha, edges, share, centre, backgrounds[scene], scales, generator)
+        foot = boxes[int(index)][3] / photos[index].shape[0]
+        image, place = _paste(cutout, alpha, edges, share, centre, foot, backgrounds[scene], scales, rise, generator)
         images.append(image)
         places.append(place)
     return Composites(np.stack(images), photo, background, np.array(places))
@@ -79,6 +83,12 @@ def context_caption(template: str, *, trigger: str, class_word: str) -> str:
         return " ".join(template.format(**{"trigger": trigger, "class": class_word}).split())
     except (KeyError, IndexError, ValueError) as error:
         raise MetricsError(f"context {template!r}: only {{trigger}} and {{class}} may stand in braces") from error
+
+
+def position_words(composites: Composites, words: tuple[str, str, str] = ("left", "centre", "right")) -> list[str]:
+    """Where each subject ended up, for its caption: the word of the third of the frame its middle lies in, `[M]`."""
+    middle = (composites.box[:, 0] + composites.box[:, 2]) / 2 / composites.images.shape[2]
+    return [words[third] for third in np.clip((middle * 3).astype(int), 0, 2)]
 
 
 def composites_sheet(
@@ -166,8 +176,10 @@ def _paste(
     edges: tuple[bool, bool, bool, bool],
     share: tuple[float, float],
     centre: tuple[float, float],
+    foot: float,
     scene: np.ndarray,
     scales: tuple[float, float],
+    rise: float,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     height, width = scene.shape[:2]
@@ -185,9 +197,10 @@ def _paste(
     colours = np.stack([_scaled(cutout[..., band] * alpha, (new_height, new_width)) for band in range(3)], axis=2)
 
     room = width - new_width, height - new_height
+    lowest, highest = (int(np.clip((foot + move) * height - new_height, 0, room[1])) for move in (rise, -rise))
     left, top = 0, 0
     for _ in range(8):  # somewhere else than in the photo, if there is room
-        left, top = (int(generator.integers(0, max(space, 0) + 1)) for space in room)
+        left, top = int(generator.integers(0, room[0] + 1)), int(generator.integers(highest, lowest + 1))
         moved = np.hypot((left + new_width / 2) / width - centre[0], (top + new_height / 2) / height - centre[1])
         if moved > 0.15:
             break

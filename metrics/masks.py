@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metrics.errors import MetricsError
-from metrics.saliency import subject_saliency
+from metrics.saliency import common_saliency, subject_saliency
 
 SMALLEST, LARGEST = 0.01, 0.75
 """Shares of a photo outside of which a mask is no subject that could be moved."""
@@ -81,6 +81,9 @@ def subject_masks(
     if segmenter is not None and source in ("auto", "segmentation"):
         segmented = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
 
+    salient: Sequence[np.ndarray] = (
+        common_saliency(photos) if source in ("auto", "saliency") and attention is None else []
+    )
     masks, sources, missing = [], [], 0
     for index, photo in enumerate(photos):
         own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
@@ -94,7 +97,7 @@ def subject_masks(
         elif source in ("auto", "attention") and attention is not None:
             mask, kind = attention_mask(attention[index], photo.shape[:2]), "attention"
         elif source in ("auto", "saliency"):
-            mask, kind = saliency_mask(photo), "saliency"
+            mask, kind = _cleaned(salient[index] > 0.5, salient[index], photo.shape[:2]), "saliency"
         else:
             mask, kind = np.zeros(photo.shape[:2], np.float32), "none"
             missing += 1
@@ -201,20 +204,28 @@ def load_mask_folder(
 
 def _split(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Score map `[h, w]` in [0, 1] to the mask of its main pieces, soft at the edge, of the photo's size."""
-    from scipy import ndimage
     from skimage.filters import threshold_otsu
 
     if score.max() - score.min() < 1e-3:
         return np.zeros(size, np.float32)
-    inside = score > threshold_otsu(score)
+    return _cleaned(score > threshold_otsu(score), score, size)
+
+
+def _cleaned(inside: np.ndarray, score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The main piece of `inside [h, w]` and large ones near it, without holes and hairs, of the photo's size."""
+    from scipy import ndimage
+
     inside = ndimage.binary_fill_holes(ndimage.binary_opening(inside, iterations=1))
     pieces, count = ndimage.label(inside)
     if not count:
         return np.zeros(size, np.float32)
-    weight = ndimage.sum_labels(score, pieces, np.arange(1, count + 1))
-    kept = np.isin(pieces, 1 + np.flatnonzero(weight >= 0.2 * weight.max()))
-    soft = ndimage.gaussian_filter(kept.astype(np.float32), 0.7)
-    return _resized(soft, size)
+    numbers = np.arange(1, count + 1)
+    border = np.bincount(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]), minlength=count + 1)[1:]
+    # a strip of sky lies along the border, a subject that is cut off has most of its outline inside
+    weight = ndimage.sum_labels(score, pieces, numbers) * np.exp(-border / np.sqrt(np.bincount(pieces.ravel())[1:]))
+    away = ndimage.minimum(ndimage.distance_transform_edt(pieces != numbers[weight.argmax()]), pieces, numbers)
+    kept = np.isin(pieces, numbers[(weight >= 0.2 * weight.max()) & (away <= 0.1 * max(inside.shape))])
+    return _resized(ndimage.gaussian_filter(kept.astype(np.float32), 0.7), size)
 
 
 def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

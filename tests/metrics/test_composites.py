@@ -1,0 +1,119 @@
+"""Composites: the subject arrives whole, elsewhere, in other sizes; backgrounds stay; everything is used evenly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metrics.composites import composites_sheet, context_caption, make_composites, position_words
+from metrics.errors import MetricsError
+from tests.metrics.sets import crops
+from tests.metrics.test_masks import planted
+
+
+@pytest.fixture(scope="module")
+def made():
+    photos, truths = planted(4)
+    masks = [truth.astype(np.float32) for truth in truths]
+    backgrounds = np.stack([np.full((64, 64, 3), value, np.uint8) for value in (0, 60, 120)])
+    return photos, masks, backgrounds, make_composites(photos, masks, backgrounds, count=24, seed=0)
+
+
+def test_every_photo_meets_every_background_equally_often(made):
+    _, _, _, composites = made
+    pairs = list(zip(composites.photo.tolist(), composites.background.tolist(), strict=True))
+    assert {pair: pairs.count(pair) for pair in pairs} == {
+        (photo, scene): 2 for photo in range(4) for scene in range(3)
+    }
+
+
+def test_outside_its_box_the_background_is_untouched_and_inside_the_subject_is_there(made):
+    _, _, backgrounds, composites = made
+    for image, scene, (left, top, right, bottom) in zip(
+        composites.images, composites.background, composites.box, strict=True
+    ):
+        outside = np.ones((64, 64), bool)
+        outside[top:bottom, left:right] = False
+        assert (image[outside] == backgrounds[scene][0, 0]).all()
+        red = (image[..., 0] > 150) & (image[..., 1] < 90)
+        assert red[top:bottom, left:right].mean() > 0.15
+        assert not (red & outside).any()
+
+
+def test_subjects_move_mirror_and_change_size(made):
+    photos, masks, _, composites = made
+    widths = composites.box[:, 2] - composites.box[:, 0]
+    assert widths.max() > 1.5 * widths.min()
+    middles = (composites.box[:, 0] + composites.box[:, 2]) / 2 / 64
+    assert middles.max() - middles.min() > 0.4
+    lopsided = photos[0].copy()
+    lopsided[:, : int(np.flatnonzero(masks[0].any(axis=0)).mean())] = (0, 255, 0)
+    mirrored = make_composites([lopsided], masks[:1], np.zeros((1, 64, 64, 3), np.uint8), count=12, seed=1)
+    green_left = []
+    for image, (left, _, right, _) in zip(mirrored.images, mirrored.box, strict=True):
+        green = np.flatnonzero(((image[..., 1] > 150) & (image[..., 0] < 80)).any(axis=0)).mean()
+        green_left.append(green < (left + right) / 2)
+    assert {True, False} == set(green_left)
+
+
+def test_seams_are_soft_and_carry_no_rim_of_the_old_background():
+    photo = np.full((64, 64, 3), (0, 255, 0), np.uint8)
+    rows, columns = np.indices((64, 64))
+    disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 15**2
+    photo[disc] = (255, 0, 0)
+    composites = make_composites(
+        [photo], [disc.astype(np.float32)], np.zeros((1, 64, 64, 3), np.uint8), count=6, seed=0, scales=(1, 1)
+    )
+    greens, reds = composites.images[..., 1].astype(int), composites.images[..., 0].astype(int)
+    assert greens.max() < 100
+    assert ((reds > 30) & (reds < 220)).any()
+
+
+def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(made):
+    photos, masks, backgrounds, composites = made
+    again = make_composites(photos, masks, backgrounds, count=24, seed=0)
+    np.testing.assert_array_equal(again.images, composites.images)
+    assert not np.array_equal(make_composites(photos, masks, backgrounds, count=24, seed=1).images, composites.images)
+
+
+def test_a_subject_that_the_photo_cuts_off_stays_at_that_edge():
+    photo = crops(1, 0, side=96)[0]
+    mask = np.zeros((96, 96), np.float32)
+    mask[40:, 30:70] = 1  # cut off below, as portraits are
+    composites = make_composites([photo], [mask], np.zeros((2, 64, 96, 3), np.uint8), count=10, seed=0)
+    assert (composites.box[:, 3] == 64).all()
+    assert np.ptp(composites.box[:, 0]) > 10
+    assert composites.images.shape == (10, 64, 96, 3)
+
+
+def test_photos_without_a_subject_are_left_out_and_none_at_all_is_an_error(made):
+    photos, masks, backgrounds, _ = made
+    empty = np.zeros((64, 64), np.float32)
+    composites = make_composites(photos, [empty, *masks[1:]], backgrounds, count=9, seed=0)
+    assert set(composites.photo) == {1, 2, 3}
+    with pytest.raises(MetricsError, match="no photo has a subject"):
+        make_composites(photos, [empty] * 4, backgrounds, count=9, seed=0)
+    with pytest.raises(MetricsError, match="no background"):
+        make_composites(photos, masks, backgrounds[:0], count=9, seed=0)
+
+
+def test_captions_say_what_was_done(made):
+    _, _, _, composites = made
+    words = position_words(composites)
+    assert set(words) == {"left", "centre", "right"}
+    left = composites.box[words.index("left")]
+    assert (left[0] + left[2]) / 2 < 64 / 3
+    assert context_caption("{trigger} {class} in the snow", trigger="sks", class_word="toy") == "sks toy in the snow"
+    assert context_caption("a {trigger} {class} in snow", trigger="", class_word="toy") == "a toy in snow"
+    with pytest.raises(MetricsError, match=r"only \{trigger\} and \{class\}"):
+        context_caption("{subject} in snow", trigger="sks", class_word="toy")
+
+
+def test_the_sheet_shows_photo_outline_cutout_and_composites(made, tmp_path: Path):
+    photos, masks, _, composites = made
+    sheet = composites_sheet(photos, masks, composites, path=tmp_path / "sheets" / "moved.png", columns=3, cell=68)
+    assert sheet.shape == (4 * 68, 5 * 68, 3)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheets" / "moved.png")), sheet)
+    outlined = sheet[:68, :68].reshape(-1, 3)
+    assert (np.abs(outlined.astype(int) - (255, 0, 90)).max(axis=1) < 8).sum() > 20

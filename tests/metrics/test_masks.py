@@ -1,0 +1,219 @@
+"""Subject masks: saliency finds planted subjects, given masks win, models by name really segment, styles are told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metrics.errors import MetricsError
+from metrics.masks import attention_mask, load_mask_folder, saliency_mask, segmentation_masks, subject_masks
+from tests.metrics.sets import crops, pictures
+from tests.tiny import make_tokenizer
+
+
+def planted(
+    count: int, *, size: tuple[int, int] = (64, 64), seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A red-and-yellow toy somewhere on checkered and plain floors under a sky, and its true masks."""
+    generator = np.random.default_rng(seed)
+    images, truths = [], []
+    rows, columns = np.indices(size) / size[0]
+    for number in range(count):
+        sky, floor, tile = generator.uniform(60, 220, (3, 3))
+        image = np.where(rows[..., None] < 0.4, sky, floor)
+        if number % 2:
+            checks = (np.floor(rows * 8) + np.floor(columns * 8)) % 2 == 1
+            image = np.where((checks & (rows >= 0.4))[..., None], tile, image)
+        x, y = generator.uniform(0.3, size[1] / size[0] - 0.3), generator.uniform(0.4, 0.7)
+        body = (rows - y) ** 2 + (columns - x) ** 2 < 0.16**2
+        hat = (np.abs(rows - y + 0.2) < 0.08) & (np.abs(columns - x) < 0.1)
+        image = np.where(body[..., None], (215, 30, 40), image)
+        image = np.where(hat[..., None], (240, 215, 40), image)
+        images.append(np.clip(image + generator.normal(0, 4, (*size, 3)), 0, 255).astype(np.uint8))
+        truths.append(body | hat)
+    return images, truths
+
+
+def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union at one half."""
+    inside = mask > 0.5
+    return float((inside & truth).sum() / (inside | truth).sum())
+
+
+def test_photos_of_one_subject_find_it_together():
+    images, truths = planted(8)
+    found = subject_masks(images, source="saliency")
+    assert [mask.shape for mask in found.masks] == [(64, 64)] * 8
+    assert np.mean([overlap(mask, truth) for mask, truth in zip(found.masks, truths, strict=True)]) > 0.75
+    assert found.reason is None
+    assert found.sources == ("saliency",) * 8
+    assert "look at the sheet" in found.notes[0]
+
+
+def test_photos_of_different_sizes_can_be_cut_out_together():
+    images, truths = planted(2, size=(96, 160))
+    more, more_truths = planted(3, size=(64, 64), seed=4)
+    found = subject_masks([*images, *more], source="saliency")
+    overlaps = [overlap(mask, truth) for mask, truth in zip(found.masks, [*truths, *more_truths], strict=True)]
+    assert np.mean(overlaps) > 0.6
+
+
+def test_one_photo_alone_shows_its_subject():
+    image, truth = (rows[0] for rows in planted(1))
+    assert overlap(saliency_mask(image), truth) > 0.5
+
+
+def test_the_rocket_stands_out_of_a_real_night_sky():
+    rocket = pictures()["rocket"]
+    mask = saliency_mask(rocket)
+    assert mask.shape == rocket.shape[:2]
+    assert mask[180:330, 310:330].mean() > 0.7  # the rocket itself
+    assert mask[:100].mean() < 0.05  # the sky above
+
+
+def test_a_given_mask_wins_and_an_opaque_alpha_channel_is_none():
+    images, truths = planted(3)
+    opaque = np.full((64, 64), 255, np.uint8)
+    found = subject_masks(images, given=[truths[0].astype(np.float32), opaque, None])
+    assert found.sources == ("given", "saliency", "saliency")
+    np.testing.assert_array_equal(found.masks[0] > 0.5, truths[0])
+    as_bytes = subject_masks(images[:1], given=[truths[0].astype(np.uint8) * 255], source="alpha")
+    np.testing.assert_array_equal(as_bytes.masks[0] > 0.5, truths[0])
+
+
+def test_only_given_masks_are_used_when_asked_for():
+    images, truths = planted(3)
+    found = subject_masks(images, source="given", given=[truths[0].astype(np.float32), None, None])
+    assert found.usable == (True, False, False)
+    assert "2 of 3 photos have no given mask" in found.notes[0]
+    with pytest.raises(MetricsError, match=r"mask 0 is \(8, 8\), its photo \(64, 64\)"):
+        subject_masks(images[:1], given=[np.ones((8, 8), np.float32)])
+
+
+def test_attention_maps_become_masks_of_the_photos_size():
+    images, truths = planted(2, size=(64, 64))
+    maps = [np.asarray(Image.fromarray(truth.astype(np.float32)).resize((16, 16))) * 0.03 + 0.001 for truth in truths]
+    found = subject_masks(images, attention=maps)
+    assert found.sources == ("attention",) * 2
+    assert min(overlap(mask, truth) for mask, truth in zip(found.masks, truths, strict=True)) > 0.6
+    assert attention_mask(maps[0], (48, 80)).shape == (48, 80)
+
+
+def test_a_style_is_told_and_nothing_is_cut_out():
+    images, _ = planted(2)
+    asked = subject_masks(images, source="none")
+    assert asked.reason is not None
+    assert "style" in asked.reason
+    textures = [np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8) for seed in range(4)]
+    flat = [np.full((64, 64, 3), value, np.uint8) for value in (20, 120, 200, 250)]
+    assert subject_masks(flat, source="saliency").reason is not None
+    assert len(subject_masks(textures, source="saliency").masks) == 4  # noise has no subject, but must not crash
+
+
+def test_mask_folders_are_read_by_name_as_kohya_reads_them(tmp_path: Path):
+    truth = planted(1)[1][0]
+    Image.fromarray(truth.astype(np.uint8) * 255).resize((32, 32)).save(tmp_path / "one.png")
+    masks = load_mask_folder(tmp_path, ["one.jpg", "two.jpg"], [(64, 64), (64, 64)])
+    assert masks[1] is None
+    assert overlap(masks[0], truth) > 0.85
+    with pytest.raises(MetricsError, match=r"no mask named like a photo, such as two\.png"):
+        load_mask_folder(tmp_path, ["two.jpg"], [(64, 64)])
+    with pytest.raises(MetricsError, match="no such folder"):
+        load_mask_folder(tmp_path / "nowhere", ["one.jpg"], [(64, 64)])
+
+
+def test_unknown_sources_and_missing_models_are_named():
+    images = list(crops(2, 0))
+    with pytest.raises(MetricsError, match="'magic' is not allowed: auto, alpha"):
+        subject_masks(images, source="magic")
+    with pytest.raises(MetricsError, match="needs the name of a model"):
+        subject_masks(images, source="segmentation")
+    with pytest.raises(MetricsError, match="'/nowhere' cannot be used"):
+        subject_masks(images, segmenter="/nowhere")
+
+
+@pytest.fixture(scope="module")
+def segformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("segformer")
+    config = SegformerConfig(
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[7, 3],
+        strides=[4, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+        decoder_hidden_size=16,
+        id2label={0: "wall", 1: "toy, doll", 2: "sky"},
+        label2id={"wall": 0, "toy, doll": 1, "sky": 2},
+    )
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+def test_a_segmentation_model_gives_the_segments_named_like_the_class(segformer: Path):
+    from transformers import pipeline
+
+    images = list(crops(3, 0, side=96))
+    found = segmentation_masks(images, str(segformer), class_word="red toy")
+    segment = pipeline("image-segmentation", model=str(segformer))
+    for image, mask in zip(images, found, strict=True):
+        named = [np.asarray(part["mask"]) > 0 for part in segment(Image.fromarray(image)) if "toy" in part["label"]]
+        assert mask.shape == (96, 96)
+        if named:
+            np.testing.assert_array_equal(mask > 0.5, named[0])
+    assert subject_masks(images, segmenter=str(segformer), class_word="toy").sources == ("segmentation",) * 3
+
+
+def test_clipseg_masks_cover_what_the_model_scores_highest(tmp_path: Path):
+    from transformers import (
+        CLIPSegConfig,
+        CLIPSegForImageSegmentation,
+        CLIPSegProcessor,
+        CLIPTokenizer,
+        ViTImageProcessor,
+    )
+
+    torch.manual_seed(0)
+    make_tokenizer(tmp_path)
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
+    layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
+    text = layers | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 32,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
+    config = CLIPSegConfig(
+        text_config=text,
+        vision_config=layers | {"image_size": 64, "patch_size": 16},
+        projection_dim=16,
+        reduce_dim=16,
+        extract_layers=[0, 1, 2],
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=24,
+        conditional_layer=0,
+    )
+    model = CLIPSegForImageSegmentation(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(tmp_path)
+    size = {"height": 64, "width": 64}
+    processor = CLIPSegProcessor(ViTImageProcessor(size=size), tokenizer)
+    processor.save_pretrained(tmp_path)
+    images = list(crops(2, 0, side=64))
+    for image, mask in zip(images, segmentation_masks(images, str(tmp_path), class_word="toy"), strict=True):
+        inputs = processor(text=["toy"], images=[Image.fromarray(image)], return_tensors="pt")
+        with torch.no_grad():
+            logits = model.eval()(**inputs).logits.numpy().reshape(64, 64)
+        assert mask.shape == (64, 64)
+        assert 0 < mask.mean() < 1
+        assert logits[mask > 0.5].mean() > logits[mask < 0.5].mean() + logits.std() / 2
