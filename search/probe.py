@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metrics.composites import composites_sheet, context_caption, make_composites
+from metrics.composites import Composites, composites_sheet, context_caption, make_composites, position_words
 from metrics.encoders import Encoder
 from metrics.masks import SubjectMasks, load_mask_folder, subject_masks
 from metrics.readings import Readings
@@ -33,6 +33,7 @@ from trainer.sample import sample, with_lora
 
 BUILD_SECONDS = 3600.0  # how long other workers wait for the one that builds the probe
 _BACKGROUNDS_PER_CONTEXT = 2
+_SMALL = 0.85  # of the subject's height in its own photo
 _STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5}
 
 
@@ -143,10 +144,7 @@ def _build(
             )
             composites_sheet(cut, outlines, made, path=home / "composites.png")
             shifted_images, owners = made.images, np.array([sources[kept[i]] for i in made.photo])
-            shifted_captions = [
-                _shifted_caption(score.shifted.caption, photos[owner], contexts[place])
-                for owner, place in zip(owners, made.background, strict=True)
-            ]
+            shifted_captions = _shifted_captions(score.shifted.caption, photos[trained[0]], made, outlines, contexts)
         else:
             notes = (*notes, masks.reason)
     arrays: dict[str, Any] = {"shifted_images": shifted_images, "shifted_photo": owners, "base_images": base_images}
@@ -333,9 +331,18 @@ def _neutral(photo: Photo, caption: str) -> str:
     return " ".join(said.split())
 
 
-def _shifted_caption(template: str, photo: Photo, context: str) -> str:
-    filled = template.replace("{context}", context)
-    return context_caption(filled, trigger=photo.trigger or "", class_word=photo.class_word or "")
+def _shifted_captions(
+    template: str, photo: Photo, made: Composites, masks: Sequence[np.ndarray], contexts: Sequence[str]
+) -> list[str]:
+    """What a composite shows: the subject, where it ended up and how large, and the context the base was asked for."""
+    tall = [float((mask > 0.5).any(axis=1).mean()) for mask in masks]
+    heights = (made.box[:, 3] - made.box[:, 1]) / made.images.shape[1]
+    captions = []
+    for where, height, owner, place in zip(position_words(made), heights, made.photo, made.background, strict=True):
+        size = "small" if height < _SMALL * tall[owner] else "large"
+        said = template.replace("{context}", contexts[place]).replace("{position}", where).replace("{size}", size)
+        captions.append(context_caption(said, trigger=photo.trigger or "", class_word=photo.class_word or ""))
+    return captions
 
 
 def _masks(

@@ -79,7 +79,7 @@ class Shifted(_Section):
     contexts: list[str] = Field(default=list(PLACES), min_length=1)
     """Prompts of the backgrounds, without the subject."""
     caption: str = "a photo of {trigger} {class}, {context}"
-    """Caption of a composite."""
+    """Caption of a composite; {position} (left, centre, right) and {size} (small, large) may stand in it too."""
     masks: str = "auto"
     """auto (alpha channel, else the segmenter if one is named, else saliency), alpha, segmentation, saliency, none (a
     style), or a folder of masks named as the photos."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-_DUPLICATE_SHARE = 0.1  # of the median distance: the rule of metrics.similarity.near_duplicates, for pairs
-_ROUNDS = 25
+_DUPLICATE_SHARE = 0.05  # of the median squared distance between photos, so that it holds for any encoder
+_ROUNDS, _STARTS = 25, 10
 
 
 def split(features: np.ndarray, num_heldout: int, seed: int) -> tuple[list[int], list[int]]:
@@ -24,14 +24,15 @@ def split(features: np.ndarray, num_heldout: int, seed: int) -> tuple[list[int],
     free = _without_twin(distances)
     if len(free) < num_heldout:  # a set of twins: better a leaking split than none
         free = np.arange(num_photos)
-    strata = _strata(distances[np.ix_(free, free)], num_heldout, rng)
-    chosen: list[int] = []
-    for stratum in sorted(strata, key=len, reverse=True):
-        chosen.append(int(free[rng.choice(stratum)]))
-    left = [int(i) for i in free if int(i) not in chosen]
-    while len(chosen) < num_heldout:
-        chosen.append(left.pop(int(rng.integers(len(left)))))
-    heldout = sorted(chosen[:num_heldout])
+    owner = _strata(distances[np.ix_(free, free)], num_heldout, rng)
+    strata = [free[owner == k] for k in range(num_heldout)]
+    strata.sort(key=len, reverse=True)
+    # a photo like no other (a stratum of one) stays in training as long as there is another choice
+    order = [stratum for stratum in strata if len(stratum) > 1]
+    chosen = [int(rng.choice(stratum)) for stratum in order]
+    spare = [int(i) for stratum in (*order, *(s for s in strata if len(s) == 1)) for i in rng.permutation(stratum)]
+    chosen += [i for i in spare if i not in chosen][: num_heldout - len(chosen)]
+    heldout = sorted(chosen)
     return [i for i in range(num_photos) if i not in heldout], heldout
 
 
@@ -42,20 +43,25 @@ def _without_twin(distances: np.ndarray) -> np.ndarray:
     return np.flatnonzero(others.min(axis=1) >= limit)
 
 
-def _strata(distances: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """k-medoids; a stratum of one is left out, so that a photo like no other stays in training."""
-    medoids = [int(rng.integers(len(distances)))]
-    while len(medoids) < count:
-        nearest = distances[:, medoids].min(axis=1)
-        medoids.append(int(nearest.argmax()))
-    owner = distances[:, medoids].argmin(axis=1)
-    for _ in range(_ROUNDS):
-        moved = [_medoid(distances, np.flatnonzero(owner == k), medoids[k]) for k in range(count)]
-        if moved == medoids:
-            break
-        medoids = moved
-        owner = distances[:, medoids].argmin(axis=1)
-    return [members for k in range(count) if len(members := np.flatnonzero(owner == k)) > 1]
+def _strata(distances: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """k-medoids, the best of several starts: which stratum each row is in, `[N]`."""
+    best, lowest = np.zeros(len(distances), int), np.inf
+    for _ in range(_STARTS):
+        medoids = [int(rng.integers(len(distances)))]
+        while len(medoids) < count:  # as k-means++ draws its centres
+            nearest = distances[:, medoids].min(axis=1)
+            share = nearest / nearest.sum() if nearest.sum() > 0 else None
+            medoids.append(int(rng.choice(len(distances), p=share)))
+        for _ in range(_ROUNDS):
+            owner = distances[:, medoids].argmin(axis=1)
+            moved = [_medoid(distances, np.flatnonzero(owner == k), medoids[k]) for k in range(count)]
+            if moved == medoids:
+                break
+            medoids = moved
+        cost = float(distances[:, medoids].min(axis=1).sum())
+        if cost < lowest:
+            best, lowest = distances[:, medoids].argmin(axis=1), cost
+    return best
 
 
 def _medoid(distances: np.ndarray, members: np.ndarray, before: int) -> int:

@@ -268,14 +268,15 @@ def _check_score(path: Path, score: Score) -> list[str]:
         problems.append(problem(path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks"))
     if masks == "segmentation" and score.shifted.segmenter is None:
         problems.append(problem(path, "score.shifted.segmenter", None, "a model's name: masks is segmentation"))
-    for where, template in [
-        *((f"probe.contexts[{i}]", t) for i, t in enumerate(score.probe.contexts)),
-        ("shifted.caption", score.shifted.caption),
+    for where, template, more in [
+        *((f"probe.contexts[{i}]", t, ()) for i, t in enumerate(score.probe.contexts)),
+        ("shifted.caption", score.shifted.caption, ("context", "position", "size")),
     ]:
         try:
-            template.format(**{"trigger": "", "class": "", "context": ""})
+            template.format(**dict.fromkeys(("trigger", "class", *more), ""))
         except (KeyError, IndexError, ValueError):
-            problems.append(problem(path, f"score.{where}", template, "text with {trigger} and {class} only in braces"))
+            names = ", ".join(f"{{{name}}}" for name in ("trigger", "class", *more))
+            problems.append(problem(path, f"score.{where}", template, f"text with only {names} in braces"))
     identity = score.encoder if score.identity_encoder is None else score.identity_encoder
     for key, spec in (("encoder", score.encoder), ("identity_encoder", identity)):
         looks_local = "/" in spec and (path.parent / spec).parent.is_dir() and not (path.parent / spec).exists()

@@ -1,0 +1,49 @@
+"""The hold-out split: spread over the set, no twin on the other side, the same for the same seed."""
+
+import numpy as np
+
+from search.split import split
+
+
+def clusters(*sizes: int, seed: int = 0) -> np.ndarray:
+    """Unit features in well separated groups."""
+    rng = np.random.default_rng(seed)
+    centres = np.eye(8)[: len(sizes)]
+    rows = [centre + rng.normal(0, 0.2, 8) for centre, size in zip(centres, sizes, strict=True) for _ in range(size)]
+    features = np.array(rows)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def test_every_photo_is_on_one_side() -> None:
+    trained, heldout = split(clusters(6, 6, 6), 3, seed=1)
+    assert len(heldout) == 3
+    assert sorted(trained + heldout) == list(range(18))
+
+
+def test_each_kind_of_photo_is_held_out_once() -> None:
+    _, heldout = split(clusters(6, 6, 6), 3, seed=1)
+    assert sorted(index // 6 for index in heldout) == [0, 1, 2]
+
+
+def test_the_seed_decides() -> None:
+    features = clusters(8, 8, 8)
+    assert split(features, 3, seed=1) == split(features, 3, seed=1)
+    assert len({tuple(split(features, 3, seed=s)[1]) for s in range(12)}) > 4
+
+
+def test_a_photo_with_a_near_duplicate_is_not_held_out() -> None:
+    features = clusters(5, 5)
+    features = np.concatenate([features, features[[0, 1, 2, 5, 6]] + 1e-4])  # twins of five of them
+    for seed in range(20):
+        _, heldout = split(features, 2, seed=seed)
+        assert set(heldout) <= {3, 4, 7, 8, 9}
+
+
+def test_a_photo_like_no_other_stays_in_training() -> None:
+    for seed in range(20):
+        _, heldout = split(clusters(1, 8, 8), 3, seed=seed)
+        assert 0 not in heldout
+
+
+def test_nothing_held_out() -> None:
+    assert split(clusters(3, 3), 0, seed=0) == ([0, 1, 2, 3, 4, 5], [])
