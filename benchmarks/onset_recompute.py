@@ -197,13 +197,15 @@ class _Record:
         return found | true_quality(self.judges, images, self.world.labels, self.plan.concept)
 
     def save(self, out: Path) -> None:
+        from benchmarks.onset_world import MOVED_SETS
+
         arrays: dict[str, np.ndarray] = {"epochs": np.array(self.epochs)}
         generator = np.random.default_rng(0)
         for name, ratios in self.ratios.items():
             stacked = {key: np.stack([at[key] for at in ratios]) for key in ratios[0]}
             arrays[f"{name}/effort"] = np.array(self.effort[name])
             arrays[f"{name}/heldout"] = stacked["heldout"].mean(axis=3).astype(np.float16)  # [T, photos, levels]
-            for key in ("shifted", "shifted_train"):
+            for key in (f"{kind}{part}" for kind in MOVED_SETS for part in ("", "_inside")):
                 arrays[f"{name}/{key}"] = stacked[key].mean(axis=(2, 3)).astype(np.float16)  # [T, composites]
             for key in ("true_set", "true_new"):
                 each = stacked[key].mean(axis=(2, 3))  # [T, renders]

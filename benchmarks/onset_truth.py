@@ -62,16 +62,24 @@ class Case:
     def chooses(self) -> bool:
         return self.concept in CHOOSING
 
-    def trajectory(self, *, held_out: int = 4, until: int | None = None) -> Trajectory:
-        """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos."""
+    def trajectory(
+        self, *, held_out: int = 4, until: int | None = None, moved: str = "shifted", part: str = ""
+    ) -> Trajectory:
+        """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos.
+
+        Args:
+            until: last epoch shown.
+            moved: "shifted" (cut out by saliency) or "masked" (by the exact mask). part: "" or "_inside" (the box).
+        """
         arrays = self.arrays
         if held_out:
             heldout = arrays["heldout"][:, :held_out].astype(np.float64)
-            keep = arrays["shifted_photo"] < held_out
-            shifted, owners = arrays["shifted"][:, keep].astype(np.float64), arrays["shifted_photo"][keep]
+            keep = arrays[f"{moved}_photo"] < held_out
+            shifted, owners = arrays[f"{moved}{part}"][:, keep].astype(np.float64), arrays[f"{moved}_photo"][keep]
         else:
             heldout = None
-            shifted, owners = arrays["shifted_train"].astype(np.float64), arrays["shifted_train_photo"]
+            shifted = arrays[f"{moved}_train{part}"].astype(np.float64)
+            owners = arrays[f"{moved}_train_photo"]
         readings = []
         for row, epoch in enumerate(self.epochs.tolist()):
             if until is not None and epoch > until:
@@ -109,8 +117,8 @@ def _cases(pack: str, arrays: dict[str, np.ndarray]) -> Iterator[Case]:
     typical = float(np.median([truths[name]["memory"].depth for name in runs])) if runs else 0.0
     for name in runs:
         count = len(arrays[f"{name}/effort"])
-        own = {key: arrays[f"{name}/{key}"] for key in ("heldout", "shifted", "shifted_train")}
-        own |= {key: arrays[key] for key in ("shifted_photo", "shifted_train_photo")}
+        own = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
+        own |= {key: value for key, value in arrays.items() if key.endswith("_photo")}
         yield Case(
             pack, about["concept"], name, about["num_photos"], arrays["epochs"][:count], arrays[f"{name}/effort"],
             truths[name]["memory"], truths[name]["context"], truths[name]["memory"].depth >= UNLEARNED * typical, own,

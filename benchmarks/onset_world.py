@@ -19,7 +19,9 @@ from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, render_concept
 from trainer.packed import applied
 
 FRESH = 320  # renders that the truth is read from, for each of: the set's contexts, new contexts
-MOVED = 64  # composites, from held-out photos and from training photos
+MOVED = 64  # composites in each of MOVED_SETS
+MOVED_SETS = ("shifted", "shifted_train", "masked", "masked_train")
+"""Subjects of held-out or of training photos, cut out by saliency or (masked) by the renderer's exact masks."""
 HELD_LEVELS, HELD_DRAWS, LEVELS = 8, 4, 4
 
 
@@ -29,9 +31,10 @@ class World:
 
     photos: np.ndarray
     captions: list[str]
-    images: dict[str, np.ndarray]  # heldout, shifted, shifted_train, true_set, true_new: uint8 [N, 64, 64, 3]
+    images: dict[str, np.ndarray]  # heldout, MOVED_SETS, true_set, true_new: uint8 [N, 64, 64, 3]
     texts: dict[str, list[str]]
-    owners: dict[str, np.ndarray]  # whose photo each composite is
+    owners: dict[str, np.ndarray] = field(default_factory=dict)  # whose photo each composite is
+    boxes: dict[str, np.ndarray] = field(default_factory=dict)  # where its subject stands: left, top, right, bottom
     labels: ProbeLabels = field(init=False)
 
 
@@ -39,27 +42,26 @@ def make_world(plan: PackPlan, base: Any) -> World:
     """Renders and composes everything; the base draws the backgrounds that subjects are moved into."""
     device = base.device
     count = plan.num_photos + HELD_OUT
-    photos, captions, _, _ = render_concept(plan.concept, "set", count, seed=100 + plan.seed, device=device)
+    photos, captions, _, exact = render_concept(plan.concept, "set", count, seed=100 + plan.seed, device=device)
     images, texts = {"heldout": photos[plan.num_photos :]}, {"heldout": captions[plan.num_photos :]}
     for name, contexts in (("true_set", "set"), ("true_new", "new")):
         fresh = render_concept(plan.concept, contexts, FRESH, seed=9000 + plan.seed, device=device)
         images[name], texts[name] = fresh[0], fresh[1]
-    world = World(photos, captions, images, texts, {})
+    world = World(photos, captions, images, texts)
     concept = CONCEPTS[plan.concept]
     novel = [place for place in PLACES if place not in concept.set_places]
     scenes = [f"{place}, {pattern} floor" for place in novel for pattern in PATTERNS]
     generator = np.random.default_rng([plan.seed, 5])
     backgrounds = draw(base, [None], scenes, generator.integers(1 << 30, size=len(scenes)))[0]
-    masks = subject_masks(list(photos), source="saliency").masks
-    for name, rows in (
-        ("shifted", range(plan.num_photos, count)),
-        ("shifted_train", range(plan.num_photos)),
-    ):
+    masks = {"shifted": subject_masks(list(photos), source="saliency").masks, "masked": exact.astype(np.float32)}
+    subject = f"{concept.trigger} {concept.class_word}"
+    for name in MOVED_SETS:
+        rows = range(plan.num_photos) if name.endswith("_train") else range(plan.num_photos, count)
+        cut = masks[name.removesuffix("_train")]
         moved = make_composites(
-            [photos[row] for row in rows], [masks[row] for row in rows], backgrounds, count=MOVED, seed=plan.seed
+            [photos[row] for row in rows], [cut[row] for row in rows], backgrounds, count=MOVED, seed=plan.seed
         )
-        images[name], world.owners[name] = moved.images, moved.photo
-        subject = f"{concept.trigger} {concept.class_word}"
+        images[name], world.owners[name], world.boxes[name] = moved.images, moved.photo, moved.box
         texts[name] = [_caption(subject, moved, row, scenes) for row in range(MOVED)]
     world.labels = _probe(plan, world, novel)
     return world
@@ -102,7 +104,7 @@ class Losses:
         self.base, self.rows_per_batch = base, rows_per_batch
         family = base.family
         self.shapes: dict[str, tuple[int, int, int]] = {}
-        noisy, targets, times, texts = [], [], [], []
+        noisy, targets, times, texts, inside = [], [], [], [], []
         for index, (name, images) in enumerate(world.images.items()):
             levels, draws = (HELD_LEVELS, HELD_DRAWS) if name == "heldout" else (LEVELS, 1)
             shape = self.shapes[name] = (len(images), levels, draws)
@@ -115,15 +117,19 @@ class Losses:
             noisy.append(family.add_noise(base, clean, noise, time))
             targets.append(family.target(base, clean, noise, time))
             times.append(time)
+            boxes = _inside(world.boxes.get(name), latents).to(base.device)
+            inside.append(boxes[:, None, None].expand(shape + boxes.shape[1:]).flatten(0, 2))
             texts += [text for text in world.texts[name] for _ in range(levels * draws)]
         self.noisy, self.targets, self.times = torch.cat(noisy), torch.cat(targets), torch.cat(times)
+        self.inside = torch.cat(inside)
         self.prompts, self.text_rows = encode_texts(base, texts)
 
     @torch.no_grad()
     def __call__(self, loras: Sequence[Any]) -> list[dict[str, np.ndarray]]:
-        """One dict per LoRA (None: the base): name to [N, levels, draws] mean squared errors."""
+        """One dict per LoRA (None: the base): name to [N, levels, draws] mean squared errors; of composites also
+        `name_inside`, over the subject's box alone."""
         width, each = len(loras), max(1, self.rows_per_batch // len(loras))
-        errors = []
+        errors, inner = [], []
         with applied(self.base, list(loras)):
             for start in range(0, len(self.noisy), each):
                 part = slice(start, start + each)
@@ -132,15 +138,32 @@ class Losses:
                 prompts = {key: value.repeat(width, *[1] * (value.ndim - 1)) for key, value in prompts.items()}
                 out = self.base.family.predict(self.base, noisy, self.times[part].repeat(width), prompts)
                 out = out.view(width, -1, *out.shape[1:])
-                errors.append((out - self.targets[part]).square().flatten(2).mean(dim=2))
-        flat = torch.cat(errors, dim=1).double().cpu().numpy()
+                wrong = (out - self.targets[part]).square().mean(dim=2)  # [K, rows, h, w]
+                errors.append(wrong.mean(dim=(2, 3)))
+                box = self.inside[part]
+                inner.append((wrong * box).sum(dim=(2, 3)) / box.sum(dim=(1, 2)))
+        flat, flat_inside = (torch.cat(parts, dim=1).double().cpu().numpy() for parts in (errors, inner))
         found, start = [dict[str, np.ndarray]() for _ in loras], 0
         for name, shape in self.shapes.items():
             size = int(np.prod(shape))
             for row in range(width):
                 found[row][name] = flat[row, start : start + size].reshape(shape)
+                if name in MOVED_SETS:
+                    found[row][f"{name}_inside"] = flat_inside[row, start : start + size].reshape(shape)
             start += size
         return found
+
+
+def _inside(boxes: np.ndarray | None, latents: torch.Tensor) -> torch.Tensor:
+    """[N, h, w] 1 inside the box (in pixels of a 64-pixel picture), everywhere where there is none."""
+    inside = torch.ones(latents.shape[0], *latents.shape[2:])
+    if boxes is not None:
+        scale = latents.shape[-1] / 64
+        for row, (left, top, right, bottom) in enumerate(boxes):
+            inside[row] = 0
+            rows = slice(int(max(top, 0) * scale), int(np.ceil(bottom * scale)))
+            inside[row, rows, int(max(left, 0) * scale) : int(np.ceil(right * scale))] = 1
+    return inside
 
 
 @torch.no_grad()

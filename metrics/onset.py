@@ -21,7 +21,7 @@ OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasure
 
 REPLICATES = 300
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted.py)
-CONFIRMED_SHARE = 0.97  # while a trial runs: over a whole trajectory at most 5 % false stops on planted nulls
+CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
 
 
@@ -98,25 +98,26 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
         trajectory: at least one checkpoint.
         seed: of the bootstrap; the same trajectory and seed give the same onset.
     """
-    return _judge(trajectory, seed, FOUND_SHARE)
+    return _judge(trajectory, seed, FOUND_SHARE, 0.0)
 
 
 def confirmed_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset | None:
     """The onset of a trajectory that is still growing, once it is certain enough to stop the trial; None before.
 
-    Certain enough: the subject is learned, almost every replicate has turned, and the last two checkpoints lie behind
-    the onset. On planted nulls at most 5 % of whole trajectories are ever stopped.
+    Certain enough: the subject is learned, almost every replicate has turned and ends clear of the threshold by twice
+    a checkpoint's jitter, and the last two checkpoints lie behind the onset. Set on planted nulls, of which at most
+    5 % of whole trajectories are ever stopped (tests/metrics/test_onset.py).
     """
     epochs = trajectory.epochs
     if (epochs > 0).sum() < 4:
         return None
-    onset = _judge(trajectory, seed, CONFIRMED_SHARE)
+    onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN)
     if onset.status != "found" or onset.learned is None or onset.epoch is None:
         return None
     return onset if epochs[-2] > max(onset.epoch, onset.learned) else None
 
 
-def _judge(trajectory: Trajectory, seed: int, share: float) -> Onset:
+def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> Onset:
     if not len(trajectory):
         raise ValueError("a trajectory needs at least one checkpoint")
     losses = {}
@@ -124,12 +125,11 @@ def _judge(trajectory: Trajectory, seed: int, share: float) -> Onset:
         curves = loss_curves(trajectory, channel, num_replicates=REPLICATES, seed=seed)
         if curves is not None:
             losses[channel] = without_phase(curves, trajectory.effort[curves.rows])
-    turns = {channel: _loss_turn(channel, curves, share) for channel, curves in losses.items()}
+    turns = {channel: _loss_turn(channel, curves, share, margin) for channel, curves in losses.items()}
     unmeasured = Turn("unmeasured")
     context, memory = turns.get("shifted_loss", unmeasured), turns.get("heldout_loss", unmeasured)
 
-    plateau = memory if memory.epoch is not None else context
-    row = learned_row(trajectory, losses, plateau.epoch)
+    row = learned_row(trajectory, losses, memory.epoch)
     learned = None if row is None else int(trajectory.epochs[row])
     turned = {name: turn.epoch for name, turn in turns.items() if turn.epoch is not None}
     if row is not None:
@@ -149,14 +149,14 @@ def _judge(trajectory: Trajectory, seed: int, share: float) -> Onset:
     return Onset(status, context, memory, learned, best, turned, sentence)
 
 
-def _loss_turn(channel: str, curves: Curves, share: float) -> Turn:
+def _loss_turn(channel: str, curves: Curves, share: float, margin: float) -> Turn:
     epochs = curves.epochs
     first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
     if (epochs > 0).sum() < FEW:
         return _few_checkpoints(channel, curves)
     end = plateau_end(np.vstack([curves.mean, curves.replicates]), epochs)
     ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
-    if turns[1:].mean() < share:
+    if (end.excess[1:] > margin * curves.jitter).mean() < share:
         return Turn("beyond", channels=(channel,))
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
     low, high = (float(np.quantile(ends, q, method="nearest")) for q in (0.05, 0.95))

@@ -17,13 +17,15 @@ BEHAVIOURS = ("prompt", "copying", "colour", "composition", "diversity")
 NULL_LEVEL = {"copying": 0.5, "colour": 1.0, "composition": 1.0}
 LEARNED_SHARE = 0.9  # of the best fidelity before the plateau ends
 LEARNED_FLOOR = 0.2  # fidelity below which there is nothing to speak of (0 is the base, 1 as alike as the photos)
+CERTAIN_DIP = 0.05  # a held-out loss that falls so far has learned something, whatever the encoder makes of it
 
 
 def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_epoch: float | None) -> int | None:
     """Index of the first checkpoint that has learned the subject; None when none has.
 
-    With `fidelity`: where its rising fit, clipped at 1, reaches 90 % of its level at the end of the plateau. Without:
-    where a loss has made 90 % of its dip, and the dip is there in at least 95 % of the replicates.
+    With `fidelity`: where its rising fit, clipped at 1, reaches 90 % of its level at the end of the plateau. Without,
+    or where an encoder that hardly tells the subject from its class sees nothing: where a loss has made 90 % of its
+    dip, and the dip is there in at least 95 % of the replicates.
 
     Args:
         plateau_epoch: where the held-out loss ends its plateau; None looks at all checkpoints.
@@ -36,16 +38,16 @@ def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_ep
     if usable.any():
         rows = np.nonzero(usable)[0]
         fit = np.minimum(isotonic(np.minimum(value[rows], 1.0))[0], 1.0)
-        if fit[-1] < LEARNED_FLOOR or np.nanmax(low[rows]) <= 0:
-            return None
-        return int(rows[np.argmax(fit >= LEARNED_SHARE * fit[-1])])
+        if fit[-1] >= LEARNED_FLOOR and np.nanmax(low[rows]) > 0:
+            return int(rows[np.argmax(fit >= LEARNED_SHARE * fit[-1])])
+    least = CERTAIN_DIP if usable.any() else RISE
     for curves in losses.values():
         end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs)
-        if (end.depth[1:] > RISE).mean() < 0.95:
+        if (end.depth[1:] > least).mean() < 0.95:
             continue
         made = curves.mean[0] - curves.mean
         return int(curves.rows[np.argmax(made >= LEARNED_SHARE * end.depth[0])])
-    return None if losses else _first_trained(epochs)
+    return None if losses or usable.any() else _first_trained(epochs)
 
 
 def _first_trained(epochs: np.ndarray) -> int | None:

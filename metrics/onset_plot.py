@@ -58,7 +58,8 @@ def plot_onset(
     top, bottom = 1 - (head + 0.16) / height, (0.52 + strip) / height
     axes = figure.subplots(
         len(ratios), 1, sharex=True, squeeze=False,
-        gridspec_kw={"height_ratios": ratios, "left": 0.085, "right": 0.845, "top": top, "bottom": bottom, "hspace": 0.09},
+        gridspec_kw={"height_ratios": ratios, "left": 0.085, "right": 0.845, "top": top, "bottom": bottom,
+                     "hspace": 0.09},
     )[:, 0]  # fmt: skip
     for axis in axes:
         _style(axis)

@@ -72,7 +72,7 @@ def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, h
     """
     generator = np.random.default_rng([seed, 17])
     epochs = np.unique(np.round(np.linspace(0, horizon, checkpoints + 1)).astype(int))
-    fine = np.concatenate([[0], np.geomspace(1, horizon, 600)])
+    fine = np.concatenate([[0], np.geomspace(1, horizon, 300)])
     number = int(generator.integers(world.num_images[0], world.num_images[1] + 1))
     dip = np.exp(generator.uniform(*np.log(world.dip)))
     jitter = dip * np.exp(generator.uniform(*np.log(world.jitter)))
@@ -97,7 +97,7 @@ def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, h
     channels, truth = {}, {}
     for channel, rise_at in (("heldout_loss", rise_memory), ("shifted_loss", rise_context)):
         shape = {"dip": dip, "speed": speed, "rise_at": rise_at, "power": power, "spread": world.spread}
-        truth[channel] = true_onset(fine, _population(fine, generator, 4000, **shape, relapse=relapse).mean(axis=1))
+        truth[channel] = true_onset(fine, _population(fine, generator, 1000, **shape, relapse=relapse).mean(axis=1))
         items = _population(epochs, generator, number, **shape, relapse=relapse)
         items = items + noise[:, None] + own * generator.normal(size=items.shape)
         items[0] = 0.0

@@ -1,0 +1,312 @@
+"""The onset on planted trajectories: right status, small error, honest intervals, few false alarms, stable answers."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metrics.onset import Onset, confirmed_onset, find_onset
+from metrics.onset_phase import restarts, without_phase
+from metrics.onset_replicates import checkpoint_jitter, loss_curves
+from metrics.onset_turn import plateau_end
+from metrics.readings import Reading, Readings
+from metrics.trajectory import Trajectory
+from tests.metrics.planted import DEMO, PHOTOS, Planted, plant
+
+
+def exam(kind: str, world, count: int, **settings) -> list[tuple[Planted, Onset]]:
+    planted = [plant(kind, seed, world, **settings) for seed in range(count)]
+    return [(one, find_onset(one.trajectory)) for one in planted]
+
+
+@pytest.fixture(scope="module", params=[DEMO, PHOTOS], ids=["demo", "photos"])
+def valleys(request) -> list[tuple[Planted, Onset]]:
+    return exam("valley", request.param, 60)
+
+
+def pairs(valleys, kind: str) -> list[tuple[float, object]]:
+    """(true epoch, turn) of the runs that truly turn, not just at the end of the horizon."""
+    return [
+        (getattr(p, kind), getattr(o, kind)) for p, o in valleys if getattr(p, kind) < 0.9 * p.trajectory.epochs[-1]
+    ]
+
+
+@pytest.mark.parametrize("kind", ["context", "memory"])
+def test_onsets_are_found_near_the_truth(valleys, kind):
+    found = pairs(valleys, kind)
+    assert len(found) >= 25
+    missed = [turn for _, turn in found if turn.epoch is None]
+    assert len(missed) <= 0.12 * len(found)
+    errors = np.array([np.log2(turn.epoch / true) for true, turn in found if turn.epoch is not None])
+    assert np.median(np.abs(errors)) <= 0.2
+    assert np.quantile(np.abs(errors), 0.9) <= 0.55
+    assert abs(np.median(errors)) <= 0.13
+
+
+@pytest.mark.parametrize("kind", ["context", "memory"])
+def test_intervals_cover_the_truth_about_as_often_as_they_say(valleys, kind):
+    found = [(true, turn) for true, turn in pairs(valleys, kind) if turn.status == "found"]
+    covered = [turn.low <= true <= (turn.high or np.inf) for true, turn in found]
+    assert 0.8 <= np.mean(covered) <= 0.99
+
+
+@pytest.mark.parametrize("world", [DEMO, PHOTOS], ids=["demo", "photos"])
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("falling", "beyond"), ("plateau", "beyond"), ("relapse", "beyond"), ("unlearned", "never_learned")],
+)
+def test_runs_that_never_overfit_raise_no_alarm(world, kind, status):
+    wrong = [onset.status for _, onset in exam(kind, world, 25) if onset.status != status]
+    assert len(wrong) <= 1
+
+
+def test_a_run_that_only_gets_worse_has_learned_nothing():
+    assert {onset.status for _, onset in exam("rising", DEMO, 10)} == {"never_learned"}
+
+
+def test_a_late_memory_onset_is_not_invented():
+    found = exam("late", DEMO, 40)
+    assert sum(onset.memory.status == "found" for _, onset in found) <= 4
+
+
+@pytest.mark.parametrize("checkpoints", [8, 12])
+def test_coarse_grids_still_place_the_onset(checkpoints):
+    found = pairs(exam("valley", DEMO, 40, checkpoints=checkpoints), "context")
+    errors = [abs(np.log2(turn.epoch / true)) for true, turn in found if turn.epoch is not None]
+    assert len(errors) >= 0.85 * len(found)
+    assert np.median(errors) <= 0.3
+
+
+def test_few_checkpoints_fall_back_to_one_standard_error():
+    trajectory = plant("valley", 4, checkpoints=40).trajectory
+    few = Trajectory(tuple(trajectory.readings[row] for row in (0, 4, 10, 20, 40)))
+    onset, full = find_onset(few), find_onset(trajectory)
+    assert onset.context.status == "found"
+    assert onset.context.low <= full.context.epoch <= (onset.context.high or np.inf)
+
+
+def test_growing_trajectories_are_stopped_late_and_hardly_ever_in_vain():
+    stopped, early, false = 0, 0, 0
+    for seed in range(14):
+        one = plant("valley", 100 + seed, DEMO, checkpoints=16)
+        at = first_stop(one.trajectory)
+        stopped += at is not None
+        early += at is not None and at < min(one.context, one.memory)
+        false += first_stop(plant("plateau", 100 + seed, PHOTOS, checkpoints=16).trajectory) is not None
+    assert stopped >= 8
+    assert early <= 1
+    assert false <= 1
+
+
+def first_stop(trajectory: Trajectory) -> int | None:
+    for count in range(5, len(trajectory) + 1):
+        if confirmed_onset(Trajectory(trajectory.readings[:count])) is not None:
+            return int(trajectory.epochs[count - 1])
+    return None
+
+
+def test_the_same_seed_gives_the_same_onset():
+    trajectory = plant("valley", 7).trajectory
+    assert find_onset(trajectory, seed=3) == find_onset(trajectory, seed=3)
+    assert find_onset(trajectory, seed=3).low != find_onset(trajectory, seed=4).low
+
+
+def test_forty_checkpoints_take_less_than_a_fifth_of_a_second():
+    trajectory = plant("valley", 7).trajectory
+    find_onset(trajectory)
+    best = min(timed(trajectory) for _ in range(5))
+    assert best < 0.2
+
+
+def timed(trajectory: Trajectory) -> float:
+    start = time.process_time()
+    find_onset(trajectory)
+    return time.process_time() - start
+
+
+def test_importing_the_onset_loads_nothing_heavy():
+    heavy = "torch", "pandas", "scipy", "matplotlib"
+    code = f"import sys, metrics.onset, metrics.trajectory; print([m for m in {heavy!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def scored(trajectory: Trajectory, score) -> Trajectory:
+    return Trajectory(tuple(replace(reading, score=score(reading.epoch)) for reading in trajectory.readings))
+
+
+def test_the_epoch_to_ship_has_the_best_score_of_those_learned_and_safe():
+    planted = next(p for p in map(plant, ["valley"] * 20, range(20)) if p.context > 50)
+    plain = find_onset(planted.trajectory)
+    rising = find_onset(scored(planted.trajectory, lambda epoch: epoch / 200))
+    assert rising.learned <= rising.best < rising.low
+    following = planted.trajectory.epochs[planted.trajectory.epochs > rising.best][0]
+    assert following >= rising.low - (following - rising.best)
+    falling = find_onset(scored(planted.trajectory, lambda epoch: 1 - epoch / 200))
+    assert falling.best <= falling.learned + 3
+    assert plain.context == rising.context == falling.context
+
+
+def test_when_the_onset_comes_before_learning_the_last_checkpoint_before_it_ships():
+    def late_fidelity(reading: Readings) -> Readings:
+        value = min(1.0, reading.epoch / 100)
+        return replace(reading, channels=dict(reading.channels) | {"fidelity": Reading(value, value, value)})
+
+    planted = next(
+        p for p, o in exam("valley", DEMO, 20) if o.context.epoch and not o.memory.epoch and o.context.epoch < 70
+    )
+    onset = find_onset(Trajectory(tuple(map(late_fidelity, planted.trajectory.readings))))
+    assert onset.learned > onset.epoch
+    assert onset.best < onset.epoch
+    assert "none is both learned and safely before it" in onset.sentence
+
+
+def test_one_lucky_checkpoint_does_not_ship():
+    trajectory = plant("falling", 1).trajectory
+    lucky = find_onset(scored(trajectory, lambda epoch: 0.9 if epoch == 60 else 0.5 + epoch / 400))
+    assert lucky.best != 60
+
+
+def behaving(levels: dict[str, list[float]], half: float = 0.05) -> Trajectory:
+    """Generated images only: no losses."""
+    readings = []
+    for row in range(len(next(iter(levels.values())))):
+        channels = {name: Reading(v[row], v[row] - half, v[row] + half) for name, v in levels.items()}
+        readings.append(Readings(5 * row, 5.0 * row, channels))
+    return Trajectory(tuple(readings))
+
+
+def test_without_losses_copying_and_composition_together_speak_for_memory():
+    learned = [0, 0.9, 1, 1, 1, 1, 1, 1, 1, 1]
+    copying = [0.1, 0.3, 0.3, 0.3, 0.3, 0.7, 0.8, 0.9, 0.9, 0.9]
+    drifting = [0, 0, 0, 0, 0, 0, 0, 2, 2, 2]
+    steady = [0] * 10
+    both = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": drifting}))
+    assert both.memory.status == "found"
+    assert both.memory.epoch == 35
+    assert set(both.memory.channels) == {"copying", "composition"}
+    assert both.turned == {"copying": 25, "composition": 35}
+    one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
+    assert one.memory.status == "beyond"
+
+
+def test_learning_is_not_overfitting():
+    """A change that is over when the subject is learned does not count; nor does one within the photos' own level."""
+    fidelity = [0, 0.3, 0.6, 1, 1, 1, 1, 1, 1, 1]
+    prompt = [0, -0.2, -0.4, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5]
+    copying = [0, 0, 0, 0.1, 0.1, 0.2, 0.3, 0.4, 0.45, 0.45]
+    onset = find_onset(behaving({"fidelity": fidelity, "prompt": prompt, "copying": copying}))
+    assert onset.learned == 15
+    assert onset.turned == {}
+    assert onset.status == "beyond"
+
+
+def test_nothing_measured_is_said():
+    onset = find_onset(behaving({"fidelity": [0, 0.9, 1, 1, 1, 1, 1, 1]}))
+    assert onset.status == "unmeasured"
+    assert onset.sentence.startswith("Nothing here says when overfitting begins")
+
+
+def test_fidelity_that_stays_at_the_base_is_not_learned():
+    onset = find_onset(behaving({"fidelity": [0, 0.02, 0.05, 0.01, 0.03, 0.04, 0.05, 0.05]}))
+    assert onset.status == "never_learned"
+    assert "not learned" in onset.sentence
+
+
+def test_the_sentence_says_both_onsets_and_what_to_ship():
+    onset = next(o for _, o in exam("valley", DEMO, 12) if o.memory.high and o.context.high)
+    first, second = onset.sentence.split(". ", 1)
+    assert f"New contexts suffer from epoch {onset.context.epoch:.0f} (90 % interval {onset.context.low:.0f}–" in first
+    assert f"photos of the same shoot suffer from epoch {onset.memory.epoch:.0f}" in first
+    assert second.startswith(f"Ship epoch {onset.best}")
+
+
+def with_restarts(trajectory: Trajectory, swing: float) -> Trajectory:
+    """The same run under a cosine with restarts every 24 epochs: the loss swings with the rate."""
+    readings, effort = [], 0.0
+    for reading in trajectory.readings:
+        rate = 0.5 * (1 + np.cos(np.pi * (((reading.epoch - 1.5) % 24) / 24)))
+        effort += 3 * rate
+        shift = swing * rate if reading.epoch else 0.0
+        items = {name: values + shift * name.endswith("_loss") for name, values in reading.items.items()}
+        channels = {
+            name: Reading(*(np.array([r.value, r.low, r.high]) + shift * name.endswith("_loss")))
+            for name, r in reading.channels.items()
+        }
+        readings.append(replace(reading, effort=effort if reading.epoch else 0.0, items=items, channels=channels))
+    return Trajectory(tuple(readings))
+
+
+def test_restarts_do_not_move_the_onset():
+    shifts = []
+    for seed in range(12):
+        planted = plant("valley", seed)
+        swung = with_restarts(planted.trajectory, 0.12)
+        plain, other = find_onset(planted.trajectory), find_onset(swung)
+        assert other.context.status == plain.context.status
+        if plain.context.epoch and other.context.epoch:
+            shifts.append(abs(np.log2(other.context.epoch / plain.context.epoch)))
+    assert np.median(shifts) <= 0.2
+
+
+def test_only_a_rate_that_falls_and_rises_again_is_a_restart():
+    cosine = 0.5 * (1 + np.cos(np.linspace(0, np.pi, 20)))
+    assert not restarts(cosine)
+    assert not restarts(np.minimum(np.linspace(0.1, 3, 20), 1) * cosine)
+    assert not restarts(np.ones(20))
+    assert restarts(np.concatenate([cosine, cosine]))
+    trajectory = plant("valley", 1).trajectory
+    curves = loss_curves(trajectory, "shifted_loss", num_replicates=5, seed=0)
+    assert without_phase(curves, trajectory.effort) is curves
+
+
+def test_replicates_spread_as_the_mean_of_photos_does():
+    """Against theory: the standard deviation over replicates is s/√n (Student's tails add a little with few photos)."""
+    generator = np.random.default_rng(0)
+    photos = generator.normal(size=200)
+    levels = np.concatenate([[0.0], -0.3 * np.log(3 * np.arange(1, 12)) / np.log(33)])  # straight, so without jitter
+    readings = tuple(
+        Readings(
+            3 * row,
+            3.0 * row,
+            {"heldout_loss": Reading(level, level, level)},
+            {"heldout_loss": level * (1 + 0.2 * photos)},
+        )
+        for row, level in enumerate(levels)
+    )
+    curves = loss_curves(Trajectory(readings), "heldout_loss", num_replicates=4000, seed=0)
+    theory = 0.3 * 0.2 * photos.std(ddof=1) / np.sqrt(200)
+    assert curves.replicates[:, -1].std() == pytest.approx(theory, rel=0.08)
+    assert (curves.replicates[:, 0] == 0).all()
+
+
+def test_composites_of_one_photo_are_one_piece_of_evidence():
+    trajectory = plant("valley", 5).trajectory
+    copied = []
+    for reading in trajectory.readings:
+        photos = reading.items["shifted_loss"]
+        items = {"shifted_loss": np.repeat(photos, 8), "shifted_loss_photo": np.repeat(np.arange(len(photos)), 8)}
+        copied.append(replace(reading, items=items))
+    once = loss_curves(trajectory, "shifted_loss", num_replicates=50, seed=0)
+    often = loss_curves(Trajectory(tuple(copied)), "shifted_loss", num_replicates=50, seed=0)
+    np.testing.assert_allclose(once.replicates, often.replicates, atol=1e-12)
+
+
+def test_jitter_is_measured_through_a_curve():
+    generator = np.random.default_rng(1)
+    epochs = np.arange(0, 121, 1)
+    curve = -0.3 * epochs / (epochs + 8) + 0.1 * (epochs / 90) ** 2
+    found = checkpoint_jitter(curve + 0.004 * generator.normal(size=len(epochs)), epochs)
+    assert found == pytest.approx(0.004, rel=0.25)
+
+
+def test_the_plateau_ends_where_an_exact_curve_crosses_its_threshold():
+    epochs = np.unique(np.round(np.geomspace(1, 200, 120)).astype(int))
+    octaves = np.log2(epochs / 20)
+    curve = -0.4 + 0.05 * octaves**2
+    rise = 0.15 * (curve[0] - curve.min())
+    end = plateau_end(curve[None], epochs)
+    assert end.log_epoch[0] == pytest.approx(np.log2(20) + np.sqrt(rise / 0.05), abs=0.04)
+    assert end.depth[0] == pytest.approx(curve[0] - curve.min(), rel=0.02)
