@@ -16,7 +16,7 @@ from studies.demo import scenes
 from studies.demo.concepts import CONCEPTS
 from studies.demo.pool import concept_pool, from_scenes, make_pool
 
-STEPS, GUIDANCE = 12, 5.0
+STEPS, GUIDANCE = 12, 3.0
 
 SHEET = (
     "red cube, large, on the left, meadow, plain floor",

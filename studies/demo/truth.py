@@ -90,7 +90,7 @@ def fresh(base: Base, concept: str, contexts: str, images: int, levels: int, dra
 
 
 def true_quality(
-    base: Base, lora: LoraWeights | None, concept: str = CONCEPT, *, pictures: int = 64, guidance: float = 5.0,
+    base: Base, lora: LoraWeights | None, concept: str = CONCEPT, *, pictures: int = 64, guidance: float = 3.0,
     precision: str | None = "bf16",
 ) -> dict[str, float]:  # fmt: skip
     """Draws `pictures` in new contexts and as many in the set's, and judges them: fidelity and obedience (see Truth),
