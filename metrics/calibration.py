@@ -18,7 +18,7 @@ from metrics.errors import MetricsError
 from metrics.similarity import near_duplicates
 from metrics.traits import Traits, measure
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def calibrate(
     base_traits = measure(base_images, encoder, identity_encoder, cache=True)
     kept = mask.copy()
     identity = photo_traits.identity if photo_traits.identity.shape[1] else photo_traits.layouts
-    kept[np.flatnonzero(mask)] &= ~near_duplicates(identity[mask])
+    kept[np.flatnonzero(mask)] &= ~near_duplicates(identity[mask], photo_traits.thumbnails[mask])
     if kept.sum() < 3:
         kept = mask.copy()
     own = photo_traits.rows(kept)

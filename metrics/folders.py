@@ -170,7 +170,7 @@ def score_folders(
     seen = measure(samples.images, encoder, identity_encoder)
     reference = None if base is None else measure(base.images, encoder, identity_encoder, cache=True)
     has_features = bool(photos.identity.shape[1])
-    repeated = near_duplicates(photos.identity if has_features else photos.layouts)
+    repeated = near_duplicates(photos.identity if has_features else photos.layouts, photos.thumbnails)
     kept = ~repeated if (~repeated).sum() >= 4 else np.ones(len(train), bool)
     known = photos.rows(kept)
     names = [name for name, keep in zip(train.names, kept, strict=True) if keep]

@@ -173,7 +173,7 @@ def _read_composition(
         _, items["composition"] = layout_drift(traits.layouts[own], photos.layouts, calibration.layout_null)
         channels["composition"] = reading_of_items(items["composition"], groups=prompts[own])
     if len(photos) >= 3:
-        items["layout_copying"] = copying(traits.layouts[own], photos.layouts)
+        items["layout_copying"] = copying(traits.layouts[own], photos.layouts, remove_duplicates=False)
         channels["layout_copying"] = reading_of_items(items["layout_copying"], groups=prompts[own])
     ratios = collapse(traits.layouts, calibration.base.layouts, prompts)
     if len(ratios):

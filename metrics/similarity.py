@@ -56,19 +56,29 @@ def fidelity_unit(base_cosines: np.ndarray, photo_cosines: np.ndarray) -> float:
     return max(float(photo_cosines.mean() - base_cosines.mean()), floor)
 
 
-def near_duplicates(features: np.ndarray, *, share: float = 0.1) -> np.ndarray:
+def near_duplicates(
+    features: np.ndarray, thumbnails: np.ndarray | None = None, *, share: float = 0.1, difference: float = 5.0
+) -> np.ndarray:
     """Which photos repeat an earlier one: boolean `[N]`.
 
     A photo is a near-duplicate when its cosine distance to an earlier kept photo is below `share` of the median
-    distance between photos: a rule relative to the set, so that it holds for any encoder.
+    distance
+    between photos, a rule relative to the set, and its thumbnail differs from that photo's by less than `difference`:
+    photos of one shoot are alike to an encoder, but only repeats lie on top of each other.
 
     Args:
         features: unit rows `[N, D]`.
+        thumbnails: CIELAB `[N, h, w, 3]`, or None to go by features alone.
+        difference: root mean square over the thumbnail, in CIELAB units (about 2.3 is just noticeable).
     """
     distances = 1.0 - features.astype(np.float64) @ features.astype(np.float64).T
     upper = distances[np.triu_indices(len(features), 1)]
-    limit = max(share * float(np.median(upper)), 1e-6) if len(upper) else 0.0
+    close = distances < (max(share * float(np.median(upper)), 1e-6) if len(upper) else 0.0)
+    if thumbnails is not None:
+        flat = thumbnails.reshape(len(features), -1).astype(np.float64)
+        squared = (flat**2).sum(axis=1)[:, None] + (flat**2).sum(axis=1) - 2 * flat @ flat.T
+        close &= squared * 3 / flat.shape[1] < difference**2  # three numbers make one colour
     repeated = np.zeros(len(features), bool)
     for index in range(1, len(features)):
-        repeated[index] = bool((distances[index, :index][~repeated[:index]] < limit).any())
+        repeated[index] = bool(close[index, :index][~repeated[:index]].any())
     return repeated

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from metrics.colour import burn_features, colour_cdfs, sample_pixels, srgb_to_lab
+from metrics.colour import GRID, burn_features, colour_cdfs, sample_pixels, srgb_to_lab
 from metrics.composition import layout_vectors, small_grey
 from metrics.encoders import Encoder, Images
 
@@ -18,6 +18,7 @@ class Traits:
     Attributes:
         colour_cdfs: float32 `[n, projections, edges]`.
         colour_means: `[n, 3]` mean CIELAB.
+        thumbnails: `[n, 8, 8, 3]` CIELAB.
         burn: `[n, 5]`, see `metrics.colour.BURN_FEATURES`.
         layouts: unit rows `[n, 128]`.
         features: unit rows `[n, D]` of the encoder, `[n, 0]` without one.
@@ -26,6 +27,7 @@ class Traits:
 
     colour_cdfs: np.ndarray
     colour_means: np.ndarray
+    thumbnails: np.ndarray
     burn: np.ndarray
     layouts: np.ndarray
     features: np.ndarray
@@ -52,6 +54,7 @@ def measure(
     return Traits(
         colour_cdfs=colour_cdfs(lab).astype(np.float32),
         colour_means=lab.mean(axis=1, dtype=np.float64),
+        thumbnails=lab.reshape(len(lab), 8, GRID // 8, 8, GRID // 8, 3).mean(axis=(2, 4)),
         burn=burn_features(pixels, lab),
         layouts=layout_vectors(small_grey(images)),
         features=features,

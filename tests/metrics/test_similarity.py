@@ -74,6 +74,15 @@ def test_duplicated_photos_do_not_hide_copying():
     assert copying(photos, doubled, remove_duplicates=False).mean() < 0.6
 
 
+def test_photos_of_one_shoot_are_no_duplicates_of_each_other():
+    alike = np.concatenate([cloud(6, 0, spread=0.02), cloud(6, 1, centre=1, spread=0.02)])
+    assert near_duplicates(alike).sum() == 10  # an encoder sees two places and nothing else
+    thumbnails = np.random.default_rng(0).uniform(0, 60, (12, 8, 8, 3))
+    assert not near_duplicates(alike, thumbnails).any()
+    thumbnails[4] = thumbnails[2] + 1
+    assert np.flatnonzero(near_duplicates(alike, thumbnails)).tolist() == [4]
+
+
 def test_own_caption_gap_is_one_when_only_trained_captions_bring_their_photo_back():
     photos = cloud(12, 0, spread=2)
     trained = np.arange(12) < 8

@@ -1,0 +1,166 @@
+"""The command on folders of real photos: table, JSON and picture; what is copied, burnt or wrong is named."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metrics.folders import read_folder
+from metrics.run import main
+from tests.metrics.sets import OTHERS, burnt, crops
+
+NOTHING_HEAVY = (
+    "import sys, metrics.run\n"
+    "try: metrics.run.main(['--help'])\n"
+    "except SystemExit: pass\n"
+    "print('heavy:', sorted({'torch', 'scipy', 'pandas', 'matplotlib', 'skimage'} & set(sys.modules)))"
+)
+
+
+def write(folder: Path, images: np.ndarray, caption: str = "") -> Path:
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:02}.png")
+        if caption:
+            (folder / f"{number:02}.txt").write_text(caption)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("folders")
+    photos = crops(20, 1)
+    return {
+        "train": write(root / "photos" / "10_sks toy", photos).parent,
+        "fresh": write(root / "fresh", crops(12, 5), "a photo of a toy"),
+        "copied": write(root / "copied", photos[:12]),
+        "burnt": write(root / "burnt", burnt(crops(12, 5))),
+        "base": write(root / "base", crops(12, 2, OTHERS)),
+    }
+
+
+def score(folders: dict[str, Path], samples: str, tmp_path: Path, *more: str) -> dict:
+    target = tmp_path / "scores.json"
+    arguments = [
+        "--train",
+        folders["train"],
+        "--samples",
+        folders[samples],
+        "--base",
+        folders["base"],
+        "--json",
+        target,
+    ]
+    assert main([str(argument) for argument in (*arguments, *more)]) == 0
+    return json.loads(target.read_text())
+
+
+def test_fresh_samples_are_as_the_photos(folders, tmp_path: Path, tiny_clip: Path, capsys):
+    found = score(
+        folders, "fresh", tmp_path, "--encoder", str(tiny_clip), "--picture", str(tmp_path / "p" / "drift.png")
+    )
+    measures = found["measures"]
+    assert {"fidelity", "copying", "colour", "burn", "composition", "diversity", "prompt_change"} <= set(measures)
+    assert all(
+        abs(entry["units"]) < 4 for name, entry in measures.items() if entry["units"] and name != "prompt_change"
+    )
+    assert found["copied"] == {} or sum(map(len, found["copied"].values())) <= 2
+    printed = capsys.readouterr().out
+    assert "12 samples against 20 photos" in printed
+    assert "burn" in printed
+    picture = np.asarray(Image.open(tmp_path / "p" / "drift.png").convert("RGB"))
+    assert picture.shape[0] > 400
+    assert picture.std() > 20
+
+
+def test_copied_photos_are_named_with_the_samples_that_copy_them(folders, tmp_path: Path, tiny_clip: Path, capsys):
+    found = score(folders, "copied", tmp_path, "--encoder", str(tiny_clip))
+    assert found["measures"]["copying"]["value"] > 0.9
+    assert {f"10_sks toy/{number:02}.png": [f"{number:02}.png"] for number in range(12)} == found["copied"]
+    assert all(Path(pair["photo"]).name == pair["sample"] for pair in found["nearest"])
+    assert "12 of 12 samples come nearer to a photo" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_burnt_samples_are_burnt_and_no_encoder_is_needed_to_see_it(folders, tmp_path: Path):
+    found = score(folders, "burnt", tmp_path, "--encoder", "none")
+    assert found["measures"]["burn"]["units"] > 4
+    assert found["measures"]["layout_copying"]["units"] < 2
+    assert "fidelity" not in found["measures"]
+    assert any("no encoder" in note for note in found["notes"])
+
+
+def test_json_goes_to_standard_output_alone(folders, capsys):
+    code = main(
+        ["--train", str(folders["train"]), "--samples", str(folders["fresh"]), "--encoder", "none", "--json", "-"]
+    )
+    assert code == 0
+    assert "no --base folder" in " ".join(json.loads(capsys.readouterr().out)["notes"])
+
+
+def test_wrong_input_is_one_line_and_exit_code_2(folders, tmp_path: Path, capsys):
+    empty, broken, few = tmp_path / "empty", tmp_path / "broken", write(tmp_path / "few", crops(2, 0))
+    empty.mkdir()
+    write(broken, crops(3, 0))
+    (broken / "01.png").write_bytes(b"not a png")
+    train, fresh = str(folders["train"]), str(folders["fresh"])
+    cases = {
+        ("--train", train): "--train and --samples are needed",
+        ("--train", "/nowhere", "--samples", fresh): "no such folder: /nowhere",
+        ("--train", train, "--samples", str(empty)): "no images in",
+        ("--train", train, "--samples", str(broken)): "01.png",
+        ("--train", train, "--samples", str(few), "--encoder", "none"): "2 samples, at least 3",
+        ("--train", train, "--samples", fresh, "--encoder", "ViT-B-33/openai"): "did you mean 'ViT-B-32'",
+        ("--train", train, "--samples", fresh, "--encoder", str(empty)): "no open_clip_config.json",
+    }
+    for arguments, words in cases.items():
+        assert main(list(arguments)) == 2, arguments
+        captured = capsys.readouterr()
+        assert words in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def test_a_name_that_cannot_be_fetched_says_how_to_do_without(folders, capsys):
+    # the tests run with the hub offline, so nothing can be downloaded
+    code = main(["--train", str(folders["train"]), "--samples", str(folders["fresh"])])
+    assert code == 2
+    assert "or name a local folder" in capsys.readouterr().err
+
+
+def test_a_failure_while_working_is_exit_code_1(folders, tmp_path: Path, capsys):
+    (tmp_path / "taken").write_text("a file, not a folder")
+    arguments = ["--train", folders["train"], "--samples", folders["fresh"], "--encoder", "none"]
+    code = main([str(argument) for argument in (*arguments, "--picture", tmp_path / "taken" / "drift.png")])
+    assert code == 1
+    assert "failed" in capsys.readouterr().err
+
+
+def test_photos_are_read_as_a_camera_and_an_editor_leave_them(tmp_path: Path):
+    image = crops(1, 0)[0]
+    image[:20] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90° clockwise to show it upright
+    Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
+    clear = np.dstack([image, np.zeros((64, 64), np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "b.png")
+    Image.fromarray(image).convert("CMYK").save(tmp_path / "c.jpg")
+    Image.fromarray(image[..., 0].astype(np.uint16) << 8).save(tmp_path / "d.png")
+    Image.fromarray(np.zeros((3000, 1500, 3), np.uint8)).save(tmp_path / "e.jpg")
+    (tmp_path / "a.txt").write_text("a toy\n")
+    read = read_folder(tmp_path)
+    assert read.names == ("a.png", "b.png", "c.jpg", "d.png", "e.jpg")
+    assert read.captions[0] == "a toy"
+    assert (read.images[0][:, -20:] == (255, 0, 0)).all()
+    assert (read.images[1] == 255).all()
+    assert np.abs(read.images[2].astype(int) - image).mean() < 12
+    np.testing.assert_array_equal(read.images[3][..., 0], image[..., 0])
+    assert max(read.images[4].shape) == 768
+
+
+def test_help_loads_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", NOTHING_HEAVY], capture_output=True, text=True, check=True)
+    assert "example: python -m metrics.run" in done.stdout
+    assert "heavy: []" in done.stdout
