@@ -49,8 +49,8 @@ def sentences(verdict: "Verdict", errors: Sequence[str] = ()) -> tuple[str, ...]
         )
     if verdict.status == "poor":
         said.append(
-            "With such a score the pictures hardly show the subject, or hardly anything else: try a lower learning rate "
-            "over more epochs, a smaller rank, or photos that vary more."
+            "With such a score the pictures hardly show the subject, or hardly anything else: try a lower learning "
+            "rate over more epochs, a smaller rank, or photos that vary more."
         )
     if verdict.ties and verdict.status == "found":
         others = ", ".join(str(n) for n in verdict.ties)

@@ -15,6 +15,7 @@ from metrics.onset import find_onset
 from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
 from search.record import StudyFolder, TrialRecord, write_json, write_samples
+from search.verdict import finish
 from trainer.config import parse_train_config
 
 PROMPTS = (
@@ -72,10 +73,11 @@ PLANS = (
 
 @functools.cache
 def shared_study(root: Path, base: Path, data: Path) -> StudyFolder:
-    """One study for all tests that only look; `root` is the session's own folder, so it is made once."""
+    """One finished study for all tests that only look; `root` is the session's own folder, so it is made once."""
     folder = make_study(root, base, data)
     shipped = TrialRecord.load(folder.trial(2)).epoch_shipped or 0
     make_lora(folder.checkpoint(2, shipped) / "lora.safetensors", base)
+    finish(folder)  # so that copies of it need no picture drawn anew
     return folder
 
 
