@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainer.errors import ModelError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -79,4 +81,10 @@ def join_crew(device: str = "auto") -> Crew:
             device = "cuda"
         else:
             device = "mps" if torch.backends.mps.is_available() else "cpu"
-    return Crew(torch.device(device))
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ModelError(f"device: {device!r} cannot be used here ({reason}); cpu always can") from error
+    return Crew(place)

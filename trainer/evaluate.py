@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.errors import DataError
-from trainer.sample import autocast, with_lora
+from trainer.sample import autocast, in_batches, with_lora
 from trainer.streams import stream
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Evaluation:
         compared under the same draws.
 
         Args:
+            batch_size: forward passes at once; halved as long as the device's memory does not do.
             precision: "bf16" or "fp16" runs the denoiser under autocast.
         """
         import torch
@@ -103,31 +104,23 @@ class Evaluation:
         each = levels * self.draws
         shape = tuple(self.latents.shape[1:])
         size = (shape[2] * base.latent_factor, shape[1] * base.latent_factor)
-        level_of = torch.arange(each, device=base.device) // self.draws
-        found = []
+        noises = _Noises(self.seed, (each, *shape))
         with torch.no_grad(), with_lora(base, lora, strength):
             conditioning = self._conditioning(lora)
-            waiting: list[Tensor] = []  # noise of images begun but not finished
-            made = 0
-            for start in range(0, images * each, batch_size):
-                stop = min(start + batch_size, images * each)
-                while made * each < stop:
-                    generator = stream(self.seed, "evaluate", made)
-                    waiting.append(torch.randn(each, *shape, generator=generator))
-                    made += 1
-                first = made - len(waiting)
-                rows = torch.arange(start, stop, device=base.device)
-                image = rows // each
-                noise = torch.cat(waiting)[start - first * each : stop - first * each].to(base.device)
-                waiting = waiting[stop // each - first :]
-                timesteps = self.timesteps[level_of[rows % each]]
-                latents = self.latents[image]
+
+            def measure(rows: range) -> Tensor:
+                numbers = torch.arange(rows.start, rows.stop, device=base.device)
+                image = numbers // each
+                timesteps = self.timesteps[numbers % each // self.draws]
+                latents, noise = self.latents[image], noises.rows(rows).to(base.device)
                 known = {name: value[image] for name, value in conditioning.items()}
                 known |= family.size_conditioning(base, size, (0, 0), size, len(rows))
                 with autocast(base, precision):
                     output = family.predict(base, family.add_noise(base, latents, noise, timesteps), timesteps, known)
                 error = (output - family.target(base, latents, noise, timesteps)).double() ** 2
-                found.append(error.flatten(1).mean(1))
+                return error.flatten(1).mean(1)
+
+            found = in_batches(images * each, batch_size, measure)
         return torch.cat(found).cpu().numpy().reshape(images, levels, self.draws)
 
     def _conditioning(self, lora: LoraWeights | None) -> Conditioning:
@@ -162,6 +155,28 @@ def encode(base: Base, images: np.ndarray, *, batch_size: int = 16) -> Tensor:
             pixels = torch.tensor(images[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1
             means.append(base.family.encode_images(base, pixels)[0])
     return torch.cat(means) if means else torch.zeros(0, device=base.device)
+
+
+class _Noises:
+    """Noise of all draws of all images, each image's [levels · draws, C, h, w] from its own seed, made when needed."""
+
+    def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
+        self._seed, self._shape = seed, shape
+        self._held: dict[int, Tensor] = {}
+
+    def rows(self, rows: range) -> Tensor:
+        """Rows of the long table image · levels · draws."""
+        import torch
+
+        each = self._shape[0]
+        images = range(rows.start // each, (rows.stop - 1) // each + 1)
+        self._held = {image: self._held[image] for image in images if image in self._held}
+        for image in images:
+            if image not in self._held:
+                generator = stream(self._seed, "evaluate", image)
+                self._held[image] = torch.randn(self._shape, generator=generator)
+        first = images.start * each
+        return torch.cat([self._held[image] for image in images])[rows.start - first : rows.stop - first]
 
 
 def _encode_captions(base: Base, captions: Sequence[str], clip_skip: int | None) -> Conditioning:

@@ -52,8 +52,9 @@ def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "a
     console = Console(quiet=not crew.is_main, highlight=False, soft_wrap=True)
     _check_folder(config, folder)
     with _readable_failures():
-        pack, run = _start(config, output, folder, crew, console)
-        sampler = _Sampler(pack, config, output, folder)
+        cache = folder / "cache"
+        pack, run = _start(config, output, folder, crew, console, cache)
+        sampler = _Sampler(pack, config, output, folder, cache)
         if run.epoch == 0 and crew.is_main:
             sampler.draw(0, None)
         with Watch(console, run, pack) as watch:
@@ -89,7 +90,7 @@ def dry_run(config: TrainConfig, output: Output, folder: Path, *, device: str = 
     console = Console(quiet=not crew.is_main, highlight=False, soft_wrap=True)
     with _readable_failures(), _temporary(folder) as aside:
         begun = time.perf_counter()
-        pack, run = _start(config, output, aside, crew, console, cache=folder / "cache", keep=False)
+        pack, run = _start(config, output, aside, crew, console, folder / "cache", keep=False)
         seconds_to_start = time.perf_counter() - begun
         marks: list[float] = []
 
@@ -163,8 +164,8 @@ def _start(
     folder: Path,
     crew: Crew,
     console: Console,
+    cache: Path,
     *,
-    cache: Path | None = None,
     keep: bool = True,
 ) -> tuple[Pack, Run]:
     dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
@@ -187,7 +188,7 @@ def _start(
         pack = Pack(
             base,
             dataset,
-            cache=LatentCache(base, cache or folder / "cache"),
+            cache=LatentCache(base, cache),
             crew=crew,
             **build_pack_keywords(config),
         )
@@ -226,10 +227,11 @@ def _check_folder(config: TrainConfig, folder: Path) -> None:
 
 
 class _Sampler:
-    """Draws `sample_prompts` into samples/0010.png, one image beside the other, and into one PNG each."""
+    """Draws `sample_prompts` into samples/0010.png, one image beside the other."""
 
-    def __init__(self, pack: Pack, config: TrainConfig, output: Output, folder: Path) -> None:
+    def __init__(self, pack: Pack, config: TrainConfig, output: Output, folder: Path, cache: Path) -> None:
         self._pack, self._config, self._output, self._folder = pack, config, output, folder
+        self._cache = LatentCache(pack.base, cache)
 
     def due(self, epoch: int) -> bool:
         every = self._output.sample_every_n_epochs or self._config.save_every_n_epochs
@@ -256,7 +258,7 @@ class _Sampler:
             scheduler=output.sample_scheduler,
             negative=output.sample_negative,
             clip_skip=self._config.clip_skip,
-            batch_size=4,
+            cache=self._cache,
         )
         target = self._folder / "samples"
         target.mkdir(parents=True, exist_ok=True)

@@ -109,8 +109,13 @@ def memory_gib(base: Base) -> float:
     """Peak memory so far: of the device where it is CUDA, else of this process."""
     if base.device.type == "cuda":
         return torch.cuda.max_memory_allocated(base.device) / _GIB
-    import resource
     import sys
+
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / _GIB
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / _GIB if sys.platform == "darwin" else peak * 1024 / _GIB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainer.cache import LatentCache
     from trainer.families.family import Base, Conditioning
     from trainer.lora import LoraWeights
+
+_PIXELS_AT_ONCE = 2**22
 
 
 def sample(
@@ -44,6 +46,7 @@ def sample(
         size: (width, height) in pixels; multiples of the latent grid.
         guidance: classifier-free guidance scale; 1 or less draws without the negative prompt.
         scheduler: "dpmpp_2m", "unipc", "ddim" or "euler_a".
+        batch_size: images at once; halved as long as the device's memory does not do.
         strength: multiplies the LoRA.
         precision: "bf16" or "fp16" runs the denoiser and the decoder under autocast; None as the base is.
         clip_skip: as the run was trained.
@@ -64,12 +67,11 @@ def sample(
     if not prompts:
         return np.zeros((0, height, width, 3), dtype=np.uint8)
     latents = initial_noise(base, seeds, size)
-    images = []
     with torch.no_grad(), with_lora(base, lora, strength):
         conditioning = _encode(base, lora, [negative, *prompts], clip_skip, cache)
-        for start in range(0, len(prompts), batch_size):
-            rows = range(start, min(start + batch_size, len(prompts)))
-            drawn = _draw(
+
+        def draw(rows: range) -> Tensor:
+            return _draw(
                 base,
                 latents[rows.start : rows.stop].to(base.device),
                 {name: value[1 + rows.start : 1 + rows.stop] for name, value in conditioning.items()},
@@ -81,8 +83,32 @@ def sample(
                 size=size,
                 precision=precision,
             )
-            images.append(to_uint8(base, drawn, precision))
-    return np.concatenate(images)
+
+        drawn = torch.cat(in_batches(len(prompts), batch_size, draw))
+    return to_uint8(base, drawn, precision)
+
+
+def in_batches(count: int, batch_size: int, work: Callable[[range], Tensor]) -> list[Tensor]:
+    """`work` over 0…count in batches; a batch that does not fit the memory is tried again at half the size.
+
+    Raises:
+        torch.OutOfMemoryError: not even one row fits.
+    """
+    import torch
+
+    done, found = 0, []
+    while done < count:
+        rows = range(done, min(done + batch_size, count))
+        try:
+            found.append(work(rows))
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+            batch_size = max(1, len(rows) // 2)
+            torch.cuda.empty_cache()
+            continue
+        done = rows.stop
+    return found
 
 
 def initial_noise(base: Base, seeds: Sequence[int], size: tuple[int, int]) -> Tensor:
@@ -129,13 +155,23 @@ def autocast(base: Base, precision: str | None) -> Any:
 
 
 def to_uint8(base: Base, latents: Tensor, precision: str | None = None) -> np.ndarray:
-    """Decode latents [B,C,h,w] → uint8 [B,H,W,3]."""
+    """Decode latents [B,C,h,w] → uint8 [B,H,W,3]; about four megapixels at a time.
+
+    The VAE works in fp32, or in bf16 under `precision="bf16"` or on a bf16 base: never in fp16, which SDXL's overflows.
+    """
     import torch
 
-    with torch.no_grad(), base.at_hand(vae=True), autocast(base, precision):
-        pixels = base.family.decode_latents(base, latents)
-    scaled = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    side = base.latent_factor
+    batch_size = max(1, _PIXELS_AT_ONCE // (latents.shape[-1] * latents.shape[-2] * side**2))
+    half = precision == "bf16" or (precision is None and base.dtype == torch.bfloat16)
+
+    def decode(rows: range) -> Tensor:
+        pixels = base.family.decode_latents(base, latents[rows.start : rows.stop])
+        return ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+    with torch.no_grad(), base.at_hand(vae=True), torch.autocast(base.device.type, torch.bfloat16, enabled=half):
+        images = torch.cat(in_batches(len(latents), batch_size, decode))
+    return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _encode(

@@ -48,6 +48,23 @@ def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, 
     assert "GiB" in out
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantize": "nf4"},
+        {"quantize": "int8", "gradient_checkpointing": True},
+        {"precision": "bf16", "gradient_checkpointing": True, "train_text_encoder": True},
+    ],
+)
+def test_settings_for_small_cards_train(changes, tiny_sd15, tiny_photos, tmp_path) -> None:
+    path = write(tmp_path, tiny_sd15, tiny_photos, epochs=2, **changes)
+    assert run.main([str(path), "--device", "cpu"]) == run.DONE
+    lora = load_lora(tmp_path / "train" / "toy.safetensors")
+    assert all(module.up.isfinite().all() for module in lora.modules.values())
+    moved = [site for site, module in lora.modules.items() if module.up.abs().max() > 1e-4]
+    assert len(moved) == len(lora.modules)
+
+
 def test_a_run_goes_on_where_it_stopped_bit_for_bit(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "halves").mkdir()
@@ -135,6 +152,11 @@ def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, c
     assert (tmp_path / "train" / "checkpoints" / "0002" / "lora.safetensors").exists()
     monkeypatch.undo()
     assert run.main([str(path)]) == run.DONE
+
+
+def test_a_device_that_is_not_there_is_named(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos)), "--device", "cuda:77"]) == run.WRONG_INPUT
+    assert "device: 'cuda:77' cannot be used here" in capsys.readouterr().err
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:

@@ -97,7 +97,7 @@ def loss_weight(base: Base, timesteps: Tensor, min_snr_gamma: float | None) -> T
 
     if min_snr_gamma is None:
         return torch.ones(timesteps.shape, device=timesteps.device)
-    alphas = base.noise_scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    alphas = _alphas(base, timesteps.device)[timesteps]
     snr = alphas / (1 - alphas)
     clipped = snr.clamp(max=min_snr_gamma)
     kind = base.noise_scheduler.config.prediction_type
@@ -108,7 +108,15 @@ def loss_weight(base: Base, timesteps: Tensor, min_snr_gamma: float | None) -> T
     return clipped / snr.clamp(min=1e-8)  # zero terminal SNR: the limit is 1, not 0/0
 
 
+def _alphas(base: Base, device: torch.device) -> Tensor:
+    """ᾱ of all training timesteps; moved to the device once, so that steps do not wait for a copy."""
+    scheduler = base.noise_scheduler
+    if scheduler.alphas_cumprod.device != device:
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
+    return scheduler.alphas_cumprod
+
+
 def _signal_and_sigma(base: Base, like: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    alphas = base.noise_scheduler.alphas_cumprod.to(device=like.device, dtype=like.dtype)[timesteps]
+    alphas = _alphas(base, like.device)[timesteps].to(like.dtype)
     alphas = alphas.view(-1, *[1] * (like.ndim - 1))
     return alphas.sqrt(), (1 - alphas).sqrt()
