@@ -15,10 +15,10 @@ from metrics.colour import drift_null
 from metrics.composition import distances, energy_null
 from metrics.encoders import Encoder, Images
 from metrics.errors import MetricsError
-from metrics.similarity import near_duplicates
+from metrics.similarity import concept_axis, near_duplicates
 from metrics.traits import Traits, measure
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Calibration:
         photos, base: traits of all photos and of the base's probe images.
         texts: unit rows `[n, D]` of the neutral prompts, `[n, 0]` without a text encoder.
         photo_texts: the same of the photos' captions, `[N, D]`.
+        axis: `[D]`, the direction of `fidelity`, or `[0]` without an encoder.
         colour_null: mean and standard deviation of the colour distance between halves of X; NaN below four photos.
         layout_null: standard deviation of the layout energy distance between halves of X; NaN below four photos.
         base_losses: name to `[N, levels, draws]`.
@@ -97,6 +98,7 @@ class Calibration:
     base: Traits
     texts: np.ndarray
     photo_texts: np.ndarray
+    axis: np.ndarray
     colour_null: tuple[float, float]
     layout_null: float
     base_losses: Mapping[str, np.ndarray]
@@ -125,6 +127,7 @@ class Calibration:
             "kept": self.kept,
             "texts": self.texts,
             "photo_texts": self.photo_texts,
+            "axis": self.axis,
             "nulls": np.array([*self.colour_null, self.layout_null]),
             "shifted_photo": self.shifted_photo,
             **{f"base_losses.{name}": np.asarray(values) for name, values in self.base_losses.items()},
@@ -174,6 +177,7 @@ class Calibration:
             kept=arrays["kept"],
             texts=arrays["texts"],
             photo_texts=arrays["photo_texts"],
+            axis=arrays["axis"],
             colour_null=(float(nulls[0]), float(nulls[1])),
             layout_null=float(nulls[2]),
             base_losses={
@@ -245,6 +249,9 @@ def calibrate(
     texts, photo_texts = np.zeros((len(labels), 0), np.float32), np.zeros((len(photos), 0), np.float32)
     if encoder is not None and encoder.has_texts:
         texts, photo_texts = encoder.texts(labels.neutral), encoder.texts(photo_captions)
+    axis = np.zeros(0)
+    if own.identity.shape[1]:
+        axis = concept_axis(own.identity, base_traits.identity[labels.from_set])
     enough = kept.sum() >= 4
     return Calibration(
         labels=labels,
@@ -254,6 +261,7 @@ def calibrate(
         base=base_traits,
         texts=texts,
         photo_texts=photo_texts,
+        axis=axis,
         colour_null=drift_null(own.colour_cdfs) if enough else (float("nan"), float("nan")),
         layout_null=energy_null(distances(own.layouts, own.layouts)) if enough else float("nan"),
         base_losses=dict(base_losses or {}),

@@ -144,10 +144,11 @@ def burn_features(pixels: np.ndarray, lab: np.ndarray) -> np.ndarray:
 
 
 def burn(features: np.ndarray, base_features: np.ndarray, photo_features: np.ndarray) -> np.ndarray:
-    """How far each burn feature lies outside the range from base to photos, in standard errors: `[n, 5]`, items.
+    """How far each burn feature lies outside the range from base to photos, in standard deviations: `[n, 5]`, items.
 
-    The mean over images of a column is z: 0 inside the range, positive beyond the photos or on the far side of the
-    base; larger is worse. Going from the base to the photos is learning, going beyond is burning.
+    The mean over images of a column is 0 inside the range, positive beyond the photos or on the far side of the base;
+    larger is worse, 1 is as far as photos differ among each other. Going from the base to the photos is learning, going
+    beyond is burning. Units are those of what can be seen, not of what is significant: `burn_null` has the latter.
 
     Args:
         features, base_features: `[n, 5]`, `[m, 5]` from `burn_features`.
@@ -157,8 +158,12 @@ def burn(features: np.ndarray, base_features: np.ndarray, photo_features: np.nda
     lower, upper = np.minimum(base, photos), np.maximum(base, photos)
     mean = features.mean(axis=0)
     outside = np.where(mean > upper, features - upper, np.where(mean < lower, lower - features, 0.0))
-    spread = np.maximum(photo_features.std(axis=0), [0.5, 1.0, 0.002, 0.5, 1.0])  # what no eye sees is no unit
-    return outside / (spread * np.sqrt(1 / len(features) + 1 / len(photo_features)))
+    return outside / np.maximum(photo_features.std(axis=0), [2.0, 3.0, 0.05, 2.0, 3.0])  # less is hardly seen
+
+
+def burn_null(num_images: int, num_photos: int) -> float:
+    """Standard error of a column's mean of `burn` when images and photos come from one distribution."""
+    return float(np.sqrt(1 / num_images + 1 / num_photos))
 
 
 def scatter(means: np.ndarray, photo_means: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from metrics.bootstrap import half_splits, reading_of_items
-from metrics.colour import BURN_FEATURES, burn, drift, drift_null, scatter
+from metrics.colour import BURN_FEATURES, burn, burn_null, drift, drift_null, scatter
 from metrics.composition import distances, energy_null, layout_drift
 from metrics.copying import copying, copying_null, leave_one_out_nearest
 from metrics.diversity import vendi_score
@@ -17,7 +17,7 @@ from metrics.encoders import Encoder
 from metrics.errors import MetricsError
 from metrics.obedience import prompt_changes
 from metrics.readings import Reading
-from metrics.similarity import fidelity_unit, leave_one_out_cosines, mean_cosines, near_duplicates
+from metrics.similarity import concept_axis, leave_one_out_cosines, mean_cosines, near_duplicates
 from metrics.traits import Traits, measure
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -204,8 +204,8 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
     cosines, level = mean_cosines(seen.identity, photos.identity), leave_one_out_cosines(photos.identity)
     found = []
     if base is not None:
-        start = mean_cosines(base.identity, photos.identity)
-        reading = reading_of_items((cosines - start.mean()) / fidelity_unit(start, level))
+        axis = concept_axis(photos.identity, base.identity)
+        reading = reading_of_items((seen.identity.astype(np.float64) - base.identity.mean(axis=0)) @ axis)
         says = "more alike than photos are" if reading.low > 1 else "still growing" if reading.high < 0.9 else "learned"
         found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says))
     reading = reading_of_items(cosines)
@@ -226,9 +226,10 @@ def _colour(seen: Traits, photos: Traits, base: Traits | None) -> list[Measure]:
     outside = burn(seen.burn, photos.burn if base is None else base.burn, photos.burn)
     worst = int(outside.mean(axis=0).argmax())
     reading = reading_of_items(outside[:, worst])
+    units = reading.value / burn_null(len(seen), len(photos))
     difference = seen.burn[:, worst].mean() - photos.burn[:, worst].mean()
-    says = f"{'more' if difference > 0 else 'less'} {BURN_FEATURES[worst]}" if reading.value > NOTABLE else "within"
-    found.append(_measure("burn", "burn, z", reading, 0.0, reading.value, says))
+    says = f"{'more' if difference > 0 else 'less'} {BURN_FEATURES[worst]}" if units > NOTABLE else "within"
+    found.append(_measure("burn", "burn", reading, 0.0, units, says))
     ratio = reading_of_items(scatter(seen.colour_means, photos.colour_means))
     units = float(np.log(max(ratio.value, 1e-3)) / _scatter_null(photos.colour_means, len(seen)))
     says = "colours scatter" if units > NOTABLE else "colours all alike" if units < -CLEAR else "as the photos"

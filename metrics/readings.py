@@ -68,7 +68,7 @@ CHANNELS: dict[str, Channel] = {
     "shifted_low": Channel("shifted loss at low noise", +1, "texture and detail", "shifted_loss"),
     "prompt_change": Channel("image-text cosine, change against the base", -1, "still obeys", "prompt"),
     "own_caption": Channel("own photo found: trained minus held-out captions", +1, "learned by heart", "copying"),
-    "burn": Channel("burn beyond photos and base, z", +1, "colours burn", "colour"),
+    "burn": Channel("burn beyond photos and base, in standard deviations of the photos", +1, "colours burn", "colour"),
     "scatter": Channel("scatter of colour between images, ratio to the photos", +1, "colours scatter", "colour"),
     "layout_copying": Channel("layout copying (AUC, 0.5 = as near as photos)", +1, "layouts are copied", "composition"),
     "collapse": Channel("spread of layout over seeds, ratio to the base", -1, "framing is stiff", "composition"),

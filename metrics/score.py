@@ -96,7 +96,7 @@ def _read_similarity(
             del items["diversity"]
     identity = bool(traits.identity.shape[1])
     if identity:
-        items["fidelity"] = fidelity(traits.identity[own], calibration.base.identity[own], photos.identity)
+        items["fidelity"] = fidelity(traits.identity[own], calibration.base.identity[own], calibration.axis)
         channels["fidelity"] = reading_of_items(items["fidelity"], groups=prompts[own])
     if len(photos) >= 3:
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
@@ -199,16 +199,16 @@ def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float
 def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[str, float]:
     """How far copying, colour, composition and diversity lie beyond their nulls: each in [0, 1], 0 within.
 
-    An AUC counts from the upper 95 % of its null to 1; a z score beyond 3, or beyond the base's own drift where that is
-    larger, by the share it exceeds it; a ratio below its floor by the share that is missing. Each is multiplied by its
-    weight.
+    An AUC counts from the upper 95 % of its null to 1; a colour z beyond 3, or beyond the base's own drift where that
+    is larger, by the share it exceeds it; a ratio below its floor by the share that is missing. Each is multiplied by
+    its weight.
     """
     found: dict[str, float] = {}
     num_photos, num_own = int(calibration.kept.sum()), int(calibration.labels.from_set.sum())
     ceiling = min(0.5 + 1.645 * copying_null(num_own, num_photos), 0.95)
     if "copying" in channels:
         found["copying"] = _share_above(channels["copying"].value, ceiling)
-    colour = [_beyond(channels[name].value, limit) for name, limit in (("burn", 3.0),) if name in channels]
+    colour = [_beyond(channels[name].value, limit) for name, limit in (("burn", 2.0),) if name in channels]
     if "colour" in channels:
         colour.append(_beyond(channels["colour"].value, max(3.0, _base_drift(calibration))))
     if "scatter" in channels:

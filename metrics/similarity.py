@@ -1,4 +1,4 @@
-"""How alike generated images and photos are: mean cosine, its leave-one-out level, fidelity, near-duplicates."""
+"""How alike images and photos are: mean cosine, fidelity along the concept's axis, near-duplicates."""
 
 import numpy as np
 
@@ -25,35 +25,52 @@ def leave_one_out_cosines(photos: np.ndarray) -> np.ndarray:
     return (cosines.sum(axis=1) - np.diag(cosines)) / (len(photos) - 1)
 
 
-def fidelity(features: np.ndarray, base_features: np.ndarray, photos: np.ndarray) -> np.ndarray:
+def concept_axis(photos: np.ndarray, base_features: np.ndarray, *, shrinkage: float = 0.5) -> np.ndarray:
+    """Direction from the base to the photos, `[D]` float64, so that features differ by 1 along it when all is learned.
+
+    Fisher's linear discriminant between the photos and what the base draws for their captions, with its covariance
+    shrunk towards a ball (Friedman 1989): what both show alike, the places and poses that the captions name, counts
+    little. A plain mean cosine to the photos counts it fully, and so goes up and down with the contexts. The unit is
+    the photos' leave-one-out level, since a direction is always kinder to the photos that it was fitted on.
+
+    Args:
+        photos: unit rows `[N, D]`, near-duplicates removed.
+        base_features: unit rows `[n, D]`, best drawn from the photos' captions.
+    """
+    photos, base = photos.astype(np.float64), base_features.astype(np.float64)
+    axis = _discriminant(photos, base, shrinkage)
+    start = base.mean(axis=0)
+    if len(photos) >= 3:
+        axes = [_discriminant(np.delete(photos, row, axis=0), base, shrinkage) for row in range(len(photos))]
+        unit = float(np.mean([(photo - start) @ each for photo, each in zip(photos, axes, strict=True)]))
+    else:
+        unit = float((photos.mean(axis=0) - start) @ axis)
+    # where photos and base cannot be told apart: two standard errors, so that the number stays finite
+    noise = 2 * float((base @ axis).std()) / np.sqrt(len(base))
+    return axis / max(unit, noise, 1e-3)
+
+
+def fidelity(features: np.ndarray, base_features: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """How far each image went from the base towards the photos: `[n]`, 0 the base, 1 as alike as the photos are.
 
-    `F_i = [s(g_i, X) - s(g0_i, X)] / [s_loo(X) - mean s(G_0, X)]`, s the mean cosine, paired by prompt and seed. Larger
-    is better up to 1; well above 1 is suspicious (METRICS.md, "Channels"). Where the base is already as alike to the
-    photos as they are to each other, the unit is two standard errors of the leave-one-out level instead, so that the
-    number stays finite.
+    Paired by prompt and seed. Larger is better up to 1; well above 1 is suspicious.
 
     Args:
         features: unit rows `[n, D]` of the checkpoint's images.
         base_features: unit rows `[n, D]` of the base's images, same prompts and seeds.
-        photos: unit rows `[N, D]` of the training photos, near-duplicates removed.
+        axis: `[D]` from `concept_axis`.
     """
-    base = mean_cosines(base_features, photos)
-    gain = mean_cosines(features, photos) - base
-    return gain / fidelity_unit(base, leave_one_out_cosines(photos))
+    return (features.astype(np.float64) - base_features) @ axis
 
 
-def fidelity_unit(base_cosines: np.ndarray, photo_cosines: np.ndarray) -> float:
-    """The distance from base to photos that counts as 1 in `fidelity`: positive, in cosine.
-
-    Args:
-        base_cosines: `[n]`, mean cosines of the base's images to the photos.
-        photo_cosines: `[N]`, leave-one-out mean cosines of the photos.
-    """
-    if not np.isfinite(photo_cosines).all():  # a single photo: being identical to it is the only scale there is
-        return max(1.0 - float(base_cosines.mean()), 1e-3)
-    floor = 2 * float(photo_cosines.std()) / np.sqrt(len(photo_cosines)) + 1e-3
-    return max(float(photo_cosines.mean() - base_cosines.mean()), floor)
+def _discriminant(photos: np.ndarray, base: np.ndarray, shrinkage: float) -> np.ndarray:
+    """`[D]` unit vector S^-1 (mean photos - mean base), solved in the space of the images (Woodbury), for D >> n."""
+    gap = photos.mean(axis=0) - base.mean(axis=0)
+    rows = np.concatenate([photos - photos.mean(axis=0), base - base.mean(axis=0)])
+    ball = shrinkage * float((rows**2).sum()) / rows.shape[1]
+    kernel = (1 - shrinkage) * rows @ rows.T + ball * np.eye(len(rows)) + 1e-12 * np.eye(len(rows))
+    axis = gap - (1 - shrinkage) * rows.T @ np.linalg.solve(kernel, rows @ gap)
+    return axis / (np.linalg.norm(axis) + 1e-12)
 
 
 def near_duplicates(

@@ -6,7 +6,7 @@ import pytest
 from metrics.copying import copying, copying_null, own_caption_gap
 from metrics.diversity import diversity, photo_vendi_excess, vendi_score
 from metrics.obedience import context_margins, obedience, prompt_changes
-from metrics.similarity import fidelity, leave_one_out_cosines, mean_cosines, near_duplicates
+from metrics.similarity import concept_axis, fidelity, leave_one_out_cosines, mean_cosines, near_duplicates
 
 
 def unit(rows):
@@ -32,15 +32,56 @@ def test_cosines_equal_torchmetrics():
 
 
 def test_fidelity_is_zero_for_the_base_and_one_for_more_photos():
-    photos, base = cloud(200, 0), cloud(200, 1, centre=1)
-    assert fidelity(base, base, photos).mean() == pytest.approx(0)
-    assert fidelity(cloud(200, 2), base, photos).mean() == pytest.approx(1, abs=0.03)
+    photos, base = cloud(60, 0), cloud(60, 1, centre=1)
+    axis = concept_axis(photos, base)
+    assert fidelity(base, base, axis).mean() == pytest.approx(0)
+    assert fidelity(cloud(200, 2), cloud(200, 3, centre=1), axis).mean() == pytest.approx(1, abs=0.05)
+
+
+def test_fidelity_of_twelve_photos_is_not_flattered_by_having_been_fitted_on_them():
+    found = []
+    for seed in range(20):
+        photos, base = cloud(12, seed, spread=1.5), cloud(12, seed + 100, centre=1, spread=1.5)
+        axis = concept_axis(photos, base)
+        found.append(fidelity(cloud(50, seed + 200, spread=1.5), np.tile(base.mean(axis=0), (50, 1)), axis).mean())
+    assert np.mean(found) == pytest.approx(1, abs=0.1)
+
+
+def test_fidelity_sees_the_concept_through_contexts_that_differ_more():
+    generator = np.random.default_rng(0)
+    contexts = 3 * generator.normal(size=(4, 24))
+    concept = np.eye(24)[5]
+
+    def drawn(count, share, seed):
+        noise = 0.2 * np.random.default_rng(seed).normal(size=(count, 24))
+        return unit(contexts[np.arange(count) % 4] + 2 * share * concept + noise)
+
+    photos, base = drawn(16, 1, 0), drawn(16, 0, 1)
+    axis = concept_axis(photos, base)
+    shares = [fidelity(drawn(16, share, 7), base, axis).mean() for share in (0, 0.5, 1)]
+    assert shares[0] == pytest.approx(0, abs=0.1)
+    assert shares[0] < shares[1] < shares[2]
+    assert 0.8 < shares[2] < 1.5  # a photo left out leaves its context short, which makes the unit small
+    only_context = np.repeat(drawn(16, 0, 1)[:1], 16, axis=0)  # nearer to a quarter of the photos, without the concept
+    assert fidelity(only_context, base, axis).mean() < 0.3
+
+
+def test_the_axis_is_the_discriminant_of_the_shrunk_covariance():
+    photos, base = cloud(9, 0), cloud(7, 1, centre=1)
+    rows = np.concatenate([photos - photos.mean(axis=0), base - base.mean(axis=0)])
+    scatter = rows.T @ rows
+    shrunk = 0.5 * scatter + 0.5 * np.trace(scatter) / 24 * np.eye(24)
+    expected = np.linalg.solve(shrunk, photos.mean(axis=0) - base.mean(axis=0))
+    axis = concept_axis(photos, base)
+    np.testing.assert_allclose(axis / np.linalg.norm(axis), expected / np.linalg.norm(expected), atol=1e-8)
 
 
 def test_fidelity_stays_finite_where_the_base_is_as_alike_as_the_photos():
     photos = cloud(10, 0)
-    assert np.isfinite(fidelity(cloud(8, 3), cloud(8, 2), photos)).all()
-    assert np.isfinite(fidelity(cloud(8, 3), cloud(8, 2), photos[:1])).all()
+    for count in (10, 2, 1):
+        axis = concept_axis(photos[:count], photos)
+        assert np.isfinite(fidelity(cloud(8, 3), cloud(8, 2), axis)).all()
+        assert abs(fidelity(photos, photos, axis).mean()) < 1e-9
 
 
 def test_copying_equals_the_mean_over_all_ways_to_leave_one_photo_out():
