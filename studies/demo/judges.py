@@ -59,7 +59,7 @@ def judge(judges: nn.Module, images: np.ndarray | Tensor) -> dict[str, Tensor]:
     """Probabilities [N, classes] by head for uint8 images [N, 64, 64, 3]."""
     device = next(judges.parameters()).device
     pixels = torch.as_tensor(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    logits = torch.cat([judges(part) for part in pixels.split(512)])
+    logits = torch.cat([judges(part) for part in pixels.split(64)])
     return {name: part.softmax(1) for name, part in split(logits).items()}
 
 

@@ -47,7 +47,7 @@ def open_pipeline(folder: Path, device: torch.device | str = "cpu"):
 
 
 def draw(pipeline, prompts: Sequence[str], seeds: Sequence[int], *, steps: int = STEPS, guidance: float = GUIDANCE,
-         batch: int = 128) -> np.ndarray:  # fmt: skip
+         batch: int = 32) -> np.ndarray:  # fmt: skip
     """One picture per prompt and seed: uint8 [N, 64, 64, 3]."""
     drawn = []
     for first in range(0, len(prompts), batch):
@@ -93,7 +93,7 @@ def reconstruction(vae, device: torch.device, *, count: int = 256) -> dict[str, 
     values = {}
     for name, pool in pools.items():
         pixels = pool.images.float() / 127.5 - 1
-        decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in pixels.split(128)])
+        decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in pixels.split(32)])
         error = ((decoded.clamp(-1, 1) - pixels) / 2).square().mean((1, 2, 3))
         values[name] = (-10 * error.log10()).mean().item()
     return values
