@@ -27,6 +27,7 @@ from trainer.runs import Run
 
 if TYPE_CHECKING:
     from trainer.dataset import Dataset
+    from trainer.distributed import Crew
     from trainer.families.family import Base
 
 
@@ -80,7 +81,7 @@ class Pack:
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.train_text_encoder, self.clip_skip = train_text_encoder, clip_skip
         self.gradient_checkpointing = gradient_checkpointing
-        self.width, self.max_rank = width, max_rank
+        self.width, self.max_rank, self.crew = width, max_rank, crew
         self.crew = crew or Crew(base.device)
         self.feed = Feed(
             base,
@@ -124,7 +125,7 @@ class Pack:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps per epoch: ⌈batches ÷ accumulation⌉."""
+        """Optimizer steps per epoch: ⌈batches of this process ÷ accumulation⌉."""
         return math.ceil(self.batches_per_epoch / self.gradient_accumulation_steps)
 
     def join(
@@ -275,7 +276,7 @@ class Pack:
         layers.refresh()
         with layers.active():
             for batch in batches:
-                losses = self._losses(batch, orders)
+                losses = self._losses(self._share(batch, orders), orders)
                 total = torch.stack([run.scale(loss) for run, loss in zip(seated, losses, strict=True)]).sum()
                 (total / len(batches)).backward()
                 for run, loss in zip(seated, losses.detach(), strict=True):
@@ -284,9 +285,17 @@ class Pack:
         for run in seated:
             self.crew.average_gradients(run.parameters)
         for run in seated:
+            if self.crew is not None:
+                self.crew.average_gradients(run.parameters)
             run.apply_step()
             run.optimizer.zero_grad(set_to_none=True)
         layers.clear_gradients()
+
+    def _share(self, batch: int, orders: Mapping[int, Sequence[Sequence[int]]]) -> int:
+        """The epoch's batch that is this process's `batch`th; what is left over at the end begins again."""
+        if self.crew is None:
+            return batch
+        return (batch * self.crew.size + self.crew.rank) % len(next(iter(orders.values())))
 
     def _losses(self, batch: int, orders: Mapping[int, Sequence[Sequence[int]]]) -> Tensor:
         """Each seated run's loss [K] on batch number `batch` of its own epoch, with gradients."""
