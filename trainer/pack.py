@@ -27,7 +27,6 @@ from trainer.runs import Run
 
 if TYPE_CHECKING:
     from trainer.dataset import Dataset
-    from trainer.distributed import Crew
     from trainer.families.family import Base
 
 
@@ -81,7 +80,7 @@ class Pack:
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.train_text_encoder, self.clip_skip = train_text_encoder, clip_skip
         self.gradient_checkpointing = gradient_checkpointing
-        self.width, self.max_rank, self.crew = width, max_rank, crew
+        self.width, self.max_rank = width, max_rank
         self.crew = crew or Crew(base.device)
         self.feed = Feed(
             base,
@@ -244,6 +243,8 @@ class Pack:
         nothing. Its weights stay as they are."""
         self.runs.remove(run)
         run.forget_epoch()
+        if not self.runs:
+            self._slots, self._layers = [], None
 
     def train_epoch(self, on_step: Callable[[Pack], None] | None = None) -> None:
         """All runs that are neither finished nor failed go forward one epoch together.
@@ -276,7 +277,7 @@ class Pack:
         layers.refresh()
         with layers.active():
             for batch in batches:
-                losses = self._losses(self._share(batch, orders), orders)
+                losses = self._losses(batch, orders)
                 total = torch.stack([run.scale(loss) for run, loss in zip(seated, losses, strict=True)]).sum()
                 (total / len(batches)).backward()
                 for run, loss in zip(seated, losses.detach(), strict=True):
@@ -285,17 +286,9 @@ class Pack:
         for run in seated:
             self.crew.average_gradients(run.parameters)
         for run in seated:
-            if self.crew is not None:
-                self.crew.average_gradients(run.parameters)
             run.apply_step()
             run.optimizer.zero_grad(set_to_none=True)
         layers.clear_gradients()
-
-    def _share(self, batch: int, orders: Mapping[int, Sequence[Sequence[int]]]) -> int:
-        """The epoch's batch that is this process's `batch`th; what is left over at the end begins again."""
-        if self.crew is None:
-            return batch
-        return (batch * self.crew.size + self.crew.rank) % len(next(iter(orders.values())))
 
     def _losses(self, batch: int, orders: Mapping[int, Sequence[Sequence[int]]]) -> Tensor:
         """Each seated run's loss [K] on batch number `batch` of its own epoch, with gradients."""
