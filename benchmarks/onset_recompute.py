@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.onset_plan import BATCH_SIZE, HELD_OUT, PackPlan, epoch_grid, plans
+from benchmarks.onset_truth import write_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, CLIP = ROOT / "studies" / "demo" / "base", ROOT / "studies" / "demo" / "clip"
 LOSS_ROWS = {"cuda": 4096, "cpu": 96}
-IMAGE_EVERY = 3  # checkpoints of the grid
+IMAGE_EVERY = 5  # checkpoints of the grid
 REPLICATES = 40  # of the truth, for its own interval
 
 
@@ -48,6 +49,7 @@ def recompute(
             child.terminate()
     for claim in out.glob("*.claim"):
         claim.unlink()
+    write_tables(out)
     return len(list(out.glob("*.npz")))
 
 
@@ -204,7 +206,9 @@ class _Record:
         for name, ratios in self.ratios.items():
             stacked = {key: np.stack([at[key] for at in ratios]) for key in ratios[0]}
             arrays[f"{name}/effort"] = np.array(self.effort[name])
-            arrays[f"{name}/heldout"] = stacked["heldout"].mean(axis=3).astype(np.float16)  # [T, photos, levels]
+            for key in ("heldout", "train"):
+                arrays[f"{name}/{key}"] = stacked[key].mean(axis=3).astype(np.float16)  # [T, photos, levels]
+            arrays[f"{name}/prior"] = stacked["prior"].mean(axis=(2, 3)).astype(np.float16)  # [T, images]
             for key in (f"{kind}{part}" for kind in MOVED_SETS for part in ("", "_inside")):
                 arrays[f"{name}/{key}"] = stacked[key].mean(axis=(2, 3)).astype(np.float16)  # [T, composites]
             for key in ("true_set", "true_new"):

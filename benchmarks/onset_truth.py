@@ -103,6 +103,28 @@ def load_cases(folder: Path) -> Iterator[Case]:
             yield from _cases(path.stem, {name: arrays[name] for name in arrays.files})
 
 
+def write_tables(folder: Path) -> None:
+    """Beside every pack a CSV that a person can read: the means at every checkpoint of every run."""
+    import pandas
+
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as arrays:
+            cases = list(_cases(path.stem, {name: arrays[name] for name in arrays.files}))
+        tables = []
+        for case in cases:
+            columns: dict[str, Any] = {"run": case.run, "epoch": case.epochs, "effort": case.effort}
+            columns |= {
+                name: values.astype(np.float64).reshape(len(case.epochs), -1).mean(axis=1)
+                for name, values in sorted(case.arrays.items())
+                if len(values) == len(case.epochs) and not name.endswith(("replicates", "_photo", "effort"))
+            }
+            for name in ("score", "fidelity", "prompt", "copying", "clip_image", "clip_text", "true_quality"):
+                columns[name] = [case.images.get(epoch, {}).get(name, float("nan")) for epoch in case.epochs.tolist()]
+            tables.append(pandas.DataFrame(columns))
+        if tables:
+            pandas.concat(tables).to_csv(path.with_suffix(".csv"), index=False, float_format="%.5g")
+
+
 def _cases(pack: str, arrays: dict[str, np.ndarray]) -> Iterator[Case]:
     about: dict[str, Any] = json.loads(bytes(arrays["about"]))
     runs = [name for name in about["runs"] if len(arrays[f"{name}/effort"]) >= 8]

@@ -15,14 +15,17 @@ from metrics.composites import Composites, make_composites
 from metrics.masks import subject_masks
 from metrics.score import ProbeLabels
 from studies.demo.concepts import CONCEPTS
-from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, render_concept
+from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, SIZES, render_concept
 from trainer.packed import applied
 
 FRESH = 320  # renders that the truth is read from, for each of: the set's contexts, new contexts
-MOVED = 64  # composites in each of MOVED_SETS
-MOVED_SETS = ("shifted", "shifted_train", "masked", "masked_train")
-"""Subjects of held-out or of training photos, cut out by saliency or (masked) by the renderer's exact masks."""
-HELD_LEVELS, HELD_DRAWS, LEVELS = 8, 4, 4
+MOVED = 48  # composites in each of MOVED_SETS
+MOVED_SETS = ("shifted", "shifted_train")
+"""Subjects of held-out and of training photos, cut out by saliency."""
+DRAWN = 32  # images of the class in new contexts, drawn by the base: how much of what it knew is kept
+NOISES = {"heldout": (8, 2), "train": (8, 1), "true_set": (2, 1), "true_new": (2, 1)}
+"""Noise levels and draws for each image; four levels, one draw, where nothing is said. Fresh renders share eight levels
+out among themselves."""
 
 
 @dataclass
@@ -31,7 +34,7 @@ class World:
 
     photos: np.ndarray
     captions: list[str]
-    images: dict[str, np.ndarray]  # heldout, MOVED_SETS, true_set, true_new: uint8 [N, 64, 64, 3]
+    images: dict[str, np.ndarray]  # heldout, train, prior, MOVED_SETS, true_set, true_new: uint8 [N, 64, 64, 3]
     texts: dict[str, list[str]]
     owners: dict[str, np.ndarray] = field(default_factory=dict)  # whose photo each composite is
     boxes: dict[str, np.ndarray] = field(default_factory=dict)  # where its subject stands: left, top, right, bottom
@@ -42,8 +45,10 @@ def make_world(plan: PackPlan, base: Any) -> World:
     """Renders and composes everything; the base draws the backgrounds that subjects are moved into."""
     device = base.device
     count = plan.num_photos + HELD_OUT
-    photos, captions, _, exact = render_concept(plan.concept, "set", count, seed=100 + plan.seed, device=device)
-    images, texts = {"heldout": photos[plan.num_photos :]}, {"heldout": captions[plan.num_photos :]}
+    photos, captions, _, _ = render_concept(plan.concept, "set", count, seed=100 + plan.seed, device=device)
+    seen = min(plan.num_photos, 12)
+    images = {"heldout": photos[plan.num_photos :], "train": photos[:seen]}
+    texts = {"heldout": captions[plan.num_photos :], "train": captions[:seen]}
     for name, contexts in (("true_set", "set"), ("true_new", "new")):
         fresh = render_concept(plan.concept, contexts, FRESH, seed=9000 + plan.seed, device=device)
         images[name], texts[name] = fresh[0], fresh[1]
@@ -53,16 +58,20 @@ def make_world(plan: PackPlan, base: Any) -> World:
     scenes = [f"{place}, {pattern} floor" for place in novel for pattern in PATTERNS]
     generator = np.random.default_rng([plan.seed, 5])
     backgrounds = draw(base, [None], scenes, generator.integers(1 << 30, size=len(scenes)))[0]
-    masks = {"shifted": subject_masks(list(photos), source="saliency").masks, "masked": exact.astype(np.float32)}
+    masks = subject_masks(list(photos), source="saliency").masks
     subject = f"{concept.trigger} {concept.class_word}"
     for name in MOVED_SETS:
         rows = range(plan.num_photos) if name.endswith("_train") else range(plan.num_photos, count)
-        cut = masks[name.removesuffix("_train")]
         moved = make_composites(
-            [photos[row] for row in rows], [cut[row] for row in rows], backgrounds, count=MOVED, seed=plan.seed
+            [photos[row] for row in rows], [masks[row] for row in rows], backgrounds, count=MOVED, seed=plan.seed
         )
         images[name], world.owners[name], world.boxes[name] = moved.images, moved.photo, moved.box
         texts[name] = [_caption(subject, moved, row, scenes) for row in range(MOVED)]
+    texts["prior"] = [
+        f"{concept.class_word}, {SIZES[row % 2]}, on the {POSITIONS[row % 3]}, {scenes[row % len(scenes)]}"
+        for row in range(DRAWN)
+    ]
+    images["prior"] = draw(base, [None], texts["prior"], generator.integers(1 << 30, size=DRAWN))[0]
     world.labels = _probe(plan, world, novel)
     return world
 
@@ -106,13 +115,16 @@ class Losses:
         self.shapes: dict[str, tuple[int, int, int]] = {}
         noisy, targets, times, texts, inside = [], [], [], [], []
         for index, (name, images) in enumerate(world.images.items()):
-            levels, draws = (HELD_LEVELS, HELD_DRAWS) if name == "heldout" else (LEVELS, 1)
+            levels, draws = NOISES.get(name, (4, 1))
             shape = self.shapes[name] = (len(images), levels, draws)
             latents = encode(base, images)
             generator = torch.Generator("cpu").manual_seed(1000 * seed + index)
             noise = torch.randn(shape + latents.shape[1:], generator=generator).to(base.device).flatten(0, 2)
-            steps = family.fixed_timesteps(base, levels).to(base.device)
-            time = steps[None, :, None].expand(shape).reshape(-1)
+            steps = family.fixed_timesteps(base, levels).to(base.device)[None].expand(len(images), levels)
+            if name.startswith("true"):
+                rows = torch.arange(len(images), device=base.device)[:, None] % 4
+                steps = family.fixed_timesteps(base, 8).to(base.device)[torch.cat([rows, rows + 4], dim=1)]
+            time = steps[:, :, None].expand(shape).reshape(-1)
             clean = latents[:, None, None].expand(shape + latents.shape[1:]).flatten(0, 2)
             noisy.append(family.add_noise(base, clean, noise, time))
             targets.append(family.target(base, clean, noise, time))
@@ -130,14 +142,14 @@ class Losses:
         `name_inside`, over the subject's box alone."""
         width, each = len(loras), max(1, self.rows_per_batch // len(loras))
         errors, inner = [], []
-        with applied(self.base, list(loras)):
+        with applied(self.base, list(loras)), _fast(self.base):
             for start in range(0, len(self.noisy), each):
                 part = slice(start, start + each)
                 noisy = self.noisy[part].repeat(width, 1, 1, 1)
                 prompts = {key: value[self.text_rows[part]] for key, value in self.prompts.items()}
                 prompts = {key: value.repeat(width, *[1] * (value.ndim - 1)) for key, value in prompts.items()}
                 out = self.base.family.predict(self.base, noisy, self.times[part].repeat(width), prompts)
-                out = out.view(width, -1, *out.shape[1:])
+                out = out.float().view(width, -1, *out.shape[1:])
                 wrong = (out - self.targets[part]).square().mean(dim=2)  # [K, rows, h, w]
                 errors.append(wrong.mean(dim=(2, 3)))
                 box = self.inside[part]
@@ -152,6 +164,11 @@ class Losses:
                     found[row][f"{name}_inside"] = flat_inside[row, start : start + size].reshape(shape)
             start += size
         return found
+
+
+def _fast(base: Any) -> Any:
+    """bf16 on an accelerator: noises are paired, and what rounding adds averages out over hundreds of rows."""
+    return torch.autocast(base.device.type, torch.bfloat16, enabled=base.device.type == "cuda")
 
 
 def _inside(boxes: np.ndarray | None, latents: torch.Tensor) -> torch.Tensor:
@@ -185,13 +202,13 @@ def draw(
     scheduler = family.sampler(base, "dpmpp_2m")
     scheduler.set_timesteps(steps, device=base.device)
     latents = (noise * scheduler.init_noise_sigma).repeat(width, 1, 1, 1)
-    with applied(base, list(loras)):
+    with applied(base, list(loras)), _fast(base):
         for time in scheduler.timesteps:
             grouped = latents.view(width, count, *latents.shape[1:])
             doubled = torch.cat([grouped, grouped], dim=1).flatten(0, 1)
             doubled = scheduler.scale_model_input(doubled, time)
             out = family.predict(base, doubled, time.expand(len(doubled)), conditioning)
-            out = out.view(width, 2, count, *out.shape[1:])
+            out = out.float().view(width, 2, count, *out.shape[1:])
             out = out[:, 1] + guidance * (out[:, 0] - out[:, 1])
             latents = scheduler.step(out.flatten(0, 1), time, latents).prev_sample
     pixels = torch.cat([family.decode_latents(base, part) for part in latents.split(512)])
