@@ -54,7 +54,7 @@ def train_vae(work: Path, box: Box, *, count: int, batch: int, device: torch.dev
 
     vae = train("vae", work, box, models.make_vae(), loss, learning_rate=1.5e-3, seed=seed, device=device)
     assert isinstance(vae, AutoencoderKL)
-    means = encode_images(vae, make_pool(256, 2, device).images)  # the same ones when it goes on
+    means = encode_images(vae, make_pool(128, 2, device).images)  # the same ones when it goes on
     models.whiten(vae, means.mean((0, 2, 3)), means.std((0, 2, 3)))
     return vae
 
