@@ -29,7 +29,8 @@ def to_original_format(base: Base) -> dict[str, Tensor]:
     tensors = {
         f"model.diffusion_model.{_unet_key(key, base)}": value for key, value in base.denoiser.state_dict().items()
     }
-    tensors |= {f"first_stage_model.{_vae_key(key)}": value for key, value in base.vae.state_dict().items()}
+    levels = len(base.vae.config.block_out_channels)
+    tensors |= {f"first_stage_model.{_vae_key(key, levels)}": value for key, value in base.vae.state_dict().items()}
     first = "cond_stage_model" if len(base.text_encoders) == 1 else "conditioner.embedders.0"
     for key, value in base.text_encoders[0].state_dict().items():
         tensors[f"{first}.transformer.text_model.{key.removeprefix('text_model.')}"] = value
@@ -66,9 +67,8 @@ def _residual(rest: str) -> str:
     return f"{_RESIDUAL[name]}.{leaf}"
 
 
-def _vae_key(key: str) -> str:
+def _vae_key(key: str, levels: int) -> str:
     side = key.split(".")[0]
-    levels = 3
     for level in range(levels):
         key = key.replace(f"encoder.down_blocks.{level}.resnets", f"encoder.down.{level}.block")
         key = key.replace(f"encoder.down_blocks.{level}.downsamplers.0", f"encoder.down.{level}.downsample")

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.trainer.original_format import to_original_format
+from tests.trainer.test_families import full_size_base
 from trainer.base import check_family, detect_family, load_base
 from trainer.errors import ModelError
 from trainer.families import loading
@@ -91,6 +92,45 @@ def test_a_single_file_is_read_offline(name: str, request, tmp_path, monkeypatch
         assert found.keys() == expected.keys()
         for key in expected:
             torch.testing.assert_close(found[key], expected[key], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_a_full_size_file_is_read_with_the_shipped_configs(tmp_path) -> None:
+    """SD1.5's 1,130 tensors at their real shapes, each filled with a number of its own."""
+    base = full_size_base("sd15")
+    modules = (base.denoiser, base.vae, *base.text_encoders)
+    for module in modules:
+        module.half().to_empty(device="cpu")
+        for index, tensor in enumerate(module.state_dict().values()):
+            tensor.fill_((1 + index % 97) / 1000)
+    expected = [{key: (t.shape, t.flatten()[0].item()) for key, t in m.state_dict().items()} for m in modules]
+    save_file(to_original_format(base), tmp_path / "model.safetensors")
+    del base, modules
+    loaded = load_base(tmp_path / "model.safetensors", precision="fp16")
+    for module, values in zip((loaded.denoiser, loaded.vae, *loaded.text_encoders), expected, strict=True):
+        assert {key: (t.shape, t.flatten()[0].item()) for key, t in module.state_dict().items()} == values
+    assert loaded.tokenizers[0]("a cat").input_ids == [49406, 320, 2368, 49407]
+
+
+def test_a_hub_id_is_found_in_the_hubs_cache(tiny_sd15, tmp_path, monkeypatch) -> None:
+    import huggingface_hub.constants
+    from transformers.utils import hub
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--onset--tiny"
+    shutil.copytree(tiny_sd15, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    if hasattr(hub, "TRANSFORMERS_CACHE"):
+        monkeypatch.setattr(hub, "TRANSFORMERS_CACHE", str(tmp_path))
+    base = load_base("onset/tiny")
+    assert base.family.name == "sd15"
+    expected = load_base(tiny_sd15).denoiser.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in base.denoiser.state_dict().items())
+    with pytest.raises(ModelError, match="onset/absent") as caught:
+        load_base("onset/absent")
+    assert "\n" not in str(caught.value)
 
 
 def test_marker_keys_of_v_prediction_files_are_honoured(tiny_sd15, tmp_path, monkeypatch) -> None:

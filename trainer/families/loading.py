@@ -83,8 +83,11 @@ def load_parts(source: str | Path, dtype: torch.dtype) -> dict[str, Any]:
             settings = {"subfolder": name, "dtype": torch.float32 if name == "vae" else dtype}
             try:
                 parts[name] = part_class.from_pretrained(str(source), **settings)
-            except OSError:
-                parts[name] = part_class.from_pretrained(str(source), variant="fp16", **settings)
+            except OSError as error:
+                try:
+                    parts[name] = part_class.from_pretrained(str(source), variant="fp16", **settings)
+                except OSError:
+                    raise error from None
     return parts
 
 
