@@ -8,7 +8,7 @@ from metrics.bootstrap import reading_of_items
 from metrics.calibration import Calibration, ProbeLabels, calibrate
 from metrics.colour import burn, drift, scatter
 from metrics.composition import collapse, layout_drift
-from metrics.copying import copying, copying_null, own_caption_gap
+from metrics.copying import copying, copying_null, own_caption_gap, own_photo_pull
 from metrics.diversity import diversity, photo_vendi_excess, vendi_by_prompt
 from metrics.encoders import Images
 from metrics.errors import MetricsError
@@ -98,6 +98,12 @@ def _read_similarity(
     if identity:
         items["fidelity"] = fidelity(traits.identity[own], calibration.base.identity[own], calibration.axis)
         channels["fidelity"] = reading_of_items(items["fidelity"], groups=prompts[own])
+        novel = np.array(labels.sets) == "C"
+        if novel.any():
+            items["fidelity_novel"] = fidelity(
+                traits.identity[novel], calibration.base.identity[novel], calibration.axis
+            )
+            channels["fidelity_novel"] = reading_of_items(items["fidelity_novel"], groups=prompts[novel])
     if len(photos) >= 3:
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
         items["copying"] = copying(seen[own], known, remove_duplicates=False)
@@ -109,6 +115,10 @@ def _read_similarity(
             low, high = _gap_interval(hits, photo, calibration.trained)
             channels["own_caption"] = Reading(gap, low, high)
             items["own_caption"] = hits[photo >= 0]
+            items["own_pull"] = own_photo_pull(
+                traits.identity, calibration.base.identity, calibration.photos.identity, photo, calibration.trained
+            )
+            channels["own_pull"] = reading_of_items(items["own_pull"], groups=prompts)
 
 
 def _gap_interval(hits: np.ndarray, photo: np.ndarray, trained: np.ndarray) -> tuple[float, float]:
@@ -184,16 +194,19 @@ def _read_composition(
 def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float:
     """Quality in [0, 1]: harmonic mean of learned fidelity and kept obedience, times 1 - the worst excess.
 
-    Fidelity is clipped to [0, 1], obedience is 1 + `prompt` clipped to [0, 1]; without a text encoder fidelity stands
-    alone, without any encoder there is no score (NaN). Excesses: see `excesses`.
+    Learned is fidelity clipped to [0, 1], in the set's contexts and in new ones, each counting as much as obedience,
+    which is 1 + `prompt` clipped to [0, 1]. What is not measured is left out; without any encoder there is no score
+    (NaN).
+    Excesses: see `excesses`.
     """
     if "fidelity" not in channels:
         return float("nan")
-    learned = float(np.clip(channels["fidelity"].value, 0, 1))
+    shares = [channels[name].value for name in ("fidelity", "fidelity_novel") if name in channels]
     if "prompt" in channels:
-        kept = float(np.clip(1 + channels["prompt"].value, 0, 1))
-        learned = 2 * learned * kept / (learned + kept) if learned + kept > 0 else 0.0
-    return learned * (1 - max(excesses(calibration, channels).values(), default=0.0))
+        shares.append(1 + channels["prompt"].value)
+    clipped = np.clip(shares, 0, 1)
+    mean = len(clipped) / (1 / clipped).sum() if clipped.min() > 0 else 0.0
+    return float(mean) * (1 - max(excesses(calibration, channels).values(), default=0.0))
 
 
 def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[str, float]:
@@ -218,7 +231,7 @@ def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[
     if "layout_copying" in channels:
         layout.append(_share_above(channels["layout_copying"].value, ceiling))
     if "collapse" in channels:
-        layout.append(_missing(channels["collapse"].value, 0.5))
+        layout.append(_missing(channels["collapse"].value, 0.25))
     found["composition"] = max(layout, default=0.0)
     if "diversity" in channels:
         found["diversity"] = _missing(channels["diversity"].value, _diversity_floor(calibration))
@@ -232,11 +245,11 @@ def _base_drift(calibration: Calibration) -> float:
 
 
 def _diversity_floor(calibration: Calibration) -> float:
-    """Half of what the photos would read, at most half the base's: one subject is less diverse than its class."""
+    """A quarter of what the photos would read, at most of the base's: one subject is less diverse than its class."""
     prompts = calibration.labels.prompt_numbers
     base = float((vendi_by_prompt(calibration.base.features, prompts) - 1).mean())
     size = int(np.bincount(prompts).max())
-    return 0.5 * min(1.0, photo_vendi_excess(calibration.photos.features[calibration.kept], size) / max(base, 1e-6))
+    return 0.25 * min(1.0, photo_vendi_excess(calibration.photos.features[calibration.kept], size) / max(base, 1e-6))
 
 
 def _share_above(value: float, ceiling: float) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metrics.copying import copying, copying_null, own_caption_gap
+from metrics.copying import copying, copying_null, own_caption_gap, own_photo_pull
 from metrics.diversity import diversity, photo_vendi_excess, vendi_score
 from metrics.obedience import context_margins, obedience, prompt_changes
 from metrics.similarity import concept_axis, fidelity, leave_one_out_cosines, mean_cosines, near_duplicates
@@ -136,6 +136,20 @@ def test_own_caption_gap_is_one_when_only_trained_captions_bring_their_photo_bac
     assert np.isnan(gap)  # no held-out caption to compare with
     gap, _ = own_caption_gap(photos, photos, np.arange(12), trained)
     assert gap == 0  # following captions everywhere is obedience
+
+
+def test_only_trained_photos_pull_when_learned_by_heart():
+    photos, trained = cloud(12, 0, spread=2), np.arange(12) < 8
+    photo = np.array([0, 1, 2, 3, 8, 9, 10, 11, -1])
+    base = cloud(9, 5, spread=2)
+    followed, heart = base.copy(), base.copy()
+    followed[:8] += 0.3 * photos[photo[:8]]
+    heart[:4] += 0.3 * photos[photo[:4]]
+    pulls = [own_photo_pull(unit(rows), base, photos, photo, trained) for rows in (base, followed, heart)]
+    np.testing.assert_allclose(pulls[0], 0, atol=1e-12)
+    assert abs(pulls[1].mean()) < 0.3 * pulls[2].mean()
+    assert pulls[2].mean() > 0.3
+    assert pulls[2][-1] == 0
 
 
 def test_vendi_score_equals_the_authors_package():
