@@ -76,7 +76,7 @@ def build_metadata(
     if conv_rank is not None:
         arguments = {"conv_dim": str(conv_rank), "conv_alpha": str(conv_alpha or conv_rank)}
     if dora:
-        arguments |= {"algo": "lora", "dora_wd": "True"}
+        arguments |= {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}
     session = (
         session_id if session_id is not None else uuid.uuid5(uuid.NAMESPACE_URL, f"{output_name}/{seed}").int >> 97
     )

@@ -176,7 +176,7 @@ def test_two_processes_train_as_one_that_accumulates(tiny_sd15, tiny_photos, tmp
     one = write(tmp_path / "one", tiny_sd15, tiny_photos, gradient_accumulation_steps=2, output=None)
     assert run.main([str(one), "--device", "cpu"]) == run.DONE
     two = write(tmp_path / "two", tiny_sd15, tiny_photos, output=None)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29577"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     subprocess.run(
         [*launcher, "-m", "trainer.run", str(two), "--device", "cpu"],
         check=True,

@@ -55,7 +55,8 @@ def sampler(base: Base, name: str) -> Any:
         "rescale_betas_zero_snr",
     )
     config = {key: base.noise_scheduler.config[key] for key in kept}
-    return getattr(diffusers, class_name)(**config, timestep_spacing="trailing", **settings)
+    # an offset plays no part in trailing steps; diffusers' pipelines warn about any other than 1
+    return getattr(diffusers, class_name)(**config, timestep_spacing="trailing", steps_offset=1, **settings)
 
 
 def sample_timesteps(base: Base, batch: int, generator: torch.Generator) -> Tensor:
