@@ -22,6 +22,8 @@ OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasure
 REPLICATES = 300
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted.py)
 CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
+CONTEXT_WEIGHTS = {"shifted_loss": 1.0, "heldout_loss": 1.0}
+MEMORY_WEIGHTS = {"heldout_loss": 1.0}
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
 
 
@@ -120,18 +122,22 @@ def confirmed_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset | None:
 def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> Onset:
     if not len(trajectory):
         raise ValueError("a trajectory needs at least one checkpoint")
-    losses = {}
-    for channel in ("shifted_loss", "heldout_loss"):
-        curves = loss_curves(trajectory, channel, num_replicates=REPLICATES, seed=seed)
-        if curves is not None:
-            losses[channel] = without_phase(curves, trajectory.effort[curves.rows])
-    turns = {channel: _loss_turn(channel, curves, share, margin) for channel, curves in losses.items()}
     unmeasured = Turn("unmeasured")
-    context, memory = turns.get("shifted_loss", unmeasured), turns.get("heldout_loss", unmeasured)
+    measured = {name for name in ("shifted_loss", "heldout_loss") if name in trajectory.channels}
+    losses, turns = {}, {"context": unmeasured, "memory": unmeasured}
+    for kind, weights in (("context", CONTEXT_WEIGHTS), ("memory", MEMORY_WEIGHTS)):
+        weights = {name: weight for name, weight in weights.items() if name in measured}
+        if (kind == "context" and "shifted_loss" not in weights) or not weights:
+            continue
+        curves = loss_curves(trajectory, weights, num_replicates=REPLICATES, seed=seed)
+        if curves is not None:
+            losses[kind] = without_phase(curves, trajectory.effort[curves.rows])
+            turns[kind] = _loss_turn(tuple(weights), losses[kind], share, margin)
+    context, memory = turns["context"], turns["memory"]
 
     row = learned_row(trajectory, losses, memory.epoch)
     learned = None if row is None else int(trajectory.epochs[row])
-    turned = {name: turn.epoch for name, turn in turns.items() if turn.epoch is not None}
+    turned = {turn.channels[0]: turn.epoch for turn in turns.values() if turn.epoch is not None}
     if row is not None:
         for channel in BEHAVIOURS:
             at = behaviour_turn(trajectory, channel, row)
@@ -149,21 +155,21 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     return Onset(status, context, memory, learned, best, turned, sentence)
 
 
-def _loss_turn(channel: str, curves: Curves, share: float, margin: float) -> Turn:
+def _loss_turn(channels: tuple[str, ...], curves: Curves, share: float, margin: float) -> Turn:
     epochs = curves.epochs
     first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
     if (epochs > 0).sum() < FEW:
-        return _few_checkpoints(channel, curves)
-    end = plateau_end(np.vstack([curves.mean, curves.replicates]), epochs)
+        return _few_checkpoints(channels, curves)
+    end = plateau_end(np.vstack([curves.mean, curves.replicates]), epochs, curves.jitter)
     ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
     if (end.excess[1:] > margin * curves.jitter).mean() < share:
-        return Turn("beyond", channels=(channel,))
+        return Turn("beyond", channels=channels)
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
     low, high = (float(np.quantile(ends, q, method="nearest")) for q in (0.05, 0.95))
     low, high = min(low, point), max(high, point)
     if 2**point <= first:
-        return Turn("at_start", first, float(epochs[0]), _epoch_of(high, first), (channel,))
-    return Turn("found", _epoch_of(point, first), _epoch_of(low, first), _epoch_of(high, first), (channel,))
+        return Turn("at_start", first, float(epochs[0]), _epoch_of(high, first), channels)
+    return Turn("found", _epoch_of(point, first), _epoch_of(low, first), _epoch_of(high, first), channels)
 
 
 def _epoch_of(log_epoch: float, first: float) -> float | None:
@@ -171,7 +177,7 @@ def _epoch_of(log_epoch: float, first: float) -> float | None:
     return None if np.isinf(log_epoch) else float(2.0**log_epoch)
 
 
-def _few_checkpoints(channel: str, curves: Curves) -> Turn:
+def _few_checkpoints(channels: tuple[str, ...], curves: Curves) -> Turn:
     """Paired one-standard-error rule: the first later checkpoint that is worse than the best by more than its error."""
     epochs, mean = curves.epochs, curves.mean
     best = int(mean.argmin())
@@ -180,7 +186,7 @@ def _few_checkpoints(channel: str, curves: Curves) -> Turn:
     paired = curves.replicates[:, later] - curves.replicates[:, [best]]
     worse = later[(mean[later] - mean[best] > rise) & (mean[later] - mean[best] > paired.std(axis=0))]
     if not worse.size:
-        return Turn("beyond", channels=(channel,))
+        return Turn("beyond", channels=channels)
     at = int(worse[0])
     axis = log_axis(epochs)
     part = np.clip(rise / max(mean[at] - mean[at - 1], 1e-12), 0, 1) if at == best + 1 else 0.5
@@ -188,8 +194,8 @@ def _few_checkpoints(channel: str, curves: Curves) -> Turn:
     following = float(epochs[at + 1]) if at + 1 < len(epochs) else None
     first = float(epochs[epochs > 0][0])
     if best == 0 or epoch <= first:
-        return Turn("at_start", first, float(epochs[0]), float(epochs[at]), (channel,))
-    return Turn("found", epoch, float(epochs[max(best - 1, 0)]), following, (channel,))
+        return Turn("at_start", first, float(epochs[0]), float(epochs[at]), channels)
+    return Turn("found", epoch, float(epochs[max(best - 1, 0)]), following, channels)
 
 
 def _with_behaviour(trajectory: Trajectory, context: Turn, memory: Turn, turned: dict[str, float]) -> tuple[Turn, Turn]:

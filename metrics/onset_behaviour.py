@@ -41,8 +41,8 @@ def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_ep
         if fit[-1] >= LEARNED_FLOOR and np.nanmax(low[rows]) > 0:
             return int(rows[np.argmax(fit >= LEARNED_SHARE * fit[-1])])
     least = CERTAIN_DIP if usable.any() else RISE
-    for curves in losses.values():
-        end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs)
+    for curves in (losses[kind] for kind in ("memory", "context") if kind in losses):
+        end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs, curves.jitter)
         if (end.depth[1:] > least).mean() < 0.95:
             continue
         made = curves.mean[0] - curves.mean

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metrics.onset import Onset, Turn
-from metrics.onset_turn import smoother
+from metrics.onset_turn import WIDTHS, smoother
 from metrics.trajectory import Trajectory
 
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
@@ -126,7 +126,7 @@ def _smoothed(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
     axis = np.log2(np.maximum(epochs, 0.5).astype(float))
     if anchored:
         axis[0] = axis[1] - 1
-    return smoother(axis, 0.12, anchored) @ values
+    return smoother(axis, WIDTHS[0], anchored) @ values
 
 
 def _behaviour(trajectory: Trajectory) -> list[str]:

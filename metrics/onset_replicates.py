@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from metrics.trajectory import Trajectory
 
 
 class Curves(NamedTuple):
-    """A channel over its checkpoints, with replicates.
+    """A channel, or a sum of channels, over its checkpoints, with replicates.
 
     Attributes:
         rows: [K] indices into the trajectory's checkpoints at which the channel was measured.
@@ -18,7 +19,7 @@ class Curves(NamedTuple):
         mean: [K] ln ratio to the base, averaged over items.
         replicates: [R, K] plausible means.
         jitter: standard deviation of one checkpoint around a smooth curve, ln units.
-        num_items: photos behind the mean; 0 when only the mean is known.
+        num_items: photos behind the mean, the fewest of its channels; 0 when only means are known.
     """
 
     rows: np.ndarray
@@ -29,39 +30,50 @@ class Curves(NamedTuple):
     num_items: int
 
 
-def loss_curves(trajectory: Trajectory, channel: str, *, num_replicates: int, seed: int) -> Curves | None:
-    """The channel and `num_replicates` of its replicates; None when fewer than three checkpoints have it.
+def loss_curves(
+    trajectory: Trajectory, weights: Mapping[str, float], *, num_replicates: int, seed: int
+) -> Curves | None:
+    """A weighted sum of loss channels and `num_replicates` of its replicates.
 
     Photos and noise draws are reweighted crosswise (a Gaussian multiplier bootstrap: each photo's and each draw's
     deviation from the mean enters with a random weight, the same at every checkpoint, so comparisons stay paired;
-    photos with Student's heavier tails, because four photos know little about their own spread).
+    photos with Student's heavier tails, because four photos know little about their own spread). Channels that rest on
+    the same number of photos rest on the same photos, and are reweighted together.
     Source: Owen 2007, "The pigeonhole bootstrap"; Mammen 1993 for multipliers.
+
+    Args:
+        weights: channel to its weight in the sum.
+
+    Returns:
+        None when fewer than three checkpoints have all channels.
     """
-    values = trajectory.values(channel)
-    rows = np.nonzero(np.isfinite(values[:, 0]))[0]
+    values = np.stack([trajectory.values(channel) for channel in weights])  # [channels, T, 3]
+    rows = np.nonzero(np.isfinite(values[:, :, 0]).all(axis=0))[0]
     if rows.size < 3:
         return None
     epochs = trajectory.epochs[rows]
-    generator = np.random.default_rng([seed, sum(map(ord, channel))])
-    cube = trajectory.cube(channel)
-    if cube is not None and cube.ndim >= 2 and cube.shape[1] >= 2 and np.isfinite(cube[rows]).all():
-        cube = _by_photo(trajectory, channel, cube[rows])
+    generator = np.random.default_rng([seed, sum(map(ord, "".join(weights)))])
+    mean, deviations = np.zeros(rows.size), np.zeros((num_replicates, rows.size))
+    groups: dict[int, np.ndarray] = {}  # number of photos to their weighted sum [K, photos]
+    for (channel, weight), (middle, low, high) in zip(weights.items(), np.moveaxis(values[:, rows], 2, 1), strict=True):
+        cube = trajectory.cube(channel)
+        if cube is None or cube.ndim < 2 or cube.shape[1] < 2 or not np.isfinite(cube[rows]).all():
+            spread = np.maximum(np.nan_to_num(high - low), 0) / (2 * 1.645)
+            mean += weight * middle
+            deviations += weight * generator.normal(size=(num_replicates, 1)) * spread
+            continue
+        cube = weight * _by_photo(trajectory, channel, cube[rows])
         photos = cube.reshape(*cube.shape[:2], -1).mean(axis=2)
-        mean = photos.mean(axis=1)
-        replicates = mean + _reweighted(photos, num_replicates, generator, student=True)
+        mean += photos.mean(axis=1)
+        groups[photos.shape[1]] = groups.get(photos.shape[1], 0.0) + photos
         if cube.ndim >= 4 and cube.shape[-1] >= 2:
             draws = cube.reshape(len(cube), -1, cube.shape[-1]).mean(axis=1)
-            replicates = replicates + _reweighted(draws, num_replicates, generator, student=False)
-        num_items = photos.shape[1]
-    else:
-        mean, low, high = values[rows].T
-        deviation = np.maximum(np.nan_to_num(high - low), 0) / (2 * 1.645)
-        replicates = mean + generator.normal(size=(num_replicates, 1)) * deviation
-        num_items = 0
+            deviations += _reweighted(draws, num_replicates, generator, student=False)
+    for photos in groups.values():
+        deviations += _reweighted(photos, num_replicates, generator, student=True)
     jitter = checkpoint_jitter(mean, epochs)
-    noise = jitter * generator.normal(size=replicates.shape)
-    noise[:, epochs == 0] = 0.0  # the base is the base: ln ratio 0 by definition
-    return Curves(rows, epochs, mean, replicates + noise, jitter, num_items)
+    deviations += jitter * generator.normal(size=deviations.shape) * (epochs > 0)  # the base is 0 by definition
+    return Curves(rows, epochs, mean, mean + deviations, jitter, min(groups, default=0))
 
 
 def checkpoint_jitter(mean: np.ndarray, epochs: np.ndarray) -> float:

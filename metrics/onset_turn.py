@@ -9,7 +9,9 @@ import numpy as np
 from metrics.unimodal import fit_valley
 
 RISE, SHARE = 0.002, 0.15  # a plateau ends where the loss has risen by max(0.2 %, 15 % of its depth)
-SMOOTH, SMOOTH_LEVEL = 0.12, 0.25  # octaves: of the curve, of the level at its bottom
+WIDTHS = (0.12, 0.18, 0.27, 0.4)  # octaves: the narrowest smoother that makes jitter small against the rise
+SMALL = 0.2  # of the rise
+LEVEL_WIDTH = 2.0  # times that: the smoother of the level at the bottom
 
 
 class PlateauEnd(NamedTuple):
@@ -30,19 +32,22 @@ def log_axis(epochs: np.ndarray) -> np.ndarray:
     return axis
 
 
-def plateau_end(curves: np.ndarray, epochs: np.ndarray) -> PlateauEnd:
+def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> PlateauEnd:
     """The plateau's end of every curve: smoothed, fitted by a valley, crossed with bottom level + rise.
 
     The level at the bottom comes from a wider smoother than the fit: the lowest of many jittery checkpoints lies
     below the true bottom, and a threshold hung from it is crossed too early.
 
     Args:
-        curves: [R, K] ln ratios to the base. epochs: [K] increasing.
+        curves: [R, K] ln ratios to the base; the first one decides how much is smoothed. epochs: [K] increasing.
+        jitter: standard deviation of one checkpoint.
     """
     axis = log_axis(epochs)
     anchored = bool(epochs[0] == 0)
-    valley = fit_valley(curves @ smoother(axis, SMOOTH, anchored).T)
-    levels = np.take_along_axis(curves @ smoother(axis, SMOOTH_LEVEL, anchored).T, valley.bottom[:, None], axis=1)[:, 0]
+    width = _width(curves[0], axis, anchored, jitter)
+    valley = fit_valley(curves @ smoother(axis, width, anchored).T)
+    flat = curves @ smoother(axis, LEVEL_WIDTH * width, anchored).T
+    levels = np.take_along_axis(flat, valley.bottom[:, None], axis=1)[:, 0]
     levels = np.maximum(levels, np.take_along_axis(valley.fit, valley.bottom[:, None], axis=1)[:, 0])
     depth = curves[:, 0] - levels
     threshold = levels + np.maximum(RISE, SHARE * depth)
@@ -54,6 +59,17 @@ def plateau_end(curves: np.ndarray, epochs: np.ndarray) -> PlateauEnd:
     share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
     crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
     return PlateauEnd(np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold)
+
+
+def _width(curve: np.ndarray, axis: np.ndarray, anchored: bool, jitter: float) -> float:
+    for width in WIDTHS:
+        matrix = smoother(axis, width, anchored)
+        smooth = matrix @ curve
+        bottom = int(smooth.argmin())
+        rise = max(RISE, SHARE * float(curve[0] - smooth[bottom]))
+        if jitter * float(np.linalg.norm(matrix[bottom])) <= SMALL * rise:
+            return width
+    return WIDTHS[-1]
 
 
 def smoother(axis: np.ndarray, width: float, anchored: bool) -> np.ndarray:

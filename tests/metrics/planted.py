@@ -1,7 +1,9 @@
 """Trajectories whose onsets are known because they were planted: the exam every detector sits.
 
-Every image has its own curve (how deep it dips, when and how fast it rises); the truth is the mean over thousands of
-such images, and a trajectory shows a handful of them, with the jitter that checkpoints have.
+Every photo has its own curves (how deep they dip, when and how fast they rise). The loss in new contexts is planted
+as the sum of the held-out loss (what has been learned of the subject) and the moved-subject loss (what has been
+forgotten of contexts). The truth is the mean over a thousand photos; a trajectory shows a handful of them, with the
+jitter that checkpoints have.
 """
 
 from dataclasses import dataclass
@@ -47,11 +49,11 @@ def true_onset(epochs: np.ndarray, curve: np.ndarray) -> float:
     return float(epochs[bottom + over[0]]) if over.size else float("inf")
 
 
-def _population(epochs, generator, count, *, dip, speed, rise_at, power, spread, relapse=None):
+def _population(epochs, generator, count, *, dip, rise, speed, rise_at, power, spread, relapse=None):
     """[T, count] curves: learning with a long tail, then a rise; `relapse` (epoch) turns the rise down again."""
     dips = dip * np.exp(spread * generator.normal(size=count) - spread**2 / 2)
     speeds = speed * np.exp(0.3 * generator.normal(size=count))
-    rises = dip * np.exp(spread * generator.normal(size=count) - spread**2 / 2)
+    rises = rise * np.exp(spread * generator.normal(size=count) - spread**2 / 2)
     ratio = epochs[:, None] / speeds
     curve = -dips * ratio / (1 + ratio)
     if np.isfinite(rise_at):
@@ -94,14 +96,24 @@ def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, h
         rise_context = rise_memory = horizon * 0.3
         power = 1.5
     noise = generator.normal(size=len(epochs)) * jitter
-    channels, truth = {}, {}
-    for channel, rise_at in (("heldout_loss", rise_memory), ("shifted_loss", rise_context)):
-        shape = {"dip": dip, "speed": speed, "rise_at": rise_at, "power": power, "spread": world.spread}
-        truth[channel] = true_onset(fine, _population(fine, generator, 1000, **shape, relapse=relapse).mean(axis=1))
-        items = _population(epochs, generator, number, **shape, relapse=relapse)
-        items = items + noise[:, None] + own * generator.normal(size=items.shape)
-        items[0] = 0.0
-        channels[channel] = items
+    shape = {"speed": speed, "power": power, "spread": world.spread, "relapse": relapse}
+    held = shape | {"dip": dip, "rise": dip, "rise_at": rise_memory}
+    moved = shape | {"dip": 0.2 * dip, "rise": dip, "rise_at": rise_context}
+    same_photos = int(generator.integers(1 << 30))
+
+    def population(epochs: np.ndarray, count: int) -> dict[str, np.ndarray]:
+        photos = [np.random.default_rng([same_photos, count]) for _ in range(2)]
+        return {
+            "heldout_loss": _population(epochs, photos[0], count, **held),
+            "shifted_loss": _population(epochs, photos[1], count, **moved),
+        }
+
+    everyone = {name: curves.mean(axis=1) for name, curves in population(fine, 1000).items()}
+    truth = {"memory": true_onset(fine, everyone["heldout_loss"]), "context": true_onset(fine, sum(everyone.values()))}
+    channels = population(epochs, number)
+    for name in channels:
+        channels[name] = channels[name] + noise[:, None] + own * generator.normal(size=channels[name].shape)
+        channels[name][0] = 0.0
     learned = 0.0 if np.isinf(speed) else dip
     fidelity = learned / dip * (epochs / (0.5 * min(speed, 1e9) + epochs)) if learned else np.zeros(len(epochs))
     prompts = 24
@@ -113,7 +125,7 @@ def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, h
         items = {name: cube[row] for name, cube in channels.items()} | {"fidelity": fidelity[row]}
         read = {name: _reading(values) for name, values in items.items()}
         readings.append(Readings(int(epoch), float(epoch), read, items))
-    return Planted(Trajectory(tuple(readings)), truth["heldout_loss"], truth["shifted_loss"], kind)
+    return Planted(Trajectory(tuple(readings)), truth["memory"], truth["context"], kind)
 
 
 def _reading(values: np.ndarray) -> Reading:

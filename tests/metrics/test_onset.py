@@ -50,7 +50,9 @@ def test_onsets_are_found_near_the_truth(valleys, kind):
 def test_intervals_cover_the_truth_about_as_often_as_they_say(valleys, kind):
     found = [(true, turn) for true, turn in pairs(valleys, kind) if turn.status == "found"]
     covered = [turn.low <= true <= (turn.high or np.inf) for true, turn in found]
-    assert 0.8 <= np.mean(covered) <= 0.99
+    assert np.mean(covered) >= 0.8
+    widths = [np.log2((turn.high or 120) / turn.low) for _, turn in found]
+    assert np.median(widths) <= 1.4
 
 
 @pytest.mark.parametrize("world", [DEMO, PHOTOS], ids=["demo", "photos"])
@@ -248,7 +250,7 @@ def test_restarts_do_not_move_the_onset():
         assert other.context.status == plain.context.status
         if plain.context.epoch and other.context.epoch:
             shifts.append(abs(np.log2(other.context.epoch / plain.context.epoch)))
-    assert np.median(shifts) <= 0.2
+    assert np.median(shifts) <= 0.25
 
 
 def test_only_a_rate_that_falls_and_rises_again_is_a_restart():
@@ -258,7 +260,7 @@ def test_only_a_rate_that_falls_and_rises_again_is_a_restart():
     assert not restarts(np.ones(20))
     assert restarts(np.concatenate([cosine, cosine]))
     trajectory = plant("valley", 1).trajectory
-    curves = loss_curves(trajectory, "shifted_loss", num_replicates=5, seed=0)
+    curves = loss_curves(trajectory, {"shifted_loss": 1.0}, num_replicates=5, seed=0)
     assert without_phase(curves, trajectory.effort) is curves
 
 
@@ -276,7 +278,7 @@ def test_replicates_spread_as_the_mean_of_photos_does():
         )
         for row, level in enumerate(levels)
     )
-    curves = loss_curves(Trajectory(readings), "heldout_loss", num_replicates=4000, seed=0)
+    curves = loss_curves(Trajectory(readings), {"heldout_loss": 1.0}, num_replicates=4000, seed=0)
     theory = 0.3 * 0.2 * photos.std(ddof=1) / np.sqrt(200)
     assert curves.replicates[:, -1].std() == pytest.approx(theory, rel=0.08)
     assert (curves.replicates[:, 0] == 0).all()
@@ -289,8 +291,8 @@ def test_composites_of_one_photo_are_one_piece_of_evidence():
         photos = reading.items["shifted_loss"]
         items = {"shifted_loss": np.repeat(photos, 8), "shifted_loss_photo": np.repeat(np.arange(len(photos)), 8)}
         copied.append(replace(reading, items=items))
-    once = loss_curves(trajectory, "shifted_loss", num_replicates=50, seed=0)
-    often = loss_curves(Trajectory(tuple(copied)), "shifted_loss", num_replicates=50, seed=0)
+    once = loss_curves(trajectory, {"shifted_loss": 1.0}, num_replicates=50, seed=0)
+    often = loss_curves(Trajectory(tuple(copied)), {"shifted_loss": 1.0}, num_replicates=50, seed=0)
     np.testing.assert_allclose(once.replicates, often.replicates, atol=1e-12)
 
 
