@@ -39,7 +39,7 @@ def headline(scores: FolderScores) -> str:
         near = sum(map(len, scores.copied.values()))
         parts.append(f"{near} of {len(scores.pairs)} samples come nearer to a photo than photos come to each other")
     if off:
-        parts.append("clearly off: " + ", ".join(entry.label.split(",")[0] for entry in off[:3]))
+        parts.append("clearly off: " + ", ".join(f"{entry.label.split(',')[0]} ({entry.says})" for entry in off[:3]))
     text = "; ".join(parts) if parts else "nothing is clearly off: the samples differ from the photos as photos do"
     return text[0].upper() + text[1:] + "."
 

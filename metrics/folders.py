@@ -206,7 +206,7 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
     if base is not None:
         axis = concept_axis(photos.identity, base.identity)
         reading = reading_of_items((seen.identity.astype(np.float64) - base.identity.mean(axis=0)) @ axis)
-        says = "more alike than photos are" if reading.low > 1 else "still growing" if reading.high < 0.9 else "learned"
+        says = "more alike than photos are" if reading.low > 1 else "partly there" if reading.high < 0.9 else "learned"
         found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says))
     reading = reading_of_items(cosines)
     found.append(_measure("similarity", "cosine to photos", reading, float(level.mean()), float("nan"), "raw cosine"))
@@ -216,7 +216,8 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
 def _copying(name: str, label: str, seen: np.ndarray, photos: np.ndarray) -> Measure:
     reading = reading_of_items(copying(seen, photos, remove_duplicates=False))
     units = (reading.value - 0.5) / copying_null(len(seen), len(photos))
-    says = "photos are copied" if units > CLEAR else "near the photos" if units > NOTABLE else "as photos to each other"
+    says = "photos are copied" if units > CLEAR else "near the photos" if units > NOTABLE else "as the photos"
+    says = "farther than photos" if units < -NOTABLE else says
     return _measure(name, f"{label}, AUC", reading, 0.5, units, says)
 
 
