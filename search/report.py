@@ -113,9 +113,7 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> str:
     def kind(epoch: int) -> str:
         if epoch == pointed.shipped:
             return "ship"
-        low, high = pointed.low, pointed.high
-        inside = epoch == turn or (low is not None and high is not None and low <= epoch <= high)
-        return "onset" if inside else ""
+        return "onset" if epoch == turn or pointed.inside(epoch) else ""
 
     def label(epoch: int) -> str:
         words = {"ship": "ship this", "onset": pointed.onset_name if epoch == turn else "onset range"}

@@ -38,10 +38,15 @@ class Marks:
     high: float | None = None
     onset_name: str = "onset"
 
+    def inside(self, epoch: int) -> bool:
+        """Whether a trained epoch lies in the onset's interval."""
+        return self.low is not None and self.high is not None and epoch > 0 and self.low <= epoch <= self.high
+
     def nearest(self, epochs: Sequence[int]) -> int | None:
         """The one of `epochs` nearest to the onset; None without one."""
         onset = self.onset
-        return None if onset is None else min(epochs, key=lambda epoch: abs(epoch - onset))
+        trained = [epoch for epoch in epochs if epoch > 0]
+        return None if onset is None or not trained else min(trained, key=lambda epoch: abs(epoch - onset))
 
 
 def contact_sheet(
@@ -159,7 +164,7 @@ def _column_head(
 ) -> None:
     x, y = at
     shipped = epoch == marks.shipped
-    inside = epoch == turn or (marks.low is not None and marks.high is not None and marks.low <= epoch <= marks.high)
+    inside = epoch == turn or marks.inside(epoch)
     if shipped or inside:
         box = (x - _GAP // 2, y, x + cell + _GAP // 2 - 1, bottom)
         draw.rectangle(box, fill=SHIP_PAPER if shipped else BAND)

@@ -277,7 +277,7 @@ def _plateau(trajectory: "Trajectory | None", epoch: int | None, noise: float) -
         return None
     epochs, scores = trajectory.epochs, trajectory.scores
     here = int(np.flatnonzero(epochs == epoch)[0])
-    good = scores >= scores[here] - noise
+    good = np.abs(scores - scores[here]) <= noise
     low = high = here
     while low > 0 and good[low - 1] and epochs[low - 1] > 0:
         low -= 1

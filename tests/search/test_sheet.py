@@ -53,6 +53,13 @@ def test_the_epoch_to_ship_and_the_onset_are_marked_in_their_columns_only():
         assert not (plain == np.array(paper)).all(axis=-1).any()
 
 
+def test_the_base_is_never_marked_even_where_the_interval_begins_at_it():
+    marks = Marks(shipped=5, onset=1.0, low=0.0, high=12.0)
+    assert marks.nearest(EPOCHS) == 5
+    sheet = np.asarray(contact_sheet(_images(), CAPTIONS, marks=marks))
+    assert _box(sheet, BAND)[0] > _box(sheet, _colour(0, 0))[2]
+
+
 def test_a_checkpoint_without_one_of_the_images_is_refused_by_name():
     images = _images()
     images[10] = images[10][:-1]
