@@ -22,6 +22,8 @@ OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasure
 REPLICATES = 300
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted.py)
 CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
+# What a new context costs: the subject as it is learned (held-out photos) plus what has been forgotten of contexts
+# (moved subjects). Either alone is blind to the other; benchmarks/onset.py has the figures.
 CONTEXT_WEIGHTS = {"shifted_loss": 1.0, "heldout_loss": 1.0}
 MEMORY_WEIGHTS = {"heldout_loss": 1.0}
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
@@ -133,10 +135,12 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
         if curves is not None:
             losses[kind] = without_phase(curves, trajectory.effort[curves.rows])
             turns[kind] = _loss_turn(tuple(weights), losses[kind], share, margin)
-    context, memory = turns["context"], turns["memory"]
-
-    row = learned_row(trajectory, losses, memory.epoch)
+    row = learned_row(trajectory, losses, turns["memory"].epoch)
     learned = None if row is None else int(trajectory.epochs[row])
+    alone = turns["context"].channels == ("shifted_loss",)
+    if alone and (turns["context"].epoch or np.inf) < (learned or np.inf):
+        turns["context"] = unmeasured  # it saw contexts being forgotten while the subject was still being learned
+    context, memory = turns["context"], turns["memory"]
     turned = {turn.channels[0]: turn.epoch for turn in turns.values() if turn.epoch is not None}
     if row is not None:
         for channel in BEHAVIOURS:

@@ -205,6 +205,24 @@ def test_learning_is_not_overfitting():
     assert onset.status == "beyond"
 
 
+def test_moved_subjects_alone_do_not_judge_while_the_subject_is_being_learned():
+    """Without held-out photos nothing shows what is still being gained, so a rise before `learned` says nothing."""
+
+    def shown(reading: Readings, learned_at: float) -> Readings:
+        forgotten = 0.002 * reading.epoch if reading.epoch > 6 else -0.01 * reading.epoch
+        fidelity = min(1.0, reading.epoch / learned_at)
+        channels = {
+            "shifted_loss": Reading(forgotten, forgotten, forgotten),
+            "fidelity": Reading(fidelity, fidelity, fidelity),
+        }
+        return Readings(reading.epoch, reading.effort, channels)
+
+    readings = plant("valley", 1).trajectory.readings
+    early, late = (find_onset(Trajectory(tuple(shown(r, at) for r in readings))) for at in (3, 60))
+    assert early.context.status == "found"
+    assert late.context.status == "unmeasured"
+
+
 def test_nothing_measured_is_said():
     onset = find_onset(behaving({"fidelity": [0, 0.9, 1, 1, 1, 1, 1, 1]}))
     assert onset.status == "unmeasured"
