@@ -108,17 +108,17 @@ def _read_similarity(
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
         items["copying"] = copying(seen[own], known, remove_duplicates=False)
         channels["copying"] = reading_of_items(items["copying"], groups=prompts[own])
-    if identity:
-        photo = np.array(labels.photo)
-        gap, hits = own_caption_gap(traits.identity, calibration.photos.identity, photo, calibration.trained)
-        if np.isfinite(gap):
-            low, high = _gap_interval(hits, photo, calibration.trained)
-            channels["own_caption"] = Reading(gap, low, high)
-            items["own_caption"] = hits[photo >= 0]
-            items["own_pull"] = own_photo_pull(
-                traits.identity, calibration.base.identity, calibration.photos.identity, photo, calibration.trained
-            )
-            channels["own_pull"] = reading_of_items(items["own_pull"], groups=prompts)
+    photo = np.array(labels.photo)
+    drawn = np.unique(photo[photo >= 0])
+    if identity and min(calibration.trained[drawn].sum(), (~calibration.trained[drawn]).sum()) >= 2:
+        known = calibration.photos.identity
+        gap, hits = own_caption_gap(traits.identity, known, photo, calibration.trained)
+        channels["own_caption"] = Reading(gap, *_gap_interval(hits, photo, calibration.trained))
+        items["own_caption"] = hits[photo >= 0]
+        items["own_pull"] = own_photo_pull(
+            traits.identity, calibration.base.identity, known, photo, calibration.trained
+        )
+        channels["own_pull"] = reading_of_items(items["own_pull"], groups=prompts)
 
 
 def _gap_interval(hits: np.ndarray, photo: np.ndarray, trained: np.ndarray) -> tuple[float, float]:
