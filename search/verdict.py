@@ -125,8 +125,8 @@ def finish(folder: StudyFolder | Path, *, wall_seconds: float | None = None, sto
     folder = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
     verdict = make_verdict(folder, wall_seconds=wall_seconds)
     verdict = write_best(folder, verdict)
-    verdict.save(folder.verdict_file)
     write_report(folder, verdict, storage=storage)
+    verdict.save(folder.verdict_file)  # last: a study with a verdict has everything that goes with it
     return verdict
 
 
