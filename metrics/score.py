@@ -194,16 +194,14 @@ def _read_composition(
 def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float:
     """Quality in [0, 1]: harmonic mean of learned fidelity and kept obedience, times 1 - the worst excess.
 
-    Learned is fidelity clipped to [0, 1], in the set's contexts and in new ones, each counting as much as obedience,
-    which is 1 + `prompt` clipped to [0, 1]. What is not measured is left out; without any encoder there is no score
-    (NaN).
-    Excesses: see `excesses`.
+    Learned is fidelity in new contexts where the probe has any, which is what a LoRA is wanted for, else in the set's
+    own, clipped to [0, 1]; kept is 1 + `prompt`, clipped likewise. Without a text encoder fidelity stands alone,
+    without any encoder there is no score (NaN). Excesses: see `excesses`.
     """
-    if "fidelity" not in channels:
+    learned = channels.get("fidelity_novel", channels.get("fidelity"))
+    if learned is None:
         return float("nan")
-    shares = [channels[name].value for name in ("fidelity", "fidelity_novel") if name in channels]
-    if "prompt" in channels:
-        shares.append(1 + channels["prompt"].value)
+    shares = [learned.value] + ([1 + channels["prompt"].value] if "prompt" in channels else [])
     clipped = np.clip(shares, 0, 1)
     mean = len(clipped) / (1 / clipped).sum() if clipped.min() > 0 else 0.0
     return float(mean) * (1 - max(excesses(calibration, channels).values(), default=0.0))
