@@ -1,0 +1,228 @@
+"""A shortened demo through the real command line: to its verdict, killed and resumed to the same numbers, and again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+import yaml
+from PIL import Image
+
+from search.record import StudyFolder
+from search.verdict import Verdict
+
+DEMO = Path(__file__).parents[2] / "studies"
+PATIENCE_SECONDS = 600.0
+
+
+@pytest.fixture(scope="module")
+def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo study with two trials of four epochs and a small probe."""
+    values: dict[str, Any] = yaml.safe_load((DEMO / "demo.yaml").read_text())
+    for key in ("base", "data"):
+        values[key] = str(DEMO / values[key])
+    values["train"] |= {"epochs": 4, "save_every_n_epochs": 1}
+    values["search"]["epochs"]["values"] = [3, 4]
+    score = values["score"]
+    score |= {"encoder": str(DEMO / score["encoder"]), "precision": "fp32"}
+    score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1}
+    score["probe"]["contexts"] = score["probe"]["contexts"][:2]
+    score["losses"] |= {"levels": 2, "draws": 1}
+    score["shifted"] |= {"composites": 8, "levels": 2}
+    values["budget"] = {"trials": 3, "startup_trials": 2}
+    values["stop"] = {"onset": False, "prune": False}
+    path = tmp_path_factory.mktemp("short") / "demo.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def start(study: Path, runs: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(DEMO.parent)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "search.run", str(study), "--runs", str(runs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Processes that hold the base: the grandchildren, forked from one server."""
+    return [p for child in psutil.Process(process.pid).children() for p in child.children()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(short_demo: Path) -> tuple[StudyFolder, str]:
+    """The folder it leaves and what it said."""
+    runs = short_demo.parent / "undisturbed"
+    said = finish(start(short_demo, runs))
+    return StudyFolder(runs / "demo"), said
+
+
+@pytest.fixture(scope="module")
+def disturbed(short_demo: Path) -> StudyFolder:
+    """The same study: first a worker, then the coordinator is killed in the middle of a trial; then it goes on."""
+    runs = short_demo.parent / "disturbed"
+    folder = StudyFolder(runs / "demo")
+    process = start(short_demo, runs)
+    wait_until(lambda: (folder.trial(0) / "readings" / "0001.npz").is_file(), process)
+    victim, *others = workers_of(process)
+    victim.kill()
+    wait_until(lambda: any((folder.trial(n) / "readings" / "0003.npz").is_file() for n in (0, 1)), process)
+    orphans = workers_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not psutil.wait_procs([*orphans, *others], timeout=30)[1], "workers outlive their coordinator"
+    states = [r.state for r in folder.records()]
+    assert "running" in states
+    finish(start(short_demo, runs))
+    return folder
+
+
+def test_it_ends_with_a_verdict_and_the_files_it_promises(undisturbed) -> None:
+    folder, said = undisturbed
+    verdict = Verdict.load(folder.verdict_file)
+    assert verdict.cost.complete == 3
+    assert "verdict" in said
+    for name in ("study.db", "study.yaml", "report.html", "best/train.yaml", "best/sheet.png", "artifacts", "cache"):
+        assert (folder.path / name).exists(), name
+    for record in folder.records():
+        trial = folder.trial(record.number)
+        for name in ("config.yaml", "record.json", "trajectory.csv", "items.npz", "sheet.png", "onset.png"):
+            assert (trial / name).is_file(), name
+        kept = [p.name for p in (trial / "checkpoints").iterdir()]
+        assert kept == [f"{record.epoch_shipped:04d}"]
+        assert folder.sampled_epochs(record.number) == list(range(record.epochs_trained + 1))
+        assert record.timings["train"] > 0
+        assert record.versions["torch"]
+
+
+def test_every_loss_channel_is_measured(undisturbed) -> None:
+    folder, _ = undisturbed
+    trajectory = folder.trajectory(0)
+    assert {"heldout_loss", "shifted_loss", "fidelity", "prompt", "copying", "colour", "composition"} <= set(
+        trajectory.channels
+    )
+    assert np.isfinite(trajectory.scores).all()
+
+
+def test_held_out_photos_are_not_trained_on(undisturbed) -> None:
+    folder, _ = undisturbed
+    about = folder.probe()
+    assert len(about["heldout"]) == 4
+    assert not set(about["heldout"]) & set(about["trained"])
+
+
+def test_killed_and_resumed_it_gives_the_same_numbers(undisturbed, disturbed) -> None:
+    before, _ = undisturbed
+    assert [r.number for r in disturbed.records()] == [r.number for r in before.records()] == [0, 1, 2]
+    for first, second in zip(before.records(), disturbed.records(), strict=True):
+        assert (first.params, first.state, first.epoch_shipped) == (second.params, second.state, second.epoch_shipped)
+        assert (first.value, first.score, first.onset) == (second.value, second.score, second.onset)
+        number = first.number
+        assert (before.trial(number) / "trajectory.csv").read_text() == (
+            disturbed.trial(number) / "trajectory.csv"
+        ).read_text()
+        epoch = first.epochs_trained
+        assert (before.samples(number, epoch) == disturbed.samples(number, epoch)).all()
+    tables = [optuna.load_study(study_name="demo", storage=f"sqlite:///{f.database}") for f in (before, disturbed)]
+    assert len({str([(t.number, t.params, t.value, t.intermediate_values) for t in s.trials]) for s in tables}) == 1
+
+
+def test_run_again_it_says_at_once_that_it_is_finished(short_demo: Path, undisturbed) -> None:
+    script = (
+        "import sys; from search.run import main; code = main(sys.argv[1:]); "
+        "print(code, [m for m in ('torch', 'optuna', 'pandas', 'scipy') if m in sys.modules])"
+    )
+    runs = undisturbed[0].path.parent
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(short_demo), "--runs", str(runs)], capture_output=True, text=True, check=True
+    )
+    assert "is finished: 3 trials" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_changed_study_is_refused_by_name(short_demo: Path, undisturbed) -> None:
+    changed = short_demo.with_name("changed.yaml")
+    changed.write_text(short_demo.read_text().replace("batch_size: 4", "batch_size: 2"))
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", str(changed), "--runs", str(undisturbed[0].path.parent)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "train.batch_size: 2 is not allowed: the study 'demo' was begun with 4" in done.stderr
+
+
+def test_the_status_shows_every_trial(undisturbed) -> None:
+    folder, _ = undisturbed
+    done = subprocess.run([sys.executable, "-m", "search.status", str(folder.path)], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.count("complete") >= 3
+
+
+def test_the_lora_works_in_diffusers_as_the_samples_show(undisturbed) -> None:
+    import torch
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    from trainer.base import load_base
+    from trainer.sample import initial_noise
+
+    folder, _ = undisturbed
+    about = folder.probe()
+    number = max(folder.records(), key=lambda r: r.timings["train"] * (r.epoch_shipped or 0)).number
+    epoch = next(r.epoch_shipped for r in folder.records() if r.number == number)
+    base = load_base(DEMO / "demo" / "base")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        DEMO / "demo" / "base", safety_checker=None, torch_dtype=torch.float32
+    )
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+
+    def drawn() -> np.ndarray:
+        with torch.no_grad():
+            images = pipe(
+                list(about["prompts"]),
+                negative_prompt=[about["negative"]] * len(about["prompts"]),
+                latents=initial_noise(base, [about["seeds"][0]] * len(about["prompts"]), tuple(about["size"])),
+                num_inference_steps=about["steps"],
+                guidance_scale=about["guidance"],
+                width=about["size"][0],
+                height=about["size"][1],
+                output_type="np",
+            ).images
+        return images * 255
+
+    plain = drawn()
+    lora = folder.checkpoint(number, epoch) / "lora.safetensors"
+    pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
+    with_lora = drawn()
+    base_samples = np.asarray(Image.open(folder.samples_file(number, 0))).reshape(-1)
+    shown = folder.samples(number, epoch)[:, 0].astype(float)
+    assert np.abs(plain.reshape(len(plain), -1) - folder.samples(number, 0)[:, 0].reshape(len(plain), -1)).mean() < 2
+    assert np.abs(with_lora - shown).mean() < 2
+    assert np.abs(with_lora - plain).mean() > 3 * np.abs(with_lora - shown).mean()
+    assert base_samples.any()
