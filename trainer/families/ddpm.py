@@ -64,7 +64,9 @@ def sample_timesteps(base: Base, batch: int, generator: torch.Generator) -> Tens
     import torch
 
     steps = base.noise_scheduler.config.num_train_timesteps
-    return torch.randint(0, steps, (batch,), generator=generator, device=generator.device).to(base.device)
+    return torch.randint(0, steps, (batch,), generator=generator, device=generator.device).to(
+        base.device, non_blocking=True
+    )
 
 
 def fixed_timesteps(base: Base, levels: int) -> Tensor:

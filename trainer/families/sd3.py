@@ -95,7 +95,7 @@ def sample_timesteps(base: Base, batch: int, generator: torch.Generator) -> Tens
     import torch
 
     normal = torch.randn(batch, generator=generator, device=generator.device)
-    return _shifted(base, normal.sigmoid()).to(base.device)
+    return _shifted(base, normal.sigmoid()).to(base.device, non_blocking=True)
 
 
 def fixed_timesteps(base: Base, levels: int) -> Tensor:
