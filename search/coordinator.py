@@ -33,7 +33,7 @@ from search.events import (
     load_readings,
 )
 from search.live import Board
-from search.pruner import COHORT, HORIZON, cohort
+from search.pruner import describe
 from search.record import StudyFolder, TrialRecord, write_bytes
 from search.storage import FINISHED, Ledger
 from search.study import Study
@@ -181,8 +181,8 @@ class Coordinator:
 
     def _place(self, slot: _Slot, trial: Trial, params: dict[str, Any]) -> None:
         config = self.study.config(params)
-        trial.set_user_attr(HORIZON, config.epochs)
-        trial.set_user_attr(COHORT, cohort(config.lr_scheduler))
+        for key, value in describe(config).items():
+            trial.set_user_attr(key, value)
         number = trial.number
         folder = self.folder.trial(number)
         record = TrialRecord(
