@@ -1,12 +1,31 @@
 """Subjects cut out of photos, mirrored, resized, moved and pasted softly on backgrounds that the base drew."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from metrics.errors import MetricsError
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How subjects are moved.
+
+    Attributes:
+        scales: range of the subject's size relative to its size in the photo, as shares of the frame.
+        rise: how far up or down its foot may move, as a share of the frame: things stand on the ground. 1 is anywhere.
+        mirror: whether every second subject, by chance, is mirrored.
+        thirds: put its middle near a quarter, a half or three quarters of the width, so that it is plainly on the left,
+            in the centre or on the right, as captions say; else anywhere.
+    """
+
+    scales: tuple[float, float] = (0.6, 1.2)
+    rise: float = 0.15
+    mirror: bool = True
+    thirds: bool = False
 
 
 class Composites(NamedTuple):
@@ -32,8 +51,7 @@ def make_composites(
     *,
     count: int,
     seed: int,
-    scales: tuple[float, float] = (0.6, 1.2),
-    rise: float = 0.15,
+    moves: Moves = Moves(),
     seam: float = 0.02,
 ) -> Composites:
     """Paste each photo's subject somewhere else, in another size, on another background.
@@ -48,9 +66,7 @@ def make_composites(
         backgrounds: uint8 `[B, h, w, 3]`.
         count: M.
         seed: of places, sizes and mirrors.
-        scales: range of the subject's size relative to its size in the photo, as shares of the frame.
-        rise: how far up or down a subject's foot may move, as a share of the frame: things stand on the ground. 1 is
-            anywhere.
+        moves: ranges of size and place.
         seam: softness of the seam as a share of the subject's size.
 
     Raises:
@@ -71,7 +87,7 @@ def make_composites(
         share = alpha.shape[0] / photos[index].shape[0], alpha.shape[1] / photos[index].shape[1]
         centre = _centre(boxes[int(index)], photos[index].shape[:2])
         foot = boxes[int(index)][3] / photos[index].shape[0]
-        image, place = _paste(cutout, alpha, edges, share, centre, foot, backgrounds[scene], scales, rise, generator)
+        image, place = _paste(cutout, alpha, edges, share, centre, foot, backgrounds[scene], moves, generator)
         images.append(image)
         places.append(place)
     return Composites(np.stack(images), photo, background, np.array(places))
@@ -178,18 +194,17 @@ def _paste(
     centre: tuple[float, float],
     foot: float,
     scene: np.ndarray,
-    scales: tuple[float, float],
-    rise: float,
+    moves: Moves,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     height, width = scene.shape[:2]
     # the frame's diagonal as measure: photos and backgrounds may differ in aspect, the subject must not be squeezed
     fit = np.sqrt(share[0] * height * share[1] * width / (alpha.shape[0] * alpha.shape[1]))
-    factor = fit * np.exp(generator.uniform(*np.log(scales)))
+    factor = fit * np.exp(generator.uniform(*np.log(moves.scales)))
     factor = min(factor, 0.95 * height / alpha.shape[0], 0.95 * width / alpha.shape[1])
     new_height, new_width = (max(2, round(side * factor)) for side in alpha.shape)
     left_cut, top_cut, right_cut, bottom_cut = edges
-    if generator.random() < 0.5:
+    if generator.random() < 0.5 and moves.mirror:
         cutout, alpha = cutout[:, ::-1], alpha[:, ::-1]
         left_cut, right_cut = right_cut, left_cut
         centre = (1 - centre[0], centre[1])
@@ -197,10 +212,15 @@ def _paste(
     colours = np.stack([_scaled(cutout[..., band] * alpha, (new_height, new_width)) for band in range(3)], axis=2)
 
     room = width - new_width, height - new_height
-    lowest, highest = (int(np.clip((foot + move) * height - new_height, 0, room[1])) for move in (rise, -rise))
+    lowest, highest = (
+        int(np.clip((foot + move) * height - new_height, 0, room[1])) for move in (moves.rise, -moves.rise)
+    )
     left, top = 0, 0
     for _ in range(8):  # somewhere else than in the photo, if there is room
         left, top = int(generator.integers(0, room[0] + 1)), int(generator.integers(highest, lowest + 1))
+        if moves.thirds:
+            middle = generator.choice([0.25, 0.5, 0.75]) + generator.uniform(-0.04, 0.04)
+            left = int(np.clip(middle * width - new_width / 2, 0, room[0]))
         moved = np.hypot((left + new_width / 2) / width - centre[0], (top + new_height / 2) / height - centre[1])
         if moved > 0.15:
             break

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.composites import composites_sheet, context_caption, make_composites, position_words
+from metrics.composites import Moves, composites_sheet, context_caption, make_composites, position_words
 from metrics.errors import MetricsError
 from tests.metrics.sets import crops
 from tests.metrics.test_masks import planted
@@ -63,7 +63,12 @@ def test_seams_are_soft_and_carry_no_rim_of_the_old_background():
     disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 15**2
     photo[disc] = (255, 0, 0)
     composites = make_composites(
-        [photo], [disc.astype(np.float32)], np.zeros((1, 64, 64, 3), np.uint8), count=6, seed=0, scales=(1, 1)
+        [photo],
+        [disc.astype(np.float32)],
+        np.zeros((1, 64, 64, 3), np.uint8),
+        count=6,
+        seed=0,
+        moves=Moves(scales=(1, 1)),
     )
     greens, reds = composites.images[..., 1].astype(int), composites.images[..., 0].astype(int)
     assert greens.max() < 100
@@ -96,6 +101,17 @@ def test_photos_without_a_subject_are_left_out_and_none_at_all_is_an_error(made)
         make_composites(photos, [empty] * 4, backgrounds, count=9, seed=0)
     with pytest.raises(MetricsError, match="no background"):
         make_composites(photos, masks, backgrounds[:0], count=9, seed=0)
+
+
+def test_moves_keep_to_what_was_asked(made):
+    photos, masks, backgrounds, _ = made
+    moves = Moves(scales=(1, 1), rise=0, mirror=False, thirds=True)
+    composites = make_composites(photos, masks, backgrounds, count=36, seed=0, moves=moves)
+    middles = (composites.box[:, 0] + composites.box[:, 2]) / 2 / 64
+    assert np.abs(middles[:, None] - [0.25, 0.5, 0.75]).min(axis=1).max() < 0.06
+    feet = [np.flatnonzero((mask > 0.5).any(axis=1))[-1] + 1 for mask in masks]
+    assert np.abs(composites.box[:, 3] - np.array(feet)[composites.photo]).max() <= 3
+    assert np.ptp(composites.box[:, 2] - composites.box[:, 0]) <= 8
 
 
 def test_captions_say_what_was_done(made):
