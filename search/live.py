@@ -61,10 +61,10 @@ class Board:
         from rich.live import Live
 
         self._plain = False
-        with Live(get_renderable=self._table, refresh_per_second=2) as live:
+        with Live(get_renderable=self.table, refresh_per_second=2) as live:
             self._console = live.console
             yield
-            live.update(self._table(), refresh=True)
+            live.update(self.table(), refresh=True)
 
     # --- what happens
 
@@ -138,7 +138,8 @@ class Board:
             parts.append(f"best so far: trial {best.number}, {best.value:.3f} at epoch {best.epoch_shipped}")
         return " · ".join(parts)
 
-    def _table(self) -> "Table":
+    def table(self) -> "Table":
+        """Everything at a glance: ended trials, running ones, and the summary below."""
         from rich.table import Table
 
         with self._lock:

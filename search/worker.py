@@ -11,6 +11,7 @@ import time
 import traceback
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    _write_to(folder.path / "workers.log")
     with locked(folder.path / ".workers.lock", shared=True, wait_seconds=60.0):
         try:
             worker = _Worker(connection, slot, study, folder)
@@ -140,7 +142,7 @@ class _Worker:
             save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
             copy_base_samples(StudyFolder(self._folder.path).samples_file(spec.number, 0), self._folder.cache / "probe")
         pack = self._pack(spec)
-        run = pack.join(run_dir=spec.folder, **build_run_keywords(spec.config))
+        run = pack.join(run_dir=spec.folder, output_name=self._study.name, **build_run_keywords(spec.config))
         try:
             for epoch in Checkpointed.epochs(spec.folder):  # measured before a restart, not decided on
                 if spec.processed < epoch < run.epoch:
@@ -257,6 +259,14 @@ def _memory() -> dict[str, float]:
     if torch.cuda.is_available():
         found["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
     return found
+
+
+def _write_to(path: Path) -> None:
+    """Send what libraries print, and tracebacks, to a file: the terminal belongs to the live table."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def _die_with_parent() -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from search.lock import locked
 from search.record import StudyFolder
 from search.verdict import Verdict
 
@@ -84,9 +85,15 @@ def undisturbed(short_demo: Path) -> tuple[StudyFolder, str]:
 
 @pytest.fixture(scope="module")
 def disturbed(short_demo: Path) -> StudyFolder:
-    """The same study: first a worker, then the coordinator is killed in the middle of a trial; then it goes on."""
+    """The same study: interrupted, then a worker and after it the coordinator killed in a trial; then it goes on."""
     runs = short_demo.parent / "disturbed"
     folder = StudyFolder(runs / "demo")
+    process = start(short_demo, runs)
+    wait_until(lambda: (folder.trial(1) / "record.json").is_file(), process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130, said
+    assert "everything finished so far is kept" in said
     process = start(short_demo, runs)
     wait_until(lambda: (folder.trial(0) / "readings" / "0001.npz").is_file(), process)
     victim, *others = workers_of(process)
@@ -175,6 +182,30 @@ def test_a_changed_study_is_refused_by_name(short_demo: Path, undisturbed) -> No
     )
     assert done.returncode == 2
     assert "train.batch_size: 2 is not allowed: the study 'demo' was begun with 4" in done.stderr
+
+
+def test_a_base_that_does_not_load_is_told_in_one_line(short_demo: Path) -> None:
+    broken = short_demo.with_name("broken.yaml")
+    hollow = short_demo.parent / "hollow"
+    hollow.mkdir()
+    (hollow / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    values = yaml.safe_load(short_demo.read_text()) | {"base": str(hollow), "study": "broken"}
+    broken.write_text(yaml.safe_dump(values))
+    process = start(broken, short_demo.parent / "broken")
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 2, said
+    assert str(hollow) in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_second_run_of_the_same_study_is_kept_out(short_demo: Path, undisturbed) -> None:
+    runs = short_demo.parent / "taken"
+    (runs / "demo").mkdir(parents=True)
+    with locked(runs / "demo" / ".coordinator.lock"):
+        done = start(short_demo, runs)
+        said, _ = done.communicate(timeout=PATIENCE_SECONDS)
+    assert done.returncode == 1
+    assert "another process is running this study" in said
 
 
 def test_the_status_shows_every_trial(undisturbed) -> None:

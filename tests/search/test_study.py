@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,6 +211,17 @@ def test_conditional_parameters_are_accepted(write_study) -> None:
     schedulers = {c["lr_scheduler"]: study.config(c) for c in study.space.combinations()}
     assert schedulers["adafactor"].optimizer == "Adafactor"
     assert schedulers["adafactor"].relative_step
+
+
+def test_the_demo_study_is_sound() -> None:
+    study = load_study(Path(__file__).parents[2] / "studies" / "demo.yaml")
+    assert study.notices == ()
+    assert study.budget.trials >= 12
+    assert study.budget.trials - study.budget.startup >= 4
+    chosen = list(study.space.combinations())
+    assert {c["lr_scheduler"] for c in chosen} == {"constant", "cosine", "cosine_with_restarts", "adafactor"}
+    assert {"AdamW", "AdamW8bit", "Adafactor", "Lion", "Prodigy"} <= {study.config(c).optimizer for c in chosen}
+    assert {e.field for e in study.space.entries} >= {"epochs", "rank", "alpha_ratio", "learning_rate_scale"}
 
 
 def test_budget_and_placement_may_change_but_not_what_is_searched(write_study) -> None:
