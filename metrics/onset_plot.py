@@ -18,7 +18,8 @@ from metrics.trajectory import Trajectory
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
 COLOURS = {"shifted_loss": "#c8553d", "heldout_loss": "#2b6a99", "score": "#3c7d4b"}
 OTHERS = ("#7b5ea7", "#b0883a", "#4f9a94", "#a3586d", "#6b7280", "#c07b4f")
-NAMES = {"shifted_loss": "new contexts", "heldout_loss": "held-out photos"}
+NAMES = {"shifted_loss": "moved subjects", "heldout_loss": "held-out photos"}
+TRUE_NAMES = {"shifted_loss": "true, new contexts", "heldout_loss": "true, own contexts"}
 TURNS = {"context": "shifted_loss", "memory": "heldout_loss"}
 BEHAVIOUR = ("fidelity", "prompt", "copying", "diversity")
 
@@ -113,7 +114,7 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
         axis.plot(
             np.asarray(epochs)[inside], _percent(np.asarray(logs)[inside]), color=colour, linewidth=1.3, dashes=(4, 2.2)
         )
-        labels.append((float(_percent(np.asarray(logs)[inside][-1:])[0]), f"true, {NAMES.get(name, name)}", colour))
+        labels.append((float(_percent(np.asarray(logs)[inside][-1:])[0]), TRUE_NAMES.get(name, name), colour))
     axis.set_ylabel("loss against the base", color=INK)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g} %" if value else "0 %")
     _label_ends(axis, labels)
