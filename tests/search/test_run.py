@@ -33,13 +33,13 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["train"] |= {"epochs": 4, "save_every_n_epochs": 1}
     values["search"]["epochs"]["values"] = [3, 4]
     score = values["score"]
-    score |= {"encoder": str(DEMO / score["encoder"]), "precision": "fp32"}
+    score |= {"encoder": str(DEMO / score["encoder"]), "precision": "fp32", "holdout": 4}
     score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1}
     score["probe"]["contexts"] = score["probe"]["contexts"][:2]
     score["losses"] |= {"levels": 2, "draws": 1}
     score["shifted"] |= {"composites": 8, "levels": 2}
     values["budget"] = {"trials": 3, "startup_trials": 2}
-    values["stop"] = {"onset": False, "prune": False}
+    values |= {"stop": {"onset": False, "prune": False}, "keep": {}}
     path = tmp_path_factory.mktemp("short") / "demo.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
