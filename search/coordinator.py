@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,11 @@ class Coordinator:
         shipped = onset.best if onset is not None and state != TrialState.FAIL else None
         scores = {r.epoch: r.score for r in running.trajectory.readings}
         score = scores.get(shipped) if shipped is not None else None
+        if state == TrialState.COMPLETE and (score is None or isnan(score)):
+            state, why = TrialState.FAIL, "failed"
+            running.record = replace(
+                running.record, error="its checkpoints have no score (no encoder could judge them)"
+            )
         names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
         record = replace(
             running.record,

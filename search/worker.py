@@ -182,7 +182,9 @@ class _Worker:
         if self._study.keep.samples:
             write_probe_samples(self._folder.samples_file(spec.number, epoch), self._probe, images)
         saved += time.perf_counter() - began
-        event = Checkpointed(spec.number, epoch, readings, {"train": trained, "save": saved, **seconds}, _memory())
+        event = Checkpointed(
+            spec.number, epoch, readings, {"train": trained, "save": saved, **seconds}, _memory(self._probe.base.device)
+        )
         event.save(spec.folder)
         self._tell(trial, event)
 
@@ -251,13 +253,13 @@ def _device(study: Study, slot: int) -> str:
     return "cpu"
 
 
-def _memory() -> dict[str, float]:
-    """Peak memory of this process so far, and of its GPU."""
+def _memory(device: torch.device) -> dict[str, float]:
+    """Memory of this process now, and the peak of its GPU."""
     import psutil
 
     found = {"rss_gib": psutil.Process().memory_info().rss / 2**30}
-    if torch.cuda.is_available():
-        found["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    if device.type == "cuda":
+        found["gpu_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
     return found
 
 
