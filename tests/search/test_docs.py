@@ -41,6 +41,7 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
     demo = tmp_path / "demo"
     demo.mkdir()
     (demo / "photos").symlink_to(tiny_photos)
+    (tmp_path / "photos").symlink_to(tiny_photos)
     (demo / "base").mkdir()
     (demo / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (demo / "clip").mkdir()

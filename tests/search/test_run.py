@@ -174,14 +174,14 @@ def test_run_again_it_says_at_once_that_it_is_finished(short_demo: Path, undistu
 
 def test_a_changed_study_is_refused_by_name(short_demo: Path, undisturbed) -> None:
     changed = short_demo.with_name("changed.yaml")
-    changed.write_text(short_demo.read_text().replace("batch_size: 4", "batch_size: 2"))
+    changed.write_text(short_demo.read_text().replace("batch_size: 1", "batch_size: 2"))
     done = subprocess.run(
         [sys.executable, "-m", "search.run", str(changed), "--runs", str(undisturbed[0].path.parent)],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
-    assert "train.batch_size: 2 is not allowed: the study 'demo' was begun with 4" in done.stderr
+    assert "train.batch_size: 2 is not allowed: the study 'demo' was begun with 1" in done.stderr
 
 
 def test_a_base_that_does_not_load_is_told_in_one_line(short_demo: Path) -> None:

@@ -88,6 +88,10 @@ def load_parts(source: str | Path, dtype: torch.dtype) -> dict[str, Any]:
                     parts[name] = part_class.from_pretrained(str(source), variant="fp16", **settings)
                 except OSError:
                     raise error from None
+    painter = "transformer" if "transformer" in parts else "unet"
+    missing = [name for name in (painter, "vae", "text_encoder", "tokenizer", "scheduler") if name not in parts]
+    if missing:
+        raise ModelError(f"{source}: model_index.json names no {', '.join(missing)}")
     return parts
 
 
