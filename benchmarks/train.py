@@ -2,6 +2,7 @@
 
 python -m benchmarks.train                          the demo base on the CPU, every layout in turn (about 8 minutes)
 python -m benchmarks.train --quick --json out.json  the same in at most 3 minutes
+python -m benchmarks.train --batch-size 4            with another batch size than the demo study's
 python -m benchmarks.train --full sd15 --json out.json   SD1.5 at 512², random weights, on CUDA (about 2 minutes)
 python -m benchmarks.train --full sdxl --json out.json   SDXL at 1024²
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--widths", type=int, nargs="+", help="numbers of runs in a pack (default: 1 2 4 8, --full … 16)"
     )
+    parser.add_argument("--batch-size", type=int, help="of each run (default: the demo study's)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
     if args.full:
@@ -42,21 +44,32 @@ def main(arguments: list[str] | None = None) -> int:
 
         figures = {"machine": machine(), **measure_full(args.full, args.widths or [1, 2, 4, 8, 16])}
     else:
-        figures = {"machine": machine(), **measure_layouts(args.widths or [1, 2, 4, 8], quick=args.quick)}
+        figures = {
+            "machine": machine(),
+            **measure_layouts(args.widths or [1, 2, 4, 8], args.batch_size or demo_batch_size(), quick=args.quick),
+        }
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1))
     return 0
 
 
-def measure_layouts(widths: list[int], *, quick: bool) -> dict[str, Any]:
+def demo_batch_size() -> int:
+    """The batch size that the demo study trains with."""
+    import yaml
+
+    settings = yaml.safe_load((Path(__file__).parent.parent / "studies" / "demo.yaml").read_text())
+    return int(settings["train"]["batch_size"])
+
+
+def measure_layouts(widths: list[int], batch_size: int, *, quick: bool) -> dict[str, Any]:
     """Samples per second of each layout of the demo base, and the ratios that the goals are about."""
     from benchmarks.train_layouts import Crew, Layout, settings
 
     threads = min(2, os.cpu_count() or 1)
-    layouts = {f"K={width}, two threads": Layout(width, threads) for width in widths}
-    layouts |= {f"K={width}, one thread": Layout(width, 1) for width in (widths[0], widths[-1])}
-    layouts[f"two one-thread workers, K={widths[-1]}"] = Layout(widths[-1], 1, workers=2)
-    layouts["plain diffusers + peft loop, two threads"] = Layout(0, threads)
+    layouts = {f"K={width}, two threads": Layout(width, threads, batch_size) for width in widths}
+    layouts |= {f"K={width}, one thread": Layout(width, 1, batch_size) for width in (widths[0], widths[-1])}
+    layouts[f"two one-thread workers, K={widths[-1]}"] = Layout(widths[-1], 1, batch_size, workers=2)
+    layouts["plain diffusers + peft loop, two threads"] = Layout(0, threads, batch_size)
     rounds, seconds = (3, 4.0) if quick else (7, 8.0)
     rates: dict[str, list[float]] = {name: [] for name in layouts}
     started: dict[str, float] = {}
@@ -93,6 +106,7 @@ def measure_layouts(widths: list[int], *, quick: bool) -> dict[str, Any]:
     return {
         "what": "training samples per second, demo base",
         **settings(),
+        "batch_size": batch_size,
         "rounds": rounds,
         "seconds": seconds,
         "samples per second": rates,

@@ -13,7 +13,7 @@ from typing import Any
 
 BASE = Path(__file__).parent.parent / "studies" / "demo" / "base"
 PHOTOS = Path(__file__).parent.parent / "studies" / "demo" / "photos"
-BATCH_SIZE, SIDE, RANK, RATE = 4, 64, 16, 1e-3
+SIDE, RANK, RATE = 64, 16, 1e-3
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Layout:
 
     width: int
     threads: int
+    batch_size: int
     workers: int = 1
 
 
@@ -57,14 +58,15 @@ class Crew:
 
 
 def settings() -> dict[str, Any]:
-    return {"base": BASE.name, "batch_size": BATCH_SIZE, "resolution": SIDE, "rank": RANK, "optimizer": "AdamW"}
+    return {"base": BASE.name, "resolution": SIDE, "rank": RANK, "optimizer": "AdamW"}
 
 
 def _work(connection: Connection, layout: Layout) -> None:
     import torch
 
     torch.set_num_threads(layout.threads)
-    step = packed_steps(layout.width) if layout.width else plain_steps()
+    batch_size = layout.batch_size
+    step = packed_steps(layout.width, batch_size) if layout.width else plain_steps(batch_size)
     for _ in range(3):
         step()
     connection.send("ready")
@@ -79,14 +81,14 @@ def _work(connection: Connection, layout: Layout) -> None:
         connection.send(samples / (time.perf_counter() - begun))
 
 
-def packed_steps(width: int) -> Callable[[], int]:
+def packed_steps(width: int, batch_size: int) -> Callable[[], int]:
     """A function that trains one epoch of `width` runs and returns how many samples that were."""
     from trainer.base import load_base
     from trainer.dataset import scan_dataset
     from trainer.pack import Pack
 
     dataset = scan_dataset(PHOTOS)
-    pack = Pack(load_base(BASE), dataset, batch_size=BATCH_SIZE, resolution=(SIDE, SIDE))
+    pack = Pack(load_base(BASE), dataset, batch_size=batch_size, resolution=(SIDE, SIDE))
     folder = Path(tempfile.mkdtemp(prefix="onset-benchmark-"))
     for number in range(width):
         pack.join(run_dir=folder / str(number), rank=RANK, learning_rate=RATE, epochs=10**6)
@@ -99,7 +101,7 @@ def packed_steps(width: int) -> Callable[[], int]:
     return step
 
 
-def plain_steps() -> Callable[[], int]:
+def plain_steps(batch_size: int) -> Callable[[], int]:
     """One epoch as diffusers' text-to-image LoRA example trains: a DataLoader over image files, VAE and text encoder in
     the loop, peft's adapters in the UNet, the loss read at every step. The same modules, rank, batch and optimizer."""
     import numpy as np
@@ -155,7 +157,7 @@ def plain_steps() -> Callable[[], int]:
 
     def step() -> int:
         samples = 0
-        for pixels, tokens in torch.utils.data.DataLoader(Photos(), shuffle=True, batch_size=BATCH_SIZE):
+        for pixels, tokens in torch.utils.data.DataLoader(Photos(), shuffle=True, batch_size=batch_size):
             latents = vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
             noise = torch.randn_like(latents)
             timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),)).long()

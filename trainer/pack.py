@@ -3,11 +3,8 @@ of one."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +16,7 @@ from torch import Tensor
 from trainer import checkpoint
 from trainer.builder import build_pack_keywords, build_run_keywords, shares_a_pack
 from trainer.cache import LatentCache
+from trainer.cpu import keep_freed_memory
 from trainer.distributed import Crew
 from trainer.errors import ModelError
 from trainer.feed import Feed
@@ -104,7 +102,7 @@ class Pack:
             seed=seed,
         )
         if base.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         else:
             base.park(vae=True, text_encoders=not train_text_encoder and not shuffle_caption)
         self.batches_per_epoch = math.ceil(len(self.feed.epoch(0)) / self.crew.size)
@@ -365,21 +363,6 @@ class Pack:
             denoiser.enable_gradient_checkpointing()
         elif getattr(denoiser, "is_gradient_checkpointing", False):
             denoiser.disable_gradient_checkpointing()
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Has glibc keep what is freed instead of giving it back: a wide pack's activations are megabytes each, and
-    mapping them anew at every step took a seventh of the time on a CPU. Elsewhere it does nothing."""
-    if not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(AttributeError, OSError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _stack(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

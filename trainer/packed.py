@@ -7,7 +7,6 @@ tree, names and weights are never touched, only the `forward` of adapted modules
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.cpu import linear
 from trainer.errors import ModelError
 from trainer.lora import ADAPTER, Adapters, LoraWeights, Site
 
@@ -224,7 +224,7 @@ class _LoraLinear(torch.autograd.Function):
         width, rows = down.shape[0], weight.shape[0]
         own_down, own_up = down.to(x.dtype), up.to(x.dtype)
         flat = x.reshape(-1, x.shape[-1])
-        output = _linear(flat, weight, bias)
+        output = linear(flat, weight, bias)
         if width == 1:
             hidden = torch.mm(flat, own_down[0].t()).mul_(scale)
             output.addmm_(hidden, own_up[0].t())
@@ -240,7 +240,7 @@ class _LoraLinear(torch.autograd.Function):
         flat, hidden, weight, down, up = ctx.saved_tensors
         width = down.shape[0]
         grad = grad.reshape(-1, grad.shape[-1])
-        grad_x = _linear(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
+        grad_x = linear(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
         if width == 1:
             grad_up = torch.mm(grad.t(), hidden)[None]
             grad_hidden = torch.mm(grad, up[0]).mul_(ctx.scale)
@@ -295,30 +295,6 @@ class _LoraPointwise(torch.autograd.Function):
             grad_up.view(width, -1, *grad_up.shape[1:]).sum(1),
             None,
         )
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x Wᵀ + b for [rows, in] and the frozen W [out, in]; W may be a transposed view.
-
-    On a CPU in fp32 oneDNN's product is used where it runs: twice as fast as MKL's on AMD, and not slower elsewhere.
-    """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[0] >= _ONEDNN_ROWS and _has_onednn():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
-
-
-@functools.cache
-def _has_onednn() -> bool:
-    """Whether torch's oneDNN product, which torch.compile uses, is there and right (it is no public function)."""
-    try:
-        x, weight = torch.arange(12.0).view(4, 3), torch.arange(6.0).view(3, 2)
-        found = torch.ops.mkldnn._linear_pointwise(x, weight.t(), None, "none", [], "")
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.equal(found, x @ weight)
-
-
-_ONEDNN_ROWS = 96
 
 
 def _repeat(matrices: Tensor, each: int) -> Tensor:
