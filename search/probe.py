@@ -23,6 +23,7 @@ from search.record import read_json, write_bytes, write_json, write_samples
 from search.settings import Score
 from search.split import split
 from search.study import Study
+from trainer.attention import attention_maps
 from trainer.cache import LatentCache
 from trainer.config import TrainConfig
 from trainer.dataset import Dataset, Photo, load_mask, load_pixels, scan_dataset
@@ -130,7 +131,7 @@ def _build(
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
     sources = heldout or trained
     if score.shifted.composites:
-        masks = _masks(study, [photos[i] for i in sources], [pixels[i] for i in sources], config, base)
+        masks = _masks(study, photos, pixels, config, base).of(sources)  # photos help each other to be cut out
         notes = masks.notes
         if masks.reason is None:
             kept = [place for place, usable in enumerate(masks.usable) if usable]
@@ -355,10 +356,14 @@ def _masks(
         source = "auto"
     else:
         given = [load_mask(photo, config.size) for photo in photos]
+    attention = None
+    if source == "attention":
+        attention = attention_maps(base, np.stack(pixels), photos[0].class_word or "")
     return subject_masks(
         pixels,
         source=source,
         given=given,
+        attention=None if attention is None else list(attention),
         segmenter=study.score.shifted.segmenter,
         class_word=photos[0].class_word,
         device=str(base.device),

@@ -81,8 +81,8 @@ class Shifted(_Section):
     caption: str = "a photo of {trigger} {class}, {context}"
     """Caption of a composite; {position} (left, centre, right) and {size} (small, large) may stand in it too."""
     masks: str = "auto"
-    """auto (alpha channel, else the segmenter if one is named, else saliency), alpha, segmentation, saliency, none (a
-    style), or a folder of masks named as the photos."""
+    """auto (alpha channel, else the segmenter if one is named, else saliency), alpha, segmentation, attention (the
+    base's own, for the class word), saliency, none (a style), or a folder of masks named as the photos."""
     segmenter: str | None = None
     """Segmentation model of transformers; CLIPSeg-like ones are asked for the class word."""
 

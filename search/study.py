@@ -26,7 +26,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "workers": Workers,
     "keep": Keep,
 }
-MASKS = ("auto", "alpha", "segmentation", "saliency", "none")
+MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
 WEIGHTED = ("copying", "colour", "composition", "diversity")
 _PATHS = ("base", "data", "reg_data")
 _KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
