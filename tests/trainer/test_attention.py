@@ -26,7 +26,9 @@ def test_maps_have_the_photos_shape_and_leave_the_base_as_it_was(name: str, requ
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
     maps = attention_maps(base, image, "red dog")
     factor = base.latent_factor
-    assert maps.shape == (1, 64 // factor, 96 // factor) and np.isfinite(maps).all() and (maps > 0).all()
+    assert maps.shape == (1, 64 // factor, 96 // factor)
+    assert np.isfinite(maps).all()
+    assert (maps > 0).all()
     assert not any(module._forward_hooks for module in base.denoiser.modules())
 
 
