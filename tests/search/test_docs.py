@@ -1,4 +1,4 @@
-"""The examples in the user guide run: study files load, run files load, commands and their options exist."""
+"""The examples in the user guide: study and run files load, snippets run, commands and their options exist."""
 
 import os
 import re
@@ -11,7 +11,8 @@ import pytest
 
 from metrics.readings import CHANNELS
 from search.study import load_study
-from trainer.config import TrainConfig, load_train_config
+from trainer.config import TrainConfig
+from trainer.production_config import load_production
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -51,7 +52,15 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
         assert study.space.entries
         assert all(study.config(chosen) for chosen in study.space.combinations())
     else:
-        load_train_config(tmp_path / "example.yaml")
+        load_production(tmp_path / "example.yaml")
+
+
+@pytest.mark.parametrize("text", [text for page in PAGES for text in _blocks(page, "python")])
+def test_python_examples_run(text, tmp_path, monkeypatch):
+    (tmp_path / "studies").symlink_to(ROOT / "studies")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, "example", "exec"), {})  # the documentation's own
+    assert sorted(path.name for path in tmp_path.rglob("lora.safetensors"))
 
 
 @cache
