@@ -13,20 +13,21 @@ REPORTED = (
     "castle", "bee", "planet", "rocket", "snowman", "cactus", "pine", "propeller",
     "dumbbell", "cornet", "rabbit", "hammer", "saucer", "totem",
 )  # fmt: skip
-HELD_OUT = 8
-"""Photos of the same shoot that no run trains on; detectors are shown the first 4 of them unless told otherwise."""
-BATCH_SIZE, STEPS = 4, 640
+HELD_OUT = 6
+"""Photos of the same shoot that no run trains on."""
+BATCH_SIZE, STEPS = 4, 800
 SET_SIZES = (20, 12, 28, 16, 10, 24, 40, 14)
+OVERFITTING_PER_PACK = 5
 
 # Settings of the runs of one pack; learning rates are multiplied by a factor of the pack's own.
 OVERFITTING: dict[str, dict[str, Any]] = {
     "adamw": {"learning_rate": 2.5e-3, "rank": 16},
-    "adamw-low": {"learning_rate": 1.2e-3, "rank": 8, "alpha": 4.0},
-    "cosine": {"learning_rate": 3e-3, "rank": 16, "lr_scheduler": "cosine"},
     "restarts": {"learning_rate": 4e-3, "rank": 8, "lr_scheduler": "cosine_with_restarts", "num_cycles": 4},
     "attention": {"learning_rate": 4e-3, "rank": 16, "targets": "attention"},
-    "lion": {"optimizer": "Lion", "learning_rate": 6e-4, "rank": 8, "lr_scheduler": "linear"},
+    "cosine": {"learning_rate": 3e-3, "rank": 16, "lr_scheduler": "cosine"},
     "adafactor": {"optimizer": "Adafactor", "learning_rate": 2.5e-3, "rank": 8},
+    "lion": {"optimizer": "Lion", "learning_rate": 6e-4, "rank": 8, "lr_scheduler": "linear"},
+    "adamw-low": {"learning_rate": 1.2e-3, "rank": 8, "alpha": 4.0},
 }
 QUIET: dict[str, dict[str, Any]] = {
     "unlearned": {"learning_rate": 2e-6, "rank": 8},
@@ -66,28 +67,36 @@ class PackPlan:
 
 
 def epoch_grid(epochs: int) -> list[int]:
-    """Checkpoints at most a tenth of an octave apart from epoch 10 on, as far as whole epochs allow."""
-    early = (1, 2, 3, 4, 6, 8, 10)
+    """Checkpoints a tenth of an octave apart from epoch 10 on, as far as whole epochs allow."""
+    early = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     late = (round(2**octaves) for octaves in np.arange(3.4, np.log2(epochs), 0.1))
     return sorted({epochs, *(epoch for epoch in (*early, *late) if epoch <= epochs)})
 
 
+def detector_grid(epochs: int) -> list[int]:
+    """The checkpoints that detectors see: a fifth of an octave apart, as people save them. The truth is first read at
+    every third of these, then at all of `epoch_grid` around where it turns."""
+    fine = epoch_grid(epochs)
+    early = [epoch for epoch in (1, 2, 3, 4, 6, 8, 10) if epoch < epochs]
+    late = [epoch for epoch in fine if epoch > 10]
+    return sorted({*early, *late[::-1][::2]})
+
+
 def plans(rounds: int = 2) -> list[PackPlan]:
-    """All packs in the order in which they are worth having: choosing concepts among the reported ones, then again
-    with another set size and seed."""
-    order: list[str] = []
-    for index in range(max(len(CHOOSING), len(REPORTED))):
-        order += REPORTED[index : index + 1]
-        if index % 2 == 0:
-            order += CHOOSING[index // 2 : index // 2 + 1]
+    """All packs in the order in which they are worth having: two choosing concepts first, the others among the
+    reported ones, then again with another set size and seed."""
+    order = [*CHOOSING[:2], *REPORTED[:8], CHOOSING[2], *REPORTED[8:11], CHOOSING[3], *REPORTED[11:]]
+    names = list(OVERFITTING)
     found = []
     for seed in range(rounds):
         for index, concept in enumerate(order):
             num_photos = SET_SIZES[(index + 3 * seed) % len(SET_SIZES)]
             generator = np.random.default_rng([seed, index])
             factor = float(2 ** generator.uniform(-0.5, 0.5))
-            runs = {}
-            for name, settings in (OVERFITTING | QUIET).items():
-                runs[name] = settings | {"learning_rate": settings["learning_rate"] * factor}
+            start = 3 * (index + seed)
+            chosen = sorted({(start + step) % len(names) for step in range(OVERFITTING_PER_PACK)})
+            settings = {names[number]: OVERFITTING[names[number]] for number in chosen}
+            settings |= {name: QUIET[name] for name in ("short", ("slow", "unlearned")[(index + seed) % 2])}
+            runs = {name: own | {"learning_rate": own["learning_rate"] * factor} for name, own in settings.items()}
             found.append(PackPlan(f"{concept}-{num_photos}-{seed}", concept, num_photos, seed, runs))
     return found

@@ -2,7 +2,8 @@
 
     python -m benchmarks.onset --recompute --minutes 8 --out /tmp/onset
 
-One file per pack, written whole; a pack that is there is not computed again. Uses CUDA when there is one.
+One file per pack, written whole after each of its runs; a run that is there is not read again. Uses CUDA when there
+is one.
 """
 
 from __future__ import annotations
@@ -14,19 +15,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.onset_plan import BATCH_SIZE, HELD_OUT, PackPlan, epoch_grid, plans
-from benchmarks.onset_truth import write_tables
+from benchmarks.onset_plan import BATCH_SIZE, HELD_OUT, PackPlan, detector_grid, epoch_grid, plans
+from benchmarks.onset_truth import true_onset, write_tables
+
+if TYPE_CHECKING:
+    from benchmarks.onset_world import Losses, World
+    from trainer.families.family import Base
+    from trainer.lora import LoraWeights
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, CLIP = ROOT / "studies" / "demo" / "base", ROOT / "studies" / "demo" / "clip"
-LOSS_ROWS = {"cuda": 4096, "cpu": 96}
-IMAGE_EVERY = 5  # checkpoints of the grid
+LOOKED_AT = 5  # checkpoints of each run whose images are drawn, the last among them
 REPLICATES = 40  # of the truth, for its own interval
+DETECTORS_SEE = ("heldout", "shifted", "shifted_train")
+TRUTHS = ("true_set", "true_new")
+AROUND = 0.35  # octaves on both sides of a true onset that are read at every checkpoint
 
 
 def recompute(
@@ -39,8 +48,8 @@ def recompute(
         claim.unlink()
     end = time.time() + 60 * minutes
     command = [sys.executable, "-m", "benchmarks.onset_recompute", str(out), str(end), device, str(base), str(rounds)]
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    children = [subprocess.Popen([*command, only or ""], cwd=ROOT, env=alone) for _ in range(processes)]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
+    children = [subprocess.Popen([*command, only or ""], cwd=ROOT, env=os.environ | threads) for _ in range(processes)]
     try:
         for child in children:
             child.wait()
@@ -61,7 +70,6 @@ def work(out: Path, end: float, device: str, base_path: Path, only: str | None, 
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(1 if device == "cuda" else max(1, (os.cpu_count() or 2)))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     base = load_base(base_path, device=device)
     for plan in plans(rounds):
@@ -78,16 +86,21 @@ def work(out: Path, end: float, device: str, base_path: Path, only: str | None, 
             (out / f"{plan.name}.error.txt").write_text(traceback.format_exc())
             print(f"{plan.name}: {type(error).__name__}: {error}", flush=True)
             continue
-        print(f"{plan.name}: {finished} epochs in {time.time() - started:.0f} s", flush=True)
+        print(f"{plan.name}: {finished} runs in {time.time() - started:.0f} s", flush=True)
+
+
+def _read(out: Path, plan: PackPlan) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What is there of a pack: arrays, and the images' readings of its runs."""
+    path = out / f"{plan.name}.npz"
+    if not path.is_file():
+        return {}, {}
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    return arrays, json.loads(bytes(arrays.pop("about")))["images"]
 
 
 def _complete(out: Path, plan: PackPlan) -> bool:
-    """Whether the pack was read to its last epoch; one that ran out of time before is computed anew."""
-    path = out / f"{plan.name}.npz"
-    if not path.is_file():
-        return False
-    with np.load(path) as arrays:
-        return bool(arrays["epochs"][-1] >= plan.epochs)
+    return set(_read(out, plan)[1]) == set(plan.runs)
 
 
 def _claim(out: Path, plan: PackPlan) -> bool:
@@ -98,41 +111,51 @@ def _claim(out: Path, plan: PackPlan) -> bool:
     return True
 
 
-def compute_pack(plan: PackPlan, base: Any, out: Path, end: float) -> int:
-    """Trains and reads one pack, keeping what was read at every tenth checkpoint; returns the epochs reached."""
+def compute_pack(plan: PackPlan, base: Base, out: Path, end: float) -> int:
+    """Trains one pack, then reads its runs one after the other, each kept as soon as it is read; returns how many."""
     from benchmarks.onset_world import Losses, make_world, write_photos
-    from trainer.dataset import scan_dataset
-    from trainer.pack import Pack
 
+    arrays, images = _read(out, plan)
     scratch = Path(tempfile.mkdtemp(prefix="onset-"))
     try:
         world = make_world(plan, base)
-        losses = Losses(base, world, plan.seed, LOSS_ROWS[base.device.type])
-        record = _Record(plan, world, base, losses([None])[0])
-        dataset = scan_dataset(write_photos(scratch / "photos", plan, world))
-        pack = Pack(base, dataset, batch_size=BATCH_SIZE, resolution=(64, 64), seed=plan.seed)
-        for module in (base.vae, *base.text_encoders):  # the pack parks them; here they are needed all the time
-            module.to(base.device)
-        runs = {name: pack.join(run_dir=scratch / name, **_keywords(plan, name, dataset.root)) for name in plan.runs}
-        grid = epoch_grid(plan.epochs)
-        for epoch in range(1, plan.epochs + 1):
-            pack.train_epoch()
-            if epoch in grid:
-                alive = {name: run for name, run in runs.items() if run.failed is None and run.epoch == epoch}
-                loras = {name: run.lora_weights() for name, run in alive.items()}
-                record.read_losses(epoch, alive, losses(list(loras.values())))
-                if grid.index(epoch) % IMAGE_EVERY == 2 or epoch == plan.epochs:
-                    record.read_images(epoch, loras)
-                if len(record.epochs) % 10 == 0:
-                    record.save(out)
-                for name in [name for name, run in alive.items() if epoch >= plan.horizon(name)]:
-                    pack.leave(runs.pop(name))
-            if time.time() > end or not runs:
-                break
-        record.save(out)
-        return record.epochs[-1]
+        trained = _train(plan, base, write_photos(scratch / "photos", plan, world), scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    reader = _Reader(plan, world, base, Losses(base, world, plan.seed))
+    for name in plan.runs:
+        if name in images or time.time() > end or len(trained[name]) < 8:
+            continue
+        read, images[name] = reader(trained[name])
+        arrays |= {f"{name}/{key}": values for key, values in read.items()}
+        arrays |= {f"{key}_photo": owners for key, owners in world.owners.items()}
+        _save(out, plan, arrays, images, base)
+        print(f"{plan.name}/{name} read at {time.strftime('%H:%M:%S')}", flush=True)
+    return len(images)
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    effort: float
+    lora: LoraWeights
+
+
+def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str, dict[int, _Checkpoint]]:
+    """Every run's checkpoints on the fine grid."""
+    from trainer.dataset import scan_dataset
+    from trainer.pack import Pack
+
+    dataset = scan_dataset(photos)
+    pack = Pack(base, dataset, batch_size=BATCH_SIZE, resolution=(64, 64), seed=plan.seed)
+    runs = {name: pack.join(run_dir=scratch / name, **_keywords(plan, name, dataset.root)) for name in plan.runs}
+    found: dict[str, dict[int, _Checkpoint]] = {name: {} for name in runs}
+    grids = {name: set(epoch_grid(plan.horizon(name))) for name in runs}
+    while any(run.failed is None and not run.finished for run in runs.values()):
+        pack.train_epoch()
+        for name, run in runs.items():
+            if run.failed is None and run.epoch in grids[name] and run.epoch not in found[name]:
+                found[name][run.epoch] = _Checkpoint(float(run.effort), run.lora_weights())
+    return found
 
 
 def _keywords(plan: PackPlan, name: str, data: Path) -> dict[str, Any]:
@@ -147,46 +170,71 @@ def _keywords(plan: PackPlan, name: str, data: Path) -> dict[str, Any]:
     return build_run_keywords(config)
 
 
-class _Record:
-    """What is kept of a pack, run by run."""
+class _Reader:
+    """Reads a run's checkpoints: what detectors see, what is true, and what its images show."""
 
-    def __init__(self, plan: PackPlan, world: Any, base: Any, base_losses: dict[str, np.ndarray]) -> None:
+    def __init__(self, plan: PackPlan, world: World, base: Base, losses: Losses) -> None:
         from benchmarks.onset_world import draw
         from metrics.encoders import load_encoder
         from metrics.score import calibrate
 
-        self.plan, self.world, self.base, self.base_losses = plan, world, base, base_losses
-        self.epochs: list[int] = [0]
-        self.effort: dict[str, list[float]] = {name: [0.0] for name in plan.runs}
-        zero = {name: np.zeros(losses.shape) for name, losses in base_losses.items()}
-        self.ratios: dict[str, list[dict[str, np.ndarray]]] = {name: [zero] for name in plan.runs}
-        self.images: dict[str, dict[int, dict[str, float]]] = {name: {} for name in plan.runs}
-        self.encoder = load_encoder(str(CLIP), device=base.device.type) if CLIP.is_dir() else None
-        labels = world.labels
-        drawn = draw(base, [None], labels.prompts, labels.seeds)[0]
+        self.plan, self.world, self.base, self.losses = plan, world, base, losses
+        self.at_base = losses(None, (*DETECTORS_SEE, *TRUTHS))
+        self.drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
         trained = np.arange(plan.num_photos + HELD_OUT) < plan.num_photos
         self.calibration = calibrate(
-            list(world.photos), world.captions, trained, drawn, labels, self.encoder, base_losses=None
-        )
+            list(world.photos), world.captions, trained, self.drawn, world.labels,
+            load_encoder(str(CLIP), device=base.device.type), base_losses=None,
+        )  # fmt: skip
         self.judges = _judges(base.device)
-        for name in plan.runs:
-            self.images[name][0] = self._look(0, 0.0, drawn)
 
-    def read_losses(self, epoch: int, runs: dict[str, Any], losses: list[dict[str, np.ndarray]]) -> None:
+    def __call__(self, run: dict[int, _Checkpoint]) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
+        last = max(run)
+        seen = [epoch for epoch in detector_grid(last) if epoch in run]
+        found: dict[str, Any] = {"epochs": np.array([0, *seen])}
+        found["effort"] = np.array([0.0, *(run[epoch].effort for epoch in seen)])
+        ratios = {key: {0: np.zeros(len(self.at_base[key]))} for key in TRUTHS}
+        detectors: dict[str, list[np.ndarray]] = {key: [np.zeros(self.at_base[key].shape)] for key in DETECTORS_SEE}
+        coarse = {*seen[::-3], *seen[:2]}
+        for epoch in seen:
+            names = (*DETECTORS_SEE, *TRUTHS) if epoch in coarse else DETECTORS_SEE
+            for key, losses in self._ratios(run[epoch].lora, names).items():
+                if key in TRUTHS:
+                    ratios[key][epoch] = losses.mean(axis=(1, 2))
+                else:
+                    detectors[key].append(losses)
+        for key in TRUTHS:
+            for _ in range(2):  # the finer reading may move the turn
+                for epoch in self._around(ratios[key], run):
+                    ratios[key][epoch] = self._ratios(run[epoch].lora, (key,))[key].mean(axis=(1, 2))
+            found |= _truth(key, ratios[key])
+        found["heldout"] = np.stack(detectors["heldout"]).mean(axis=3).astype(np.float16)  # [T, photos, levels]
+        for key in DETECTORS_SEE[1:]:
+            found[key] = np.stack(detectors[key]).mean(axis=3).astype(np.float16)  # [T, composites, levels]
+        images = {0: self._look(0, 0.0, self.drawn)}
+        for epoch in dict.fromkeys(seen[round(place)] for place in np.linspace(2, len(seen) - 1, LOOKED_AT)):
+            images[epoch] = self._look(epoch, run[epoch].effort, self._draw(run[epoch].lora))
+        return found, images
+
+    def _ratios(self, lora: LoraWeights, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         from metrics.losses import log_ratios
 
-        self.epochs.append(epoch)
-        for (name, run), found in zip(runs.items(), losses, strict=True):
-            self.effort[name].append(float(run.effort))
-            self.ratios[name].append({key: log_ratios(value, self.base_losses[key]) for key, value in found.items()})
+        return {name: log_ratios(losses, self.at_base[name]) for name, losses in self.losses(lora, names).items()}
 
-    def read_images(self, epoch: int, loras: dict[str, Any]) -> None:
+    def _around(self, ratios: dict[int, np.ndarray], run: dict[int, _Checkpoint]) -> list[int]:
+        """Checkpoints not read yet around the turn as it shows so far."""
+        epochs = np.array(sorted(ratios))
+        truth = true_onset(
+            epochs, np.array([ratios[epoch].mean() for epoch in epochs.tolist()]), np.zeros((len(epochs), 1))
+        )
+        if truth.epoch is None:
+            return []
+        return [e for e in sorted(run) if e not in ratios and abs(np.log2(e / truth.epoch)) <= AROUND]
+
+    def _draw(self, lora: LoraWeights) -> np.ndarray:
         from benchmarks.onset_world import draw
 
-        labels = self.world.labels
-        drawn = draw(self.base, list(loras.values()), labels.prompts, labels.seeds)
-        for name, images in zip(loras, drawn, strict=True):
-            self.images[name][epoch] = self._look(epoch, self.effort[name][-1], images)
+        return draw(self.base, lora, self.world.labels.prompts, self.world.labels.seeds)
 
     def _look(self, epoch: int, effort: float, images: np.ndarray) -> dict[str, float]:
         """Channels (value, low, high), the score, and the true quality that the judges see."""
@@ -198,37 +246,35 @@ class _Record:
             found |= {channel: reading.value, f"{channel}_low": reading.low, f"{channel}_high": reading.high}
         return found | true_quality(self.judges, images, self.world.labels, self.plan.concept)
 
-    def save(self, out: Path) -> None:
-        from benchmarks.onset_world import MOVED_SETS
 
-        arrays: dict[str, np.ndarray] = {"epochs": np.array(self.epochs)}
-        generator = np.random.default_rng(0)
-        for name, ratios in self.ratios.items():
-            stacked = {key: np.stack([at[key] for at in ratios]) for key in ratios[0]}
-            arrays[f"{name}/effort"] = np.array(self.effort[name])
-            for key in ("heldout", "train"):
-                arrays[f"{name}/{key}"] = stacked[key].mean(axis=3).astype(np.float16)  # [T, photos, levels]
-            arrays[f"{name}/prior"] = stacked["prior"].mean(axis=(2, 3)).astype(np.float16)  # [T, images]
-            for key in (f"{kind}{part}" for kind in MOVED_SETS for part in ("", "_inside")):
-                arrays[f"{name}/{key}"] = stacked[key].mean(axis=(2, 3)).astype(np.float16)  # [T, composites]
-            for key in ("true_set", "true_new"):
-                each = stacked[key].mean(axis=(2, 3))  # [T, renders]
-                weights = generator.normal(size=(each.shape[1], REPLICATES)) / each.shape[1]
-                mean = each.mean(axis=1)
-                arrays[f"{name}/{key}"] = mean
-                arrays[f"{name}/{key}_replicates"] = ((each - mean[:, None]) @ weights).astype(np.float32)
-        about = {
-            "pack": self.plan.name, "concept": self.plan.concept, "num_photos": self.plan.num_photos,
-            "seed": self.plan.seed, "runs": self.plan.runs, "images": self.images,
-            "device": _device_name(self.base.device),
-        }  # fmt: skip
-        arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        for key, owners in self.world.owners.items():
-            arrays[f"{key}_photo"] = owners
-        aside = out / f".{self.plan.name}.{os.getpid()}"
-        with aside.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(aside, out / f"{self.plan.name}.npz")
+def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean over fresh renders at every epoch read, and replicates of the error of that mean."""
+    from benchmarks.onset_world import GROUPS
+
+    epochs = sorted(ratios)
+    each = np.stack([ratios[epoch] for epoch in epochs])  # [T, renders]
+    off = each.copy()
+    for group in range(GROUPS[key]):  # the levels are the same in every replicate, so only luck within one counts
+        own = slice(group, None, GROUPS[key])
+        off[:, own] -= each[:, own].mean(axis=1, keepdims=True)
+    weights = np.random.default_rng(0).normal(size=(each.shape[1], REPLICATES)) / each.shape[1]
+    replicates = (off @ weights).astype(np.float32)
+    return {f"{key}_epochs": np.array(epochs), key: each.mean(axis=1), f"{key}_replicates": replicates}
+
+
+def _save(
+    out: Path, plan: PackPlan, arrays: dict[str, np.ndarray], images: dict[str, Any], base: Base
+) -> None:  # fmt: skip
+    about = {
+        "pack": plan.name, "concept": plan.concept, "num_photos": plan.num_photos, "seed": plan.seed,
+        "runs": plan.runs, "images": images, "device": _device_name(base.device),
+    }  # fmt: skip
+    aside = out / f".{plan.name}.{os.getpid()}"
+    with aside.open("wb") as file:
+        np.savez_compressed(
+            file, allow_pickle=False, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays
+        )
+    os.replace(aside, out / f"{plan.name}.npz")
 
 
 def _judges(device: Any) -> Any:

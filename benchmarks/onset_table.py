@@ -30,10 +30,10 @@ class Call:
 
 def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
     """All figures of the table, by detector and kind of onset."""
-    with_photos = {id(case): find_onset(case.trajectory(held_out=4)) for case in cases}
+    with_photos = {id(case): find_onset(case.trajectory()) for case in cases}
     without = {id(case): find_onset(case.trajectory(held_out=0)) for case in cases}
     detectors: dict[str, Callable[[Case, Kind], Call | None]] = {
-        "Onset, 4 held-out photos": lambda case, kind: _ours(case, with_photos[id(case)], kind),
+        "Onset, 6 held-out photos": lambda case, kind: _ours(case, with_photos[id(case)], kind),
         "Onset, no held-out photos": lambda case, kind: _ours(case, without[id(case)], kind),
         "held-out loss, our statistics": lambda case, kind: _ours(case, with_photos[id(case)], "memory"),
     }
@@ -127,7 +127,7 @@ def _compare(cases: Sequence[Case], calls: Sequence[Call | None], kind: Kind) ->
             alarms += call.epoch is not None
             continue
         turning += 1
-        regrets.append(_regret(case, truth, call.ship))
+        regrets.append(_regret(truth, call.ship))
         if call.epoch is None:
             misses += 1
             continue
@@ -149,10 +149,10 @@ def _compare(cases: Sequence[Case], calls: Sequence[Call | None], kind: Kind) ->
     }  # fmt: skip
 
 
-def _regret(case: Case, truth: Truth, ship: float) -> float:
+def _regret(truth: Truth, ship: float) -> float:
     """How much of the dip the shipped epoch gives away: on the valley fit, so that jitter is nobody's merit."""
     fit = fit_valley(truth.losses).fit[0]
-    at = float(np.interp(ship, case.epochs, fit))
+    at = float(np.interp(ship, truth.epochs, fit))
     return (at - float(fit.min())) / max(truth.depth, 1e-9)
 
 

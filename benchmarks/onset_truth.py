@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.onset_plan import CHOOSING
+from benchmarks.onset_plan import CHOOSING, HELD_OUT
 from metrics.onset_turn import RISE, SHARE, log_axis
 from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
@@ -31,13 +31,14 @@ class Truth:
         epoch: None when the loss never rises far enough.
         low, high: 95 % interval over renders; epoch is None whenever fewer than half of the replicates turn.
         sure: whether at least 95 % of the replicates agree on turning or not turning.
-        losses: [T] mean ln ratio over the renders. depth: how far it fell.
+        epochs: [T] at which the truth was read. losses: [T] mean ln ratio over the renders. depth: how far it fell.
     """
 
     epoch: float | None
     low: float
     high: float
     sure: bool
+    epochs: np.ndarray
     losses: np.ndarray
     depth: float
 
@@ -62,24 +63,18 @@ class Case:
     def chooses(self) -> bool:
         return self.concept in CHOOSING
 
-    def trajectory(
-        self, *, held_out: int = 4, until: int | None = None, moved: str = "shifted", part: str = ""
-    ) -> Trajectory:
+    def trajectory(self, *, held_out: int = HELD_OUT, until: int | None = None) -> Trajectory:
         """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos.
 
         Args:
             until: last epoch shown.
-            moved: "shifted" (cut out by saliency) or "masked" (by the exact mask). part: "" or "_inside" (the box).
         """
-        arrays = self.arrays
+        arrays, heldout, moved = self.arrays, None, "shifted_train"
         if held_out:
-            heldout = arrays["heldout"][:, :held_out].astype(np.float64)
-            keep = arrays[f"{moved}_photo"] < held_out
-            shifted, owners = arrays[f"{moved}{part}"][:, keep].astype(np.float64), arrays[f"{moved}_photo"][keep]
-        else:
-            heldout = None
-            shifted = arrays[f"{moved}_train{part}"].astype(np.float64)
-            owners = arrays[f"{moved}_train_photo"]
+            heldout, moved = arrays["heldout"][:, :held_out].astype(np.float64), "shifted"
+        owners = arrays[f"{moved}_photo"]
+        keep = owners < held_out if held_out else np.ones(len(owners), bool)
+        shifted, owners = arrays[moved][:, keep].astype(np.float64), owners[keep]
         readings = []
         for row, epoch in enumerate(self.epochs.tolist()):
             if until is not None and epoch > until:
@@ -97,7 +92,7 @@ class Case:
 
 
 def load_cases(folder: Path) -> Iterator[Case]:
-    """All runs of all packs in a folder that were trained for at least eight checkpoints."""
+    """All runs of all packs in a folder."""
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as arrays:
             yield from _cases(path.stem, {name: arrays[name] for name in arrays.files})
@@ -116,8 +111,11 @@ def write_tables(folder: Path) -> None:
             columns |= {
                 name: values.astype(np.float64).reshape(len(case.epochs), -1).mean(axis=1)
                 for name, values in sorted(case.arrays.items())
-                if len(values) == len(case.epochs) and not name.endswith(("replicates", "_photo", "effort"))
+                if name in ("heldout", "shifted", "shifted_train")
             }
+            for name in ("true_set", "true_new"):
+                read = dict(zip(case.arrays[f"{name}_epochs"].tolist(), case.arrays[name].tolist(), strict=True))
+                columns[name] = [read.get(epoch, float("nan")) for epoch in case.epochs.tolist()]
             for name in ("score", "fidelity", "prompt", "copying", "clip_image", "clip_text", "true_quality"):
                 columns[name] = [case.images.get(epoch, {}).get(name, float("nan")) for epoch in case.epochs.tolist()]
             tables.append(pandas.DataFrame(columns))
@@ -127,22 +125,20 @@ def write_tables(folder: Path) -> None:
 
 def _cases(pack: str, arrays: dict[str, np.ndarray]) -> Iterator[Case]:
     about: dict[str, Any] = json.loads(bytes(arrays["about"]))
-    runs = [name for name in about["runs"] if len(arrays[f"{name}/effort"]) >= 8]
-    truths = {}
-    for name in runs:
-        count = len(arrays[f"{name}/effort"])
-        epochs = arrays["epochs"][:count]
-        truths[name] = {
-            kind: true_onset(epochs, arrays[f"{name}/{key}"], arrays[f"{name}/{key}_replicates"])
+    runs = list(about["images"])
+    truths = {
+        name: {
+            kind: true_onset(*(arrays[f"{name}/{key}{part}"] for part in ("_epochs", "", "_replicates")))
             for kind, key in (("memory", "true_set"), ("context", "true_new"))
         }
+        for name in runs
+    }
     typical = float(np.median([truths[name]["memory"].depth for name in runs])) if runs else 0.0
     for name in runs:
-        count = len(arrays[f"{name}/effort"])
         own = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
         own |= {key: value for key, value in arrays.items() if key.endswith("_photo")}
         yield Case(
-            pack, about["concept"], name, about["num_photos"], arrays["epochs"][:count], arrays[f"{name}/effort"],
+            pack, about["concept"], name, about["num_photos"], own["epochs"], own["effort"],
             truths[name]["memory"], truths[name]["context"], truths[name]["memory"].depth >= UNLEARNED * typical, own,
             {int(epoch): seen for epoch, seen in about["images"][name].items()},
         )  # fmt: skip
@@ -160,7 +156,7 @@ def true_onset(epochs: np.ndarray, losses: np.ndarray, deviations: np.ndarray) -
     share = float(turned.mean())
     epoch = float(2 ** ends[0]) if np.isfinite(ends[0]) and share >= 0.5 else None
     low, high = np.quantile(np.where(turned, ends[1:], 99.0), [0.025, 0.975], method="nearest")
-    return Truth(epoch, float(2**low), float(2**high), share >= 0.95 or share <= 0.05, losses, float(depth[0]))
+    return Truth(epoch, float(2**low), float(2**high), share >= 0.95 or share <= 0.05, epochs, losses, float(depth[0]))
 
 
 def _ends(curves: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

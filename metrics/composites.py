@@ -22,10 +22,10 @@ class Moves:
             in the centre or on the right, as captions say; else anywhere.
     """
 
-    scales: tuple[float, float] = (0.6, 1.2)
-    rise: float = 0.15
-    mirror: bool = True
-    thirds: bool = False
+    scales: tuple[float, float] = (0.66, 1.0)
+    rise: float = 0.03
+    mirror: bool = False
+    thirds: bool = True
 
 
 class Composites(NamedTuple):
