@@ -1,9 +1,10 @@
 """How long a person waits for an answer that needs no model: help, a refusal, a finished study.
 
-python -m benchmarks.startup [--runs runs]
+python -m benchmarks.startup [--runs runs] [--quick] [--json FILE]
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,10 @@ def main() -> int:
     parser.add_argument(
         "--runs", type=Path, help="a folder with the finished demo study, to time `finished` and status"
     )
+    parser.add_argument("--quick", action="store_true", help="3 repeats instead of 7")
+    parser.add_argument("--json", type=Path, help="write all figures here")
     arguments = parser.parse_args()
+    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         bad = Path(folder) / "bad.yaml"
         text = DEMO.read_text(encoding="utf-8").replace("batch_size:", "batch_sise:")
@@ -32,14 +36,17 @@ def main() -> int:
             commands |= {"finished": ["search.run", str(DEMO), *runs], "status": ["search.status", str(DEMO), *runs]}
         for name, command in commands.items():
             seconds, done = [], None
-            for _ in range(REPEATS):
+            for _ in range(3 if arguments.quick else REPEATS):
                 began = time.perf_counter()
                 done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
                 seconds.append(time.perf_counter() - began)
             assert done is not None
             said = (done.stdout + done.stderr).strip().splitlines()[0]
             took = f"{statistics.median(seconds):.2f} s (slowest {max(seconds):.2f})"
+            figures[name] = {"seconds": seconds, "exit": done.returncode}
             print(f"{name:9s} {took}  exit {done.returncode}  {said}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
     return 0
 
 
