@@ -64,17 +64,18 @@ class Case:
         return self.concept in CHOOSING
 
     def trajectory(self, *, held_out: int = HELD_OUT, until: int | None = None) -> Trajectory:
-        """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos.
+        """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos only.
 
         Args:
             until: last epoch shown.
         """
-        arrays, heldout, moved = self.arrays, None, "shifted_train"
+        arrays, heldout = self.arrays, None
+        shifted, owners = arrays["shifted_train"].astype(np.float64), HELD_OUT + arrays["shifted_train_photo"]
         if held_out:
-            heldout, moved = arrays["heldout"][:, :held_out].astype(np.float64), "shifted"
-        owners = arrays[f"{moved}_photo"]
-        keep = owners < held_out if held_out else np.ones(len(owners), bool)
-        shifted, owners = arrays[moved][:, keep].astype(np.float64), owners[keep]
+            heldout = arrays["heldout"][:, :held_out].astype(np.float64)
+            shown = arrays["shifted_photo"] < held_out
+            shifted = np.concatenate([arrays["shifted"][:, shown].astype(np.float64), shifted], axis=1)
+            owners = np.concatenate([arrays["shifted_photo"][shown], owners])
         readings = []
         for row, epoch in enumerate(self.epochs.tolist()):
             if until is not None and epoch > until:

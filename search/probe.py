@@ -129,7 +129,7 @@ def _build(
 
     notes: tuple[str, ...] = ()
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
-    sources = heldout or trained
+    sources = [*heldout, *trained]  # held-out ones alone are few, trained ones alone turn late (docs/log.md)
     if score.shifted.composites:
         masks = _masks(study, photos, pixels, config, base).of(sources)  # photos help each other to be cut out
         notes = masks.notes

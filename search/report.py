@@ -49,7 +49,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     composites = folder.cache / "probe" / "composites.png"
     if composites.is_file():
         shown = album.picture(composites, "The composites that the shifted loss is measured on")
-        note = "held-out subjects, cut out and moved; if the cut-outs are wrong, give masks (score.shifted.masks)"
+        note = "subjects cut out and moved; if the cut-outs are wrong, give masks (score.shifted.masks)"
         parts.append(section("New contexts, as they were made", shown, note))
     parts.append(_trials(records, trajectories, pictures, album, verdict))
     parts.append(_files(folder, verdict))

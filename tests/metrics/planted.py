@@ -1,19 +1,21 @@
 """Trajectories whose onsets are known because they were planted: the exam every detector sits.
 
 Every photo has its own curves (how deep they dip, when and how fast they rise). The loss in new contexts is planted
-as the sum of the held-out loss (what has been learned of the subject) and the moved-subject loss (what has been
-forgotten of contexts). The truth is the mean over a thousand photos; a trajectory shows a handful of them, with the
-jitter that checkpoints have.
+as the weighted sum of the held-out loss (what has been learned of the subject) and the moved-subject loss (what has
+been forgotten of contexts). The truth is the mean over a thousand photos; a trajectory shows a handful of them held out
+and twenty moved, with the jitter that checkpoints have.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from metrics.onset import CONTEXT_WEIGHTS
 from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
 
 TOLERANCE, SHARE = 0.002, 0.15
+MOVED = 20  # photos whose subjects are moved
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,17 @@ def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, h
     moved = shape | {"dip": 0.2 * dip, "rise": dip, "rise_at": rise_context}
     same_photos = int(generator.integers(1 << 30))
 
-    def population(epochs: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    def population(epochs: np.ndarray, count: int, count_moved: int) -> dict[str, np.ndarray]:
         photos = [np.random.default_rng([same_photos, count]) for _ in range(2)]
         return {
             "heldout_loss": _population(epochs, photos[0], count, **held),
-            "shifted_loss": _population(epochs, photos[1], count, **moved),
+            "shifted_loss": _population(epochs, photos[1], count_moved, **moved),
         }
 
-    everyone = {name: curves.mean(axis=1) for name, curves in population(fine, 1000).items()}
-    truth = {"memory": true_onset(fine, everyone["heldout_loss"]), "context": true_onset(fine, sum(everyone.values()))}
-    channels = population(epochs, number)
+    everyone = {name: curves.mean(axis=1) for name, curves in population(fine, 1000, 1000).items()}
+    context = sum(weight * everyone[name] for name, weight in CONTEXT_WEIGHTS.items())
+    truth = {"memory": true_onset(fine, everyone["heldout_loss"]), "context": true_onset(fine, context)}
+    channels = population(epochs, number, MOVED)
     for name in channels:
         channels[name] = channels[name] + noise[:, None] + own * generator.normal(size=channels[name].shape)
         channels[name][0] = 0.0

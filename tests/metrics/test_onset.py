@@ -92,15 +92,15 @@ def test_few_checkpoints_fall_back_to_one_standard_error():
 
 def test_growing_trajectories_are_stopped_late_and_hardly_ever_in_vain():
     stopped, early, false = 0, 0, 0
-    for seed in range(14):
+    for seed in range(30):
         one = plant("valley", 100 + seed, DEMO, checkpoints=16)
         at = first_stop(one.trajectory)
         stopped += at is not None
         early += at is not None and at < min(one.context, one.memory)
         false += first_stop(plant("plateau", 100 + seed, PHOTOS, checkpoints=16).trajectory) is not None
-    assert stopped >= 8
-    assert early <= 1
-    assert false <= 1
+    assert stopped >= 24
+    assert early <= 2
+    assert false <= 2
 
 
 def first_stop(trajectory: Trajectory) -> int | None:
@@ -263,7 +263,8 @@ def test_restarts_do_not_move_the_onset():
     shifts = []
     for seed in range(12):
         planted = plant("valley", seed)
-        swung = with_restarts(planted.trajectory, 0.12)
+        dip = -planted.trajectory.values("heldout_loss")[:, 0].min()
+        swung = with_restarts(planted.trajectory, 0.2 * dip)  # three times what the demo world's runs show
         plain, other = find_onset(planted.trajectory), find_onset(swung)
         assert other.context.status == plain.context.status
         if plain.context.epoch and other.context.epoch:
