@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recompute", action="store_true", help="train and read the runs; resumes where it stopped")
+    parser.add_argument("--rescore", action="store_true", help="score kept images' readings anew, after a change of it")
     parser.add_argument("--quick", action="store_true", help="the table from kept trajectories (what happens anyway)")
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the packs (default: benchmarks/onset)")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop starting and training packs after this long")
@@ -37,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--online", action="store_true", help="also stop the runs while they grow (minutes)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
+    if args.rescore:
+        from benchmarks.onset_recompute import rescore
+
+        rescore(args.out)
+        return 0
     if args.recompute:
         from benchmarks.onset_recompute import BASE, recompute
 

@@ -262,6 +262,29 @@ def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
     return {f"{key}_epochs": np.array(epochs), key: each.mean(axis=1), f"{key}_replicates": replicates}
 
 
+def rescore(out: Path) -> None:
+    """The scores of kept packs anew from their kept channels, after `score_of` has changed."""
+    from benchmarks.onset_world import Losses, make_world
+    from metrics.readings import Reading
+    from metrics.score import score_of
+    from trainer.base import load_base
+
+    base = load_base(BASE)
+    for plan in plans():
+        arrays, images = _read(out, plan)
+        if not images:
+            continue
+        world = make_world(plan, base)
+        calibration = _Reader(plan, world, base, Losses(base, world, plan.seed)).calibration
+        for looks in images.values():
+            for seen in looks.values():
+                names = [name for name in seen if f"{name}_low" in seen]
+                channels = {name: Reading(seen[name], seen[f"{name}_low"], seen[f"{name}_high"]) for name in names}
+                seen["score"] = score_of(calibration, channels)
+        _save(out, plan, arrays, images, base)
+        print(f"{plan.name} scored anew", flush=True)
+
+
 def _save(
     out: Path, plan: PackPlan, arrays: dict[str, np.ndarray], images: dict[str, Any], base: Base
 ) -> None:  # fmt: skip

@@ -194,14 +194,14 @@ def _read_composition(
 def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float:
     """Quality in [0, 1]: harmonic mean of learned fidelity and kept obedience, times 1 - the worst excess.
 
-    Learned is fidelity in new contexts where the probe has any, which is what a LoRA is wanted for, else in the set's
-    own, clipped to [0, 1]; kept is 1 + `prompt`, clipped likewise. Without a text encoder fidelity stands alone,
-    without any encoder there is no score (NaN). Excesses: see `excesses`.
+    Learned is fidelity in the set's own contexts and in new ones, as far as the probe has them, each clipped to [0, 1];
+    kept is 1 + `prompt`, clipped likewise. Without a text encoder fidelity stands alone, without any encoder there is
+    no score (NaN). Excesses: see `excesses`.
     """
-    learned = channels.get("fidelity_novel", channels.get("fidelity"))
-    if learned is None:
+    shares = [channels[name].value for name in ("fidelity", "fidelity_novel") if name in channels]
+    if not shares:
         return float("nan")
-    shares = [learned.value] + ([1 + channels["prompt"].value] if "prompt" in channels else [])
+    shares += [1 + channels["prompt"].value] if "prompt" in channels else []
     clipped = np.clip(shares, 0, 1)
     mean = len(clipped) / (1 / clipped).sum() if clipped.min() > 0 else 0.0
     return float(mean) * (1 - max(excesses(calibration, channels).values(), default=0.0))
@@ -211,15 +211,15 @@ def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[
     """How far copying, colour, composition and diversity lie beyond their nulls: each in [0, 1], 0 within.
 
     An AUC counts from the upper 95 % of its null to 1; a colour z beyond 3, or beyond the base's own drift where that
-    is larger, by the share it exceeds it; a ratio below its floor by the share that is missing. Each is multiplied by
-    its weight.
+    is larger, by the share it exceeds it; burn beyond 2.5 by half that share; a ratio below its floor by the share that
+    is missing. Each is multiplied by its weight.
     """
     found: dict[str, float] = {}
     num_photos, num_own = int(calibration.kept.sum()), int(calibration.labels.from_set.sum())
     ceiling = min(0.5 + 1.645 * copying_null(num_own, num_photos), 0.95)
     if "copying" in channels:
         found["copying"] = _share_above(channels["copying"].value, ceiling)
-    colour = [_beyond(channels[name].value, limit) for name, limit in (("burn", 2.0),) if name in channels]
+    colour = [0.5 * _beyond(channels["burn"].value, 2.5)] if "burn" in channels else []
     if "colour" in channels:
         colour.append(_beyond(channels["colour"].value, max(3.0, _base_drift(calibration))))
     if "scatter" in channels:
