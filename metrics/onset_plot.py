@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from metrics.onset import Onset, Turn
+from metrics.onset import CONTEXT_WEIGHTS, REPLICATES, Onset, Turn
+from metrics.onset_replicates import Curves, loss_curves
 from metrics.onset_turn import WIDTHS, smoother
 from metrics.trajectory import Trajectory
 
@@ -97,8 +98,16 @@ def _percent(logs: np.ndarray) -> np.ndarray:
 
 
 def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any]) -> None:
-    labels = []
+    labels: list[tuple[float, str, str]] = []
+    estimate = loss_curves(trajectory, CONTEXT_WEIGHTS, num_replicates=REPLICATES, seed=0) if len(shown) == 2 else None
+    if estimate is not None:
+        _draw_estimate(axis, estimate, labels)
     for name in shown:
+        if name == "shifted_loss" and estimate is not None:
+            value = trajectory.values(name)[:, 0]
+            axis.plot(trajectory.epochs, _percent(value), color=COLOURS[name], linewidth=0.9, alpha=0.5)
+            labels.append((float(_percent(value[np.isfinite(value)][-1:])[0]), NAMES[name], COLOURS[name]))
+            continue
         value, low, high = trajectory.values(name).T
         known = np.isfinite(value)
         epochs, colour = trajectory.epochs[known], COLOURS[name]
@@ -118,6 +127,17 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
     axis.set_ylabel("loss against the base", color=INK)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g} %" if value else "0 %")
     _label_ends(axis, labels)
+
+
+def _draw_estimate(axis: Any, estimate: Curves, labels: list[tuple[float, str, str]]) -> None:
+    """The curve that places the context onset, thick, with its 90 % band."""
+    colour = COLOURS["shifted_loss"]
+    low, high = np.quantile(estimate.replicates, [0.05, 0.95], axis=0)
+    axis.fill_between(estimate.epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
+    axis.plot(estimate.epochs, _percent(estimate.mean), "o", color=colour, markersize=2.6, alpha=0.55)
+    smooth = _percent(_smoothed(estimate.mean, estimate.epochs))
+    axis.plot(estimate.epochs, smooth, color=colour, linewidth=1.9)
+    labels.append((float(smooth[-1]), "new contexts, estimate", colour))
 
 
 def _smoothed(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
