@@ -85,7 +85,7 @@ def detector_grid(epochs: int) -> list[int]:
 def plans(rounds: int = 2) -> list[PackPlan]:
     """All packs in the order in which they are worth having: two choosing concepts first, the others among the
     reported ones, then again with another set size and seed."""
-    order = [*CHOOSING[:2], *REPORTED[:8], CHOOSING[2], *REPORTED[8:11], CHOOSING[3], *REPORTED[11:]]
+    order = [*CHOOSING[:2], *REPORTED[:10], CHOOSING[2], *REPORTED[10:12], CHOOSING[3], *REPORTED[12:]]
     names = list(OVERFITTING)
     found = []
     for seed in range(rounds):
@@ -95,8 +95,8 @@ def plans(rounds: int = 2) -> list[PackPlan]:
             factor = float(2 ** generator.uniform(-0.5, 0.5))
             start = 3 * (index + seed)
             chosen = sorted({(start + step) % len(names) for step in range(OVERFITTING_PER_PACK)})
-            settings = {names[number]: OVERFITTING[names[number]] for number in chosen}
-            settings |= {name: QUIET[name] for name in ("short", ("slow", "unlearned")[(index + seed) % 2])}
+            settings = {name: QUIET[name] for name in ("short", ("slow", "unlearned")[(index + seed) % 2])}
+            settings |= {names[number]: OVERFITTING[names[number]] for number in chosen}
             runs = {name: own | {"learning_rate": own["learning_rate"] * factor} for name, own in settings.items()}
             found.append(PackPlan(f"{concept}-{num_photos}-{seed}", concept, num_photos, seed, runs))
     return found
