@@ -15,6 +15,7 @@ from metrics.onset_phase import without_phase
 from metrics.onset_replicates import Curves, loss_curves
 from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end
 from metrics.trajectory import Trajectory
+from metrics.unimodal import isotonic
 
 TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
 OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasured"]
@@ -27,6 +28,9 @@ CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and 
 # (docs/log.md).
 CONTEXT_WEIGHTS = {"shifted_loss": 1.0, "heldout_loss": 0.4}
 MEMORY_WEIGHTS = {"heldout_loss": 1.0}
+STAND_IN = (
+    7.0  # without held-out photos: what full fidelity is worth, in dips of the moved subjects' loss; chosen likewise
+)
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
 
 
@@ -94,9 +98,10 @@ class Onset:
 def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
 
-    Losses (`heldout_loss`, `shifted_loss`) place the onsets: a valley is fitted to each, its plateau ends where it has
-    risen by max(0.2 %, 15 % of its depth). Without them the behavioural channels do: copying and composition together
-    for memory, the second behavioural channel for contexts. With fewer than six checkpoints a paired
+    Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth).
+    Memory is read from `heldout_loss`, contexts from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos,
+    from `shifted_loss` and what `fidelity` says has been learned. Without losses the behavioural channels speak: copying
+    and composition together for memory, the second behavioural channel for contexts. With fewer than six checkpoints a paired
     one-standard-error rule takes the fit's place.
 
     Args:
@@ -133,6 +138,10 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
         if (kind == "context" and "shifted_loss" not in weights) or not weights:
             continue
         curves = loss_curves(trajectory, weights, num_replicates=REPLICATES, seed=seed)
+        if kind == "context" and "heldout_loss" not in weights and curves is not None:
+            learning = _learning(trajectory, curves)
+            if learning is not None:
+                curves, weights = learning, weights | {"fidelity": STAND_IN}
         if curves is not None:
             losses[kind] = without_phase(curves, trajectory.effort[curves.rows])
             turns[kind] = _loss_turn(tuple(weights), losses[kind], share, margin)
@@ -158,6 +167,23 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     best, note = _best(trajectory, onset, losses)
     sentence = _sentence(trajectory, onset, best, note)
     return Onset(status, context, memory, learned, best, turned, sentence)
+
+
+def _learning(trajectory: Trajectory, curves: Curves) -> Curves | None:
+    """Moved subjects' curves with the fidelity that has been learned in the held-out loss's place, on its scale.
+
+    None where fidelity was measured less than twice, or the loss never fell, so that there is no scale.
+    """
+    value = trajectory.values("fidelity")[:, 0]
+    known = np.isfinite(value)
+    dips = -np.vstack([curves.mean, curves.replicates]).min(axis=1, keepdims=True)
+    if known.sum() < 2 or dips[0, 0] <= 0:
+        return None
+    fit = np.clip(isotonic(np.clip(value[known], 0, 1))[0], 0, 1)
+    learned = STAND_IN * np.interp(log_axis(curves.epochs), log_axis(trajectory.epochs)[known], fit)
+    learned[curves.epochs == 0] = 0.0
+    dips = np.maximum(dips, 0)
+    return curves._replace(mean=curves.mean - dips[0] * learned, replicates=curves.replicates - dips[1:] * learned)
 
 
 def _loss_turn(channels: tuple[str, ...], curves: Curves, share: float, margin: float) -> Turn:

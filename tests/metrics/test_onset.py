@@ -205,11 +205,11 @@ def test_learning_is_not_overfitting():
     assert onset.status == "beyond"
 
 
-def test_moved_subjects_alone_do_not_judge_while_the_subject_is_being_learned():
-    """Without held-out photos nothing shows what is still being gained, so a rise before `learned` says nothing."""
+def test_without_held_out_photos_fidelity_says_what_is_still_being_gained():
+    """Moved subjects that get worse from epoch 6 on: an onset, unless the subject is still being learned."""
 
     def shown(reading: Readings, learned_at: float) -> Readings:
-        forgotten = 0.002 * reading.epoch if reading.epoch > 6 else -0.01 * reading.epoch
+        forgotten = 0.002 * reading.epoch - 0.072 if reading.epoch > 6 else -0.01 * reading.epoch
         fidelity = min(1.0, reading.epoch / learned_at)
         channels = {
             "shifted_loss": Reading(forgotten, forgotten, forgotten),
@@ -219,8 +219,10 @@ def test_moved_subjects_alone_do_not_judge_while_the_subject_is_being_learned():
 
     readings = plant("valley", 1).trajectory.readings
     early, late = (find_onset(Trajectory(tuple(shown(r, at) for r in readings))) for at in (3, 60))
-    assert early.context.status == "found"
-    assert late.context.status == "unmeasured"
+    assert early.context.channels == late.context.channels == ("shifted_loss", "fidelity")
+    assert early.context.epoch
+    assert late.context.epoch
+    assert late.context.epoch > 60 > early.context.epoch > 6
 
 
 def test_nothing_measured_is_said():
