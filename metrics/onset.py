@@ -100,9 +100,9 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
 
     Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth).
     Memory is read from `heldout_loss`, contexts from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos,
-    from `shifted_loss` and what `fidelity` says has been learned. Without losses the behavioural channels speak: copying
-    and composition together for memory, the second behavioural channel for contexts. With fewer than six checkpoints a paired
-    one-standard-error rule takes the fit's place.
+    from `shifted_loss` and what `fidelity` says has been learned. Without losses the behavioural channels speak:
+    copying and composition together for memory, the second behavioural channel for contexts. With fewer than six
+    checkpoints a paired one-standard-error rule takes the fit's place.
 
     Args:
         trajectory: at least one checkpoint.
