@@ -31,9 +31,11 @@ class Call:
 def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
     """All figures of the table, by detector and kind of onset."""
     with_photos = {id(case): find_onset(case.trajectory()) for case in cases}
+    with_four = {id(case): find_onset(case.trajectory(held_out=4)) for case in cases}
     without = {id(case): find_onset(case.trajectory(held_out=0)) for case in cases}
     detectors: dict[str, Callable[[Case, Kind], Call | None]] = {
         "Onset, 6 held-out photos": lambda case, kind: _ours(case, with_photos[id(case)], kind),
+        "Onset, 4 held-out photos": lambda case, kind: _ours(case, with_four[id(case)], kind),
         "Onset, no held-out photos": lambda case, kind: _ours(case, without[id(case)], kind),
         "held-out loss, our statistics": lambda case, kind: _ours(case, with_photos[id(case)], "memory"),
     }
