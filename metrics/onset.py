@@ -27,6 +27,7 @@ CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and 
 # learned (held-out photos). Either alone is blind to the other. Chosen on CHOOSING concepts of the onset benchmark
 # (docs/log.md).
 CONTEXT_WEIGHTS = {"shifted_loss": 1.0, "heldout_loss": 0.4}
+CONTEXT_SPREADS = {"heldout_loss": 0.3}  # of that weight's logarithm: it suits one subject more, another less
 MEMORY_WEIGHTS = {"heldout_loss": 1.0}
 STAND_IN = (
     7.0  # without held-out photos: what full fidelity is worth, in dips of the moved subjects' loss; chosen likewise
@@ -137,7 +138,8 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
         weights = {name: weight for name, weight in weights.items() if name in measured}
         if (kind == "context" and "shifted_loss" not in weights) or not weights:
             continue
-        curves = loss_curves(trajectory, weights, num_replicates=REPLICATES, seed=seed)
+        spreads = CONTEXT_SPREADS if kind == "context" else None
+        curves = loss_curves(trajectory, weights, num_replicates=REPLICATES, seed=seed, spreads=spreads)
         if kind == "context" and "heldout_loss" not in weights and curves is not None:
             learning = _learning(trajectory, curves)
             if learning is not None:

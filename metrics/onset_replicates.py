@@ -31,7 +31,12 @@ class Curves(NamedTuple):
 
 
 def loss_curves(
-    trajectory: Trajectory, weights: Mapping[str, float], *, num_replicates: int, seed: int
+    trajectory: Trajectory,
+    weights: Mapping[str, float],
+    *,
+    num_replicates: int,
+    seed: int,
+    spreads: Mapping[str, float] | None = None,
 ) -> Curves | None:
     """A weighted sum of loss channels and `num_replicates` of its replicates.
 
@@ -43,6 +48,7 @@ def loss_curves(
 
     Args:
         weights: channel to its weight in the sum.
+        spreads: channel to the standard deviation of its weight's logarithm, where the weight is itself uncertain.
 
     Returns:
         None when fewer than three checkpoints have all channels.
@@ -61,10 +67,12 @@ def loss_curves(
             spread = np.maximum(np.nan_to_num(high - low), 0) / (2 * 1.645)
             mean += weight * middle
             deviations += weight * generator.normal(size=(num_replicates, 1)) * spread
+            deviations += _other_weights(channel, spreads, num_replicates, generator) * weight * middle
             continue
         cube = weight * _by_photo(trajectory, channel, cube[rows])
         photos = cube.reshape(*cube.shape[:2], -1).mean(axis=2)
         mean += photos.mean(axis=1)
+        deviations += _other_weights(channel, spreads, num_replicates, generator) * photos.mean(axis=1)
         groups[photos.shape[1]] = groups.get(photos.shape[1], 0.0) + photos
         if cube.ndim >= 4 and cube.shape[-1] >= 2:
             draws = cube.reshape(len(cube), -1, cube.shape[-1]).mean(axis=1)
@@ -74,6 +82,14 @@ def loss_curves(
     jitter = checkpoint_jitter(mean, epochs)
     deviations += jitter * generator.normal(size=deviations.shape) * (epochs > 0)  # the base is 0 by definition
     return Curves(rows, epochs, mean, mean + deviations, jitter, min(groups, default=0))
+
+
+def _other_weights(
+    channel: str, spreads: Mapping[str, float] | None, count: int, generator: np.random.Generator
+) -> np.ndarray:
+    """[count, 1] how much more or less a channel could weigh, as shares of its weight."""
+    spread = (spreads or {}).get(channel, 0.0)
+    return np.expm1(spread * generator.normal(size=(count, 1))) if spread else np.zeros((count, 1))
 
 
 def checkpoint_jitter(mean: np.ndarray, epochs: np.ndarray) -> float:
