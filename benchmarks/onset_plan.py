@@ -1,4 +1,5 @@
-"""Which concepts, sets and settings the onset benchmark trains. Fixed before any detector was tried on them."""
+"""Which concepts, sets and settings the onset benchmark trains. Which concepts choose was fixed before any detector was
+tried; the settings were laid out anew once, before their runs were computed."""
 
 from __future__ import annotations
 
@@ -79,7 +80,7 @@ def detector_grid(epochs: int) -> list[int]:
     fine = epoch_grid(epochs)
     early = [epoch for epoch in (1, 2, 3, 4, 6, 8, 10) if epoch < epochs]
     late = [epoch for epoch in fine if epoch > 10]
-    return sorted({*early, *late[::-1][::2]})
+    return sorted({epochs, *early, *late[::-1][::2]})
 
 
 def plans(rounds: int = 2) -> list[PackPlan]:

@@ -26,6 +26,7 @@ from benchmarks.onset_truth import true_onset, write_tables
 
 if TYPE_CHECKING:
     from benchmarks.onset_world import Losses, World
+    from metrics.calibration import Calibration
     from trainer.families.family import Base
     from trainer.lora import LoraWeights
 
@@ -90,17 +91,17 @@ def work(out: Path, end: float, device: str, base_path: Path, only: str | None, 
 
 
 def _read(out: Path, plan: PackPlan) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What is there of a pack: arrays, and the images' readings of its runs."""
+    """What is there of a pack: its arrays, and what is said about it (nothing when there is none)."""
     path = out / f"{plan.name}.npz"
     if not path.is_file():
         return {}, {}
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    return arrays, json.loads(bytes(arrays.pop("about")))["images"]
+    return arrays, json.loads(bytes(arrays.pop("about")))
 
 
 def _complete(out: Path, plan: PackPlan) -> bool:
-    return set(_read(out, plan)[1]) == set(plan.runs)
+    return set(_read(out, plan)[1].get("images", {})) == set(plan.runs)
 
 
 def _claim(out: Path, plan: PackPlan) -> bool:
@@ -115,7 +116,8 @@ def compute_pack(plan: PackPlan, base: Base, out: Path, end: float) -> int:
     """Trains one pack, then reads its runs one after the other, each kept as soon as it is read; returns how many."""
     from benchmarks.onset_world import Losses, make_world, write_photos
 
-    arrays, images = _read(out, plan)
+    arrays, about = _read(out, plan)
+    images = about.get("images", {})
     scratch = Path(tempfile.mkdtemp(prefix="onset-"))
     try:
         world = make_world(plan, base)
@@ -123,13 +125,13 @@ def compute_pack(plan: PackPlan, base: Base, out: Path, end: float) -> int:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     reader = _Reader(plan, world, base, Losses(base, world, plan.seed))
+    arrays |= {f"{key}_photo": owners for key, owners in world.owners.items()}
     for name in plan.runs:
         if name in images or time.time() > end or len(trained[name]) < 8:
             continue
         read, images[name] = reader(trained[name])
         arrays |= {f"{name}/{key}": values for key, values in read.items()}
-        arrays |= {f"{key}_photo": owners for key, owners in world.owners.items()}
-        _save(out, plan, arrays, images, base)
+        _save(out, plan, arrays, images, _device_name(base.device))
         print(f"{plan.name}/{name} read at {time.strftime('%H:%M:%S')}", flush=True)
     return len(images)
 
@@ -175,17 +177,11 @@ class _Reader:
 
     def __init__(self, plan: PackPlan, world: World, base: Base, losses: Losses) -> None:
         from benchmarks.onset_world import draw
-        from metrics.encoders import load_encoder
-        from metrics.score import calibrate
 
         self.plan, self.world, self.base, self.losses = plan, world, base, losses
         self.at_base = losses(None, (*DETECTORS_SEE, *TRUTHS))
         self.drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
-        trained = np.arange(plan.num_photos + HELD_OUT) < plan.num_photos
-        self.calibration = calibrate(
-            list(world.photos), world.captions, trained, self.drawn, world.labels,
-            load_encoder(str(CLIP), device=base.device.type), base_losses=None,
-        )  # fmt: skip
+        self.calibration = _calibrate(plan, world, base, self.drawn)
         self.judges = _judges(base.device)
 
     def __call__(self, run: dict[int, _Checkpoint]) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
@@ -264,33 +260,33 @@ def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
 
 def rescore(out: Path) -> None:
     """The scores of kept packs anew from their kept channels, after `score_of` has changed."""
-    from benchmarks.onset_world import Losses, make_world
+    from benchmarks.onset_world import draw, make_world
     from metrics.readings import Reading
     from metrics.score import score_of
     from trainer.base import load_base
 
     base = load_base(BASE)
     for plan in plans():
-        arrays, images = _read(out, plan)
-        if not images:
+        arrays, about = _read(out, plan)
+        if not about:
             continue
         world = make_world(plan, base)
-        calibration = _Reader(plan, world, base, Losses(base, world, plan.seed)).calibration
-        for looks in images.values():
+        drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
+        calibration = _calibrate(plan, world, base, drawn)
+        for looks in about["images"].values():
             for seen in looks.values():
                 names = [name for name in seen if f"{name}_low" in seen]
                 channels = {name: Reading(seen[name], seen[f"{name}_low"], seen[f"{name}_high"]) for name in names}
                 seen["score"] = score_of(calibration, channels)
-        _save(out, plan, arrays, images, base)
+        _save(out, plan, arrays, about["images"], about["device"])
         print(f"{plan.name} scored anew", flush=True)
+    write_tables(out)
 
 
-def _save(
-    out: Path, plan: PackPlan, arrays: dict[str, np.ndarray], images: dict[str, Any], base: Base
-) -> None:  # fmt: skip
+def _save(out: Path, plan: PackPlan, arrays: dict[str, np.ndarray], images: dict[str, Any], device: str) -> None:
     about = {
         "pack": plan.name, "concept": plan.concept, "num_photos": plan.num_photos, "seed": plan.seed,
-        "runs": plan.runs, "images": images, "device": _device_name(base.device),
+        "runs": plan.runs, "images": images, "device": device,
     }  # fmt: skip
     aside = out / f".{plan.name}.{os.getpid()}"
     with aside.open("wb") as file:
@@ -298,6 +294,15 @@ def _save(
             file, allow_pickle=False, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays
         )
     os.replace(aside, out / f"{plan.name}.npz")
+
+
+def _calibrate(plan: PackPlan, world: World, base: Base, drawn: np.ndarray) -> Calibration:
+    from metrics.encoders import load_encoder
+    from metrics.score import calibrate
+
+    trained = np.arange(plan.num_photos + HELD_OUT) < plan.num_photos
+    encoder = load_encoder(str(CLIP), device=base.device.type)
+    return calibrate(list(world.photos), world.captions, trained, drawn, world.labels, encoder, base_losses=None)
 
 
 def _judges(device: Any) -> Any:

@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, help="of each run (default: the demo study's)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
+    if args.full and args.batch_size:
+        parser.error("--batch-size is for the demo base, not for --full")
     if args.full:
         from benchmarks.train_full import measure_full
 

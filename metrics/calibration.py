@@ -18,7 +18,7 @@ from metrics.errors import MetricsError
 from metrics.similarity import concept_axis, near_duplicates
 from metrics.traits import Traits, measure
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Subjects cut out of photos, mirrored, resized, moved and pasted softly on backgrounds that the base drew."""
+"""Subjects cut out of photos, resized, moved and pasted softly on backgrounds that the base drew."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -30,15 +30,6 @@ class SubjectMasks:
     usable: tuple[bool, ...]
     notes: tuple[str, ...] = ()
 
-    def of(self, rows: Sequence[int]) -> "SubjectMasks":
-        """Those of some of the photos."""
-        return SubjectMasks(
-            tuple(self.masks[row] for row in rows),
-            tuple(self.sources[row] for row in rows),
-            tuple(self.usable[row] for row in rows),
-            self.notes,
-        )
-
     @property
     def reason(self) -> str | None:
         """Why nothing can be cut out at all (a style, for example), or None."""

@@ -5,33 +5,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from metrics.onset_behaviour import BEHAVIOURS, behaviour_turn, learned_row
-from metrics.onset_phase import without_phase
-from metrics.onset_replicates import Curves, loss_curves
+from metrics.onset_curves import Kind, OnsetCurves, onset_curves
+from metrics.onset_replicates import Curves
 from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end
 from metrics.trajectory import Trajectory
-from metrics.unimodal import isotonic
 
 TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
 OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasured"]
 
-REPLICATES = 300
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted.py)
 CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
-# What a new context costs: what has been forgotten of contexts (moved subjects) and, in part, the subject as it is
-# learned (held-out photos). Either alone is blind to the other. Chosen on CHOOSING concepts of the onset benchmark
-# (docs/log.md).
-CONTEXT_WEIGHTS = {"shifted_loss": 1.0, "heldout_loss": 0.4}
-CONTEXT_SPREADS = {"heldout_loss": 0.3}  # of that weight's logarithm: it suits one subject more, another less
-MEMORY_WEIGHTS = {"heldout_loss": 1.0}
-STAND_IN = (
-    7.0  # without held-out photos: what full fidelity is worth, in dips of the moved subjects' loss; chosen likewise
-)
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
 
 
@@ -132,22 +122,10 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     if not len(trajectory):
         raise ValueError("a trajectory needs at least one checkpoint")
     unmeasured = Turn("unmeasured")
-    measured = {name for name in ("shifted_loss", "heldout_loss") if name in trajectory.channels}
-    losses, turns = {}, {"context": unmeasured, "memory": unmeasured}
-    for kind, weights in (("context", CONTEXT_WEIGHTS), ("memory", MEMORY_WEIGHTS)):
-        weights = {name: weight for name, weight in weights.items() if name in measured}
-        if (kind == "context" and "shifted_loss" not in weights) or not weights:
-            continue
-        spreads = CONTEXT_SPREADS if kind == "context" else None
-        curves = loss_curves(trajectory, weights, num_replicates=REPLICATES, seed=seed, spreads=spreads)
-        if kind == "context" and "heldout_loss" not in weights and curves is not None:
-            learning = _learning(trajectory, curves)
-            if learning is not None:
-                curves, weights = learning, weights | {"fidelity": STAND_IN}
-        if curves is not None:
-            losses[kind] = without_phase(curves, trajectory.effort[curves.rows])
-            turns[kind] = _loss_turn(tuple(weights), losses[kind], share, margin)
-    row = learned_row(trajectory, losses, turns["memory"].epoch)
+    losses = onset_curves(trajectory, seed=seed)
+    turns: dict[Kind, Turn] = {"context": unmeasured, "memory": unmeasured}
+    turns |= {kind: _loss_turn(read.channels, read.curves, share, margin) for kind, read in losses.items()}
+    row = learned_row(trajectory, {kind: read.measured for kind, read in losses.items()}, turns["memory"].epoch)
     learned = None if row is None else int(trajectory.epochs[row])
     alone = turns["context"].channels == ("shifted_loss",)
     if alone and (turns["context"].epoch or np.inf) < (learned or np.inf):
@@ -169,23 +147,6 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     best, note = _best(trajectory, onset, losses)
     sentence = _sentence(trajectory, onset, best, note)
     return Onset(status, context, memory, learned, best, turned, sentence)
-
-
-def _learning(trajectory: Trajectory, curves: Curves) -> Curves | None:
-    """Moved subjects' curves with the fidelity that has been learned in the held-out loss's place, on its scale.
-
-    None where fidelity was measured less than twice, or the loss never fell, so that there is no scale.
-    """
-    value = trajectory.values("fidelity")[:, 0]
-    known = np.isfinite(value)
-    dips = -np.vstack([curves.mean, curves.replicates]).min(axis=1, keepdims=True)
-    if known.sum() < 2 or dips[0, 0] <= 0:
-        return None
-    fit = np.clip(isotonic(np.clip(value[known], 0, 1))[0], 0, 1)
-    learned = STAND_IN * np.interp(log_axis(curves.epochs), log_axis(trajectory.epochs)[known], fit)
-    learned[curves.epochs == 0] = 0.0
-    dips = np.maximum(dips, 0)
-    return curves._replace(mean=curves.mean - dips[0] * learned, replicates=curves.replicates - dips[1:] * learned)
 
 
 def _loss_turn(channels: tuple[str, ...], curves: Curves, share: float, margin: float) -> Turn:
@@ -266,7 +227,7 @@ def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
     return "unmeasured"
 
 
-def _best(trajectory: Trajectory, onset: Onset, losses: dict[str, Curves]) -> tuple[int, str]:
+def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurves]) -> tuple[int, str]:
     """The epoch to ship: the best score, smoothed over three checkpoints, learned and safely before the onset."""
     epochs = trajectory.epochs
     quality = _quality(trajectory, losses)
@@ -286,13 +247,13 @@ def _best(trajectory: Trajectory, onset: Onset, losses: dict[str, Curves]) -> tu
     return int(epochs[allowed][0]), "no checkpoint lies before the onset"
 
 
-def _quality(trajectory: Trajectory, losses: dict[str, Curves]) -> np.ndarray:
+def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:
     """[T] larger is better: the smoothed score, or the smoothed loss turned over when there is no score."""
     quality = trajectory.scores
     if not np.isfinite(quality).any():
         quality = np.full(len(trajectory), np.nan)
-        for curves in losses.values():  # shifted before held-out
-            quality[curves.rows] = -curves.mean
+        for read in losses.values():  # new contexts before the set's own
+            quality[read.curves.rows] = -read.curves.mean
             break
     if not np.isfinite(quality).any():
         return np.zeros(len(trajectory))

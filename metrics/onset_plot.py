@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from metrics.onset import CONTEXT_WEIGHTS, REPLICATES, Onset, Turn
-from metrics.onset_replicates import Curves, loss_curves
+from metrics.onset import Onset, Turn
+from metrics.onset_curves import onset_curves
+from metrics.onset_replicates import Curves
 from metrics.onset_turn import WIDTHS, smoother
 from metrics.trajectory import Trajectory
 
@@ -99,17 +100,17 @@ def _percent(logs: np.ndarray) -> np.ndarray:
 
 def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any]) -> None:
     labels: list[tuple[float, str, str]] = []
-    estimate = loss_curves(trajectory, CONTEXT_WEIGHTS, num_replicates=REPLICATES, seed=0) if len(shown) == 2 else None
-    if estimate is not None:
-        _draw_estimate(axis, estimate, labels)
+    read = onset_curves(trajectory).get("context")
+    if read is not None and len(read.channels) > 1:
+        _draw_estimate(axis, read.curves, labels)
     for name in shown:
-        if name == "shifted_loss" and estimate is not None:
-            value = trajectory.values(name)[:, 0]
-            axis.plot(trajectory.epochs, _percent(value), color=COLOURS[name], linewidth=0.9, alpha=0.5)
-            labels.append((float(_percent(value[np.isfinite(value)][-1:])[0]), NAMES[name], COLOURS[name]))
-            continue
         value, low, high = trajectory.values(name).T
         known = np.isfinite(value)
+        if name == "shifted_loss" and read is not None and len(read.channels) > 1:
+            percent = _percent(value[known])
+            axis.plot(trajectory.epochs[known], percent, color=COLOURS[name], linewidth=0.9, alpha=0.5)
+            labels.append((float(percent[-1]), NAMES[name], COLOURS[name]))
+            continue
         epochs, colour = trajectory.epochs[known], COLOURS[name]
         low, high = np.nan_to_num(low[known], nan=0), np.nan_to_num(high[known], nan=0)
         axis.fill_between(epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
@@ -130,7 +131,7 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
 
 
 def _draw_estimate(axis: Any, estimate: Curves, labels: list[tuple[float, str, str]]) -> None:
-    """The curve that places the context onset, thick, with its 90 % band."""
+    """The curve that places the context onset, thick, with its 90 % band. A weighted sum: its level means little."""
     colour = COLOURS["shifted_loss"]
     low, high = np.quantile(estimate.replicates, [0.05, 0.95], axis=0)
     axis.fill_between(estimate.epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)

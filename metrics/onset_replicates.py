@@ -19,7 +19,6 @@ class Curves(NamedTuple):
         mean: [K] ln ratio to the base, averaged over items.
         replicates: [R, K] plausible means.
         jitter: standard deviation of one checkpoint around a smooth curve, ln units.
-        num_items: photos behind the mean, the fewest of its channels; 0 when only means are known.
     """
 
     rows: np.ndarray
@@ -27,7 +26,6 @@ class Curves(NamedTuple):
     mean: np.ndarray
     replicates: np.ndarray
     jitter: float
-    num_items: int
 
 
 def loss_curves(
@@ -42,8 +40,7 @@ def loss_curves(
 
     Photos and noise draws are reweighted crosswise (a Gaussian multiplier bootstrap: each photo's and each draw's
     deviation from the mean enters with a random weight, the same at every checkpoint, so comparisons stay paired;
-    photos with Student's heavier tails, because four photos know little about their own spread). Channels that rest on
-    the same number of photos rest on the same photos, and are reweighted together.
+    photos with Student's heavier tails, because four photos know little about their own spread).
     Source: Owen 2007, "The pigeonhole bootstrap"; Mammen 1993 for multipliers.
 
     Args:
@@ -60,7 +57,6 @@ def loss_curves(
     epochs = trajectory.epochs[rows]
     generator = np.random.default_rng([seed, sum(map(ord, "".join(weights)))])
     mean, deviations = np.zeros(rows.size), np.zeros((num_replicates, rows.size))
-    groups: dict[int, np.ndarray] = {}  # number of photos to their weighted sum [K, photos]
     for (channel, weight), (middle, low, high) in zip(weights.items(), np.moveaxis(values[:, rows], 2, 1), strict=True):
         cube = trajectory.cube(channel)
         if cube is None or cube.ndim < 2 or cube.shape[1] < 2 or not np.isfinite(cube[rows]).all():
@@ -73,15 +69,13 @@ def loss_curves(
         photos = cube.reshape(*cube.shape[:2], -1).mean(axis=2)
         mean += photos.mean(axis=1)
         deviations += _other_weights(channel, spreads, num_replicates, generator) * photos.mean(axis=1)
-        groups[photos.shape[1]] = groups.get(photos.shape[1], 0.0) + photos
+        deviations += _reweighted(photos, num_replicates, generator, student=True)
         if cube.ndim >= 4 and cube.shape[-1] >= 2:
             draws = cube.reshape(len(cube), -1, cube.shape[-1]).mean(axis=1)
             deviations += _reweighted(draws, num_replicates, generator, student=False)
-    for photos in groups.values():
-        deviations += _reweighted(photos, num_replicates, generator, student=True)
     jitter = checkpoint_jitter(mean, epochs)
     deviations += jitter * generator.normal(size=deviations.shape) * (epochs > 0)  # the base is 0 by definition
-    return Curves(rows, epochs, mean, mean + deviations, jitter, min(groups, default=0))
+    return Curves(rows, epochs, mean, mean + deviations, jitter)
 
 
 def _other_weights(

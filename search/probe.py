@@ -125,26 +125,26 @@ def _build(
     labels, num_seeds = _labels(score, photos, trained, heldout)
     precision = _precision(score, base)
     drawing: dict[str, Any] = {**_drawing(score, config), "precision": precision, "cache": cache}
+    # before anything is drawn: masks may be wrong
+    masks = _masks(study, photos, pixels, config, base) if score.shifted.composites else None
     base_images = sample(base, None, labels.prompts, labels.seeds, **drawing)
 
     notes: tuple[str, ...] = ()
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
-    sources = [*heldout, *trained]  # held-out ones alone are few, trained ones alone turn late (docs/log.md)
-    if score.shifted.composites:
-        masks = _masks(study, photos, pixels, config, base).of(sources)  # photos help each other to be cut out
+    if masks is not None:
         notes = masks.notes
         if masks.reason is None:
-            kept = [place for place, usable in enumerate(masks.usable) if usable]
+            # of all photos: held-out ones alone are few and make the onset's interval wide (docs/log.md)
+            kept = [row for row, usable in enumerate(masks.usable) if usable]
             contexts = [context for context in score.shifted.contexts for _ in range(_BACKGROUNDS_PER_CONTEXT)]
             seeds = [_seed(score, "backgrounds", i) for i in range(len(contexts))]
             backgrounds = sample(base, None, contexts, seeds, **drawing)
-            cut = [pixels[sources[place]] for place in kept]
-            outlines = [masks.masks[place] for place in kept]
+            cut, outlines = [pixels[row] for row in kept], [masks.masks[row] for row in kept]
             made = make_composites(
                 cut, outlines, backgrounds, count=score.shifted.composites, seed=_seed(score, "composites", 0)
             )
             composites_sheet(cut, outlines, made, path=home / "composites.png")
-            shifted_images, owners = made.images, np.array([sources[kept[i]] for i in made.photo])
+            shifted_images, owners = made.images, np.array(kept)[made.photo]
             shifted_captions = _shifted_captions(score.shifted.caption, photos[trained[0]], made, outlines, contexts)
         else:
             notes = (*notes, masks.reason)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
@@ -33,7 +34,6 @@ def attention_maps(base: Base, images: np.ndarray, word: str) -> np.ndarray:
     Raises:
         ModelError: a family whose text and image share their attention (SD3), or an empty word.
     """
-    import numpy as np
     import torch
     from torch.nn import functional as F
 
@@ -41,53 +41,54 @@ def attention_maps(base: Base, images: np.ndarray, word: str) -> np.ndarray:
     if not layers or not word.strip():
         why = "the word is empty" if layers else f"{base.family.name} has no cross-attention to read"
         raise ModelError(f"attention maps: {why}; use other masks")
-    count = len(base.tokenizers[0](word, add_special_tokens=False).input_ids)
+    tokens = len(base.tokenizers[0](word, add_special_tokens=False).input_ids)
+    timesteps = base.family.fixed_timesteps(base, 8)[_LEVELS]
+    levels, side = len(timesteps), (images.shape[2], images.shape[1])
+    latents = encode(base, images).to(base.device)
+    noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(0)).to(base.device)
     found = []
-    for image in images:
-        latents = encode(base, image[None]).to(base.device)
-        timesteps = base.family.fixed_timesteps(base, 8)[_LEVELS]
-        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(base.device)
-        many = latents.expand(len(timesteps), *latents.shape[1:])
-        side = (image.shape[1], image.shape[0])
-        with torch.no_grad(), base.at_hand(text_encoders=True):
-            known = base.family.encode_prompts(base, [word] * len(many))
-            known |= base.family.size_conditioning(base, side, (0, 0), side, len(many))
+    with torch.no_grad():
+        with base.at_hand(text_encoders=True):
+            known = base.family.encode_prompts(base, [word] * levels)
+        known |= base.family.size_conditioning(base, side, (0, 0), side, levels)
+        for image in latents:
+            many = image.expand(levels, *image.shape)
             noisy = base.family.add_noise(base, many, noise.expand_as(many), timesteps)
-            with _listening(layers) as heard:
+            with _heard(layers) as heard:
                 base.family.predict(base, noisy, timesteps, known)
-            maps = [
-                F.interpolate(_map(layer, *heard[layer], count, many.shape[2:]), many.shape[2:], mode="bilinear")
-                for layer in layers
-            ]
-        found.append(torch.stack(maps).mean(dim=(0, 1, 2)).float().cpu().numpy())
-    return np.stack(found)
+            maps = [_map(layer, heard[layer], tokens, image.shape[1:]) for layer in layers]
+            maps = [F.interpolate(each, image.shape[1:], mode="bilinear") for each in maps]
+            found.append(torch.stack(maps).mean(dim=(0, 1, 2)).float().cpu())
+    return torch.stack(found).numpy()
 
 
-class _listening:
-    """Within, keeps the queries and keys of attention layers: layer → (queries [B, n, d], keys [B, m, d])."""
+@contextmanager
+def _heard(layers: Sequence[nn.Module]) -> Iterator[dict[nn.Module, dict[str, Tensor]]]:
+    """Within, collects what attention layers ask and are asked: layer → queries [B, n, d] and keys [B, m, d]."""
+    heard: dict[nn.Module, dict[str, Tensor]] = {layer: {} for layer in layers}
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        self._layers = layers
+    def keep(heard_by: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            heard_by[name] = output.detach().float()
 
-    def __enter__(self) -> dict[nn.Module, tuple[Tensor, Tensor]]:
-        heard: dict[nn.Module, Any] = {layer: [None, None] for layer in self._layers}
-        self._hooks = []
-        for layer in self._layers:
-            for place, name in enumerate(("to_q", "to_k")):
+        return hook
 
-                def keep(module: Any, inputs: Any, output: Tensor, layer: Any = layer, place: int = place) -> None:
-                    heard[layer][place] = output.detach().float()
-
-                self._hooks.append(getattr(layer, name).register_forward_hook(keep))
-        return heard
-
-    def __exit__(self, *error: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+    names = {"to_q": "queries", "to_k": "keys"}
+    hooks = [
+        getattr(layer, part).register_forward_hook(keep(heard[layer], name))
+        for layer in layers
+        for part, name in names.items()
+    ]
+    try:
+        yield heard
+    finally:
+        for each in hooks:
+            each.remove()
 
 
-def _map(layer: Any, queries: Tensor, keys: Tensor, count: int, size: Sequence[int]) -> Tensor:
+def _map(layer: Any, heard: Mapping[str, Tensor], count: int, size: Sequence[int]) -> Tensor:
     """[B, 1, h, w] attention to the first `count` tokens after the begin, mean over heads."""
+    queries, keys = heard["queries"], heard["keys"]
     batch, places, width = queries.shape
     heads = layer.heads
     queries = queries.view(batch, places, heads, -1).transpose(1, 2)

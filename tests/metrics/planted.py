@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.onset import CONTEXT_WEIGHTS
+from metrics.onset_curves import WEIGHTS
 from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
 
@@ -111,7 +111,7 @@ def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, h
         }
 
     everyone = {name: curves.mean(axis=1) for name, curves in population(fine, 1000, 1000).items()}
-    context = sum(weight * everyone[name] for name, weight in CONTEXT_WEIGHTS.items())
+    context = sum(weight * everyone[name] for name, weight in WEIGHTS["context"].items())
     truth = {"memory": true_onset(fine, everyone["heldout_loss"]), "context": true_onset(fine, context)}
     channels = population(epochs, number, MOVED)
     for name in channels:

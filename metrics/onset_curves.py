@@ -1,0 +1,86 @@
+"""The curves that onsets are read from: which losses they sum, and what stands in for one that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from metrics.onset_phase import without_phase
+from metrics.onset_replicates import Curves, loss_curves
+from metrics.onset_turn import log_axis
+from metrics.trajectory import Trajectory
+from metrics.unimodal import isotonic
+
+Kind = Literal["context", "memory"]
+
+REPLICATES = 300
+# What a new context costs: what has been forgotten of contexts (moved subjects) and, in part, the subject as it is
+# learned (held-out photos). Either alone is blind to the other. Chosen on CHOOSING concepts of the onset benchmark
+# (docs/log.md).
+WEIGHTS: Mapping[Kind, Mapping[str, float]] = {
+    "context": {"shifted_loss": 1.0, "heldout_loss": 0.4},
+    "memory": {"heldout_loss": 1.0},
+}
+# Without held-out photos: what full fidelity is worth, in dips of the moved loss.
+STAND_IN = 7.0
+# Of the logarithm of the context's weights: one suits one subject more, another less.
+SPREAD = 0.3
+
+
+class OnsetCurves(NamedTuple):
+    """What one kind of onset is read from.
+
+    Attributes:
+        channels: that it rests on.
+        curves: where the valley is fitted.
+        measured: the losses alone, without what stands in for one.
+    """
+
+    channels: tuple[str, ...]
+    curves: Curves
+    measured: Curves
+
+
+def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCurves]:
+    """The curves of each kind of onset that the trajectory's losses can place, with their replicates.
+
+    Memory: `heldout_loss`. Context: `shifted_loss` + 0.4 `heldout_loss`; without held-out photos `shifted_loss` and
+    what `fidelity` says has been learned. What swings with a restarting schedule's phase is taken out.
+    """
+    found: dict[Kind, OnsetCurves] = {}
+    for kind, wanted in WEIGHTS.items():
+        weights = {name: weight for name, weight in wanted.items() if name in trajectory.channels}
+        if next(iter(wanted)) not in weights:
+            continue
+        spreads = {"heldout_loss": SPREAD} if kind == "context" else None
+        measured = loss_curves(trajectory, weights, num_replicates=REPLICATES, seed=seed, spreads=spreads)
+        if measured is None:
+            continue
+        channels, curves = tuple(weights), measured
+        if kind == "context" and "heldout_loss" not in weights:
+            learning = _with_fidelity(trajectory, measured, seed)
+            if learning is not None:
+                channels, curves = (*channels, "fidelity"), learning
+        effort = trajectory.effort[measured.rows]
+        found[kind] = OnsetCurves(channels, without_phase(curves, effort), without_phase(measured, effort))
+    return found
+
+
+def _with_fidelity(trajectory: Trajectory, curves: Curves, seed: int) -> Curves | None:
+    """Moved subjects' curves with the fidelity that has been learned in the held-out loss's place, on its scale.
+
+    None where fidelity was measured less than twice, or the loss did not surely fall, so that there is no scale.
+    """
+    value = trajectory.values("fidelity")[:, 0]
+    known = np.isfinite(value)
+    dips = -np.vstack([curves.mean, curves.replicates]).min(axis=1, keepdims=True)
+    if known.sum() < 2 or (dips > 0).mean() < 0.9:
+        return None
+    fit = isotonic(np.clip(value[known], 0, 1))[0]
+    learned = np.interp(log_axis(curves.epochs), log_axis(trajectory.epochs)[known], fit)
+    learned[curves.epochs == 0] = 0.0
+    luck = np.random.default_rng([seed, 7]).normal(size=(len(curves.replicates), 1))
+    worth = STAND_IN * np.maximum(dips, 0) * np.vstack([[[1.0]], np.exp(SPREAD * luck)])
+    return curves._replace(mean=curves.mean - worth[0] * learned, replicates=curves.replicates - worth[1:] * learned)
