@@ -130,6 +130,7 @@ def composites_sheet(
     from PIL import Image
 
     lines = []
+    columns = min(columns, int(np.bincount(composites.photo).max()))
     for index in np.unique(composites.photo)[:rows]:
         photo, mask = photos[index], masks[index]
         own = [*composites.images[composites.photo == index][:columns]]
