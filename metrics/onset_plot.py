@@ -138,7 +138,7 @@ def _draw_estimate(axis: Any, estimate: Curves, labels: list[tuple[float, str, s
     axis.plot(estimate.epochs, _percent(estimate.mean), "o", color=colour, markersize=2.6, alpha=0.55)
     smooth = _percent(_smoothed(estimate.mean, estimate.epochs))
     axis.plot(estimate.epochs, smooth, color=colour, linewidth=1.9)
-    labels.append((float(smooth[-1]), "new contexts, estimate", colour))
+    labels.append((float(smooth[-1]), "new contexts", colour))
 
 
 def _smoothed(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
