@@ -35,6 +35,8 @@ def build_schedule(
 
     for group in optimizer.param_groups:
         group.pop("initial_lr", None)
+    # diffusers' polynomial starts from the defaults, which need not be the groups' (Adafactor's are None)
+    optimizer.defaults["lr"] = optimizer.param_groups[0]["lr"]
     schedule = get_scheduler(
         name,
         optimizer,

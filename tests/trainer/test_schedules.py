@@ -44,6 +44,16 @@ def test_rates_follow_the_closed_form(name: str) -> None:
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-18)
 
 
+@pytest.mark.parametrize("default", [None, 0.5])
+def test_a_polynomial_starts_from_its_groups_rate_whatever_the_optimizers_default(default: float | None) -> None:
+    optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": RATE}], lr=0.1)
+    optimizer.defaults["lr"] = default
+    schedule = build_schedule(optimizer, "polynomial", total_steps=TOTAL)
+    assert schedule is not None
+    found = [RATE * schedule.lr_lambdas[0](step) for step in range(TOTAL)]
+    assert found == pytest.approx([RATE * CLOSED_FORMS["polynomial"][0](step) for step in range(TOTAL)], rel=1e-12)
+
+
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_rates_are_those_of_transformers_and_a_resumed_schedule_goes_on(name: str) -> None:
     settings: dict[str, Any] = CLOSED_FORMS[name][1]
