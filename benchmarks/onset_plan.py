@@ -56,10 +56,6 @@ class PackPlan:
     runs: dict[str, dict[str, Any]]
 
     @property
-    def chooses(self) -> bool:
-        return self.concept in CHOOSING
-
-    @property
     def epochs(self) -> int:
         return max(24, round(STEPS * BATCH_SIZE / self.num_photos))
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.onset_plan import CHOOSING, HELD_OUT
+from benchmarks.onset_plan import HELD_OUT
 from metrics.onset_turn import RISE, SHARE, log_axis
 from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
@@ -58,10 +58,6 @@ class Case:
     learned: bool
     arrays: dict[str, np.ndarray]
     images: dict[int, dict[str, float]]
-
-    @property
-    def chooses(self) -> bool:
-        return self.concept in CHOOSING
 
     def trajectory(self, *, held_out: int = HELD_OUT, until: int | None = None) -> Trajectory:
         """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos only.

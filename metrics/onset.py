@@ -223,7 +223,7 @@ def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
     statuses = {context.status, memory.status}
     for status in ("at_start", "found", "beyond"):
         if status in statuses:
-            return status  # type: ignore[return-value]
+            return status
     return "unmeasured"
 
 

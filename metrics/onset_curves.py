@@ -64,7 +64,8 @@ def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCu
             if learning is not None:
                 channels, curves = (*channels, "fidelity"), learning
         effort = trajectory.effort[measured.rows]
-        found[kind] = OnsetCurves(channels, without_phase(curves, effort), without_phase(measured, effort))
+        losses = without_phase(measured, effort)
+        found[kind] = OnsetCurves(channels, losses if curves is measured else without_phase(curves, effort), losses)
     return found
 
 

@@ -101,7 +101,7 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_table(scores, train, samples) -> None:  # type: ignore[no-untyped-def]
+def _print_table(scores, train, samples) -> None:
     import math
 
     from rich.console import Console

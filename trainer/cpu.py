@@ -1,4 +1,4 @@
-"""What training on a CPU gains from oneDNN and from glibc, where torch's own choice is the slower one."""
+"""What training on a CPU asks of oneDNN and of glibc instead of torch's own choice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x Wᵀ + b for [rows, in] and the frozen W [out, in]; W may be a transposed view.
 
-    On a CPU in fp32 oneDNN's product is used where it runs: twice as fast as MKL's on AMD, and not slower elsewhere.
+    On a CPU in fp32, from a hundred rows on, oneDNN's product is used where it runs.
     """
     if x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[0] >= _ONEDNN_ROWS and _has_product():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

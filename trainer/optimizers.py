@@ -94,7 +94,7 @@ def evaluation_mode(optimizer: Optimizer) -> Iterator[None]:
     params = [p for group in optimizer.param_groups for p in group["params"]]
     iterates = [p.detach().clone() for p in params]
     with torch.no_grad():
-        optimizer.eval()  # type: ignore[attr-defined]
+        optimizer.eval()
         try:
             yield
         finally:

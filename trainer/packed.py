@@ -236,7 +236,7 @@ class _LoraLinear(torch.autograd.Function):
         return output.view(*x.shape[:-1], rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         flat, hidden, weight, down, up = ctx.saved_tensors
         width = down.shape[0]
         grad = grad.reshape(-1, grad.shape[-1])
@@ -276,7 +276,7 @@ class _LoraPointwise(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         flat, hidden, weight, down, up = ctx.saved_tensors
         grad = grad.reshape(grad.shape[0], grad.shape[1], -1)
         grad_up = torch.bmm(grad, hidden.mT)

@@ -118,7 +118,7 @@ def initial_noise(base: Base, seeds: Sequence[int], size: tuple[int, int]) -> Te
     factor = base.latent_factor
     if size[0] % factor or size[1] % factor:
         raise ModelError(f"size: {size[0]}×{size[1]} is not allowed: both sides must be multiples of {factor}")
-    shape = (base.vae.config.latent_channels, size[1] // factor, size[0] // factor)  # type: ignore[union-attr]
+    shape = (base.vae.config.latent_channels, size[1] // factor, size[0] // factor)
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 

@@ -42,7 +42,7 @@ def build_schedule(
         optimizer,
         num_warmup_steps=warmup_steps,
         num_training_steps=total_steps,
-        num_cycles=num_cycles,  # type: ignore[arg-type]  # the closed form takes parts of a cycle
+        num_cycles=num_cycles,  # the closed form takes parts of a cycle
         power=power,
     )
     if step:

@@ -122,7 +122,7 @@ class _Table(argparse.Action):
         super().__init__(*args, **keywords)
         self.kind = kind
 
-    def __call__(self, parser, namespace, values, option_string=None) -> None:  # type: ignore[no-untyped-def]
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
         table = {}
         for value in values:
             stage, _, number = value.partition("=")

@@ -48,7 +48,7 @@ def loss(judges: nn.Module, pool: Pool, index: Tensor, generator: torch.Generato
     noise = torch.randn(pixels.shape, device=pixels.device, generator=generator)
     logits = split(judges(torch.lerp(pixels, soft, blend) + strength * noise))
     labels = pool.labels[index].long()
-    return sum(  # type: ignore[return-value]
+    return sum(
         functional.cross_entropy(part, labels[:, column], ignore_index=-1, label_smoothing=0.02)
         for column, part in enumerate(logits.values())
     )

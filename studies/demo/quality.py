@@ -79,8 +79,8 @@ def retrieval(clip: nn.Module, device: torch.device, *, batches: int = 16, seed:
     shares = []
     for first in range(0, len(pool), 64):
         part = slice(first, first + 64)
-        seen = clip.encode_image(pool.images[part].float() / 127.5 - 1, normalize=True)  # type: ignore[operator]
-        read = clip.encode_text(pool.tokens[part, 0].long(), normalize=True)  # type: ignore[operator]
+        seen = clip.encode_image(pool.images[part].float() / 127.5 - 1, normalize=True)
+        read = clip.encode_text(pool.tokens[part, 0].long(), normalize=True)
         similar, truth = seen @ read.T, torch.arange(64, device=device)
         shares += [(similar.argmax(axis) == truth).float().mean().item() for axis in (0, 1)]
     return float(np.mean(shares))

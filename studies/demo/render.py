@@ -228,9 +228,7 @@ def _surface(
         chosen = torch.nonzero(kinds == index)[:, 0]
         if len(chosen):
             here = local[chosen]
-            normal[chosen] = sum(  # type: ignore[assignment]
-                offset * SDF[name](*(here + 0.01 * offset).T)[:, None] for offset in offsets
-            )
+            normal[chosen] = sum(offset * SDF[name](*(here + 0.01 * offset).T)[:, None] for offset in offsets)
     normal = torch.einsum("kij,kj->ki", rotation[part], normal / scale[part])
     x, y, z = local.T
     pattern = parts[part, 21]

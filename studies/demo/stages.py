@@ -28,7 +28,7 @@ def train_vae(work: Path, box: Box, *, count: int, batch: int, device: torch.dev
     def loss(module: nn.Module, generator: torch.Generator) -> Tensor:
         assert pool is not None
         draw = {"device": device, "generator": generator}
-        index = torch.randint(len(pool), (batch,), **draw)  # type: ignore[call-overload]
+        index = torch.randint(len(pool), (batch,), **draw)
         images = pool.images[index]
         if torch.rand((), generator=generator, device=device) < 0.5:
             where = pool.masks[index].flatten(1).float() + 1e-6
@@ -40,12 +40,12 @@ def train_vae(work: Path, box: Box, *, count: int, batch: int, device: torch.dev
                             rows[:, None, :, None], columns[:, None, None, :]]  # fmt: skip
         pixels = images.float() / 127.5 - 1
         third = batch // 3
-        pixels[:third] = pixels[:third][:, torch.randperm(3, **draw)]  # type: ignore[call-overload]
+        pixels[:third] = pixels[:third][:, torch.randperm(3, **draw)]
         with _autocast(device):
             moments = module.quant_conv(module.encoder(_last(pixels)))
             mean, logvar = moments.float().chunk(2, 1)
             logvar = logvar.clamp(-20, 10)
-            noise = torch.randn(mean.shape, **draw)  # type: ignore[call-overload]
+            noise = torch.randn(mean.shape, **draw)
             decoded = module.decoder(module.post_quant_conv(mean + noise * (0.5 * logvar).exp())).float()
         off = decoded - pixels
         across, down = off[..., 1:] - off[..., :-1], off[..., 1:, :] - off[..., :-1, :]
@@ -107,17 +107,17 @@ def train_painter(
 
     def loss(module: nn.Module, generator: torch.Generator) -> Tensor:
         draw = {"device": device, "generator": generator}
-        index = torch.randint(len(latents), (batch,), **draw)  # type: ignore[call-overload]
+        index = torch.randint(len(latents), (batch,), **draw)
         clean = latents[index].float()
-        words = tokens[index, torch.randint(CAPTIONS, (batch,), **draw)].long()  # type: ignore[call-overload]
-        dropped = torch.rand(batch, **draw) < 0.1  # type: ignore[call-overload]
+        words = tokens[index, torch.randint(CAPTIONS, (batch,), **draw)].long()
+        dropped = torch.rand(batch, **draw) < 0.1
         words = torch.where(dropped[:, None], empty, words)
         # Stratified over the batch, which steadies the loss.
-        level = (torch.arange(batch, device=device) + torch.rand(batch, **draw)) / batch  # type: ignore[call-overload]
+        level = (torch.arange(batch, device=device) + torch.rand(batch, **draw)) / batch
         timesteps = (level * len(alphas)).long().clamp(max=len(alphas) - 1)
         kept = alphas[timesteps][:, None, None, None]
         signal, noisy = kept.sqrt(), (1 - kept).sqrt()
-        noise = torch.randn(clean.shape, **draw)  # type: ignore[call-overload]
+        noise = torch.randn(clean.shape, **draw)
         with _autocast(device):
             context = module.text(words).last_hidden_state
             found = module.unet(_last(signal * clean + noisy * noise), timesteps, context).sample.float()
@@ -141,10 +141,10 @@ def train_clip(work: Path, box: Box, *, count: int, batch: int, device: torch.de
     def loss(module: nn.Module, generator: torch.Generator) -> Tensor:
         assert pool is not None
         draw = {"device": device, "generator": generator}
-        index = torch.randint(len(pool), (batch,), **draw)  # type: ignore[call-overload]
-        chosen = torch.randint(CAPTIONS + 1, (batch,), **draw) % CAPTIONS  # type: ignore[call-overload]
+        index = torch.randint(len(pool), (batch,), **draw)
+        chosen = torch.randint(CAPTIONS + 1, (batch,), **draw) % CAPTIONS
         pixels = pool.images[index].float() / 127.5 - 1
-        pixels = pixels + 0.05 * torch.randn(pixels.shape, **draw)  # type: ignore[call-overload]
+        pixels = pixels + 0.05 * torch.randn(pixels.shape, **draw)
         with _autocast(device):
             seen = module.encode_image(pixels, normalize=True)
             read = module.encode_text(pool.tokens[index, chosen].long(), normalize=True)

@@ -29,7 +29,7 @@ def hidden_states(encoder: nn.Module, tokenizer: Any, prompts: Sequence[str]) ->
 def count_long_prompts(base: Base, prompts: Sequence[str]) -> int:
     """How many prompts have more tokens than the first text encoder reads."""
     tokenizer, encoder = base.tokenizers[0], base.text_encoders[0]
-    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)  # type: ignore[union-attr]
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     return sum(len(tokenizer(prompt).input_ids) > length for prompt in prompts)
 
 

@@ -49,7 +49,7 @@ class Base:
     @property
     def latent_factor(self) -> int:
         """Pixels per latent along each side."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)  # type: ignore[union-attr,arg-type]
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def park(self, *, vae: bool = True, text_encoders: bool = True) -> None:
         """Move parts that a training step no longer needs to the CPU; `at_hand` brings them back for a moment."""

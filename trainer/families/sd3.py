@@ -64,7 +64,7 @@ def encode_prompts(base: Base, prompts: Sequence[str], clip_skip: int | None = N
     import torch
     from torch.nn.functional import pad
 
-    width = base.denoiser.config.joint_attention_dim  # type: ignore[union-attr]
+    width = base.denoiser.config.joint_attention_dim
     states, pooled = [], []
     for encoder, tokenizer in zip(base.text_encoders[:2], base.tokenizers[:2], strict=True):
         hidden, output = clip.hidden_states(encoder, tokenizer, prompts)
