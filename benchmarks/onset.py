@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.onset_plan import CHOOSING, REPORTED
+from benchmarks.onset_plan import CHOOSING, REPORTED, ROUNDS
 
 KEPT = Path(__file__).parent / "onset"
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1, help="packs trained at once")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--base", type=Path, help="base to train on (default: the demo's)")
-    parser.add_argument("--rounds", type=int, default=2, help="sets of photos per concept")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="sets of photos per concept")
     parser.add_argument("--only", help="packs whose name contains this")
     parser.add_argument("--choosing", action="store_true", help="report on the concepts that chose tolerances")
     parser.add_argument("--online", action="store_true", help="also stop the runs while they grow (minutes)")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.onset_plan import BATCH_SIZE, HELD_OUT, PackPlan, detector_grid, epoch_grid, plans
+from benchmarks.onset_plan import BATCH_SIZE, HELD_OUT, ROUNDS, PackPlan, detector_grid, epoch_grid, plans
 from benchmarks.onset_truth import true_onset, write_tables
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ AROUND = 0.35  # octaves on both sides of a true onset that are read at every ch
 
 def recompute(
     out: Path, *, minutes: float, processes: int, only: str | None = None, device: str = "auto", base: Path = BASE,
-    rounds: int = 2,
+    rounds: int = ROUNDS,
 ) -> int:  # fmt: skip
     """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes."""
     out.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.onset_rivals import RULES
-from benchmarks.onset_truth import Case, Truth, truth_of
+from benchmarks.onset_truth import Case, Truth, truth_of, turns_from
 from metrics.onset import Onset, Turn, confirmed_onset, find_onset
 from metrics.unimodal import fit_valley
 
 Kind = Literal["context", "memory"]
 KINDS: tuple[Kind, ...] = ("context", "memory")
+LIMITS = (48, 96)  # renders: 48 readings of a loss are what six photos at eight noise levels give
 IMAGES = ("score", "clip_image", "clip_text", "clip_sum")
 
 
@@ -52,6 +53,7 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
             "without": _status_right(cases, without),
         },
         "rank correlation": _rank_correlations(cases, with_photos),
+        "limit": {str(renders): {kind: _limit(cases, kind, renders) for kind in KINDS} for renders in LIMITS},
     }
     if online:
         found["online"] = _online(cases)
@@ -86,6 +88,12 @@ def table(found: dict[str, Any]) -> str:
     lines.append("Spearman with true quality, median over concepts:")
     for where, rows in found["rank correlation"].items():
         lines.append(f"  {where}: " + ", ".join(f"{name} {_num(value, sign=True)}" for name, value in rows.items()))
+    lines.append(
+        "the truth itself, read from so few fresh renders, against its full reading, |log2 error| median, 90th pct:"
+    )
+    for renders, kinds in found["limit"].items():
+        each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in kinds.items())
+        lines.append(f"  {renders:>3} renders: " + "; ".join(each))
     if "online" in found:
         lines.append("online: " + ", ".join(f"{name} {_num(value)}" for name, value in found["online"].items()))
     return "\n".join(lines)
@@ -156,6 +164,17 @@ def _regret(truth: Truth, ship: float) -> float:
     fit = fit_valley(truth.losses).fit[0]
     at = float(np.interp(ship, truth.epochs, fit))
     return (at - float(fit.min())) / max(truth.depth, 1e-9)
+
+
+def _limit(cases: Sequence[Case], kind: Kind, renders: int) -> dict[str, float]:
+    """How far the truth lies from itself when it is read from few renders, on runs that turn."""
+    errors = []
+    for case in cases:
+        truth = truth_of(case, kind)
+        if truth.sure and truth.epoch is not None:
+            seen = turns_from(case, kind, renders)
+            errors += np.abs(seen[np.isfinite(seen)] - np.log2(truth.epoch)).tolist()
+    return {"median": _median(np.array(errors)), "p90": float(np.quantile(errors, 0.9)) if errors else float("nan")}
 
 
 def _clustered_median(values: np.ndarray, concepts: Sequence[str]) -> tuple[float, float]:

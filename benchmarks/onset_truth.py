@@ -20,6 +20,7 @@ from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
 from metrics.unimodal import fit_valley
 
+FRESH = 320  # renders that a truth is read from
 UNLEARNED = 0.1  # of the median depth among the pack's runs: below it a run has learned nothing
 
 
@@ -169,6 +170,14 @@ def _ends(curves: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarra
     share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
     crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
     return np.where(over.any(axis=1), crossing, np.inf), depth
+
+
+def turns_from(case: Case, kind: Literal["memory", "context"], renders: int) -> np.ndarray:
+    """[R] log2 epochs at which the truth itself would seem to turn, had it been read from so few renders (inf: not at
+    all): what the best possible detector with that many photos of the real thing could know."""
+    key = "true_set" if kind == "memory" else "true_new"
+    truth, deviations = truth_of(case, kind), case.arrays[f"{key}_replicates"]
+    return _ends(truth.losses + np.sqrt(FRESH / renders) * deviations.T, truth.epochs)[0]
 
 
 def truth_of(case: Case, kind: Literal["memory", "context"]) -> Truth:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.onset_plan import HELD_OUT, PackPlan
+from benchmarks.onset_truth import FRESH
 from metrics.composites import Composites, make_composites
 from metrics.masks import subject_masks
 from metrics.score import ProbeLabels
@@ -19,7 +20,6 @@ from trainer.families.family import Base
 from trainer.lora import LoraWeights
 from trainer.sample import sample, with_lora
 
-FRESH = 320  # renders that the truth is read from, for each of: the set's contexts, new contexts
 MOVED = {"shifted": 48, "shifted_train": 32}
 """Composites whose subjects are cut out of held-out (eight of each photo) and of training photos, by saliency."""
 NOISES = {"heldout": (8, 2), "true_set": (8, 1), "true_new": (8, 1)}

@@ -228,33 +228,33 @@ def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
 
 
 def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurves]) -> tuple[int, str]:
-    """The epoch to ship: the best score, smoothed over three checkpoints, learned and safely before the onset."""
+    """The epoch to ship: the best quality, smoothed over three checkpoints, learned and before the onset."""
     epochs = trajectory.epochs
     quality = _quality(trajectory, losses)
     allowed = epochs > 0 if (epochs > 0).any() else np.ones(len(epochs), bool)
     if onset.learned is None:
         return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), "nothing was learned"
     allowed &= epochs >= onset.learned
-    if onset.low is None:
+    end = onset.epoch if losses else onset.low
+    if end is None:
         return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), ""
-    before = allowed & (epochs < onset.low)
+    before = allowed & (epochs < end)
     if before.any():
         return int(epochs[np.argmax(np.where(before, quality, -np.inf))]), ""
     earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
     if earlier.size:
-        note = "the last checkpoint before the onset; none is both learned and safely before it"
-        return int(epochs[earlier[-1]]), note
+        return int(epochs[earlier[-1]]), "the last checkpoint before the onset; none before it is learned"
     return int(epochs[allowed][0]), "no checkpoint lies before the onset"
 
 
 def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:
-    """[T] larger is better: the smoothed score, or the smoothed loss turned over when there is no score."""
+    """[T] larger is better, smoothed: the curve that places the onset turned over, new contexts before the set's own;
+    the score where there are no losses."""
     quality = trajectory.scores
-    if not np.isfinite(quality).any():
+    for read in losses.values():
         quality = np.full(len(trajectory), np.nan)
-        for read in losses.values():  # new contexts before the set's own
-            quality[read.curves.rows] = -read.curves.mean
-            break
+        quality[read.curves.rows] = -read.curves.mean
+        break
     if not np.isfinite(quality).any():
         return np.zeros(len(trajectory))
     padded = np.pad(quality, 1, constant_values=np.nan)

@@ -199,10 +199,16 @@ def _choice(verdict: "Verdict") -> list[str]:
     turns = (onset.get("context") or {}, onset.get("memory") or {})
     low = min((float(t["low"]) for t in turns if t.get("low") is not None), default=None)
     if low is not None and verdict.epoch is not None and verdict.epoch > low:
-        said.append(
-            f"Epoch {verdict.epoch} lies inside the onset's interval: no learned checkpoint lies before it. Save more "
-            "often around it, or learn more slowly."
-        )
+        if learned is not None and learned < low:
+            said.append(
+                f"Epoch {verdict.epoch} has the lowest loss and lies inside the onset's interval; one before epoch "
+                f"{low:.0f} is the cautious choice."
+            )
+        else:
+            said.append(
+                f"Epoch {verdict.epoch} lies inside the onset's interval: no learned checkpoint lies before it. Save "
+                "more often around it, or learn more slowly."
+            )
     return said
 
 

@@ -69,7 +69,7 @@ def load_base(
         module.requires_grad_(False)
         module.eval()
     if quantize:
-        quantize_linears(base.denoiser, quantize, dtype)
+        quantize_linears(base.denoiser, quantize, dtype, place)
         base.quantized = quantize
         base.device = place
         for module in (base.denoiser, base.vae, *base.text_encoders):

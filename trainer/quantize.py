@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 _BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.", "transformer_blocks.")
 
 
-def quantize_linears(module: nn.Module, kind: str, dtype: torch.dtype) -> int:
-    """Replace the linear layers inside the denoiser's blocks by bitsandbytes layers, in place; returns how many.
+def quantize_linears(module: nn.Module, kind: str, dtype: torch.dtype, device: torch.device) -> int:
+    """Replace the linear layers inside the denoiser's blocks by bitsandbytes layers on `device`; returns how many.
 
     Embeddings, the first and the last layers and all convolutions keep `dtype`: they are few and sensitive. "nf4" is
-    QLoRA's data type (Dettmers et al., 2023), "int8" LLM.int8() (Dettmers et al., 2022). The values are quantised when
-    the module is next moved to a device, or at once here for the CPU.
+    QLoRA's data type (Dettmers et al., 2023), "int8" LLM.int8() (Dettmers et al., 2022). Each layer is quantised on its
+    way to `device`: eight-bit weights that were quantised on the CPU leave their scales behind when they move on.
     """
     try:
         import bitsandbytes
@@ -49,5 +49,5 @@ def quantize_linears(module: nn.Module, kind: str, dtype: torch.dtype) -> int:
             new.weight = bitsandbytes.nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
         if bias:
             new.bias = torch_nn.Parameter(layer.bias.data, requires_grad=False)
-        module.set_submodule(path, new.to(layer.weight.device))
+        module.set_submodule(path, new.to(device))
     return len(found)

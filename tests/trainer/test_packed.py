@@ -82,8 +82,8 @@ def dataset(tiny_photos: Path) -> Dataset:
     return scan_dataset(tiny_photos)
 
 
-def base_in(folder: Path, dtype: torch.dtype) -> Base:
-    base = load_base(folder)
+def base_in(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Base:
+    base = load_base(folder, device=device)
     for module in (base.denoiser, *base.text_encoders):
         nn.Module.to(module, dtype)
     base.dtype = dtype
@@ -112,10 +112,10 @@ def alone(tiny_sd15: Path, dataset: Dataset) -> Alone:
 
 
 def alone_under_peft(
-    folder: Path, dtype: torch.dtype, dataset: Dataset, spec: Spec, steps: int
+    folder: Path, dtype: torch.dtype, dataset: Dataset, spec: Spec, steps: int, device: str = "cpu"
 ) -> list[dict[str, torch.Tensor]]:
     """The documented recipe: peft's own layers in the UNet, one optimizer, diffusers' schedule. Parameters by step."""
-    base = base_in(folder, dtype)
+    base = base_in(folder, dtype, device)
     feed = new_pack(base, dataset).feed
     start = create_adapters(base, rank=spec.keywords["rank"], alpha=spec.keywords["alpha"], targets=spec.targets)
     config = LoraConfig(

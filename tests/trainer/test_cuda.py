@@ -1,0 +1,156 @@
+"""What only a GPU can show: the pack, the optimizers, quantised bases and offloading on CUDA. Run with -m cuda."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainer.test_packed import (
+    EIGHT_BIT,
+    HORIZON,
+    SPECS,
+    alone_under_peft,
+    assert_close,
+    base_in,
+    new_pack,
+    parameters_of,
+    train,
+)
+from trainer.base import load_base
+from trainer.dataset import Dataset, scan_dataset
+from trainer.evaluate import losses
+from trainer.families.family import Base
+from trainer.lora import LoraWeights, create_adapters
+from trainer.pack import Pack
+from trainer.sample import sample
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.fixture(autouse=True)
+def _exact_arithmetic() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_photos: Path) -> Dataset:
+    return scan_dataset(tiny_photos)
+
+
+def probe_loss(base: Base, lora: LoraWeights | None, photos: Path) -> float:
+    from PIL import Image
+
+    files = sorted(photos.rglob("*.png"))
+    images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    return float(losses(base, lora, images, ["sks toy"] * len(images), seed=0).mean())
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_packed_equals_alone_under_plain_peft_to_1e_10_in_fp64(
+    tiny_sd15: Path, dataset: Dataset, tmp_path: Path, width: int
+) -> None:
+    pack = new_pack(base_in(tiny_sd15, torch.float64, "cuda"), dataset)
+    runs = [
+        pack.join(run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(SPECS[:width])
+    ]
+    train(pack, 10)
+    for run, spec in zip(runs, SPECS[:width], strict=True):
+        assert_close(run, alone_under_peft(tiny_sd15, torch.float64, dataset, spec, 10, "cuda")[-1], 1e-10)
+
+
+def test_packed_equals_alone_under_plain_peft_to_1e_5_in_fp32_with_eight_bits(
+    tiny_sd15: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    pack = new_pack(base_in(tiny_sd15, torch.float32, "cuda"), dataset)
+    specs = [SPECS[0], EIGHT_BIT, SPECS[1]]
+    runs = [pack.join(run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
+    train(pack, 10)
+    for run, spec in zip(runs, specs, strict=True):
+        alone = alone_under_peft(tiny_sd15, torch.float32, dataset, spec, 10, "cuda")[-1]
+        assert_close(run, alone, 1e-5, flips=1e-3 if spec is EIGHT_BIT else 0.0)
+
+
+def test_a_nan_in_one_run_does_not_reach_the_others(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
+    ends = []
+    for poisoned in (False, True):
+        pack = new_pack(base_in(tiny_sd15, torch.float32, "cuda"), dataset)
+        runs = [pack.join(run_dir=tmp_path / f"{poisoned}{i}", epochs=9, rank=4, learning_rate=1e-3) for i in range(3)]
+        if poisoned:
+            next(iter(runs[1].parameters)).data[0, 0] = float("nan")
+        pack.train_epoch()
+        ends.append([parameters_of(run) for run in runs])
+        assert (runs[1].failed is not None) == poisoned
+    for place in (0, 2):
+        for name, value in ends[0][place].items():
+            torch.testing.assert_close(value, ends[1][place][name], atol=1e-5, rtol=0)  # CUDA adds in any order
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"optimizer": "AdamW8bit", "learning_rate": 3e-3},
+        {"optimizer": "Lion8bit", "learning_rate": 1e-3},
+        {"optimizer": "Adafactor", "learning_rate": 3e-3},
+        {"optimizer": "AdamWScheduleFree", "learning_rate": 1e-2},
+    ],
+    ids=lambda keywords: keywords["optimizer"],
+)
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_optimizers_lower_the_loss(
+    tiny_sd15: Path, dataset: Dataset, tiny_photos: Path, tmp_path: Path, keywords: dict[str, Any], precision: str
+) -> None:
+    base = load_base(tiny_sd15, device="cuda", precision=precision)
+    pack = Pack(base, dataset, batch_size=4, resolution=(64, 64))
+    run = pack.join(run_dir=tmp_path, epochs=15, rank=8, **keywords)
+    for _ in range(15):
+        pack.train_epoch()
+    assert run.failed is None
+    assert probe_loss(base, run.lora_weights(), tiny_photos) < probe_loss(base, None, tiny_photos)
+
+
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_a_quantised_base_trains_and_draws(
+    tiny_sd15: Path, dataset: Dataset, tiny_photos: Path, tmp_path: Path, quantize: str
+) -> None:
+    base = load_base(tiny_sd15, device="cuda", precision="bf16", quantize=quantize)
+    pack = Pack(base, dataset, batch_size=4, resolution=(64, 64), gradient_checkpointing=True)
+    runs = [pack.join(run_dir=tmp_path / str(i), epochs=15, rank=8, learning_rate=3e-3) for i in range(2)]
+    for _ in range(15):
+        pack.train_epoch()
+    assert [run.failed for run in runs] == [None, None]
+    lora = runs[0].lora_weights()
+    assert probe_loss(base, lora, tiny_photos) < probe_loss(base, None, tiny_photos)
+    images = sample(base, lora, ["sks toy", "toy"], [1, 2], size=(64, 64), steps=4)
+    assert images.shape == (2, 64, 64, 3)
+
+
+def test_images_losses_and_merged_weights_agree_with_the_cpu(tiny_sd15: Path, tiny_photos: Path) -> None:
+    found = {}
+    for device in ("cpu", "cuda"):
+        base = load_base(tiny_sd15, device=device)
+        adapters = create_adapters(base, rank=4, alpha=4.0, seed=0)
+        generator = torch.Generator().manual_seed(1)
+        for parameter in adapters.parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * 0.05
+            parameter.data.copy_(noise.to(parameter.device))
+        lora = adapters.weights()
+        images = sample(base, lora, ["sks toy", "toy"], [1, 2], size=(64, 64), steps=6)
+        found[device] = images.astype(int), probe_loss(base, lora, tiny_photos)
+    assert np.abs(found["cpu"][0] - found["cuda"][0]).mean() < 1
+    assert found["cuda"][1] == pytest.approx(found["cpu"][1], rel=1e-4)
+
+
+def test_vae_and_text_encoders_leave_the_gpu_once_everything_is_cached(
+    tiny_sd15: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    base = load_base(tiny_sd15, device="cuda")
+    pack = Pack(base, dataset, batch_size=4, resolution=(64, 64))
+    pack.join(run_dir=tmp_path, epochs=2, rank=4, learning_rate=1e-3)
+    pack.train_epoch()
+    base.park()
+    assert {p.device.type for p in base.vae.parameters()} == {"cpu"}
+    assert {p.device.type for encoder in base.text_encoders for p in encoder.parameters()} == {"cpu"}
+    pack.train_epoch()
+    assert sample(base, None, ["toy"], [1], size=(64, 64), steps=2).shape == (1, 64, 64, 3)
