@@ -88,9 +88,7 @@ def table(found: dict[str, Any]) -> str:
     lines.append("Spearman with true quality, median over concepts:")
     for where, rows in found["rank correlation"].items():
         lines.append(f"  {where}: " + ", ".join(f"{name} {_num(value, sign=True)}" for name, value in rows.items()))
-    lines.append(
-        "the truth itself, read from so few fresh renders, against its full reading, |log2 error| median, 90th pct:"
-    )
+    lines.append("the truth itself from so few fresh renders, against all of them, |log2 error| median, 90th pct:")
     for renders, kinds in found["limit"].items():
         each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in kinds.items())
         lines.append(f"  {renders:>3} renders: " + "; ".join(each))

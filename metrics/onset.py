@@ -22,6 +22,7 @@ OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasure
 
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted.py)
 CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
+EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING concepts (docs/log.md)
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
 
 
@@ -228,7 +229,8 @@ def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
 
 
 def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurves]) -> tuple[int, str]:
-    """The epoch to ship: the best quality, smoothed over three checkpoints, learned and before the onset."""
+    """The epoch to ship: the best quality, smoothed over three checkpoints, learned and before the onset; where losses
+    decide, the last of those that are as good."""
     epochs = trajectory.epochs
     quality = _quality(trajectory, losses)
     allowed = epochs > 0 if (epochs > 0).any() else np.ones(len(epochs), bool)
@@ -236,11 +238,11 @@ def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurve
         return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), "nothing was learned"
     allowed &= epochs >= onset.learned
     end = onset.epoch if losses else onset.low
-    if end is None:
-        return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), ""
-    before = allowed & (epochs < end)
+    before = allowed & (epochs < (np.inf if end is None else end))
     if before.any():
-        return int(epochs[np.argmax(np.where(before, quality, -np.inf))]), ""
+        best = quality[before].max()
+        near = best - EQUAL * max(best, 0.0) if losses else best
+        return int(epochs[before & (quality >= near)][-1]), ""
     earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
     if earlier.size:
         return int(epochs[earlier[-1]]), "the last checkpoint before the onset; none before it is learned"
