@@ -233,10 +233,10 @@ def calibrate(
         raise MetricsError("calibrate: no photo is trained on")
     if max(labels.photo, default=-1) >= len(photos):
         raise MetricsError(f"calibrate: a label names photo {max(labels.photo)} of {len(photos)}")
-    unknown = set(weights or {}) - {"copying", "colour", "composition", "diversity"}
+    unknown = set(weights or {}) - {"copying", "colour", "composition", "diversity", "consistency"}
     if unknown:
         raise MetricsError(
-            f"score weight {sorted(unknown)[0]!r} is not allowed: copying, colour, composition or diversity"
+            f"score weight {sorted(unknown)[0]!r} is not allowed: copying, colour, composition, diversity, consistency"
         )
     photo_traits = measure(photos, encoder, identity_encoder, cache=True)
     base_traits = measure(base_images, encoder, identity_encoder, cache=True)

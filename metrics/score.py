@@ -21,7 +21,7 @@ from metrics.traits import Traits, measure
 __all__ = ["Calibration", "ProbeLabels", "calibrate", "read_checkpoint", "score_of"]
 
 # One subject varies less than its class: images of one prompt that vary more than this share of the base's have not
-# settled on it. Chosen on CHOOSING concepts of the onset benchmark (docs/log.md); for a style give diversity no weight.
+# settled on it. Chosen on CHOOSING concepts of the onset benchmark (docs/log.md); a style weighs consistency with 0.
 UNSETTLED = 0.5
 LOSSES = {"heldout": "heldout_loss", "shifted": "shifted_loss"}
 
@@ -215,7 +215,8 @@ def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[
 
     An AUC counts from the upper 95 % of its null to 1; a colour z beyond 3, or beyond the base's own drift where that
     is larger, by the share it exceeds it; burn beyond 2.5 by half that share; a ratio below its floor by the share that
-    is missing; diversity beyond `UNSETTLED` by the share it exceeds it. Each is multiplied by its weight.
+    is missing; diversity beyond `UNSETTLED` by the share it exceeds it (`consistency`). Each is multiplied by its
+    weight.
     """
     found: dict[str, float] = {}
     num_photos, num_own = int(calibration.kept.sum()), int(calibration.labels.from_set.sum())
@@ -235,8 +236,8 @@ def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[
         layout.append(_missing(channels["collapse"].value, 0.25))
     found["composition"] = max(layout, default=0.0)
     if "diversity" in channels:
-        value = channels["diversity"].value
-        found["diversity"] = max(_missing(value, _diversity_floor(calibration)), _beyond(value, UNSETTLED))
+        found["diversity"] = _missing(channels["diversity"].value, _diversity_floor(calibration))
+        found["consistency"] = _beyond(channels["diversity"].value, UNSETTLED)
     return {name: float(np.clip(value * calibration.weights.get(name, 1.0), 0, 1)) for name, value in found.items()}
 
 

@@ -164,7 +164,7 @@ def _build(
         identity_encoder=identity,
         base_losses=measured,
         shifted_photo=[int(owner) for owner in owners],
-        weights=dict(score.weights),
+        weights=({"consistency": 0.0} if score.shifted.masks == "none" else {}) | score.weights,  # a style may vary
     )
     calibration.save(home / "calibration.npz")
     readings = read_checkpoint(calibration, epoch=0, effort=0.0, images=base_images, losses=measured)

@@ -27,7 +27,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keep": Keep,
 }
 MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
-WEIGHTED = ("copying", "colour", "composition", "diversity")
+WEIGHTED = ("copying", "colour", "composition", "diversity", "consistency")
 _PATHS = ("base", "data", "reg_data")
 _KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")

@@ -1,5 +1,6 @@
 """A checkpoint's readings on real photos: each fault shows in its own channel, and a reloaded calibration agrees."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from metrics.calibration import Calibration
 from metrics.encoders import Encoder, load_encoder
 from metrics.errors import MetricsError
 from metrics.readings import CHANNELS, Readings
-from metrics.score import calibrate, excesses, read_checkpoint
+from metrics.score import UNSETTLED, calibrate, excesses, read_checkpoint
 from tests.metrics.sets import OTHERS, burnt, crops, probe_labels, recoloured, upside_down
 
 LABELS = probe_labels()
@@ -104,6 +105,15 @@ def test_turned_pictures_raise_composition_and_leave_colour_alone(calibration: C
     assert changed["composition"] > plain["composition"] + 2
     assert changed["colour"] == pytest.approx(plain["colour"], abs=0.3)
     assert changed["burn"] == pytest.approx(plain["burn"], abs=0.3)
+
+
+def test_images_of_one_prompt_that_vary_like_the_class_cost_consistency_and_nothing_else(calibration: Calibration):
+    readings = read(calibration, crops(len(LABELS), 2, OTHERS))  # as the base draws
+    found = excesses(calibration, readings.channels)
+    assert found["consistency"] == pytest.approx(1 - UNSETTLED, abs=0.01)
+    assert found["diversity"] == 0
+    style = replace(calibration, weights={"consistency": 0.0})
+    assert excesses(style, readings.channels) == found | {"consistency": 0.0}
 
 
 def test_equal_seeds_lower_diversity_and_spread_and_leave_colour_alone(calibration: Calibration):
