@@ -16,6 +16,8 @@ ORDER = (
     "dumbbell", "cornet", "rabbit", "hammer", "saucer", "totem",
 )  # fmt: skip
 """Which concept gets which settings; the others' packs have settings of their own."""
+FRESH = 320
+"""Renders that a truth is read from, for each of: the set's contexts, new contexts."""
 HELD_OUT = 6
 """Photos of the same shoot that no run trains on."""
 ROUNDS = 3  # sets of photos of each concept

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from benchmarks.onset_rivals import RULES
 from benchmarks.onset_truth import Case, Truth, truth_of, turns_from
 from metrics.onset import Onset, Turn, confirmed_onset, find_onset
+from metrics.onset_curves import Kind
 from metrics.unimodal import fit_valley
 
-Kind = Literal["context", "memory"]
 KINDS: tuple[Kind, ...] = ("context", "memory")
 LIMITS = (48, 96)  # renders: 48 readings of a loss are what six photos at eight noise levels give
 IMAGES = ("score", "clip_image", "clip_text", "clip_sum")
@@ -165,7 +165,8 @@ def _regret(truth: Truth, ship: float) -> float:
 
 
 def _limit(cases: Sequence[Case], kind: Kind, renders: int) -> dict[str, float]:
-    """How far the truth lies from itself when it is read from few renders, on runs that turn."""
+    """How far the truth lies from itself when it is read from few renders, on runs that turn; readings
+    that do not turn have no error and are left out."""
     errors = []
     for case in cases:
         truth = truth_of(case, kind)

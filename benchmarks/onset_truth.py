@@ -10,17 +10,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from benchmarks.onset_plan import HELD_OUT
+from benchmarks.onset_plan import FRESH, HELD_OUT
+from metrics.onset_curves import Kind
 from metrics.onset_turn import RISE, SHARE, log_axis
 from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
 from metrics.unimodal import fit_valley
 
-FRESH = 320  # renders that a truth is read from
+KEYS: dict[Kind, str] = {"memory": "true_set", "context": "true_new"}  # of a kind's truth among a run's arrays
 UNLEARNED = 0.1  # of the median depth among the pack's runs: below it a run has learned nothing
 
 
@@ -127,7 +128,7 @@ def _cases(pack: str, arrays: dict[str, np.ndarray]) -> Iterator[Case]:
     truths = {
         name: {
             kind: true_onset(*(arrays[f"{name}/{key}{part}"] for part in ("_epochs", "", "_replicates")))
-            for kind, key in (("memory", "true_set"), ("context", "true_new"))
+            for kind, key in KEYS.items()
         }
         for name in runs
     }
@@ -172,15 +173,14 @@ def _ends(curves: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.where(over.any(axis=1), crossing, np.inf), depth
 
 
-def turns_from(case: Case, kind: Literal["memory", "context"], renders: int) -> np.ndarray:
+def turns_from(case: Case, kind: Kind, renders: int) -> np.ndarray:
     """[R] log2 epochs at which the truth itself would seem to turn, had it been read from so few renders (inf: not at
     all): what the best possible detector with that many photos of the real thing could know."""
-    key = "true_set" if kind == "memory" else "true_new"
-    truth, deviations = truth_of(case, kind), case.arrays[f"{key}_replicates"]
+    truth, deviations = truth_of(case, kind), case.arrays[f"{KEYS[kind]}_replicates"]
     return _ends(truth.losses + np.sqrt(FRESH / renders) * deviations.T, truth.epochs)[0]
 
 
-def truth_of(case: Case, kind: Literal["memory", "context"]) -> Truth:
+def truth_of(case: Case, kind: Kind) -> Truth:
     return case.memory if kind == "memory" else case.context
 
 

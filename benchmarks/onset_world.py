@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.onset_plan import HELD_OUT, PackPlan
-from benchmarks.onset_truth import FRESH
+from benchmarks.onset_plan import FRESH, HELD_OUT, PackPlan
 from metrics.composites import Composites, make_composites
 from metrics.masks import subject_masks
 from metrics.score import ProbeLabels

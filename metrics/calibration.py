@@ -19,6 +19,7 @@ from metrics.similarity import concept_axis, near_duplicates
 from metrics.traits import Traits, measure
 
 VERSION = 4
+WEIGHTED = ("copying", "colour", "composition", "diversity", "consistency")  # what takes from the score
 
 
 @dataclass(frozen=True)
@@ -233,11 +234,9 @@ def calibrate(
         raise MetricsError("calibrate: no photo is trained on")
     if max(labels.photo, default=-1) >= len(photos):
         raise MetricsError(f"calibrate: a label names photo {max(labels.photo)} of {len(photos)}")
-    unknown = set(weights or {}) - {"copying", "colour", "composition", "diversity", "consistency"}
+    unknown = set(weights or {}) - set(WEIGHTED)
     if unknown:
-        raise MetricsError(
-            f"score weight {sorted(unknown)[0]!r} is not allowed: copying, colour, composition, diversity, consistency"
-        )
+        raise MetricsError(f"score weight {sorted(unknown)[0]!r} is not allowed: {', '.join(WEIGHTED)}")
     photo_traits = measure(photos, encoder, identity_encoder, cache=True)
     base_traits = measure(base_images, encoder, identity_encoder, cache=True)
     kept = mask.copy()

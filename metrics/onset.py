@@ -253,10 +253,9 @@ def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.n
     """[T] larger is better, smoothed: the curve that places the onset turned over, new contexts before the set's own;
     the score where there are no losses."""
     quality = trajectory.scores
-    for read in losses.values():
+    if read := next(iter(losses.values()), None):
         quality = np.full(len(trajectory), np.nan)
         quality[read.curves.rows] = -read.curves.mean
-        break
     if not np.isfinite(quality).any():
         return np.zeros(len(trajectory))
     padded = np.pad(quality, 1, constant_values=np.nan)

@@ -201,8 +201,8 @@ def _choice(verdict: "Verdict") -> list[str]:
     if low is not None and verdict.epoch is not None and verdict.epoch > low:
         if learned is not None and learned < low:
             said.append(
-                f"Epoch {verdict.epoch} has the lowest loss and lies inside the onset's interval; one before epoch "
-                f"{low:.0f} is the cautious choice."
+                f"Epoch {verdict.epoch} lies inside the onset's interval, where the loss is as low as it gets; one "
+                f"before epoch {low:.0f} is the cautious choice."
             )
         else:
             said.append(
