@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ AROUND = 0.35  # octaves on both sides of a true onset that are read at every ch
 
 
 def recompute(
-    out: Path, *, minutes: float, processes: int, only: str | None = None, device: str = "auto", base: Path = BASE,
+    out: Path, *, minutes: float, processes: int, only: Sequence[str] = (), device: str = "auto", base: Path = BASE,
     rounds: int = ROUNDS,
 ) -> int:  # fmt: skip
     """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes."""
@@ -50,7 +51,7 @@ def recompute(
     end = time.time() + 60 * minutes
     command = [sys.executable, "-m", "benchmarks.onset_recompute", str(out), str(end), device, str(base), str(rounds)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
-    children = [subprocess.Popen([*command, only or ""], cwd=ROOT, env=os.environ | threads) for _ in range(processes)]
+    children = [subprocess.Popen([*command, *only], cwd=ROOT, env=os.environ | threads) for _ in range(processes)]
     try:
         for child in children:
             child.wait()
@@ -63,7 +64,7 @@ def recompute(
     return len(list(out.glob("*.npz")))
 
 
-def work(out: Path, end: float, device: str, base_path: Path, only: str | None, rounds: int) -> None:
+def work(out: Path, end: float, device: str, base_path: Path, only: Sequence[str], rounds: int) -> None:
     """One process: takes the next pack that nobody has claimed, until the time is up."""
     import torch
 
@@ -76,7 +77,7 @@ def work(out: Path, end: float, device: str, base_path: Path, only: str | None, 
     for plan in plans(rounds):
         if time.time() > end - 20:
             return
-        if (only and only not in plan.name) or _complete(out, plan) or not _claim(out, plan):
+        if (only and not any(part in plan.name for part in only)) or _complete(out, plan) or not _claim(out, plan):
             continue
         started = time.time()
         try:
@@ -351,5 +352,5 @@ def _device_name(device: Any) -> str:
 
 
 if __name__ == "__main__":
-    folder, deadline, where, base_folder, number, wanted = sys.argv[1:]
-    work(Path(folder), float(deadline), where, Path(base_folder), wanted or None, int(number))
+    folder, deadline, where, base_folder, number, *wanted = sys.argv[1:]
+    work(Path(folder), float(deadline), where, Path(base_folder), wanted, int(number))

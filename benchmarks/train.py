@@ -72,7 +72,8 @@ def measure_layouts(widths: list[int], batch_size: int, *, quick: bool) -> dict[
     layouts |= {f"K={width}, one thread": Layout(width, 1, batch_size) for width in (widths[0], widths[-1])}
     layouts[f"two one-thread workers, K={widths[-1]}"] = Layout(widths[-1], 1, batch_size, workers=2)
     layouts["plain diffusers + peft loop, two threads"] = Layout(0, threads, batch_size)
-    rounds, seconds = (3, 4.0) if quick else (7, 8.0)
+    layouts["the base alone, two threads"] = Layout(-1, threads, batch_size)
+    rounds, seconds = (6, 1.0) if quick else (30, 1.5)
     rates: dict[str, list[float]] = {name: [] for name in layouts}
     started: dict[str, float] = {}
     crews: dict[str, Crew] = {}
@@ -96,6 +97,10 @@ def measure_layouts(widths: list[int], batch_size: int, *, quick: bool) -> dict[
             one,
         ),
         "K=1 over the plain loop, two threads": (one, "plain diffusers + peft loop, two threads"),
+        "limit of that: the base alone over the plain loop": (
+            "the base alone, two threads",
+            "plain diffusers + peft loop, two threads",
+        ),
     }
     ratios = {name: _ratio(rates[above], rates[below]) for name, (above, below) in pairs.items()}
     print(f"\n{'samples/s':>48}  median   best")

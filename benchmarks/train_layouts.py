@@ -18,7 +18,7 @@ SIDE, RANK, RATE = 64, 16, 1e-3
 
 @dataclass(frozen=True)
 class Layout:
-    """width: runs in each worker's pack; 0 is the plain loop. threads: of each worker."""
+    """width: runs in each worker's pack; 0 is the plain loop, -1 the base alone. threads: of each worker."""
 
     width: int
     threads: int
@@ -66,7 +66,10 @@ def _work(connection: Connection, layout: Layout) -> None:
 
     torch.set_num_threads(layout.threads)
     batch_size = layout.batch_size
-    step = packed_steps(layout.width, batch_size) if layout.width else plain_steps(batch_size)
+    if layout.width > 0:
+        step = packed_steps(layout.width, batch_size)
+    else:
+        step = plain_steps(batch_size) if layout.width == 0 else base_steps(batch_size)
     for _ in range(3):
         step()
     connection.send("ready")
@@ -97,6 +100,34 @@ def packed_steps(width: int, batch_size: int) -> Callable[[], int]:
     def step() -> int:
         pack.train_epoch()
         return samples
+
+    return step
+
+
+def base_steps(batch_size: int) -> Callable[[], int]:
+    """The frozen base alone: forward, and backward as far as the first module that a LoRA would adapt. No data, no
+    LoRA, no optimizer: what no training on this base can be faster than, with torch's own operations."""
+    import torch
+    from torch.nn import functional as F
+
+    from trainer.base import load_base
+    from trainer.families.unet import lora_targets
+
+    base = load_base(BASE)
+    base.denoiser.requires_grad_(False)
+    first = base.denoiser.get_submodule(lora_targets(base.denoiser, "kohya", False)[0])
+    first.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
+    side = SIDE // 2 ** (len(base.vae.config.block_out_channels) - 1)
+    generator = torch.Generator().manual_seed(0)
+    noisy = torch.randn(batch_size, base.denoiser.config.in_channels, side, side, generator=generator)
+    timesteps = base.family.sample_timesteps(base, batch_size, generator)
+    with torch.no_grad():
+        conditioning = base.family.encode_prompts(base, ["a toy"] * batch_size)
+
+    def step() -> int:
+        prediction = base.family.predict(base, noisy, timesteps, conditioning)
+        F.mse_loss(prediction, noisy).backward()
+        return batch_size
 
     return step
 

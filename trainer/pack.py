@@ -16,7 +16,7 @@ from torch import Tensor
 from trainer import checkpoint
 from trainer.builder import build_pack_keywords, build_run_keywords, shares_a_pack
 from trainer.cache import LatentCache
-from trainer.cpu import keep_freed_memory
+from trainer.cpu import hasten_convolutions, keep_freed_memory
 from trainer.distributed import Crew
 from trainer.errors import ModelError
 from trainer.feed import Feed
@@ -103,6 +103,7 @@ class Pack:
         )
         if base.device.type == "cpu":
             keep_freed_memory()
+            hasten_convolutions(base.denoiser)
         else:
             base.park(vae=True, text_encoders=not train_text_encoder and not shuffle_caption)
         self.batches_per_epoch = math.ceil(len(self.feed.epoch(0)) / self.crew.size)

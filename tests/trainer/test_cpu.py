@@ -1,0 +1,81 @@
+"""Frozen weights through oneDNN on a CPU: the same answers as torch's own operations."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.cpu import hasten_convolutions, linear
+
+
+def _layer(channels: int, outputs: int, size: int, padding: int, *, bias: bool = True) -> nn.Conv2d:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, outputs, size, padding=padding, bias=bias).requires_grad_(False)
+    hasten_convolutions(layer)
+    return layer
+
+
+def _by_hand(layer: nn.Conv2d, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.detach().double().requires_grad_()
+    bias = None if layer.bias is None else layer.bias.double()
+    y = F.conv2d(x, layer.weight.double(), bias, padding=layer.padding)
+    y.backward(grad.double())
+    assert x.grad is not None
+    return y.detach().float(), x.grad.float()
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "padding", "bias"),
+    [(6, 5, 3, 1, True), (64, 32, 3, 1, False), (4, 8, 1, 0, True), (3, 7, 5, 2, True), (8, 8, 3, 0, True)],
+)
+def test_a_frozen_convolution_answers_and_goes_backward_like_torch(
+    channels: int, outputs: int, size: int, padding: int, bias: bool
+) -> None:
+    layer = _layer(channels, outputs, size, padding, bias=bias)
+    for height, width in ((8, 8), (12, 7), (8, 8)):  # sizes in turn, as buckets come
+        x = torch.randn(1, channels, height, width, requires_grad=True)
+        y = layer(x)
+        grad = torch.randn_like(y)
+        y.backward(grad)
+        expected, expected_grad = _by_hand(layer, x, grad)
+        assert torch.allclose(y, expected, atol=1e-5)
+        assert x.grad is not None
+        assert torch.allclose(x.grad, expected_grad, atol=1e-5)
+        with torch.no_grad():
+            assert torch.allclose(layer(x), expected, atol=1e-5)
+
+
+def test_a_changed_weight_is_noticed_and_module_and_weights_stay_as_they_are() -> None:
+    layer = _layer(6, 6, 3, 1)
+    assert ("_conv_forward" in vars(layer)) == torch.backends.mkldnn.is_available()
+    names = list(layer.state_dict())
+    x = torch.randn(1, 6, 8, 8)
+    before = layer(x)
+    with torch.no_grad():
+        layer.weight.mul_(2.0)  # as a merge does
+    assert torch.allclose(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1), atol=1e-5)
+    assert not torch.allclose(layer(x), before, atol=1e-3)
+    layer.double()
+    assert layer(x.double()).dtype == torch.float64
+    assert list(layer.state_dict()) == names
+    assert type(layer) is nn.Conv2d
+
+
+def test_batches_trained_weights_and_autocast_go_torch_s_own_way() -> None:
+    layer = _layer(6, 6, 3, 1)
+    batch = torch.randn(2, 6, 8, 8)
+    assert torch.equal(layer(batch), F.conv2d(batch, layer.weight, layer.bias, padding=1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(batch[:1]).dtype == torch.bfloat16
+    layer.weight.requires_grad_()
+    layer(batch[:1]).sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("rows", [3, 64, 300])
+def test_a_product_with_frozen_weights_equals_torch_s(rows: int) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(rows, 128), torch.randn(512, 128), torch.randn(512)
+    assert torch.allclose(linear(x, weight, bias), F.linear(x, weight, bias), atol=1e-4)
+    grad = torch.randn(rows, 512)
+    assert torch.allclose(linear(grad, weight.t(), None), grad @ weight, atol=1e-4)
