@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recompute", action="store_true", help="train and read the runs; resumes where it stopped")
+    parser.add_argument("--redraw", action="store_true", help="train kept packs again, to read their images anew")
     parser.add_argument("--rescore", action="store_true", help="score kept images' readings anew, after a change of it")
     parser.add_argument("--quick", action="store_true", help="the table from kept trajectories (what happens anyway)")
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the packs (default: benchmarks/onset)")
@@ -44,12 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
 
         rescore(args.out)
         return 0
-    if args.recompute:
+    if args.recompute or args.redraw:
         from benchmarks.onset_recompute import BASE, recompute
 
         count = recompute(
             args.out, minutes=args.minutes, processes=args.processes, only=args.only, device=args.device,
-            base=args.base or BASE, rounds=args.rounds,
+            base=args.base or BASE, rounds=args.rounds, redraw=args.redraw,
         )  # fmt: skip
         print(f"{count} packs in {args.out}")
         return 0

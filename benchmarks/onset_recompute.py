@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.onset_plan import BATCH_SIZE, HELD_OUT, ROUNDS, PackPlan, detector_grid, epoch_grid, plans
+from benchmarks.onset_quality import find_judges, judged_images, true_quality
 from benchmarks.onset_truth import true_onset, write_tables
 
 if TYPE_CHECKING:
@@ -42,14 +43,18 @@ AROUND = 0.35  # octaves on both sides of a true onset that are read at every ch
 
 def recompute(
     out: Path, *, minutes: float, processes: int, only: Sequence[str] = (), device: str = "auto", base: Path = BASE,
-    rounds: int = ROUNDS,
+    rounds: int = ROUNDS, redraw: bool = False,
 ) -> int:  # fmt: skip
-    """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes."""
+    """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes.
+
+    With `redraw` kept packs are trained again and only their images are drawn and read anew.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for claim in out.glob("*.claim"):
         claim.unlink()
     end = time.time() + 60 * minutes
     command = [sys.executable, "-m", "benchmarks.onset_recompute", str(out), str(end), device, str(base), str(rounds)]
+    command.append("redraw" if redraw else "compute")
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
     children = [subprocess.Popen([*command, *only], cwd=ROOT, env=os.environ | threads) for _ in range(processes)]
     try:
@@ -64,7 +69,9 @@ def recompute(
     return len(list(out.glob("*.npz")))
 
 
-def work(out: Path, end: float, device: str, base_path: Path, only: Sequence[str], rounds: int) -> None:
+def work(
+    out: Path, end: float, device: str, base_path: Path, only: Sequence[str], rounds: int, *, redraw: bool
+) -> None:
     """One process: takes the next pack that nobody has claimed, until the time is up."""
     import torch
 
@@ -77,11 +84,14 @@ def work(out: Path, end: float, device: str, base_path: Path, only: Sequence[str
     for plan in plans(rounds):
         if time.time() > end - 20:
             return
-        if (only and not any(part in plan.name for part in only)) or _complete(out, plan) or not _claim(out, plan):
+        if only and not any(part in plan.name for part in only):
+            continue
+        done = _redrawn(out, plan) if redraw else _complete(out, plan)
+        if done or not _claim(out, plan):
             continue
         started = time.time()
         try:
-            finished = compute_pack(plan, base, out, end)
+            finished = redraw_pack(plan, base, out) if redraw else compute_pack(plan, base, out, end)
         except Exception as error:  # one broken pack must not cost the others their time
             import traceback
 
@@ -103,6 +113,12 @@ def _read(out: Path, plan: PackPlan) -> tuple[dict[str, np.ndarray], dict[str, A
 
 def _complete(out: Path, plan: PackPlan) -> bool:
     return set(_read(out, plan)[1].get("images", {})) == set(plan.runs)
+
+
+def _redrawn(out: Path, plan: PackPlan) -> bool:
+    """Whether all runs that are kept have what is read of their images today (a pack that is not there has)."""
+    arrays, about = _read(out, plan)
+    return all(f"{name}/looked_epochs" in arrays for name in about.get("images", {}))
 
 
 def _claim(out: Path, plan: PackPlan) -> bool:
@@ -183,7 +199,7 @@ class _Reader:
         self.at_base = losses(None, (*DETECTORS_SEE, *TRUTHS))
         self.drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
         self.calibration = _calibrate(plan, world, base, self.drawn)
-        self.judges = _judges(base.device)
+        self.judges = find_judges(base.device)
 
     def __call__(self, run: dict[int, _Checkpoint]) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
         last = max(run)
@@ -208,10 +224,23 @@ class _Reader:
         found["heldout"] = np.stack(detectors["heldout"]).mean(axis=3).astype(np.float16)  # [T, photos, levels]
         for key in DETECTORS_SEE[1:]:
             found[key] = np.stack(detectors[key]).mean(axis=3).astype(np.float16)  # [T, composites, levels]
-        images = {0: self._look(0, 0.0, self.drawn)}
-        for epoch in dict.fromkeys(seen[round(place)] for place in np.linspace(2, len(seen) - 1, LOOKED_AT)):
-            images[epoch] = self._look(epoch, run[epoch].effort, self._draw(run[epoch].lora))
-        return found, images
+        places = np.linspace(2, len(seen) - 1, LOOKED_AT)
+        looked, images = self.look(run, list(dict.fromkeys(seen[round(place)] for place in places)))
+        return found | looked, images
+
+    def look(
+        self, run: dict[int, _Checkpoint], epochs: list[int]
+    ) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
+        """Draws the probe at some epochs: [epochs, images] of what was read and judged image by image (`looked_…`), and
+        each epoch's channels, score and true quality; the base's as epoch 0."""
+        images = {0: self._look(0, 0.0, self.drawn)[1]}
+        each: dict[str, list[np.ndarray]] = {}
+        for epoch in epochs:
+            items, images[epoch] = self._look(epoch, run[epoch].effort, self._draw(run[epoch].lora))
+            for name, values in items.items():
+                each.setdefault(name, []).append(values)
+        arrays = {f"looked_{name}": np.stack(values).astype(np.float16) for name, values in each.items()}
+        return arrays | {"looked_epochs": np.array(epochs)}, images
 
     def _ratios(self, lora: LoraWeights, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         from metrics.losses import log_ratios
@@ -233,15 +262,17 @@ class _Reader:
 
         return draw(self.base, lora, self.world.labels.prompts, self.world.labels.seeds)
 
-    def _look(self, epoch: int, effort: float, images: np.ndarray) -> dict[str, float]:
-        """Channels (value, low, high), the score, and the true quality that the judges see."""
+    def _look(self, epoch: int, effort: float, images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """What is kept of each image; channels (value, low, high), the score, and the true quality the judges see."""
         from metrics.score import read_checkpoint
 
         readings = read_checkpoint(self.calibration, epoch=epoch, effort=effort, images=images)
         found = {"score": readings.score}
         for channel, reading in readings.channels.items():
             found |= {channel: reading.value, f"{channel}_low": reading.low, f"{channel}_high": reading.high}
-        return found | true_quality(self.judges, images, self.world.labels, self.plan.concept)
+        items = {name: readings.items[name] for name in ("fidelity", "fidelity_novel", "prompt", "diversity")}
+        judged = judged_images(self.judges, images, self.world.labels, self.plan.concept)
+        return items | judged, found | true_quality(judged, self.world.labels)
 
 
 def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
@@ -257,6 +288,26 @@ def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
     weights = np.random.default_rng(0).normal(size=(each.shape[1], REPLICATES)) / each.shape[1]
     replicates = (off @ weights).astype(np.float32)
     return {f"{key}_epochs": np.array(epochs), key: each.mean(axis=1), f"{key}_replicates": replicates}
+
+
+def redraw_pack(plan: PackPlan, base: Base, out: Path) -> int:
+    """Trains a kept pack again and draws its probes anew, after what is read from images has changed; returns how many
+    runs were drawn. Losses and true onsets stay as they are."""
+    from benchmarks.onset_world import Losses, make_world, write_photos
+
+    arrays, about = _read(out, plan)
+    scratch = Path(tempfile.mkdtemp(prefix="onset-"))
+    try:
+        world = make_world(plan, base)
+        trained = _train(plan, base, write_photos(scratch / "photos", plan, world), scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    reader = _Reader(plan, world, base, Losses(base, world, plan.seed))
+    for name, images in about["images"].items():
+        looked, about["images"][name] = reader.look(trained[name], [int(epoch) for epoch in images if int(epoch)])
+        arrays |= {f"{name}/{key}": values for key, values in looked.items()}
+    _save(out, plan, arrays, about["images"], about["device"])
+    return len(about["images"])
 
 
 def rescore(out: Path) -> None:
@@ -306,45 +357,6 @@ def _calibrate(plan: PackPlan, world: World, base: Base, drawn: np.ndarray) -> C
     return calibrate(list(world.photos), world.captions, trained, drawn, world.labels, encoder, base_losses=None)
 
 
-def _judges(device: Any) -> Any:
-    from studies.demo.judges import FILE, load_judges
-
-    return load_judges(device=device) if FILE.is_file() else None
-
-
-def true_quality(judges: Any, images: np.ndarray, labels: Any, concept: str) -> dict[str, float]:
-    """What the laboratory's judges see in the probe's images: is it the concept, and where it was asked to be?
-
-    `true_fidelity`: mean probability of the concept over all images. `true_obedience`: mean probability of the asked
-    place, floor, position and size over the images of new contexts. `true_quality`: their product image by image, over
-    the images of new contexts.
-    """
-    if judges is None:
-        return {}
-    from studies.demo.judges import judge
-    from studies.demo.pool import LABELS
-
-    seen = {head: probabilities.cpu().numpy() for head, probabilities in judge(judges, images).items()}
-    right = seen["concept"][:, list(LABELS["concept"]).index(concept)]
-    obeyed = np.zeros(len(images))
-    for row, prompt in enumerate(labels.prompts):
-        words = prompt.replace(",", " ").split()
-        asked = [
-            probabilities[row, list(LABELS[head]).index(word)]
-            for head, probabilities in seen.items()
-            if head not in ("concept", "shape", "colour")
-            for word in words
-            if word in LABELS[head]
-        ]
-        obeyed[row] = np.mean(asked)
-    novel = np.array([kind == "C" for kind in labels.sets])
-    return {
-        "true_fidelity": float(right.mean()),
-        "true_obedience": float(obeyed[novel].mean()),
-        "true_quality": float((right * obeyed)[novel].mean()),
-    }
-
-
 def _device_name(device: Any) -> str:
     import torch
 
@@ -352,5 +364,5 @@ def _device_name(device: Any) -> str:
 
 
 if __name__ == "__main__":
-    folder, deadline, where, base_folder, number, *wanted = sys.argv[1:]
-    work(Path(folder), float(deadline), where, Path(base_folder), wanted, int(number))
+    folder, deadline, where, base_folder, number, what, *wanted = sys.argv[1:]
+    work(Path(folder), float(deadline), where, Path(base_folder), wanted, int(number), redraw=what == "redraw")

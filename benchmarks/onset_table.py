@@ -203,7 +203,9 @@ def _status_right(cases: Sequence[Case], onsets: dict[int, Onset]) -> float:
 
 
 def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[str, dict[str, float]]:
-    """Within a concept: over learned checkpoints, and over the shipped checkpoints of its runs."""
+    """Within a concept: over learned checkpoints, and over the shipped checkpoints of its runs. `half` is what the
+    truth of half of the images says about the truth of the other half: the luck of the draw. Packs whose images were
+    drawn before the score read the weaker half of them (`--redraw` draws them anew) are left out."""
     learned, shipped = _ranks(), _ranks()
     for concept in sorted({case.concept for case in cases}):
         rows, picks = [], []
@@ -211,7 +213,7 @@ def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[
             onset = onsets[id(case)]
             own = [
                 (epoch, seen) for epoch, seen in sorted(case.images.items())
-                if onset.learned is not None and epoch >= onset.learned and "true_quality" in seen
+                if onset.learned is not None and epoch >= onset.learned and "true_quality_a" in seen
             ]  # fmt: skip
             rows += [seen for _, seen in own]
             if own:
@@ -225,7 +227,7 @@ def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[
 
 
 def _ranks() -> dict[str, list[float]]:
-    return {name: [] for name in IMAGES}
+    return {name: [] for name in (*IMAGES, "half")}
 
 
 def _add_ranks(ranks: dict[str, list[float]], rows: Iterable[dict[str, float]]) -> None:
@@ -234,9 +236,9 @@ def _add_ranks(ranks: dict[str, list[float]], rows: Iterable[dict[str, float]]) 
     rows = [row | {"clip_sum": row["clip_image"] + row["clip_text"]} for row in rows if "clip_image" in row]
     if len(rows) < 5:
         return
-    truth = [row["true_quality"] for row in rows]
     for name, values in ranks.items():
-        found = spearmanr([row[name] for row in rows], truth).statistic
+        first, second = ("true_quality_a", "true_quality_b") if name == "half" else (name, "true_quality")
+        found = spearmanr([row[first] for row in rows], [row[second] for row in rows]).statistic
         if np.isfinite(found):
             values.append(float(found))
 

@@ -107,6 +107,7 @@ def _read_similarity(
                 traits.identity[novel], calibration.base.identity[novel], calibration.axis
             )
             channels["fidelity_novel"] = reading_of_items(items["fidelity_novel"], groups=prompts[novel])
+            channels["fidelity_weak"] = _weaker_half(items["fidelity_novel"])
     if len(photos) >= 3:
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
         items["copying"] = copying(seen[own], known, remove_duplicates=False)
@@ -122,6 +123,11 @@ def _read_similarity(
             traits.identity, calibration.base.identity, known, photo, calibration.trained
         )
         channels["own_pull"] = reading_of_items(items["own_pull"], groups=prompts)
+
+
+def _weaker_half(items: np.ndarray) -> Reading:
+    """The mean of the lower half of the items (the middle one counts), and its spread over them."""
+    return reading_of_items(np.sort(items)[: (len(items) + 1) // 2])
 
 
 def _gap_interval(hits: np.ndarray, photo: np.ndarray, trained: np.ndarray) -> tuple[float, float]:
@@ -197,11 +203,12 @@ def _read_composition(
 def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float:
     """Quality in [0, 1]: harmonic mean of learned fidelity and kept obedience, times 1 - the worst excess.
 
-    Learned is fidelity in the set's own contexts and in new ones, as far as the probe has them, each clipped to [0, 1];
-    kept is 1 + `prompt`, clipped likewise. Without a text encoder fidelity stands alone, without any encoder there is
-    no score (NaN). Excesses: see `excesses`.
+    Learned is fidelity in the set's own contexts and in the weaker half of the images in new ones, as far as the probe
+    has them, each clipped to [0, 1]: a checkpoint is as good as it is when it is not lucky. Kept is 1 + `prompt`,
+    clipped likewise. Without a text encoder fidelity stands alone, without any encoder there is no score (NaN).
+    Excesses: see `excesses`.
     """
-    shares = [channels[name].value for name in ("fidelity", "fidelity_novel") if name in channels]
+    shares = [channels[name].value for name in ("fidelity", "fidelity_weak") if name in channels]
     if not shares:
         return float("nan")
     shares += [1 + channels["prompt"].value] if "prompt" in channels else []

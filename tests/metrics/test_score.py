@@ -107,6 +107,20 @@ def test_turned_pictures_raise_composition_and_leave_colour_alone(calibration: C
     assert changed["burn"] == pytest.approx(plain["burn"], abs=0.3)
 
 
+def test_the_score_follows_the_weaker_half_of_the_images_in_new_contexts(calibration: Calibration):
+    images = crops(len(LABELS), 5)
+    whole = read(calibration, images)
+    novel = np.flatnonzero(np.array(LABELS.sets) == "C")
+    missed = novel[1::2]  # one of each prompt's two seeds shows what the base draws
+    images[missed] = crops(len(LABELS), 2, OTHERS)[missed]
+    half = read(calibration, images)
+    assert half.channels["fidelity_weak"].value == pytest.approx(0, abs=0.15)
+    assert half.channels["fidelity_novel"].value > 0.3
+    items = np.sort(half.items["fidelity_novel"])
+    assert half.channels["fidelity_weak"].value == pytest.approx(items[: len(items) // 2].mean())
+    assert half.score < 0.3 * whole.score
+
+
 def test_images_of_one_prompt_that_vary_like_the_class_cost_consistency_and_nothing_else(calibration: Calibration):
     readings = read(calibration, crops(len(LABELS), 2, OTHERS))  # as the base draws
     found = excesses(calibration, readings.channels)

@@ -1,0 +1,55 @@
+"""What is true of a probe's images: is it the concept, and is it where it was asked to be?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def find_judges(device: Any) -> Any:
+    """The laboratory's judges, or None where they are not built."""
+    from studies.demo.judges import FILE, load_judges
+
+    return load_judges(device=device) if FILE.is_file() else None
+
+
+def judged_images(judges: Any, images: np.ndarray, labels: Any, concept: str) -> dict[str, np.ndarray]:
+    """What the laboratory's judges see in each image of the probe, [n] each: `right`, the probability of the concept,
+    and `obeyed`, the mean probability of the asked place, floor, position and size. Nothing without judges."""
+    if judges is None:
+        return {}
+    from studies.demo.judges import judge
+    from studies.demo.pool import LABELS
+
+    seen = {head: probabilities.cpu().numpy() for head, probabilities in judge(judges, images).items()}
+    right = seen["concept"][:, list(LABELS["concept"]).index(concept)]
+    obeyed = np.zeros(len(images))
+    for row, prompt in enumerate(labels.prompts):
+        words = prompt.replace(",", " ").split()
+        asked = [
+            probabilities[row, list(LABELS[head]).index(word)]
+            for head, probabilities in seen.items()
+            if head not in ("concept", "shape", "colour")
+            for word in words
+            if word in LABELS[head]
+        ]
+        obeyed[row] = np.mean(asked)
+    return {"right": right, "obeyed": obeyed}
+
+
+def true_quality(judged: dict[str, np.ndarray], labels: Any) -> dict[str, float]:
+    """`true_fidelity`: mean of `right` over all images. `true_obedience`: mean of `obeyed` over the images of new
+    contexts. `true_quality`: mean of their product, image by image, over the images of new contexts. `true_quality_a`
+    and `_b`: the same over the first and the second image of each prompt, to see how much of it is luck."""
+    if not judged:
+        return {}
+    novel = np.array([kind == "C" for kind in labels.sets])
+    quality = (judged["right"] * judged["obeyed"])[novel]
+    return {
+        "true_fidelity": float(judged["right"].mean()),
+        "true_obedience": float(judged["obeyed"][novel].mean()),
+        "true_quality": float(quality.mean()),
+        "true_quality_a": float(quality[0::2].mean()),
+        "true_quality_b": float(quality[1::2].mean()),
+    }
