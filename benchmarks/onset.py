@@ -3,6 +3,7 @@
 python -m benchmarks.onset                    the table, from the trajectories kept in benchmarks/onset/ (seconds)
 python -m benchmarks.onset --json figures.json
 python -m benchmarks.onset --choosing         the same on the concepts that chose the tolerances
+python -m benchmarks.onset --redraw --minutes 60      trains kept packs again to read their images anew (6 minutes each)
 python -m benchmarks.onset --rescore          kept images' readings scored anew, after a change of the score
 python -m benchmarks.onset --recompute --minutes 60 --out DIR     trains everything anew, on CUDA when there is one
 """
@@ -25,9 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--recompute", action="store_true", help="train and read the runs; resumes where it stopped")
-    parser.add_argument("--redraw", action="store_true", help="train kept packs again, to read their images anew")
-    parser.add_argument("--rescore", action="store_true", help="score kept images' readings anew, after a change of it")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--recompute", action="store_true", help="train and read the runs; resumes where it stopped")
+    what.add_argument("--redraw", action="store_true", help="train kept packs again, to read their images anew")
+    what.add_argument("--rescore", action="store_true", help="score kept images' readings anew, after a change of it")
     parser.add_argument("--quick", action="store_true", help="the table from kept trajectories (what happens anyway)")
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the packs (default: benchmarks/onset)")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop starting and training packs after this long")

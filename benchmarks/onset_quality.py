@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import torch
 
-def find_judges(device: Any) -> Any:
+    from metrics.score import ProbeLabels
+
+
+def find_judges(device: torch.device) -> Any:
     """The laboratory's judges, or None where they are not built."""
     from studies.demo.judges import FILE, load_judges
 
     return load_judges(device=device) if FILE.is_file() else None
 
 
-def judged_images(judges: Any, images: np.ndarray, labels: Any, concept: str) -> dict[str, np.ndarray]:
+def judged_images(judges: Any, images: np.ndarray, labels: ProbeLabels, concept: str) -> dict[str, np.ndarray]:
     """What the laboratory's judges see in each image of the probe, [n] each: `right`, the probability of the concept,
     and `obeyed`, the mean probability of the asked place, floor, position and size. Nothing without judges."""
     if judges is None:
@@ -38,7 +43,7 @@ def judged_images(judges: Any, images: np.ndarray, labels: Any, concept: str) ->
     return {"right": right, "obeyed": obeyed}
 
 
-def true_quality(judged: dict[str, np.ndarray], labels: Any) -> dict[str, float]:
+def true_quality(judged: dict[str, np.ndarray], labels: ProbeLabels) -> dict[str, float]:
     """`true_fidelity`: mean of `right` over all images. `true_obedience`: mean of `obeyed` over the images of new
     contexts. `true_quality`: mean of their product, image by image, over the images of new contexts. `true_quality_a`
     and `_b`: the same over the first and the second image of each prompt, to see how much of it is luck."""

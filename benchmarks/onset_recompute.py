@@ -2,8 +2,8 @@
 
     python -m benchmarks.onset --recompute --minutes 8 --out /tmp/onset
 
-One file per pack, written whole after each of its runs; a run that is there is not read again. Uses CUDA when there
-is one.
+One file per pack, written whole after each of its runs; a run that is there is not read again. `--redraw` trains kept
+packs again for their images alone. Uses CUDA when there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, CLIP = ROOT / "studies" / "demo" / "base", ROOT / "studies" / "demo" / "clip"
+IMAGE_READINGS = 2  # counts up when what is read from images changes; 2: the weaker half of those in new contexts
 LOOKED_AT = 5  # checkpoints of each run whose images are drawn, the last among them
 REPLICATES = 40  # of the truth, for its own interval
 DETECTORS_SEE = ("heldout", "shifted", "shifted_train")
@@ -91,7 +93,7 @@ def work(
             continue
         started = time.time()
         try:
-            finished = redraw_pack(plan, base, out) if redraw else compute_pack(plan, base, out, end)
+            finished = compute_pack(plan, base, out, end, redraw=redraw)
         except Exception as error:  # one broken pack must not cost the others their time
             import traceback
 
@@ -116,9 +118,9 @@ def _complete(out: Path, plan: PackPlan) -> bool:
 
 
 def _redrawn(out: Path, plan: PackPlan) -> bool:
-    """Whether all runs that are kept have what is read of their images today (a pack that is not there has)."""
-    arrays, about = _read(out, plan)
-    return all(f"{name}/looked_epochs" in arrays for name in about.get("images", {}))
+    """Whether what is kept of a pack's images is what is read today (nothing kept is, too)."""
+    about = _read(out, plan)[1]
+    return not about or about.get("image_readings") == IMAGE_READINGS
 
 
 def _claim(out: Path, plan: PackPlan) -> bool:
@@ -129,26 +131,33 @@ def _claim(out: Path, plan: PackPlan) -> bool:
     return True
 
 
-def compute_pack(plan: PackPlan, base: Base, out: Path, end: float) -> int:
-    """Trains one pack, then reads its runs one after the other, each kept as soon as it is read; returns how many."""
-    from benchmarks.onset_world import Losses, make_world, write_photos
+def compute_pack(plan: PackPlan, base: Base, out: Path, end: float, *, redraw: bool = False) -> int:
+    """Trains one pack, then reads its runs one after the other, each kept as soon as it is read; returns how many.
 
+    Of runs that are there, images are drawn and read anew where what is read of them has changed; their losses and true
+    onsets stay, of the training that they were read in. With `redraw` that is all.
+
+    Raises:
+        FileNotFoundError: the judges are not built, so that what is true of kept images would be lost.
+    """
     arrays, about = _read(out, plan)
-    images = about.get("images", {})
-    scratch = Path(tempfile.mkdtemp(prefix="onset-"))
-    try:
-        world = make_world(plan, base)
-        trained = _train(plan, base, write_photos(scratch / "photos", plan, world), scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    reader = _Reader(plan, world, base, Losses(base, world, plan.seed))
+    images, device = about.get("images", {}), _device_name(base.device)
+    world, trained = _trained(plan, base)
+    reader = _Reader(plan, world, base)
     arrays |= {f"{key}_photo": owners for key, owners in world.owners.items()}
+    if not _redrawn(out, plan):
+        if reader.judges is None:
+            raise FileNotFoundError("no judges: python -m studies.demo.build trains them")
+        for name in images:
+            looked, images[name] = reader.look(trained[name], [int(epoch) for epoch in images[name] if int(epoch)])
+            arrays |= {f"{name}/{key}": values for key, values in looked.items()}
+        _save(out, plan, arrays, images, about["device"], images_device=device)
     for name in plan.runs:
-        if name in images or time.time() > end or len(trained[name]) < 8:
+        if redraw or name in images or time.time() > end or len(trained[name]) < 8:
             continue
         read, images[name] = reader(trained[name])
         arrays |= {f"{name}/{key}": values for key, values in read.items()}
-        _save(out, plan, arrays, images, _device_name(base.device))
+        _save(out, plan, arrays, images, device, images_device=device)
         print(f"{plan.name}/{name} read at {time.strftime('%H:%M:%S')}", flush=True)
     return len(images)
 
@@ -157,6 +166,18 @@ def compute_pack(plan: PackPlan, base: Base, out: Path, end: float) -> int:
 class _Checkpoint:
     effort: float
     lora: LoraWeights
+
+
+def _trained(plan: PackPlan, base: Base) -> tuple[World, dict[str, dict[int, _Checkpoint]]]:
+    """A pack's world, and every run's checkpoints."""
+    from benchmarks.onset_world import make_world, write_photos
+
+    scratch = Path(tempfile.mkdtemp(prefix="onset-"))
+    try:
+        world = make_world(plan, base)
+        return world, _train(plan, base, write_photos(scratch / "photos", plan, world), scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str, dict[int, _Checkpoint]]:
@@ -192,14 +213,23 @@ def _keywords(plan: PackPlan, name: str, data: Path) -> dict[str, Any]:
 class _Reader:
     """Reads a run's checkpoints: what detectors see, what is true, and what its images show."""
 
-    def __init__(self, plan: PackPlan, world: World, base: Base, losses: Losses) -> None:
+    def __init__(self, plan: PackPlan, world: World, base: Base) -> None:
         from benchmarks.onset_world import draw
 
-        self.plan, self.world, self.base, self.losses = plan, world, base, losses
-        self.at_base = losses(None, (*DETECTORS_SEE, *TRUTHS))
+        self.plan, self.world, self.base = plan, world, base
         self.drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
         self.calibration = _calibrate(plan, world, base, self.drawn)
         self.judges = find_judges(base.device)
+
+    @cached_property
+    def losses(self) -> Losses:
+        from benchmarks.onset_world import Losses
+
+        return Losses(self.base, self.world, self.plan.seed)
+
+    @cached_property
+    def at_base(self) -> dict[str, np.ndarray]:
+        return self.losses(None, (*DETECTORS_SEE, *TRUTHS))
 
     def __call__(self, run: dict[int, _Checkpoint]) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
         last = max(run)
@@ -231,8 +261,8 @@ class _Reader:
     def look(
         self, run: dict[int, _Checkpoint], epochs: list[int]
     ) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
-        """Draws the probe at some epochs: [epochs, images] of what was read and judged image by image (`looked_…`), and
-        each epoch's channels, score and true quality; the base's as epoch 0."""
+        """Draws the probe at some epochs: `looked_…` [epochs, items], what was read and judged item by item, kept to
+        try other scores by; and each epoch's channels, score and true quality, the base's as epoch 0."""
         images = {0: self._look(0, 0.0, self.drawn)[1]}
         each: dict[str, list[np.ndarray]] = {}
         for epoch in epochs:
@@ -290,28 +320,9 @@ def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
     return {f"{key}_epochs": np.array(epochs), key: each.mean(axis=1), f"{key}_replicates": replicates}
 
 
-def redraw_pack(plan: PackPlan, base: Base, out: Path) -> int:
-    """Trains a kept pack again and draws its probes anew, after what is read from images has changed; returns how many
-    runs were drawn. Losses and true onsets stay as they are."""
-    from benchmarks.onset_world import Losses, make_world, write_photos
-
-    arrays, about = _read(out, plan)
-    scratch = Path(tempfile.mkdtemp(prefix="onset-"))
-    try:
-        world = make_world(plan, base)
-        trained = _train(plan, base, write_photos(scratch / "photos", plan, world), scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    reader = _Reader(plan, world, base, Losses(base, world, plan.seed))
-    for name, images in about["images"].items():
-        looked, about["images"][name] = reader.look(trained[name], [int(epoch) for epoch in images if int(epoch)])
-        arrays |= {f"{name}/{key}": values for key, values in looked.items()}
-    _save(out, plan, arrays, about["images"], about["device"])
-    return len(about["images"])
-
-
 def rescore(out: Path) -> None:
-    """The scores of kept packs anew from their kept channels, after `score_of` has changed."""
+    """The scores of kept packs anew from their kept channels, after `score_of` has changed; packs that lack channels it
+    reads are left as they are and named."""
     from benchmarks.onset_world import draw, make_world
     from metrics.readings import Reading
     from metrics.score import score_of
@@ -322,6 +333,9 @@ def rescore(out: Path) -> None:
         arrays, about = _read(out, plan)
         if not about:
             continue
+        if not _redrawn(out, plan):
+            print(f"{plan.name}: its images must be read anew: --redraw", flush=True)
+            continue
         world = make_world(plan, base)
         drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
         calibration = _calibrate(plan, world, base, drawn)
@@ -330,15 +344,18 @@ def rescore(out: Path) -> None:
                 names = [name for name in seen if f"{name}_low" in seen]
                 channels = {name: Reading(seen[name], seen[f"{name}_low"], seen[f"{name}_high"]) for name in names}
                 seen["score"] = score_of(calibration, channels)
-        _save(out, plan, arrays, about["images"], about["device"])
+        _save(out, plan, arrays, about["images"], about["device"], images_device=about["images_device"])
         print(f"{plan.name} scored anew", flush=True)
     write_tables(out)
 
 
-def _save(out: Path, plan: PackPlan, arrays: dict[str, np.ndarray], images: dict[str, Any], device: str) -> None:
+def _save(
+    out: Path, plan: PackPlan, arrays: dict[str, np.ndarray], images: dict[str, Any], device: str, *, images_device: str
+) -> None:
     about = {
         "pack": plan.name, "concept": plan.concept, "num_photos": plan.num_photos, "seed": plan.seed,
-        "runs": plan.runs, "images": images, "device": device,
+        "runs": plan.runs, "images": images, "device": device, "images_device": images_device,
+        "image_readings": IMAGE_READINGS,
     }  # fmt: skip
     aside = out / f".{plan.name}.{os.getpid()}"
     with aside.open("wb") as file:

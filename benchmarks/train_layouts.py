@@ -106,18 +106,19 @@ def packed_steps(width: int, batch_size: int) -> Callable[[], int]:
 
 def base_steps(batch_size: int) -> Callable[[], int]:
     """The frozen base alone: forward, and backward as far as the first module that a LoRA would adapt. No data, no
-    LoRA, no optimizer: what no training on this base can be faster than, with torch's own operations."""
+    LoRA, no optimizer: what no training through these operations can be faster than."""
     import torch
     from torch.nn import functional as F
 
     from trainer.base import load_base
+    from trainer.cpu import prepack_convolutions
     from trainer.families.unet import lora_targets
 
     base = load_base(BASE)
-    base.denoiser.requires_grad_(False)
+    prepack_convolutions(base.denoiser)
     first = base.denoiser.get_submodule(lora_targets(base.denoiser, "kohya", False)[0])
     first.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
-    side = SIDE // 2 ** (len(base.vae.config.block_out_channels) - 1)
+    side = SIDE // base.latent_factor
     generator = torch.Generator().manual_seed(0)
     noisy = torch.randn(batch_size, base.denoiser.config.in_channels, side, side, generator=generator)
     timesteps = base.family.sample_timesteps(base, batch_size, generator)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from metrics.bootstrap import reading_of_items
+from metrics.bootstrap import reading_of_items, resampling_weights
 from metrics.calibration import Calibration, ProbeLabels, calibrate
 from metrics.colour import burn, drift, scatter
 from metrics.composition import collapse, layout_drift
@@ -107,7 +107,7 @@ def _read_similarity(
                 traits.identity[novel], calibration.base.identity[novel], calibration.axis
             )
             channels["fidelity_novel"] = reading_of_items(items["fidelity_novel"], groups=prompts[novel])
-            channels["fidelity_weak"] = _weaker_half(items["fidelity_novel"])
+            channels["fidelity_weak"] = _weaker_half(items["fidelity_novel"], prompts[novel])
     if len(photos) >= 3:
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
         items["copying"] = copying(seen[own], known, remove_duplicates=False)
@@ -125,9 +125,19 @@ def _read_similarity(
         channels["own_pull"] = reading_of_items(items["own_pull"], groups=prompts)
 
 
-def _weaker_half(items: np.ndarray) -> Reading:
-    """The mean of the lower half of the items (the middle one counts), and its spread over them."""
-    return reading_of_items(np.sort(items)[: (len(items) + 1) // 2])
+def _weaker_half(items: np.ndarray, prompts: np.ndarray) -> Reading:
+    """The mean of the lower half of the items (the middle one counts); whole prompts are resampled for its spread."""
+
+    def mean_below(values: np.ndarray) -> float:
+        return float(np.sort(values)[: (len(values) + 1) // 2].mean())
+
+    groups = [items[prompts == prompt] for prompt in np.unique(prompts)]
+    draws = resampling_weights(len(groups), 200).astype(int)
+    means = [
+        mean_below(np.concatenate([groups[row] for row in np.repeat(np.arange(len(groups)), draw)])) for draw in draws
+    ]
+    low, high = np.quantile(means, [0.05, 0.95])
+    return Reading(mean_below(items), float(low), float(high))
 
 
 def _gap_interval(hits: np.ndarray, photo: np.ndarray, trained: np.ndarray) -> tuple[float, float]:

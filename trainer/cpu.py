@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_ONEDNN_PRODUCTS = 2**21  # multiplications from which oneDNN's product is the faster one
-_LAID_OUT = 2**19  # elements of a weight that is kept laid out for oneDNN besides: 2 MiB
+_LEAST_MULTIPLICATIONS = 2**21  # from here on oneDNN's matrix product is the faster one
+_MOST_ELEMENTS = 2**19  # of a weight that is prepacked: 2 MiB
+_MOST_SIZES = 4  # of inputs that a weight is prepacked for
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -21,7 +22,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     On a CPU in fp32, from two million multiplications on, oneDNN's product is used where it runs.
     """
-    enough = x.shape[0] * weight.numel() >= _ONEDNN_PRODUCTS
+    enough = x.shape[0] * weight.numel() >= _LEAST_MULTIPLICATIONS
     if enough and x.device.type == "cpu" and x.dtype == torch.float32 and _has_product():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
@@ -38,75 +39,96 @@ def _has_product() -> bool:
     return torch.equal(found, x @ weight)
 
 
-def hasten_convolutions(module: nn.Module) -> None:
-    """Has the small stride-1 convolutions below `module` answer single samples through oneDNN with weights that are
-    laid out once. Left to itself, torch lays them out at every call, or multiplies without oneDNN. Module tree, names
-    and weights stay as they are; a weight that is changed, or trained, is noticed.
+def prepack_convolutions(module: nn.Module) -> None:
+    """Has the small stride-1 convolutions below `module` answer single samples through oneDNN with prepacked weights.
+
+    Left to itself, torch reorders the weights at every call, or multiplies without oneDNN. Module tree, names and
+    weights stay as they are, answers change by rounding only; a weight that is trained, or changed in place (other than
+    behind autograd's back, through `.data`), is noticed. Costs twice the weights' memory for each size of input, for
+    the last four sizes.
     """
     if not _has_convolution():
         return
     for layer in module.modules():
-        if type(layer) is nn.Conv2d and not isinstance(layer._conv_forward, _FrozenConvolution):
-            usual = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.padding_mode == "zeros"
-            if usual and not isinstance(layer.padding, str) and layer.weight.numel() <= _LAID_OUT:
-                layer.__dict__["_conv_forward"] = _FrozenConvolution(layer)
+        if type(layer) is nn.Conv2d and _can_prepack(layer):
+            layer.__dict__["_conv_forward"] = _PrepackedConvolution(layer)
 
 
-class _FrozenConvolution:
-    """What `hasten_convolutions` puts in the place of a layer's `_conv_forward`."""
+def _can_prepack(layer: nn.Conv2d) -> bool:
+    plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.padding_mode == "zeros"
+    if not plain or isinstance(layer.padding, str) or isinstance(layer._conv_forward, _PrepackedConvolution):
+        return False
+    inside = all(padding < size for padding, size in zip(layer.padding, layer.kernel_size, strict=True))
+    return inside and layer.weight.numel() <= _MOST_ELEMENTS
+
+
+class _PrepackedConvolution:
+    """What `prepack_convolutions` puts in the place of a layer's `_conv_forward`."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
-        self._usual = layer._conv_forward
+        self._plain_forward = layer._conv_forward
         self._padding = [int(each) for each in layer.padding]
-        self._back = [size - 1 - each for size, each in zip(layer.kernel_size, self._padding, strict=True)]
-        self._of: tuple[int, int] | None = None
-        self._laid_out: dict[tuple[Any, ...], Tensor] = {}
+        self._back_padding = [size - 1 - each for size, each in zip(layer.kernel_size, self._padding, strict=True)]
+        self._forget()
+
+    def _forget(self) -> None:
+        self._packed_from: Tensor | None = None  # held, so that no other tensor can come to lie at its address
+        self._version = -1
+        self.packed: dict[tuple[Any, ...], Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the prepacked weights, which can neither be copied nor saved."""
+        return {**self.__dict__, "_packed_from": None, "_version": -1, "packed": {}}
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        one = x.ndim == 4 and x.shape[0] == 1 and x.device.type == "cpu" and not weight.requires_grad
-        if not one or not (x.dtype == weight.dtype == torch.float32) or torch.is_autocast_enabled("cpu"):
-            return self._usual(x, weight, bias)
+        frozen = not weight.requires_grad and not weight.is_inference() and (bias is None or not bias.requires_grad)
+        single = x.ndim == 4 and x.shape[0] == 1 and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+        if not frozen or not single or torch.is_autocast_enabled("cpu"):
+            return self._plain_forward(x, weight, bias)
         if x.requires_grad and torch.is_grad_enabled():
             answer: Tensor = _Convolve.apply(x, weight, bias, self)
             return answer
         return self.forward(x, weight, bias)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _convolution(x, self._layout(x, weight, back=False), bias, self._padding)
+        return _convolution(x, self._prepacked(x, weight, back=False), bias, self._padding)
 
     def backward(self, grad: Tensor, weight: Tensor) -> Tensor:
         """The gradient of the input: a convolution with the kernel turned round, channels swapped."""
-        return _convolution(grad, self._layout(grad, weight, back=True), None, self._back)
+        return _convolution(grad, self._prepacked(grad, weight, back=True), None, self._back_padding)
 
-    def _layout(self, x: Tensor, weight: Tensor, *, back: bool) -> Tensor:
-        # the best layout depends on the size of the input and on the threads; another one is turned at every call
-        of = (weight.data_ptr(), weight._version)
-        if of != self._of:
-            self._of, self._laid_out = of, {}
+    def _prepacked(self, x: Tensor, weight: Tensor, *, back: bool) -> Tensor:
+        old = self._packed_from
+        if old is None or old.data_ptr() != weight.data_ptr() or self._version != weight._version:
+            self._forget()
+            self._packed_from, self._version = weight.detach(), weight._version
+        # the best format depends on the size of the input and on the threads; oneDNN reorders any other at every call
         key = (back, x.shape, torch.get_num_threads())
-        if key not in self._laid_out:
+        if key not in self.packed:
+            while len(self.packed) >= 2 * _MOST_SIZES:
+                del self.packed[next(iter(self.packed))]
             kernel = weight.detach()
             kernel = kernel.transpose(0, 1).flip(2, 3).contiguous() if back else kernel
-            padding = self._back if back else self._padding
-            self._laid_out[key] = _lay_out(kernel, padding, list(x.shape))
-        return self._laid_out[key]
+            self.packed[key] = _prepack(kernel, self._back_padding if back else self._padding, list(x.shape))
+        return self.packed[key]
 
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: _FrozenConvolution) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: _PrepackedConvolution) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.layer = layer
         return layer.forward(x, weight, bias)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.layer.backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
 
 
-def _lay_out(kernel: Tensor, padding: list[int], size: list[int]) -> Tensor:
-    laid_out: Tensor = torch.ops.mkldnn._reorder_convolution_weight(kernel, padding, [1, 1], [1, 1], 1, size)
-    return laid_out
+def _prepack(kernel: Tensor, padding: list[int], size: list[int]) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(kernel, padding, [1, 1], [1, 1], 1, size)
+    return packed
 
 
 def _convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, padding: list[int]) -> Tensor:
@@ -118,10 +140,10 @@ def _convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, padding: list[i
 
 @functools.cache
 def _has_convolution() -> bool:
-    """Whether torch's oneDNN convolution on laid out weights is there and right (it is no public function)."""
+    """Whether torch's oneDNN convolution on prepacked weights is there and right (it is no public function)."""
     try:
         x, kernel = torch.arange(32.0).view(1, 2, 4, 4), torch.arange(54.0).view(3, 2, 3, 3)
-        found = _convolution(x, _lay_out(kernel, [1, 1], list(x.shape)), None, [1, 1])
+        found = _convolution(x, _prepack(kernel, [1, 1], list(x.shape)), None, [1, 1])
     except (AttributeError, RuntimeError, TypeError):
         return False
     return torch.allclose(found, nn.functional.conv2d(x, kernel, padding=1))

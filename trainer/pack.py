@@ -16,7 +16,7 @@ from torch import Tensor
 from trainer import checkpoint
 from trainer.builder import build_pack_keywords, build_run_keywords, shares_a_pack
 from trainer.cache import LatentCache
-from trainer.cpu import hasten_convolutions, keep_freed_memory
+from trainer.cpu import keep_freed_memory, prepack_convolutions
 from trainer.distributed import Crew
 from trainer.errors import ModelError
 from trainer.feed import Feed
@@ -38,7 +38,8 @@ class Pack:
     """Runs that share forward and backward passes. Everything given here is shared; a run's own is given to `join`.
 
     Args:
-        base: frozen base, resident for as long as the pack lives; between steps it is exactly the base.
+        base: frozen base, resident for as long as the pack lives; between steps it is exactly the base (on a CPU its
+            small convolutions then answer single samples through oneDNN, which rounds differently).
         dataset: photos and captions.
         cache_dir: where latents and text embeddings are kept on disk; None keeps them in memory only.
         batch_size: images of each run per pass; gradient_accumulation_steps: passes per optimizer step.
@@ -103,7 +104,7 @@ class Pack:
         )
         if base.device.type == "cpu":
             keep_freed_memory()
-            hasten_convolutions(base.denoiser)
+            prepack_convolutions(base.denoiser)
         else:
             base.park(vae=True, text_encoders=not train_text_encoder and not shuffle_caption)
         self.batches_per_epoch = math.ceil(len(self.feed.epoch(0)) / self.crew.size)

@@ -1,8 +1,8 @@
 """The packed forward: K LoRAs on one frozen base, each on its own rows of a run-major batch [K·B, …].
 
 While a `PackedLayers` is active, the adapted modules of the base answer with the base's output plus each run's own
-low-rank term; outside, and for everything else (merging, sampling, evaluation), the base is exactly itself: its module
-tree, names and weights are never touched, only the `forward` of adapted modules is shadowed for the moment.
+low-rank term; outside, and for everything else (merging, sampling, evaluation), the base is itself: its module tree,
+names and weights are never touched, only the `forward` of adapted modules is shadowed for the moment.
 """
 
 from __future__ import annotations

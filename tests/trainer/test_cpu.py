@@ -1,17 +1,19 @@
 """Frozen weights through oneDNN on a CPU: the same answers as torch's own operations."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.cpu import hasten_convolutions, linear
+from trainer.cpu import linear, prepack_convolutions
 
 
 def _layer(channels: int, outputs: int, size: int, padding: int, *, bias: bool = True) -> nn.Conv2d:
     torch.manual_seed(0)
     layer = nn.Conv2d(channels, outputs, size, padding=padding, bias=bias).requires_grad_(False)
-    hasten_convolutions(layer)
+    prepack_convolutions(layer)
     return layer
 
 
@@ -45,31 +47,60 @@ def test_a_frozen_convolution_answers_and_goes_backward_like_torch(
             assert torch.allclose(layer(x), expected, atol=1e-5)
 
 
-def test_a_changed_weight_is_noticed_and_module_and_weights_stay_as_they_are() -> None:
-    layer = _layer(6, 6, 3, 1)
-    assert ("_conv_forward" in vars(layer)) == torch.backends.mkldnn.is_available()
-    names = list(layer.state_dict())
-    x = torch.randn(1, 6, 8, 8)
-    before = layer(x)
-    with torch.no_grad():
-        layer.weight.mul_(2.0)  # as a merge does
-    assert torch.allclose(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1), atol=1e-5)
-    assert not torch.allclose(layer(x), before, atol=1e-3)
-    layer.double()
-    assert layer(x.double()).dtype == torch.float64
-    assert list(layer.state_dict()) == names
-    assert type(layer) is nn.Conv2d
+def _packed(layer: nn.Conv2d) -> list[tuple[bool, torch.Size]]:
+    """What a layer has prepacked: (for the backward pass, size of input)."""
+    return [key[:2] for key in layer._conv_forward.packed]
 
 
-def test_batches_trained_weights_and_autocast_go_torch_s_own_way() -> None:
+def test_only_single_samples_with_frozen_weights_go_through_onednn() -> None:
     layer = _layer(6, 6, 3, 1)
+    if not torch.backends.mkldnn.is_available():
+        assert "_conv_forward" not in vars(layer)
+        return
     batch = torch.randn(2, 6, 8, 8)
-    assert torch.equal(layer(batch), F.conv2d(batch, layer.weight, layer.bias, padding=1))
+    layer(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(batch[:1]).dtype == torch.bfloat16
     layer.weight.requires_grad_()
     layer(batch[:1]).sum().backward()
     assert layer.weight.grad is not None
+    layer.requires_grad_(False)
+    assert layer.bias is not None
+    layer.bias.requires_grad_()
+    layer(batch[:1]).sum().backward()
+    assert layer.bias.grad is not None
+    assert _packed(layer) == []
+    layer.requires_grad_(False)
+    layer(batch[:1].requires_grad_()).sum().backward()
+    assert _packed(layer) == [(False, batch[:1].shape), (True, batch[:1].shape)]
+    for side in range(9, 20):
+        layer(torch.randn(1, 6, side, side))
+    assert len(_packed(layer)) == 8  # of many sizes only the last ones are kept
+
+
+def test_a_changed_weight_is_noticed_and_module_and_weights_stay_as_they_are() -> None:
+    layer = _layer(6, 6, 3, 1)
+    names = list(layer.state_dict())
+    x = torch.randn(1, 6, 8, 8, requires_grad=True)
+    before = layer(x)
+    for change in (lambda: layer.weight.mul_(2.0), lambda: layer.bfloat16().float()):
+        with torch.no_grad():
+            change()  # as a merge does; as a move does
+        x.grad = None
+        y = layer(x)
+        grad = torch.randn_like(y)
+        y.backward(grad)
+        expected, expected_grad = _by_hand(layer, x, grad)
+        assert torch.allclose(y, expected, atol=1e-5)
+        assert x.grad is not None
+        assert torch.allclose(x.grad, expected_grad, atol=1e-5)
+    assert not torch.allclose(layer(x), before, atol=1e-3)
+    copied = copy.deepcopy(layer)  # peft copies the modules it wraps
+    assert torch.equal(copied(x), layer(x))
+    layer.double()
+    assert layer(x.double()).dtype == torch.float64
+    assert list(layer.state_dict()) == names
+    assert type(layer) is nn.Conv2d
 
 
 @pytest.mark.parametrize("rows", [3, 64, 300])
