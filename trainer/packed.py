@@ -187,6 +187,9 @@ class _Site:
         if self.down.grad is None or self.up.grad is None:
             return  # not on the path to the loss: SDXL reads its first text encoder before the last layer
         for slot, down, up in self._owners:
+            if down.numel() == self.down.numel():  # alone in the stacks
+                down.grad, up.grad = self.down.grad.view(down.shape), self.up.grad.view(up.shape)
+                continue
             down.grad = self.down.grad[slot, : down.shape[0]].view(down.shape)
             # contiguous: fused and 8-bit optimizers read gradients in memory order
             up.grad = self.up.grad[slot, :, : up.shape[1]].contiguous().view(up.shape)
@@ -226,7 +229,7 @@ class _LoraLinear(torch.autograd.Function):
         flat = x.reshape(-1, x.shape[-1])
         output = linear(flat, weight, bias)
         if width == 1:
-            hidden = torch.mm(flat, own_down[0].t()).mul_(scale)
+            hidden = _scaled(torch.mm(flat, own_down[0].t()), scale)
             output.addmm_(hidden, own_up[0].t())
         else:
             hidden = torch.bmm(flat.view(width, -1, flat.shape[1]), own_down.mT).mul_(_like(scale, x))
@@ -243,7 +246,7 @@ class _LoraLinear(torch.autograd.Function):
         grad_x = linear(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
         if width == 1:
             grad_up = torch.mm(grad.t(), hidden)[None]
-            grad_hidden = torch.mm(grad, up[0]).mul_(ctx.scale)
+            grad_hidden = _scaled(torch.mm(grad, up[0]), ctx.scale)
             grad_down = torch.mm(grad_hidden.t(), flat)[None]
             if grad_x is not None:
                 grad_x.addmm_(grad_hidden, down[0])
@@ -269,7 +272,7 @@ class _LoraPointwise(torch.autograd.Function):
         own_down, own_up = _repeat(down.to(x.dtype), each), _repeat(up.to(x.dtype), each)
         flat = x.reshape(x.shape[0], x.shape[1], -1)
         output = F.conv2d(x, weight, bias).contiguous()
-        hidden = torch.bmm(own_down, flat).mul_(scale_each)
+        hidden = _scaled(torch.bmm(own_down, flat), scale_each)
         output.view(x.shape[0], weight.shape[0], -1).baddbmm_(own_up, hidden)
         ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
         ctx.scale, ctx.shape, ctx.width = scale_each, x.shape, down.shape[0]
@@ -280,7 +283,7 @@ class _LoraPointwise(torch.autograd.Function):
         flat, hidden, weight, down, up = ctx.saved_tensors
         grad = grad.reshape(grad.shape[0], grad.shape[1], -1)
         grad_up = torch.bmm(grad, hidden.mT)
-        grad_hidden = torch.bmm(up.mT, grad).mul_(ctx.scale)
+        grad_hidden = _scaled(torch.bmm(up.mT, grad), ctx.scale)
         grad_down = torch.bmm(grad_hidden, flat.mT)
         grad_x = None
         if ctx.needs_input_grad[0]:
@@ -297,8 +300,15 @@ class _LoraPointwise(torch.autograd.Function):
         )
 
 
+def _scaled(hidden: Tensor, scale: float | Tensor) -> Tensor:
+    """In place; alpha = rank, the usual case, costs nothing."""
+    return hidden.mul_(scale) if isinstance(scale, Tensor) or scale != 1.0 else hidden
+
+
 def _repeat(matrices: Tensor, each: int) -> Tensor:
     """[K, a, b] → [K·each, a, b]"""
+    if each == 1:
+        return matrices
     return matrices[:, None].expand(-1, each, -1, -1).reshape(-1, *matrices.shape[1:])
 
 
