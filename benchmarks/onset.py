@@ -3,7 +3,7 @@
 python -m benchmarks.onset                    the table, from the trajectories kept in benchmarks/onset/ (seconds)
 python -m benchmarks.onset --json figures.json
 python -m benchmarks.onset --choosing         the same on the concepts that chose the tolerances
-python -m benchmarks.onset --redraw --minutes 60      trains kept packs again to read their images anew (6 minutes each)
+python -m benchmarks.onset --redraw --minutes 60       trains kept packs again for their images
 python -m benchmarks.onset --rescore          kept images' readings scored anew, after a change of the score
 python -m benchmarks.onset --recompute --minutes 60 --out DIR     trains everything anew, on CUDA when there is one
 """

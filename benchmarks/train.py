@@ -1,6 +1,6 @@
 """The training benchmark: what packing buys, and how far a plain diffusers + peft loop is behind, on this machine.
 
-python -m benchmarks.train                          the demo base on the CPU, every layout in turn (about 8 minutes)
+python -m benchmarks.train                          the demo base on the CPU, every layout in turn (about 12 minutes)
 python -m benchmarks.train --quick --json out.json  the same in at most 3 minutes
 python -m benchmarks.train --batch-size 4            with another batch size than the demo study's
 python -m benchmarks.train --full sd15 --json out.json   SD1.5 at 512², random weights, on CUDA (about 2 minutes)
@@ -71,8 +71,8 @@ def measure_layouts(widths: list[int], batch_size: int, *, quick: bool) -> dict[
     layouts = {f"K={width}, two threads": Layout(width, threads, batch_size) for width in widths}
     layouts |= {f"K={width}, one thread": Layout(width, 1, batch_size) for width in (widths[0], widths[-1])}
     layouts[f"two one-thread workers, K={widths[-1]}"] = Layout(widths[-1], 1, batch_size, workers=2)
-    layouts["plain diffusers + peft loop, two threads"] = Layout(0, threads, batch_size)
-    layouts["the base alone, two threads"] = Layout(-1, threads, batch_size)
+    layouts["plain diffusers + peft loop, two threads"] = Layout(1, threads, batch_size, loop="plain")
+    layouts["the base alone, two threads"] = Layout(1, threads, batch_size, loop="base")
     rounds, seconds = (6, 1.0) if quick else (30, 1.5)
     rates: dict[str, list[float]] = {name: [] for name in layouts}
     started: dict[str, float] = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 BASE = Path(__file__).parent.parent / "studies" / "demo" / "base"
 PHOTOS = Path(__file__).parent.parent / "studies" / "demo" / "photos"
@@ -18,12 +18,13 @@ SIDE, RANK, RATE = 64, 16, 1e-3
 
 @dataclass(frozen=True)
 class Layout:
-    """width: runs in each worker's pack; 0 is the plain loop, -1 the base alone. threads: of each worker."""
+    """width: runs in each worker's pack. threads: of each worker. loop: the pack's, the plain one, the base alone."""
 
     width: int
     threads: int
     batch_size: int
     workers: int = 1
+    loop: Literal["pack", "plain", "base"] = "pack"
 
 
 class Crew:
@@ -66,10 +67,10 @@ def _work(connection: Connection, layout: Layout) -> None:
 
     torch.set_num_threads(layout.threads)
     batch_size = layout.batch_size
-    if layout.width > 0:
+    if layout.loop == "pack":
         step = packed_steps(layout.width, batch_size)
     else:
-        step = plain_steps(batch_size) if layout.width == 0 else base_steps(batch_size)
+        step = plain_steps(batch_size) if layout.loop == "plain" else base_steps(batch_size)
     for _ in range(3):
         step()
     connection.send("ready")

@@ -17,13 +17,21 @@ def _layer(channels: int, outputs: int, size: int, padding: int, *, bias: bool =
     return layer
 
 
-def _by_hand(layer: nn.Conv2d, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.detach().double().requires_grad_()
+def _assert_like_torch(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Forward and backward agree with torch's convolution in fp64; returns that answer."""
+    x.grad = None
+    y = layer(x)
+    grad = torch.randn_like(y)
+    y.backward(grad)
+    exact = x.detach().double().requires_grad_()
     bias = None if layer.bias is None else layer.bias.double()
-    y = F.conv2d(x, layer.weight.double(), bias, padding=layer.padding)
-    y.backward(grad.double())
+    expected = F.conv2d(exact, layer.weight.double(), bias, padding=layer.padding)
+    expected.backward(grad.double())
+    assert torch.allclose(y, expected.float(), atol=1e-5)
     assert x.grad is not None
-    return y.detach().float(), x.grad.float()
+    assert exact.grad is not None
+    assert torch.allclose(x.grad, exact.grad.float(), atol=1e-5)
+    return expected.detach().float()
 
 
 @pytest.mark.parametrize(
@@ -36,13 +44,7 @@ def test_a_frozen_convolution_answers_and_goes_backward_like_torch(
     layer = _layer(channels, outputs, size, padding, bias=bias)
     for height, width in ((8, 8), (12, 7), (8, 8)):  # sizes in turn, as buckets come
         x = torch.randn(1, channels, height, width, requires_grad=True)
-        y = layer(x)
-        grad = torch.randn_like(y)
-        y.backward(grad)
-        expected, expected_grad = _by_hand(layer, x, grad)
-        assert torch.allclose(y, expected, atol=1e-5)
-        assert x.grad is not None
-        assert torch.allclose(x.grad, expected_grad, atol=1e-5)
+        expected = _assert_like_torch(layer, x)
         with torch.no_grad():
             assert torch.allclose(layer(x), expected, atol=1e-5)
 
@@ -86,16 +88,9 @@ def test_a_changed_weight_is_noticed_and_module_and_weights_stay_as_they_are() -
     for change in (lambda: layer.weight.mul_(2.0), lambda: layer.bfloat16().float()):
         with torch.no_grad():
             change()  # as a merge does; as a move does
-        x.grad = None
-        y = layer(x)
-        grad = torch.randn_like(y)
-        y.backward(grad)
-        expected, expected_grad = _by_hand(layer, x, grad)
-        assert torch.allclose(y, expected, atol=1e-5)
-        assert x.grad is not None
-        assert torch.allclose(x.grad, expected_grad, atol=1e-5)
+        _assert_like_torch(layer, x)
     assert not torch.allclose(layer(x), before, atol=1e-3)
-    copied = copy.deepcopy(layer)  # peft copies the modules it wraps
+    copied = copy.deepcopy(layer)
     assert torch.equal(copied(x), layer(x))
     layer.double()
     assert layer(x.double()).dtype == torch.float64
