@@ -123,7 +123,7 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.layer.backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
+        return ctx.layer.backward(grad, *ctx.saved_tensors), None, None, None
 
 
 def _prepack(kernel: Tensor, padding: list[int], size: list[int]) -> Tensor:

@@ -58,8 +58,8 @@ class Crew:
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) / self.size
         torch.distributed.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in gradients])
-        for parameter, part in zip([p for p in parameters if p.grad is not None], parts, strict=True):
-            parameter.grad = part.view(parameter.shape)
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view(gradient.shape))
 
 
 def join_crew(device: str = "auto") -> Crew:

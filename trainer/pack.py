@@ -248,6 +248,7 @@ class Pack:
         nothing. Its weights stay as they are."""
         self.runs.remove(run)
         run.forget_epoch()
+        run.optimizer.zero_grad(set_to_none=True)
         if not self.runs:
             self._slots, self._layers = [], None
 
@@ -280,6 +281,7 @@ class Pack:
         assert self._layers is not None
         layers, seated = self._layers, self._seated
         layers.refresh()
+        layers.clear_gradients()
         with layers.active():
             for batch in batches:
                 losses = self._losses(batch, orders)
@@ -291,9 +293,7 @@ class Pack:
         for run in seated:
             self.crew.average_gradients(run.parameters)
         for run in seated:
-            run.apply_step()
-            run.optimizer.zero_grad(set_to_none=True)
-        layers.clear_gradients()
+            run.apply_step(layers.row_of_gradients)
 
     def _losses(self, batch: int, orders: Mapping[int, Sequence[Sequence[int]]]) -> Tensor:
         """Each seated run's loss [K] on batch number `batch` of its own epoch, with gradients."""
@@ -346,6 +346,8 @@ class Pack:
                 if run not in slots:
                     slots[slots.index(None)] = run
         if slots != self._slots or self._layers is None:
+            for run in self.runs:
+                run.optimizer.zero_grad(set_to_none=True)
             self._slots = slots
             members = [None if run is None else run.adapters for run in slots]
             self._layers = PackedLayers(self.base, members, max_rank=self.max_rank) if runs else None

@@ -43,6 +43,7 @@ class PackedLayers:
         self.width = len(members)
         self._sites: list[_Site] = []
         self._forwards: dict[nn.Module, Any] = {}
+        self._plain_parameters: list[nn.Parameter] = []
         present = [member for member in members if member is not None]
         if self.width > 1:
             for member in present:
@@ -54,11 +55,14 @@ class PackedLayers:
             module = base.component(site[0]).get_submodule(site[1])
             layers = [None if member is None else member.layers.get(site) for member in members]
             if self.width == 1 and present[0].alone is not None:
-                self._forwards[module] = layers[0]  # peft's own forward: DoRA, convolutions
+                layer = present[0].layers[site]
+                self._forwards[module] = layer  # peft's own forward: DoRA, convolutions
+                self._plain_parameters += [p for p in layer.parameters() if p.requires_grad]
                 continue
             packed = _Site.of_layers(module, layers, rank)
             self._sites.append(packed)
             self._forwards[module] = packed
+        self._gradients = self._lay_out_gradients()
 
     def refresh(self) -> None:
         """Brings the stacks up to date with the runs' parameters; needed after each optimizer step."""
@@ -79,9 +83,32 @@ class PackedLayers:
             site.collect_gradients()
 
     def clear_gradients(self) -> None:
-        """Forgets all gradients."""
+        """Sets all gradients to zero, those of modules with peft's own forward to None."""
+        for gradients in self._gradients:
+            gradients.zero_()
         for site in self._sites:
-            site.down.grad = site.up.grad = None
+            site.reached = False
+        for parameter in self._plain_parameters:
+            parameter.grad = None
+
+    @property
+    def row_of_gradients(self) -> Tensor | None:
+        """All gradients of a run that is alone, one after the other [n], where they lie so; else None."""
+        alone = self.width == 1 and len(self._gradients) == 1 and not self._plain_parameters
+        return self._gradients[0] if alone and all(site.reached and site.whole for site in self._sites) else None
+
+    def _lay_out_gradients(self) -> list[Tensor]:
+        """One tensor of zeros for each dtype and device, whose parts are the gradients of the stacks."""
+        stacks: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        for site in self._sites:
+            stacks.setdefault((site.down.dtype, site.down.device), []).extend((site.down, site.up))
+        rows = []
+        for (dtype, device), members in stacks.items():
+            rows.append(torch.zeros(sum(stack.numel() for stack in members), dtype=dtype, device=device))
+            parts = rows[-1].split([stack.numel() for stack in members])
+            for stack, part in zip(members, parts, strict=True):
+                stack.grad = part.view(stack.shape)
+        return rows
 
 
 @contextmanager
@@ -125,7 +152,9 @@ class _Site:
     def __init__(self, module: nn.Module, down: Tensor, up: Tensor, scales: Sequence[float]) -> None:
         self.module, self.down, self.up = module, down, up
         self.copied: list[tuple[Tensor, Tensor]] = []
-        self._owners: list[tuple[int, nn.Parameter, nn.Parameter]] = []
+        self.reached = False  # by a backward pass since gradients were cleared
+        self._handed_over = False
+        self._owners: list[tuple[nn.Parameter, nn.Parameter, int, int]] = []  # down, up, slot, rank
         self.scale: float | Tensor = scales[0]
         if len(set(scales)) > 1:
             self.scale = torch.tensor(scales, device=down.device, dtype=down.dtype).view(-1, 1, 1)
@@ -156,10 +185,16 @@ class _Site:
                     parameter.data = view.view(parameter.shape)
                 else:
                     site.copied.append((view, parameter.detach().view(view.shape)))
-            site._owners.append((slot, layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight))
-        down.requires_grad_()
-        up.requires_grad_()
+            site._owners.append((layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, slot, own))
+        for stack in (down, up):
+            stack.requires_grad_()
+            stack.register_post_accumulate_grad_hook(site._note_reached)
         return site
+
+    @property
+    def whole(self) -> bool:
+        """Whether one run's parameters are all of the stacks."""
+        return not self.copied and len(self._owners) == self.down.shape[0] == 1
 
     @classmethod
     def of_weights(
@@ -184,15 +219,34 @@ class _Site:
         return cls(module, down, up, scales)
 
     def collect_gradients(self) -> None:
-        if self.down.grad is None or self.up.grad is None:
-            return  # not on the path to the loss: SDXL reads its first text encoder before the last layer
-        for slot, down, up in self._owners:
-            if down.numel() == self.down.numel():  # alone in the stacks
-                down.grad, up.grad = self.down.grad.view(down.shape), self.up.grad.view(up.shape)
-                continue
-            down.grad = self.down.grad[slot, : down.shape[0]].view(down.shape)
-            # contiguous: fused and 8-bit optimizers read gradients in memory order
-            up.grad = self.up.grad[slot, :, : up.shape[1]].contiguous().view(up.shape)
+        """Gives the owners views of the stacks' gradients, once; what must be contiguous is copied each time."""
+        grad_down, grad_up = self.down.grad, self.up.grad
+        assert grad_down is not None
+        assert grad_up is not None
+        for down, up, slot, rank in self._owners:
+            if self._handed_over != self.reached:
+                # not on the path to the loss: SDXL reads its first text encoder before the last layer
+                down.grad = grad_down[slot, :rank].view(down.shape) if self.reached else None
+                up.grad = grad_up[slot].view(up.shape) if self.reached and rank == grad_up.shape[2] else None
+            if self.reached and rank < grad_up.shape[2]:
+                # fused and 8-bit optimizers read gradients in memory order
+                up.grad = grad_up[slot, :, :rank].contiguous().view(up.shape)
+        self._handed_over = self.reached
+
+    def _note_reached(self, _: Tensor) -> None:
+        self.reached = True
+
+    def add_gradients(self, down: tuple[Tensor, Tensor], up: tuple[Tensor, Tensor]) -> None:
+        """Adds products of matrices, [K, …] or of the one run there is, to the gradients of the stacks."""
+        self.reached = True
+        for stack, (left, right) in ((self.down, down), (self.up, up)):
+            gradient = stack.grad if left.ndim == 3 else stack.grad[0]
+            if gradient.dtype != left.dtype:
+                gradient += left @ right
+            elif left.ndim == 3:
+                gradient.baddbmm_(left, right)
+            else:
+                gradient.addmm_(left, right)
 
     def __call__(self, x: Tensor) -> Tensor:
         module: Any = self.module
@@ -201,7 +255,7 @@ class _Site:
             return type(module).forward(module, x) + self.scale * F.conv2d(term, self.up.to(x.dtype))
         if self._plain_weight and x.dtype == module.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             run = _LoraLinear if self._linear else _LoraPointwise
-            return run.apply(x, module.weight, module.bias, self.down, self.up, self.scale)
+            return run.apply(x, module.weight, module.bias, self.down, self.up, self)
         output = type(module).forward(module, x)
         return output + self._term(x.to(output.dtype)).view(output.shape)
 
@@ -222,9 +276,9 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float | Tensor
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, site: _Site
     ) -> Tensor:
-        width, rows = down.shape[0], weight.shape[0]
+        width, rows, scale = down.shape[0], weight.shape[0], site.scale
         own_down, own_up = down.to(x.dtype), up.to(x.dtype)
         flat = x.reshape(-1, x.shape[-1])
         output = linear(flat, weight, bias)
@@ -235,7 +289,7 @@ class _LoraLinear(torch.autograd.Function):
             hidden = torch.bmm(flat.view(width, -1, flat.shape[1]), own_down.mT).mul_(_like(scale, x))
             output.view(width, -1, rows).baddbmm_(hidden, own_up.mT)
         ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
-        ctx.scale, ctx.shape = scale, x.shape
+        ctx.site, ctx.shape = site, x.shape
         return output.view(*x.shape[:-1], rows)
 
     @staticmethod
@@ -245,19 +299,17 @@ class _LoraLinear(torch.autograd.Function):
         grad = grad.reshape(-1, grad.shape[-1])
         grad_x = linear(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
         if width == 1:
-            grad_up = torch.mm(grad.t(), hidden)[None]
-            grad_hidden = _scaled(torch.mm(grad, up[0]), ctx.scale)
-            grad_down = torch.mm(grad_hidden.t(), flat)[None]
+            grad_hidden = _scaled(torch.mm(grad, up[0]), ctx.site.scale)
+            ctx.site.add_gradients((grad_hidden.t(), flat), (grad.t(), hidden))
             if grad_x is not None:
                 grad_x.addmm_(grad_hidden, down[0])
         else:
             grouped = grad.view(width, -1, grad.shape[1])
-            grad_up = torch.bmm(grouped.mT, hidden)
-            grad_hidden = torch.bmm(grouped, up).mul_(_like(ctx.scale, grad))
-            grad_down = torch.bmm(grad_hidden.mT, flat.view(width, -1, flat.shape[1]))
+            grad_hidden = torch.bmm(grouped, up).mul_(_like(ctx.site.scale, grad))
+            ctx.site.add_gradients((grad_hidden.mT, flat.view(width, -1, flat.shape[1])), (grouped.mT, hidden))
             if grad_x is not None:
                 grad_x.view(width, -1, flat.shape[1]).baddbmm_(grad_hidden, down)
-        return None if grad_x is None else grad_x.view(ctx.shape), None, None, grad_down, grad_up, None
+        return None if grad_x is None else grad_x.view(ctx.shape), None, None, None, None, None
 
 
 class _LoraPointwise(torch.autograd.Function):
@@ -265,9 +317,9 @@ class _LoraPointwise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float | Tensor
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, site: _Site
     ) -> Tensor:
-        each = x.shape[0] // down.shape[0]
+        each, scale = x.shape[0] // down.shape[0], site.scale
         scale_each = scale.repeat_interleave(each, 0).to(x.dtype) if isinstance(scale, Tensor) else scale
         own_down, own_up = _repeat(down.to(x.dtype), each), _repeat(up.to(x.dtype), each)
         flat = x.reshape(x.shape[0], x.shape[1], -1)
@@ -275,29 +327,33 @@ class _LoraPointwise(torch.autograd.Function):
         hidden = _scaled(torch.bmm(own_down, flat), scale_each)
         output.view(x.shape[0], weight.shape[0], -1).baddbmm_(own_up, hidden)
         ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
-        ctx.scale, ctx.shape, ctx.width = scale_each, x.shape, down.shape[0]
+        ctx.site, ctx.scale, ctx.shape = site, scale_each, x.shape
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         flat, hidden, weight, down, up = ctx.saved_tensors
         grad = grad.reshape(grad.shape[0], grad.shape[1], -1)
-        grad_up = torch.bmm(grad, hidden.mT)
         grad_hidden = _scaled(torch.bmm(up.mT, grad), ctx.scale)
-        grad_down = torch.bmm(grad_hidden, flat.mT)
+        width = ctx.site.down.shape[0]
+        if len(grad) == width:
+            ctx.site.add_gradients((grad_hidden, flat.mT), (grad, hidden.mT))
+        else:  # the images of a run side by side make one product of all their places
+            ctx.site.add_gradients(
+                (_side_by_side(grad_hidden, width), _side_by_side(flat, width).mT),
+                (_side_by_side(grad, width), _side_by_side(hidden, width).mT),
+            )
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = torch.matmul(weight.flatten(1).t(), grad)
             grad_x.baddbmm_(down.mT, grad_hidden)
-        width = ctx.width
-        return (
-            None if grad_x is None else grad_x.view(ctx.shape),
-            None,
-            None,
-            grad_down.view(width, -1, *grad_down.shape[1:]).sum(1),
-            grad_up.view(width, -1, *grad_up.shape[1:]).sum(1),
-            None,
-        )
+        return None if grad_x is None else grad_x.view(ctx.shape), None, None, None, None, None
+
+
+def _side_by_side(matrices: Tensor, width: int) -> Tensor:
+    """[K·B, a, n] → [K, a, B·n]"""
+    each = matrices.view(width, -1, *matrices.shape[1:])
+    return each.transpose(1, 2).flatten(2)
 
 
 def _scaled(hidden: Tensor, scale: float | Tensor) -> Tensor:

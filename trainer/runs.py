@@ -163,11 +163,17 @@ class Run:
         self._loss_sum = loss.clone() if self._loss_sum is None else self._loss_sum.add_(loss)
         self._losses += 1
 
-    def apply_step(self) -> None:
-        """One optimizer and schedule step on the gradients at hand."""
+    def apply_step(self, row: Tensor | None = None) -> None:
+        """One optimizer and schedule step on the gradients at hand.
+
+        Args:
+            row: all of them one after the other [n], where they lie so: a hundred small tensors cost more to clip.
+        """
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        if self.max_grad_norm > 0:
+        if self.max_grad_norm > 0 and row is not None:
+            row.mul_((self.max_grad_norm / (torch.linalg.vector_norm(row) + 1e-6)).clamp_(max=1.0))
+        elif self.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         if self._scaler is not None:
             self._scaler.step(self.optimizer)

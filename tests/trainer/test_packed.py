@@ -316,6 +316,39 @@ def test_dora_starts_as_the_base(tiny_sd15: Path) -> None:
             torch.testing.assert_close(base.denoiser(*inputs).sample, before, atol=1e-5, rtol=1e-4)
 
 
+def test_gradients_of_passes_add_up_until_they_are_cleared(tiny_sd15: Path) -> None:
+    base = base_in(tiny_sd15, torch.float64)
+    base.denoiser.requires_grad_(False)
+    inputs = (torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), torch.randn(2, 32, 32))
+    inputs = (inputs[0].double(), inputs[1], inputs[2].double())
+    members = [create_adapters(base, rank=rank, alpha=4.0, seed=rank) for rank in (4, 3)]
+
+    def gradients(layers: PackedLayers, passes: int) -> list[torch.Tensor]:
+        layers.clear_gradients()
+        with layers.active():
+            for _ in range(passes):
+                base.denoiser(*inputs).sample.square().sum().backward()
+        layers.collect_gradients()
+        found = [p.grad for member in members[: layers.width] for _, p in member.named_parameters()]
+        assert all(gradient is not None for gradient in found)
+        return [gradient.clone() for gradient in found if gradient is not None]
+
+    for width in (1, 2):
+        layers = PackedLayers(base, members[:width])
+        once = gradients(layers, 1)
+        assert any(bool(gradient.any()) for gradient in once)
+        for first, second, again in zip(once, gradients(layers, 2), gradients(layers, 1), strict=True):
+            torch.testing.assert_close(second, 2 * first)
+            assert torch.equal(again, first)
+        row = layers.row_of_gradients
+        assert (row is not None) == (width == 1)
+        if row is not None:
+            assert torch.equal(row, torch.cat([gradient.flatten() for gradient in gradients(layers, 1)]))
+    layers.clear_gradients()
+    layers.collect_gradients()
+    assert all(p.grad is None for member in members for _, p in member.named_parameters())
+
+
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
 def test_saved_weights_applied_beside_the_base_answer_like_each_lora_merged_in_fp32(
     tiny_sd15: Path, dtype: torch.dtype, share: float
