@@ -369,7 +369,7 @@ def _calibrate(plan: PackPlan, world: World, base: Base, drawn: np.ndarray) -> C
     from metrics.encoders import load_encoder
     from metrics.score import calibrate
 
-    trained = np.arange(plan.num_photos + HELD_OUT) < plan.num_photos
+    trained = [True] * plan.num_photos + [False] * HELD_OUT
     encoder = load_encoder(str(CLIP), device=base.device.type)
     return calibrate(list(world.photos), world.captions, trained, drawn, world.labels, encoder, base_losses=None)
 

@@ -81,7 +81,8 @@ class Case:
             items = {"shifted_loss": shifted[row], "shifted_loss_photo": owners}
             if heldout is not None:
                 items["heldout_loss"] = heldout[row]
-            channels = {name: _reading(items[name]) for name in ("shifted_loss", "heldout_loss") if name in items}
+            losses = [name for name in ("shifted_loss", "heldout_loss") if name in items]
+            channels: dict[str, Reading] = {name: _reading(items[name]) for name in losses}
             seen = self.images.get(epoch, {})
             for name in seen:
                 if f"{name}_low" in seen:

@@ -45,9 +45,9 @@ def make_world(plan: PackPlan, base: Base) -> World:
     count = plan.num_photos + HELD_OUT
     photos, captions, _, _ = render_concept(plan.concept, "set", count, seed=100 + plan.seed, device=device)
     images, texts = {"heldout": photos[plan.num_photos :]}, {"heldout": captions[plan.num_photos :]}
-    for name, contexts in (("true_set", "set"), ("true_new", "new")):
-        fresh = render_concept(plan.concept, contexts, FRESH, seed=9000 + plan.seed, device=device)
-        images[name], texts[name] = fresh[0], fresh[1]
+    seed = 9000 + plan.seed
+    images["true_set"], texts["true_set"], _, _ = render_concept(plan.concept, "set", FRESH, seed=seed, device=device)
+    images["true_new"], texts["true_new"], _, _ = render_concept(plan.concept, "new", FRESH, seed=seed, device=device)
     world = World(photos, captions, images, texts)
     concept = CONCEPTS[plan.concept]
     novel = [place for place in PLACES if place not in concept.set_places]

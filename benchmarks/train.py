@@ -107,9 +107,9 @@ def measure_layouts(widths: list[int], batch_size: int, *, quick: bool) -> dict[
     for name, values in rates.items():
         print(f"{name:>48}  {statistics.median(values):6.1f} {max(values):6.1f}")
     print(f"\n{'ratio':>66}  median   lowest … highest")
-    for name, values in ratios.items():
+    for name, ratio in ratios.items():
         goal = f"   goal {GOALS[name]}" if name in GOALS else ""
-        print(f"{name:>66}  {values['median']:6.2f}   {values['lowest']:.2f} … {values['highest']:.2f}{goal}")
+        print(f"{name:>66}  {ratio['median']:6.2f}   {ratio['lowest']:.2f} … {ratio['highest']:.2f}{goal}")
     return {
         "what": "training samples per second, demo base",
         **settings(),
