@@ -46,15 +46,17 @@ def judged_images(judges: Any, images: np.ndarray, labels: ProbeLabels, concept:
 def true_quality(judged: dict[str, np.ndarray], labels: ProbeLabels) -> dict[str, float]:
     """`true_fidelity`: mean of `right` over all images. `true_obedience`: mean of `obeyed` over the images of new
     contexts. `true_quality`: mean of their product, image by image, over the images of new contexts. `true_quality_a`
-    and `_b`: the same over the first and the second image of each prompt, to see how much of it is luck."""
+    and `_b`: the same over every other image of each prompt and the rest, to see how much of it is luck."""
     if not judged:
         return {}
     novel = np.array([kind == "C" for kind in labels.sets])
     quality = (judged["right"] * judged["obeyed"])[novel]
+    prompts = labels.prompt_numbers[novel]
+    other = np.array([(prompts[:row] == prompt).sum() % 2 for row, prompt in enumerate(prompts)], bool)
     return {
         "true_fidelity": float(judged["right"].mean()),
         "true_obedience": float(judged["obeyed"][novel].mean()),
         "true_quality": float(quality.mean()),
-        "true_quality_a": float(quality[0::2].mean()),
-        "true_quality_b": float(quality[1::2].mean()),
+        "true_quality_a": float(quality[~other].mean()),
+        "true_quality_b": float(quality[other].mean()),
     }

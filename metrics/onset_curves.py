@@ -23,6 +23,9 @@ WEIGHTS: Mapping[Kind, Mapping[str, float]] = {
     "context": {"shifted_loss": 1.0, "heldout_loss": 0.4},
     "memory": {"heldout_loss": 1.0},
 }
+# Memory is read between these shares of the noise levels: the lowest shows how the grain changes, the highest differ
+# from photo to photo. Chosen on CHOOSING concepts (docs/log.md).
+MEMORY_LEVELS = (0.125, 0.625)
 # Without held-out photos: what full fidelity is worth, in dips of the moved loss.
 STAND_IN = 7.0
 # Of the logarithm of the context's weights: one suits one subject more, another less.
@@ -46,7 +49,7 @@ class OnsetCurves(NamedTuple):
 def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCurves]:
     """The curves of each kind of onset that the trajectory's losses can place, with their replicates.
 
-    Memory: `heldout_loss`. Context: `shifted_loss` + 0.4 `heldout_loss`; without held-out photos `shifted_loss` and
+    Memory: `heldout_loss`, the lowest eighth and the highest three of its noise levels left out. Context: `shifted_loss` + 0.4 `heldout_loss`; without held-out photos `shifted_loss` and
     what `fidelity` says has been learned. What swings with a restarting schedule's phase is taken out.
     """
     found: dict[Kind, OnsetCurves] = {}
@@ -54,8 +57,14 @@ def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCu
         weights = {name: weight for name, weight in wanted.items() if name in trajectory.channels}
         if next(iter(wanted)) not in weights:
             continue
-        spreads = {"heldout_loss": SPREAD} if kind == "context" else None
-        measured = loss_curves(trajectory, weights, num_replicates=REPLICATES, seed=seed, spreads=spreads)
+        measured = loss_curves(
+            trajectory,
+            weights,
+            num_replicates=REPLICATES,
+            seed=seed,
+            spreads={"heldout_loss": SPREAD} if kind == "context" else None,
+            levels=MEMORY_LEVELS if kind == "memory" else (0.0, 1.0),
+        )
         if measured is None:
             continue
         channels, curves = tuple(weights), measured

@@ -35,6 +35,7 @@ def loss_curves(
     num_replicates: int,
     seed: int,
     spreads: Mapping[str, float] | None = None,
+    levels: tuple[float, float] = (0.0, 1.0),
 ) -> Curves | None:
     """A weighted sum of loss channels and `num_replicates` of its replicates.
 
@@ -46,6 +47,7 @@ def loss_curves(
     Args:
         weights: channel to its weight in the sum.
         spreads: channel to the standard deviation of its weight's logarithm, where the weight is itself uncertain.
+        levels: shares of the noise levels between which losses are read, where the trajectory has them one by one.
 
     Returns:
         None when fewer than three checkpoints have all channels.
@@ -65,7 +67,7 @@ def loss_curves(
             deviations += weight * generator.normal(size=(num_replicates, 1)) * spread
             deviations += _other_weights(channel, spreads, num_replicates, generator) * weight * middle
             continue
-        cube = weight * _by_photo(trajectory, channel, cube[rows])
+        cube = weight * _by_photo(trajectory, channel, _between(cube[rows], levels))
         photos = cube.reshape(*cube.shape[:2], -1).mean(axis=2)
         mean += photos.mean(axis=1)
         deviations += _other_weights(channel, spreads, num_replicates, generator) * photos.mean(axis=1)
@@ -100,6 +102,15 @@ def checkpoint_jitter(mean: np.ndarray, epochs: np.ndarray) -> float:
     off = y[1:-1] - (1 - share) * y[:-2] - share * y[2:]
     off = off / np.sqrt(1 + share**2 + (1 - share) ** 2)
     return float(np.median(np.abs(off)) / 0.6745)
+
+
+def _between(cube: np.ndarray, levels: tuple[float, float]) -> np.ndarray:
+    """The noise levels of `cube` [K, n, levels, …] whose middles lie between two shares of them."""
+    if cube.ndim < 3:
+        return cube
+    middles = (np.arange(cube.shape[2]) + 0.5) / cube.shape[2]
+    inside = (middles > levels[0]) & (middles < levels[1])
+    return cube[:, :, inside] if inside.any() else cube
 
 
 def _by_photo(trajectory: Trajectory, channel: str, cube: np.ndarray) -> np.ndarray:

@@ -320,6 +320,29 @@ def test_replicates_spread_as_the_mean_of_photos_does():
     assert (curves.replicates[:, 0] == 0).all()
 
 
+def test_memory_is_read_from_the_middle_of_the_noise_levels():
+    epochs = np.array([0, 1, 2, 4, 6, 8, 11, 16, 23, 32, 45, 64])
+    valley = -0.2 * np.log1p(epochs / 4) + 0.3 * (epochs / 64) ** 2
+    other = np.where(epochs < 8, 0.0, 0.4 * np.log2(np.maximum(epochs, 1) / 8))  # grain and luck rise from epoch 8 on
+    curves = np.stack([other, *[valley] * 4, other, other, other])  # [levels, T]
+    photos = 0.01 * np.random.default_rng(0).normal(size=(6, 1, len(epochs))) * (epochs > 0)
+
+    def onset(levels: np.ndarray) -> Onset:
+        cubes = (levels + photos).transpose(2, 0, 1)  # [T, photos, levels]
+        readings = []
+        for epoch, cube in zip(epochs.tolist(), cubes, strict=True):
+            mean = float(cube.mean())
+            readings.append(
+                Readings(epoch, float(epoch), {"heldout_loss": Reading(mean, mean, mean)}, {"heldout_loss": cube})
+            )
+        return find_onset(Trajectory(tuple(readings)))
+
+    found = onset(curves).memory.epoch
+    assert found is not None
+    assert found == pytest.approx(onset(np.stack([valley] * 8)).memory.epoch, rel=0.1)
+    assert onset(np.repeat(curves, 2, axis=0)).memory.epoch == pytest.approx(found, rel=0.1)  # shares, not numbers
+
+
 def test_composites_of_one_photo_are_one_piece_of_evidence():
     trajectory = plant("valley", 5).trajectory
     copied = []
