@@ -4,6 +4,9 @@ import numpy as np
 
 from metrics.similarity import near_duplicates
 
+_LEAST_SPREAD = 0.15  # of ln distances: photos that happen to be evenly far apart
+_BEYOND_DOUBT = 4.6  # a hundredth of the least distance between photos: four photos say little about their spread
+
 
 def leave_one_out_nearest(photos: np.ndarray) -> np.ndarray:
     """Cosine of each photo to its nearest other photo: `[N]`; needs two photos or more.
@@ -21,8 +24,8 @@ def copying(features: np.ndarray, photos: np.ndarray, *, remove_duplicates: bool
 
     With `u = max_j cos(g, x_j)` and `v_i = max_{j≠i} cos(x_i, x_j)` an item is `P(u > v) + ½ P(u = v)`; 0.5 is as near
     as photos are to each other, larger is worse. u is taken over N - 1 photos as v is: the mean over all ways to leave
-    one photo out, computed exactly (N - 1 of N ways keep the nearest, one leaves the second nearest). A set of copies
-    therefore reaches `1 - 1/N·(1 - P(second nearest))`, the largest possible value. The leave-one-out calibration is
+    one photo out, computed exactly (N - 1 of N ways keep the nearest, one leaves the second nearest), so a copy reads
+    `1 - 1/N·(1 - P(second nearest))`: a little below 1 with few photos. The leave-one-out calibration is
     ours; the nearest-neighbour test follows Alaa et al. 2022 (authenticity, arXiv 2102.08921).
 
     Args:
@@ -42,6 +45,28 @@ def copying(features: np.ndarray, photos: np.ndarray, *, remove_duplicates: bool
 def copying_null(num_images: int, num_photos: int) -> float:
     """Standard deviation of the AUC when images and photos come from one distribution (Mann–Whitney, no ties)."""
     return float(np.sqrt((num_images + num_photos + 1) / (12 * num_images * num_photos)))
+
+
+def clear_copies(features: np.ndarray, photos: np.ndarray, *, level: float = 0.01) -> np.ndarray:
+    """Which images are nearer to a photo than chance allows: boolean `[n]`.
+
+    Nearer than any photo is to another, and so much nearer that of a whole set of honest images at most a share `level`
+    would be expected to hold a single one: the logarithm of the cosine distance to the nearest photo against that of
+    the photos among themselves, a one-sided prediction interval (Student's t), corrected for n (Bonferroni). At a
+    hundredth of the least distance between photos there is no doubt, however few they are. Ours.
+
+    Args:
+        features: unit rows `[n, D]` of generated images.
+        photos: unit rows `[N, D]` without near-duplicates, N ≥ 3.
+    """
+    from scipy.stats import t as student
+
+    known = photos.astype(np.float64)
+    levels = _log_distances(leave_one_out_nearest(photos))
+    nearest = _log_distances((features.astype(np.float64) @ known.T).max(axis=1))
+    spread = max(float(levels.std(ddof=1)), _LEAST_SPREAD) * np.sqrt(1 + 1 / len(levels))
+    limit = levels.mean() - float(student.isf(level / max(len(nearest), 1), len(levels) - 1)) * spread
+    return nearest < min(max(limit, float(levels.min()) - _BEYOND_DOUBT), float(levels.min()))
 
 
 def own_caption_gap(
@@ -97,6 +122,11 @@ def own_photo_pull(
     of_trained, of_held_out = ((photo >= 0) & (trained[np.maximum(photo, 0)] == kind) for kind in (True, False))
     weight = of_trained / max(of_trained.sum(), 1) - of_held_out / max(of_held_out.sum(), 1)
     return pull * weight * len(photo)
+
+
+def _log_distances(cosines: np.ndarray) -> np.ndarray:
+    """ln of the cosine distances, from float32's noise on."""
+    return np.log(np.maximum(1 - cosines, 1e-6))
 
 
 def _exceedance(values: np.ndarray, levels: np.ndarray) -> np.ndarray:

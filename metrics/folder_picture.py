@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from metrics.folders import CLEAR, NOTABLE, FolderScores, ImageFolder
+from metrics.folders import NOTABLE, FolderScores, ImageFolder, Measure
 
 SHOWN_PAIRS = 6
 LIMIT = 12.0
+COLOURS = {"clear": "#b3261e", "notable": "#d98a00", "fine": "#3c7d5a"}
 
 
 def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolder, samples: ImageFolder) -> None:
@@ -33,15 +34,26 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
 
 def headline(scores: FolderScores) -> str:
     """The finding in one sentence."""
-    off = sorted((entry for entry in scores.measures if entry.units > CLEAR), key=lambda entry: -entry.units)
+    ranked = sorted((entry for entry in scores.measures if np.isfinite(entry.units)), key=lambda entry: -entry.units)
+    clear, notable = (
+        [f"{entry.label.split(',')[0]} ({entry.says})" for entry in ranked if entry.level == level and not _told(entry)]
+        for level in ("clear", "notable")
+    )
     parts = []
     if scores.copied:
         near = sum(map(len, scores.copied.values()))
-        parts.append(f"{near} of {len(scores.pairs)} samples come nearer to a photo than photos come to each other")
-    if off:
-        parts.append("clearly off: " + ", ".join(f"{entry.label.split(',')[0]} ({entry.says})" for entry in off[:3]))
-    text = "; ".join(parts) if parts else "nothing is clearly off: the samples differ from the photos as photos do"
+        parts.append(f"{near} of {len(scores.pairs)} samples copy a photo")
+    if clear:
+        parts.append("clearly off: " + ", ".join(clear[:3]))
+    if notable and not clear:
+        parts.append("slightly off: " + ", ".join(notable[:3]))
+    text = "; ".join(parts) if parts else "nothing is off: the samples differ from the photos as photos do"
     return text[0].upper() + text[1:] + "."
+
+
+def _told(entry: Measure) -> bool:
+    """Copies are counted at the head of the sentence."""
+    return entry.name in ("copying", "layout_copying") and entry.level == "clear"
 
 
 def _draw_bars(figure, scores: FolderScores) -> None:
@@ -51,10 +63,10 @@ def _draw_bars(figure, scores: FolderScores) -> None:
     axes.axvline(0, color="#8a8a8a", linewidth=0.8)
     for row, entry in enumerate(entries):
         units = float(np.clip(entry.units, -LIMIT, LIMIT))
-        colour = "#b3261e" if entry.units > CLEAR else "#d98a00" if entry.units > NOTABLE else "#3c7d5a"
+        colour = COLOURS[entry.level]
         axes.barh(row, units, height=0.55, color=colour)
         text = f"{entry.units:+.1f}  {entry.says}"
-        axes.text(LIMIT + 1, row, text, va="center", color=colour if entry.units > NOTABLE else "#333333", fontsize=9)
+        axes.text(LIMIT + 1, row, text, va="center", color="#333333" if entry.level == "fine" else colour, fontsize=9)
     axes.set_yticks(range(len(entries)), [entry.label.split(",")[0] for entry in entries])
     axes.invert_yaxis()
     axes.set_xlim(-LIMIT, 2.6 * LIMIT)
@@ -81,12 +93,11 @@ def _draw_pairs(figure, scores: FolderScores, train: ImageFolder, samples: Image
     for axes in grid.ravel():
         axes.set_axis_off()
     for column, pair in enumerate(shown):
-        near = pair.beyond >= 0.95
-        colour = "#b3261e" if near else "#333333"
+        colour = COLOURS["clear"] if pair.copied else "#333333"
         top, bottom = grid[0, column], grid[1, column]
         top.imshow(samples.images[sample_rows[pair.sample]])
-        words = "nearer than" if near else "as near as"
-        top.set_title(f"cos {pair.similarity:.2f}\n{words} photos", fontsize=8, color=colour)
+        words = "copied" if pair.copied else f"nearer than {pair.beyond:.0%} of photos"
+        top.set_title(f"cos {pair.similarity:.2f}\n{words}", fontsize=8, color=colour)
         bottom.imshow(train.images[photo_rows[pair.photo]])
         bottom.set_title(_short(pair.photo), fontsize=7, color="#555555")
     grid[0, 0].text(-0.08, 0.5, "samples", rotation=90, va="center", ha="right", transform=grid[0, 0].transAxes)

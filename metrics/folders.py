@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from metrics.bootstrap import half_splits, reading_of_items
 from metrics.colour import BURN_FEATURES, burn, burn_null, drift, drift_null, scatter
 from metrics.composition import distances, energy_null, layout_drift
-from metrics.copying import copying, copying_null, leave_one_out_nearest
+from metrics.copying import clear_copies, copying, copying_null, leave_one_out_nearest
 from metrics.diversity import vendi_score
 from metrics.encoders import Encoder
 from metrics.errors import MetricsError
@@ -22,7 +23,10 @@ from metrics.traits import Traits, measure
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 LONGEST_SIDE = 768  # larger images are reduced on reading: no channel sees more
+OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".psd", ".svg"}  # named when they are passed over
 NOTABLE, CLEAR = 2.0, 4.0  # null units
+
+Level = Literal["fine", "notable", "clear"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ class ImageFolder:
         names: relative paths.
         images: uint8 `[H, W, 3]`.
         captions: text of the `.txt` beside each image, "" without one.
+        skipped: relative paths of images in formats that are not read.
     """
 
     root: Path
     names: tuple[str, ...]
     images: tuple[np.ndarray, ...]
     captions: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,6 +60,7 @@ class Measure:
         expected: what photos of the set would read in the samples' place.
         units: (value - expected) in standard deviations of the photos' own null, positive is worse; NaN without a null.
         says: a remark in words.
+        level: how much it matters: fine, notable (about two units), clear (four, or clear copies).
     """
 
     name: str
@@ -64,16 +71,23 @@ class Measure:
     expected: float
     units: float
     says: str
+    level: Level
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample and its nearest photo. `beyond` is the share of photos that have no photo as near as that."""
+    """A sample and its nearest photo.
+
+    Attributes:
+        beyond: share of photos that have no photo as near as that.
+        copied: nearer than chance allows (`metrics.copying.clear_copies`).
+    """
 
     sample: str
     photo: str
     similarity: float
     beyond: float
+    copied: bool
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ class FolderScores:
     Attributes:
         measures: in the order in which they are shown.
         pairs: one per sample, the nearest first.
-        copied: photos that are some sample's nearest at `beyond` of 0.95 or more, with the samples that come that near.
+        copied: photos that samples are copies of, with those samples.
         duplicates: photos that repeat another photo and were left out.
         notes: what was not measured, and why.
     """
@@ -120,7 +134,9 @@ def read_folder(root: str | Path) -> ImageFolder:
     root = Path(root)
     if not root.is_dir():
         raise MetricsError(f"no such folder: {root}")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
+    skipped = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
     if not paths:
         raise MetricsError(f"no images in {root} (looked for {', '.join(sorted(SUFFIXES))})")
     images, captions = [], []
@@ -136,12 +152,13 @@ def read_folder(root: str | Path) -> ImageFolder:
                     picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
                 picture = picture.convert("RGB")
                 picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MetricsError(f"cannot read image {path}: {error}") from error
         images.append(np.asarray(picture))
         text = path.with_suffix(".txt")
         captions.append(text.read_text(encoding="utf-8", errors="replace").strip() if text.is_file() else "")
-    return ImageFolder(root, tuple(path.relative_to(root).as_posix() for path in paths), tuple(images), tuple(captions))
+    names, passed_over = ([path.relative_to(root).as_posix() for path in each] for each in (paths, skipped))
+    return ImageFolder(root, tuple(names), tuple(images), tuple(captions), tuple(passed_over))
 
 
 def score_folders(
@@ -154,7 +171,7 @@ def score_folders(
     """Everything that can be said about the samples without a diffusion model.
 
     Args:
-        train: at least four photos.
+        train: at least four photos that do not repeat each other.
         samples: at least three images.
         base: what the base draws without LoRA, for fidelity and burn; where names agree with those of the samples,
             prompts are compared image by image.
@@ -169,35 +186,58 @@ def score_folders(
     photos = measure(train.images, encoder, identity_encoder, cache=True)
     seen = measure(samples.images, encoder, identity_encoder)
     reference = None if base is None else measure(base.images, encoder, identity_encoder, cache=True)
-    has_features = bool(photos.identity.shape[1])
-    repeated = near_duplicates(photos.identity if has_features else photos.layouts, photos.thumbnails)
-    kept = ~repeated if (~repeated).sum() >= 4 else np.ones(len(train), bool)
+    has_identity = bool(photos.identity.shape[1])
+    kept = ~near_duplicates(photos.identity if has_identity else photos.layouts, photos.thumbnails)
+    if kept.sum() < 4:
+        raise MetricsError(
+            f"{train.root}: {kept.sum()} photos and {(~kept).sum()} repeats of them, at least 4 are needed"
+        )
     known = photos.rows(kept)
     names = [name for name, keep in zip(train.names, kept, strict=True) if keep]
 
-    notes = []
     measures: list[Measure] = []
-    if has_features:
+    if has_identity:
         measures += _similarity(seen, known, reference)
         measures.append(_copying("copying", "copying", seen.identity, known.identity))
-    else:
-        notes.append("no encoder: fidelity, prompts and diversity are not measured, copying is judged by layout")
-    if base is None:
-        notes.append("no --base folder: fidelity is not measured, and burn is judged against the photos alone")
     measures += _colour(seen, known, reference)
     measures += _composition(seen, known)
-    if has_features:
+    if encoder is not None:
         measures.append(_diversity(seen, known))
         measures += _prompts(samples, base, seen, reference, encoder)
     pairs = _pairs(
-        samples.names, names, *((seen.identity, known.identity) if has_features else (seen.layouts, known.layouts))
+        samples.names, names, *((seen.identity, known.identity) if has_identity else (seen.layouts, known.layouts))
     )
     copied: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
-        if pair.beyond >= 0.95:
+        if pair.copied:
             copied[pair.photo] = (*copied.get(pair.photo, ()), pair.sample)
     duplicates = tuple(name for name, keep in zip(train.names, kept, strict=True) if not keep)
-    return FolderScores(tuple(measures), tuple(pairs), copied, duplicates, tuple(notes))
+    notes = _notes(train, samples, base, {measure.name for measure in measures}, encoder)
+    return FolderScores(tuple(measures), tuple(pairs), copied, duplicates, notes)
+
+
+def _notes(
+    train: ImageFolder, samples: ImageFolder, base: ImageFolder | None, measured: set[str], encoder: Encoder | None
+) -> tuple[str, ...]:
+    notes = []
+    if "copying" not in measured:
+        notes.append("no encoder: fidelity, prompts and diversity are not measured, copying is judged by layout")
+    elif encoder is None:
+        notes.append("no --encoder: prompts and diversity are not measured")
+    if base is None:
+        notes.append("no --base folder: fidelity is not measured, and burn is judged against the photos alone")
+    if encoder is not None and encoder.has_texts and "clip_text" not in measured:
+        with_prompt = sum(map(bool, samples.captions))
+        notes.append(f"{with_prompt} of {len(samples)} samples have their prompt in a .txt beside them: not measured")
+    elif base is not None and "clip_text" in measured and "prompt_change" not in measured:
+        notes.append(
+            "fewer than 3 samples with a prompt have an image of the same name in --base: prompts not compared"
+        )
+    for folder in (train, samples, *([] if base is None else [base])):
+        if folder.skipped:
+            kinds = ", ".join(sorted({Path(name).suffix.lower() for name in folder.skipped}))
+            notes.append(f"{folder.root}: {len(folder.skipped)} files of kinds that are not read ({kinds})")
+    return tuple(notes)
 
 
 def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measure]:
@@ -207,6 +247,7 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
         axis = concept_axis(photos.identity, base.identity)
         reading = reading_of_items((seen.identity.astype(np.float64) - base.identity.mean(axis=0)) @ axis)
         says = "more alike than photos are" if reading.low > 1 else "partly there" if reading.high < 0.9 else "learned"
+        says = "not learned" if reading.low <= 0 else says
         found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says))
     reading = reading_of_items(cosines)
     found.append(_measure("similarity", "cosine to photos", reading, float(level.mean()), float("nan"), "raw cosine"))
@@ -216,8 +257,10 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
 def _copying(name: str, label: str, seen: np.ndarray, photos: np.ndarray) -> Measure:
     reading = reading_of_items(copying(seen, photos, remove_duplicates=False))
     units = (reading.value - 0.5) / copying_null(len(seen), len(photos))
-    says = "photos are copied" if units > CLEAR else "near the photos" if units > NOTABLE else "as the photos"
-    says = "farther than photos" if units < -NOTABLE else says
+    says = "near the photos" if units > NOTABLE else "farther than photos" if units < -NOTABLE else "as the photos"
+    copies = int(clear_copies(seen, photos).sum())
+    if copies:  # few copies, or few photos, do not show in an AUC
+        return _measure(name, f"{label}, AUC", reading, 0.5, units, f"{copies} of {len(seen)} copied", level="clear")
     return _measure(name, f"{label}, AUC", reading, 0.5, units, says)
 
 
@@ -227,15 +270,23 @@ def _colour(seen: Traits, photos: Traits, base: Traits | None) -> list[Measure]:
     outside = burn(seen.burn, photos.burn if base is None else base.burn, photos.burn)
     worst = int(outside.mean(axis=0).argmax())
     reading = reading_of_items(outside[:, worst])
-    units = reading.value / burn_null(len(seen), len(photos))
+    units = _worst_of(len(BURN_FEATURES), reading.value / burn_null(len(seen), len(photos)))
     difference = seen.burn[:, worst].mean() - photos.burn[:, worst].mean()
     says = f"{'more' if difference > 0 else 'less'} {BURN_FEATURES[worst]}" if units > NOTABLE else "within"
     found.append(_measure("burn", "burn", reading, 0.0, units, says))
     ratio = reading_of_items(scatter(seen.colour_means, photos.colour_means))
     units = float(np.log(max(ratio.value, 1e-3)) / _scatter_null(photos.colour_means, len(seen)))
     says = "colours scatter" if units > NOTABLE else "colours all alike" if units < -CLEAR else "as the photos"
-    found.append(_measure("scatter", "colour scatter", ratio, 1.0, units, says))
+    level: Level | None = "notable" if units < -CLEAR else None
+    found.append(_measure("scatter", "colour scatter", ratio, 1.0, units, says, level=level))
     return found
+
+
+def _worst_of(number: int, units: float) -> float:
+    """Units of the largest of `number` readings, as rare as that is among so many (Bonferroni); at least 0."""
+    from scipy.stats import norm
+
+    return float(norm.isf(min(number * float(norm.sf(units)), 0.5))) if units < 8 else units
 
 
 def _scatter_null(means: np.ndarray, num_samples: int) -> float:
@@ -297,18 +348,26 @@ def _prompts(
 def _pairs(samples: Sequence[str], photos: Sequence[str], seen: np.ndarray, known: np.ndarray) -> list[Pair]:
     cosines = seen.astype(np.float64) @ known.astype(np.float64).T
     nearest, similarity = cosines.argmax(axis=1), cosines.max(axis=1)
-    levels = leave_one_out_nearest(known)
+    levels, copies = leave_one_out_nearest(known), clear_copies(seen, known)
     pairs = [
         Pair(
-            samples[row], photos[nearest[row]], float(similarity[row]), float((levels < similarity[row] - 1e-6).mean())
+            samples[row],
+            photos[nearest[row]],
+            float(similarity[row]),
+            float((levels < similarity[row] - 1e-6).mean()),
+            bool(copies[row]),
         )
         for row in range(len(samples))
     ]
     return sorted(pairs, key=lambda pair: -pair.similarity)
 
 
-def _measure(name: str, label: str, reading: Reading, expected: float, units: float, says: str) -> Measure:
-    return Measure(name, label, reading.value, reading.low, reading.high, expected, float(units), says)
+def _measure(
+    name: str, label: str, reading: Reading, expected: float, units: float, says: str, *, level: Level | None = None
+) -> Measure:
+    if level is None:
+        level = "clear" if units > CLEAR else "notable" if units > NOTABLE else "fine"
+    return Measure(name, label, reading.value, reading.low, reading.high, expected, float(units), says, level)
 
 
 def _drift_words(z: float) -> str:

@@ -49,8 +49,9 @@ class OnsetCurves(NamedTuple):
 def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCurves]:
     """The curves of each kind of onset that the trajectory's losses can place, with their replicates.
 
-    Memory: `heldout_loss`, the lowest eighth and the highest three of its noise levels left out. Context: `shifted_loss` + 0.4 `heldout_loss`; without held-out photos `shifted_loss` and
-    what `fidelity` says has been learned. What swings with a restarting schedule's phase is taken out.
+    Memory: `heldout_loss`, the lowest eighth and the highest three of its noise levels left out. Context:
+    `shifted_loss` + 0.4 `heldout_loss`; without held-out photos `shifted_loss` and what `fidelity` says has been
+    learned. What swings with a restarting schedule's phase is taken out.
     """
     found: dict[Kind, OnsetCurves] = {}
     for kind, wanted in WEIGHTS.items():

@@ -108,7 +108,6 @@ def _print_table(scores, train, samples) -> None:
     from rich.table import Table
 
     from metrics.folder_picture import headline
-    from metrics.folders import CLEAR, NOTABLE
 
     console = Console(highlight=False)
     table = Table(title=f"{len(samples)} samples against {len(train)} photos", title_justify="left")
@@ -118,7 +117,7 @@ def _print_table(scores, train, samples) -> None:
     table.add_column("")
     for entry in scores.measures:
         known = not math.isnan(entry.units)
-        style = "red" if known and entry.units > CLEAR else "yellow" if known and entry.units > NOTABLE else ""
+        style = {"clear": "red", "notable": "yellow", "fine": ""}[entry.level]
         interval = f"{entry.low:.2f} … {entry.high:.2f}"
         units = f"{entry.units:+.1f}" if known else ""
         table.add_row(entry.label, f"{entry.value:.2f}", interval, units, entry.says, style=style)
