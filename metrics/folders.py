@@ -11,7 +11,7 @@ import numpy as np
 
 from metrics.bootstrap import half_splits, reading_of_items
 from metrics.colour import BURN_FEATURES, burn, burn_null, drift, drift_null, scatter
-from metrics.composition import distances, energy_null, layout_drift
+from metrics.composition import distances, energy_null, framing, layout_drift
 from metrics.copying import clear_copies, copying, copying_null, leave_one_out_nearest
 from metrics.diversity import vendi_score
 from metrics.encoders import Encoder
@@ -25,6 +25,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 LONGEST_SIDE = 768  # larger images are reduced on reading: no channel sees more
 OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".psd", ".svg"}  # named when they are passed over
 NOTABLE, CLEAR = 2.0, 4.0  # null units
+
+FRAMINGS = (("farther left", "farther right"), ("higher", "lower"), ("smaller", "larger"), ("taller", "wider"))
 
 Level = Literal["fine", "notable", "clear"]
 
@@ -148,8 +150,10 @@ def read_folder(root: str | Path) -> ImageFolder:
                 if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
                     picture = picture.convert("RGBA")
                     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-                if picture.mode.startswith("I;16"):
-                    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+                if picture.mode[0] in "IF":  # 16 and 32 bits, or shares of one
+                    values = np.asarray(picture, np.float64)
+                    full = 65280 if values.max() > 255 else 255 if values.max() > 1 else 1
+                    picture = Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8))
                 picture = picture.convert("RGB")
                 picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -201,6 +205,7 @@ def score_folders(
         measures.append(_copying("copying", "copying", seen.identity, known.identity))
     measures += _colour(seen, known, reference)
     measures += _composition(seen, known)
+    measures.append(_framing(samples.images, [image for image, keep in zip(train.images, kept, strict=True) if keep]))
     if encoder is not None:
         measures.append(_diversity(seen, known))
         measures += _prompts(samples, base, seen, reference, encoder)
@@ -305,6 +310,16 @@ def _composition(seen: Traits, photos: Traits) -> list[Measure]:
     says = _drift_words(z) if z > -NOTABLE else "nearer than photos are: copied?"
     drifted = _measure("composition", "layout drift, z", reading_of_items(items), 0.0, z, says)
     return [drifted, _copying("layout_copying", "layout copying", seen.layouts, photos.layouts)]
+
+
+def _framing(samples: Sequence[np.ndarray], photos: Sequence[np.ndarray]) -> Measure:
+    seen, own = framing(samples), framing(photos)
+    unit = np.maximum(own.std(axis=0), [0.05, 0.05, 0.05, 0.2])  # less is hardly seen
+    z, items = layout_drift(seen / unit, own / unit, energy_null(distances(own / unit, own / unit)))
+    moved = (seen.mean(axis=0) - own.mean(axis=0)) / unit
+    most = int(np.abs(moved).argmax())
+    says = FRAMINGS[most][int(moved[most] > 0)] if z > NOTABLE else "as the photos"
+    return _measure("framing", "framing drift, z", reading_of_items(items), 0.0, z, says)
 
 
 def _diversity(seen: Traits, photos: Traits) -> Measure:

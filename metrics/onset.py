@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from metrics.onset_behaviour import BEHAVIOURS, behaviour_turn, learned_row
+from metrics.onset_behaviour import BEHAVIOURS, BehaviourTurn, behaviour_turn, learned_row
 from metrics.onset_curves import Kind, OnsetCurves, onset_curves
 from metrics.onset_replicates import Curves
 from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end
@@ -92,9 +92,10 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
 
     Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth).
     Memory is read from `heldout_loss`, contexts from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos,
-    from `shifted_loss` and what `fidelity` says has been learned. Without losses the behavioural channels speak:
-    copying and composition together for memory, the second behavioural channel for contexts. With fewer than six
-    checkpoints a paired one-standard-error rule takes the fit's place.
+    from `shifted_loss` and what `fidelity` says has been learned. Copying and composition together speak for memory
+    where they surely turn before the loss. Without losses the behavioural channels speak alone: those two for memory,
+    the second behavioural channel for contexts. With fewer than six checkpoints a paired one-standard-error rule takes
+    the fit's place.
 
     Args:
         trajectory: at least one checkpoint.
@@ -134,11 +135,9 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     context, memory = turns["context"], turns["memory"]
     turned = {turn.channels[0]: turn.epoch for turn in turns.values() if turn.epoch is not None}
     if row is not None:
-        for channel in BEHAVIOURS:
-            at = behaviour_turn(trajectory, channel, row)
-            if at is not None:
-                turned[channel] = at
-        context, memory = _with_behaviour(trajectory, context, memory, turned)
+        seen = {channel: at for channel in BEHAVIOURS if (at := behaviour_turn(trajectory, channel, row)) is not None}
+        turned |= {channel: at.epoch for channel, at in seen.items()}
+        context, memory = _with_behaviour(trajectory, context, memory, seen)
 
     status = _status(context, memory, learned)
     if status == "never_learned":
@@ -162,7 +161,7 @@ def _loss_turn(channels: tuple[str, ...], curves: Curves, share: float, margin: 
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
     low, high = (float(np.quantile(ends, q, method="nearest")) for q in (0.05, 0.95))
     low, high = min(low, point), max(high, point)
-    if 2**point <= first:
+    if 2**point <= first or (epochs[0] > 0 and end.bottom[0] == 0):
         return Turn("at_start", first, float(epochs[0]), _epoch_of(high, first), channels)
     return Turn("found", _epoch_of(point, first), _epoch_of(low, first), _epoch_of(high, first), channels)
 
@@ -193,29 +192,35 @@ def _few_checkpoints(channels: tuple[str, ...], curves: Curves) -> Turn:
     return Turn("found", epoch, float(epochs[max(best - 1, 0)]), following, channels)
 
 
-def _with_behaviour(trajectory: Trajectory, context: Turn, memory: Turn, turned: dict[str, float]) -> tuple[Turn, Turn]:
-    """Lets the behavioural channels speak where no loss does."""
-    seen = {name: at for name, at in turned.items() if name in BEHAVIOURS}
+def _with_behaviour(
+    trajectory: Trajectory, context: Turn, memory: Turn, seen: Mapping[str, BehaviourTurn]
+) -> tuple[Turn, Turn]:
+    """Lets the behavioural channels speak where no loss does, and copying and composition together where they surely
+    come before the loss: photos that are reproduced have been learned by heart."""
     measured = [name for name in BEHAVIOURS if np.isfinite(trajectory.values(name)[:, 0]).any()]
     if context.status == "unmeasured" and len(measured) >= 2:
-        second = sorted(seen, key=lambda name: seen[name])[:2]
-        context = _behaviour_turn_of(trajectory, seen, tuple(second) if len(second) == 2 else ())
-    if memory.status == "unmeasured":
-        rests_on = tuple(name for name in ("copying", "composition") if name in measured)
-        if "copying" in rests_on:
-            memory = _behaviour_turn_of(trajectory, seen, rests_on if all(n in seen for n in rests_on) else ())
+        second = sorted(seen, key=lambda name: seen[name].epoch)[:2]
+        context = _behaviour_turn_of(seen, tuple(second) if len(second) == 2 else ())
+    rests_on = tuple(name for name in ("copying", "composition") if name in measured)
+    if "copying" in rests_on:
+        reproduced = _behaviour_turn_of(seen, rests_on if all(name in seen for name in rests_on) else ())
+        if memory.status == "unmeasured" or (len(rests_on) == 2 and _surely_before(reproduced, memory)):
+            memory = reproduced
     return context, memory
 
 
-def _behaviour_turn_of(trajectory: Trajectory, seen: dict[str, float], names: tuple[str, ...]) -> Turn:
+def _surely_before(turn: Turn, other: Turn) -> bool:
+    return turn.high is not None and (other.epoch is None or turn.high < (other.low or 0.0))
+
+
+def _behaviour_turn_of(seen: Mapping[str, BehaviourTurn], names: tuple[str, ...]) -> Turn:
+    """All of them together: when the last one has turned."""
     if not names:
         return Turn("beyond")
-    epochs = trajectory.epochs
-    at = max(seen[name] for name in names)
-    row = int(np.searchsorted(epochs, at))
-    before = float(epochs[max(row - 2, 0)])
-    after = float(epochs[row + 1]) if row + 1 < len(epochs) else None
-    return Turn("found", at, before, after, names)
+    together = [seen[name] for name in names]
+    high = max(turn.high for turn in together)
+    low, epoch = max(turn.low for turn in together), max(turn.epoch for turn in together)
+    return Turn("found", epoch, low, None if np.isinf(high) else high, names)
 
 
 def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,6 +48,8 @@ def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_ep
             continue
         made = curves.mean[0] - curves.mean
         return int(curves.rows[np.argmax(made >= LEARNED_SHARE * end.depth[0])])
+    if losses and not usable.any() and epochs[0] > 0:
+        return 0  # no base to compare with: somebody's table begins with a run that may have learned all there is
     return None if losses or usable.any() else _first_trained(epochs)
 
 
@@ -55,8 +58,17 @@ def _first_trained(epochs: np.ndarray) -> int | None:
     return int(trained[0]) if trained.size else None
 
 
-def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> float | None:
-    """Epoch from which a channel is worse than it was at `learned`, beyond doubt and at two checkpoints in a row.
+class BehaviourTurn(NamedTuple):
+    """Where a behaviour turns: its mean is first over the threshold at `epoch`; up to `low` it surely was not, from
+    `high` on it surely is (infinite: not within the trajectory)."""
+
+    epoch: float
+    low: float
+    high: float
+
+
+def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> BehaviourTurn | None:
+    """From where on a channel is worse than it was at `learned`, beyond doubt and at two checkpoints in a row.
 
     Beyond doubt: the lower end of the paired change exceeds the half-width of the reading at `learned` (its own null),
     and, for channels calibrated against the photos, the reading exceeds what the photos show among themselves.
@@ -73,23 +85,30 @@ def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> float 
     reference = rows[:2]
     tolerance = float(np.mean(values[reference, 2] - values[reference, 1]) / 2)
     later = rows[2:]
-    lower = _change_lower_bound(trajectory, channel, direction, reference, later)
-    over = lower > tolerance
-    if channel in NULL_LEVEL:
-        over &= values[later, 0] > NULL_LEVEL[channel]
+    change, half = _change(trajectory, channel, direction, reference, later)
+    beyond = values[later] > NULL_LEVEL.get(channel, -np.inf)  # value, low, high
+    over = (change - half > tolerance) & beyond[:, 0]
     lasting = over[:-1] & over[1:]
-    return float(trajectory.epochs[later[int(np.argmax(lasting))]]) if lasting.any() else None
+    if not lasting.any():
+        return None
+    sure = int(np.argmax(lasting))
+    surely_not = np.nonzero((change[:sure] + half[:sure] <= tolerance) | ~beyond[:sure, 2])[0]
+    start = int(surely_not[-1]) + 1 if surely_not.size else 0
+    first = start + int(np.argmax((change[start:] > tolerance) & beyond[start:, 0]))
+    surely = np.nonzero((change - half > tolerance) & beyond[:, 1])[0]
+    low = trajectory.epochs[later[start - 1] if start else reference[-1]]
+    high = trajectory.epochs[later[max(first, surely[0])]] if surely.size else np.inf
+    return BehaviourTurn(float(trajectory.epochs[later[first]]), float(low), float(high))
 
 
-def _change_lower_bound(
+def _change(
     trajectory: Trajectory, channel: str, direction: int, reference: np.ndarray, later: np.ndarray
-) -> np.ndarray:
-    """[later] lower ends of the one-sided 95 % interval of the change for the worse, paired where items allow."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """[later] changes for the worse and half their 90 % intervals, paired where items allow."""
     items = trajectory.items(channel)
     if items is not None and items.shape[1] >= 4 and np.isfinite(items[[*reference, *later]]).all():
         change = direction * (items[later] - items[reference].mean(axis=0))
-        return change.mean(axis=1) - 1.645 * change.std(axis=1, ddof=1) / np.sqrt(items.shape[1])
+        return change.mean(axis=1), 1.645 * change.std(axis=1, ddof=1) / np.sqrt(items.shape[1])
     values = trajectory.values(channel)
     half = (values[:, 2] - values[:, 1]) / 2
-    change = direction * (values[later, 0] - values[reference, 0].mean())
-    return change - np.hypot(half[later], half[reference].mean())
+    return direction * (values[later, 0] - values[reference, 0].mean()), np.hypot(half[later], half[reference].mean())

@@ -125,7 +125,8 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
             np.asarray(epochs)[inside], _percent(np.asarray(logs)[inside]), color=colour, linewidth=1.3, dashes=(4, 2.2)
         )
         labels.append((float(_percent(np.asarray(logs)[inside][-1:])[0]), TRUE_NAMES.get(name, name), colour))
-    axis.set_ylabel("loss against the base", color=INK)
+    first = "the base" if trajectory.epochs[0] == 0 else "the first checkpoint"
+    axis.set_ylabel(f"loss against {first}", color=INK)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g} %" if value else "0 %")
     _label_ends(axis, labels)
 
@@ -214,7 +215,8 @@ def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset) -> None:
         for axis in axes:
             axis.axvspan(low, min(high, last), color=COLOURS[name], alpha=0.09, linewidth=0)
             axis.axvline(turn.epoch, color=COLOURS[name], linewidth=1.4)
-        marks.append((turn.epoch, f"{kind} onset {turn.epoch:.0f}", COLOURS[name]))
+        by = "" if name in turn.channels or not turn.channels else f" by {' and '.join(turn.channels)}"
+        marks.append((turn.epoch, f"{kind} onset {turn.epoch:.0f}{by}", COLOURS[name]))
     for axis in axes:
         axis.axvline(onset.best, color=COLOURS["score"], linewidth=1.4, linestyle=(0, (1.5, 1.5)))
     if onset.status != "never_learned":
@@ -267,11 +269,10 @@ def _draw_thumbnails(
         inset.imshow(image, interpolation="nearest" if image.shape[1] < 128 else "antialiased")
         inset.set_xticks([])
         inset.set_yticks([])
-        nearest = epoch == min(epochs, key=lambda other: abs(other - best))
         for spine in inset.spines.values():
-            spine.set_color(COLOURS["score"] if nearest else GRID)
-            spine.set_linewidth(2.0 if nearest else 0.8)
-        colour = COLOURS["score"] if nearest else FAINT
+            spine.set_color(COLOURS["score"] if epoch == best else GRID)
+            spine.set_linewidth(2.0 if epoch == best else 0.8)
+        colour = COLOURS["score"] if epoch == best else FAINT
         figure.text(x + width / 2, label / 2, str(epoch), size=8.5, ha="center", va="center", color=colour)
         at = box.x0 + box.width * (epoch - left) / (right - left)
         below = box.y0 - 0.40 / figure.get_figheight()

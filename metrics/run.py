@@ -15,6 +15,7 @@ from pathlib import Path
 
 from metrics.errors import MetricsError
 
+PICTURES = (".png", ".pdf", ".svg")
 EXAMPLE = "example: python -m metrics.run --train photos --samples drawn --picture drift.png"
 
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        _check_outputs(options)
         if options.trajectory is not None:
             from metrics.table import main as table_main
 
@@ -65,12 +67,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Before any work is done: does the wish make sense, and can it be written?"""
+    if options.trajectory is not None and (options.train or options.samples or options.base):
+        raise MetricsError("--trajectory reads a table, --train and --samples read folders: one or the other")
+    kinds = PICTURES if options.trajectory is not None else PICTURES[:1]
+    if options.picture and Path(options.picture).suffix.lower() not in kinds:
+        raise MetricsError(f"--picture {options.picture}: the name has to end with {' or '.join(kinds)}")
+    for name in ("json", "picture"):
+        if getattr(options, name) and Path(getattr(options, name)).is_dir():
+            raise MetricsError(f"--{name} {getattr(options, name)}: is a folder, not a file")
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise MetricsError(f"--device {name}: cannot be used here ({reason}); cpu always can") from error
+
+
 def _score(options: argparse.Namespace) -> int:
     from metrics.encoders import load_encoder
     from metrics.folders import read_folder, score_folders
 
     train, samples = read_folder(options.train), read_folder(options.samples)
     base = read_folder(options.base) if options.base else None
+    _check_device(options.device)
     encoders = [
         None
         if spec in (None, "none")
@@ -81,19 +106,13 @@ def _score(options: argparse.Namespace) -> int:
     if options.json != "-":
         _print_table(scores, train, samples)
     if options.json:
-        text = json.dumps(
-            {"train": options.train, "samples": options.samples, "base": options.base, "encoder": options.encoder}
-            | scores.as_json(),
-            indent=2,
-            ensure_ascii=False,
-        )
+        from metrics.table import write_json
+
+        asked = {"train": options.train, "samples": options.samples, "base": options.base, "encoder": options.encoder}
         if options.json == "-":
-            print(text)
+            print(json.dumps(asked | scores.as_json(), indent=2, ensure_ascii=False))
         else:
-            Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(f"{options.json}.{os.getpid()}")
-            aside.write_text(text + "\n", encoding="utf-8")
-            os.replace(aside, options.json)
+            write_json(Path(options.json), asked | scores.as_json())
     if options.picture:
         from metrics.folder_picture import draw_folder_scores
 

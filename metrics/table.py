@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,17 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
         print(f"picture: {drawn}", file=sys.stderr)
     if json_path is not None and str(json_path) != "-":
         target = Path(json_path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(as_record(onset), indent=2) + "\n")
+        write_json(target, as_record(onset))
         print(f"json: {target}", file=sys.stderr)
     return 0
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)
 
 
 def describe(trajectory: Trajectory, onset: Onset) -> str:
@@ -62,6 +70,8 @@ def describe(trajectory: Trajectory, onset: Onset) -> str:
             score = trajectory.scores[row]
             cells.append(("" if np.isnan(score) else f"{score:.3f}").rjust(7))
         lines.append("".join([*cells, "  ", marks.get(row, "")]).rstrip())
+    if trajectory.source:
+        lines += ["", f"heldout_loss: {trajectory.source}."]
     items = trajectory.items("heldout_loss")
     if items is None and "heldout_loss" in names:
         lines += ["", "One loss per checkpoint: the interval knows its jitter, not how much images disagree."]

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from metrics.errors import MetricsError
 from metrics.readings import CHANNELS, Reading, Readings
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,12 @@ class Trajectory:
     Attributes:
         readings: one entry per checkpoint, epochs strictly increasing.
         unit: what `epoch` counts, in one word: "epoch", or "step" for a table that only knows steps.
+        source: for people, what another program's losses were read from; "" for our own.
     """
 
     readings: tuple[Readings, ...] = ()
     unit: str = "epoch"
+    source: str = ""
 
     def __post_init__(self) -> None:
         epochs = [reading.epoch for reading in self.readings]
@@ -155,6 +160,7 @@ def read_own_table(path: Path) -> Trajectory:
     channels = [str(name) for name in table.columns if {f"{name}_low", f"{name}_high"} <= set(table.columns)]
     items = _read_items(path.with_name("items.npz"))
     readings = []
+    _refuse_what_is_no_number(path, table, [unit, "effort", "score", *channels], needed=(unit, "effort"))
     for record in table.to_dict("records"):
         epoch = int(record[unit])
         present = {
@@ -164,6 +170,19 @@ def read_own_table(path: Path) -> Trajectory:
         }
         readings.append(Readings(epoch, float(record["effort"]), present, items.get(epoch, {}), float(record["score"])))
     return Trajectory(tuple(readings), unit)
+
+
+def _refuse_what_is_no_number(
+    path: Path, table: pandas.DataFrame, names: list[str], *, needed: tuple[str, ...]
+) -> None:
+    import pandas
+
+    for name in names:
+        for row, value in enumerate(table[name].tolist()):
+            number = isinstance(value, int | float) and not np.isinf(value)
+            if not number or (name in needed and np.isnan(value)) or (name == names[0] and value % 1):
+                shown = "nothing" if pandas.isna(value) else repr(value)
+                raise MetricsError(f"{path}: row {row + 2}: {name} is {shown}; a number is needed")
 
 
 def _read_items(path: Path) -> dict[int, Mapping[str, np.ndarray]]:

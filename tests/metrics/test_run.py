@@ -124,6 +124,22 @@ def test_what_is_slightly_off_is_not_called_fine():
     assert "colour drift" in headline(scores)
 
 
+def test_a_subject_that_wandered_off_is_said_to_have():
+    def discs(count: int, seed: int, x: float) -> np.ndarray:
+        generator, grid = np.random.default_rng(seed), np.mgrid[:64, :64] / 64
+        centres = np.array([0.5, x]) + 0.05 * generator.normal(size=(count, 2))
+        inside = ((grid[None] - centres[:, :, None, None]) ** 2).sum(axis=1) < 0.03
+        return np.where(inside[..., None], [200, 40, 40], [90, 120, 160]).astype(np.uint8)
+
+    def framed(x: float):
+        scores = score_folders(in_memory(discs(16, 0, 0.5)), in_memory(discs(12, 1, x)), None, None)
+        return next(entry for entry in scores.measures if entry.name == "framing")
+
+    assert framed(0.5).level == "fine"
+    assert (framed(0.75).level, framed(0.75).says) == ("clear", "farther right")
+    assert framed(0.25).says == "farther left"
+
+
 def test_repeats_of_three_photos_are_not_four_photos():
     with pytest.raises(MetricsError, match="3 photos and 6 repeats"):
         score_folders(in_memory(np.tile(crops(3, 1), (3, 1, 1, 1))), in_memory(crops(4, 5)), None, None)
@@ -179,6 +195,11 @@ def test_wrong_input_is_one_line_and_exit_code_2(folders, tmp_path: Path, capsys
         ("--train", train, "--samples", str(few), "--encoder", "none"): "2 samples, at least 3",
         ("--train", train, "--samples", fresh, "--encoder", "ViT-B-33/openai"): "did you mean 'ViT-B-32'",
         ("--train", train, "--samples", fresh, "--encoder", str(empty)): "no open_clip_config.json",
+        ("--train", train, "--trajectory", "losses.csv"): "one or the other",
+        ("--train", train, "--samples", fresh, "--device", "gpu9"): "--device gpu9: cannot be used here",
+        ("--train", train, "--samples", fresh, "--picture", "drift.xyz"): "has to end with .png",
+        ("--trajectory", "losses.csv", "--picture", "onset.xyz"): "has to end with .png or .pdf or .svg",
+        ("--train", train, "--samples", fresh, "--json", str(empty)): "is a folder, not a file",
     }
     for arguments, words in cases.items():
         assert main(list(arguments)) == 2, arguments

@@ -7,6 +7,7 @@ import pytest
 from metrics.errors import MetricsError
 from metrics.onset import find_onset
 from metrics.readings import Reading, Readings
+from metrics.table import describe
 from metrics.trajectory import Trajectory, from_table
 from tests.metrics.planted import plant
 
@@ -132,6 +133,13 @@ def test_a_learning_rate_column_becomes_effort(tmp_path):
         ({"time": ["a", "b", "c"], "loss": [1, 2, 3]}, "no column of whole epochs or steps"),
         ({"epoch": [1, 2], "loss": [1, 2]}, "2 checkpoints with a loss"),
         ({"epoch": [1, 2, 3], "loss": [1, 0, 2]}, "at or below 0"),
+        ({"epoch": [1, 2, 3], "loss": [1, np.inf, 2]}, "infinite"),
+        ({"epoch": [1, 1, 1], "val_loss": [1, 2, 2]}, "1 checkpoints with a loss"),
+        ({"epoch": [1, 2, 3], "val_loss": ["0.1", "-", "0.2"]}, "not all numbers: '-'"),
+        ({"step": [1, 2, 3], "loss/average": [3, 2, 1], "loss/current": [3, 2, 1]}, "a validation loss is needed"),
+        ({"step": [1, 2, 3], "train_loss": [3, 2, 1]}, "a validation loss is needed"),
+        ({"epoch": [1, 2, 3], "effort": 1.0, "score": ["a", "b", "c"], "prompt": 1.0}, "row 2: score is 'a'"),
+        ({"epoch": [1, None, 3], "effort": 1.0, "score": 0.5, "prompt": 1.0}, "row 3: epoch is nothing"),
         ({"epoch": [1, 2, 3, 1], "loss": [1, 2, 2, 1], "run": ["a", "a", "a", "b"]}, "several runs"),
     ],
 )
@@ -140,6 +148,41 @@ def test_unusable_tables_are_refused_in_one_line(tmp_path, table, complaint):
     with pytest.raises(MetricsError, match=complaint) as refused:
         from_table(tmp_path / "t.csv")
     assert "\n" not in str(refused.value)
+
+
+def test_the_column_that_was_read_is_named(tmp_path):
+    epochs = np.arange(0, 30, 3)
+    for name, words in (("val_loss", "column val_loss"), ("loss", "column loss, taken for a validation loss")):
+        pd.DataFrame({"epoch": epochs, name: valley(epochs)}).to_csv(tmp_path / "t.csv", index=False)
+        trajectory = from_table(tmp_path / "t.csv")
+        assert trajectory.source.startswith(words)
+        assert f"heldout_loss: {words}" in describe(trajectory, find_onset(trajectory))
+
+
+def test_an_image_that_a_checkpoint_lacks_is_no_change(tmp_path):
+    epochs = np.arange(0, 41)
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        levels, absent = np.exp(0.5 * generator.normal(size=4)), generator.integers(1, 41, 4)
+        rows = [
+            (epoch, f"{image}.png", level * np.exp(-0.02 * epoch / (epoch + 8)))
+            for epoch in epochs
+            for image, level in enumerate(levels)
+            if absent[image] != epoch
+        ]
+        pd.DataFrame(rows, columns=["epoch", "image", "val_loss"]).to_csv(tmp_path / "t.csv", index=False)
+        trajectory = from_table(tmp_path / "t.csv")
+        truth = np.log(np.exp(-0.02 * epochs / (epochs + 8)))
+        np.testing.assert_allclose(trajectory.items("heldout_loss"), np.tile(truth[:, None], 4), atol=1e-6)
+        assert find_onset(trajectory).status == "beyond"
+
+
+def test_a_table_without_the_base_may_begin_after_all_is_learned(tmp_path):
+    epochs = np.arange(1, 41)
+    pd.DataFrame({"epoch": epochs, "val_loss": 0.1 + 0.002 * epochs}).to_csv(tmp_path / "t.csv", index=False)
+    onset = find_onset(from_table(tmp_path / "t.csv"))
+    assert onset.status == "at_start"
+    assert onset.best == 1
 
 
 def test_no_table_at_all(tmp_path):
