@@ -55,7 +55,7 @@ def load_base(
         quantize: None, "nf4" or "int8": the denoiser's linear layers through bitsandbytes.
 
     Raises:
-        ModelError: it cannot be loaded, or is of another family than asked for.
+        ModelError: it cannot be loaded, is of another family than asked for, or of a kind that cannot be trained.
     """
     import torch
 
@@ -65,6 +65,9 @@ def load_base(
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     place = torch.device(device)
     base = chosen.load(source, torch.device("cpu") if quantize else place, dtype)
+    read, drawn = base.denoiser.config.in_channels, base.vae.config.latent_channels
+    if read != drawn:
+        raise ModelError(f"{source}: an inpainting or edit base ({read} channels in, {drawn} drawn) cannot be trained")
     for module in (base.denoiser, base.vae, *base.text_encoders):
         module.requires_grad_(False)
         module.eval()

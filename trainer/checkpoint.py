@@ -96,7 +96,9 @@ def load_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, An
         tree = json.loads((folder / STATE_FILE).read_text())
         tensors = load_file(folder / STATE_TENSORS, device=str(device))
     except Exception as error:
-        raise TrainerError(f"{folder}: the run cannot go on from here: {error}") from error
+        raise TrainerError(
+            f"{folder}: the run cannot go on from here: {error}; delete this folder to go on from the one before it"
+        ) from error
     state: dict[str, Any] = _decode(tree, tensors)
     return state
 

@@ -254,7 +254,10 @@ def check_pair(optimizer: str, lr_scheduler: str, relative_step: bool) -> str | 
 
 
 def as_number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text: such text becomes the number it is meant to be; all else is returned as it is."""
+    """YAML 1.1 reads 1e-5 as text: such text becomes the number it is meant to be, in lists too; all else is returned
+    as it is."""
+    if isinstance(value, list):
+        return [as_number(item) for item in value]
     if isinstance(value, str) and _EXPONENT.fullmatch(value.strip()):
         return float(value)
     return value
@@ -326,6 +329,10 @@ def _conflicts(config: TrainConfig) -> Any:
         yield "resolution", OPEN_ENDED_TYPES["resolution"]
     if config.min_bucket_resolution > config.max_bucket_resolution:
         yield "min_bucket_resolution", f"at most max_bucket_resolution ({config.max_bucket_resolution})"
+    if config.enable_bucket and min(config.size) < config.min_bucket_resolution:
+        yield "min_bucket_resolution", f"at most the resolution's shorter side ({min(config.size)})"
+    if config.enable_bucket and max(config.size) > config.max_bucket_resolution:
+        yield "max_bucket_resolution", f"at least the resolution's longer side ({max(config.size)})"
     reason = check_pair(config.optimizer, config.lr_scheduler, config.relative_step)
     if reason is not None:
         yield "lr_scheduler" if config.relative_step == (config.optimizer == "Adafactor") else "relative_step", reason
@@ -356,6 +363,7 @@ def _notices(config: TrainConfig) -> Any:
     if config.alpha == 0:
         yield f"alpha: 0 means rank, so alpha is {config.rank}"
     given = config.model_fields_set
+    has_reg = config.reg_data is not None or Path(config.data, "reg").is_dir()
     for key, needs, active in (
         ("text_encoder_lr", "train_text_encoder is false", config.train_text_encoder),
         ("conv_alpha", "conv_rank is not set", config.conv_rank is not None),
@@ -366,7 +374,7 @@ def _notices(config: TrainConfig) -> Any:
         ("bucket_step", "enable_bucket is false", config.enable_bucket),
         ("min_bucket_resolution", "enable_bucket is false", config.enable_bucket),
         ("max_bucket_resolution", "enable_bucket is false", config.enable_bucket),
-        ("prior_loss_weight", "there is no reg_data", config.reg_data is not None),
+        ("prior_loss_weight", "there are no regularisation images (reg_data, or a folder reg in data)", has_reg),
         ("learning_rate", "relative-step Adafactor sets its own rate", not config.relative_step),
         ("learning_rate_scale", "relative-step Adafactor sets its own rate", not config.relative_step),
         ("text_encoder_lr", "relative-step Adafactor sets its own rate", not config.relative_step),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+_OTHER_SUFFIXES = (".heic", ".heif", ".jxl", ".psd", ".arw", ".cr2", ".nef", ".dng")
+_NOT_PHOTOS = ("reg", "masks", "img", "log", "model")  # folders that belong to kohya's layout or ours
 _ORIENTATION = 0x0112
 _SHELF = re.compile(r"(\d+)_(.+)")
 
@@ -118,7 +120,8 @@ def load_pixels(photo: Photo, size: tuple[int, int] | None = None) -> np.ndarray
     from PIL import Image
 
     image = _open(photo.path)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    deep = image.mode[0] in "IF"  # Pillow's conversion to RGBA would clip them
+    if not deep and (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(ground, image)
@@ -160,7 +163,7 @@ def resize_and_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             pixels = _shrink(_shrink(pixels, covered[1], axis=0), covered[0], axis=1)
             pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
         else:
-            pixels = np.asarray(Image.fromarray(pixels).resize(covered, Image.Resampling.LANCZOS))
+            pixels = np.array(Image.fromarray(pixels).resize(covered, Image.Resampling.LANCZOS))
     left, top = (covered[0] - size[0]) // 2, (covered[1] - size[1]) // 2
     return np.ascontiguousarray(pixels[top : top + size[1], left : left + size[0]])
 
@@ -184,6 +187,7 @@ def _read_shelves(
         shelves = [(folder, int(found.group(1)), found.group(2)) if found else (folder, 1, "")]
         if not found and _images(folder):
             warnings.append(f"{folder}: images lie in no '<repeats>_<trigger> <class>' folder: taken once each")
+    warnings += _passed_over(folder, [shelf for shelf, _, _ in shelves])
     photos = []
     for shelf, repeats, words in shelves:
         images = _images(shelf)
@@ -197,6 +201,26 @@ def _read_shelves(
         names = (None if is_reg else trigger or names[0], class_word or names[1])
         photos += [_read_photo(path, repeats, names, is_reg, warnings) for path in images]
     return photos
+
+
+def _passed_over(folder: Path, shelves: list[Path]) -> list[str]:
+    """Images that kohya's layout does not reach, or of kinds that are not read: one line for each folder."""
+    found = []
+    for path in [folder, *sorted(entry for entry in folder.rglob("*") if entry.is_dir())]:
+        inside = path in shelves
+        below = path.relative_to(folder).parts
+        if below and (below[0] in _NOT_PHOTOS or any(part.startswith(".") for part in below)):
+            continue
+        if images := [] if inside else _images(path):
+            found.append(
+                f"{path}: {len(images)} images are left out: they lie in no '<repeats>_<trigger> <class>' folder"
+            )
+        other = [file for file in path.iterdir() if file.suffix.lower() in _OTHER_SUFFIXES]
+        if other:
+            found.append(
+                f"{path}: {len(other)} files are left out: {other[0].suffix} is not read, save it as PNG or JPEG"
+            )
+    return found
 
 
 def _images(folder: Path) -> list[Path]:
@@ -237,6 +261,8 @@ def _read_caption(path: Path, warnings: list[str]) -> str | None:
             raise DataError(f"{file}: not UTF-8 text (byte {error.start}): save the caption as UTF-8") from error
         if len(lines) > 1:
             warnings.append(f"{file}: {len(lines)} lines: only the first is the caption, as kohya reads it")
+        if not lines:
+            warnings.append(f"{file}: empty: the photo is trained without a caption")
         return lines[0] if lines else ""
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections import Counter
@@ -57,6 +58,8 @@ def build_metadata(
     flip: bool = False,
     precision: str = "fp32",
     gradient_checkpointing: bool = False,
+    rslora: bool = False,
+    processes: int = 1,
     started_at: float | None = None,
     session_id: int | None = None,
     extra: Mapping[str, str] | None = None,
@@ -66,6 +69,7 @@ def build_metadata(
     Args:
         sizes: the bucket (width, height) of each photo, as `assign_buckets` gives it.
         learning_rate, text_encoder_lr: in force; None where the optimizer sets its own.
+        rank, alpha: as in the file's tensors. processes: that share the batches.
         epoch, steps: done when this checkpoint was written. epochs, max_train_steps: laid out.
         started_at: seconds since 1970; now by default. session_id: of the run; derived from seed and name by default.
         extra: further keys, written last.
@@ -77,6 +81,8 @@ def build_metadata(
         arguments = {"conv_dim": str(conv_rank), "conv_alpha": str(conv_alpha or conv_rank)}
     if dora:
         arguments |= {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}
+    if rslora:
+        arguments |= {"rs_lora": "True"}
     session = (
         session_id if session_id is not None else uuid.uuid5(uuid.NAMESPACE_URL, f"{output_name}/{seed}").int >> 97
     )
@@ -123,9 +129,9 @@ def build_metadata(
         "ss_zero_terminal_snr": bool(base.noise_scheduler.config.get("rescale_betas_zero_snr", False)),
         "ss_resolution": str(tuple(resolution)),
         "ss_batch_size_per_device": batch_size,
-        "ss_total_batch_size": batch_size * gradient_accumulation_steps,
+        "ss_total_batch_size": batch_size * gradient_accumulation_steps * processes,
         "ss_enable_bucket": enable_bucket,
-        "ss_num_batches_per_epoch": batches_per_epoch(dataset.photos, sizes, batch_size),
+        "ss_num_batches_per_epoch": math.ceil(batches_per_epoch(dataset.photos, sizes, batch_size) / processes),
         **describe_dataset(dataset, sizes),
     }
     metadata = {key: _text(value) for key, value in said.items()}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import TrainerError
+from trainer.errors import ConfigError, TrainerError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +60,7 @@ def build_optimizer(
         optimizer_args: further keywords of the optimizer's class.
 
     Raises:
+        ConfigError: `optimizer_args` that the class does not take.
         TrainerError: the library is missing or cannot run here; the message names the alternative.
     """
     kind = OPTIMIZERS[name]
@@ -77,7 +78,10 @@ def build_optimizer(
         groups = [{**group, "lr": group["lr"] * d_coef} for group in groups]
     elif name == "AdamWScheduleFree":
         keywords.update(warmup_steps=warmup_steps)
-    return kind.build(groups, kind.weight_decay if weight_decay is None else weight_decay, keywords)
+    try:
+        return kind.build(groups, kind.weight_decay if weight_decay is None else weight_decay, keywords)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(None, "optimizer_args", dict(optimizer_args or {}), f"what {name} takes ({error})") from error
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from trainer.cpu import linear
 from trainer.errors import ModelError
-from trainer.lora import ADAPTER, Adapters, LoraWeights, Site
+from trainer.lora import ADAPTER, Adapters, LoraModule, LoraWeights, Site
 
 if TYPE_CHECKING:
     from trainer.families.family import Base
@@ -118,14 +118,13 @@ def applied(base: Base, loras: Sequence[LoraWeights | None], *, strength: float 
     For bases whose weights cannot carry a merge exactly (bf16, quantised). None leaves its rows to the base.
 
     Raises:
-        ModelError: a LoRA of another family, or one that can only be merged (DoRA; several LoRAs with convolutions).
+        ModelError: a LoRA of another family, or one that cannot be applied (a DoRA on a quantised base; several LoRAs
+            with convolutions).
     """
     forwards: dict[nn.Module, Callable[..., Tensor]] = {}
     for lora in loras:
         if lora is not None and lora.family != base.family.name:
             raise ModelError(f"a LoRA for {lora.family} cannot be applied to a {base.family.name} base")
-        if lora is not None and any(module.magnitude is not None for module in lora.modules.values()):
-            raise ModelError("a DoRA can only be merged, not applied beside the base")
     for site in dict.fromkeys(site for lora in loras if lora is not None for site in lora.modules):
         module = base.component(site[0]).get_submodule(site[1])
         forwards[module] = _Site.of_weights(module, site, loras, base, strength)
@@ -158,6 +157,8 @@ class _Site:
         self.scale: float | Tensor = scales[0]
         if len(set(scales)) > 1:
             self.scale = torch.tensor(scales, device=down.device, dtype=down.dtype).view(-1, 1, 1)
+        self.gain: Tensor | None = None
+        self.strength = 1.0
         self._plain_weight = type(module) in (nn.Linear, nn.Conv2d)
         self._linear = isinstance(module, nn.Linear)
         self._spatial = down.ndim > 3
@@ -204,19 +205,25 @@ class _Site:
         parts = [None if lora is None else lora.modules.get(site) for lora in loras]
         some = next(part for part in parts if part is not None)
         rank = max(part.rank for part in parts if part is not None)
-        scales = [0.0 if part is None else strength * part.alpha / part.rank for part in parts]
+        gains = _gains(module, site, parts, base)
+        outside = strength if gains is not None else 1.0  # a DoRA's strengths go along the line from base to full
+        scales = [0.0 if part is None else strength / outside * part.alpha / part.rank for part in parts]
         dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
         if some.down.ndim == 4 and tuple(some.down.shape[2:]) != (1, 1):
             if len(loras) > 1:
                 raise ModelError(f"{site[1]}: several LoRAs with convolutions cannot be applied at once")
-            return cls(module, some.down.to(base.device, dtype), some.up.to(base.device, dtype), scales)
+            found = cls(module, some.down.to(base.device, dtype), some.up.to(base.device, dtype), scales)
+            found.gain, found.strength = gains, outside
+            return found
         down = torch.zeros(len(parts), rank, some.down.shape[1], device=base.device, dtype=dtype)
         up = torch.zeros(len(parts), some.up.shape[0], rank, device=base.device, dtype=dtype)
         for slot, part in enumerate(parts):
             if part is not None:
                 down[slot, : part.rank] = part.down.flatten(1)
                 up[slot, :, : part.rank] = part.up.flatten(1)
-        return cls(module, down, up, scales)
+        found = cls(module, down, up, scales)
+        found.gain, found.strength = gains, outside
+        return found
 
     def collect_gradients(self) -> None:
         """Gives the owners views of the stacks' gradients, once; what must be contiguous is copied each time."""
@@ -252,12 +259,29 @@ class _Site:
         module: Any = self.module
         if self._spatial:
             term = F.conv2d(x, self.down.to(x.dtype), None, module.stride, module.padding)
-            return type(module).forward(module, x) + self.scale * F.conv2d(term, self.up.to(x.dtype))
-        if self._plain_weight and x.dtype == module.weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            term = self.scale * F.conv2d(term, self.up.to(x.dtype))
+            return self._joined(type(module).forward(module, x), term)
+        if (
+            self.gain is None
+            and self._plain_weight
+            and x.dtype == module.weight.dtype
+            and not torch.is_autocast_enabled(x.device.type)
+        ):
             run = _LoraLinear if self._linear else _LoraPointwise
             return run.apply(x, module.weight, module.bias, self.down, self.up, self)
         output = type(module).forward(module, x)
-        return output + self._term(x.to(output.dtype)).view(output.shape)
+        return self._joined(output, self._term(x.to(output.dtype)).view(output.shape))
+
+    def _joined(self, output: Tensor, term: Tensor) -> Tensor:
+        """W x + b and the low-rank term; for a DoRA b + gain · (W x + term), at a strength between the two."""
+        if self.gain is None:
+            return output + term
+        module: Any = self.module
+        shape = (1, -1) + (1,) * (0 if self._linear else output.ndim - 2)
+        each = self.gain.to(output.dtype).repeat_interleave(output.shape[0] // len(self.gain), 0)
+        each = each.view(len(each), *(1,) * (output.ndim - 2), -1) if self._linear else each.view(*each.shape, 1, 1)
+        plain = output if module.bias is None else output - module.bias.view(shape).to(output.dtype)
+        return output + self.strength * ((each - 1) * plain + each * term)
 
     def _term(self, x: Tensor) -> Tensor:
         """The low-rank term alone, in plain operations: for quantised bases and under autocast."""
@@ -269,6 +293,22 @@ class _Site:
         grouped = x.reshape(down.shape[0], -1, *x.shape[1:]).flatten(3)  # [K, B, C, H·W]
         scale = scale[..., None] if isinstance(scale, Tensor) else scale
         return up[:, None] @ ((down[:, None] @ grouped) * scale)
+
+
+def _gains(module: nn.Module, site: Site, parts: Sequence[LoraModule | None], base: Base) -> Tensor | None:
+    """[K, out] of DoRAs: magnitude ÷ norm of W + ΔW by output, fp32; 1 for others, None where there is no DoRA."""
+    if not any(part is not None and part.magnitude is not None for part in parts):
+        return None
+    weight: Any = module.weight
+    if type(module) not in (nn.Linear, nn.Conv2d) or not weight.is_floating_point():
+        raise ModelError(f"{site[1]}: a DoRA cannot be applied to a quantised base")
+    plain = weight.detach().float().flatten(1)
+    gains = torch.ones(len(parts), len(plain), device=base.device)
+    for row, part in zip(gains, parts, strict=True):
+        if part is not None and part.magnitude is not None:
+            change = part.alpha / part.rank * (part.up.flatten(1) @ part.down.flatten(1)).to(plain)
+            row.copy_(part.magnitude.flatten().to(plain) / (plain + change).norm(dim=1))
+    return gains
 
 
 class _LoraLinear(torch.autograd.Function):

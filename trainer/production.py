@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import math
 import os
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from trainer.families.family import Base
 
 _GIB = 2**30
-_SETTINGS = "train.json"
+_SETTINGS, _CONTENT = "train.json", "content"
 _MEASURED_STEPS = 6
 # settings that may change between two sittings of the same run
 _FREE_TO_CHANGE = ("epochs", "save_every_n_epochs", "base", "data", "reg_data", "family")
@@ -73,6 +74,7 @@ def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "a
                     if sampler.due(run.epoch):
                         sampler.draw(run.epoch, run)
                 crew.wait()
+                watch.go_on()
     last = checkpoint.checkpoint_path(folder / "checkpoints", run.epoch) / checkpoint.LORA_FILE
     final = folder / f"{output.name}.safetensors"
     if crew.is_main:
@@ -182,8 +184,11 @@ def _start(
     )
     _tell_what_takes_no_effect(config, base, dataset, console)
     folder.mkdir(parents=True, exist_ok=True)
+    content = {"photos and captions": dataset.digest, "base": _digest(base)}
+    _check_content(folder, config, content)
     if crew.is_main and keep:
-        (folder / _SETTINGS).write_text(json.dumps(config.model_dump(mode="json"), indent=2))
+        settings = config.model_dump(mode="json") | {_CONTENT: content}
+        (folder / _SETTINGS).write_text(json.dumps(settings, indent=2))
     with crew.main_first():
         pack = Pack(
             base,
@@ -193,6 +198,9 @@ def _start(
             **build_pack_keywords(config),
         )
     run = pack.join(run_dir=folder, output_name=output.name, **build_run_keywords(config))
+    total = pack.steps_per_epoch * config.epochs
+    if config.warmup_steps >= total:
+        console.print(f"warning: warmup_steps: {config.warmup_steps} is more than the run's {total} steps")
     images = sum(not photo.is_reg for photo in dataset.photos)
     where = f"from epoch {run.epoch}" if run.epoch else "from the start"
     console.print(
@@ -205,11 +213,47 @@ def _start(
 def _tell_what_takes_no_effect(config: TrainConfig, base: Base, dataset: Dataset, console: Console) -> None:
     if config.clip_skip is not None and not base.family.uses_clip_skip:
         console.print(f"note: clip_skip: {config.clip_skip} takes no effect: {base.family.name} has its layer fixed")
-    if config.min_snr_gamma is not None and not base.family.uses_min_snr:
+    untold = config.min_snr_gamma is not None and config.family != base.family.name
+    if untold and not base.family.uses_min_snr:
         console.print(f"note: min_snr_gamma: {config.min_snr_gamma} takes no effect: {base.family.name} matches flows")
+    captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
+    for key, word in (("trigger", config.trigger), ("class_word", config.class_word)):
+        if word and not any(word.lower() in caption.lower() for caption in captions):
+            console.print(f"note: {key}: {word!r} takes no effect: every photo has a caption, and none contains it")
+    scheduler = base.noise_scheduler.config
+    if scheduler.get("rescale_betas_zero_snr") and scheduler.get("prediction_type") == "epsilon":
+        console.print("warning: the base predicts epsilon at zero terminal SNR: its noisiest step says nothing")
     long = count_long_prompts(base, [photo.caption for photo in dataset.photos])
     if long:
         console.print(f"warning: {long} captions are longer than the text encoder reads: the end of them is cut off")
+
+
+def _digest(base: Base) -> str:
+    """Tells bases apart: the denoiser's shapes, a part of its weights, and what it predicts."""
+    total = hashlib.sha256(str(base.noise_scheduler.config.get("prediction_type")).encode())
+    parameters = list(base.denoiser.named_parameters())
+    for name, parameter in parameters:
+        total.update(f"{name} {tuple(parameter.shape)}\n".encode())
+    for _, parameter in parameters[:: max(1, len(parameters) // 16)]:
+        some = parameter.detach().flatten()[:4096].cpu()
+        total.update(some.view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _check_content(folder: Path, config: TrainConfig, content: dict[str, str]) -> None:
+    """The same photos, captions and base as before, wherever they lie now; and no fewer epochs than are trained."""
+    path, trained = folder / _SETTINGS, checkpoint.checkpoints(folder / "checkpoints")
+    if not path.exists() or not trained:
+        return
+    before = json.loads(path.read_text()).get(_CONTENT, {})
+    for what, key in (("photos and captions", "data"), ("base", "base")):
+        if before.get(what, content[what]) != content[what]:
+            raise ConfigError(
+                None, key, getattr(config, key), f"the run in {folder} has other {what}; start a new run with --out DIR"
+            )
+    done = int(trained[-1].name)
+    if config.epochs < done:
+        raise ConfigError(None, "epochs", config.epochs, f"at least {done}, which the run in {folder} has done")
 
 
 def _check_folder(config: TrainConfig, folder: Path) -> None:

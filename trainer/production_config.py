@@ -16,8 +16,8 @@ class Output(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    name: str | None = Field(None, min_length=1)
-    """Name of the LoRA file and what WebUIs show; None takes the YAML file's name."""
+    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\.][^/\\]*$")
+    """Name of the LoRA file, without folders, and what WebUIs show; None takes the YAML file's name."""
     sample_prompts: tuple[str, ...] = ()
     """Prompts drawn at each checkpoint; none, no samples."""
     sample_every_n_epochs: int | None = Field(None, ge=1)

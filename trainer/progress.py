@@ -81,9 +81,14 @@ class Watch:
             memory=f"{memory_gib(pack.base):.1f} GiB",
         )
 
+    def go_on(self) -> None:
+        """What lies between an epoch's end and this, saving and sampling, is no training time."""
+        self._begun = time.perf_counter()
+        self._marks = [self._begun]
+
     def epoch(self) -> None:
-        now = time.perf_counter()
-        self.seconds, self._begun = now - self._begun, now
+        """The line of an epoch that has just ended."""
+        self.seconds = time.perf_counter() - self._begun
         self._progress.update(self._task, completed=self.run.step)
         self.console.print(
             f"epoch {self.run.epoch}/{self.run.total_epochs}  loss {self.run.last_loss:.4f}  "
@@ -92,6 +97,7 @@ class Watch:
         )
 
     def _left(self) -> float:
+        """Seconds of training that are left; samples apart."""
         steps = self.run.total_epochs * self.pack.steps_per_epoch - self.run.step
         return steps / self.rate if self.rate else 0.0
 

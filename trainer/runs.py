@@ -59,6 +59,7 @@ class Run:
         self.total_epochs, self.save_every_n_epochs = epochs, save_every_n_epochs
         self.min_snr_gamma, self.noise_offset, self.prior_loss_weight = min_snr_gamma, noise_offset, prior_loss_weight
         self.max_grad_norm, self._describe = max_grad_norm, describe
+        self._steps_per_epoch = steps_per_epoch
         groups = [{"params": adapters.parameters("denoiser"), "lr": learning_rate}]
         if adapters.parameters("text_encoder"):
             groups.append({"params": adapters.parameters("text_encoder"), "lr": text_encoder_lr})
@@ -86,6 +87,7 @@ class Run:
         self.last_loss = math.nan
         self.failed: str | None = None
         self._effort_here: Tensor | float = 0.0
+        self._last_rate: Tensor | float | None = None
         self._loss_sum: Tensor | None = None
         self._losses = 0
 
@@ -101,9 +103,9 @@ class Run:
 
     @property
     def learning_rate(self) -> float:
-        """Effective learning rate of the denoiser's adapters at the last step (waits for the device under Adafactor
-        with scaled parameters)."""
-        return float(effective_learning_rate(self.optimizer))
+        """Effective learning rate of the denoiser's adapters at the last step, before the first one (of this sitting)
+        at the next (waits for the device under Adafactor with scaled parameters)."""
+        return float(effective_learning_rate(self.optimizer) if self._last_rate is None else self._last_rate)
 
     @property
     def mean_loss(self) -> float:
@@ -132,7 +134,7 @@ class Run:
         """Goes on exactly from a checkpoint with state, of this run or of one with the same adapters and optimizer.
 
         Raises:
-            TrainerError: the state is broken, or of other adapters or another optimizer.
+            TrainerError: the state is broken, or of other adapters, another optimizer or epochs of another length.
         """
         state = checkpoint.load_state(folder, self.parameters[0].device)
         own = dict(self.adapters.named_parameters())
@@ -144,6 +146,11 @@ class Run:
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(saved[name])
+        if state["step"] != state["epoch"] * self._steps_per_epoch:
+            raise TrainerError(
+                f"{folder}: {state['step']} steps in {state['epoch']} epochs, but an epoch has {self._steps_per_epoch} "
+                "steps here: other photos, or another number of processes"
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.effort = state["epoch"], state["step"], state["effort"]
         self.last_loss = state["last_loss"]
@@ -180,7 +187,8 @@ class Run:
             self._scaler.update()
         else:
             self.optimizer.step()
-        self._effort_here = self._effort_here + effective_learning_rate(self.optimizer)
+        self._last_rate = effective_learning_rate(self.optimizer)
+        self._effort_here = self._effort_here + self._last_rate
         if self._schedule is not None:
             self._schedule.step()
         self.step += 1

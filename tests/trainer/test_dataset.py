@@ -173,6 +173,34 @@ def test_sixteen_bit_grey_keeps_its_range(tmp_path) -> None:
     assert np.abs(pixels[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
+def test_sixteen_bit_grey_with_a_transparent_value_keeps_its_range(tmp_path) -> None:
+    pixels = np.full((4, 4), 40000, np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=7)
+    (photo,) = scan_dataset(tmp_path).photos
+    assert (load_pixels(photo) == 156).all()
+
+
+def test_what_is_left_out_is_said(tmp_path) -> None:
+    for folder in ("2_sks cat", "dog", "2_sks cat/more", "reg/1_cat"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "loose.png")
+    (tmp_path / "2_sks cat" / "b.heic").write_bytes(b"")
+    (tmp_path / "2_sks cat" / "a.txt").write_text("\n")
+    dataset = scan_dataset(tmp_path)
+    assert [photo.path.name for photo in dataset.photos] == ["a.png", "a.png"]
+    said = "\n".join(dataset.warnings)
+    for line in (
+        f"{tmp_path}: 1 images are left out",
+        f"{tmp_path / 'dog'}: 1 images are left out",
+        f"{tmp_path / '2_sks cat' / 'more'}: 1 images are left out",
+        f"{tmp_path / '2_sks cat'}: 1 files are left out: .heic is not read",
+        "a.txt: empty",
+    ):
+        assert line in said
+    assert len(dataset.warnings) == 5
+
+
 def test_an_animation_gives_its_first_frame_and_a_warning(tmp_path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((200, 0, 0), (0, 200, 0))]
     frames[0].save(shelf(tmp_path) / "a.gif", save_all=True, append_images=frames[1:])

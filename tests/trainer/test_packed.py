@@ -19,6 +19,7 @@ from trainer.dataset import Dataset, scan_dataset
 from trainer.families.family import Base
 from trainer.lora import ADAPTER, create_adapters
 from trainer.loss import draw_examples
+from trainer.merge import merged
 from trainer.pack import Pack
 from trainer.packed import PackedLayers, applied
 from trainer.runs import Run
@@ -201,11 +202,13 @@ def test_packed_equals_alone_under_plain_peft_to_1e_10_in_fp64(
         assert_close(run, alone(torch.float64, spec, 10), 1e-10)
 
 
+@pytest.mark.parametrize(
+    "specs", [[SPECS[0]], [EIGHT_BIT, SPECS[1]], [SPECS[0], EIGHT_BIT, *SPECS[2:]]], ids=lambda specs: str(len(specs))
+)
 def test_packed_equals_alone_under_plain_peft_to_1e_5_in_fp32_with_eight_bits(
-    tiny_sd15: Path, dataset: Dataset, tmp_path: Path, alone: Alone
+    tiny_sd15: Path, dataset: Dataset, tmp_path: Path, alone: Alone, specs: list[Spec]
 ) -> None:
     pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
-    specs = [SPECS[0], EIGHT_BIT, SPECS[1]]
     runs = [pack.join(run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
     train(pack, 10)
     for run, spec in zip(runs, specs, strict=True):
@@ -314,6 +317,41 @@ def test_dora_starts_as_the_base(tiny_sd15: Path) -> None:
         before = base.denoiser(*inputs).sample
         with layers.active():
             torch.testing.assert_close(base.denoiser(*inputs).sample, before, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize("conv_rank", [None, 2])
+def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
+    tiny_sd15: Path, strength: float, conv_rank: int | None
+) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    loras = []
+    for dora, seed in ((True, 1), (False, 2)):
+        adapters = create_adapters(
+            base, rank=3, alpha=1.5, dora=dora, seed=seed, train_text_encoder=True, conv_rank=conv_rank
+        )
+        for parameter in adapters.parameters():
+            change = 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+            parameter.data += change * parameter.detach().abs().mean().clamp(min=0.5)
+        loras.append(adapters.weights())
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([10, 500]))
+    embeds = torch.randn(2, 32, 32, generator=generator)
+    with torch.no_grad():
+        plain, answers = base.denoiser(*inputs, embeds).sample, []
+        for lora in loras:
+            with merged(base, lora, strength):
+                answers.append(base.denoiser(*inputs, embeds).sample)
+        with applied(base, [loras[0]], strength=strength):
+            alone = base.denoiser(*inputs, embeds).sample
+        torch.testing.assert_close(alone - plain, answers[0] - plain, atol=2e-5, rtol=1e-3)
+        assert float((answers[0] - plain).abs().max()) > 1e-2
+        if conv_rank is None:  # in company: a DoRA, the base and a plain LoRA
+            rows = [part.repeat(3, *[1] * (part.ndim - 1)) for part in (*inputs, embeds)]
+            with applied(base, [loras[0], None, loras[1]], strength=strength):
+                together = base.denoiser(*rows).sample.chunk(3)
+            for found, expected in zip(together, (answers[0], plain, answers[1]), strict=True):
+                torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-3)
 
 
 def test_gradients_of_passes_add_up_until_they_are_cleared(tiny_sd15: Path) -> None:

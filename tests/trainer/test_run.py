@@ -1,7 +1,10 @@
 """`python -m trainer.run`: trains, samples, resumes, tells what it will take, and says in one line what is wrong."""
 
+import csv
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -54,6 +57,7 @@ def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, 
         {"quantize": "nf4"},
         {"quantize": "int8", "gradient_checkpointing": True},
         {"precision": "bf16", "gradient_checkpointing": True, "train_text_encoder": True},
+        {"precision": "bf16", "dora": True},
     ],
 )
 def test_settings_for_small_cards_train(changes, tiny_sd15, tiny_photos, tmp_path) -> None:
@@ -88,6 +92,53 @@ def test_a_folder_of_another_run_is_not_gone_on_with(tiny_sd15, tiny_photos, tmp
     assert run.main([str(path), "--out", str(tmp_path / "new")]) == run.DONE
 
 
+def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, epochs=2, output=None))]) == run.DONE
+    other = tmp_path / "photos"
+    shutil.copytree(tiny_photos, other)
+    moved = write(tmp_path, tiny_sd15, other, epochs=3, output=None)
+    assert run.main([str(moved)]) == run.DONE  # the same photos in another place
+    next(other.rglob("*.txt")).write_text("something else")
+    recoloured = tmp_path / "base"
+    shutil.copytree(tiny_sd15, recoloured)
+    scheduler = json.loads((recoloured / "scheduler" / "scheduler_config.json").read_text())
+    scheduler["prediction_type"] = "v_prediction"
+    (recoloured / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    capsys.readouterr()
+    for changes, message in (
+        ({"photos": other}, "has other photos and captions"),
+        ({"base": recoloured}, "has other base"),
+        ({"epochs": 2}, "epochs: 2 is not allowed: at least 3"),
+    ):
+        settings = {"base": tiny_sd15, "photos": tiny_photos, "epochs": 4, "output": None} | changes
+        assert run.main([str(write(tmp_path, **settings))]) == run.WRONG_INPUT
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_time_spent_on_samples_is_no_training_time(tiny_sd15, tiny_photos, tmp_path, monkeypatch) -> None:
+    from trainer import production
+
+    def slow(*args: object, **keywords: object) -> None:
+        time.sleep(1.0)
+
+    monkeypatch.setattr(production._Sampler, "draw", slow)
+    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, save_every_n_epochs=1, epochs=3))]) == run.DONE
+    with (tmp_path / "train" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["seconds"]) < 1.0 for row in rows)
+    assert len({row["learning_rate"] for row in rows}) == 1
+
+
+def test_the_rate_that_is_logged_was_used(tiny_sd15, tiny_photos, tmp_path) -> None:
+    path = write(tmp_path, tiny_sd15, tiny_photos, lr_scheduler="cosine", epochs=2, output=None)
+    assert run.main([str(path)]) == run.DONE
+    with (tmp_path / "train" / "log.csv").open() as file:
+        last = float(list(csv.DictReader(file))[-1]["learning_rate"])
+    assert last == pytest.approx(0.5 * 1e-2 * (1 + math.cos(math.pi * 7 / 8)), rel=1e-4)  # of step 8 of 8
+
+
 def test_the_dry_run_measures_and_keeps_nothing(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     path = write(tmp_path, tiny_sd15, tiny_photos, epochs=30)
     assert run.main([str(path), "--dry-run"]) == run.DONE
@@ -106,6 +157,13 @@ def test_the_dry_run_measures_and_keeps_nothing(tiny_sd15, tiny_photos, tmp_path
         ({"output": {"sample_scheduler": "heun"}}, "output.sample_scheduler: 'heun' is not allowed: Sampler: dpmpp_2m"),
         ({"output": {"sample_steps": 0}}, "output.sample_steps: 0 is not allowed: Sampler steps"),
         ({"data": "nowhere"}, "data: 'nowhere' is not allowed"),
+        (
+            {"output": {"name": "styles/dog"}},
+            "output.name: 'styles/dog' is not allowed: Name of the LoRA file, without",
+        ),
+        ({"enable_bucket": True}, "min_bucket_resolution: 256 is not allowed: at most the resolution's shorter side"),
+        ({"optimizer_args": {"betas": 3}}, "optimizer_args: {'betas': 3} is not allowed: what AdamW takes"),
+        ({"clip_skip": 9}, "clip_skip: 9 is not allowed: this text encoder has"),
         ({"family": "sdxl"}, "this is an sd15 base, but family says sdxl"),
     ],
 )
@@ -134,6 +192,18 @@ def test_settings_without_effect_are_said(tiny_sd3, tiny_photos, tmp_path, capsy
     assert "clip_skip: 2 takes no effect" in said.out
     assert "min_snr_gamma: 5.0 takes no effect" in said.out
     assert "keep_tokens: 1 takes no effect" in said.err
+
+
+def test_words_that_no_caption_holds_and_endless_warmups_are_said(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    path = write(
+        tmp_path, tiny_sd15, tiny_photos, epochs=1, output=None, trigger="zorp", class_word="toy",
+        lr_scheduler="cosine", warmup_steps=99,
+    )  # fmt: skip
+    assert run.main([str(path)]) == run.DONE
+    said = capsys.readouterr().out
+    assert "trigger: 'zorp' takes no effect" in said
+    assert "class_word" not in said
+    assert "warmup_steps: 99 is more than the run's 4 steps" in said
 
 
 def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, capsys, monkeypatch) -> None:

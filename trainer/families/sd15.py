@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.errors import ModelError
 from trainer.families import autoencoder, clip, ddpm, loading, names, unet
 from trainer.families.family import Base, Family
 
@@ -50,6 +51,8 @@ def encode_prompts(base: Base, prompts: Sequence[str], clip_skip: int | None = N
     states, output = clip.hidden_states(encoder, base.tokenizers[0], prompts)
     if clip_skip is None or clip_skip == 1:
         embeds = output.last_hidden_state
+    elif clip_skip >= len(states):
+        raise ModelError(f"clip_skip: {clip_skip} is not allowed: this text encoder has {len(states) - 1} layers")
     else:
         embeds = getattr(encoder, "text_model", encoder).final_layer_norm(states[-clip_skip])
     return {"prompt_embeds": embeds.to(base.device)}
