@@ -20,7 +20,7 @@ FRESH = 320
 """Renders that a truth is read from, for each of: the set's contexts, new contexts."""
 HELD_OUT = 6
 """Photos of the same shoot that no run trains on."""
-ROUNDS = 3  # sets of photos of each concept
+ROUNDS = 4  # sets of photos of each concept
 BATCH_SIZE, STEPS = 4, 800
 SET_SIZES = (20, 12, 28, 16, 10, 24, 40, 14)
 OVERFITTING_PER_PACK = 5

@@ -45,17 +45,28 @@ AROUND = 0.35  # octaves on both sides of a true onset that are read at every ch
 
 def recompute(
     out: Path, *, minutes: float, processes: int, only: Sequence[str] = (), device: str = "auto", base: Path = BASE,
-    rounds: int = ROUNDS, redraw: bool = False,
+    rounds: int = ROUNDS, first: int = 99, redraw: bool = False,
 ) -> int:  # fmt: skip
     """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes.
 
-    With `redraw` kept packs are trained again and only their images are drawn and read anew.
+    Of each pack the `first` runs are read. With `redraw` kept packs are trained again and only their images are drawn
+    and read anew.
     """
     out.mkdir(parents=True, exist_ok=True)
     for claim in out.glob("*.claim"):
         claim.unlink()
     end = time.time() + 60 * minutes
-    command = [sys.executable, "-m", "benchmarks.onset_recompute", str(out), str(end), device, str(base), str(rounds)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.onset_recompute",
+        str(out),
+        str(end),
+        device,
+        str(base),
+        str(rounds),
+        str(first),
+    ]
     command.append("redraw" if redraw else "compute")
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
     children = [subprocess.Popen([*command, *only], cwd=ROOT, env=os.environ | threads) for _ in range(processes)]
@@ -72,7 +83,7 @@ def recompute(
 
 
 def work(
-    out: Path, end: float, device: str, base_path: Path, only: Sequence[str], rounds: int, *, redraw: bool
+    out: Path, end: float, device: str, base_path: Path, only: Sequence[str], rounds: int, first: int, *, redraw: bool
 ) -> None:
     """One process: takes the next pack that nobody has claimed, until the time is up."""
     import torch
@@ -88,12 +99,12 @@ def work(
             return
         if only and not any(part in plan.name for part in only):
             continue
-        done = _redrawn(out, plan) if redraw else _complete(out, plan)
+        done = _redrawn(out, plan) if redraw else _complete(out, plan, first)
         if done or not _claim(out, plan):
             continue
         started = time.time()
         try:
-            finished = compute_pack(plan, base, out, end, redraw=redraw)
+            finished = compute_pack(plan, base, out, end, first, redraw=redraw)
         except Exception as error:  # one broken pack must not cost the others their time
             import traceback
 
@@ -113,8 +124,8 @@ def _read(out: Path, plan: PackPlan) -> tuple[dict[str, np.ndarray], dict[str, A
     return arrays, json.loads(bytes(arrays.pop("about")))
 
 
-def _complete(out: Path, plan: PackPlan) -> bool:
-    return set(_read(out, plan)[1].get("images", {})) == set(plan.runs)
+def _complete(out: Path, plan: PackPlan, first: int) -> bool:
+    return set(_read(out, plan)[1].get("images", {})) >= set(list(plan.runs)[:first])
 
 
 def _redrawn(out: Path, plan: PackPlan) -> bool:
@@ -131,8 +142,9 @@ def _claim(out: Path, plan: PackPlan) -> bool:
     return True
 
 
-def compute_pack(plan: PackPlan, base: Base, out: Path, end: float, *, redraw: bool = False) -> int:
-    """Trains one pack, then reads its runs one after the other, each kept as soon as it is read; returns how many.
+def compute_pack(plan: PackPlan, base: Base, out: Path, end: float, first: int = 99, *, redraw: bool = False) -> int:
+    """Trains one pack, then reads its first runs one after the other, each kept as soon as it is read; returns how
+    many are there.
 
     Of runs that are there, images are drawn and read anew where what is read of them has changed; their losses and true
     onsets stay, of the training that they were read in. With `redraw` that is all.
@@ -152,7 +164,7 @@ def compute_pack(plan: PackPlan, base: Base, out: Path, end: float, *, redraw: b
             looked, images[name] = reader.look(trained[name], [int(epoch) for epoch in images[name] if int(epoch)])
             arrays |= {f"{name}/{key}": values for key, values in looked.items()}
         _save(out, plan, arrays, images, about["device"], images_device=device)
-    for name in plan.runs:
+    for name in list(plan.runs)[:first]:
         if redraw or name in images or time.time() > end or len(trained[name]) < 8:
             continue
         read, images[name] = reader(trained[name])
@@ -381,5 +393,7 @@ def _device_name(device: Any) -> str:
 
 
 if __name__ == "__main__":
-    folder, deadline, where, base_folder, number, what, *wanted = sys.argv[1:]
-    work(Path(folder), float(deadline), where, Path(base_folder), wanted, int(number), redraw=what == "redraw")
+    folder, deadline, where, base_folder, number, runs, what, *wanted = sys.argv[1:]
+    work(
+        Path(folder), float(deadline), where, Path(base_folder), wanted, int(number), int(runs), redraw=what == "redraw"
+    )
