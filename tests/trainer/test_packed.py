@@ -236,6 +236,42 @@ def test_runs_that_join_and_leave_on_the_way_end_where_they_would_have_ended_alo
         assert_close(run, alone(torch.float64, spec, run.step), 1e-10)
 
 
+@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+def test_text_encoders_train_in_company_as_they_do_alone(
+    name: str, request: pytest.FixtureRequest, dataset: Dataset, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(f"tiny_{name}")
+    settings = [{"rank": 4, "learning_rate": 1e-3}, {"rank": 3, "learning_rate": 3e-3, "text_encoder_lr": 1e-3}]
+
+    def trained(where: str, chosen: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
+        pack = new_pack(base_in(folder, torch.float64), dataset, train_text_encoder=True, flip=True)
+        runs = [pack.join(run_dir=tmp_path / f"{where}{i}", epochs=2, **own) for i, own in enumerate(chosen)]
+        pack.train_epoch()
+        return [parameters_of(run) for run in runs]
+
+    together = trained("together", settings)
+    for number, own in enumerate(settings):
+        (alone,) = trained(f"alone{number}-", [own])
+        trained_up = [value for key, value in alone.items() if key.startswith("text_encoder") and key.endswith(".up")]
+        assert any(bool(value.any()) for value in trained_up)
+        for key, value in alone.items():
+            torch.testing.assert_close(together[number][key], value, atol=1e-10, rtol=0)
+
+
+def test_a_trained_dora_merged_answers_as_it_did_in_training(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    pack = new_pack(base, dataset)
+    run = pack.join(run_dir=tmp_path, rank=3, epochs=3, learning_rate=1e-2, dora=True)
+    pack.train_epoch()
+    inputs = (torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), torch.randn(2, 32, 32))
+    with torch.no_grad():
+        with PackedLayers(base, [run.adapters]).active():
+            trained = base.denoiser(*inputs).sample
+        with merged(base, run.lora_weights()):
+            torch.testing.assert_close(base.denoiser(*inputs).sample, trained, atol=1e-5, rtol=1e-4)
+        assert float((base.denoiser(*inputs).sample - trained).abs().max()) > 1e-2
+
+
 def test_a_nan_in_one_run_leaves_the_others_untouched_bit_for_bit(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
