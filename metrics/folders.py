@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from metrics.bootstrap import half_splits, reading_of_items
-from metrics.colour import BURN_FEATURES, burn, burn_null, drift, drift_null, scatter
+from metrics.colour import burn, burn_null, drift, drift_null, scatter
 from metrics.composition import distances, energy_null, framing, layout_drift
 from metrics.copying import clear_copies, copying, copying_null, leave_one_out_nearest
 from metrics.diversity import vendi_score
@@ -26,6 +26,11 @@ LONGEST_SIDE = 768  # larger images are reduced on reading: no channel sees more
 OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".psd", ".svg"}  # named when they are passed over
 NOTABLE, CLEAR = 2.0, 4.0  # null units
 
+# in the order of `metrics.colour.BURN_FEATURES` and of `metrics.composition.framing`: below the photos, above them
+BURNS = (
+    ("paler", "more saturated"), ("duller", "glaring"), ("fewer clipped pixels", "clipped pixels"),
+    ("flatter", "harsher contrast"), ("less colourful", "more colourful"),
+)  # fmt: skip
 FRAMINGS = (("farther left", "farther right"), ("higher", "lower"), ("smaller", "larger"), ("taller", "wider"))
 
 Level = Literal["fine", "notable", "clear"]
@@ -275,9 +280,9 @@ def _colour(seen: Traits, photos: Traits, base: Traits | None) -> list[Measure]:
     outside = burn(seen.burn, photos.burn if base is None else base.burn, photos.burn)
     worst = int(outside.mean(axis=0).argmax())
     reading = reading_of_items(outside[:, worst])
-    units = _worst_of(len(BURN_FEATURES), reading.value / burn_null(len(seen), len(photos)))
+    units = _worst_of(len(BURNS), reading.value / burn_null(len(seen), len(photos)))
     difference = seen.burn[:, worst].mean() - photos.burn[:, worst].mean()
-    says = f"{'more' if difference > 0 else 'less'} {BURN_FEATURES[worst]}" if units > NOTABLE else "within"
+    says = BURNS[worst][int(difference > 0)] if units > NOTABLE else "as the photos"
     found.append(_measure("burn", "burn", reading, 0.0, units, says))
     ratio = reading_of_items(scatter(seen.colour_means, photos.colour_means))
     units = float(np.log(max(ratio.value, 1e-3)) / _scatter_null(photos.colour_means, len(seen)))
