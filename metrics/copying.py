@@ -50,23 +50,25 @@ def copying_null(num_images: int, num_photos: int) -> float:
 def clear_copies(features: np.ndarray, photos: np.ndarray, *, level: float = 0.01) -> np.ndarray:
     """Which images are nearer to a photo than chance allows: boolean `[n]`.
 
-    Nearer than any photo is to another, and so much nearer that of a whole set of honest images at most a share `level`
-    would be expected to hold a single one: the logarithm of the cosine distance to the nearest photo against that of
-    the photos among themselves, a one-sided prediction interval (Student's t), corrected for n (Bonferroni). At a
-    hundredth of the least distance between photos there is no doubt, however few they are. Ours.
+    Nearer than any photo is to another, and so much nearer that few sets of honest images would hold a single one.
+    Distances to nearest neighbours follow a Weibull law whose shape is the data's dimension (Levina and Bickel 2004),
+    so the spread of their logarithms among the photos (its upper 95 % limit: they are few) says how near chance comes
+    once in n ÷ `level` images. At a hundredth of the least distance between photos there is no doubt. Ours.
 
     Args:
         features: unit rows `[n, D]` of generated images.
         photos: unit rows `[N, D]` without near-duplicates, N ≥ 3.
     """
-    from scipy.stats import t as student
+    from scipy.stats import chi2
 
     known = photos.astype(np.float64)
     levels = _log_distances(leave_one_out_nearest(photos))
     nearest = _log_distances((features.astype(np.float64) @ known.T).max(axis=1))
-    spread = max(float(levels.std(ddof=1)), _LEAST_SPREAD) * np.sqrt(1 + 1 / len(levels))
-    limit = levels.mean() - float(student.isf(level / max(len(nearest), 1), len(levels) - 1)) * spread
-    return nearest < min(max(limit, float(levels.min()) - _BEYOND_DOUBT), float(levels.min()))
+    freedom = len(levels) - 1
+    spread = max(float(levels.std(ddof=1)), _LEAST_SPREAD) * np.sqrt(freedom / chi2.ppf(0.05, freedom))
+    scale = spread * np.sqrt(6) / np.pi  # of the logarithm, a Gumbel law for minima
+    limit = levels.mean() + np.euler_gamma * scale + np.log(level / max(len(nearest), 1)) * scale
+    return nearest < min(max(float(limit), float(levels.min()) - _BEYOND_DOUBT), float(levels.min()))
 
 
 def own_caption_gap(

@@ -157,7 +157,8 @@ def read_folder(root: str | Path) -> ImageFolder:
                     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
                 if picture.mode[0] in "IF":  # 16 and 32 bits, or shares of one
                     values = np.asarray(picture, np.float64)
-                    full = 65280 if values.max() > 255 else 255 if values.max() > 1 else 1
+                    deep = picture.mode.startswith("I;16") or values.max() > 255
+                    full = 65280 if deep else 255 if picture.mode != "F" or values.max() > 1 else 1
                     picture = Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8))
                 picture = picture.convert("RGB")
                 picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

@@ -165,8 +165,10 @@ def _pivot(table: pandas.DataFrame, time: str, losses: list[str], items: list[st
         values = table.pivot_table(index=time, columns=varying, values=losses[0], aggfunc="mean")
     else:
         values = table.groupby(time)[losses].mean()
-    values = values.loc[:, values.notna().mean(axis=0) >= LEAST_KNOWN]
-    return values[values.notna().mean(axis=1) >= LEAST_KNOWN]
+    recurring = values.loc[:, values.notna().mean(axis=0) >= LEAST_KNOWN]
+    if not recurring.shape[1]:  # every checkpoint has items of its own: only their mean can be compared
+        return values.mean(axis=1).dropna().to_frame()
+    return recurring[recurring.notna().mean(axis=1) >= LEAST_KNOWN]
 
 
 def _filled(logs: np.ndarray) -> np.ndarray:

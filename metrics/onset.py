@@ -161,7 +161,7 @@ def _loss_turn(channels: tuple[str, ...], curves: Curves, share: float, margin: 
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
     low, high = (float(np.quantile(ends, q, method="nearest")) for q in (0.05, 0.95))
     low, high = min(low, point), max(high, point)
-    if 2**point <= first or (epochs[0] > 0 and end.bottom[0] == 0):
+    if 2**point <= first or (epochs[0] > 0 and end.bottom[0] == 0 and 2**point <= epochs[1]):
         return Turn("at_start", first, float(epochs[0]), _epoch_of(high, first), channels)
     return Turn("found", _epoch_of(point, first), _epoch_of(low, first), _epoch_of(high, first), channels)
 

@@ -95,9 +95,9 @@ def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> Behavi
     surely_not = np.nonzero((change[:sure] + half[:sure] <= tolerance) | ~beyond[:sure, 2])[0]
     start = int(surely_not[-1]) + 1 if surely_not.size else 0
     first = start + int(np.argmax((change[start:] > tolerance) & beyond[start:, 0]))
-    surely = np.nonzero((change - half > tolerance) & beyond[:, 1])[0]
+    surely = first + np.nonzero(((change - half > tolerance) & beyond[:, 1])[first:])[0]
     low = trajectory.epochs[later[start - 1] if start else reference[-1]]
-    high = trajectory.epochs[later[max(first, surely[0])]] if surely.size else np.inf
+    high = trajectory.epochs[later[surely[0]]] if surely.size else np.inf
     return BehaviourTurn(float(trajectory.epochs[later[first]]), float(low), float(high))
 
 

@@ -9,6 +9,7 @@ No torch here; Pillow is imported when a folder is read.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 _OTHER_SUFFIXES = (".heic", ".heif", ".jxl", ".psd", ".arw", ".cr2", ".nef", ".dng")
-_NOT_PHOTOS = ("reg", "masks", "img", "log", "model")  # folders that belong to kohya's layout or ours
+_OF_KOHYA = (("log",), ("model",))  # what its GUI puts beside img/
 _ORIENTATION = 0x0112
 _SHELF = re.compile(r"(\d+)_(.+)")
 
@@ -104,6 +105,7 @@ def scan_dataset(
         if reg_data is not None and not reg:
             raise DataError(f"{reg_root}: no regularisation images here: expected folders such as '1_dog'")
         photos += reg
+    warnings += _passed_over(root, top, reg_root, photos)
     return Dataset(root=root, photos=tuple(photos), warnings=tuple(warnings))
 
 
@@ -187,7 +189,6 @@ def _read_shelves(
         shelves = [(folder, int(found.group(1)), found.group(2)) if found else (folder, 1, "")]
         if not found and _images(folder):
             warnings.append(f"{folder}: images lie in no '<repeats>_<trigger> <class>' folder: taken once each")
-    warnings += _passed_over(folder, [shelf for shelf, _, _ in shelves])
     photos = []
     for shelf, repeats, words in shelves:
         images = _images(shelf)
@@ -203,23 +204,20 @@ def _read_shelves(
     return photos
 
 
-def _passed_over(folder: Path, shelves: list[Path]) -> list[str]:
-    """Images that kohya's layout does not reach, or of kinds that are not read: one line for each folder."""
-    found = []
-    for path in [folder, *sorted(entry for entry in folder.rglob("*") if entry.is_dir())]:
-        inside = path in shelves
-        below = path.relative_to(folder).parts
-        if below and (below[0] in _NOT_PHOTOS or any(part.startswith(".") for part in below)):
+def _passed_over(root: Path, top: Path, reg_root: Path, photos: list[Photo]) -> list[str]:
+    """Images that kohya's layout does not reach, and files of kinds that are not read: one line for each folder."""
+    used, found = {photo.path.parent for photo in photos}, []
+    for path in sorted(Path(entry) for entry, _, _ in os.walk(root) if os.access(entry, os.R_OK)):
+        parts = path.relative_to(root).parts
+        ours = any(part.startswith(".") or "mask" in part.lower() for part in parts) or parts[:1] in _OF_KOHYA
+        if ours or (path.parent == top and _SHELF.fullmatch(path.name) and path not in used):
             continue
-        if images := [] if inside else _images(path):
-            found.append(
-                f"{path}: {len(images)} images are left out: they lie in no '<repeats>_<trigger> <class>' folder"
-            )
+        if path not in used and reg_root not in (path, *path.parents) and (images := _images(path)):
+            found.append(f"{path}: {len(images)} images are left out: not in a '<repeats>_<trigger> <class>' folder")
         other = [file for file in path.iterdir() if file.suffix.lower() in _OTHER_SUFFIXES]
         if other:
-            found.append(
-                f"{path}: {len(other)} files are left out: {other[0].suffix} is not read, save it as PNG or JPEG"
-            )
+            kind = other[0].suffix
+            found.append(f"{path}: {len(other)} files are left out: {kind} is not read, save it as PNG or JPEG")
     return found
 
 

@@ -81,6 +81,8 @@ def build_optimizer(
     try:
         return kind.build(groups, kind.weight_decay if weight_decay is None else weight_decay, keywords)
     except (TypeError, ValueError, AssertionError) as error:
+        if not optimizer_args:
+            raise
         raise ConfigError(None, "optimizer_args", dict(optimizer_args or {}), f"what {name} takes ({error})") from error
 
 

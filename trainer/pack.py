@@ -227,7 +227,7 @@ class Pack:
                 epochs=epochs,
                 max_train_steps=epochs * self.steps_per_epoch,
                 conv_rank=conv_rank,
-                conv_alpha=conv_alpha,
+                conv_alpha=float(conv_alpha or conv_rank or 0) * (math.sqrt(conv_rank or 0) if rslora else 1.0) or None,
                 dora=dora,
                 min_snr_gamma=min_snr_gamma,
                 noise_offset=noise_offset,

@@ -87,7 +87,7 @@ class PackedLayers:
         for gradients in self._gradients:
             gradients.zero_()
         for site in self._sites:
-            site.reached = False
+            site.reach.reached = False
         for parameter in self._plain_parameters:
             parameter.grad = None
 
@@ -95,7 +95,7 @@ class PackedLayers:
     def row_of_gradients(self) -> Tensor | None:
         """All gradients of a run that is alone, one after the other [n], where they lie so; else None."""
         alone = self.width == 1 and len(self._gradients) == 1 and not self._plain_parameters
-        return self._gradients[0] if alone and all(site.reached and site.whole for site in self._sites) else None
+        return self._gradients[0] if alone and all(site.reach.reached and site.whole for site in self._sites) else None
 
     def _lay_out_gradients(self) -> list[Tensor]:
         """One tensor of zeros for each dtype and device, whose parts are the gradients of the stacks."""
@@ -145,13 +145,23 @@ def _shadowed(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[N
             module.__dict__.pop("forward", None)
 
 
+class _Reach:
+    """Whether a backward pass has come by since gradients were cleared."""
+
+    def __init__(self) -> None:
+        self.reached = False
+
+    def note(self, _: Tensor) -> None:
+        self.reached = True
+
+
 class _Site:
     """One adapted module: stacks down [K, rank, in] and up [K, out, rank], and how they join the module's forward."""
 
     def __init__(self, module: nn.Module, down: Tensor, up: Tensor, scales: Sequence[float]) -> None:
         self.module, self.down, self.up = module, down, up
         self.copied: list[tuple[Tensor, Tensor]] = []
-        self.reached = False  # by a backward pass since gradients were cleared
+        self.reach = _Reach()
         self._handed_over = False
         self._owners: list[tuple[nn.Parameter, nn.Parameter, int, int]] = []  # down, up, slot, rank
         self.scale: float | Tensor = scales[0]
@@ -189,7 +199,8 @@ class _Site:
             site._owners.append((layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, slot, own))
         for stack in (down, up):
             stack.requires_grad_()
-            stack.register_post_accumulate_grad_hook(site._note_reached)
+            # not a method of the site: stack → hook → site → stack would never be freed
+            stack.register_post_accumulate_grad_hook(site.reach.note)
         return site
 
     @property
@@ -230,22 +241,20 @@ class _Site:
         grad_down, grad_up = self.down.grad, self.up.grad
         assert grad_down is not None
         assert grad_up is not None
+        reached = self.reach.reached
         for down, up, slot, rank in self._owners:
-            if self._handed_over != self.reached:
+            if self._handed_over != reached:
                 # not on the path to the loss: SDXL reads its first text encoder before the last layer
-                down.grad = grad_down[slot, :rank].view(down.shape) if self.reached else None
-                up.grad = grad_up[slot].view(up.shape) if self.reached and rank == grad_up.shape[2] else None
-            if self.reached and rank < grad_up.shape[2]:
+                down.grad = grad_down[slot, :rank].view(down.shape) if reached else None
+                up.grad = grad_up[slot].view(up.shape) if reached and rank == grad_up.shape[2] else None
+            if reached and rank < grad_up.shape[2]:
                 # fused and 8-bit optimizers read gradients in memory order
                 up.grad = grad_up[slot, :, :rank].contiguous().view(up.shape)
-        self._handed_over = self.reached
-
-    def _note_reached(self, _: Tensor) -> None:
-        self.reached = True
+        self._handed_over = reached
 
     def add_gradients(self, down: tuple[Tensor, Tensor], up: tuple[Tensor, Tensor]) -> None:
         """Adds products of matrices, [K, …] or of the one run there is, to the gradients of the stacks."""
-        self.reached = True
+        self.reach.reached = True
         for stack, (left, right) in ((self.down, down), (self.up, up)):
             gradient = stack.grad if left.ndim == 3 else stack.grad[0]
             if gradient.dtype != left.dtype:

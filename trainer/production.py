@@ -188,7 +188,9 @@ def _start(
     _check_content(folder, config, content)
     if crew.is_main and keep:
         settings = config.model_dump(mode="json") | {_CONTENT: content}
-        (folder / _SETTINGS).write_text(json.dumps(settings, indent=2))
+        aside = folder / f".{_SETTINGS}"
+        aside.write_text(json.dumps(settings, indent=2))
+        os.replace(aside, folder / _SETTINGS)  # the other processes may be reading it
     with crew.main_first():
         pack = Pack(
             base,

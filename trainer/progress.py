@@ -62,7 +62,7 @@ class Watch:
 
     @property
     def rate(self) -> float:
-        """Steps a second over the last hundred steps."""
+        """Steps a second over this epoch's last hundred steps."""
         if len(self._marks) < 2:
             return 0.0
         return (len(self._marks) - 1) / max(self._marks[-1] - self._marks[0], 1e-9)

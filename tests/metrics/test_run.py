@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metrics.copying import clear_copies
 from metrics.encoders import load_encoder
 from metrics.errors import MetricsError
 from metrics.folder_picture import headline
 from metrics.folders import ImageFolder, read_folder, score_folders
 from metrics.run import main
 from tests.metrics.sets import OTHERS, burnt, crops, recoloured
-
-DEMO_PHOTOS = Path(__file__).parents[2] / "studies" / "demo" / "photos"
 
 NOTHING_HEAVY = (
     "import sys, metrics.run\n"
@@ -106,14 +105,21 @@ def test_small_sets_of_copies_are_told(tiny_clip: Path, photos: int, samples: in
     assert f"{samples} of {samples} samples copy a photo" in headline(scores)
 
 
-def test_honest_photos_are_hardly_ever_called_copies():
-    photos = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted(DEMO_PHOTOS.rglob("*.png"))])
-    called = []
-    for seed in range(20):
-        order = np.random.default_rng(seed).permutation(len(photos))
-        scores = score_folders(in_memory(photos[order[:12]]), in_memory(photos[order[12:]]), None, None)
-        called.append(bool(scores.copied))
-    assert sum(called) <= 2
+@pytest.mark.parametrize("dimension", [4, 8, 64])
+@pytest.mark.parametrize("photos", [8, 12, 24])
+def test_honest_images_are_hardly_ever_called_copies_and_near_copies_are(dimension: int, photos: int):
+    called, told = [], []
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        rows = 6 * generator.normal(size=dimension) + generator.normal(size=(photos + 12, dimension))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        known, fresh = rows[:photos], rows[photos:]
+        called.append(clear_copies(fresh, known).any())
+        apart = np.linalg.norm(known[0] - known[1])
+        copies = known[:4] + 0.001 * apart * generator.normal(size=(4, dimension))
+        told.append(clear_copies(copies / np.linalg.norm(copies, axis=1, keepdims=True), known).mean())
+    assert np.mean(called) <= 0.05
+    assert np.mean(told) >= 0.85
 
 
 def test_what_is_slightly_off_is_not_called_fine():

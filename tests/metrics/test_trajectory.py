@@ -177,6 +177,27 @@ def test_an_image_that_a_checkpoint_lacks_is_no_change(tmp_path):
         assert find_onset(trajectory).status == "beyond"
 
 
+def test_checkpoints_with_items_of_their_own_are_compared_by_their_means(tmp_path):
+    epochs = np.arange(0, 30, 3)
+    seeds = np.arange(4 * len(epochs)).reshape(len(epochs), 4)  # drawn anew each time
+    rows = [(epoch, seed, loss) for epoch, own, loss in zip(epochs, seeds, valley(epochs), strict=True) for seed in own]
+    pd.DataFrame(rows, columns=["epoch", "seed", "val_loss"]).to_csv(tmp_path / "t.csv", index=False)
+    trajectory = from_table(tmp_path / "t.csv")
+    losses = valley(epochs)
+    np.testing.assert_allclose(trajectory.values("heldout_loss")[:, 0], np.log(losses / losses[0]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flat_table_that_rises_late_does_not_suffer_from_the_start(tmp_path, seed):
+    epochs = np.arange(1, 41)
+    noise = 0.0005 * np.random.default_rng(seed).normal(size=len(epochs))
+    losses = 0.1 * np.exp(0.01 * np.maximum(epochs - 15, 0) + noise)
+    pd.DataFrame({"epoch": epochs, "val_loss": losses}).to_csv(tmp_path / "t.csv", index=False)
+    onset = find_onset(from_table(tmp_path / "t.csv"))
+    assert onset.status == "found"
+    assert 8 < onset.memory.epoch < 22
+
+
 def test_a_table_without_the_base_may_begin_after_all_is_learned(tmp_path):
     epochs = np.arange(1, 41)
     pd.DataFrame({"epoch": epochs, "val_loss": 0.1 + 0.002 * epochs}).to_csv(tmp_path / "t.csv", index=False)

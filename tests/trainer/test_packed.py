@@ -1,5 +1,7 @@
 """Runs in a pack end where they would have ended alone, under plain peft with the same optimizer."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -388,6 +390,23 @@ def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
                 together = base.denoiser(*rows).sample.chunk(3)
             for found, expected in zip(together, (answers[0], plain, answers[1]), strict=True):
                 torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-3)
+
+
+def test_a_run_that_left_leaves_nothing_behind(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
+    pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
+    stays = pack.join(run_dir=tmp_path / "stays", rank=2, epochs=9)
+    held: list[weakref.ref[Any]] = []
+    for number in range(2):
+        run = pack.join(run_dir=tmp_path / str(number), rank=2, epochs=9)
+        pack.train_epoch()
+        assert pack._layers is not None
+        held += [weakref.ref(run), weakref.ref(pack._layers), weakref.ref(pack._layers._sites[0])]
+        pack.leave(run)
+        del run
+    pack.train_epoch()
+    gc.collect()
+    assert [reference() for reference in held] == [None] * 6
+    assert stays.epoch == 3
 
 
 def test_gradients_of_passes_add_up_until_they_are_cleared(tiny_sd15: Path) -> None:

@@ -121,13 +121,13 @@ def test_time_spent_on_samples_is_no_training_time(tiny_sd15, tiny_photos, tmp_p
     from trainer import production
 
     def slow(*args: object, **keywords: object) -> None:
-        time.sleep(1.0)
+        time.sleep(2.0)
 
     monkeypatch.setattr(production._Sampler, "draw", slow)
     assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, save_every_n_epochs=1, epochs=3))]) == run.DONE
     with (tmp_path / "train" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert all(float(row["seconds"]) < 1.0 for row in rows)
+    assert all(float(row["seconds"]) < 2.0 for row in rows)
     assert len({row["learning_rate"] for row in rows}) == 1
 
 
