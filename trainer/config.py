@@ -231,10 +231,7 @@ def parse_train_config(values: Mapping[str, Any], *, file: str | Path | None = N
             given = values.get(cause.key, TrainConfig.model_fields[cause.key].default)
             raise ConfigError(file, cause.key, given, cause.allowed) from None
         key = str(first["loc"][0])
-        allowed = first["msg"]
-        if key in OPEN_ENDED_TYPES:
-            allowed = OPEN_ENDED_TYPES[key]
-        value = values.get(key)
+        allowed, value = OPEN_ENDED_TYPES.get(key, first["msg"]), values.get(key)
         if first["type"] == "missing":
             raise ConfigError(file, key, None, f"it is required: {_summary(key)}") from None
         raise ConfigError(file, key, value, _lower(allowed)) from None
@@ -254,8 +251,7 @@ def check_pair(optimizer: str, lr_scheduler: str, relative_step: bool) -> str | 
 
 
 def as_number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text: such text becomes the number it is meant to be, in lists too; all else is returned
-    as it is."""
+    """YAML 1.1 reads 1e-5 as text: such text becomes the number that is meant, in lists too; else no change."""
     if isinstance(value, list):
         return [as_number(item) for item in value]
     if isinstance(value, str) and _EXPONENT.fullmatch(value.strip()):

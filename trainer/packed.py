@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.cpu import linear
 from trainer.errors import ModelError
 from trainer.lora import ADAPTER, Adapters, LoraModule, LoraWeights, Site
+from trainer.packed_functions import LoraLinear, LoraPointwise
 
 if TYPE_CHECKING:
     from trainer.families.family import Base
@@ -41,7 +41,7 @@ class PackedLayers:
 
     def __init__(self, base: Base, members: Sequence[Adapters | None], *, max_rank: int | None = None) -> None:
         self.width = len(members)
-        self._sites: list[_Site] = []
+        self._sites: list[PackedSite] = []
         self._forwards: dict[nn.Module, Any] = {}
         self._plain_parameters: list[nn.Parameter] = []
         present = [member for member in members if member is not None]
@@ -59,7 +59,7 @@ class PackedLayers:
                 self._forwards[module] = layer  # peft's own forward: DoRA, convolutions
                 self._plain_parameters += [p for p in layer.parameters() if p.requires_grad]
                 continue
-            packed = _Site.of_layers(module, layers, rank)
+            packed = PackedSite.of_layers(module, layers, rank)
             self._sites.append(packed)
             self._forwards[module] = packed
         self._gradients = self._lay_out_gradients()
@@ -127,7 +127,7 @@ def applied(base: Base, loras: Sequence[LoraWeights | None], *, strength: float 
             raise ModelError(f"a LoRA for {lora.family} cannot be applied to a {base.family.name} base")
     for site in dict.fromkeys(site for lora in loras if lora is not None for site in lora.modules):
         module = base.component(site[0]).get_submodule(site[1])
-        forwards[module] = _Site.of_weights(module, site, loras, base, strength)
+        forwards[module] = PackedSite.of_weights(module, site, loras, base, strength)
     with torch.no_grad(), _shadowed(forwards):
         yield
 
@@ -155,7 +155,7 @@ class _Reach:
         self.reached = True
 
 
-class _Site:
+class PackedSite:
     """One adapted module: stacks down [K, rank, in] and up [K, out, rank], and how they join the module's forward."""
 
     def __init__(self, module: nn.Module, down: Tensor, up: Tensor, scales: Sequence[float]) -> None:
@@ -174,7 +174,7 @@ class _Site:
         self._spatial = down.ndim > 3
 
     @classmethod
-    def of_layers(cls, module: nn.Module, layers: Sequence[Any | None], rank: int) -> _Site:
+    def of_layers(cls, module: nn.Module, layers: Sequence[Any | None], rank: int) -> PackedSite:
         """The stacks of peft layers; from now on their parameters are slices of them where these are contiguous."""
         some = next(layer for layer in layers if layer is not None)
         weight = some.lora_A[ADAPTER].weight
@@ -211,7 +211,7 @@ class _Site:
     @classmethod
     def of_weights(
         cls, module: nn.Module, site: Site, loras: Sequence[LoraWeights | None], base: Base, strength: float
-    ) -> _Site:
+    ) -> PackedSite:
         """The stacks of saved weights, for looking, not for training."""
         parts = [None if lora is None else lora.modules.get(site) for lora in loras]
         some = next(part for part in parts if part is not None)
@@ -276,7 +276,7 @@ class _Site:
             and x.dtype == module.weight.dtype
             and not torch.is_autocast_enabled(x.device.type)
         ):
-            run = _LoraLinear if self._linear else _LoraPointwise
+            run = LoraLinear if self._linear else LoraPointwise
             return run.apply(x, module.weight, module.bias, self.down, self.up, self)
         output = type(module).forward(module, x)
         return self._joined(output, self._term(x.to(output.dtype)).view(output.shape))
@@ -318,104 +318,3 @@ def _gains(module: nn.Module, site: Site, parts: Sequence[LoraModule | None], ba
             change = part.alpha / part.rank * (part.up.flatten(1) @ part.down.flatten(1)).to(plain)
             row.copy_(part.magnitude.flatten().to(plain) / (plain + change).norm(dim=1))
     return gains
-
-
-class _LoraLinear(torch.autograd.Function):
-    """y = x Wᵀ + b + s · (x downᵀ) upᵀ, run by run, in one node: W is frozen, so nothing else needs to be kept."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, site: _Site
-    ) -> Tensor:
-        width, rows, scale = down.shape[0], weight.shape[0], site.scale
-        own_down, own_up = down.to(x.dtype), up.to(x.dtype)
-        flat = x.reshape(-1, x.shape[-1])
-        output = linear(flat, weight, bias)
-        if width == 1:
-            hidden = _scaled(torch.mm(flat, own_down[0].t()), scale)
-            output.addmm_(hidden, own_up[0].t())
-        else:
-            hidden = torch.bmm(flat.view(width, -1, flat.shape[1]), own_down.mT).mul_(_like(scale, x))
-            output.view(width, -1, rows).baddbmm_(hidden, own_up.mT)
-        ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
-        ctx.site, ctx.shape = site, x.shape
-        return output.view(*x.shape[:-1], rows)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        flat, hidden, weight, down, up = ctx.saved_tensors
-        width = down.shape[0]
-        grad = grad.reshape(-1, grad.shape[-1])
-        grad_x = linear(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
-        if width == 1:
-            grad_hidden = _scaled(torch.mm(grad, up[0]), ctx.site.scale)
-            ctx.site.add_gradients((grad_hidden.t(), flat), (grad.t(), hidden))
-            if grad_x is not None:
-                grad_x.addmm_(grad_hidden, down[0])
-        else:
-            grouped = grad.view(width, -1, grad.shape[1])
-            grad_hidden = torch.bmm(grouped, up).mul_(_like(ctx.site.scale, grad))
-            ctx.site.add_gradients((grad_hidden.mT, flat.view(width, -1, flat.shape[1])), (grouped.mT, hidden))
-            if grad_x is not None:
-                grad_x.view(width, -1, flat.shape[1]).baddbmm_(grad_hidden, down)
-        return None if grad_x is None else grad_x.view(ctx.shape), None, None, None, None, None
-
-
-class _LoraPointwise(torch.autograd.Function):
-    """The same for a 1×1 convolution: channels stay where they are, [N, C, H·W], matrices multiply from the left."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, site: _Site
-    ) -> Tensor:
-        each, scale = x.shape[0] // down.shape[0], site.scale
-        scale_each = scale.repeat_interleave(each, 0).to(x.dtype) if isinstance(scale, Tensor) else scale
-        own_down, own_up = _repeat(down.to(x.dtype), each), _repeat(up.to(x.dtype), each)
-        flat = x.reshape(x.shape[0], x.shape[1], -1)
-        output = F.conv2d(x, weight, bias).contiguous()
-        hidden = _scaled(torch.bmm(own_down, flat), scale_each)
-        output.view(x.shape[0], weight.shape[0], -1).baddbmm_(own_up, hidden)
-        ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
-        ctx.site, ctx.scale, ctx.shape = site, scale_each, x.shape
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        flat, hidden, weight, down, up = ctx.saved_tensors
-        grad = grad.reshape(grad.shape[0], grad.shape[1], -1)
-        grad_hidden = _scaled(torch.bmm(up.mT, grad), ctx.scale)
-        width = ctx.site.down.shape[0]
-        if len(grad) == width:
-            ctx.site.add_gradients((grad_hidden, flat.mT), (grad, hidden.mT))
-        else:  # the images of a run side by side make one product of all their places
-            ctx.site.add_gradients(
-                (_side_by_side(grad_hidden, width), _side_by_side(flat, width).mT),
-                (_side_by_side(grad, width), _side_by_side(hidden, width).mT),
-            )
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = torch.matmul(weight.flatten(1).t(), grad)
-            grad_x.baddbmm_(down.mT, grad_hidden)
-        return None if grad_x is None else grad_x.view(ctx.shape), None, None, None, None, None
-
-
-def _side_by_side(matrices: Tensor, width: int) -> Tensor:
-    """[K·B, a, n] → [K, a, B·n]"""
-    each = matrices.view(width, -1, *matrices.shape[1:])
-    return each.transpose(1, 2).flatten(2)
-
-
-def _scaled(hidden: Tensor, scale: float | Tensor) -> Tensor:
-    """In place; alpha = rank, the usual case, costs nothing."""
-    return hidden.mul_(scale) if isinstance(scale, Tensor) or scale != 1.0 else hidden
-
-
-def _repeat(matrices: Tensor, each: int) -> Tensor:
-    """[K, a, b] → [K·each, a, b]"""
-    if each == 1:
-        return matrices
-    return matrices[:, None].expand(-1, each, -1, -1).reshape(-1, *matrices.shape[1:])
-
-
-def _like(scale: float | Tensor, x: Tensor) -> float | Tensor:
-    return scale.to(x.dtype) if isinstance(scale, Tensor) else scale

@@ -1,0 +1,99 @@
+"""What behaviour says about the onset: copying, composition and obedience after the subject is learned."""
+
+import numpy as np
+import pytest
+
+from metrics.onset import find_onset
+from metrics.readings import Reading, Readings
+from metrics.trajectory import Trajectory
+
+
+def behaving(levels: dict[str, list[float]], half: float = 0.05) -> Trajectory:
+    """Generated images only: no losses."""
+    readings = []
+    for row in range(len(next(iter(levels.values())))):
+        channels = {name: Reading(v[row], v[row] - half, v[row] + half) for name, v in levels.items()}
+        readings.append(Readings(5 * row, 5.0 * row, channels))
+    return Trajectory(tuple(readings))
+
+
+def test_without_losses_copying_and_composition_together_speak_for_memory():
+    learned = [0, 0.9, 1, 1, 1, 1, 1, 1, 1, 1]
+    copying = [0.1, 0.3, 0.3, 0.3, 0.3, 0.7, 0.8, 0.9, 0.9, 0.9]
+    drifting = [0, 0, 0, 0, 0, 0, 0, 2, 2, 2]
+    steady = [0] * 10
+    both = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": drifting}))
+    assert both.memory.status == "found"
+    assert both.memory.epoch == 35
+    assert set(both.memory.channels) == {"copying", "composition"}
+    assert both.turned == {"copying": 25, "composition": 35}
+    one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
+    assert one.memory.status == "beyond"
+
+
+def test_copying_and_composition_that_turn_before_the_loss_are_the_memory_onset():
+    learned = [0, 0.9, 1, 1, 1, 1, 1, 1, 1, 1]
+    copying = [0.1, 0.3, 0.3, 0.3, 0.3, 0.7, 0.8, 0.9, 0.9, 0.9]
+    drifting = [0, 0, 0, 0, 0, 0, 2, 2, 2, 2]
+    late = [0, -0.1, -0.15, -0.2, -0.2, -0.2, -0.2, -0.2, -0.19, -0.1]
+    early = [0, -0.2, -0.2, -0.15, -0.1, -0.05, 0, 0.1, 0.2, 0.3]
+    found = {}
+    for name, loss in (("late", late), ("early", early)):
+        channels = {"fidelity": learned, "copying": copying, "composition": drifting, "heldout_loss": loss}
+        found[name] = find_onset(behaving(channels)).memory
+    assert found["late"].channels == ("copying", "composition")
+    assert found["late"].epoch == 30
+    assert found["early"].channels == ("heldout_loss",)
+    assert found["early"].epoch < 20
+    alone = find_onset(behaving({"fidelity": learned, "copying": copying, "heldout_loss": late})).memory
+    assert alone.channels == ("heldout_loss",)
+
+
+@pytest.mark.parametrize("step", [3, 6, 12])
+def test_the_interval_of_a_behaviour_holds_the_epoch_at_which_it_truly_crosses(step):
+    covered, widths = [], []
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        readings = []
+        for epoch in range(0, 121, step):
+            means = {
+                "copying": (0.3 + 0.5 * max(0, epoch - 50) / 60, 0.1),  # crosses the photos' own 0.5 at epoch 74
+                "composition": (0.5 + 4 * max(0, epoch - 50) / 60, 0.8),  # and 1.0 at epoch 57.5
+                "fidelity": (epoch / (epoch + 3), 0.1),
+            }
+            items = {name: mean + spread * generator.normal(size=24) for name, (mean, spread) in means.items()}
+            half = {name: 1.645 * values.std(ddof=1) / 24**0.5 for name, values in items.items()}
+            channels = {
+                name: Reading(values.mean(), values.mean() - half[name], values.mean() + half[name])
+                for name, values in items.items()
+            }
+            readings.append(Readings(epoch, float(epoch), channels, items))
+        turn = find_onset(Trajectory(tuple(readings))).memory
+        assert turn.epoch is not None
+        covered.append(turn.low <= 74 <= (turn.high or np.inf))
+        widths.append((turn.high or 121) - turn.low)
+    assert np.mean(covered) >= 0.85
+    assert np.median(widths) <= max(2 * step, 24)
+
+
+def test_learning_is_not_overfitting():
+    """A change that is over when the subject is learned does not count; nor does one within the photos' own level."""
+    fidelity = [0, 0.3, 0.6, 1, 1, 1, 1, 1, 1, 1]
+    prompt = [0, -0.2, -0.4, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5]
+    copying = [0, 0, 0, 0.1, 0.1, 0.2, 0.3, 0.4, 0.45, 0.45]
+    onset = find_onset(behaving({"fidelity": fidelity, "prompt": prompt, "copying": copying}))
+    assert onset.learned == 15
+    assert onset.turned == {}
+    assert onset.status == "beyond"
+
+
+def test_nothing_measured_is_said():
+    onset = find_onset(behaving({"fidelity": [0, 0.9, 1, 1, 1, 1, 1, 1]}))
+    assert onset.status == "unmeasured"
+    assert onset.sentence.startswith("Nothing here says when overfitting begins")
+
+
+def test_fidelity_that_stays_at_the_base_is_not_learned():
+    onset = find_onset(behaving({"fidelity": [0, 0.02, 0.05, 0.01, 0.03, 0.04, 0.05, 0.05]}))
+    assert onset.status == "never_learned"
+    assert "not learned" in onset.sentence
