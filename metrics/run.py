@@ -95,7 +95,8 @@ def _score(options: argparse.Namespace) -> int:
 
     train, samples = read_folder(options.train), read_folder(options.samples)
     base = read_folder(options.base) if options.base else None
-    _check_device(options.device)
+    if {options.encoder, options.identity_encoder} - {None, "none"}:
+        _check_device(options.device)
     encoders = [
         None
         if spec in (None, "none")

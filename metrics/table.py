@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from metrics.onset import Onset, Turn, find_onset
-from metrics.trajectory import Trajectory, from_table
+from metrics.trajectory import Trajectory, from_table, write_whole
 
 MOST_ROWS = 24
 COLUMNS = ("shifted_loss", "heldout_loss", "fidelity", "prompt", "copying")
@@ -50,9 +49,8 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def describe(trajectory: Trajectory, onset: Onset) -> str:

@@ -113,14 +113,14 @@ class Trajectory:
             self.cube(name)  # raises when the shapes disagree
             arrays[name] = np.stack([np.asarray(reading.items[name], np.float32) for reading in rows])
             arrays[f"{name}{_AT}"] = np.array([reading.epoch for reading in rows], np.int64)
-        _write_whole(folder / "items.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        write_whole(folder / "items.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
         table: dict[str, object] = {self.unit: self.epochs, "effort": self.effort}
         for channel in self.channels:
             value, low, high = self.values(channel).T
             table |= {channel: value, f"{channel}_low": low, f"{channel}_high": high}
         table["score"] = self.scores
         text = pandas.DataFrame(table).to_csv(index=False)
-        _write_whole(folder / "trajectory.csv", lambda file: file.write(text.encode()))
+        write_whole(folder / "trajectory.csv", lambda file: file.write(text.encode()))
 
     @classmethod
     def load(cls, folder: str | Path) -> Trajectory:
@@ -199,7 +199,7 @@ def _read_items(path: Path) -> dict[int, Mapping[str, np.ndarray]]:
     return dict(by_epoch)
 
 
-def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes aside, flushes to the disk, renames: readers see the old file or the new one."""
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 _OTHER_SUFFIXES = (".heic", ".heif", ".jxl", ".psd", ".arw", ".cr2", ".nef", ".dng")
-_OF_KOHYA = (("log",), ("model",))  # what its GUI puts beside img/
+_OF_KOHYA = ("log", "model")  # what its GUI puts beside img/
 _ORIENTATION = 0x0112
 _SHELF = re.compile(r"(\d+)_(.+)")
 
@@ -209,7 +209,9 @@ def _passed_over(root: Path, top: Path, reg_root: Path, photos: list[Photo]) -> 
     used, found = {photo.path.parent for photo in photos}, []
     for path in sorted(Path(entry) for entry, _, _ in os.walk(root) if os.access(entry, os.R_OK)):
         parts = path.relative_to(root).parts
-        ours = any(part.startswith(".") or "mask" in part.lower() for part in parts) or parts[:1] in _OF_KOHYA
+        ours = any(part.startswith(".") or "mask" in part.lower() for part in parts) or (
+            parts and parts[0] in _OF_KOHYA
+        )
         if ours or (path.parent == top and _SHELF.fullmatch(path.name) and path not in used):
             continue
         if path not in used and reg_root not in (path, *path.parents) and (images := _images(path)):

@@ -83,10 +83,15 @@ class Adapters:
             modules[site] = LoraModule(
                 down=_copy(layer.lora_A[ADAPTER].weight),
                 up=_copy(layer.lora_B[ADAPTER].weight),
-                alpha=alpha * math.sqrt(rank) if self.rslora else alpha,
+                alpha=alpha_in_file(alpha, rank, rslora=self.rslora),
                 magnitude=None if magnitude is None else _copy(magnitude),
             )
         return LoraWeights(modules, self.family)
+
+
+def alpha_in_file(alpha: float, rank: int, *, rslora: bool) -> float:
+    """kohya's alpha: readers divide by the rank, rsLoRA by its root."""
+    return alpha * math.sqrt(rank) if rslora else alpha
 
 
 def create_adapters(

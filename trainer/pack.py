@@ -20,7 +20,7 @@ from trainer.cpu import keep_freed_memory, prepack_convolutions
 from trainer.distributed import Crew
 from trainer.errors import ModelError
 from trainer.feed import Feed
-from trainer.lora import create_adapters
+from trainer.lora import alpha_in_file, create_adapters
 from trainer.loss import Examples, draw_examples, run_losses
 from trainer.metadata import build_metadata
 from trainer.packed import PackedLayers
@@ -217,7 +217,7 @@ class Pack:
                 self.feed.sizes,
                 output_name=output_name or Path(run_dir).name,
                 rank=rank,
-                alpha=float(alpha or rank) * (math.sqrt(rank) if rslora else 1.0),
+                alpha=alpha_in_file(float(alpha or rank), rank, rslora=rslora),
                 rslora=rslora,
                 processes=self.crew.size,
                 learning_rate=None if relative_step else learning_rate,
@@ -227,7 +227,7 @@ class Pack:
                 epochs=epochs,
                 max_train_steps=epochs * self.steps_per_epoch,
                 conv_rank=conv_rank,
-                conv_alpha=float(conv_alpha or conv_rank or 0) * (math.sqrt(conv_rank or 0) if rslora else 1.0) or None,
+                conv_alpha=conv_rank and alpha_in_file(float(conv_alpha or conv_rank), conv_rank, rslora=rslora),
                 dora=dora,
                 min_snr_gamma=min_snr_gamma,
                 noise_offset=noise_offset,

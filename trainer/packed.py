@@ -158,7 +158,15 @@ class _Reach:
 class PackedSite:
     """One adapted module: stacks down [K, rank, in] and up [K, out, rank], and how they join the module's forward."""
 
-    def __init__(self, module: nn.Module, down: Tensor, up: Tensor, scales: Sequence[float]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        down: Tensor,
+        up: Tensor,
+        scales: Sequence[float],
+        gain: Tensor | None = None,
+        strength: float = 1.0,
+    ) -> None:
         self.module, self.down, self.up = module, down, up
         self.copied: list[tuple[Tensor, Tensor]] = []
         self.reach = _Reach()
@@ -167,8 +175,7 @@ class PackedSite:
         self.scale: float | Tensor = scales[0]
         if len(set(scales)) > 1:
             self.scale = torch.tensor(scales, device=down.device, dtype=down.dtype).view(-1, 1, 1)
-        self.gain: Tensor | None = None
-        self.strength = 1.0
+        self.gain, self.strength = gain, strength
         self._plain_weight = type(module) in (nn.Linear, nn.Conv2d)
         self._linear = isinstance(module, nn.Linear)
         self._spatial = down.ndim > 3
@@ -216,25 +223,23 @@ class PackedSite:
         parts = [None if lora is None else lora.modules.get(site) for lora in loras]
         some = next(part for part in parts if part is not None)
         rank = max(part.rank for part in parts if part is not None)
-        gains = _gains(module, site, parts, base)
-        outside = strength if gains is not None else 1.0  # a DoRA's strengths go along the line from base to full
-        scales = [0.0 if part is None else strength / outside * part.alpha / part.rank for part in parts]
+        gain = _gains(module, site, parts, base)
+        # a DoRA's strengths go along the line from base to full, a LoRA's into its scale
+        inside, outside = (strength, 1.0) if gain is None else (1.0, strength)
+        scales = [0.0 if part is None else inside * part.alpha / part.rank for part in parts]
         dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
         if some.down.ndim == 4 and tuple(some.down.shape[2:]) != (1, 1):
             if len(loras) > 1:
                 raise ModelError(f"{site[1]}: several LoRAs with convolutions cannot be applied at once")
-            found = cls(module, some.down.to(base.device, dtype), some.up.to(base.device, dtype), scales)
-            found.gain, found.strength = gains, outside
-            return found
+            down, up = some.down.to(base.device, dtype), some.up.to(base.device, dtype)
+            return cls(module, down, up, scales, gain, outside)
         down = torch.zeros(len(parts), rank, some.down.shape[1], device=base.device, dtype=dtype)
         up = torch.zeros(len(parts), some.up.shape[0], rank, device=base.device, dtype=dtype)
         for slot, part in enumerate(parts):
             if part is not None:
                 down[slot, : part.rank] = part.down.flatten(1)
                 up[slot, :, : part.rank] = part.up.flatten(1)
-        found = cls(module, down, up, scales)
-        found.gain, found.strength = gains, outside
-        return found
+        return cls(module, down, up, scales, gain, outside)
 
     def collect_gradients(self) -> None:
         """Gives the owners views of the stacks' gradients, once; what must be contiguous is copied each time."""

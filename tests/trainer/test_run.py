@@ -196,9 +196,16 @@ def test_settings_without_effect_are_said(tiny_sd3, tiny_photos, tmp_path, capsy
 
 def test_words_that_no_caption_holds_and_endless_warmups_are_said(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     path = write(
-        tmp_path, tiny_sd15, tiny_photos, epochs=1, output=None, trigger="zorp", class_word="toy",
-        lr_scheduler="cosine", warmup_steps=99,
-    )  # fmt: skip
+        tmp_path,
+        tiny_sd15,
+        tiny_photos,
+        epochs=1,
+        output=None,
+        trigger="zorp",
+        class_word="toy",
+        lr_scheduler="cosine",
+        warmup_steps=99,
+    )
     assert run.main([str(path)]) == run.DONE
     said = capsys.readouterr().out
     assert "trigger: 'zorp' takes no effect" in said
