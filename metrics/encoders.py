@@ -1,6 +1,7 @@
 """Images and texts to unit-norm features: any open_clip model, or an image encoder of timm; cached by content."""
 
 import hashlib
+import json
 import logging
 import os
 import socket
@@ -90,7 +91,8 @@ def load_encoder(
 
     Args:
         spec: `NAME/TAG` of open_clip (`ViT-L-14/openai`, `hf-hub:org/model`), a folder with open_clip_config.json and
-            open_clip_model.safetensors, `timm:NAME` (pretrained) or `timm:NAME@FILE.safetensors` (images only).
+            open_clip_model.safetensors; or, for images only, `timm:NAME` (pretrained), `timm:NAME@FILE.safetensors` or
+            a folder of timm's with config.json and model.safetensors.
         precision: `fp32`, or `bf16` / `fp16` to run the network under autocast; features are float32 all the same.
         cache_dir: where features are kept, one small file per image, keyed by content; safe to delete, shared by
             processes.
@@ -104,6 +106,8 @@ def load_encoder(
         with _patient_only_online():
             if spec.startswith("timm:"):
                 parts = _load_timm(spec.removeprefix("timm:"), device)
+            elif _is_timm_folder(Path(spec)):
+                parts = _load_timm_folder(Path(spec), device)
             else:
                 parts = _load_open_clip(spec, device)
     except MetricsError:
@@ -112,7 +116,7 @@ def load_encoder(
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise MetricsError(
             f"encoder {spec!r} cannot be loaded: the first use of a name needs the network ({reason}…); "
-            "or name a local folder with open_clip_config.json and open_clip_model.safetensors"
+            "or name a local folder of open_clip's or timm's"
         ) from error
     model, preprocess, tokenize = parts
 
@@ -171,7 +175,7 @@ def _load_open_clip(spec: str, device: str) -> tuple[Any, Callable, Callable | N
     name, pretrained = spec, None
     if Path(spec).is_dir():
         if not (Path(spec) / "open_clip_config.json").is_file():
-            raise MetricsError(f"encoder {spec!r}: the folder has no open_clip_config.json")
+            raise MetricsError(f"encoder {spec!r}: the folder has no open_clip_config.json (nor timm's config.json)")
         if not any(Path(spec).glob("*.safetensors")) and not any(Path(spec).glob("*.bin")):
             raise MetricsError(f"encoder {spec!r}: the folder has no open_clip_model.safetensors")
         name = f"local-dir:{Path(spec).resolve()}"
@@ -202,6 +206,28 @@ def _load_timm(spec: str, device: str) -> tuple[Any, Callable, Callable | None]:
         missing = model.load_state_dict(load_file(weights), strict=False).missing_keys
         if missing:
             raise MetricsError(f"encoder 'timm:{spec}': the file lacks {len(missing)} weights, such as {missing[0]!r}")
+    return _images_only(model, device)
+
+
+def _is_timm_folder(folder: Path) -> bool:
+    """As timm saves models to the hub; other libraries' config.json names no `architecture`."""
+    try:
+        return "architecture" in json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _load_timm_folder(folder: Path, device: str) -> tuple[Any, Callable, Callable | None]:
+    import timm
+
+    if not (folder / "model.safetensors").is_file():
+        raise MetricsError(f"encoder {str(folder)!r}: the folder has no model.safetensors")
+    return _images_only(timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True, num_classes=0), device)
+
+
+def _images_only(model: Any, device: str) -> tuple[Any, Callable, Callable | None]:
+    import timm
+
     config = timm.data.resolve_model_data_config(model)
     preprocess = timm.data.create_transform(**config, is_training=False)
     return model.eval().requires_grad_(False).to(device), preprocess, None

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--encoder",
         metavar="SPEC",
         default="ViT-B-32/openai",
-        help="open_clip NAME/TAG, a local open_clip folder, timm:NAME[@FILE], or none (default: %(default)s)",
+        help="open_clip NAME/TAG, timm:NAME[@FILE], a local folder of either, or none (default: %(default)s)",
     )
     parser.add_argument("--identity-encoder", metavar="SPEC", help="second image encoder for likeness and copying")
     parser.add_argument("--device", default="cpu", help="where the encoder runs (default: %(default)s)")
@@ -109,7 +109,8 @@ def _score(options: argparse.Namespace) -> int:
     if options.json:
         from metrics.table import write_json
 
-        asked = {"train": options.train, "samples": options.samples, "base": options.base, "encoder": options.encoder}
+        names = ("train", "samples", "base", "encoder", "identity_encoder")
+        asked = {name: getattr(options, name) for name in names}
         if options.json == "-":
             print(json.dumps(asked | scores.as_json(), indent=2, ensure_ascii=False))
         else:

@@ -93,7 +93,7 @@ class Score(_Section):
     encoder: str = "ViT-B-32/laion2b_s34b_b79k"
     """open_clip model as NAME/pretrained, or a folder with an open_clip config and weights."""
     identity_encoder: str | None = None
-    """A second image encoder for identity, e.g. timm:vit_small_patch14_dinov2.lvd142m."""
+    """A second image encoder for identity, e.g. timm:vit_small_patch14_dinov2.lvd142m, or a folder of timm's."""
     holdout: int = Field(default=4, ge=0)
     """Photos held out of training to measure with."""
     seed: int = Field(default=1, ge=0)

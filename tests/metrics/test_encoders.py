@@ -85,6 +85,32 @@ def test_timm_encodes_images_only(timm_file: Path):
         encoder.texts(["a"])
 
 
+def test_a_folder_of_timms_encodes_as_timm_does(tmp_path: Path):
+    import timm
+    from PIL import Image
+    from timm.models import save_for_hf
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=7).eval()
+    save_for_hf(model, str(tmp_path), safe_serialization=True)
+    images = crops(3, 0)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    pixels = torch.stack([transform(Image.fromarray(image)) for image in images])
+    with torch.no_grad():
+        expected = model.forward_head(model.forward_features(pixels), pre_logits=True)
+    encoder = load_encoder(str(tmp_path))
+    assert not encoder.has_texts
+    np.testing.assert_allclose(
+        encoder.images(images), torch.nn.functional.normalize(expected, dim=1).numpy(), atol=1e-5
+    )
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.bin")
+    with pytest.raises(MetricsError, match=r"no model\.safetensors"):
+        load_encoder(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(MetricsError, match=r"no open_clip_config\.json"):
+        load_encoder(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
