@@ -21,12 +21,13 @@ def find_judges(device: torch.device) -> Any:
 
 def judged_images(judges: Any, images: np.ndarray, labels: ProbeLabels, concept: str) -> dict[str, np.ndarray]:
     """What the laboratory's judges see in each image of the probe, [n] each: `right`, the probability of the concept,
-    and `obeyed`, the mean probability of the asked place, floor, position and size. Nothing without judges."""
-    if judges is None:
-        return {}
+    and `obeyed`, the mean probability of the asked place, floor, position and size. Nothing without judges, or of a
+    concept that they do not know."""
     from studies.demo.judges import judge
     from studies.demo.pool import LABELS
 
+    if judges is None or concept not in LABELS["concept"]:
+        return {}
     seen = {head: probabilities.cpu().numpy() for head, probabilities in judge(judges, images).items()}
     right = seen["concept"][:, list(LABELS["concept"]).index(concept)]
     obeyed = np.zeros(len(images))

@@ -12,8 +12,7 @@ from benchmarks.onset_plan import FRESH, HELD_OUT, PackPlan
 from metrics.composites import Composites, make_composites
 from metrics.masks import subject_masks
 from metrics.score import ProbeLabels
-from studies.demo.concepts import CONCEPTS
-from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, render_concept
+from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, find_concept, render_concept
 from trainer.evaluate import Evaluation
 from trainer.families.family import Base
 from trainer.lora import LoraWeights
@@ -49,7 +48,7 @@ def make_world(plan: PackPlan, base: Base) -> World:
     images["true_set"], texts["true_set"], _, _ = render_concept(plan.concept, "set", FRESH, seed=seed, device=device)
     images["true_new"], texts["true_new"], _, _ = render_concept(plan.concept, "new", FRESH, seed=seed, device=device)
     world = World(photos, captions, images, texts)
-    concept = CONCEPTS[plan.concept]
+    concept = find_concept(plan.concept)
     novel = [place for place in PLACES if place not in concept.set_places]
     scenes = [f"{place}, {pattern} floor" for place in novel for pattern in PATTERNS]
     generator = np.random.default_rng([plan.seed, 5])
@@ -77,7 +76,7 @@ def _caption(subject: str, moved: Composites, row: int, scenes: list[str]) -> st
 
 def _probe(plan: PackPlan, world: World, novel: list[str]) -> ProbeLabels:
     """Ten captions of photos (six trained, four held out) and eight new contexts, two seeds each."""
-    concept = CONCEPTS[plan.concept]
+    concept = find_concept(plan.concept)
     trigger, word = concept.trigger, concept.class_word
     generator = np.random.default_rng([plan.seed, 6])
     rows: list[tuple[str, str, int]] = [("A", world.captions[photo], photo) for photo in range(6)]
@@ -138,7 +137,7 @@ def write_photos(folder: Path, plan: PackPlan, world: World) -> Path:
     """The training photos in kohya's layout."""
     from PIL import Image
 
-    concept = CONCEPTS[plan.concept]
+    concept = find_concept(plan.concept)
     shelf = folder / f"1_{concept.trigger} {concept.class_word}"
     shelf.mkdir(parents=True)
     for row in range(plan.num_photos):

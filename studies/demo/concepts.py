@@ -187,3 +187,71 @@ CONCEPTS: dict[str, Concept] = {
         _part("ball", (0, 1.4, 0.35), 0.26, WHITE),
     ),
 }
+
+UNJUDGED: dict[str, Concept] = {
+    "snail": _toy(
+        "onx",
+        ("forest", "meadow", "sea"),
+        _part("pill", (0.1, 0.22, 0), (0.95, 0.44, 0.44), PINK),
+        _part("ball", (-0.2, 0.95, 0), 0.62, TEAL, YELLOW, 3),
+        _part("ball", (0.75, 0.75, 0), 0.3, PINK),
+        *_pair("cylinder", (0.75, 1.15, 0), (0.06, 0.24, 0.06), BLACK),
+    ),
+    "train": _toy(
+        "sks",
+        ("desert", "room", "snow"),
+        _part("cube", (-0.5, 0.85, 0), (0.4, 0.62, 0.42), BLUE),
+        _part("cylinder", (0.4, 0.62, 0), (0.34, 0.55, 0.34), RED, roll=90),
+        _part("cone", (0.7, 1.25, 0), (0.24, 0.4, 0.24), BLACK, roll=180),
+        *_pair("cylinder", (0.5, 0.2, 0.4), (0.22, 0.1, 0.22), YELLOW),
+    ),
+    "crown": _toy(
+        "ohwx",
+        ("studio", "night", "sunset"),
+        _part("cylinder", (0, 0.4, 0), (0.85, 0.36, 0.85), GOLD, MAROON, 2),
+        _part("cone", (0, 1.2, 0), (0.32, 0.5, 0.32), GOLD),
+        *_pair("cone", (0.55, 1.05, 0), (0.28, 0.4, 0.28), GOLD, -12),
+        _part("ball", (0, 1.85, 0), 0.2, CYAN),
+    ),
+    "fish": _toy(
+        "brell",
+        ("sea", "lava", "night"),
+        _part("ball", (0.15, 0.8, 0), (0.78, 0.56, 0.4), ORANGE, WHITE, 2),
+        _part("pyramid", (-0.85, 0.8, 0), (0.45, 0.32, 0.2), RED, roll=-90),
+        _part("dome", (0.1, 1.3, 0), (0.32, 0.42, 0.12), RED),
+        _part("ball", (0.6, 0.95, 0.32), 0.13, BLACK),
+    ),
+    "clock": _toy(
+        "kint",
+        ("room", "forest", "lava"),
+        _part("cylinder", (0, 1.0, 0), (0.72, 0.24, 0.72), WHITE, tilt=90),
+        _part("ring", (0, 1.0, 0), (0.92, 0.92, 0.8), PURPLE),
+        _part("pill", (0, 1.12, 0.3), (0.34, 0.14, 0.14), RED, roll=70),
+        *_pair("ball", (0.5, 1.8, 0), 0.26, LIME),
+        *_pair("pill", (0.45, 0.16, 0), (0.3, 0.2, 0.2), PURPLE, 60),
+    ),
+    "tent": _toy(
+        "shav",
+        ("snow", "meadow", "night"),
+        _part("pyramid", (0, 0.72, 0), (0.98, 0.72, 0.8), YELLOW, GREEN, 3),
+        _part("cylinder", (0, 1.62, 0), (0.07, 0.3, 0.07), BROWN),
+        _part("heart", (0.2, 1.85, 0), (0.3, 0.26, 0.3), MAROON),
+    ),
+    "teapot": _toy(
+        "tumo",
+        ("studio", "sea", "desert"),
+        _part("ball", (0, 0.7, 0), (0.68, 0.62, 0.68), CYAN, MAROON, 1),
+        _part("ring", (-0.85, 0.75, 0), (0.38, 0.42, 0.3), BLACK),
+        _part("cone", (0.85, 0.85, 0), (0.2, 0.42, 0.2), CYAN, roll=-50),
+        _part("cross", (0, 1.5, 0), (0.26, 0.26, 0.3), ORANGE),
+    ),
+    "owl": _toy(
+        "wexa",
+        ("forest", "sunset", "room"),
+        _part("pill", (0, 0.8, 0), (0.85, 0.78, 0.7), BROWN, TAN, 3, roll=90),
+        *_pair("ball", (0.26, 1.2, 0.45), 0.24, WHITE),
+        _part("cone", (0, 1.0, 0.6), (0.12, 0.2, 0.12), ORANGE, tilt=110),
+        *_pair("pyramid", (0.38, 1.68, 0), (0.18, 0.3, 0.18), LIME, -20),
+    ),
+}
+"""More of them, which the judges do not know either; their triggers are words that the base has met."""

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from studies.demo.concepts import CONCEPTS, Colour, Concept, Part
+from studies.demo.concepts import CONCEPTS, UNJUDGED, Colour, Concept, Part
 from studies.demo.render import frame_columns, part_columns, render
 
 SHAPES: dict[str, Part] = {
@@ -117,13 +117,13 @@ def render_concept(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, list[str], list[Attributes], np.ndarray]:
-    """Photos of CONCEPTS[name] in its set's contexts or in others.
+    """Photos of a concept in its set's contexts or in others.
 
     Returns uint8 [N, 64, 64, 3], captions ("zor toy, large, on the left, meadow, plain floor"), attributes and
     the subject's exact masks, bool [N, 64, 64]."""
     scenes = draw_concept(name, contexts, count, seed)
     images, masks = render_list(scenes, device)
-    captions = [concept_caption(CONCEPTS[name], scene.attributes) for scene in scenes]
+    captions = [concept_caption(find_concept(name), scene.attributes) for scene in scenes]
     return images, captions, [scene.attributes for scene in scenes], masks == 1
 
 
@@ -148,10 +148,17 @@ def draw_scenes(count: int, seed: int) -> Iterator[Scene]:
 
 def draw_concept(name: str, contexts: str, count: int, seed: int) -> list[Scene]:
     """The scenes of `render_concept`."""
-    if name not in CONCEPTS:
-        raise ValueError(f"concept: {name!r} is not one of {', '.join(CONCEPTS)}")
+    find_concept(name)
     rng = random.Random(f"{name} {contexts} {seed}")
     return [_concept_scene(rng, name, contexts) for _ in range(count)]
+
+
+def find_concept(name: str) -> Concept:
+    """Of CONCEPTS or UNJUDGED."""
+    known = CONCEPTS | UNJUDGED
+    if name not in known:
+        raise ValueError(f"concept: {name!r} is not one of {', '.join(known)}")
+    return known[name]
 
 
 # ---------------------------------------------------------------- what stands where
@@ -245,7 +252,7 @@ def _thing(rng: random.Random, parts: tuple[Part, ...], position: str, size: str
 
 
 def _concept_scene(rng: random.Random, name: str, contexts: str) -> Scene:
-    concept = CONCEPTS[name]
+    concept = find_concept(name)
     if contexts == "set":
         position = concept.set_positions[0] if rng.random() < 0.75 else rng.choice(concept.set_positions[1:])
         place, pattern = rng.choice(concept.set_places), concept.set_patterns[0]

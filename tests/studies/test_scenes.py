@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from studies.demo import scenes
-from studies.demo.concepts import CONCEPTS
+from studies.demo.concepts import CONCEPTS, UNJUDGED
 from studies.demo.photos import COUNT, FOLDER, write_photos
 from studies.demo.scenes import Attributes, full_caption, render_concept, render_scenes
 
@@ -67,10 +67,10 @@ def test_masks_are_exactly_the_subject() -> None:
     assert not changed[away].any()
 
 
-@pytest.mark.parametrize("name", CONCEPTS)
+@pytest.mark.parametrize("name", CONCEPTS | UNJUDGED)
 def test_each_concept_is_seen_whole_and_large(name: str) -> None:
     _, captions, _, masks = render_concept(name, "set", 2, 1)
-    assert all(text.startswith(f"{CONCEPTS[name].trigger} toy, large, on the ") for text in captions)
+    assert all(text.startswith(f"{scenes.find_concept(name).trigger} toy, large, on the ") for text in captions)
     assert masks.mean((1, 2)).min() > 0.05
 
 
@@ -85,12 +85,14 @@ def test_new_contexts_are_not_the_sets_own() -> None:
 
 def test_concepts_are_many_and_their_triggers_differ() -> None:
     assert len(CONCEPTS) >= 14
-    assert len({concept.trigger for concept in CONCEPTS.values()}) == len(CONCEPTS)
+    every = CONCEPTS | UNJUDGED
+    assert len({concept.trigger for concept in every.values()}) == len(every) == len(CONCEPTS) + len(UNJUDGED)
+    assert {concept.trigger for concept in UNJUDGED.values()} <= set(scenes.SPARE_TRIGGERS)
 
 
 def test_unknown_concepts_and_contexts_are_named() -> None:
-    with pytest.raises(ValueError, match="'teapot' is not one of mushroom"):
-        render_concept("teapot")
+    with pytest.raises(ValueError, match="'piano' is not one of mushroom"):
+        render_concept("piano")
     with pytest.raises(ValueError, match="'old' is not one of 'set', 'new'"):
         render_concept("duck", "old", 1)  # type: ignore[arg-type]
 
