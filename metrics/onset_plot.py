@@ -24,6 +24,8 @@ NAMES = {"shifted_loss": "moved subjects", "heldout_loss": "held-out photos"}
 TRUE_NAMES = {"shifted_loss": "true, new contexts", "heldout_loss": "true, own contexts"}
 TURNS = {"context": "shifted_loss", "memory": "heldout_loss"}
 BEHAVIOUR = ("fidelity", "prompt", "copying", "diversity")
+DRIFT = ("colour", "burn", "composition")
+LIMITS = {"behaviour": (-0.1, 1.35), "drift": (-2.0, 12.0)}  # what lies outside is drawn at the edge
 
 
 def plot_onset(
@@ -49,9 +51,9 @@ def plot_onset(
     from matplotlib.figure import Figure
 
     shown: list[str] = [name for name in ("shifted_loss", "heldout_loss") if name in trajectory.channels]
-    behaviour = _behaviour(trajectory)
-    panels = [*(["loss"] if shown else []), *(["behaviour"] if behaviour else [])]
-    ratios = [1.5 if panel == "loss" else 1.0 for panel in panels] or [1.0]
+    behaviour, drift = _measured(trajectory, ("score", *BEHAVIOUR)), _measured(trajectory, DRIFT)
+    panels = [*(["loss"] if shown else []), *(["behaviour"] if behaviour else []), *(["drift"] if drift else [])]
+    ratios = [{"loss": 1.5, "behaviour": 1.0, "drift": 0.75}[panel] for panel in panels] or [1.0]
     strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
     said = textwrap.wrap(onset.sentence, 108)
     head = 0.62 + 0.19 * len(said)
@@ -69,7 +71,10 @@ def plot_onset(
     if shown:
         _draw_losses(axes[0], trajectory, shown, truth or {})
     if behaviour:
-        _draw_behaviour(axes[-1], trajectory, behaviour)
+        _draw_channels(axes[panels.index("behaviour")], trajectory, behaviour, LIMITS["behaviour"])
+        axes[panels.index("behaviour")].set_ylabel("score and behaviour", color=INK)
+    if drift:
+        _draw_drift(axes[panels.index("drift")], trajectory, drift)
     _draw_turns(axes, trajectory, onset)
     last = float(trajectory.epochs[-1])
     axes[-1].set_xlim(0 if trajectory.epochs[0] == 0 else float(trajectory.epochs[0]), last)
@@ -152,36 +157,37 @@ def _smoothed(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
     return smoother(axis, WIDTHS[0], anchored) @ values
 
 
-def _behaviour(trajectory: Trajectory) -> list[str]:
-    scored = ["score"] if np.isfinite(trajectory.scores).sum() >= 2 else []
-    present = [name for name in BEHAVIOUR if np.isfinite(trajectory.values(name)[:, 0]).sum() >= 2]
-    return scored + present
+def _measured(trajectory: Trajectory, names: Sequence[str]) -> list[str]:
+    return [name for name in names if np.isfinite(_values(trajectory, name)[:, 0]).sum() >= 2]
 
 
-def _draw_behaviour(axis: Any, trajectory: Trajectory, shown: list[str]) -> None:
+def _values(trajectory: Trajectory, name: str) -> np.ndarray:
+    """[T, 3] value, low and high; a score has no interval."""
+    if name == "score":
+        return np.repeat(trajectory.scores[:, None], 3, axis=1)
+    # kept obedience: 1 as the base obeys, 0 not at all
+    return trajectory.values(name) + (1.0 if name == "prompt" else 0.0)
+
+
+def _draw_channels(axis: Any, trajectory: Trajectory, shown: list[str], limits: tuple[float, float]) -> None:
     labels = []
-    for index, name in enumerate(shown):
-        colour = COLOURS.get(name, OTHERS[index % len(OTHERS)])
-        values = trajectory.scores if name == "score" else trajectory.values(name)[:, 0]
-        if name == "prompt":
-            values = 1 + values  # kept obedience: 1 as the base obeys, 0 not at all
-        known = np.isfinite(values)
-        width = 2.2 if name == "score" else 1.3
-        axis.plot(trajectory.epochs[known], np.clip(values[known], -0.1, 1.35), color=colour, linewidth=width)
-        if name != "score":
-            low, high = trajectory.values(name)[known, 1:].T + (1.0 if name == "prompt" else 0.0)
-            axis.fill_between(
-                trajectory.epochs[known],
-                np.clip(low, -0.1, 1.35),
-                np.clip(high, -0.1, 1.35),
-                color=colour,
-                alpha=0.07,
-                linewidth=0,
-            )
-        label = "obedience" if name == "prompt" else name
-        labels.append((float(np.clip(values[known][-1], -0.1, 1.35)), label, colour))
-    axis.set_ylabel("score and behaviour", color=INK)
+    for name in shown:
+        others = (*BEHAVIOUR, *DRIFT)
+        colour = COLOURS[name] if name in COLOURS else OTHERS[others.index(name) % len(OTHERS)]
+        values = _values(trajectory, name)
+        known = np.isfinite(values[:, 0])
+        epochs, (value, low, high) = trajectory.epochs[known], np.clip(values[known], *limits).T
+        axis.plot(epochs, value, color=colour, linewidth=2.2 if name == "score" else 1.3)
+        axis.fill_between(epochs, low, high, color=colour, alpha=0.07, linewidth=0)
+        labels.append((float(value[-1]), "obedience" if name == "prompt" else name, colour))
     _label_ends(axis, labels)
+
+
+def _draw_drift(axis: Any, trajectory: Trajectory, shown: list[str]) -> None:
+    """How far colours, burn and layouts lie from the photos, in units of the photos' own spread; grey: like photos."""
+    axis.axhspan(-2, 2, color=GRID, alpha=0.6, linewidth=0)
+    _draw_channels(axis, trajectory, shown, LIMITS["drift"])
+    axis.set_ylabel("drift, in spreads\nof the photos", color=INK)
 
 
 def _label_ends(axis: Any, labels: list[tuple[float, str, str]]) -> None:

@@ -1,13 +1,16 @@
 """The onset of a table on the command line: text, JSON and picture."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from metrics.onset import find_onset
 from metrics.onset_plot import plot_onset
+from metrics.readings import Reading
 from metrics.table import describe, main
+from metrics.trajectory import Trajectory
 from tests.metrics.planted import plant
 
 
@@ -38,6 +41,23 @@ def test_the_page_marks_what_happens_and_stays_short():
     assert int(marked["ship"].split()[0]) == onset.best
     assert int(marked["learned"].split()[0]) == onset.learned
     assert page[-1] == onset.sentence
+
+
+def test_colours_and_layouts_get_a_panel_of_their_own(tmp_path):
+    from PIL import Image
+
+    losses = plant("valley", 2).trajectory
+    drifting = [
+        replace(reading, channels=dict(reading.channels) | {"colour": Reading(row / 4, row / 4 - 1, row / 4 + 1)})
+        for row, reading in enumerate(losses.readings)
+    ]
+    onset, heights = find_onset(losses), []
+    for trajectory in (losses, Trajectory(tuple(drifting))):
+        with Image.open(plot_onset(tmp_path / "onset.png", trajectory, onset)) as picture:
+            heights.append(picture.height)
+            dark = (np.asarray(picture.convert("L"))[-40:] < 120).sum()  # the epochs' label stays on the picture
+            assert dark > 100
+    assert heights[1] - heights[0] > 150
 
 
 def test_the_picture_shows_thumbnails_and_truth(tmp_path):
