@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--base", type=Path, help="base to train on (default: the demo's)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="sets of photos per concept")
     parser.add_argument("--only", nargs="+", default=[], help="packs whose name contains one of these")
-    parser.add_argument("--first", type=int, default=99, help="runs of each pack that are read: the quiet ones first")
+    parser.add_argument("--first", type=int, help="runs of each pack that are read: the quiet ones first")
     parser.add_argument("--choosing", action="store_true", help="report on the concepts that chose tolerances")
     parser.add_argument("--online", action="store_true", help="also stop the runs while they grow (minutes)")
     parser.add_argument("--json", type=Path, help="write all figures here")

@@ -45,31 +45,23 @@ AROUND = 0.35  # octaves on both sides of a true onset that are read at every ch
 
 def recompute(
     out: Path, *, minutes: float, processes: int, only: Sequence[str] = (), device: str = "auto", base: Path = BASE,
-    rounds: int = ROUNDS, first: int = 99, redraw: bool = False,
+    rounds: int = ROUNDS, first: int | None = None, redraw: bool = False,
 ) -> int:  # fmt: skip
     """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes.
 
-    Of each pack the `first` runs are read. With `redraw` kept packs are trained again and only their images are drawn
-    and read anew.
+    Of each pack the `first` runs are read, or all. With `redraw` kept packs are trained again and only their images are
+    drawn and read anew.
     """
     out.mkdir(parents=True, exist_ok=True)
     for claim in out.glob("*.claim"):
         claim.unlink()
-    end = time.time() + 60 * minutes
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.onset_recompute",
-        str(out),
-        str(end),
-        device,
-        str(base),
-        str(rounds),
-        str(first),
-    ]
-    command.append("redraw" if redraw else "compute")
+    wanted = {
+        "out": str(out), "end": time.time() + 60 * minutes, "device": device, "base_path": str(base),
+        "only": list(only), "rounds": rounds, "first": first, "redraw": redraw,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "benchmarks.onset_recompute", json.dumps(wanted)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
-    children = [subprocess.Popen([*command, *only], cwd=ROOT, env=os.environ | threads) for _ in range(processes)]
+    children = [subprocess.Popen(command, cwd=ROOT, env=os.environ | threads) for _ in range(processes)]
     try:
         for child in children:
             child.wait()
@@ -83,7 +75,15 @@ def recompute(
 
 
 def work(
-    out: Path, end: float, device: str, base_path: Path, only: Sequence[str], rounds: int, first: int, *, redraw: bool
+    out: Path,
+    end: float,
+    device: str,
+    base_path: Path,
+    only: Sequence[str],
+    rounds: int,
+    first: int | None,
+    *,
+    redraw: bool,
 ) -> None:
     """One process: takes the next pack that nobody has claimed, until the time is up."""
     import torch
@@ -124,7 +124,7 @@ def _read(out: Path, plan: PackPlan) -> tuple[dict[str, np.ndarray], dict[str, A
     return arrays, json.loads(bytes(arrays.pop("about")))
 
 
-def _complete(out: Path, plan: PackPlan, first: int) -> bool:
+def _complete(out: Path, plan: PackPlan, first: int | None) -> bool:
     return set(_read(out, plan)[1].get("images", {})) >= set(list(plan.runs)[:first])
 
 
@@ -142,7 +142,9 @@ def _claim(out: Path, plan: PackPlan) -> bool:
     return True
 
 
-def compute_pack(plan: PackPlan, base: Base, out: Path, end: float, first: int = 99, *, redraw: bool = False) -> int:
+def compute_pack(
+    plan: PackPlan, base: Base, out: Path, end: float, first: int | None = None, *, redraw: bool = False
+) -> int:
     """Trains one pack, then reads its first runs one after the other, each kept as soon as it is read; returns how
     many are there.
 
@@ -393,7 +395,5 @@ def _device_name(device: Any) -> str:
 
 
 if __name__ == "__main__":
-    folder, deadline, where, base_folder, number, runs, what, *wanted = sys.argv[1:]
-    work(
-        Path(folder), float(deadline), where, Path(base_folder), wanted, int(number), int(runs), redraw=what == "redraw"
-    )
+    asked = json.loads(sys.argv[1])
+    work(**asked | {name: Path(asked[name]) for name in ("out", "base_path")})

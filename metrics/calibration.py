@@ -15,11 +15,11 @@ from metrics.colour import drift_null
 from metrics.composition import distances, energy_null
 from metrics.encoders import Encoder, Images
 from metrics.errors import MetricsError
+from metrics.readings import WEIGHTED
 from metrics.similarity import concept_axis, near_duplicates
 from metrics.traits import Traits, measure
 
 VERSION = 4
-WEIGHTED = ("copying", "colour", "composition", "diversity", "consistency")  # what takes from the score
 
 
 @dataclass(frozen=True)

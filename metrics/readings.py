@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+WEIGHTED = ("copying", "colour", "composition", "diversity", "consistency")
+"""What takes from the score; each can be weighted."""
+
 
 @dataclass(frozen=True)
 class Reading:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from metrics.readings import WEIGHTED
 from search.errors import StudyError, problem
 from search.settings import Budget, Keep, Score, Stop, Workers
 from search.space import Space, parse_space
@@ -27,7 +28,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keep": Keep,
 }
 MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
-WEIGHTED = ("copying", "colour", "composition", "diversity", "consistency")
 _PATHS = ("base", "data", "reg_data")
 _KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")

@@ -202,7 +202,7 @@ def _start(
     run = pack.join(run_dir=folder, output_name=output.name, **build_run_keywords(config))
     total = pack.steps_per_epoch * config.epochs
     if config.warmup_steps >= total:
-        console.print(f"warning: warmup_steps: {config.warmup_steps} is more than the run's {total} steps")
+        console.print(f"warning: warmup_steps: {config.warmup_steps} is not less than the run's {total} steps")
     images = sum(not photo.is_reg for photo in dataset.photos)
     where = f"from epoch {run.epoch}" if run.epoch else "from the start"
     console.print(

@@ -210,7 +210,7 @@ def test_words_that_no_caption_holds_and_endless_warmups_are_said(tiny_sd15, tin
     said = capsys.readouterr().out
     assert "trigger: 'zorp' takes no effect" in said
     assert "class_word" not in said
-    assert "warmup_steps: 99 is more than the run's 4 steps" in said
+    assert "warmup_steps: 99 is not less than the run's 4 steps" in said
 
 
 def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, capsys, monkeypatch) -> None:
