@@ -12,6 +12,8 @@ from metrics.saliency import common_saliency, subject_saliency
 
 SMALLEST, LARGEST = 0.01, 0.75
 """Shares of a photo outside of which a mask is no subject that could be moved."""
+SHARED, FEWEST = 0.03, 6
+"""Below so much in common, in at least so many photos, salient subjects are not one subject (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,26 @@ class SubjectMasks:
         sources: for each photo `given`, `segmentation`, `attention` or `saliency`.
         usable: for each photo, whether there is a subject to cut out.
         notes: what a person should be told, one sentence each.
+        style: whether nothing is cut out because the photos teach a style: it was said, or they share no subject.
     """
 
     masks: tuple[np.ndarray, ...]
     sources: tuple[str, ...]
     usable: tuple[bool, ...]
     notes: tuple[str, ...] = ()
+    style: bool = False
 
     @property
     def reason(self) -> str | None:
         """Why nothing can be cut out at all (a style, for example), or None."""
+        if self.style and "none" in self.sources:
+            return "a style, as masks: none says: the loss of moved subjects is not measured"
+        if self.style:
+            return (
+                "what stands out in one photo is not what stands out in the others, as in a set that teaches a style: "
+                "the loss of moved subjects is not measured; if there is a subject, give masks (alpha channel or a "
+                "mask folder) or say masks: saliency"
+            )
         if sum(self.usable) * 2 >= len(self.usable) and any(self.usable):
             return None
         return (
@@ -56,8 +68,9 @@ def subject_masks(
 
     Args:
         photos: uint8 `[H, W, 3]`, sizes may differ.
-        source: `auto` (given, then segmentation if a model is named, attention, saliency), or one of `given` (`alpha`
-            is the same), `segmentation`, `attention`, `saliency`, `none` (a style: nothing is cut out).
+        source: `auto` (given, then segmentation if a model is named, attention, saliency where the photos share a
+            subject; a style is not cut out), or one of `given` (`alpha` is the same), `segmentation`, `attention`,
+            `saliency`, `none` (a style: nothing is cut out).
         given: the user's mask per photo (alpha channel or mask folder), `[H, W]` in [0, 1] or 0…255; None where there
             is none.
         attention: maps of the class word, `[h, w]` of any size, from the base's cross-attention.
@@ -72,7 +85,7 @@ def subject_masks(
         raise MetricsError(f"masks: {source!r} is not allowed: auto, alpha, segmentation, attention, saliency or none")
     if source == "none":
         empty = tuple(np.zeros(photo.shape[:2], np.float32) for photo in photos)
-        return SubjectMasks(empty, ("none",) * len(photos), (False,) * len(photos))
+        return SubjectMasks(empty, ("none",) * len(photos), (False,) * len(photos), style=True)
     if source == "segmentation" and segmenter is None:
         raise MetricsError("masks: 'segmentation' needs the name of a model")
     if source == "attention" and attention is None:
@@ -81,9 +94,7 @@ def subject_masks(
     if segmenter is not None and source in ("auto", "segmentation"):
         segmented = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
 
-    salient: Sequence[np.ndarray] = (
-        common_saliency(photos) if source in ("auto", "saliency") and attention is None else []
-    )
+    salient = common_saliency(photos) if source in ("auto", "saliency") and attention is None else None
     masks, sources, missing = [], [], 0
     for index, photo in enumerate(photos):
         own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
@@ -96,8 +107,8 @@ def subject_masks(
             mask, kind = segment, "segmentation"
         elif source in ("auto", "attention") and attention is not None:
             mask, kind = attention_mask(attention[index], photo.shape[:2]), "attention"
-        elif source in ("auto", "saliency"):
-            mask, kind = _cleaned(salient[index] > 0.5, salient[index], photo.shape[:2]), "saliency"
+        elif salient is not None:
+            mask, kind = _cleaned(salient.maps[index] > 0.5, salient.maps[index], photo.shape[:2]), "saliency"
         else:
             mask, kind = np.zeros(photo.shape[:2], np.float32), "none"
             missing += 1
@@ -105,6 +116,9 @@ def subject_masks(
         sources.append(kind)
     usable = tuple(SMALLEST <= float((mask > 0.5).mean()) <= LARGEST for mask in masks)
     notes = []
+    unlike = salient is not None and salient.shared < SHARED and len(photos) >= FEWEST
+    if unlike and source == "auto" and set(sources) == {"saliency"}:
+        return SubjectMasks(tuple(masks), tuple(sources), (False,) * len(photos), style=True)
     if missing:
         notes.append(f"{missing} of {len(photos)} photos have no {source} mask and are not moved")
     if "saliency" in sources and any(usable):

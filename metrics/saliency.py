@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,22 @@ def subject_saliency(image: np.ndarray) -> np.ndarray:
     return _single(_lab_of(image))
 
 
-def common_saliency(images: Sequence[np.ndarray], *, rounds: int = 4) -> list[np.ndarray]:
-    """The same for photos of one subject, which helps each other: float32 `[h, w]` each, above 0.5 the subject.
+class CommonSaliency(NamedTuple):
+    """Maps of several photos' subject, and how much there is one.
+
+    Attributes:
+        maps: float32 `[h, w]` each, above 0.5 the subject.
+        shared: how much more alike the subjects' colours are to each other than to each other's surroundings, before
+            photos help each other: mean over pairs of the difference of their histograms' Bhattacharyya coefficients,
+            in [-1, 1]; NaN for a single photo.
+    """
+
+    maps: list[np.ndarray]
+    shared: float
+
+
+def common_saliency(images: Sequence[np.ndarray], *, rounds: int = 4) -> CommonSaliency:
+    """The same for photos of one subject, which helps each other.
 
     Starts from `subject_saliency` and alternates: which colours do most photos have inside their masks (a low quantile
     over photos, so that what lies in a few masks by mistake, a shadow or a tile, drops out), and which places have such
@@ -36,18 +51,27 @@ def common_saliency(images: Sequence[np.ndarray], *, rounds: int = 4) -> list[np
     """
     views = [_View.of(_lab_of(image)) for image in images]
     starts = [view.first_guess() for view in views]
-    guesses = starts
-    for _ in range(rounds):
+    guesses, shared = starts, float("nan")
+    for turn in range(rounds):
         inside = np.stack([_histogram(view.bins, guess) for view, guess in zip(views, guesses, strict=True)])
         common = np.quantile(inside, 0.35, axis=0) if len(views) >= 4 else inside.mean(axis=0)
         common = common / (common.sum() + 1e-9)
         outside = np.stack([_histogram(view.bins, 1 - guess) for view, guess in zip(views, guesses, strict=True)])
+        if not turn:
+            shared = _shared(inside, outside)
         everywhere = outside.mean(axis=0)
         guesses = [
             view.refined(common, (own + everywhere) / 2, guess, start)
             for view, own, guess, start in zip(views, outside, guesses, starts, strict=True)
         ]
-    return [guess.astype(np.float32).clip(0, 1) for guess in guesses]
+    return CommonSaliency([guess.astype(np.float32).clip(0, 1) for guess in guesses], shared)
+
+
+def _shared(inside: np.ndarray, outside: np.ndarray) -> float:
+    """`CommonSaliency.shared` of histograms `[N, bins]` of the subjects and of their surroundings."""
+    apart = ~np.eye(len(inside), dtype=bool)
+    roots = np.sqrt(inside)
+    return float((roots @ roots.T - roots @ np.sqrt(outside).T)[apart].mean()) if len(inside) > 1 else float("nan")
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def _build(
     drawing: dict[str, Any] = {**_drawing(score, config), "precision": precision, "cache": cache}
     # before anything is drawn: masks may be wrong
     masks = _masks(study, photos, pixels, config, base) if score.shifted.composites else None
+    style = score.shifted.masks == "none" or (masks is not None and masks.style)
     base_images = sample(base, None, labels.prompts, labels.seeds, **drawing)
 
     notes: tuple[str, ...] = ()
@@ -164,7 +165,7 @@ def _build(
         identity_encoder=identity,
         base_losses=measured,
         shifted_photo=[int(owner) for owner in owners],
-        weights=({"consistency": 0.0} if score.shifted.masks == "none" else {}) | score.weights,  # a style may vary
+        weights=({"consistency": 0.0} if style else {}) | score.weights,  # a style may vary
     )
     calibration.save(home / "calibration.npz")
     readings = read_checkpoint(calibration, epoch=0, effort=0.0, images=base_images, losses=measured)

@@ -112,6 +112,25 @@ def test_a_style_is_told_and_nothing_is_cut_out():
     assert len(subject_masks(textures, source="saliency").masks) == 4  # noise has no subject, but must not crash
 
 
+def test_photos_that_share_no_subject_are_taken_for_a_style():
+    photos = list(pictures().values())
+    unlike = subject_masks(photos)
+    assert unlike.style
+    assert not any(unlike.usable)
+    assert "style" in (unlike.reason or "")
+    assert "masks: saliency" in (unlike.reason or "")
+    assert any(subject_masks(photos, source="saliency").usable)  # who asks for cut-outs gets them
+    left = [(np.arange(photo.shape[1]) < 200) * np.ones(photo.shape[:2], np.float32) for photo in photos]
+    assert not subject_masks(photos, given=left).style
+    assert not subject_masks(photos[:4]).style  # too few to say
+
+
+@pytest.mark.parametrize("name", ["chelsea", "rocket", "coffee", "astronaut"])
+def test_photos_of_one_real_subject_are_not(name: str):
+    assert not subject_masks(list(crops(10, 0, (name,), 128))).style
+    assert subject_masks(planted(8)[0]).reason is None
+
+
 def test_mask_folders_are_read_by_name_as_kohya_reads_them(tmp_path: Path):
     truth = planted(1)[1][0]
     Image.fromarray(truth.astype(np.uint8) * 255).resize((32, 32)).save(tmp_path / "one.png")
