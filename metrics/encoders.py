@@ -212,9 +212,10 @@ def _load_timm(spec: str, device: str) -> tuple[Any, Callable, Callable | None]:
 def _is_timm_folder(folder: Path) -> bool:
     """As timm saves models to the hub; other libraries' config.json names no `architecture`."""
     try:
-        return "architecture" in json.loads((folder / "config.json").read_text())
+        named = "architecture" in json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return False
+    return named and not (folder / "open_clip_config.json").is_file()
 
 
 def _load_timm_folder(folder: Path, device: str) -> tuple[Any, Callable, Callable | None]:
