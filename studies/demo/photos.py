@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from studies.demo.concepts import CONCEPTS
-from studies.demo.scenes import render_concept
+from studies.demo.concepts import CONCEPTS, UNJUDGED
+from studies.demo.scenes import find_concept, render_concept
 
 CONCEPT, COUNT, SEED = "mushroom", 24, 20
 FOLDER = Path(__file__).parent / "photos"
@@ -22,7 +22,7 @@ def write_photos(to: Path, *, concept: str = CONCEPT, count: int = COUNT, seed: 
     """`count` photos with captions in `to`/<repeats>_<trigger> <class>; returns that folder.
 
     Only the set's own places, floors, positions: something for overfitting to copy."""
-    known = CONCEPTS[concept]
+    known = find_concept(concept)
     folder = to / f"{repeats}_{known.trigger} {known.class_word}"
     folder.mkdir(parents=True, exist_ok=True)
     images, captions, _, _ = render_concept(concept, "set", count, seed)
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m studies.demo.photos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--concept", choices=tuple(CONCEPTS), default=CONCEPT)
+    parser.add_argument("--concept", choices=tuple(CONCEPTS | UNJUDGED), default=CONCEPT)
     parser.add_argument("--to", type=Path, default=FOLDER)
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
