@@ -49,6 +49,7 @@ def plot_onset(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     shown: list[str] = [name for name in ("shifted_loss", "heldout_loss") if name in trajectory.channels]
     behaviour, drift = _measured(trajectory, ("score", *BEHAVIOUR)), _measured(trajectory, DRIFT)
@@ -79,6 +80,7 @@ def plot_onset(
     last = float(trajectory.epochs[-1])
     axes[-1].set_xlim(0 if trajectory.epochs[0] == 0 else float(trajectory.epochs[0]), last)
     axes[-1].set_xlabel(f"{trajectory.unit}s trained", color=INK)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.text(
         0.085, 1 - 0.30 / height, title or "Onset of overfitting", size=13, weight="bold", color=INK, va="center"
     )
