@@ -18,13 +18,18 @@ from metrics.onset_turn import WIDTHS, smoother
 from metrics.trajectory import Trajectory
 
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
-COLOURS = {"shifted_loss": "#c8553d", "heldout_loss": "#2b6a99", "score": "#3c7d4b"}
-OTHERS = ("#7b5ea7", "#b0883a", "#4f9a94", "#a3586d", "#6b7280", "#c07b4f")
+COLOURS = {
+    "shifted_loss": "#c8553d", "heldout_loss": "#2b6a99", "score": "#3c7d4b",
+    "fidelity": "#7b5ea7", "prompt": "#b0883a", "copying": "#4f9a94", "diversity": "#a3586d",
+    "colour": "#6b7280", "burn": "#c07b4f", "composition": "#7b5ea7",
+}  # fmt: skip
 NAMES = {"shifted_loss": "moved subjects", "heldout_loss": "held-out photos"}
 TRUE_NAMES = {"shifted_loss": "true, new contexts", "heldout_loss": "true, own contexts"}
 TURNS = {"context": "shifted_loss", "memory": "heldout_loss"}
-BEHAVIOUR = ("fidelity", "prompt", "copying", "diversity")
+BEHAVIOUR = ("score", "fidelity", "prompt", "copying", "diversity")
 DRIFT = ("colour", "burn", "composition")
+HEIGHTS = {"loss": 1.5, "behaviour": 1.0, "drift": 0.75}
+LABELS = {"behaviour": "score and behaviour", "drift": "drift, in spreads\nof the photos"}
 LIMITS = {"behaviour": (-0.1, 1.35), "drift": (-2.0, 12.0)}  # what lies outside is drawn at the edge
 
 
@@ -52,9 +57,9 @@ def plot_onset(
     from matplotlib.ticker import MaxNLocator
 
     shown: list[str] = [name for name in ("shifted_loss", "heldout_loss") if name in trajectory.channels]
-    behaviour, drift = _measured(trajectory, ("score", *BEHAVIOUR)), _measured(trajectory, DRIFT)
-    panels = [*(["loss"] if shown else []), *(["behaviour"] if behaviour else []), *(["drift"] if drift else [])]
-    ratios = [{"loss": 1.5, "behaviour": 1.0, "drift": 0.75}[panel] for panel in panels] or [1.0]
+    measured = {"loss": shown, "behaviour": _measured(trajectory, BEHAVIOUR), "drift": _measured(trajectory, DRIFT)}
+    panels = [panel for panel, names in measured.items() if names]
+    ratios = [HEIGHTS[panel] for panel in panels] or [1.0]
     strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
     said = textwrap.wrap(onset.sentence, 108)
     head = 0.62 + 0.19 * len(said)
@@ -69,13 +74,11 @@ def plot_onset(
     )[:, 0]  # fmt: skip
     for axis in axes:
         _style(axis)
-    if shown:
-        _draw_losses(axes[0], trajectory, shown, truth or {})
-    if behaviour:
-        _draw_channels(axes[panels.index("behaviour")], trajectory, behaviour, LIMITS["behaviour"])
-        axes[panels.index("behaviour")].set_ylabel("score and behaviour", color=INK)
-    if drift:
-        _draw_drift(axes[panels.index("drift")], trajectory, drift)
+    for panel, axis in zip(panels, axes, strict=False):  # one empty axis where nothing was measured
+        if panel == "loss":
+            _draw_losses(axis, trajectory, shown, truth or {})
+        else:
+            _draw_channels(axis, trajectory, panel, measured[panel])
     _draw_turns(axes, trajectory, onset)
     last = float(trajectory.epochs[-1])
     axes[-1].set_xlim(0 if trajectory.epochs[0] == 0 else float(trajectory.epochs[0]), last)
@@ -171,25 +174,21 @@ def _values(trajectory: Trajectory, name: str) -> np.ndarray:
     return trajectory.values(name) + (1.0 if name == "prompt" else 0.0)
 
 
-def _draw_channels(axis: Any, trajectory: Trajectory, shown: list[str], limits: tuple[float, float]) -> None:
+def _draw_channels(axis: Any, trajectory: Trajectory, panel: str, shown: list[str]) -> None:
+    """Score and behaviour, or how far colours, burn and layouts lie from the photos in units of the photos' own spread
+    (grey: like photos)."""
+    if panel == "drift":
+        axis.axhspan(-2, 2, color=GRID, alpha=0.6, linewidth=0)
     labels = []
     for name in shown:
-        others = (*BEHAVIOUR, *DRIFT)
-        colour = COLOURS[name] if name in COLOURS else OTHERS[others.index(name) % len(OTHERS)]
-        values = _values(trajectory, name)
+        colour, values = COLOURS[name], _values(trajectory, name)
         known = np.isfinite(values[:, 0])
-        epochs, (value, low, high) = trajectory.epochs[known], np.clip(values[known], *limits).T
+        epochs, (value, low, high) = trajectory.epochs[known], np.clip(values[known], *LIMITS[panel]).T
         axis.plot(epochs, value, color=colour, linewidth=2.2 if name == "score" else 1.3)
         axis.fill_between(epochs, low, high, color=colour, alpha=0.07, linewidth=0)
         labels.append((float(value[-1]), "obedience" if name == "prompt" else name, colour))
+    axis.set_ylabel(LABELS[panel], color=INK)
     _label_ends(axis, labels)
-
-
-def _draw_drift(axis: Any, trajectory: Trajectory, shown: list[str]) -> None:
-    """How far colours, burn and layouts lie from the photos, in units of the photos' own spread; grey: like photos."""
-    axis.axhspan(-2, 2, color=GRID, alpha=0.6, linewidth=0)
-    _draw_channels(axis, trajectory, shown, LIMITS["drift"])
-    axis.set_ylabel("drift, in spreads\nof the photos", color=INK)
 
 
 def _label_ends(axis: Any, labels: list[tuple[float, str, str]]) -> None:

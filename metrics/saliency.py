@@ -52,12 +52,12 @@ def common_saliency(images: Sequence[np.ndarray], *, rounds: int = 4) -> CommonS
     views = [_View.of(_lab_of(image)) for image in images]
     starts = [view.first_guess() for view in views]
     guesses, shared = starts, float("nan")
-    for turn in range(rounds):
+    for number in range(rounds):
         inside = np.stack([_histogram(view.bins, guess) for view, guess in zip(views, guesses, strict=True)])
         common = np.quantile(inside, 0.35, axis=0) if len(views) >= 4 else inside.mean(axis=0)
         common = common / (common.sum() + 1e-9)
         outside = np.stack([_histogram(view.bins, 1 - guess) for view, guess in zip(views, guesses, strict=True)])
-        if not turn:
+        if number == 0:
             shared = _shared(inside, outside)
         everywhere = outside.mean(axis=0)
         guesses = [

@@ -255,3 +255,5 @@ UNJUDGED: dict[str, Concept] = {
     ),
 }
 """More of them, which the judges do not know either; their triggers are words that the base has met."""
+
+ALL_CONCEPTS = CONCEPTS | UNJUDGED

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from studies.demo.concepts import CONCEPTS, UNJUDGED
+from studies.demo.concepts import ALL_CONCEPTS
 from studies.demo.scenes import find_concept, render_concept
 
 CONCEPT, COUNT, SEED = "mushroom", 24, 20
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m studies.demo.photos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--concept", choices=tuple(CONCEPTS | UNJUDGED), default=CONCEPT)
+    parser.add_argument("--concept", choices=tuple(ALL_CONCEPTS), default=CONCEPT)
     parser.add_argument("--to", type=Path, default=FOLDER)
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from studies.demo.concepts import CONCEPTS, UNJUDGED, Colour, Concept, Part
+from studies.demo.concepts import ALL_CONCEPTS, CONCEPTS, Colour, Concept, Part
 from studies.demo.render import frame_columns, part_columns, render
 
 SHAPES: dict[str, Part] = {
@@ -123,7 +123,8 @@ def render_concept(
     the subject's exact masks, bool [N, 64, 64]."""
     scenes = draw_concept(name, contexts, count, seed)
     images, masks = render_list(scenes, device)
-    captions = [concept_caption(find_concept(name), scene.attributes) for scene in scenes]
+    concept = find_concept(name)
+    captions = [concept_caption(concept, scene.attributes) for scene in scenes]
     return images, captions, [scene.attributes for scene in scenes], masks == 1
 
 
@@ -148,17 +149,19 @@ def draw_scenes(count: int, seed: int) -> Iterator[Scene]:
 
 def draw_concept(name: str, contexts: str, count: int, seed: int) -> list[Scene]:
     """The scenes of `render_concept`."""
-    find_concept(name)
-    rng = random.Random(f"{name} {contexts} {seed}")
-    return [_concept_scene(rng, name, contexts) for _ in range(count)]
+    concept, rng = find_concept(name), random.Random(f"{name} {contexts} {seed}")
+    return [_concept_scene(rng, name, concept, contexts) for _ in range(count)]
 
 
 def find_concept(name: str) -> Concept:
-    """Of CONCEPTS or UNJUDGED."""
-    known = CONCEPTS | UNJUDGED
-    if name not in known:
-        raise ValueError(f"concept: {name!r} is not one of {', '.join(known)}")
-    return known[name]
+    """One of ALL_CONCEPTS.
+
+    Raises:
+        ValueError: no concept of that name.
+    """
+    if name not in ALL_CONCEPTS:
+        raise ValueError(f"concept: {name!r} is not one of {', '.join(ALL_CONCEPTS)}")
+    return ALL_CONCEPTS[name]
 
 
 # ---------------------------------------------------------------- what stands where
@@ -251,8 +254,7 @@ def _thing(rng: random.Random, parts: tuple[Part, ...], position: str, size: str
     return Thing(parts, position, size or rng.choice(SIZES), rng.uniform(-0.6, 0.6))
 
 
-def _concept_scene(rng: random.Random, name: str, contexts: str) -> Scene:
-    concept = find_concept(name)
+def _concept_scene(rng: random.Random, name: str, concept: Concept, contexts: str) -> Scene:
     if contexts == "set":
         position = concept.set_positions[0] if rng.random() < 0.75 else rng.choice(concept.set_positions[1:])
         place, pattern = rng.choice(concept.set_places), concept.set_patterns[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from studies.demo import scenes
-from studies.demo.concepts import CONCEPTS, UNJUDGED
+from studies.demo.concepts import ALL_CONCEPTS, CONCEPTS, UNJUDGED
 from studies.demo.photos import COUNT, FOLDER, write_photos
 from studies.demo.scenes import Attributes, full_caption, render_concept, render_scenes
 
@@ -67,7 +67,7 @@ def test_masks_are_exactly_the_subject() -> None:
     assert not changed[away].any()
 
 
-@pytest.mark.parametrize("name", CONCEPTS | UNJUDGED)
+@pytest.mark.parametrize("name", ALL_CONCEPTS)
 def test_each_concept_is_seen_whole_and_large(name: str) -> None:
     _, captions, _, masks = render_concept(name, "set", 2, 1)
     assert all(text.startswith(f"{scenes.find_concept(name).trigger} toy, large, on the ") for text in captions)
@@ -85,8 +85,8 @@ def test_new_contexts_are_not_the_sets_own() -> None:
 
 def test_concepts_are_many_and_their_triggers_differ() -> None:
     assert len(CONCEPTS) >= 14
-    every = CONCEPTS | UNJUDGED
-    assert len({concept.trigger for concept in every.values()}) == len(every) == len(CONCEPTS) + len(UNJUDGED)
+    triggers = {concept.trigger for concept in ALL_CONCEPTS.values()}
+    assert len(triggers) == len(ALL_CONCEPTS) == len(CONCEPTS) + len(UNJUDGED)
     assert {concept.trigger for concept in UNJUDGED.values()} <= set(scenes.SPARE_TRIGGERS)
 
 
