@@ -2,8 +2,8 @@
 
     python -m benchmarks.onset --recompute --minutes 8 --out /tmp/onset
 
-One file per pack, written whole after each of its runs; a run that is there is not read again. `--redraw` trains kept
-packs again for their images alone. Uses CUDA when there is one.
+One file per pack, written whole after each of its runs; a run that is there is read again only for what it lacks.
+`--redraw` trains kept packs again for their images alone. Uses CUDA when there is one.
 """
 
 from __future__ import annotations
@@ -16,31 +16,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.onset_plan import BATCH_SIZE, HELD_OUT, ROUNDS, PackPlan, detector_grid, epoch_grid, plans
-from benchmarks.onset_quality import find_judges, judged_images, true_quality
-from benchmarks.onset_truth import true_onset, write_tables
+from benchmarks.onset_plan import BATCH_SIZE, ROUNDS, PackPlan, epoch_grid, plans
+from benchmarks.onset_reader import DETECTORS_SEE, Checkpoint, Reader, calibrate_pack
+from benchmarks.onset_truth import write_tables
 
 if TYPE_CHECKING:
-    from benchmarks.onset_world import Losses, World
-    from metrics.calibration import Calibration
+    from benchmarks.onset_world import World
     from trainer.families.family import Base
-    from trainer.lora import LoraWeights
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE, CLIP = ROOT / "studies" / "demo" / "base", ROOT / "studies" / "demo" / "clip"
+BASE = ROOT / "studies" / "demo" / "base"
 IMAGE_READINGS = 2  # counts up when what is read from images changes; 2: the weaker half of those in new contexts
-LOOKED_AT = 5  # checkpoints of each run whose images are drawn, the last among them
-REPLICATES = 40  # of the truth, for its own interval
-DETECTORS_SEE = ("heldout", "shifted", "shifted_train")
-TRUTHS = ("true_set", "true_new")
-AROUND = 0.35  # octaves on both sides of a true onset that are read at every checkpoint
 
 
 def recompute(
@@ -125,7 +116,13 @@ def _read(out: Path, plan: PackPlan) -> tuple[dict[str, np.ndarray], dict[str, A
 
 
 def _complete(out: Path, plan: PackPlan, first: int | None) -> bool:
-    return set(_read(out, plan)[1].get("images", {})) >= set(list(plan.runs)[:first])
+    arrays, about = _read(out, plan)
+    wanted = list(plan.runs)[:first]
+    return set(about.get("images", {})) >= set(wanted) and not any(_lacking(arrays, name) for name in wanted)
+
+
+def _lacking(arrays: dict[str, np.ndarray], run: str) -> tuple[str, ...]:
+    return tuple(name for name in DETECTORS_SEE if f"{run}/{name}" not in arrays)
 
 
 def _redrawn(out: Path, plan: PackPlan) -> bool:
@@ -157,7 +154,7 @@ def compute_pack(
     arrays, about = _read(out, plan)
     images, device = about.get("images", {}), _device_name(base.device)
     world, trained = _trained(plan, base)
-    reader = _Reader(plan, world, base)
+    reader = Reader(plan, world, base)
     arrays |= {f"{key}_photo": owners for key, owners in world.owners.items()}
     if not _redrawn(out, plan):
         if reader.judges is None:
@@ -167,8 +164,18 @@ def compute_pack(
             arrays |= {f"{name}/{key}": values for key, values in looked.items()}
         _save(out, plan, arrays, images, about["device"], images_device=device)
     for name in list(plan.runs)[:first]:
-        if redraw or name in images or time.time() > end or len(trained[name]) < 8:
+        if redraw or time.time() > end or len(trained[name]) < 8:
             continue
+        if name in images:
+            lacking = _lacking(arrays, name)
+            kept = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
+            more = reader.read_more(trained[name], kept, lacking) if lacking else {}
+            if more is not None:
+                arrays |= {f"{name}/{key}": values for key, values in more.items()}
+                _save(out, plan, arrays, images, about["device"], images_device=about["images_device"])
+                continue
+            print(f"{plan.name}/{name}: trained again it is another run, so all of it is read", flush=True)
+            device = " and ".join(sorted({about["device"], _device_name(base.device)}))
         read, images[name] = reader(trained[name])
         arrays |= {f"{name}/{key}": values for key, values in read.items()}
         _save(out, plan, arrays, images, device, images_device=device)
@@ -176,13 +183,7 @@ def compute_pack(
     return len(images)
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    effort: float
-    lora: LoraWeights
-
-
-def _trained(plan: PackPlan, base: Base) -> tuple[World, dict[str, dict[int, _Checkpoint]]]:
+def _trained(plan: PackPlan, base: Base) -> tuple[World, dict[str, dict[int, Checkpoint]]]:
     """A pack's world, and every run's checkpoints."""
     from benchmarks.onset_world import make_world, write_photos
 
@@ -194,7 +195,7 @@ def _trained(plan: PackPlan, base: Base) -> tuple[World, dict[str, dict[int, _Ch
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str, dict[int, _Checkpoint]]:
+def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str, dict[int, Checkpoint]]:
     """Every run's checkpoints on the fine grid."""
     from trainer.dataset import scan_dataset
     from trainer.pack import Pack
@@ -202,13 +203,13 @@ def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str,
     dataset = scan_dataset(photos)
     pack = Pack(base, dataset, batch_size=BATCH_SIZE, resolution=(64, 64), seed=plan.seed)
     runs = {name: pack.join(run_dir=scratch / name, **_keywords(plan, name, dataset.root)) for name in plan.runs}
-    found: dict[str, dict[int, _Checkpoint]] = {name: {} for name in runs}
+    found: dict[str, dict[int, Checkpoint]] = {name: {} for name in runs}
     grids = {name: set(epoch_grid(plan.horizon(name))) for name in runs}
     while any(run.failed is None and not run.finished for run in runs.values()):
         pack.train_epoch()
         for name, run in runs.items():
             if run.failed is None and run.epoch in grids[name] and run.epoch not in found[name]:
-                found[name][run.epoch] = _Checkpoint(float(run.effort), run.lora_weights())
+                found[name][run.epoch] = Checkpoint(float(run.effort), run.lora_weights())
     return found
 
 
@@ -222,116 +223,6 @@ def _keywords(plan: PackPlan, name: str, data: Path) -> dict[str, Any]:
         **settings,
     )  # fmt: skip
     return build_run_keywords(config)
-
-
-class _Reader:
-    """Reads a run's checkpoints: what detectors see, what is true, and what its images show."""
-
-    def __init__(self, plan: PackPlan, world: World, base: Base) -> None:
-        from benchmarks.onset_world import draw
-
-        self.plan, self.world, self.base = plan, world, base
-        self.drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
-        self.calibration = _calibrate(plan, world, base, self.drawn)
-        self.judges = find_judges(base.device)
-
-    @cached_property
-    def losses(self) -> Losses:
-        from benchmarks.onset_world import Losses
-
-        return Losses(self.base, self.world, self.plan.seed)
-
-    @cached_property
-    def at_base(self) -> dict[str, np.ndarray]:
-        return self.losses(None, (*DETECTORS_SEE, *TRUTHS))
-
-    def __call__(self, run: dict[int, _Checkpoint]) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
-        last = max(run)
-        seen = [epoch for epoch in detector_grid(last) if epoch in run]
-        found: dict[str, Any] = {"epochs": np.array([0, *seen])}
-        found["effort"] = np.array([0.0, *(run[epoch].effort for epoch in seen)])
-        ratios = {key: {0: np.zeros(len(self.at_base[key]))} for key in TRUTHS}
-        detectors: dict[str, list[np.ndarray]] = {key: [np.zeros(self.at_base[key].shape)] for key in DETECTORS_SEE}
-        coarse = {*seen[::-3], *seen[:2]}
-        for epoch in seen:
-            names = (*DETECTORS_SEE, *TRUTHS) if epoch in coarse else DETECTORS_SEE
-            for key, losses in self._ratios(run[epoch].lora, names).items():
-                if key in TRUTHS:
-                    ratios[key][epoch] = losses.mean(axis=(1, 2))
-                else:
-                    detectors[key].append(losses)
-        for key in TRUTHS:
-            for _ in range(2):  # the finer reading may move the turn
-                for epoch in self._around(ratios[key], run):
-                    ratios[key][epoch] = self._ratios(run[epoch].lora, (key,))[key].mean(axis=(1, 2))
-            found |= _truth(key, ratios[key])
-        found["heldout"] = np.stack(detectors["heldout"]).mean(axis=3).astype(np.float16)  # [T, photos, levels]
-        for key in DETECTORS_SEE[1:]:
-            found[key] = np.stack(detectors[key]).mean(axis=3).astype(np.float16)  # [T, composites, levels]
-        places = np.linspace(2, len(seen) - 1, LOOKED_AT)
-        looked, images = self.look(run, list(dict.fromkeys(seen[round(place)] for place in places)))
-        return found | looked, images
-
-    def look(
-        self, run: dict[int, _Checkpoint], epochs: list[int]
-    ) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
-        """Draws the probe at some epochs: `looked_…` [epochs, items], what was read and judged item by item, kept to
-        try other scores by; and each epoch's channels, score and true quality, the base's as epoch 0."""
-        images = {0: self._look(0, 0.0, self.drawn)[1]}
-        each: dict[str, list[np.ndarray]] = {}
-        for epoch in epochs:
-            items, images[epoch] = self._look(epoch, run[epoch].effort, self._draw(run[epoch].lora))
-            for name, values in items.items():
-                each.setdefault(name, []).append(values)
-        arrays = {f"looked_{name}": np.stack(values).astype(np.float16) for name, values in each.items()}
-        return arrays | {"looked_epochs": np.array(epochs)}, images
-
-    def _ratios(self, lora: LoraWeights, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        from metrics.losses import log_ratios
-
-        return {name: log_ratios(losses, self.at_base[name]) for name, losses in self.losses(lora, names).items()}
-
-    def _around(self, ratios: dict[int, np.ndarray], run: dict[int, _Checkpoint]) -> list[int]:
-        """Checkpoints not read yet around the turn as it shows so far."""
-        epochs = np.array(sorted(ratios))
-        truth = true_onset(
-            epochs, np.array([ratios[epoch].mean() for epoch in epochs.tolist()]), np.zeros((len(epochs), 1))
-        )
-        if truth.epoch is None:
-            return []
-        return [e for e in sorted(run) if e not in ratios and abs(np.log2(e / truth.epoch)) <= AROUND]
-
-    def _draw(self, lora: LoraWeights) -> np.ndarray:
-        from benchmarks.onset_world import draw
-
-        return draw(self.base, lora, self.world.labels.prompts, self.world.labels.seeds)
-
-    def _look(self, epoch: int, effort: float, images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """What is kept of each image; channels (value, low, high), the score, and the true quality the judges see."""
-        from metrics.score import read_checkpoint
-
-        readings = read_checkpoint(self.calibration, epoch=epoch, effort=effort, images=images)
-        found = {"score": readings.score}
-        for channel, reading in readings.channels.items():
-            found |= {channel: reading.value, f"{channel}_low": reading.low, f"{channel}_high": reading.high}
-        items = {name: readings.items[name] for name in ("fidelity", "fidelity_novel", "prompt", "diversity")}
-        judged = judged_images(self.judges, images, self.world.labels, self.plan.concept)
-        return items | judged, found | true_quality(judged, self.world.labels)
-
-
-def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean over fresh renders at every epoch read, and replicates of the error of that mean."""
-    from benchmarks.onset_world import GROUPS
-
-    epochs = sorted(ratios)
-    each = np.stack([ratios[epoch] for epoch in epochs])  # [T, renders]
-    off = each.copy()
-    for group in range(GROUPS[key]):  # the levels are the same in every replicate, so only luck within one counts
-        own = slice(group, None, GROUPS[key])
-        off[:, own] -= each[:, own].mean(axis=1, keepdims=True)
-    weights = np.random.default_rng(0).normal(size=(each.shape[1], REPLICATES)) / each.shape[1]
-    replicates = (off @ weights).astype(np.float32)
-    return {f"{key}_epochs": np.array(epochs), key: each.mean(axis=1), f"{key}_replicates": replicates}
 
 
 def rescore(out: Path) -> None:
@@ -352,7 +243,7 @@ def rescore(out: Path) -> None:
             continue
         world = make_world(plan, base)
         drawn = draw(base, None, world.labels.prompts, world.labels.seeds)
-        calibration = _calibrate(plan, world, base, drawn)
+        calibration = calibrate_pack(plan, world, base, drawn)
         for looks in about["images"].values():
             for seen in looks.values():
                 names = [name for name in seen if f"{name}_low" in seen]
@@ -377,15 +268,6 @@ def _save(
             file, allow_pickle=False, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays
         )
     os.replace(aside, out / f"{plan.name}.npz")
-
-
-def _calibrate(plan: PackPlan, world: World, base: Base, drawn: np.ndarray) -> Calibration:
-    from metrics.encoders import load_encoder
-    from metrics.score import calibrate
-
-    trained = [True] * plan.num_photos + [False] * HELD_OUT
-    encoder = load_encoder(str(CLIP), device=base.device.type)
-    return calibrate(list(world.photos), world.captions, trained, drawn, world.labels, encoder, base_losses=None)
 
 
 def _device_name(device: Any) -> str:

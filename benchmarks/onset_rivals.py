@@ -22,6 +22,12 @@ def lowest_loss(case: Case) -> float | None:
     return float(case.epochs[max(int(heldout_loss(case).argmin()), 1)])
 
 
+def lowest_context_loss(case: Case) -> float | None:
+    """The epoch of the smallest loss on photos in contexts of their own."""
+    losses = case.arrays["context"].astype(np.float64).mean(axis=(1, 2))
+    return float(case.epochs[max(int(losses.argmin()), 1)])
+
+
 def patience(checkpoints: int) -> Rule:
     """Early stopping: the last best epoch before `checkpoints` checkpoints in a row without a new best."""
 

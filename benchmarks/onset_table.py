@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from benchmarks.onset_rivals import RULES
+from benchmarks.onset_rivals import RULES, lowest_context_loss
 from benchmarks.onset_truth import Case, Truth, truth_of, turns_from
 from metrics.onset import Onset, Turn, confirmed_onset, find_onset
 from metrics.onset_curves import Kind
+from metrics.trajectory import Trajectory
 from metrics.unimodal import fit_valley
 
 KINDS: tuple[Kind, ...] = ("context", "memory")
@@ -57,33 +58,44 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
     }
     if online:
         found["online"] = _online(cases)
+    with_contexts = [case for case in cases if "context" in case.arrays]
+    if with_contexts:
+        found["contexts held out"] = _with_contexts(with_contexts, online=online)
     return found
+
+
+def _with_contexts(cases: Sequence[Case], *, online: bool) -> dict[str, Any]:
+    """What photos in contexts of their own add, on the runs for which they were read."""
+    trajectories = {id(case): case.trajectory(contexts=True) for case in cases}
+    onsets = {key: find_onset(trajectory) for key, trajectory in trajectories.items()}
+    alone = {key: find_onset(_without(trajectory, "shifted_loss")) for key, trajectory in trajectories.items()}
+    before = {id(case): find_onset(case.trajectory()) for case in cases}
+    calls = {
+        "Onset, 6 photos and 6 of 2 contexts": [_ours(case, onsets[id(case)], "context") for case in cases],
+        "Onset, 6 held-out photos": [_ours(case, before[id(case)], "context") for case in cases],
+        "2 contexts' loss, our statistics": [_ours(case, alone[id(case)], "context") for case in cases],
+        "lowest loss in 2 contexts": [_theirs(case, lowest_context_loss(case)) for case in cases],
+    }
+    found: dict[str, Any] = {
+        "runs": _counts(cases),
+        "detectors": {name: {"context": _compare(cases, called, "context")} for name, called in calls.items()},
+        "status": {"with contexts": _status_right(cases, onsets)},
+    }
+    if online:
+        found["online"] = _online(cases, contexts=True)
+    return found
+
+
+def _without(trajectory: Trajectory, channel: str) -> Trajectory:
+    kept = ({name: value for name, value in r.channels.items() if name != channel} for r in trajectory.readings)
+    return Trajectory(tuple(map(lambda r, own: replace(r, channels=own), trajectory.readings, kept)))
 
 
 def table(found: dict[str, Any]) -> str:
     """The figures as a page of text."""
-    runs = found["runs"]
-    lines = [
-        f"{runs['runs']} runs of {runs['concepts']} concepts ({runs['packs']} sets of photos); "
-        + "; ".join(
-            f"{kind}: {runs[kind]['turning']} turn, {runs[kind]['quiet']} do not, {runs[kind]['undecided']} undecided"
-            for kind in KINDS
-        )
-    ]
+    lines = [_about(found["runs"])]
     for kind in KINDS:
-        lines += [
-            "",
-            f"{kind} onset                    |log2 error| median [90 %]  90th pct   bias   false alarms   misses   "
-            "covered   octaves wide   regret median / 90th pct",
-        ]
-        for name, rows in found["detectors"].items():
-            row = rows[kind]
-            lines.append(
-                f"{name:31s} {_num(row['median'])} [{_num(row['median_low'])}–{_num(row['median_high'])}]"
-                f"      {_num(row['p90'])}   {_num(row['bias'], sign=True)}    {_share(row['false_alarms'])}"
-                f"       {_share(row['misses'])}    {_share(row['covered'])}      {_num(row['width'])}"
-                f"         {_share(row['regret'])} / {_share(row['regret_p90'])}"
-            )
+        lines += ["", *_detectors(found["detectors"], kind)]
     lines += ["", "status right: " + ", ".join(f"{k} {_share(v)}" for k, v in found["status"].items())]
     lines.append("Spearman with true quality, median over concepts:")
     for where, rows in found["rank correlation"].items():
@@ -93,8 +105,39 @@ def table(found: dict[str, Any]) -> str:
         each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in kinds.items())
         lines.append(f"  {renders:>3} renders: " + "; ".join(each))
     if "online" in found:
-        lines.append("online: " + ", ".join(f"{name} {_num(value)}" for name, value in found["online"].items()))
+        lines.append(_stops(found["online"]))
+    if held_out := found.get("contexts held out"):
+        lines += ["", f"with contexts held out, too: {_about(held_out['runs'])}"]
+        lines += _detectors(held_out["detectors"], "context")
+        lines += [_stops(held_out["online"])] if "online" in held_out else []
     return "\n".join(lines)
+
+
+def _about(runs: dict[str, Any]) -> str:
+    return f"{runs['runs']} runs of {runs['concepts']} concepts ({runs['packs']} sets of photos); " + "; ".join(
+        f"{kind}: {runs[kind]['turning']} turn, {runs[kind]['quiet']} do not, {runs[kind]['undecided']} undecided"
+        for kind in KINDS
+    )
+
+
+def _detectors(detectors: dict[str, Any], kind: Kind) -> list[str]:
+    lines = [
+        f"{kind + ' onset':35s}  |log2 error| median [90 %]  90th pct   bias   false alarms   misses   "
+        "covered   octaves wide   regret median / 90th pct"
+    ]
+    for name, rows in detectors.items():
+        row = rows[kind]
+        lines.append(
+            f"{name:36s} {_num(row['median'])} [{_num(row['median_low'])}–{_num(row['median_high'])}]"
+            f"      {_num(row['p90'])}   {_num(row['bias'], sign=True)}    {_share(row['false_alarms'])}"
+            f"       {_share(row['misses'])}    {_share(row['covered'])}      {_num(row['width'])}"
+            f"         {_share(row['regret'])} / {_share(row['regret_p90'])}"
+        )
+    return lines
+
+
+def _stops(online: dict[str, float]) -> str:
+    return "online: " + ", ".join(f"{name} {_num(value)}" for name, value in online.items())
 
 
 def _ours(case: Case, onset: Onset, kind: Kind) -> Call:
@@ -243,7 +286,7 @@ def _add_ranks(ranks: dict[str, list[float]], rows: Iterable[dict[str, float]]) 
             values.append(float(found))
 
 
-def _online(cases: Sequence[Case]) -> dict[str, float]:
+def _online(cases: Sequence[Case], *, contexts: bool = False) -> dict[str, float]:
     """Stops while the run grows: on runs that never turn, before the true onset, and how late after it."""
     quiet = quiet_stops = turning = early = 0
     late = []
@@ -256,7 +299,7 @@ def _online(cases: Sequence[Case]) -> dict[str, float]:
             (
                 epoch
                 for epoch in case.epochs.tolist()[5::2]
-                if confirmed_onset(case.trajectory(until=epoch)) is not None
+                if confirmed_onset(case.trajectory(until=epoch, contexts=contexts)) is not None
             ),
             None,
         )

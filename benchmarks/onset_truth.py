@@ -18,6 +18,7 @@ from benchmarks.onset_plan import FRESH, HELD_OUT
 from metrics.onset_curves import Kind
 from metrics.onset_turn import RISE, SHARE, log_axis
 from metrics.readings import Reading, Readings
+from metrics.score import LOSSES
 from metrics.trajectory import Trajectory
 from metrics.unimodal import fit_valley
 
@@ -61,19 +62,23 @@ class Case:
     arrays: dict[str, np.ndarray]
     images: dict[int, dict[str, float]]
 
-    def trajectory(self, *, held_out: int = HELD_OUT, until: int | None = None) -> Trajectory:
+    def trajectory(self, *, held_out: int = HELD_OUT, until: int | None = None, contexts: bool = False) -> Trajectory:
         """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos only.
 
         Args:
             until: last epoch shown.
+            contexts: whether photos in contexts of their own are held out, too; subjects then are moved further away.
         """
-        arrays, heldout = self.arrays, None
+        arrays, heldout, elsewhere = self.arrays, None, None
         shifted, owners = arrays["shifted_train"].astype(np.float64), HELD_OUT + arrays["shifted_train_photo"]
         if held_out:
             heldout = arrays["heldout"][:, :held_out].astype(np.float64)
             shown = arrays["shifted_photo"] < held_out
             shifted = np.concatenate([arrays["shifted"][:, shown].astype(np.float64), shifted], axis=1)
             owners = np.concatenate([arrays["shifted_photo"][shown], owners])
+        if contexts:
+            elsewhere = arrays["context"].astype(np.float64)
+            shifted, owners = arrays["further"].astype(np.float64), arrays["further_photo"]
         readings = []
         for row, epoch in enumerate(self.epochs.tolist()):
             if until is not None and epoch > until:
@@ -81,7 +86,9 @@ class Case:
             items = {"shifted_loss": shifted[row], "shifted_loss_photo": owners}
             if heldout is not None:
                 items["heldout_loss"] = heldout[row]
-            losses = [name for name in ("shifted_loss", "heldout_loss") if name in items]
+            if elsewhere is not None:
+                items["context_loss"] = elsewhere[row]
+            losses = [name for name in LOSSES.values() if name in items]
             channels: dict[str, Reading] = {name: _reading(items[name]) for name in losses}
             seen = self.images.get(epoch, {})
             for name in seen:

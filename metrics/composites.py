@@ -28,6 +28,10 @@ class Moves:
     thirds: bool = True
 
 
+FURTHER = Moves(scales=(0.6, 0.75))
+"""Further away than in any photo: what photos in contexts of their own do not show."""
+
+
 class Composites(NamedTuple):
     """M moved subjects.
 

@@ -16,20 +16,27 @@ from metrics.unimodal import isotonic
 Kind = Literal["context", "memory"]
 
 REPLICATES = 300
-# What a new context costs: what has been forgotten of contexts (moved subjects) and, in part, the subject as it is
-# learned (held-out photos). Either alone is blind to the other. Chosen on CHOOSING concepts of the onset benchmark
-# (docs/log.md).
-WEIGHTS: Mapping[Kind, Mapping[str, float]] = {
-    "context": {"shifted_loss": 1.0, "heldout_loss": 0.4},
-    "memory": {"heldout_loss": 1.0},
+# What an onset is read from: the first of these sums whose channels were measured. What a new context costs is seen by
+# photos of a context that is not trained on, and in other sizes by moved subjects; without such photos by what has been
+# forgotten of contexts (moved subjects) and, in part, the subject as it is learned (photos of the same shoot).
+# Chosen on CHOOSING concepts of the onset benchmark (docs/log.md).
+SUMS: Mapping[Kind, tuple[Mapping[str, float], ...]] = {
+    "context": (
+        {"context_loss": 0.4, "shifted_loss": 0.6},
+        {"context_loss": 1.0},
+        {"shifted_loss": 1.0, "heldout_loss": 0.4},
+        {"shifted_loss": 1.0},
+    ),
+    "memory": ({"heldout_loss": 1.0},),
 }
 # Memory is read between these shares of the noise levels: the lowest shows how the grain changes, the highest differ
 # from photo to photo. Chosen on CHOOSING concepts (docs/log.md).
 MEMORY_LEVELS = (0.125, 0.625)
 # Without held-out photos: what full fidelity is worth, in dips of the moved loss.
 STAND_IN = 7.0
-# Of the logarithm of the context's weights: one suits one subject more, another less.
-SPREAD = 0.3
+# Standard deviations of the logarithms of the context's weights: one suits one subject more, another less.
+UNCERTAIN = {"context_loss": 0.2, "heldout_loss": 0.3}
+SPREAD = UNCERTAIN["heldout_loss"]  # of what stands in for it, too
 
 
 class OnsetCurves(NamedTuple):
@@ -49,27 +56,27 @@ class OnsetCurves(NamedTuple):
 def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCurves]:
     """The curves of each kind of onset that the trajectory's losses can place, with their replicates.
 
-    Memory: `heldout_loss`, the lowest eighth and the highest three of its noise levels left out. Context:
-    `shifted_loss` + 0.4 `heldout_loss`; without held-out photos `shifted_loss` and what `fidelity` says has been
-    learned. What swings with a restarting schedule's phase is taken out.
+    Memory: `heldout_loss`, the lowest eighth and the highest three of its noise levels left out. Context: the first of
+    `SUMS` that was measured; `shifted_loss` alone is joined by what `fidelity` says was learned. What swings with a
+    restarting schedule's phase is taken out.
     """
     found: dict[Kind, OnsetCurves] = {}
-    for kind, wanted in WEIGHTS.items():
-        weights = {name: weight for name, weight in wanted.items() if name in trajectory.channels}
-        if next(iter(wanted)) not in weights:
+    for kind, sums in SUMS.items():
+        weights = next((weights for weights in sums if weights.keys() <= set(trajectory.channels)), None)
+        if weights is None:
             continue
         measured = loss_curves(
             trajectory,
             weights,
             num_replicates=REPLICATES,
             seed=seed,
-            spreads={"heldout_loss": SPREAD} if kind == "context" else None,
+            spreads=UNCERTAIN if kind == "context" else None,
             levels=MEMORY_LEVELS if kind == "memory" else (0.0, 1.0),
         )
         if measured is None:
             continue
         channels, curves = tuple(weights), measured
-        if kind == "context" and "heldout_loss" not in weights:
+        if channels == ("shifted_loss",):
             learning = _with_fidelity(trajectory, measured, seed)
             if learning is not None:
                 channels, curves = (*channels, "fidelity"), learning

@@ -19,11 +19,11 @@ from metrics.trajectory import Trajectory
 
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
 COLOURS = {
-    "shifted_loss": "#c8553d", "heldout_loss": "#2b6a99", "score": "#3c7d4b",
+    "shifted_loss": "#c8553d", "context_loss": "#d98f3d", "heldout_loss": "#2b6a99", "score": "#3c7d4b",
     "fidelity": "#7b5ea7", "prompt": "#b0883a", "copying": "#4f9a94", "diversity": "#a3586d",
     "colour": "#6b7280", "burn": "#c07b4f", "composition": "#7b5ea7",
 }  # fmt: skip
-NAMES = {"shifted_loss": "moved subjects", "heldout_loss": "held-out photos"}
+NAMES = {"shifted_loss": "moved subjects", "context_loss": "held-out contexts", "heldout_loss": "held-out photos"}
 TRUE_NAMES = {"shifted_loss": "true, new contexts", "heldout_loss": "true, own contexts"}
 TURNS = {"context": "shifted_loss", "memory": "heldout_loss"}
 BEHAVIOUR = ("score", "fidelity", "prompt", "copying", "diversity")
@@ -56,7 +56,7 @@ def plot_onset(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    shown: list[str] = [name for name in ("shifted_loss", "heldout_loss") if name in trajectory.channels]
+    shown: list[str] = [name for name in NAMES if name in trajectory.channels]
     measured = {"loss": shown, "behaviour": _measured(trajectory, BEHAVIOUR), "drift": _measured(trajectory, DRIFT)}
     panels = [panel for panel, names in measured.items() if names]
     ratios = [HEIGHTS[panel] for panel in panels] or [1.0]
@@ -116,7 +116,7 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
     for name in shown:
         value, low, high = trajectory.values(name).T
         known = np.isfinite(value)
-        if name == "shifted_loss" and read is not None and len(read.channels) > 1:
+        if name != "heldout_loss" and read is not None and len(read.channels) > 1:
             percent = _percent(value[known])
             axis.plot(trajectory.epochs[known], percent, color=COLOURS[name], linewidth=0.9, alpha=0.5)
             labels.append((float(percent[-1]), NAMES[name], COLOURS[name]))

@@ -54,6 +54,7 @@ class Channel:
 
 CHANNELS: dict[str, Channel] = {
     "heldout_loss": Channel("held-out loss, ln ratio to the base", +1, "generalisation inside the set's contexts"),
+    "context_loss": Channel("loss in held-out contexts, ln ratio to the base", +1, "photos of contexts not trained on"),
     "shifted_loss": Channel("shifted loss, ln ratio to the base", +1, "the subject anywhere else"),
     "fidelity": Channel("fidelity (0 base, 1 as alike as the photos)", -1, "learned the subject"),
     "prompt": Channel("prompt obedience, change against the base", -1, "still obeys"),
@@ -68,6 +69,9 @@ CHANNELS: dict[str, Channel] = {
     "heldout_high": Channel("held-out loss at high noise", +1, "pose and background", "heldout_loss"),
     "heldout_mid": Channel("held-out loss at middle noise", +1, "shapes", "heldout_loss"),
     "heldout_low": Channel("held-out loss at low noise", +1, "texture and detail", "heldout_loss"),
+    "context_high": Channel("loss in held-out contexts at high noise", +1, "pose and background", "context_loss"),
+    "context_mid": Channel("loss in held-out contexts at middle noise", +1, "shapes", "context_loss"),
+    "context_low": Channel("loss in held-out contexts at low noise", +1, "texture and detail", "context_loss"),
     "shifted_high": Channel("shifted loss at high noise", +1, "pose and background", "shifted_loss"),
     "shifted_mid": Channel("shifted loss at middle noise", +1, "shapes", "shifted_loss"),
     "shifted_low": Channel("shifted loss at low noise", +1, "texture and detail", "shifted_loss"),

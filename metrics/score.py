@@ -23,7 +23,7 @@ __all__ = ["Calibration", "ProbeLabels", "calibrate", "read_checkpoint", "score_
 # One subject varies less than its class: images of one prompt that vary more than this share of the base's have not
 # settled on it. Chosen on CHOOSING concepts of the onset benchmark (docs/log.md); a style weighs consistency with 0.
 UNSETTLED = 0.5
-LOSSES = {"heldout": "heldout_loss", "shifted": "shifted_loss"}
+LOSSES = {"heldout": "heldout_loss", "context": "context_loss", "shifted": "shifted_loss"}
 
 
 def read_checkpoint(

@@ -13,7 +13,7 @@ from metrics.onset import Onset, Turn, find_onset
 from metrics.trajectory import Trajectory, from_table, write_whole
 
 MOST_ROWS = 24
-COLUMNS = ("shifted_loss", "heldout_loss", "fidelity", "prompt", "copying")
+COLUMNS = ("shifted_loss", "context_loss", "heldout_loss", "fidelity", "prompt", "copying")
 
 
 def main(path: str | Path, picture: str | Path | None = None, json_path: str | Path | None = None) -> int:

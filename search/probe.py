@@ -4,7 +4,7 @@ trainer and metrics get arrays and labels; that a study exists is known here onl
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from metrics.composites import Composites, composites_sheet, context_caption, make_composites, position_words
+from metrics.composites import FURTHER, Moves, composites_sheet, make_composites
 from metrics.encoders import Encoder
 from metrics.masks import SubjectMasks, load_mask_folder, subject_masks
 from metrics.readings import Readings
 from metrics.score import Calibration, ProbeLabels, calibrate, read_checkpoint
 from search.events import load_readings, save_readings
 from search.lock import locked
+from search.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
 from search.record import read_json, write_bytes, write_json, write_samples
 from search.settings import Score
-from search.split import split
+from search.split import in_contexts, split
 from search.study import Study
 from trainer.attention import attention_maps
 from trainer.cache import LatentCache
@@ -34,8 +35,6 @@ from trainer.sample import sample, with_lora
 
 BUILD_SECONDS = 3600.0  # how long other workers wait for the one that builds the probe
 _BACKGROUNDS_PER_CONTEXT = 2
-_SMALL = 0.85  # of the subject's height in its own photo
-_STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5}
 
 
 @dataclass
@@ -46,6 +45,7 @@ class Probe:
         labels: one entry per image; the seeds of a prompt stand side by side.
         num_seeds: images per prompt.
         trained: the photos to train on, regularisation images among them.
+        losses: "heldout", "context" and "shifted", those that are measured.
         base_images, base_readings: epoch 0.
         precision: "bf16" or "fp16" to draw and measure under autocast, None as the base is.
         notices: what the user should be told.
@@ -58,8 +58,7 @@ class Probe:
     labels: ProbeLabels
     num_seeds: int
     trained: Dataset
-    heldout: Evaluation | None
-    shifted: Evaluation | None
+    losses: dict[str, Evaluation]
     calibration: Calibration
     base_images: np.ndarray
     base_readings: Readings
@@ -120,9 +119,10 @@ def _build(
     captions = [photo.caption for photo in photos]
     features = (identity or encoder).images(pixels)
     if encoder.has_texts:
-        features = np.concatenate([features, encoder.texts([_neutral(p, p.caption) for p in photos])], axis=1)
-    trained, heldout = split(features, score.holdout, score.seed)
-    labels, num_seeds = _labels(score, photos, trained, heldout)
+        features = np.concatenate([features, encoder.texts([neutral_caption(photo) for photo in photos])], axis=1)
+    apart = in_contexts(captions, score.holdout_contexts)
+    trained, heldout = split(features, score.holdout, score.seed, apart)
+    labels, num_seeds = probe_labels(score, photos, trained, heldout)
     precision = _precision(score, base)
     drawing: dict[str, Any] = {**_drawing(score, config), "precision": precision, "cache": cache}
     # before anything is drawn: masks may be wrong
@@ -138,26 +138,30 @@ def _build(
             # of all photos: held-out ones alone are few and make the onset's interval wide (docs/log.md)
             kept = [row for row, usable in enumerate(masks.usable) if usable]
             contexts = [context for context in score.shifted.contexts for _ in range(_BACKGROUNDS_PER_CONTEXT)]
-            seeds = [_seed(score, "backgrounds", i) for i in range(len(contexts))]
+            seeds = [probe_seed(score, "backgrounds", i) for i in range(len(contexts))]
             backgrounds = sample(base, None, contexts, seeds, **drawing)
             cut, outlines = [pixels[row] for row in kept], [masks.masks[row] for row in kept]
+            # photos in contexts of their own show those as the others do; what is left is another size
+            moves = FURTHER if apart else Moves()
             made = make_composites(
-                cut, outlines, backgrounds, count=score.shifted.composites, seed=_seed(score, "composites", 0)
-            )
+                cut, outlines, backgrounds, count=score.shifted.composites, seed=probe_seed(score, "composites", 0),
+                moves=moves,
+            )  # fmt: skip
             composites_sheet(cut, outlines, made, path=home / "composites.png")
             shifted_images, owners = made.images, np.array(kept)[made.photo]
-            shifted_captions = _shifted_captions(score.shifted.caption, photos[trained[0]], made, outlines, contexts)
+            shifted_captions = composite_captions(score.shifted.caption, photos[trained[0]], made, outlines, contexts)
         else:
             notes = (*notes, masks.reason)
     arrays: dict[str, Any] = {"shifted_images": shifted_images, "shifted_photo": owners, "base_images": base_images}
     home.mkdir(parents=True, exist_ok=True)
     np.savez(home / "arrays.npz", allow_pickle=False, **arrays)
 
-    evaluations = _evaluations(study, config, base, cache, pixels, captions, heldout, shifted_images, shifted_captions)
+    moved = shifted_images, shifted_captions
+    evaluations = _evaluations(study, config, base, cache, photos, {"heldout": heldout, "context": apart}, moved)
     measured = {name: e.losses(precision=precision) for name, e in evaluations.items()}
     calibration = calibrate(
         pixels,
-        [_neutral(photo, photo.caption) for photo in photos],
+        [neutral_caption(photo) for photo in photos],
         [index in trained for index in range(len(photos))],
         base_images,
         labels,
@@ -181,9 +185,10 @@ def _build(
         **_drawing(score, config),
         "precision": precision,
         "trained": [photos[i].path.name for i in trained],
-        "heldout": [photos[i].path.name for i in heldout],
+        "heldout": [photos[i].path.name for i in (*heldout, *apart)],
         "trained_rows": trained,
         "heldout_rows": heldout,
+        "context_rows": apart,
         "shifted_captions": shifted_captions,
         "notices": notes,
         "labels": asdict(labels),
@@ -209,12 +214,8 @@ def _load(
     kept = [places[i] for i in about["trained_rows"]] + sorted(rows)
     with np.load(home / "arrays.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    heldout = about["heldout_rows"]
-    pixels = {i: load_pixels(photos[i], config.size) for i in heldout}
-    captions = {i: photos[i].caption for i in heldout}
-    evaluations = _evaluations(
-        study, config, base, cache, pixels, captions, heldout, arrays["shifted_images"], about["shifted_captions"]
-    )
+    rows_of = {"heldout": about["heldout_rows"], "context": about["context_rows"]}
+    moved = arrays["shifted_images"], about["shifted_captions"]
     calibration = Calibration.load(home / "calibration.npz", encoder=encoder, identity_encoder=identity)
     readings, _ = load_readings(home / "base_readings.npz")
     return Probe(
@@ -225,8 +226,7 @@ def _load(
         labels=calibration.labels,
         num_seeds=len(about["seeds"]),
         trained=dataset.subset(kept),
-        heldout=evaluations.get("heldout"),
-        shifted=evaluations.get("shifted"),
+        losses=_evaluations(study, config, base, cache, photos, rows_of, moved),
         calibration=calibration,
         base_images=arrays["base_images"],
         base_readings=readings,
@@ -240,32 +240,29 @@ def _evaluations(
     config: TrainConfig,
     base: Base,
     cache: LatentCache,
-    pixels: Any,
-    captions: Any,
-    heldout: Sequence[int],
-    shifted_images: np.ndarray,
-    shifted_captions: Sequence[str],
+    photos: Sequence[Photo],
+    rows_of: Mapping[str, Sequence[int]],
+    moved: tuple[np.ndarray, Sequence[str]],
 ) -> dict[str, Evaluation]:
-    score, found = study.score, {}
-    if heldout:
-        found["heldout"] = Evaluation.prepare(
+    """One for each set of images: photos `rows_of` a set, and moved subjects (images, captions)."""
+    score = study.score
+    images = {
+        name: (np.stack([load_pixels(photos[i], config.size) for i in rows]), [photos[i].caption for i in rows])
+        for name, rows in rows_of.items()
+        if rows
+    }
+    if len(moved[0]):
+        images["shifted"] = moved[0], list(moved[1])
+    found = {}
+    for name, (pixels, captions) in images.items():
+        measure = score.shifted if name == "shifted" else score.losses
+        found[name] = Evaluation.prepare(
             base,
-            np.stack([pixels[i] for i in heldout]),
-            [captions[i] for i in heldout],
-            levels=score.losses.levels,
-            draws=score.losses.draws,
-            seed=_seed(score, "heldout", 0),
-            clip_skip=config.clip_skip,
-            cache=cache,
-        )
-    if len(shifted_images):
-        found["shifted"] = Evaluation.prepare(
-            base,
-            shifted_images,
-            shifted_captions,
-            levels=score.shifted.levels,
-            draws=score.shifted.draws,
-            seed=_seed(score, "shifted", 0),
+            pixels,
+            captions,
+            levels=measure.levels,
+            draws=measure.draws,
+            seed=probe_seed(score, name, 0),
             clip_skip=config.clip_skip,
             cache=cache,
         )
@@ -285,8 +282,7 @@ def _draw(probe: Probe, lora: LoraWeights | None) -> np.ndarray:
 
 
 def _losses(probe: Probe, lora: LoraWeights | None) -> dict[str, np.ndarray]:
-    pairs = (("heldout", probe.heldout), ("shifted", probe.shifted))
-    return {name: e.losses(lora, precision=probe.precision) for name, e in pairs if e is not None}
+    return {name: e.losses(lora, precision=probe.precision) for name, e in probe.losses.items()}
 
 
 def _drawing(score: Score, config: TrainConfig) -> dict[str, Any]:
@@ -298,53 +294,6 @@ def _drawing(score: Score, config: TrainConfig) -> dict[str, Any]:
         "negative": score.probe.negative,
         "clip_skip": config.clip_skip,
     }
-
-
-def _labels(
-    score: Score, photos: Sequence[Photo], trained: Sequence[int], heldout: Sequence[int]
-) -> tuple[ProbeLabels, int]:
-    """Sets A, B and C times the seeds; a caption that several photos share is drawn once."""
-    rng = np.random.default_rng([score.seed, len(photos)])
-    rows: dict[str, tuple[str, str, int]] = {}
-    for kind, pool, count in (("A", trained, score.probe.trained), ("B", heldout, score.probe.heldout)):
-        taken = 0
-        for index in rng.permutation(list(pool)) if pool else ():
-            photo = photos[int(index)]
-            if taken < count and photo.caption not in rows:
-                rows[photo.caption] = (_neutral(photo, photo.caption), kind, int(index))
-                taken += 1
-    first = photos[trained[0]]
-    words = {"trigger": first.trigger or "", "class_word": first.class_word or ""}
-    for template in score.probe.contexts:
-        prompt = context_caption(template, **words)
-        rows.setdefault(prompt, (context_caption(template, trigger="", class_word=words["class_word"]), "C", -1))
-    seeds = [_seed(score, "images", i) for i in range(score.probe.seeds)]
-    entries = [(prompt, *rest, seed) for prompt, rest in rows.items() for seed in seeds]
-    prompts, neutral, sets, photo_rows, drawn = (tuple(column) for column in zip(*entries, strict=True))
-    return ProbeLabels(prompts, neutral, sets, photo_rows, drawn), len(seeds)
-
-
-def _neutral(photo: Photo, caption: str) -> str:
-    """The caption with the class word for the trigger, as an encoder understands it."""
-    if not photo.trigger:
-        return caption
-    word = photo.class_word or ""
-    said = caption.replace(f"{photo.trigger} {word}".strip(), word).replace(photo.trigger, word)
-    return " ".join(said.split())
-
-
-def _shifted_captions(
-    template: str, photo: Photo, made: Composites, masks: Sequence[np.ndarray], contexts: Sequence[str]
-) -> list[str]:
-    """What a composite shows: the subject, where it ended up and how large, and the context the base was asked for."""
-    tall = [float((mask > 0.5).any(axis=1).mean()) for mask in masks]
-    heights = (made.box[:, 3] - made.box[:, 1]) / made.images.shape[1]
-    captions = []
-    for where, height, owner, place in zip(position_words(made), heights, made.photo, made.background, strict=True):
-        size = "small" if height < _SMALL * tall[owner] else "large"
-        said = template.replace("{context}", contexts[place]).replace("{position}", where).replace("{size}", size)
-        captions.append(context_caption(said, trigger=photo.trigger or "", class_word=photo.class_word or ""))
-    return captions
 
 
 def _masks(
@@ -369,11 +318,6 @@ def _masks(
         class_word=photos[0].class_word,
         device=str(base.device),
     )
-
-
-def _seed(score: Score, stream: str, index: int) -> int:
-    """Seeds of the probe's own streams, apart from training's small numbers."""
-    return 1_000_003 * (1 + score.seed) + 10_007 * _STREAMS[stream] + index
 
 
 def _precision(score: Score, base: Base) -> str | None:

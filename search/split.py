@@ -1,21 +1,35 @@
 """Which photos are held out: spread over what the set shows, no near-duplicate on both sides, fixed by a seed."""
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 
 _DUPLICATE_SHARE = 0.05  # of the median squared distance between photos, so that it holds for any encoder
 _ROUNDS, _STARTS = 25, 10
 
 
-def split(features: np.ndarray, num_heldout: int, seed: int) -> tuple[list[int], list[int]]:
+def in_contexts(captions: Sequence[str], contexts: Sequence[str]) -> list[int]:
+    """Rows of the captions that say one of `contexts`, as whole words in any case."""
+    said = [re.compile(rf"(?<!\w){re.escape(context.strip())}(?!\w)", re.IGNORECASE) for context in contexts]
+    return [row for row, caption in enumerate(captions) if any(words.search(caption) for words in said)]
+
+
+def split(features: np.ndarray, num_heldout: int, seed: int, apart: Sequence[int] = ()) -> tuple[list[int], list[int]]:
     """(trained, held out), rows in rising order.
 
-    The photos are grouped by likeness into `num_heldout` strata, and one is drawn from each; a photo that has a
-    near-duplicate is never held out, because its twin would be trained on.
+    Rows `apart` are neither: they are held out for another reason. The others are grouped by likeness into
+    `num_heldout` strata, and one is drawn from each; a photo that has a near-duplicate is never held out, because its
+    twin would be trained on.
 
     Args:
         features: `[N, D]`, any scale: image features, with caption features beside them.
-        num_heldout: at most N - 2.
+        num_heldout: at most N - 2, less those apart.
     """
+    if apart:
+        rest = [row for row in range(len(features)) if row not in set(apart)]
+        trained, heldout = split(features[rest], num_heldout, seed)
+        return [rest[row] for row in trained], [rest[row] for row in heldout]
     num_photos = len(features)
     if num_heldout <= 0:
         return list(range(num_photos)), []

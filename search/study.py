@@ -17,6 +17,7 @@ from metrics.readings import WEIGHTED
 from search.errors import StudyError, problem
 from search.settings import Budget, Keep, Score, Stop, Workers
 from search.space import Space, parse_space
+from search.split import in_contexts
 from trainer.config import TrainConfig, parse_train_config, read_yaml, resolve_source, unknown_key
 from trainer.errors import ConfigError, DataError
 
@@ -174,7 +175,7 @@ def load_study(path: str | Path) -> Study:
     wrong = _check_score(path, score)
     if wrong:
         raise StudyError(wrong)
-    digest, more = _scan(path, str(sources["data"]), sources["reg_data"], score.holdout)
+    digest, more = _scan(path, str(sources["data"]), sources["reg_data"], score)
     return Study(
         file=path,
         name=str(name),
@@ -285,22 +286,29 @@ def _check_score(path: Path, score: Score) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _scan(path: Path, data: str, reg_data: str | None, holdout: int) -> tuple[str, list[str]]:
+def _scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[str, list[str]]:
     from trainer.dataset import scan_dataset
 
     try:
         dataset = scan_dataset(data, reg_data=reg_data)
     except DataError as error:
         raise StudyError([problem(path, "data", data, str(error))]) from None
-    photos = [photo for photo in dataset.photos if not photo.is_reg]
-    if holdout > len(photos) - 2:
-        raise StudyError(
-            [
-                problem(
-                    path, "score.holdout", holdout, f"at most {max(0, len(photos) - 2)}: there are {len(photos)} photos"
-                )
-            ]
-        )
+    captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
+    unsaid = [
+        problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say: no photo has them")
+        for i, words in enumerate(score.holdout_contexts)
+        if not words.strip() or not in_contexts(captions, [words])
+    ]
+    if unsaid:
+        raise StudyError(unsaid)
+    apart = len(in_contexts(captions, score.holdout_contexts))
+    most = len(captions) - 2 - apart
+    there = f"there are {len(captions)} photos" + f", {apart} of them in holdout_contexts" * bool(apart)
+    if most < 0:
+        words = ", ".join(score.holdout_contexts)
+        raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
+    if score.holdout > most:
+        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {most}: {there}")])
     return dataset.digest, list(dataset.warnings)
 
 

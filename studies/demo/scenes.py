@@ -116,12 +116,13 @@ def render_concept(
     count: int = 24,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    places: tuple[str, ...] | None = None,
 ) -> tuple[np.ndarray, list[str], list[Attributes], np.ndarray]:
-    """Photos of a concept in its set's contexts or in others.
+    """Photos of a concept in its set's contexts or in others; with `places`, as the set's photos are, but there.
 
     Returns uint8 [N, 64, 64, 3], captions ("zor toy, large, on the left, meadow, plain floor"), attributes and
     the subject's exact masks, bool [N, 64, 64]."""
-    scenes = draw_concept(name, contexts, count, seed)
+    scenes = draw_concept(name, contexts, count, seed, places)
     images, masks = render_list(scenes, device)
     concept = find_concept(name)
     captions = [concept_caption(concept, scene.attributes) for scene in scenes]
@@ -147,9 +148,10 @@ def draw_scenes(count: int, seed: int) -> Iterator[Scene]:
         yield _scene(rng)
 
 
-def draw_concept(name: str, contexts: str, count: int, seed: int) -> list[Scene]:
+def draw_concept(name: str, contexts: str, count: int, seed: int, places: tuple[str, ...] | None = None) -> list[Scene]:
     """The scenes of `render_concept`."""
     concept, rng = find_concept(name), random.Random(f"{name} {contexts} {seed}")
+    concept = replace(concept, set_places=places or concept.set_places)
     return [_concept_scene(rng, name, concept, contexts) for _ in range(count)]
 
 

@@ -206,6 +206,40 @@ def test_without_held_out_photos_fidelity_says_what_is_still_being_gained():
     assert late.context.epoch > 60 > early.context.epoch > 6
 
 
+def with_contexts(trajectory: Trajectory, *, moved: bool = True, later: float = 1.0) -> Trajectory:
+    """The same run with three photos in contexts of their own: what held-out photos read, `later` times later, and
+    moved subjects on top."""
+    photos = trajectory.items("heldout_loss")[:, :3] + trajectory.items("shifted_loss").mean(axis=1)[:, None]
+    epochs = trajectory.epochs.astype(float)
+    readings = []
+    for row, reading in enumerate(trajectory.readings):
+        own = np.array([np.interp(epochs[row] / later, epochs, curve) for curve in photos.T])
+        items = reading.items | {"context_loss": own}
+        channels = reading.channels | {"context_loss": Reading(own.mean(), own.min(), own.max())}
+        if not moved:
+            channels.pop("shifted_loss")
+        readings.append(replace(reading, items=items, channels=channels))
+    return Trajectory(tuple(readings))
+
+
+def test_photos_in_contexts_of_their_own_take_the_place_of_those_of_the_same_shoot():
+    epochs = []
+    for seed in range(12):
+        plain = plant("valley", seed).trajectory
+        found = [find_onset(with_contexts(plain, later=later)).context for later in (1.0, 2.0)]
+        assert all(turn.channels == ("context_loss", "shifted_loss") for turn in found)
+        if all(turn.epoch for turn in found):
+            epochs.append([turn.epoch for turn in found])
+    first, second = np.array(epochs).T
+    assert len(first) >= 6
+    assert np.mean(second > first) >= 0.9
+
+
+def test_a_style_has_a_context_onset_from_held_out_contexts_alone():
+    planted = plant("valley", 1)
+    assert find_onset(with_contexts(planted.trajectory, moved=False)).context.channels == ("context_loss",)
+
+
 def test_the_sentence_says_both_onsets_and_what_to_ship():
     onset = next(o for _, o in exam("valley", DEMO, 12) if o.memory.high and o.context.high)
     first, second = onset.sentence.split(". ", 1)

@@ -1,5 +1,6 @@
-"""The probe of a style: photos that share no subject are not cut out, and images may vary."""
+"""The probe of real sets: a style is not cut out, and a context that is held out is not trained on."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from studies.demo.photos import write_photos
 from tests.metrics.sets import pictures
 from tests.search.conftest import StudyWriter
 from trainer.base import load_base
+from trainer.lora import LoraWeights
 
 DEMO = Path(__file__).parents[2] / "studies" / "demo"
 
@@ -40,6 +42,33 @@ def test_a_style_is_not_cut_out_and_may_vary(write_study: StudyWriter, tmp_path,
     study = load_study(write_study(base=str(DEMO / "base"), data=str(data), score=score))
     base, encoder = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip"))
     probe = open_probe(study, base, tmp_path / "cache", encoder, None)
-    assert (probe.shifted is None) == style
+    assert ("shifted" not in probe.losses) == style
     assert (probe.calibration.weights.get("consistency") == 0.0) == style
     assert any("teaches a style" in notice for notice in probe.notices) == style
+
+
+def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWriter, tmp_path):
+    data = write_photos(tmp_path / "set", count=16).parent
+    score = {
+        "encoder": str(DEMO / "clip"), "holdout": 2, "holdout_contexts": ["room"],
+        "shifted": {"composites": 6, "caption": "{trigger} {class}, {size}, {context}"},
+        "probe": {"seeds": 2, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]},
+        "losses": {"levels": 4, "draws": 1},
+    }  # fmt: skip
+    base, encoder = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip"))
+    path = write_study(base=str(DEMO / "base"), data=str(data), score=score)
+    probe = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
+    rooms = [text.stem for text in data.rglob("*.txt") if "room" in text.read_text()]
+    trained = [photo.path.stem for photo in probe.trained.photos]
+    assert 2 <= len(rooms) <= 12
+    assert not set(rooms) & set(trained)
+    assert len(trained) == 16 - len(rooms) - 2
+    assert set(probe.losses) == {"heldout", "context", "shifted"}
+    assert probe.calibration.base_losses["context"].shape == (len(rooms), 4, 1)
+    about = json.loads((tmp_path / "cache" / "probe" / "probe.json").read_text())
+    assert all(", small, " in caption for caption in about["shifted_captions"])  # what no photo shows
+    readings, _, _ = probe.read(LoraWeights({}, base.family.name), epoch=1, effort=1.0)
+    assert readings.channels["context_loss"].value == pytest.approx(0, abs=1e-6)
+    assert {"context_loss", "context_high"} <= set(readings.channels)
+    again = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
+    np.testing.assert_array_equal(again.losses["context"].losses(), probe.losses["context"].losses())

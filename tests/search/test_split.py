@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from search.split import split
+from search.split import in_contexts, split
 
 
 def clusters(*sizes: int, seed: int = 0) -> np.ndarray:
@@ -47,3 +47,28 @@ def test_a_photo_like_no_other_stays_in_training() -> None:
 
 def test_nothing_held_out() -> None:
     assert split(clusters(3, 3), 0, seed=0) == ([0, 1, 2, 3, 4, 5], [])
+
+
+def test_a_context_is_named_by_words_of_the_captions() -> None:
+    captions = [
+        "sks dog, beach",
+        "a dog at the Beach house",
+        "sks dog, beachwear",
+        "dog, in the kitchen (at night)",
+        "",
+    ]
+    assert in_contexts(captions, ["beach"]) == [0, 1]
+    assert in_contexts(captions, ["beach", " (at night)"]) == [0, 1, 3]
+    assert in_contexts(captions, ["in the kitchen"]) == [3]
+    assert in_contexts(captions, []) == []
+
+
+def test_photos_held_out_with_their_context_are_on_neither_side() -> None:
+    features = clusters(6, 6, 6)
+    apart = [0, 2, 17]
+    trained, heldout = split(features, 3, seed=1, apart=apart)
+    assert len(heldout) == 3
+    assert sorted(trained + heldout) == [row for row in range(18) if row not in apart]
+    rest = np.delete(features, apart, axis=0)
+    kept = [row for row in range(18) if row not in apart]
+    assert heldout == [kept[row] for row in split(rest, 3, seed=1)[1]]

@@ -46,6 +46,17 @@ SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
     "missing data": ({"data": "fotos"}, "data", "a path that exists"),
     "missing base": ({"base": "photos/none"}, "base", "a path that exists"),
     "too many held out": ({"score": {"holdout": 7}}, "score.holdout", "at most 6"),
+    "a context that no caption says": (
+        {"score": {"holdout_contexts": ["at the beach"]}},
+        "score.holdout_contexts[0]",
+        "no photo has them",
+    ),
+    "an empty context": ({"score": {"holdout_contexts": [" "]}}, "score.holdout_contexts[0]", "no photo has them"),
+    "contexts that leave nothing": (
+        {"score": {"holdout": 0, "holdout_contexts": ["sks"]}},
+        "score.holdout_contexts",
+        "leave two photos",
+    ),
     "data under train": ({"train": {"data": "photos"}}, "train.data", "at the top"),
     "seed searched": ({"search": {"seed": {"values": [1, 2]}}}, "search.seed", "same for every trial"),
     "unknown weight": ({"score": {"weights": {"copy": 2.0}}}, "score.weights.copy", "did you mean copying?"),

@@ -1,0 +1,65 @@
+"""What the probe asks for: its prompts and seeds, captions as an encoder understands them, captions of composites."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from metrics.composites import Composites, context_caption, position_words
+from metrics.score import ProbeLabels
+from search.settings import Score
+from trainer.dataset import Photo
+
+_SMALL = 0.85  # of the subject's height in its own photo
+_STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6}
+
+
+def probe_labels(
+    score: Score, photos: Sequence[Photo], trained: Sequence[int], heldout: Sequence[int]
+) -> tuple[ProbeLabels, int]:
+    """Sets A, B and C times the seeds; a caption that several photos share is drawn once."""
+    rng = np.random.default_rng([score.seed, len(photos)])
+    rows: dict[str, tuple[str, str, int]] = {}
+    for kind, pool, count in (("A", trained, score.probe.trained), ("B", heldout, score.probe.heldout)):
+        taken = 0
+        for index in rng.permutation(list(pool)) if pool else ():
+            photo = photos[int(index)]
+            if taken < count and photo.caption not in rows:
+                rows[photo.caption] = (neutral_caption(photo), kind, int(index))
+                taken += 1
+    first = photos[trained[0]]
+    words = {"trigger": first.trigger or "", "class_word": first.class_word or ""}
+    for template in score.probe.contexts:
+        prompt = context_caption(template, **words)
+        rows.setdefault(prompt, (context_caption(template, trigger="", class_word=words["class_word"]), "C", -1))
+    seeds = [probe_seed(score, "images", i) for i in range(score.probe.seeds)]
+    entries = [(prompt, *rest, seed) for prompt, rest in rows.items() for seed in seeds]
+    prompts, neutral, sets, photo_rows, drawn = (tuple(column) for column in zip(*entries, strict=True))
+    return ProbeLabels(prompts, neutral, sets, photo_rows, drawn), len(seeds)
+
+
+def neutral_caption(photo: Photo) -> str:
+    """The caption with the class word for the trigger, as an encoder understands it."""
+    if not photo.trigger:
+        return photo.caption
+    word = photo.class_word or ""
+    said = photo.caption.replace(f"{photo.trigger} {word}".strip(), word).replace(photo.trigger, word)
+    return " ".join(said.split())
+
+
+def composite_captions(
+    template: str, photo: Photo, made: Composites, masks: Sequence[np.ndarray], contexts: Sequence[str]
+) -> list[str]:
+    """What a composite shows: the subject, where it ended up and how large, and the context the base was asked for."""
+    tall = [float((mask > 0.5).any(axis=1).mean()) for mask in masks]
+    heights = (made.box[:, 3] - made.box[:, 1]) / made.images.shape[1]
+    captions = []
+    for where, height, owner, place in zip(position_words(made), heights, made.photo, made.background, strict=True):
+        size = "small" if height < _SMALL * tall[owner] else "large"
+        said = template.replace("{context}", contexts[place]).replace("{position}", where).replace("{size}", size)
+        captions.append(context_caption(said, trigger=photo.trigger or "", class_word=photo.class_word or ""))
+    return captions
+
+
+def probe_seed(score: Score, stream: str, index: int) -> int:
+    """Seeds of the probe's own streams, apart from training's small numbers."""
+    return 1_000_003 * (1 + score.seed) + 10_007 * _STREAMS[stream] + index
