@@ -36,7 +36,6 @@ MEMORY_LEVELS = (0.125, 0.625)
 STAND_IN = 7.0
 # Standard deviations of the logarithms of the context's weights: one suits one subject more, another less.
 UNCERTAIN = {"context_loss": 0.2, "heldout_loss": 0.3}
-SPREAD = UNCERTAIN["heldout_loss"]  # of what stands in for it, too
 
 
 class OnsetCurves(NamedTuple):
@@ -100,5 +99,5 @@ def _with_fidelity(trajectory: Trajectory, curves: Curves, seed: int) -> Curves 
     learned = np.interp(log_axis(curves.epochs), log_axis(trajectory.epochs)[known], fit)
     learned[curves.epochs == 0] = 0.0
     luck = np.random.default_rng([seed, 7]).normal(size=(len(curves.replicates), 1))
-    worth = STAND_IN * np.maximum(dips, 0) * np.vstack([[[1.0]], np.exp(SPREAD * luck)])
+    worth = STAND_IN * np.maximum(dips, 0) * np.vstack([[[1.0]], np.exp(UNCERTAIN["heldout_loss"] * luck)])
     return curves._replace(mean=curves.mean - worth[0] * learned, replicates=curves.replicates - worth[1:] * learned)

@@ -17,7 +17,7 @@ def probe_labels(
     score: Score, photos: Sequence[Photo], trained: Sequence[int], heldout: Sequence[int]
 ) -> tuple[ProbeLabels, int]:
     """Sets A, B and C times the seeds; a caption that several photos share is drawn once."""
-    rng = np.random.default_rng([score.seed, len(photos)])
+    rng = np.random.default_rng([score.seed, len(trained) + len(heldout)])
     rows: dict[str, tuple[str, str, int]] = {}
     for kind, pool, count in (("A", trained, score.probe.trained), ("B", heldout, score.probe.heldout)):
         taken = 0

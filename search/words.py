@@ -209,6 +209,8 @@ def _choice(verdict: "Verdict") -> list[str]:
                 f"Epoch {verdict.epoch} lies inside the onset's interval: no learned checkpoint lies before it. Save "
                 "more often around it, or learn more slowly."
             )
+        if turns[0].get("channels") and "context_loss" not in turns[0]["channels"]:
+            said.append("A context held out as a whole (score.holdout_contexts) makes the interval narrower.")
     return said
 
 

@@ -7,26 +7,40 @@ python -m studies.demo.photos --concept robot --to /tmp/robot --count 24 --seed 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from studies.demo.concepts import ALL_CONCEPTS
-from studies.demo.scenes import find_concept, render_concept
+from studies.demo.scenes import PLACES, find_concept, render_concept
 
 CONCEPT, COUNT, SEED = "mushroom", 24, 20
+ELSEWHERE, EACH = ("desert", "sunset"), 3
+"""Contexts that the study holds out, and the photos of each."""
 FOLDER = Path(__file__).parent / "photos"
 
 
-def write_photos(to: Path, *, concept: str = CONCEPT, count: int = COUNT, seed: int = SEED, repeats: int = 1) -> Path:
+def write_photos(
+    to: Path,
+    *,
+    concept: str = CONCEPT,
+    count: int = COUNT,
+    seed: int = SEED,
+    repeats: int = 1,
+    elsewhere: Sequence[str] = (),
+) -> Path:
     """`count` photos with captions in `to`/<repeats>_<trigger> <class>; returns that folder.
 
-    Only the set's own places, floors, positions: something for overfitting to copy."""
+    Only the set's own places, floors, positions: something for overfitting to copy. Then EACH photos taken the same way
+    in every place of `elsewhere`."""
     known = find_concept(concept)
     folder = to / f"{repeats}_{known.trigger} {known.class_word}"
     folder.mkdir(parents=True, exist_ok=True)
-    images, captions, _, _ = render_concept(concept, "set", count, seed)
-    for index, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+    shoots = [render_concept(concept, "set", count, seed)[:2]]
+    shoots += [render_concept(concept, "set", EACH, seed + 1000, places=(place,))[:2] for place in elsewhere]
+    photos = [photo for images, captions in shoots for photo in zip(images, captions, strict=True)]
+    for index, (image, caption) in enumerate(photos, start=1):
         Image.fromarray(image).save(folder / f"{index:02d}.png", optimize=True)
         (folder / f"{index:02d}.txt").write_text(caption + "\n")
     return folder
@@ -40,8 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=FOLDER)
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument(
+        "--elsewhere", nargs="*", choices=tuple(PLACES), default=ELSEWHERE, help=f"places of {EACH} more photos each"
+    )
     args = parser.parse_args(argv)
-    print(write_photos(args.to, concept=args.concept, count=args.count, seed=args.seed))
+    print(write_photos(**vars(args)))
     return 0
 
 

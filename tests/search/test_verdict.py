@@ -12,7 +12,7 @@ from rich.console import Console
 from search.best import onset_of
 from search.record import StudyFolder, TrialRecord
 from search.verdict import Verdict, finish, make_verdict, render
-from search.words import duration, settings, turn
+from search.words import duration, sentences, settings, turn
 from tests.search.made import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
 from trainer.config import load_train_config, parse_train_config
 
@@ -187,6 +187,15 @@ def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
 )  # fmt: skip
 def test_every_kind_of_turn_has_its_sentence(found, expected):
     assert turn("context", found, 40) == expected
+
+
+@pytest.mark.parametrize(("channels", "advised"), [(["shifted_loss"], True), (["context_loss", "shifted_loss"], False)])
+def test_a_wide_interval_is_met_with_advice(finished, channels, advised):
+    _, verdict = finished
+    context = {"status": "found", "epoch": 16.0, "low": 4.0, "high": None, "channels": channels}
+    said = sentences(replace(verdict, epoch=12, onset={"learned": 8, "context": context}))
+    assert any("Epoch 12 lies inside the onset's interval" in sentence for sentence in said)
+    assert any("score.holdout_contexts" in sentence for sentence in said) == advised
 
 
 def test_settings_say_the_learning_rate_in_force():

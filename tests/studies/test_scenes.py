@@ -1,11 +1,13 @@
 """The renderer draws the same scenes for the same seed, and what captions say is what pictures show."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from studies.demo import scenes
 from studies.demo.concepts import ALL_CONCEPTS, CONCEPTS, UNJUDGED
-from studies.demo.photos import COUNT, FOLDER, write_photos
+from studies.demo.photos import COUNT, EACH, ELSEWHERE, FOLDER, write_photos
 from studies.demo.scenes import Attributes, full_caption, render_concept, render_scenes
 
 COLUMNS = {"left": (0, 28), "centre": (22, 42), "right": (36, 64)}
@@ -100,9 +102,11 @@ def test_unknown_concepts_and_contexts_are_named() -> None:
 def test_the_shipped_photos_are_what_the_command_writes(tmp_path) -> None:
     from PIL import Image
 
-    folder = write_photos(tmp_path)
+    folder = write_photos(tmp_path, elsewhere=ELSEWHERE)
     shipped = FOLDER / folder.name
-    assert len(list(shipped.glob("*.png"))) == COUNT
+    assert len(list(shipped.glob("*.png"))) == COUNT + EACH * len(ELSEWHERE)
+    places = Counter(text.read_text().split(", ")[3] for text in shipped.glob("*.txt"))
+    assert {place: places[place] for place in ELSEWHERE} == dict.fromkeys(ELSEWHERE, EACH)
     for file in sorted(shipped.iterdir()):
         if file.suffix == ".txt":
             assert file.read_text() == (folder / file.name).read_text()
