@@ -90,6 +90,8 @@ class Reader:
             kept: its arrays, `epochs` and `heldout` among them.
         """
         epochs, off = kept["epochs"].tolist(), []
+        if not set(epochs[1:]) <= run.keys():
+            return None
         for row in np.linspace(1, len(epochs) - 1, 5).round().astype(int):
             again = self._ratios(run[epochs[row]].lora, ("heldout",))["heldout"].mean()
             off.append(abs(again - kept["heldout"][row].astype(np.float64).mean()))

@@ -168,14 +168,16 @@ def compute_pack(
             continue
         if name in images:
             lacking = _lacking(arrays, name)
+            if not lacking:
+                continue
             kept = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
-            more = reader.read_more(trained[name], kept, lacking) if lacking else {}
+            more = reader.read_more(trained[name], kept, lacking)
             if more is not None:
                 arrays |= {f"{name}/{key}": values for key, values in more.items()}
                 _save(out, plan, arrays, images, about["device"], images_device=about["images_device"])
                 continue
             print(f"{plan.name}/{name}: trained again it is another run, so all of it is read", flush=True)
-            device = " and ".join(sorted({about["device"], _device_name(base.device)}))
+            about["device"] = device = " and ".join(sorted({about["device"], _device_name(base.device)}))
         read, images[name] = reader(trained[name])
         arrays |= {f"{name}/{key}": values for key, values in read.items()}
         _save(out, plan, arrays, images, device, images_device=device)

@@ -79,7 +79,7 @@ def _with_contexts(cases: Sequence[Case], *, online: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "runs": _counts(cases),
         "detectors": {name: {"context": _compare(cases, called, "context")} for name, called in calls.items()},
-        "status": {"with contexts": _status_right(cases, onsets)},
+        "status": {"with contexts": _status_right(cases, onsets), "without": _status_right(cases, before)},
     }
     if online:
         found["online"] = _online(cases, contexts=True)
@@ -109,6 +109,7 @@ def table(found: dict[str, Any]) -> str:
     if held_out := found.get("contexts held out"):
         lines += ["", f"with contexts held out, too: {_about(held_out['runs'])}"]
         lines += _detectors(held_out["detectors"], "context")
+        lines.append("status right: " + ", ".join(f"{k} {_share(v)}" for k, v in held_out["status"].items()))
         lines += [_stops(held_out["online"])] if "online" in held_out else []
     return "\n".join(lines)
 

@@ -21,9 +21,9 @@ from trainer.sample import sample, with_lora
 MOVED = {"shifted": 48, "shifted_train": 32}
 """Composites whose subjects are cut out of held-out (eight of each photo) and of training photos, by saliency."""
 FURTHER_AWAY = 48
-"""Composites of all photos in which subjects are smaller than in any of them: what is missing beside `context`."""
+"""Composites of all photos, smaller than any of them shows the subject: what is missing beside `context`."""
 CONTEXTS = 2
-"""Places of photos in contexts of their own, HELD_OUT photos in all."""
+"""Places of photos in contexts of their own, HELD_OUT photos in all; the same poses in each."""
 NOISES = {"heldout": (8, 2), "context": (8, 2), "true_set": (8, 1), "true_new": (8, 1)}
 """Noise levels and draws for each image; four levels, one draw, where nothing is said."""
 GROUPS = {"true_set": 8, "true_new": 8}

@@ -217,7 +217,7 @@ def calibrate(
         encoder: for similarity and prompts; None leaves the channels of colour and layout.
         identity_encoder: for similarity to the photos and copying (DINOv2 through timm is the usual one); None:
             `encoder`.
-        base_losses: `{"heldout": [N, levels, draws], "shifted": [M, levels, draws]}`, each optional.
+        base_losses: `[N, levels, draws]` each of "heldout", "context" and "shifted" that is measured.
         shifted_photo: which photo each of the M composites was cut from, for honest intervals.
         weights: channel (`copying`, `colour`, `composition`, `diversity`) to the weight of its excess in the score.
 

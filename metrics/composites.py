@@ -29,7 +29,7 @@ class Moves:
 
 
 FURTHER = Moves(scales=(0.6, 0.75))
-"""Further away than in any photo: what photos in contexts of their own do not show."""
+"""Further away than in their own photo: other sizes, which photos in contexts of their own seldom show."""
 
 
 class Composites(NamedTuple):

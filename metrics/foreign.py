@@ -74,17 +74,29 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
     logs = _filled(np.log(known))
     logs -= logs[:1]
     effort = _effort(table, time, names, epochs)
+    others = {
+        name: _channel(name, table.groupby(time)[names[name]].mean().dropna())
+        for name in CHANNELS.keys() & names.keys() - {"heldout_loss"}
+        if names[name] not in losses
+    }
     readings = []
     for epoch, spent, row in zip(epochs, effort, logs, strict=True):
         spread = 1.645 * row.std(ddof=1) / np.sqrt(row.size) if row.size > 1 else 0.0
         middle = float(row.mean())
         channels = {"heldout_loss": Reading(middle, middle - spread, middle + spread)}
-        for name in CHANNELS.keys() & names.keys() - {"heldout_loss"}:
-            other = float(table.loc[table[time] == epoch, names[name]].mean())
+        for name, column in others.items():
+            other = float(column.get(epoch, np.nan))
             if np.isfinite(other):
                 channels[name] = Reading(other, other, other)
         readings.append(Readings(int(epoch), float(spent), channels, {"heldout_loss": row} if row.size > 1 else {}))
     return Trajectory(tuple(readings), unit, _source(losses))
+
+
+def _channel(name: str, column: pandas.Series) -> pandas.Series:
+    """A column named like a channel; where it holds losses as they are, ln ratios to its first checkpoint instead."""
+    if not name.endswith("_loss") or column.empty or (column <= 0).any():
+        return column
+    return np.log(column / column.iloc[0])
 
 
 def _source(losses: list[str]) -> str:

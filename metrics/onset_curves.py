@@ -16,9 +16,9 @@ from metrics.unimodal import isotonic
 Kind = Literal["context", "memory"]
 
 REPLICATES = 300
-# What an onset is read from: the first of these sums whose channels were measured. What a new context costs is seen by
-# photos of a context that is not trained on, and in other sizes by moved subjects; without such photos by what has been
-# forgotten of contexts (moved subjects) and, in part, the subject as it is learned (photos of the same shoot).
+# What an onset is read from: the first of these sums that was measured (`_first_measured`). What a new context costs is
+# seen by photos of a context that is not trained on, and in other sizes by moved subjects; without such photos by what
+# has been forgotten of contexts (moved subjects) and, in part, the subject as it is learned (photos of the same shoot).
 # Chosen on CHOOSING concepts of the onset benchmark (docs/log.md).
 SUMS: Mapping[Kind, tuple[Mapping[str, float], ...]] = {
     "context": (
@@ -61,7 +61,7 @@ def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCu
     """
     found: dict[Kind, OnsetCurves] = {}
     for kind, sums in SUMS.items():
-        weights = next((weights for weights in sums if weights.keys() <= set(trajectory.channels)), None)
+        weights = _first_measured(trajectory, sums)
         if weights is None:
             continue
         measured = loss_curves(
@@ -69,7 +69,7 @@ def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCu
             weights,
             num_replicates=REPLICATES,
             seed=seed,
-            spreads=UNCERTAIN if kind == "context" else None,
+            spreads=UNCERTAIN if len(weights) > 1 else None,
             levels=MEMORY_LEVELS if kind == "memory" else (0.0, 1.0),
         )
         if measured is None:
@@ -83,6 +83,15 @@ def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCu
         losses = without_phase(measured, effort)
         found[kind] = OnsetCurves(channels, losses if curves is measured else without_phase(curves, effort), losses)
     return found
+
+
+def _first_measured(trajectory: Trajectory, sums: tuple[Mapping[str, float], ...]) -> Mapping[str, float] | None:
+    """The first of the sums that was measured at half as many checkpoints as any of them."""
+    counts = [
+        int(np.isfinite([trajectory.values(name)[:, 0] for name in weights]).all(axis=0).sum()) for weights in sums
+    ]
+    enough = (weights for weights, count in zip(sums, counts, strict=True) if count and 2 * count >= max(counts))
+    return next(enough, None)
 
 
 def _with_fidelity(trajectory: Trajectory, curves: Curves, seed: int) -> Curves | None:

@@ -25,7 +25,7 @@ COLOURS = {
 }  # fmt: skip
 NAMES = {"shifted_loss": "moved subjects", "context_loss": "held-out contexts", "heldout_loss": "held-out photos"}
 TRUE_NAMES = {"shifted_loss": "true, new contexts", "heldout_loss": "true, own contexts"}
-TURNS = {"context": "shifted_loss", "memory": "heldout_loss"}
+TURNS = {"context": ("shifted_loss", "context_loss"), "memory": ("heldout_loss",)}  # of the first that is named
 BEHAVIOUR = ("score", "fidelity", "prompt", "copying", "diversity")
 DRIFT = ("colour", "burn", "composition")
 HEIGHTS = {"loss": 1.5, "behaviour": 1.0, "drift": 0.75}
@@ -214,10 +214,11 @@ def _label_ends(axis: Any, labels: list[tuple[float, str, str]]) -> None:
 def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset) -> None:
     last = float(trajectory.epochs[-1])
     marks: list[tuple[float, str, str]] = []
-    for kind, name in TURNS.items():
+    for kind, names in TURNS.items():
         turn: Turn = getattr(onset, kind)
         if turn.epoch is None:
             continue
+        name = next((name for name in names if name in turn.channels), names[0])
         low, high = turn.low or 0.0, turn.high if turn.high is not None else last
         for axis in axes:
             axis.axvspan(low, min(high, last), color=COLOURS[name], alpha=0.09, linewidth=0)

@@ -22,7 +22,7 @@ from search.lock import locked
 from search.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
 from search.record import read_json, write_bytes, write_json, write_samples
 from search.settings import Score
-from search.split import in_contexts, split
+from search.split import in_contexts, split, with_twins
 from search.study import Study
 from trainer.attention import attention_maps
 from trainer.cache import LatentCache
@@ -121,6 +121,7 @@ def _build(
     if encoder.has_texts:
         features = np.concatenate([features, encoder.texts([neutral_caption(photo) for photo in photos])], axis=1)
     apart = in_contexts(captions, score.holdout_contexts)
+    apart = with_twins(features, apart) if apart else []
     trained, heldout = split(features, score.holdout, score.seed, apart)
     labels, num_seeds = probe_labels(score, photos, trained, heldout)
     precision = _precision(score, base)
@@ -131,9 +132,12 @@ def _build(
     base_images = sample(base, None, labels.prompts, labels.seeds, **drawing)
 
     notes: tuple[str, ...] = ()
+    if apart:
+        named = ", ".join(score.holdout_contexts)
+        notes = (f"{len(apart)} of {len(photos)} photos are held out with their context ({named})",)
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
     if masks is not None:
-        notes = masks.notes
+        notes = (*notes, *masks.notes)
         if masks.reason is None:
             # of all photos: held-out ones alone are few and make the onset's interval wide (docs/log.md)
             kept = [row for row, usable in enumerate(masks.usable) if usable]

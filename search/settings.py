@@ -59,7 +59,7 @@ class Probe(_Section):
 
 
 class Losses(_Section):
-    """The held-out loss: each image at fixed noise levels with fixed noise."""
+    """Losses of photos held out, alone or with their context: each at fixed noise levels with fixed noise."""
 
     levels: int = Field(default=8, ge=1)
     """Noise levels."""

@@ -1,4 +1,5 @@
-"""Which photos are held out: spread over what the set shows, no near-duplicate on both sides, fixed by a seed."""
+"""Which photos are held out: contexts as a whole, others spread over what the set shows, no near-duplicate on both
+sides, fixed by a seed."""
 
 import re
 from collections.abc import Sequence
@@ -15,10 +16,17 @@ def in_contexts(captions: Sequence[str], contexts: Sequence[str]) -> list[int]:
     return [row for row, caption in enumerate(captions) if any(words.search(caption) for words in said)]
 
 
+def with_twins(features: np.ndarray, rows: Sequence[int]) -> list[int]:
+    """`rows` and those that nearly repeat one of them, in rising order."""
+    distances = _distances(features)
+    near = distances[:, list(rows)] < _twin_limit(distances)
+    return sorted({*rows, *np.flatnonzero(near.any(axis=1)).tolist()})
+
+
 def split(features: np.ndarray, num_heldout: int, seed: int, apart: Sequence[int] = ()) -> tuple[list[int], list[int]]:
     """(trained, held out), rows in rising order.
 
-    Rows `apart` are neither: they are held out for another reason. The others are grouped by likeness into
+    Rows `apart` are neither: they are held out with their context. The others are grouped by likeness into
     `num_heldout` strata, and one is drawn from each; a photo that has a near-duplicate is never held out, because its
     twin would be trained on.
 
@@ -34,7 +42,7 @@ def split(features: np.ndarray, num_heldout: int, seed: int, apart: Sequence[int
     if num_heldout <= 0:
         return list(range(num_photos)), []
     rng = np.random.default_rng([seed, num_photos])
-    distances = np.linalg.norm(features[:, None].astype(np.float64) - features[None].astype(np.float64), axis=2) ** 2
+    distances = _distances(features)
     free = _without_twin(distances)
     if len(free) < num_heldout:  # a set of twins: better a leaking split than none
         free = np.arange(num_photos)
@@ -50,11 +58,21 @@ def split(features: np.ndarray, num_heldout: int, seed: int, apart: Sequence[int
     return [i for i in range(num_photos) if i not in heldout], heldout
 
 
+def _distances(features: np.ndarray) -> np.ndarray:
+    """Squared, between all pairs."""
+    rows = features.astype(np.float64)
+    return np.linalg.norm(rows[:, None] - rows[None], axis=2) ** 2
+
+
+def _twin_limit(distances: np.ndarray) -> float:
+    """Photos nearer than this repeat each other."""
+    upper = distances[np.triu_indices(len(distances), 1)]
+    return max(_DUPLICATE_SHARE * float(np.median(upper)), 1e-9) if len(upper) else 0.0
+
+
 def _without_twin(distances: np.ndarray) -> np.ndarray:
     others = distances + np.diag(np.full(len(distances), np.inf))
-    upper = distances[np.triu_indices(len(distances), 1)]
-    limit = max(_DUPLICATE_SHARE * float(np.median(upper)), 1e-9) if len(upper) else 0.0
-    return np.flatnonzero(others.min(axis=1) >= limit)
+    return np.flatnonzero(others.min(axis=1) >= _twin_limit(distances))
 
 
 def _strata(distances: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

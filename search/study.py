@@ -115,7 +115,10 @@ class Study:
         return hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()
 
     def check_continues(self, begun: Mapping[str, Any]) -> None:
-        """Raises StudyError when `begun`, the meaning this study was begun with, differs: one line per key."""
+        """Raises StudyError when `begun`, the meaning this study was begun with, differs: one line per key. A setting
+        that is newer than the study counts as its default."""
+        defaults = {"score": Score().model_dump(mode="json"), "stop": Stop().model_dump(mode="json")}
+        begun = json.loads(json.dumps(dict(_flat(defaults)))) | dict(begun)
         changed = sorted(key for key in {*begun, *self.meaning} if begun.get(key) != self.meaning.get(key))
         if changed:
             raise StudyError(
@@ -303,12 +306,14 @@ def _scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[st
         raise StudyError(unsaid)
     apart = len(in_contexts(captions, score.holdout_contexts))
     most = len(captions) - 2 - apart
-    there = f"there are {len(captions)} photos" + f", {apart} of them in holdout_contexts" * bool(apart)
-    if most < 0:
-        words = ", ".join(score.holdout_contexts)
+    there = f"there are {len(captions)} photos" + (f", {apart} of them in holdout_contexts" if apart else "")
+    words = ", ".join(score.holdout_contexts)
+    if apart == 1:
+        raise StudyError([problem(path, "score.holdout_contexts", words, "two photos or more: one has these words")])
+    if apart and most < 0:
         raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
     if score.holdout > most:
-        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {most}: {there}")])
+        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
     return dataset.digest, list(dataset.warnings)
 
 

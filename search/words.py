@@ -209,8 +209,9 @@ def _choice(verdict: "Verdict") -> list[str]:
                 f"Epoch {verdict.epoch} lies inside the onset's interval: no learned checkpoint lies before it. Save "
                 "more often around it, or learn more slowly."
             )
-        if turns[0].get("channels") and "context_loss" not in turns[0]["channels"]:
-            said.append("A context held out as a whole (score.holdout_contexts) makes the interval narrower.")
+        seen = turns[0].get("channels")
+        if seen and "context_loss" not in seen and verdict.epoch > float(turns[0].get("low") or verdict.epoch):
+            said.append("Contexts held out as a whole (score.holdout_contexts) usually make the interval narrower.")
     return said
 
 

@@ -38,7 +38,8 @@ def write_photos(
     folder = to / f"{repeats}_{known.trigger} {known.class_word}"
     folder.mkdir(parents=True, exist_ok=True)
     shoots = [render_concept(concept, "set", count, seed)[:2]]
-    shoots += [render_concept(concept, "set", EACH, seed + 1000, places=(place,))[:2] for place in elsewhere]
+    shoots += [render_concept(concept, "set", EACH, seed + number, places=(place,))[:2]
+               for number, place in enumerate(elsewhere, start=1000)]  # fmt: skip
     photos = [photo for images, captions in shoots for photo in zip(images, captions, strict=True)]
     for index, (image, caption) in enumerate(photos, start=1):
         Image.fromarray(image).save(folder / f"{index:02d}.png", optimize=True)
@@ -55,9 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument(
-        "--elsewhere", nargs="*", choices=tuple(PLACES), default=ELSEWHERE, help=f"places of {EACH} more photos each"
-    )
+        "--elsewhere", nargs="*", choices=tuple(PLACES), help=f"places of {EACH} more photos each (of the demo's own "
+        f"concept: {' '.join(ELSEWHERE)})"
+    )  # fmt: skip
     args = parser.parse_args(argv)
+    if args.elsewhere is None:
+        args.elsewhere = ELSEWHERE if args.concept == CONCEPT else ()
     print(write_photos(**vars(args)))
     return 0
 

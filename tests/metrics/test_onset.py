@@ -207,8 +207,8 @@ def test_without_held_out_photos_fidelity_says_what_is_still_being_gained():
 
 
 def with_contexts(trajectory: Trajectory, *, moved: bool = True, later: float = 1.0) -> Trajectory:
-    """The same run with three photos in contexts of their own: what held-out photos read, `later` times later, and
-    moved subjects on top."""
+    """The same run with three photos in contexts of their own, whose curves are the sums of a held-out photo's and of
+    moved subjects', `later` times later."""
     photos = trajectory.items("heldout_loss")[:, :3] + trajectory.items("shifted_loss").mean(axis=1)[:, None]
     epochs = trajectory.epochs.astype(float)
     readings = []
@@ -236,8 +236,25 @@ def test_photos_in_contexts_of_their_own_take_the_place_of_those_of_the_same_sho
 
 
 def test_a_style_has_a_context_onset_from_held_out_contexts_alone():
-    planted = plant("valley", 1)
-    assert find_onset(with_contexts(planted.trajectory, moved=False)).context.channels == ("context_loss",)
+    turn = find_onset(with_contexts(plant("valley", 1).trajectory, moved=False)).context
+    assert (turn.status, turn.channels) == ("found", ("context_loss",))
+
+
+def test_contexts_alone_do_not_turn_where_nothing_does():
+    for kind in ("falling", "plateau"):
+        found = [find_onset(with_contexts(plant(kind, seed).trajectory)).context.epoch for seed in range(20)]
+        assert sum(epoch is not None for epoch in found) <= 2
+        stopped = [confirmed_onset(with_contexts(plant(kind, seed).trajectory)) for seed in range(20)]
+        assert sum(onset is not None for onset in stopped) <= 1
+
+
+def test_contexts_read_at_a_few_checkpoints_do_not_take_the_others_place():
+    plain = plant("valley", 1).trajectory
+    seldom = tuple(
+        reading if row % 10 == 0 else before
+        for row, (reading, before) in enumerate(zip(with_contexts(plain).readings, plain.readings, strict=True))
+    )
+    assert find_onset(Trajectory(seldom)).context == find_onset(plain).context
 
 
 def test_the_sentence_says_both_onsets_and_what_to_ship():

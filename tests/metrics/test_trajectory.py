@@ -159,6 +159,16 @@ def test_the_column_that_was_read_is_named(tmp_path):
         assert f"heldout_loss: {words}" in describe(trajectory, find_onset(trajectory))
 
 
+def test_losses_in_held_out_contexts_count_from_their_first_checkpoint(tmp_path):
+    path, losses = tmp_path / "t.csv", np.array([0.1, 0.08, 0.07, 0.09])
+    rows = "\n".join(f"{epoch},0.2,{loss}" for epoch, loss in enumerate(losses))
+    path.write_text(f"epoch,val_loss,context_loss\n{rows}\n")
+    trajectory = from_table(path)
+    np.testing.assert_allclose(trajectory.values("context_loss")[:, 0], np.log(losses / losses[0]), atol=1e-6)
+    path.write_text(path.read_text().replace("val_loss", "note"))
+    assert from_table(path).channels == ("heldout_loss",)  # one column says one thing
+
+
 def test_an_image_that_a_checkpoint_lacks_is_no_change(tmp_path):
     epochs = np.arange(0, 41)
     for seed in range(5):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from search.split import in_contexts, split
+from search.split import in_contexts, split, with_twins
 
 
 def clusters(*sizes: int, seed: int = 0) -> np.ndarray:
@@ -72,3 +72,11 @@ def test_photos_held_out_with_their_context_are_on_neither_side() -> None:
     rest = np.delete(features, apart, axis=0)
     kept = [row for row in range(18) if row not in apart]
     assert heldout == [kept[row] for row in split(rest, 3, seed=1)[1]]
+
+
+def test_a_photo_that_repeats_one_of_a_held_out_context_goes_with_it() -> None:
+    features = clusters(5, 5)
+    features = np.concatenate([features, features[[2]] + 1e-4])
+    assert 10 in with_twins(features, [2])
+    assert 10 not in with_twins(features, [7])
+    assert with_twins(np.eye(6), [1, 4]) == [1, 4]

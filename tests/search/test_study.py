@@ -245,6 +245,26 @@ def test_budget_and_placement_may_change_but_not_what_is_searched(write_study) -
         other.check_continues(begun.meaning)
 
 
+def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default(write_study) -> None:
+    study = load_study(write_study())
+    begun = {key: value for key, value in study.meaning.items() if not key.startswith("score.holdout_contexts")}
+    study.check_continues(begun)
+    others = load_study(write_study(score={"encoder": "clip", "holdout": 2, "holdout_contexts": ["beach"]}))
+    with pytest.raises(StudyError, match=r"score\.holdout_contexts: .* begun with \[\]"):
+        others.check_continues(begun)
+
+
+def test_one_photo_is_no_context(write_study) -> None:
+    path = write_study(score={"encoder": "clip", "holdout": 5, "holdout_contexts": ["attic"]})
+    shelf = path.parent / "photos" / "2_sks toy"
+    (shelf / "03.txt").write_text("sks toy, attic\n")
+    with pytest.raises(StudyError, match=r"score\.holdout_contexts: 'attic' .* two photos or more"):
+        load_study(path)
+    (shelf / "05.txt").write_text("sks toy, attic\n")
+    with pytest.raises(StudyError, match=r"score\.holdout: 5 .* at most 4: there are 8 photos, 2 of them in holdout"):
+        load_study(path)
+
+
 def test_changed_photos_are_another_study(write_study) -> None:
     path = write_study()
     begun = load_study(path)
