@@ -151,7 +151,8 @@ class StudyFolder:
 
     def probe(self) -> dict[str, Any]:
         """What every checkpoint is looked at with: prompts, sets ("A"|"B"|"C" each), seeds, size, steps, guidance,
-        scheduler, negative; `heldout` and `trained`: file names of the photos on each side of the split."""
+        scheduler, negative; `trained`, `heldout` and `context`: file names of the photos trained on, held out alone,
+        held out with their context."""
         return read_json(self.cache / "probe" / "probe.json")
 
 

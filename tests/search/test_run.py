@@ -132,17 +132,25 @@ def test_it_ends_with_a_verdict_and_the_files_it_promises(undisturbed) -> None:
 def test_every_loss_channel_is_measured(undisturbed) -> None:
     folder, _ = undisturbed
     trajectory = folder.trajectory(0)
-    assert {"heldout_loss", "shifted_loss", "fidelity", "prompt", "copying", "colour", "composition"} <= set(
-        trajectory.channels
-    )
+    assert {
+        "heldout_loss",
+        "context_loss",
+        "shifted_loss",
+        "fidelity",
+        "prompt",
+        "copying",
+        "colour",
+        "composition",
+    } <= set(trajectory.channels)
     assert np.isfinite(trajectory.scores).all()
 
 
 def test_held_out_photos_are_not_trained_on(undisturbed) -> None:
     folder, _ = undisturbed
     about = folder.probe()
-    assert len(about["heldout"]) == 4
-    assert not set(about["heldout"]) & set(about["trained"])
+    assert (len(about["trained"]), len(about["heldout"]), len(about["context"])) == (20, 4, 6)
+    assert not {*about["heldout"], *about["context"]} & set(about["trained"])
+    assert not set(about["heldout"]) & set(about["context"])
 
 
 def test_killed_and_resumed_it_gives_the_same_numbers(undisturbed, disturbed) -> None:
