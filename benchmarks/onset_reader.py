@@ -75,8 +75,7 @@ class Reader:
                 for epoch in self._around(ratios[key], run):
                     ratios[key][epoch] = self._ratios(run[epoch].lora, (key,))[key].mean(axis=(1, 2))
             found |= _truth(key, ratios[key])
-        for key in DETECTORS_SEE:
-            found[key] = np.stack(detectors[key]).mean(axis=3).astype(np.float16)  # [T, photos or composites, levels]
+        found |= _over_draws(detectors)
         places = np.linspace(2, len(seen) - 1, LOOKED_AT)
         looked, images = self.look(run, list(dict.fromkeys(seen[round(place)] for place in places)))
         return found | looked, images
@@ -101,7 +100,7 @@ class Reader:
         for epoch in epochs[1:]:
             for name, losses in self._ratios(run[epoch].lora, names).items():
                 found[name].append(losses)
-        return {name: np.stack(values).mean(axis=3).astype(np.float16) for name, values in found.items()}
+        return _over_draws(found)
 
     def look(
         self, run: dict[int, Checkpoint], epochs: list[int]
@@ -148,6 +147,11 @@ class Reader:
         items = {name: readings.items[name] for name in ("fidelity", "fidelity_novel", "prompt", "diversity")}
         judged = judged_images(self.judges, images, self.world.labels, self.plan.concept)
         return items | judged, found | true_quality(judged, self.world.labels)
+
+
+def _over_draws(read: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """[T, photos or composites, levels] each, small enough to be kept."""
+    return {name: np.stack(values).mean(axis=3).astype(np.float16) for name, values in read.items()}
 
 
 def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:

@@ -19,12 +19,15 @@ def heldout_loss(case: Case) -> np.ndarray:
 
 def lowest_loss(case: Case) -> float | None:
     """The epoch of the smallest held-out loss on four photos."""
-    return float(case.epochs[max(int(heldout_loss(case).argmin()), 1)])
+    return _lowest(case, heldout_loss(case))
 
 
 def lowest_context_loss(case: Case) -> float | None:
     """The epoch of the smallest loss on photos in contexts of their own."""
-    losses = case.arrays["context"].astype(np.float64).mean(axis=(1, 2))
+    return _lowest(case, case.arrays["context"].astype(np.float64).mean(axis=(1, 2)))
+
+
+def _lowest(case: Case, losses: np.ndarray) -> float:
     return float(case.epochs[max(int(losses.argmin()), 1)])
 
 

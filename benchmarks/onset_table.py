@@ -87,8 +87,12 @@ def _with_contexts(cases: Sequence[Case], *, online: bool) -> dict[str, Any]:
 
 
 def _without(trajectory: Trajectory, channel: str) -> Trajectory:
-    kept = ({name: value for name, value in r.channels.items() if name != channel} for r in trajectory.readings)
-    return Trajectory(tuple(map(lambda r, own: replace(r, channels=own), trajectory.readings, kept)))
+    return Trajectory(
+        tuple(
+            replace(reading, channels={name: value for name, value in reading.channels.items() if name != channel})
+            for reading in trajectory.readings
+        )
+    )
 
 
 def table(found: dict[str, Any]) -> str:

@@ -18,7 +18,6 @@ from benchmarks.onset_plan import FRESH, HELD_OUT
 from metrics.onset_curves import Kind
 from metrics.onset_turn import RISE, SHARE, log_axis
 from metrics.readings import Reading, Readings
-from metrics.score import LOSSES
 from metrics.trajectory import Trajectory
 from metrics.unimodal import fit_valley
 
@@ -88,8 +87,7 @@ class Case:
                 items["heldout_loss"] = heldout[row]
             if elsewhere is not None:
                 items["context_loss"] = elsewhere[row]
-            losses = [name for name in LOSSES.values() if name in items]
-            channels: dict[str, Reading] = {name: _reading(items[name]) for name in losses}
+            channels = {name: _reading(values) for name, values in items.items() if name.endswith("_loss")}
             seen = self.images.get(epoch, {})
             for name in seen:
                 if f"{name}_low" in seen:

@@ -161,7 +161,8 @@ def _build(
     np.savez(home / "arrays.npz", allow_pickle=False, **arrays)
 
     moved = shifted_images, shifted_captions
-    evaluations = _evaluations(study, config, base, cache, photos, {"heldout": heldout, "context": apart}, moved)
+    rows_of = {"heldout": heldout, "context": apart}
+    evaluations = _evaluations(study, config, base, cache, photos, dict(enumerate(pixels)), rows_of, moved)
     measured = {name: e.losses(precision=precision) for name, e in evaluations.items()}
     calibration = calibrate(
         pixels,
@@ -220,6 +221,7 @@ def _load(
     with np.load(home / "arrays.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     rows_of = {"heldout": about["heldout_rows"], "context": about["context_rows"]}
+    pixels = {i: load_pixels(photos[i], config.size) for rows in rows_of.values() for i in rows}
     moved = arrays["shifted_images"], about["shifted_captions"]
     calibration = Calibration.load(home / "calibration.npz", encoder=encoder, identity_encoder=identity)
     readings, _ = load_readings(home / "base_readings.npz")
@@ -231,7 +233,7 @@ def _load(
         labels=calibration.labels,
         num_seeds=len(about["seeds"]),
         trained=dataset.subset(kept),
-        losses=_evaluations(study, config, base, cache, photos, rows_of, moved),
+        losses=_evaluations(study, config, base, cache, photos, pixels, rows_of, moved),
         calibration=calibration,
         base_images=arrays["base_images"],
         base_readings=readings,
@@ -246,24 +248,25 @@ def _evaluations(
     base: Base,
     cache: LatentCache,
     photos: Sequence[Photo],
+    pixels: Mapping[int, np.ndarray],
     rows_of: Mapping[str, Sequence[int]],
     moved: tuple[np.ndarray, Sequence[str]],
 ) -> dict[str, Evaluation]:
     """One for each set of images: photos `rows_of` a set, and moved subjects (images, captions)."""
     score = study.score
-    images = {
-        name: (np.stack([load_pixels(photos[i], config.size) for i in rows]), [photos[i].caption for i in rows])
+    sets = {
+        name: (np.stack([pixels[i] for i in rows]), [photos[i].caption for i in rows])
         for name, rows in rows_of.items()
         if rows
     }
     if len(moved[0]):
-        images["shifted"] = moved[0], list(moved[1])
+        sets["shifted"] = moved[0], list(moved[1])
     found = {}
-    for name, (pixels, captions) in images.items():
+    for name, (images, captions) in sets.items():
         measure = score.shifted if name == "shifted" else score.losses
         found[name] = Evaluation.prepare(
             base,
-            pixels,
+            images,
             captions,
             levels=measure.levels,
             draws=measure.draws,

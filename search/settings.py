@@ -97,8 +97,8 @@ class Score(_Section):
     holdout: int = Field(default=4, ge=0)
     """Photos held out of training to measure with."""
     holdout_contexts: list[str] = Field(default_factory=list)
-    """Contexts held out as a whole: all photos whose captions have one of these words, e.g. [beach, at night]. Nothing
-    shows better what new contexts cost."""
+    """Contexts held out as a whole: all photos whose captions have one of these words, e.g. [beach, at night]. Their
+    loss shows what new contexts cost."""
     seed: int = Field(default=1, ge=0)
     """Seed of the hold-out split, the probe's images and the losses' noise: never that of training."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

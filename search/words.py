@@ -209,8 +209,9 @@ def _choice(verdict: "Verdict") -> list[str]:
                 f"Epoch {verdict.epoch} lies inside the onset's interval: no learned checkpoint lies before it. Save "
                 "more often around it, or learn more slowly."
             )
-        seen = turns[0].get("channels")
-        if seen and "context_loss" not in seen and verdict.epoch > float(turns[0].get("low") or verdict.epoch):
+        context = turns[0]
+        inside = context.get("low") and verdict.epoch > context["low"]
+        if inside and context.get("channels") and "context_loss" not in context["channels"]:
             said.append("Contexts held out as a whole (score.holdout_contexts) usually make the interval narrower.")
     return said
 

@@ -190,7 +190,7 @@ def test_every_kind_of_turn_has_its_sentence(found, expected):
 
 
 @pytest.mark.parametrize(("channels", "advised"), [(["shifted_loss"], True), (["context_loss", "shifted_loss"], False)])
-def test_a_wide_interval_is_met_with_advice(finished, channels, advised):
+def test_an_epoch_inside_the_context_interval_is_met_with_advice(finished, channels, advised):
     _, verdict = finished
     context = {"status": "found", "epoch": 16.0, "low": 4.0, "high": None, "channels": channels}
     said = sentences(replace(verdict, epoch=12, onset={"learned": 8, "context": context}))
