@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from metrics.colour import drift_null
-from metrics.composition import distances, energy_null
+from metrics.composition import distances, energy_null, framing_unit
 from metrics.encoders import Encoder, Images
 from metrics.errors import MetricsError
 from metrics.readings import WEIGHTED
 from metrics.similarity import concept_axis, near_duplicates
 from metrics.traits import Traits, measure
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class Calibration:
         photo_texts: the same of the photos' captions, `[N, D]`.
         axis: `[D]`, the direction of `fidelity`, or `[0]` without an encoder.
         colour_null: mean and standard deviation of the colour distance between halves of X; NaN below four photos.
-        layout_null: standard deviation of the layout energy distance between halves of X; NaN below four photos.
+        layout_null, framing_null: standard deviation of the energy distance of layouts, and of framings in their
+            units, between halves of X; NaN below four photos.
         base_losses: name to `[N, levels, draws]`.
         shifted_photo: `[M]`, which photo each composite was cut from, or empty.
         weights: channel to the weight of its excess in the score; 1 where absent.
@@ -102,6 +103,7 @@ class Calibration:
     axis: np.ndarray
     colour_null: tuple[float, float]
     layout_null: float
+    framing_null: float
     base_losses: Mapping[str, np.ndarray]
     shifted_photo: np.ndarray
     weights: Mapping[str, float]
@@ -129,7 +131,7 @@ class Calibration:
             "texts": self.texts,
             "photo_texts": self.photo_texts,
             "axis": self.axis,
-            "nulls": np.array([*self.colour_null, self.layout_null]),
+            "nulls": np.array([*self.colour_null, self.layout_null, self.framing_null]),
             "shifted_photo": self.shifted_photo,
             **{f"base_losses.{name}": np.asarray(values) for name, values in self.base_losses.items()},
         }
@@ -181,6 +183,7 @@ class Calibration:
             axis=arrays["axis"],
             colour_null=(float(nulls[0]), float(nulls[1])),
             layout_null=float(nulls[2]),
+            framing_null=float(nulls[3]),
             base_losses={
                 name.removeprefix("base_losses."): values
                 for name, values in arrays.items()
@@ -252,6 +255,7 @@ def calibrate(
     if own.identity.shape[1]:
         axis = concept_axis(own.identity, base_traits.identity[labels.from_set])
     enough = kept.sum() >= 4
+    framings = own.framings / framing_unit(own.framings)
     return Calibration(
         labels=labels,
         trained=mask,
@@ -263,6 +267,7 @@ def calibrate(
         axis=axis,
         colour_null=drift_null(own.colour_cdfs) if enough else (float("nan"), float("nan")),
         layout_null=energy_null(distances(own.layouts, own.layouts)) if enough else float("nan"),
+        framing_null=energy_null(distances(framings, framings)) if enough else float("nan"),
         base_losses=dict(base_losses or {}),
         shifted_photo=np.asarray(shifted_photo if shifted_photo is not None else [], np.int64),
         weights=dict(weights or {}),

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from metrics.bootstrap import half_splits, pseudo_values
-from metrics.colour import sample_pixels, srgb_to_lab
 from metrics.diversity import prompt_groups
 
 SIDE, CELLS, ORIENTATIONS = 64, 4, 8
+FRAMING_SEEN = (0.05, 0.05, 0.05, 0.2)  # of `framing`: less is hardly seen
 
 
 def small_grey(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -53,15 +53,15 @@ def layout_vectors(grey: np.ndarray) -> np.ndarray:
     return np.where(flat, np.sqrt(1 / length), np.sqrt(histogram / np.where(flat, 1, total)))
 
 
-def framing(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def framing(lab: np.ndarray) -> np.ndarray:
     """Where the conspicuous part sits: `[n, 4]` centroid x and y in [0, 1], scale in [0, 1], ln aspect (wide positive).
 
     Conspicuous is what differs from the colours at the image's border (`border_contrast`); crude, fast, needs no model.
 
     Args:
-        images: uint8 `[H, W, 3]` of any sizes.
+        lab: CIELAB `[n, side², 3]` on a regular grid, as `metrics.colour.sample_pixels` lays it.
     """
-    weights = border_contrast(images)
+    weights = border_contrast(lab)
     total = weights.sum(axis=(1, 2)) + 1e-9
     axis = (np.arange(weights.shape[1]) + 0.5) / weights.shape[1]
     x = (weights * axis).sum(axis=(1, 2)) / total
@@ -71,15 +71,15 @@ def framing(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     return np.stack([x, y, np.sqrt(spread_x * spread_y) * np.sqrt(12), np.log(spread_x / spread_y)], axis=1)
 
 
-def border_contrast(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """How unlike the border's colours each place is: float `[n, 32, 32]`, ≥ 0, largest 1.
+def border_contrast(lab: np.ndarray) -> np.ndarray:
+    """How unlike the border's colours each place is: float `[n, side, side]`, ≥ 0, largest 1.
 
     Mahalanobis distance to the colours of the outer ring in CIELAB, less the ring's own 90th percentile.
 
     Args:
-        images: uint8 `[H, W, 3]` of any sizes.
+        lab: as `framing` takes it.
     """
-    lab = srgb_to_lab(sample_pixels(images)).astype(np.float64)
+    lab = lab.astype(np.float64)
     side = int(np.sqrt(lab.shape[1]))
     ring = np.ones((side, side), bool)
     ring[2:-2, 2:-2] = False
@@ -146,6 +146,15 @@ def layout_drift(vectors: np.ndarray, photo_vectors: np.ndarray, null: float) ->
     count = num_images - 1
     without = 2 * (rows.sum() - rows) / count - (pairs.sum() - 2 * pairs) / (count * (count - 1)) - constant
     return float(z), pseudo_values(float(z), without / unit)
+
+
+def framing_unit(framings: np.ndarray) -> np.ndarray:
+    """Standard deviations of the photos' framings, `[4]`, at least what can be seen.
+
+    Args:
+        framings: `[N, 4]` of the photos.
+    """
+    return np.maximum(framings.std(axis=0), FRAMING_SEEN)
 
 
 def seed_spread(vectors: np.ndarray, prompts: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from metrics.bootstrap import half_splits, reading_of_items
 from metrics.colour import burn, burn_null, drift, drift_null, scatter
-from metrics.composition import distances, energy_null, framing, layout_drift
+from metrics.composition import distances, energy_null, framing_unit, layout_drift
 from metrics.copying import clear_copies, copying, copying_null, leave_one_out_nearest
 from metrics.diversity import vendi_score
 from metrics.encoders import Encoder
@@ -211,7 +211,7 @@ def score_folders(
         measures.append(_copying("copying", "copying", seen.identity, known.identity))
     measures += _colour(seen, known, reference)
     measures += _composition(seen, known)
-    measures.append(_framing(samples.images, [image for image, keep in zip(train.images, kept, strict=True) if keep]))
+    measures.append(_framing(seen, known))
     if encoder is not None:
         measures.append(_diversity(seen, known))
         measures += _prompts(samples, base, seen, reference, encoder)
@@ -318,11 +318,11 @@ def _composition(seen: Traits, photos: Traits) -> list[Measure]:
     return [drifted, _copying("layout_copying", "layout copying", seen.layouts, photos.layouts)]
 
 
-def _framing(samples: Sequence[np.ndarray], photos: Sequence[np.ndarray]) -> Measure:
-    seen, own = framing(samples), framing(photos)
-    unit = np.maximum(own.std(axis=0), [0.05, 0.05, 0.05, 0.2])  # less is hardly seen
-    z, items = layout_drift(seen / unit, own / unit, energy_null(distances(own / unit, own / unit)))
-    moved = (seen.mean(axis=0) - own.mean(axis=0)) / unit
+def _framing(seen: Traits, photos: Traits) -> Measure:
+    unit = framing_unit(photos.framings)
+    mine, theirs = seen.framings / unit, photos.framings / unit
+    z, items = layout_drift(mine, theirs, energy_null(distances(theirs, theirs)))
+    moved = mine.mean(axis=0) - theirs.mean(axis=0)
     most = int(np.abs(moved).argmax())
     says = FRAMINGS[most][int(moved[most] > 0)] if z > NOTABLE else "as the photos"
     return _measure("framing", "framing drift, z", reading_of_items(items), 0.0, z, says)

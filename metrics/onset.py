@@ -23,6 +23,9 @@ OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasure
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted.py)
 CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
 EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING concepts (docs/log.md)
+# Half an interval is the sum's own error and this share of the replicates' standard deviation, in octaves: replicates
+# add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
+SPREAD_SHARE = 0.5
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
 
 
@@ -126,7 +129,7 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     unmeasured = Turn("unmeasured")
     losses = onset_curves(trajectory, seed=seed)
     turns: dict[Kind, Turn] = {"context": unmeasured, "memory": unmeasured}
-    turns |= {kind: _loss_turn(read.channels, read.curves, share, margin) for kind, read in losses.items()}
+    turns |= {kind: _loss_turn(read, share, margin) for kind, read in losses.items()}
     row = learned_row(trajectory, {kind: read.measured for kind, read in losses.items()}, turns["memory"].epoch)
     learned = None if row is None else int(trajectory.epochs[row])
     alone = turns["context"].channels == ("shifted_loss",)
@@ -149,7 +152,8 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     return Onset(status, context, memory, learned, best, turned, sentence)
 
 
-def _loss_turn(channels: tuple[str, ...], curves: Curves, share: float, margin: float) -> Turn:
+def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
+    channels, curves = read.channels, read.curves
     epochs = curves.epochs
     first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
     if (epochs > 0).sum() < FEW:
@@ -159,16 +163,13 @@ def _loss_turn(channels: tuple[str, ...], curves: Curves, share: float, margin: 
     if (end.excess[1:] > margin * curves.jitter).mean() < share:
         return Turn("beyond", channels=channels)
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
-    low, high = (float(np.quantile(ends, q, method="nearest")) for q in (0.05, 0.95))
-    low, high = min(low, point), max(high, point)
+    axis = log_axis(epochs)
+    half = read.own_error + SPREAD_SHARE * float(np.minimum(ends, axis[-1]).std())
+    low = float(2 ** max(point - half, axis[0]))
+    high = float(2 ** (point + half)) if point + half <= axis[-1] else None
     if 2**point <= first or (epochs[0] > 0 and end.bottom[0] == 0 and 2**point <= epochs[1]):
-        return Turn("at_start", first, float(epochs[0]), _epoch_of(high, first), channels)
-    return Turn("found", _epoch_of(point, first), _epoch_of(low, first), _epoch_of(high, first), channels)
-
-
-def _epoch_of(log_epoch: float, first: float) -> float | None:
-    """Back from the log axis; None for infinity."""
-    return None if np.isinf(log_epoch) else float(2.0**log_epoch)
+        return Turn("at_start", first, float(epochs[0]), high, channels)
+    return Turn("found", float(2**point), low, high, channels)
 
 
 def _few_checkpoints(channels: tuple[str, ...], curves: Curves) -> Turn:

@@ -80,6 +80,7 @@ CHANNELS: dict[str, Channel] = {
     "own_pull": Channel("pull of the own photo: trained minus held-out captions", +1, "learned by heart", "copying"),
     "burn": Channel("burn beyond photos and base, in standard deviations of the photos", +1, "colours burn", "colour"),
     "scatter": Channel("scatter of colour between images, ratio to the photos", +1, "colours scatter", "colour"),
+    "framing": Channel("framing drift: place, size, shape; z against half-splits", +1, "framing is off", "composition"),
     "layout_copying": Channel("layout copying (AUC, 0.5 = as near as photos)", +1, "layouts are copied", "composition"),
     "collapse": Channel("spread of layout over seeds, ratio to the base", -1, "framing is stiff", "composition"),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from metrics.colour import GRID, burn_features, colour_cdfs, sample_pixels, srgb_to_lab
-from metrics.composition import layout_vectors, small_grey
+from metrics.composition import framing, layout_vectors, small_grey
 from metrics.encoders import Encoder, Images
 
 
@@ -21,6 +21,7 @@ class Traits:
         thumbnails: `[n, 8, 8, 3]` CIELAB.
         burn: `[n, 5]`, see `metrics.colour.BURN_FEATURES`.
         layouts: unit rows `[n, 128]`.
+        framings: `[n, 4]`, see `metrics.composition.framing`.
         features: unit rows `[n, D]` of the encoder, `[n, 0]` without one.
         identity: unit rows of the identity encoder, or `features` again.
     """
@@ -30,6 +31,7 @@ class Traits:
     thumbnails: np.ndarray
     burn: np.ndarray
     layouts: np.ndarray
+    framings: np.ndarray
     features: np.ndarray
     identity: np.ndarray
 
@@ -57,6 +59,7 @@ def measure(
         thumbnails=lab.reshape(len(lab), 8, GRID // 8, 8, GRID // 8, 3).mean(axis=(2, 4)),
         burn=burn_features(pixels, lab),
         layouts=layout_vectors(small_grey(images)),
+        framings=framing(lab),
         features=features,
         identity=identity,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metrics.calibration import VERSION as CALIBRATION_VERSION
 from metrics.composites import FURTHER, Moves, composites_sheet, make_composites
 from metrics.encoders import Encoder
 from metrics.masks import SubjectMasks, load_mask_folder, subject_masks
@@ -97,7 +98,8 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
             study.data, reg_data=study.reg_data, trigger=config.trigger, class_word=config.class_word
         )
         about = read_json(home / "probe.json") if (home / "probe.json").is_file() else None
-        if about is None or about["study"] != study.digest:
+        known = (study.digest, CALIBRATION_VERSION)
+        if about is None or (about["study"], about.get("calibration")) != known:
             about = _build(study, config, base, cache, dataset, home, encoder, identity)
         return _load(study, config, base, cache, dataset, home, about, encoder, identity)
 
@@ -183,6 +185,7 @@ def _build(
     prompts = labels.prompts[::num_seeds]
     about = {
         "study": study.digest,
+        "calibration": CALIBRATION_VERSION,
         "prompts": prompts,
         "sets": labels.sets[::num_seeds],
         "photo": labels.photo[::num_seeds],

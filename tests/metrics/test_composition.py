@@ -6,6 +6,7 @@ from scipy import stats
 from skimage.feature import hog
 
 from metrics import composition
+from metrics.colour import sample_pixels, srgb_to_lab
 from tests.metrics.sets import crops, pictures, upside_down
 
 
@@ -98,11 +99,15 @@ def test_collapse_is_zero_for_equal_seeds_and_one_for_the_base():
     assert len(composition.collapse(base, base, np.arange(12))) == 0
 
 
+def framing_of(image: np.ndarray) -> np.ndarray:
+    return composition.framing(srgb_to_lab(sample_pixels([image])))[0]
+
+
 def test_framing_finds_where_the_subject_is():
     image = np.full((64, 96, 3), 120, np.uint8)
     image[10:30, 60:90] = (200, 30, 30)
-    x, y, scale, aspect = composition.framing([image])[0]
+    x, y, scale, aspect = framing_of(image)
     assert (x, y) == (pytest.approx(75 / 96, abs=0.03), pytest.approx(20 / 64, abs=0.03))
     assert 0.2 < scale < 0.45
-    assert composition.framing([pictures()["chelsea"]]).shape == (1, 4)
+    assert framing_of(pictures()["chelsea"]).shape == (4,)
     assert aspect == pytest.approx(np.log((30 / 96) / (20 / 64)), abs=0.15)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metrics.onset import Onset, confirmed_onset, find_onset
-from metrics.onset_curves import onset_curves
+from metrics.onset_curves import SUMS, onset_curves
 from metrics.onset_phase import restarts, without_phase
 from metrics.onset_replicates import checkpoint_jitter, loss_curves
 from metrics.onset_turn import log_axis, plateau_end, smoother
@@ -53,7 +53,22 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(valleys, kind):
     covered = [turn.low <= true <= (turn.high or np.inf) for true, turn in found]
     assert np.mean(covered) >= 0.8
     widths = [np.log2((turn.high or 120) / turn.low) for _, turn in found]
-    assert np.median(widths) <= 1.4
+    least = 2 * SUMS[kind][-2 if kind == "context" else 0].own_error  # no planted run errs so, real subjects do
+    assert least < np.median(widths) <= least + 0.6
+
+
+def test_intervals_are_as_wide_as_subjects_differ_even_where_photos_agree():
+    """Losses without any spread, as in a table of somebody's means."""
+    epochs = np.array([0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 90, 128])
+    course = -0.3 * epochs / (epochs + 4) + 0.1 * (epochs / 40) ** 2
+    readings = [
+        Readings(epoch, float(epoch), {"heldout_loss": Reading(level, level, level)})
+        for epoch, level in zip(epochs.tolist(), course, strict=True)
+    ]
+    turn = find_onset(Trajectory(tuple(readings))).memory
+    (alone,) = SUMS["memory"]
+    assert np.log2(turn.epoch / turn.low) == pytest.approx(np.log2(turn.high / turn.epoch))
+    assert alone.own_error <= np.log2(turn.high / turn.epoch) <= alone.own_error + 0.15
 
 
 @pytest.mark.parametrize("world", [DEMO, PHOTOS], ids=["demo", "photos"])

@@ -55,7 +55,8 @@ def test_the_base_reads_as_the_base(calibration: Calibration, losses: dict[str, 
     assert found["heldout_loss"] == found["shifted_loss"] == 0
     assert found["fidelity"] == pytest.approx(0, abs=1e-6)
     assert found["prompt"] == found["prompt_change"] == 0
-    assert found["diversity"] == found["collapse"] == pytest.approx(1)
+    assert found["diversity"] == pytest.approx(1)
+    assert found["collapse"] == pytest.approx(1)
     assert found["burn"] == 0
     assert readings.score == pytest.approx(0, abs=1e-6)
 
@@ -105,6 +106,24 @@ def test_turned_pictures_raise_composition_and_leave_colour_alone(calibration: C
     assert changed["composition"] > plain["composition"] + 2
     assert changed["colour"] == pytest.approx(plain["colour"], abs=0.3)
     assert changed["burn"] == pytest.approx(plain["burn"], abs=0.3)
+
+
+def boxes(count: int, seed: int, middle: float) -> np.ndarray:
+    """A red box on grey, its middle near a share of the width."""
+    generator = np.random.default_rng(seed)
+    images = np.full((count, 64, 64, 3), 120, np.uint8)
+    for image in images:
+        left, top = round(64 * middle) - 10 + int(generator.integers(-4, 5)), int(generator.integers(18, 27))
+        image[top : top + 20, left : left + 20] = (200, 30, 30)
+    return images
+
+
+def test_a_subject_that_stands_elsewhere_raises_framing_and_leaves_colour_alone():
+    calibration = calibrate(boxes(24, 1, 0.5), [""] * 24, TRAINED, boxes(len(LABELS), 2, 0.5), LABELS, None)
+    plain, changed = (values(read(calibration, boxes(len(LABELS), 3, middle))) for middle in (0.5, 0.75))
+    assert abs(plain["framing"]) < 3
+    assert changed["framing"] > plain["framing"] + 10
+    assert changed["colour"] == pytest.approx(plain["colour"], abs=0.5)
 
 
 def test_the_score_follows_the_weaker_half_of_the_images_in_new_contexts(calibration: Calibration):
