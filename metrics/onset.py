@@ -46,6 +46,11 @@ class Turn:
     high: float | None = None
     channels: tuple[str, ...] = ()
 
+    @property
+    def by_behaviour(self) -> bool:
+        """Whether no loss was there to say so: of memory, copies alone tell then, and they tell late if ever."""
+        return bool(self.channels) and set(self.channels) <= set(BEHAVIOURS)
+
 
 @dataclass(frozen=True)
 class Onset:
@@ -201,10 +206,13 @@ def _with_behaviour(
     measured = [name for name in BEHAVIOURS if np.isfinite(trajectory.values(name)[:, 0]).any()]
     if context.status == "unmeasured" and len(measured) >= 2:
         second = sorted(seen, key=lambda name: seen[name].epoch)[:2]
-        context = _behaviour_turn_of(seen, tuple(second) if len(second) == 2 else ())
+        context = (
+            _behaviour_turn_of(seen, tuple(second)) if len(second) == 2 else Turn("beyond", channels=tuple(measured))
+        )
     rests_on = tuple(name for name in ("copying", "composition") if name in measured)
     if "copying" in rests_on:
-        reproduced = _behaviour_turn_of(seen, rests_on if all(name in seen for name in rests_on) else ())
+        turned = all(name in seen for name in rests_on)
+        reproduced = _behaviour_turn_of(seen, rests_on) if turned else Turn("beyond", channels=rests_on)
         if memory.status == "unmeasured" or (len(rests_on) == 2 and _surely_before(reproduced, memory)):
             memory = reproduced
     return context, memory
@@ -216,8 +224,6 @@ def _surely_before(turn: Turn, other: Turn) -> bool:
 
 def _behaviour_turn_of(seen: Mapping[str, BehaviourTurn], names: tuple[str, ...]) -> Turn:
     """All of them together: when the last one has turned."""
-    if not names:
-        return Turn("beyond")
     together = [seen[name] for name in names]
     high = max(turn.high for turn in together)
     low, epoch = max(turn.low for turn in together), max(turn.epoch for turn in together)
@@ -276,11 +282,25 @@ def _sentence(trajectory: Trajectory, onset: Onset, best: int, note: str) -> str
     ship = f"Ship {unit} {best}" + (f" ({note})." if note else ".")
     if onset.status == "never_learned":
         return f"The subject was not learned within {last} {unit}s, so there is nothing to overfit yet."
-    subjects = ((onset.context, "new contexts"), (onset.memory, "photos of the same shoot"))
-    said = "; ".join(filter(None, (_clause(turn, subject, unit, last) for turn, subject in subjects)))
+    by_heart = _copies if onset.memory.by_behaviour else _clause
+    clauses = (
+        _clause(onset.context, "new contexts", unit, last),
+        by_heart(onset.memory, "photos of the same shoot", unit, last),
+    )
+    said = "; ".join(filter(None, clauses))
     if not said:
         return f"Nothing here says when overfitting begins. {ship}"
     return f"{said[0].upper()}{said[1:]}. {ship}"
+
+
+def _copies(turn: Turn, subject: str, unit: str, last: int) -> str:
+    """Memory as copies alone tell of it."""
+    if turn.epoch is None:
+        return (
+            f"no copies of photos turned up within {last} {unit}s (whether {subject} suffer cannot be said: none are "
+            "held out)"
+        )
+    return f"photos are reproduced from {unit} {turn.epoch:.0f} on"
 
 
 def _clause(turn: Turn, subject: str, unit: str, last: int) -> str:

@@ -114,6 +114,11 @@ def turn(name: str, found: Mapping[str, Any], last: int | None) -> str:
         return f"{where} get worse from epoch {_epoch(found['epoch'])} on ({interval(found)})" + (
             f"; {says} say{'s' if len(found['channels']) == 1 else ''} so." if says else "."
         )
+    if status == "beyond" and "copying" in (found.get("channels") or ()) and name == "memory":
+        return (
+            f"No copies of the photos turned up until epoch {last}, the last one looked at; without held-out photos "
+            "(score.holdout) nothing else tells of learning by heart."
+        )
     if status == "beyond":
         return f"{where} were not yet getting worse at epoch {last}, the last one looked at."
     if status == "at_start":

@@ -29,6 +29,9 @@ def test_without_losses_copying_and_composition_together_speak_for_memory():
     assert both.turned == {"copying": 25, "composition": 35}
     one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
     assert one.memory.status == "beyond"
+    assert "no copies of photos turned up within 45 epochs" in one.sentence
+    assert "none are held out" in one.sentence
+    assert "photos are reproduced from epoch 35 on" in both.sentence
 
 
 def test_copying_and_composition_that_turn_before_the_loss_are_the_memory_onset():

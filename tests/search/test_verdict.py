@@ -39,7 +39,7 @@ def test_it_names_the_planted_winner_and_an_epoch_between_learning_and_onset(fin
     folder, verdict = finished
     assert (verdict.status, verdict.trial) == ("found", 2)
     onset = onset_of(verdict.onset)
-    assert onset.learned <= verdict.epoch < onset.context.low
+    assert onset.learned <= verdict.epoch < onset.context.epoch
     assert verdict.epoch == TrialRecord.load(folder.trial(2)).epoch_shipped
     assert abs(onset.context.epoch - 18) < 6, "planted at 18"
     assert verdict.plateau[0] <= verdict.epoch <= verdict.plateau[1]
@@ -187,6 +187,14 @@ def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
 )  # fmt: skip
 def test_every_kind_of_turn_has_its_sentence(found, expected):
     assert turn("context", found, 40) == expected
+
+
+def test_memory_without_held_out_photos_says_how_little_it_rests_on():
+    said = turn("memory", {"status": "beyond", "channels": ["copying", "composition"]}, 40)
+    assert said.startswith("No copies of the photos turned up until epoch 40")
+    assert "score.holdout" in said
+    measured = turn("memory", {"status": "beyond", "channels": ["heldout_loss"]}, 40)
+    assert measured.startswith("The set's own contexts were not yet getting worse at epoch 40")
 
 
 @pytest.mark.parametrize(("channels", "advised"), [(["shifted_loss"], True), (["context_loss", "shifted_loss"], False)])
