@@ -3,6 +3,7 @@
 python -m benchmarks.onset                    the table, from the trajectories kept in benchmarks/onset/ (seconds)
 python -m benchmarks.onset --json figures.json
 python -m benchmarks.onset --choosing         the same on the concepts that chose the tolerances
+python -m benchmarks.onset --choosing --errors         what intervals are made of: each sum's own error, in octaves
 python -m benchmarks.onset --redraw --minutes 60       trains kept packs again for their images
 python -m benchmarks.onset --rescore          kept images' readings scored anew, after a change of the score
 python -m benchmarks.onset --recompute --minutes 60 --out DIR     trains everything anew, on CUDA when there is one
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], help="packs whose name contains one of these")
     parser.add_argument("--first", type=int, help="runs of each pack that are read: the quiet ones first")
     parser.add_argument("--choosing", action="store_true", help="report on the concepts that chose tolerances")
+    parser.add_argument("--errors", action="store_true", help="print the own error of each sum of losses instead")
     parser.add_argument("--online", action="store_true", help="also stop the runs while they grow (minutes)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
@@ -65,6 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not cases:
         print(f"{args.out}: no packs here; compute them with --recompute", file=sys.stderr)
         return 2
+    if args.errors:
+        from benchmarks.onset_errors import own_errors
+
+        for name, (runs, error) in own_errors(cases).items():
+            print(f"{name:45s} {error:.2f} octaves, {runs} runs")
+        return 0
     found = figures(cases, online=args.online)
     print(table(found))
     if args.json:

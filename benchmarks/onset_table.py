@@ -68,7 +68,7 @@ def _with_contexts(cases: Sequence[Case], *, online: bool) -> dict[str, Any]:
     """What photos in contexts of their own add, on the runs for which they were read."""
     trajectories = {id(case): case.trajectory(contexts=True) for case in cases}
     onsets = {key: find_onset(trajectory) for key, trajectory in trajectories.items()}
-    alone = {key: find_onset(_without(trajectory, "shifted_loss")) for key, trajectory in trajectories.items()}
+    alone = {key: find_onset(without_channel(trajectory, "shifted_loss")) for key, trajectory in trajectories.items()}
     before = {id(case): find_onset(case.trajectory()) for case in cases}
     calls = {
         "Onset, 6 photos and 6 of 2 contexts": [_ours(case, onsets[id(case)], "context") for case in cases],
@@ -86,7 +86,7 @@ def _with_contexts(cases: Sequence[Case], *, online: bool) -> dict[str, Any]:
     return found
 
 
-def _without(trajectory: Trajectory, channel: str) -> Trajectory:
+def without_channel(trajectory: Trajectory, channel: str) -> Trajectory:
     return Trajectory(
         tuple(
             replace(reading, channels={name: value for name, value in reading.channels.items() if name != channel})

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from metrics.colour import drift_null
-from metrics.composition import distances, energy_null, framing_unit
+from metrics.composition import distances, energy_null, framing_null
 from metrics.encoders import Encoder, Images
 from metrics.errors import MetricsError
 from metrics.readings import WEIGHTED
@@ -255,7 +255,6 @@ def calibrate(
     if own.identity.shape[1]:
         axis = concept_axis(own.identity, base_traits.identity[labels.from_set])
     enough = kept.sum() >= 4
-    framings = own.framings / framing_unit(own.framings)
     return Calibration(
         labels=labels,
         trained=mask,
@@ -267,7 +266,7 @@ def calibrate(
         axis=axis,
         colour_null=drift_null(own.colour_cdfs) if enough else (float("nan"), float("nan")),
         layout_null=energy_null(distances(own.layouts, own.layouts)) if enough else float("nan"),
-        framing_null=energy_null(distances(framings, framings)) if enough else float("nan"),
+        framing_null=framing_null(own.framings) if enough else float("nan"),
         base_losses=dict(base_losses or {}),
         shifted_photo=np.asarray(shifted_photo if shifted_photo is not None else [], np.int64),
         weights=dict(weights or {}),

@@ -157,6 +157,28 @@ def framing_unit(framings: np.ndarray) -> np.ndarray:
     return np.maximum(framings.std(axis=0), FRAMING_SEEN)
 
 
+def framing_null(framings: np.ndarray) -> float:
+    """`energy_null` of the photos' framings in their units; where they differ by less than can be seen, as if by that.
+
+    Args:
+        framings: `[N, 4]` of the photos, N ≥ 4.
+    """
+    unit = framing_unit(framings)
+    lacking = np.sqrt(1 - (framings.std(axis=0) / unit) ** 2)
+    filled = framings / unit + lacking * np.random.default_rng(0).normal(size=framings.shape)
+    return energy_null(distances(filled, filled))
+
+
+def framing_drift(framings: np.ndarray, photo_framings: np.ndarray, null: float) -> tuple[float, np.ndarray]:
+    """`layout_drift` of framings in the photos' units.
+
+    Args:
+        framings: `[n, 4]`, n ≥ 3; photo_framings: `[N, 4]`, N ≥ 4; null: from `framing_null`.
+    """
+    unit = framing_unit(photo_framings)
+    return layout_drift(framings / unit, photo_framings / unit, null)
+
+
 def seed_spread(vectors: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """Mean distance between the seeds of each prompt that has two or more: `[P]`.
 

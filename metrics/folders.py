@@ -11,7 +11,7 @@ import numpy as np
 
 from metrics.bootstrap import half_splits, reading_of_items
 from metrics.colour import burn, burn_null, drift, drift_null, scatter
-from metrics.composition import distances, energy_null, framing_unit, layout_drift
+from metrics.composition import distances, energy_null, framing_drift, framing_null, framing_unit, layout_drift
 from metrics.copying import clear_copies, copying, copying_null, leave_one_out_nearest
 from metrics.diversity import vendi_score
 from metrics.encoders import Encoder
@@ -319,10 +319,8 @@ def _composition(seen: Traits, photos: Traits) -> list[Measure]:
 
 
 def _framing(seen: Traits, photos: Traits) -> Measure:
-    unit = framing_unit(photos.framings)
-    mine, theirs = seen.framings / unit, photos.framings / unit
-    z, items = layout_drift(mine, theirs, energy_null(distances(theirs, theirs)))
-    moved = mine.mean(axis=0) - theirs.mean(axis=0)
+    z, items = framing_drift(seen.framings, photos.framings, framing_null(photos.framings))
+    moved = (seen.framings.mean(axis=0) - photos.framings.mean(axis=0)) / framing_unit(photos.framings)
     most = int(np.abs(moved).argmax())
     says = FRAMINGS[most][int(moved[most] > 0)] if z > NOTABLE else "as the photos"
     return _measure("framing", "framing drift, z", reading_of_items(items), 0.0, z, says)

@@ -26,6 +26,7 @@ EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING c
 # Half an interval is the sum's own error and this share of the replicates' standard deviation, in octaves: replicates
 # add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
 SPREAD_SHARE = 0.5
+COPIES = ("copying", "composition")
 FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
 
 
@@ -48,7 +49,7 @@ class Turn:
 
     @property
     def by_behaviour(self) -> bool:
-        """Whether no loss was there to say so: of memory, copies alone tell then, and they tell late if ever."""
+        """Whether generated images say so and no loss does."""
         return bool(self.channels) and set(self.channels) <= set(BEHAVIOURS)
 
 
@@ -162,7 +163,7 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
     epochs = curves.epochs
     first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
     if (epochs > 0).sum() < FEW:
-        return _few_checkpoints(channels, curves)
+        return _few_checkpoints(channels, curves, read.own_error)
     end = plateau_end(np.vstack([curves.mean, curves.replicates]), epochs, curves.jitter)
     ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
     if (end.excess[1:] > margin * curves.jitter).mean() < share:
@@ -173,11 +174,11 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
     low = float(2 ** max(point - half, axis[0]))
     high = float(2 ** (point + half)) if point + half <= axis[-1] else None
     if 2**point <= first or (epochs[0] > 0 and end.bottom[0] == 0 and 2**point <= epochs[1]):
-        return Turn("at_start", first, float(epochs[0]), high, channels)
+        return Turn("at_start", first, float(epochs[0]), None if high is None else max(high, first), channels)
     return Turn("found", float(2**point), low, high, channels)
 
 
-def _few_checkpoints(channels: tuple[str, ...], curves: Curves) -> Turn:
+def _few_checkpoints(channels: tuple[str, ...], curves: Curves, own_error: float) -> Turn:
     """Paired one-standard-error rule: the first later checkpoint that is worse than the best by more than its error."""
     epochs, mean = curves.epochs, curves.mean
     best = int(mean.argmin())
@@ -191,35 +192,38 @@ def _few_checkpoints(channels: tuple[str, ...], curves: Curves) -> Turn:
     axis = log_axis(epochs)
     part = np.clip(rise / max(mean[at] - mean[at - 1], 1e-12), 0, 1) if at == best + 1 else 0.5
     epoch = float(2.0 ** (axis[at - 1] + part * (axis[at] - axis[at - 1])))
-    following = float(epochs[at + 1]) if at + 1 < len(epochs) else None
-    first = float(epochs[epochs > 0][0])
+    first, factor = float(epochs[epochs > 0][0]), 2**own_error
+    low = min(float(epochs[max(best - 1, 0)]), epoch / factor)
+    high = max(float(epochs[min(at + 1, len(epochs) - 1)]), epoch * factor)
     if best == 0 or epoch <= first:
         return Turn("at_start", first, float(epochs[0]), float(epochs[at]), channels)
-    return Turn("found", epoch, float(epochs[max(best - 1, 0)]), following, channels)
+    return Turn("found", epoch, low, high if high <= epochs[-1] and at + 1 < len(epochs) else None, channels)
 
 
 def _with_behaviour(
     trajectory: Trajectory, context: Turn, memory: Turn, seen: Mapping[str, BehaviourTurn]
 ) -> tuple[Turn, Turn]:
-    """Lets the behavioural channels speak where no loss does, and copying and composition together where they surely
-    come before the loss: photos that are reproduced have been learned by heart."""
+    """Lets the behavioural channels speak where no loss does, copying alone for memory, and copying and composition
+    together where they surely come before the loss: photos that are reproduced have been learned by heart."""
     measured = [name for name in BEHAVIOURS if np.isfinite(trajectory.values(name)[:, 0]).any()]
     if context.status == "unmeasured" and len(measured) >= 2:
         second = sorted(seen, key=lambda name: seen[name].epoch)[:2]
         context = (
             _behaviour_turn_of(seen, tuple(second)) if len(second) == 2 else Turn("beyond", channels=tuple(measured))
         )
-    rests_on = tuple(name for name in ("copying", "composition") if name in measured)
-    if "copying" in rests_on:
-        turned = all(name in seen for name in rests_on)
-        reproduced = _behaviour_turn_of(seen, rests_on) if turned else Turn("beyond", channels=rests_on)
-        if memory.status == "unmeasured" or (len(rests_on) == 2 and _surely_before(reproduced, memory)):
-            memory = reproduced
+    held_out = np.isfinite(trajectory.values("heldout_loss")[:, 0]).any()
+    if not held_out and "copying" in measured:
+        memory = _behaviour_turn_of(seen, COPIES[:1]) if "copying" in seen else Turn("beyond", channels=COPIES[:1])
+    elif all(name in seen for name in COPIES):
+        reproduced = _behaviour_turn_of(seen, COPIES)
+        memory = reproduced if _surely_before(reproduced, memory) else memory
     return context, memory
 
 
 def _surely_before(turn: Turn, other: Turn) -> bool:
-    return turn.high is not None and (other.epoch is None or turn.high < (other.low or 0.0))
+    if other.status == "unmeasured" or turn.high is None:
+        return False
+    return other.epoch is None or turn.high < (other.low or 0.0)
 
 
 def _behaviour_turn_of(seen: Mapping[str, BehaviourTurn], names: tuple[str, ...]) -> Turn:
@@ -300,7 +304,7 @@ def _copies(turn: Turn, subject: str, unit: str, last: int) -> str:
             f"no copies of photos turned up within {last} {unit}s (whether {subject} suffer cannot be said: none are "
             "held out)"
         )
-    return f"photos are reproduced from {unit} {turn.epoch:.0f} on"
+    return f"photos are reproduced from {unit} {turn.epoch:.0f} on ({_interval(turn)})"
 
 
 def _clause(turn: Turn, subject: str, unit: str, last: int) -> str:
@@ -310,7 +314,9 @@ def _clause(turn: Turn, subject: str, unit: str, last: int) -> str:
         return f"{subject} do not suffer within {last} {unit}s"
     if turn.status == "at_start":
         return f"{subject} suffer from the first checkpoint on"
-    high = "beyond the last checkpoint" if turn.high is None else f"{turn.high:.0f}"
+    return f"{subject} suffer from {unit} {turn.epoch:.0f} ({_interval(turn)})"
+
+
+def _interval(turn: Turn) -> str:
     low = f"{turn.low:.0f}" if turn.low is not None else "0"
-    joined = f"{low}–{high}" if turn.high is not None else f"{low} to {high}"
-    return f"{subject} suffer from {unit} {turn.epoch:.0f} (90 % interval {joined})"
+    return f"90 % interval {low}" + (" to beyond the last checkpoint" if turn.high is None else f"–{turn.high:.0f}")

@@ -23,8 +23,8 @@ class Sum(NamedTuple):
 
     Attributes:
         weights: channel to its weight.
-        own_error: octaves by which nine of ten onsets read from it stay near the true one, beside half of what
-            replicates spread: a handful of photos, cut out or not, is not the subject itself.
+        own_error: octaves. Nine of ten onsets read from the sum lie no further from the true one than this and half of
+            the replicates' standard deviation: a handful of photos, cut out or not, is not the subject itself.
     """
 
     weights: Mapping[str, float]

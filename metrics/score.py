@@ -7,7 +7,7 @@ import numpy as np
 from metrics.bootstrap import reading_of_items, resampling_weights
 from metrics.calibration import Calibration, ProbeLabels, calibrate
 from metrics.colour import burn, drift, scatter
-from metrics.composition import collapse, framing_unit, layout_drift
+from metrics.composition import collapse, framing_drift, layout_drift
 from metrics.copying import copying, copying_null, own_caption_gap, own_photo_pull
 from metrics.diversity import diversity, photo_vendi_excess, vendi_by_prompt
 from metrics.encoders import Images
@@ -201,10 +201,7 @@ def _read_composition(
     if np.isfinite(calibration.layout_null) and own.sum() >= 3:
         _, items["composition"] = layout_drift(traits.layouts[own], photos.layouts, calibration.layout_null)
         channels["composition"] = reading_of_items(items["composition"], groups=prompts[own])
-        unit = framing_unit(photos.framings)
-        _, items["framing"] = layout_drift(
-            traits.framings[own] / unit, photos.framings / unit, calibration.framing_null
-        )
+        _, items["framing"] = framing_drift(traits.framings[own], photos.framings, calibration.framing_null)
         channels["framing"] = reading_of_items(items["framing"], groups=prompts[own])
     if len(photos) >= 3:
         items["layout_copying"] = copying(traits.layouts[own], photos.layouts, remove_duplicates=False)

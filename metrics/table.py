@@ -72,7 +72,10 @@ def describe(trajectory: Trajectory, onset: Onset) -> str:
         lines += ["", f"heldout_loss: {trajectory.source}."]
     items = trajectory.items("heldout_loss")
     if items is None and "heldout_loss" in names:
-        lines += ["", "One loss per checkpoint: the interval knows its jitter, not how much images disagree."]
+        lines += [
+            "",
+            "One loss per checkpoint: how much images disagree is not known; the interval takes what it was elsewhere.",
+        ]
     return "\n".join([*lines, "", onset.sentence])
 
 

@@ -14,7 +14,7 @@ from search.importances import parameter_importances
 from search.record import StudyFolder, TrialRecord, write_bytes
 from search.report_page import bars, facts, page, score_chart, section, spark
 from search.sheet import choose_epochs
-from search.words import cost, duration, headline, learning_rate, settings, size
+from search.words import cost, duration, headline, learning_rate, rests_on_copies, settings, size
 
 if TYPE_CHECKING:
     from metrics.trajectory import Trajectory
@@ -263,6 +263,8 @@ def _schedule(config: Mapping[str, Any]) -> str:
 def _turn(turn: Mapping[str, Any]) -> str:
     if turn.get("status") == "found":
         return f"{turn['epoch']:.0f}"
+    if turn.get("status") == "beyond" and rests_on_copies(turn):
+        return "no copies"
     return {"beyond": "not yet", "at_start": "at start"}.get(str(turn.get("status")), "–")
 
 

@@ -28,7 +28,7 @@ class Marks:
     Attributes:
         shipped: the epoch to ship, or None.
         onset: the epoch where overfitting begins, or None.
-        low, high: the onset's interval in epochs (both None when there is none).
+        low, high: the onset's interval in epochs; `low` is None when there is none, `high` also when it is open.
         onset_name: which onset it is, in a word or two ("context onset").
     """
 
@@ -40,7 +40,7 @@ class Marks:
 
     def inside(self, epoch: int) -> bool:
         """Whether a trained epoch lies in the onset's interval."""
-        return self.low is not None and self.high is not None and epoch > 0 and self.low <= epoch <= self.high
+        return self.low is not None and epoch > 0 and self.low <= epoch <= (epoch if self.high is None else self.high)
 
     def nearest(self, epochs: Sequence[int]) -> int | None:
         """The one of `epochs` nearest to the onset; None without one."""

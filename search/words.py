@@ -114,7 +114,7 @@ def turn(name: str, found: Mapping[str, Any], last: int | None) -> str:
         return f"{where} get worse from epoch {_epoch(found['epoch'])} on ({interval(found)})" + (
             f"; {says} say{'s' if len(found['channels']) == 1 else ''} so." if says else "."
         )
-    if status == "beyond" and "copying" in (found.get("channels") or ()) and name == "memory":
+    if status == "beyond" and name == "memory" and rests_on_copies(found):
         return (
             f"No copies of the photos turned up until epoch {last}, the last one looked at; without held-out photos "
             "(score.holdout) nothing else tells of learning by heart."
@@ -124,6 +124,11 @@ def turn(name: str, found: Mapping[str, Any], last: int | None) -> str:
     if status == "at_start":
         return f"{where} are already getting worse at the first checkpoint: save more often, or learn more slowly."
     return f"{where} could not be judged: no channel measures them in this study."
+
+
+def rests_on_copies(memory: Mapping[str, Any]) -> bool:
+    """Whether a memory onset was judged by copies in generated images alone, without held-out photos."""
+    return "copying" in (memory.get("channels") or ())
 
 
 def interval(found: Mapping[str, Any]) -> str:
@@ -211,8 +216,8 @@ def _choice(verdict: "Verdict") -> list[str]:
             )
         else:
             said.append(
-                f"Epoch {verdict.epoch} lies inside the onset's interval: no learned checkpoint lies before it. Save "
-                "more often around it, or learn more slowly."
+                f"Epoch {verdict.epoch} lies inside the onset's interval, and the subject is learned no earlier: learn "
+                "more slowly to be on the safe side."
             )
         context = turns[0]
         inside = context.get("low") and verdict.epoch > context["low"]

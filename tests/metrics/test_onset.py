@@ -53,8 +53,31 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(valleys, kind):
     covered = [turn.low <= true <= (turn.high or np.inf) for true, turn in found]
     assert np.mean(covered) >= 0.8
     widths = [np.log2((turn.high or 120) / turn.low) for _, turn in found]
-    least = 2 * SUMS[kind][-2 if kind == "context" else 0].own_error  # no planted run errs so, real subjects do
+    least = 2 * onset_curves(valleys[0][0].trajectory)[kind].own_error  # no planted run errs so, real subjects do
     assert least < np.median(widths) <= least + 0.6
+
+
+def test_an_interval_that_reaches_beyond_the_last_checkpoint_is_open(valleys):
+    kinds = set()
+    for planted, onset in valleys:
+        epochs = planted.trajectory.epochs
+        for turn in (onset.context, onset.memory):
+            if turn.status == "found" and turn.low > epochs[1] / 2:  # not cut off at the base's place
+                kinds.add(turn.high is None)
+                assert (turn.high is None) == (turn.epoch**2 / turn.low > epochs[-1])
+    assert kinds == {True, False}
+
+
+def test_a_turn_at_the_first_checkpoint_lies_in_its_interval():
+    readings = [
+        Readings(
+            epoch, float(epoch), {"heldout_loss": Reading(loss, loss, loss), "fidelity": Reading(seen, seen, seen)}
+        )
+        for epoch, loss, seen in zip(range(0, 40, 4), np.linspace(0, 2.7, 10), [0.0] + [1.0] * 9, strict=True)
+    ]
+    turn = find_onset(Trajectory(tuple(readings))).memory
+    assert (turn.status, turn.epoch) == ("at_start", 4)
+    assert turn.low <= turn.epoch <= turn.high
 
 
 def test_intervals_are_as_wide_as_subjects_differ_even_where_photos_agree():
@@ -104,6 +127,7 @@ def test_few_checkpoints_fall_back_to_one_standard_error():
     onset, full = find_onset(few), find_onset(trajectory)
     assert onset.context.status == "found"
     assert onset.context.low <= full.context.epoch <= (onset.context.high or np.inf)
+    assert np.log2(onset.context.epoch / onset.context.low) >= onset_curves(trajectory)["context"].own_error - 1e-9
 
 
 def test_growing_trajectories_are_stopped_late_and_hardly_ever_in_vain():

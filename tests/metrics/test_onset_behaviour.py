@@ -17,21 +17,33 @@ def behaving(levels: dict[str, list[float]], half: float = 0.05) -> Trajectory:
     return Trajectory(tuple(readings))
 
 
-def test_without_losses_copying_and_composition_together_speak_for_memory():
+def test_without_losses_copying_alone_speaks_for_memory_and_the_second_channel_for_contexts():
     learned = [0, 0.9, 1, 1, 1, 1, 1, 1, 1, 1]
     copying = [0.1, 0.3, 0.3, 0.3, 0.3, 0.7, 0.8, 0.9, 0.9, 0.9]
     drifting = [0, 0, 0, 0, 0, 0, 0, 2, 2, 2]
     steady = [0] * 10
     both = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": drifting}))
-    assert both.memory.status == "found"
-    assert both.memory.epoch == 35
-    assert set(both.memory.channels) == {"copying", "composition"}
     assert both.turned == {"copying": 25, "composition": 35}
+    assert (both.memory.status, both.memory.epoch, both.memory.channels) == ("found", 25, ("copying",))
+    assert (both.context.epoch, both.context.channels) == (35, ("copying", "composition"))
+    assert "photos are reproduced from epoch 25 on (90 % interval" in both.sentence
     one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
-    assert one.memory.status == "beyond"
-    assert "no copies of photos turned up within 45 epochs" in one.sentence
-    assert "none are held out" in one.sentence
-    assert "photos are reproduced from epoch 35 on" in both.sentence
+    assert (one.memory.epoch, one.context.status) == (25, "beyond")
+
+
+def test_without_copies_and_held_out_photos_it_says_how_little_is_known_of_memory():
+    none = find_onset(behaving({"fidelity": [0, 0.9] + [1] * 8, "copying": [0.2] * 10, "composition": [0] * 10}))
+    assert (none.memory.status, none.memory.by_behaviour) == ("beyond", True)
+    assert "no copies of photos turned up within 45 epochs" in none.sentence
+    assert "none are held out" in none.sentence
+
+
+def test_held_out_photos_that_were_hardly_read_leave_memory_open():
+    """A trial that was pruned at its first checkpoint: held-out photos are there, a curve is not."""
+    few = behaving({"fidelity": [0, 0.9], "copying": [0.1, 0.2], "heldout_loss": [0, -0.1]})
+    onset = find_onset(few)
+    assert onset.memory.status == "unmeasured"
+    assert "held out" not in onset.sentence
 
 
 def test_copying_and_composition_that_turn_before_the_loss_are_the_memory_onset():

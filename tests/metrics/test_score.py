@@ -126,6 +126,13 @@ def test_a_subject_that_stands_elsewhere_raises_framing_and_leaves_colour_alone(
     assert changed["colour"] == pytest.approx(plain["colour"], abs=0.5)
 
 
+def test_photos_framed_alike_make_no_fault_of_what_cannot_be_seen():
+    alike = np.repeat(boxes(1, 1, 0.5), 24, axis=0)
+    calibration = calibrate(alike, [""] * 24, TRAINED, boxes(len(LABELS), 2, 0.5), LABELS, None)
+    moved = np.roll(np.repeat(alike[:1], len(LABELS), axis=0), 1, axis=2)  # by 1.6 % of the width
+    assert abs(read(calibration, moved).channels["framing"].value) < 3
+
+
 def test_the_score_follows_the_weaker_half_of_the_images_in_new_contexts(calibration: Calibration):
     images = crops(len(LABELS), 5)
     whole = read(calibration, images)
@@ -207,7 +214,7 @@ def test_three_photos_and_one_seed_are_enough_to_go_on(encoder: Encoder):
     calibration = calibrate(crops(3, 1), ["a toy"] * 3, [True, True, False], crops(6, 2, OTHERS), labels, encoder)
     found = values(read(calibration, crops(6, 5)))
     assert "fidelity" in found
-    assert not {"colour", "composition", "diversity"} & set(found)
+    assert not {"colour", "composition", "framing", "diversity"} & set(found)
 
 
 def test_numbers_that_do_not_fit_are_named(calibration: Calibration, photos: np.ndarray, encoder: Encoder):

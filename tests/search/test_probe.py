@@ -72,3 +72,10 @@ def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWri
     assert {"context_loss", "context_high"} <= set(readings.channels)
     again = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
     np.testing.assert_array_equal(again.losses["context"].losses(), probe.losses["context"].losses())
+
+    file = tmp_path / "cache" / "probe" / "probe.json"
+    file.write_text(json.dumps({name: value for name, value in about.items() if name != "calibration"}))
+    (file.parent / "calibration.npz").write_bytes(b"of a former version")
+    rebuilt = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
+    assert json.loads(file.read_text()) == about
+    assert rebuilt.base_readings.channels == probe.base_readings.channels

@@ -1,0 +1,63 @@
+"""How far onsets stray beside half of their replicates' spread: what `metrics.onset_curves.SUMS` holds as `own_error`.
+
+    python -m benchmarks.onset --errors --choosing
+
+The smallest half-width with which k of n turning runs are covered, k = ⌈0.9 (n + 1)⌉: split conformal prediction (Lei
+et al. 2018, arXiv 1604.04173), so that few runs give a larger one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.onset_table import without_channel
+from benchmarks.onset_truth import Case, truth_of
+from metrics.onset import SPREAD_SHARE, Turn, find_onset
+from metrics.onset_curves import Kind, onset_curves
+from metrics.onset_turn import log_axis, plateau_end
+from metrics.trajectory import Trajectory
+
+COVERED = 0.9
+
+
+def own_errors(cases: Sequence[Case]) -> dict[str, tuple[int, float]]:
+    """Sum of channels to the number of turning runs and its error in octaves. Four and six held-out photos are readings
+    of the same runs: both count for the error, once for the number."""
+    found: dict[str, list[float]] = {}
+    runs: dict[str, set[tuple[str, str]]] = {}
+    for case in cases:
+        for trajectory in _seen(case):
+            for name, beyond in _beyond_spread(case, trajectory).items():
+                found.setdefault(name, []).append(beyond)
+                runs.setdefault(name, set()).add((case.pack, case.run))
+    return {name: (len(runs[name]), _conformal(errors, len(runs[name]))) for name, errors in found.items()}
+
+
+def _seen(case: Case) -> list[Trajectory]:
+    seen = [case.trajectory(held_out=number) for number in (6, 4, 0)]
+    if "context" in case.arrays:
+        both = case.trajectory(contexts=True)
+        seen += [both, without_channel(both, "shifted_loss")]
+    return seen
+
+
+def _beyond_spread(case: Case, trajectory: Trajectory) -> dict[str, float]:
+    """Channels that an onset was found by → its error less half of its replicates' spread, in octaves."""
+    onset, found = find_onset(trajectory), {}
+    turns: dict[Kind, Turn] = {"context": onset.context, "memory": onset.memory}
+    for kind, read in onset_curves(trajectory).items():
+        truth, epoch = truth_of(case, kind), turns[kind].epoch
+        if truth.epoch is None or not truth.sure or epoch is None:
+            continue
+        curves = read.curves
+        end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs, curves.jitter)
+        spread = float(np.minimum(end.log_epoch[1:], log_axis(curves.epochs)[-1]).std())
+        found[f"{kind}: {' + '.join(read.channels)}"] = abs(float(np.log2(epoch / truth.epoch))) - SPREAD_SHARE * spread
+    return found
+
+
+def _conformal(errors: Sequence[float], runs: int) -> float:
+    level = min(1.0, np.ceil((runs + 1) * COVERED) / runs)
+    return float(np.quantile(errors, level, method="higher"))
