@@ -38,11 +38,11 @@ class Sum(NamedTuple):
 SUMS: Mapping[Kind, tuple[Sum, ...]] = {
     "context": (
         Sum({"context_loss": 0.4, "shifted_loss": 0.6}, 0.65),
-        Sum({"context_loss": 1.0}, 1.7),
-        Sum({"shifted_loss": 1.0, "heldout_loss": 0.4}, 0.9),
-        Sum({"shifted_loss": 1.0}, 1.3),
+        Sum({"context_loss": 1.0}, 1.64),
+        Sum({"shifted_loss": 1.0, "heldout_loss": 0.4}, 0.91),
+        Sum({"shifted_loss": 1.0}, 1.26),
     ),
-    "memory": (Sum({"heldout_loss": 1.0}, 0.4),),
+    "memory": (Sum({"heldout_loss": 1.0}, 0.39),),
 }
 # Memory is read between these shares of the noise levels: the lowest shows how the grain changes, the highest differ
 # from photo to photo. Chosen on CHOOSING concepts (docs/log.md).
