@@ -1,6 +1,6 @@
 """How far onsets stray beside half of their replicates' spread: what `metrics.onset_curves.SUMS` holds as `own_error`.
 
-    python -m benchmarks.onset --errors --choosing
+    python -m benchmarks.onset --choosing --errors
 
 The smallest half-width with which k of n turning runs are covered, k = ⌈0.9 (n + 1)⌉: split conformal prediction (Lei
 et al. 2018, arXiv 1604.04173), so that few runs give a larger one.
@@ -39,7 +39,7 @@ def _seen(case: Case) -> list[Trajectory]:
     seen = [case.trajectory(held_out=number) for number in (6, 4, 0)]
     if "context" in case.arrays:
         both = case.trajectory(contexts=True)
-        seen += [both, without_channel(both, "shifted_loss")]
+        seen += [both, without_channel(both, "heldout_loss"), without_channel(both, "shifted_loss")]
     return seen
 
 

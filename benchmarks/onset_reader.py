@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLIP = Path(__file__).resolve().parent.parent / "studies" / "demo" / "clip"
 LOOKED_AT = 5  # checkpoints of each run whose images are drawn, the last among them
 REPLICATES = 40  # of the truth, for its own interval
-DETECTORS_SEE = ("heldout", "shifted", "shifted_train", "context", "further")
+DETECTORS_SEE = ("heldout", "shifted", "shifted_train", "context")
 TRUTHS = ("true_set", "true_new")
 AROUND = 0.35  # octaves on both sides of a true onset that are read at every checkpoint
 SAME = 0.01  # ln units: a run whose held-out losses differ by less, trained again, is the one that was kept

@@ -66,7 +66,7 @@ class Case:
 
         Args:
             until: last epoch shown.
-            contexts: whether photos in contexts of their own are held out, too; subjects then are moved further away.
+            contexts: whether photos in contexts of their own are held out, too.
         """
         arrays, heldout, elsewhere = self.arrays, None, None
         shifted, owners = arrays["shifted_train"].astype(np.float64), HELD_OUT + arrays["shifted_train_photo"]
@@ -77,7 +77,6 @@ class Case:
             owners = np.concatenate([arrays["shifted_photo"][shown], owners])
         if contexts:
             elsewhere = arrays["context"].astype(np.float64)
-            shifted, owners = arrays["further"].astype(np.float64), arrays["further_photo"]
         readings = []
         for row, epoch in enumerate(self.epochs.tolist()):
             if until is not None and epoch > until:
@@ -116,7 +115,7 @@ def write_tables(folder: Path) -> None:
             columns |= {
                 name: values.astype(np.float64).reshape(len(case.epochs), -1).mean(axis=1)
                 for name, values in sorted(case.arrays.items())
-                if name in ("heldout", "shifted", "shifted_train", "context", "further")
+                if name in ("heldout", "shifted", "shifted_train", "context")
             }
             for name in ("true_set", "true_new"):
                 read = dict(zip(case.arrays[f"{name}_epochs"].tolist(), case.arrays[name].tolist(), strict=True))

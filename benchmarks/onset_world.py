@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.onset_plan import FRESH, HELD_OUT, PackPlan
-from metrics.composites import FURTHER, Composites, make_composites
+from metrics.composites import Composites, make_composites
 from metrics.masks import subject_masks
 from metrics.score import ProbeLabels
 from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, find_concept, render_concept
@@ -20,8 +20,6 @@ from trainer.sample import sample, with_lora
 
 MOVED = {"shifted": 48, "shifted_train": 32}
 """Composites whose subjects are cut out of held-out (eight of each photo) and of training photos, by saliency."""
-FURTHER_AWAY = 48
-"""Composites of all photos, smaller than any of them shows the subject: what is missing beside `context`."""
 CONTEXTS = 2
 """Places of photos in contexts of their own, HELD_OUT photos in all; the same poses in each."""
 NOISES = {"heldout": (8, 2), "context": (8, 2), "true_set": (8, 1), "true_new": (8, 1)}
@@ -36,7 +34,7 @@ class World:
 
     photos: np.ndarray
     captions: list[str]
-    images: dict[str, np.ndarray]  # heldout, true_set, true_new, those of MOVED, context, further: uint8 [N, 64, 64, 3]
+    images: dict[str, np.ndarray]  # heldout, true_set, true_new, those of MOVED, context: uint8 [N, 64, 64, 3]
     texts: dict[str, list[str]]
     owners: dict[str, np.ndarray] = field(default_factory=dict)  # whose photo each composite is
     labels: ProbeLabels = field(init=False)
@@ -73,18 +71,15 @@ def make_world(plan: PackPlan, base: Base) -> World:
     ]
     images["context"] = np.concatenate([part[0] for part in parts])
     texts["context"] = [text for part in parts for text in part[1]]
-    moved = make_composites(list(photos), masks, backgrounds, count=FURTHER_AWAY, seed=plan.seed, moves=FURTHER)
-    images["further"], world.owners["further"] = moved.images, moved.photo
-    texts["further"] = [_caption(subject, moved, row, scenes, "small") for row in range(FURTHER_AWAY)]
     world.labels = _probe(plan, world, novel)
     return world
 
 
-def _caption(subject: str, moved: Composites, row: int, scenes: list[str], size: str | None = None) -> str:
+def _caption(subject: str, moved: Composites, row: int, scenes: list[str]) -> str:
     left, top, right, bottom = moved.box[row]
     width = moved.images.shape[2]
     position = POSITIONS[int(np.clip((left + right) / 2 / width * 3, 0, 2))]
-    size = size or ("large" if bottom - top > 0.42 * width else "small")
+    size = "large" if bottom - top > 0.42 * width else "small"
     return f"{subject}, {size}, on the {position}, {scenes[moved.background[row]]}"
 
 

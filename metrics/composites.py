@@ -28,10 +28,6 @@ class Moves:
     thirds: bool = True
 
 
-FURTHER = Moves(scales=(0.6, 0.75))
-"""Further away than in their own photo: other sizes, which photos in contexts of their own seldom show."""
-
-
 class Composites(NamedTuple):
     """M moved subjects.
 

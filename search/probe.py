@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from metrics.calibration import VERSION as CALIBRATION_VERSION
-from metrics.composites import FURTHER, Moves, composites_sheet, make_composites
+from metrics.composites import composites_sheet, make_composites
 from metrics.encoders import Encoder
 from metrics.masks import SubjectMasks, load_mask_folder, subject_masks
 from metrics.readings import Readings
@@ -147,12 +147,9 @@ def _build(
             seeds = [probe_seed(score, "backgrounds", i) for i in range(len(contexts))]
             backgrounds = sample(base, None, contexts, seeds, **drawing)
             cut, outlines = [pixels[row] for row in kept], [masks.masks[row] for row in kept]
-            # photos in contexts of their own show those as the others do; what is left is another size
-            moves = FURTHER if apart else Moves()
             made = make_composites(
-                cut, outlines, backgrounds, count=score.shifted.composites, seed=probe_seed(score, "composites", 0),
-                moves=moves,
-            )  # fmt: skip
+                cut, outlines, backgrounds, count=score.shifted.composites, seed=probe_seed(score, "composites", 0)
+            )
             composites_sheet(cut, outlines, made, path=home / "composites.png")
             shifted_images, owners = made.images, np.array(kept)[made.photo]
             shifted_captions = composite_captions(score.shifted.caption, photos[trained[0]], made, outlines, contexts)

@@ -266,7 +266,7 @@ def test_photos_in_contexts_of_their_own_take_the_place_of_those_of_the_same_sho
     for seed in range(12):
         plain = plant("valley", seed).trajectory
         found = [find_onset(with_contexts(plain, later=later)).context for later in (1.0, 2.0)]
-        assert all(turn.channels == ("context_loss", "shifted_loss") for turn in found)
+        assert all(turn.channels == ("shifted_loss", "context_loss", "heldout_loss") for turn in found)
         if all(turn.epoch for turn in found):
             epochs.append([turn.epoch for turn in found])
     first, second = np.array(epochs).T
