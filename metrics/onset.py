@@ -100,11 +100,11 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
 
     Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth).
-    Memory is read from `heldout_loss`; contexts from `shifted_loss` with half of `context_loss` and a little of
-    `heldout_loss`, or else with 0.4 `heldout_loss`, or, without held-out photos, with what `fidelity` says has been
-    learned (`metrics.onset_curves.SUMS`). Copying and composition together speak for memory where they surely turn
-    before the loss. Without losses the behavioural channels speak alone: those two for memory, the second behavioural
-    channel for contexts. With fewer than six checkpoints a paired one-standard-error rule takes the fit's place.
+    Memory is read from `heldout_loss`; contexts from 0.6 `shifted_loss` + 0.3 `context_loss` + 0.1 `heldout_loss`, or
+    else from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos, from `shifted_loss` and what `fidelity`
+    says has been learned (`metrics.onset_curves.SUMS`). Copying and composition together speak for memory where they
+    surely turn before the loss. Without losses the behavioural channels speak alone: copying for memory, the second
+    one that turns for contexts. With fewer than six checkpoints a paired one-standard-error rule takes the fit's place.
 
     Args:
         trajectory: at least one checkpoint.
