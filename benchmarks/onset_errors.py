@@ -28,26 +28,32 @@ def own_errors(cases: Sequence[Case]) -> dict[str, tuple[int, float]]:
     found: dict[str, list[float]] = {}
     runs: dict[str, set[tuple[str, str]]] = {}
     for case in cases:
-        for trajectory in _seen(case):
-            for name, beyond in _beyond_spread(case, trajectory).items():
+        for trajectory, kinds in _seen(case):
+            for name, beyond in _beyond_spread(case, trajectory, kinds).items():
                 found.setdefault(name, []).append(beyond)
                 runs.setdefault(name, set()).add((case.pack, case.run))
     return {name: (len(runs[name]), _conformal(errors, len(runs[name]))) for name, errors in found.items()}
 
 
-def _seen(case: Case) -> list[Trajectory]:
-    seen = [case.trajectory(held_out=number) for number in (6, 4, 0)]
+def _seen(case: Case) -> list[tuple[Trajectory, tuple[Kind, ...]]]:
+    """What was held out in turn, and the kinds of onset that it tells of anew."""
+    seen: list[tuple[Trajectory, tuple[Kind, ...]]] = [
+        (case.trajectory(held_out=number), ("context", "memory")) for number in (6, 4, 0)
+    ]
     if "context" in case.arrays:
         both = case.trajectory(contexts=True)
-        seen += [both, without_channel(both, "heldout_loss"), without_channel(both, "shifted_loss")]
+        fewer = [without_channel(both, channel) for channel in ("heldout_loss", "shifted_loss")]
+        seen += [(trajectory, ("context",)) for trajectory in (both, *fewer)]
     return seen
 
 
-def _beyond_spread(case: Case, trajectory: Trajectory) -> dict[str, float]:
+def _beyond_spread(case: Case, trajectory: Trajectory, kinds: tuple[Kind, ...]) -> dict[str, float]:
     """Channels that an onset was found by → its error less half of its replicates' spread, in octaves."""
     onset, found = find_onset(trajectory), {}
     turns: dict[Kind, Turn] = {"context": onset.context, "memory": onset.memory}
     for kind, read in onset_curves(trajectory).items():
+        if kind not in kinds:
+            continue
         truth, epoch = truth_of(case, kind), turns[kind].epoch
         if truth.epoch is None or not truth.sure or epoch is None:
             continue

@@ -43,7 +43,7 @@ SUMS: Mapping[Kind, tuple[Sum, ...]] = {
         Sum({"shifted_loss": 1.0, "heldout_loss": 0.4}, 0.91),
         Sum({"shifted_loss": 1.0}, 1.26),
     ),
-    "memory": (Sum({"heldout_loss": 1.0}, 0.39),),
+    "memory": (Sum({"heldout_loss": 1.0}, 0.42),),
 }
 # Memory is read between these shares of the noise levels: the lowest shows how the grain changes, the highest differ
 # from photo to photo. Chosen on CHOOSING concepts (docs/log.md).
