@@ -16,7 +16,7 @@ from benchmarks.onset_table import without_channel
 from benchmarks.onset_truth import Case, truth_of
 from metrics.onset import SPREAD_SHARE, Turn, find_onset
 from metrics.onset_curves import Kind, onset_curves
-from metrics.onset_turn import log_axis, plateau_end
+from metrics.onset_turn import plateau_end, replicate_spread
 from metrics.trajectory import Trajectory
 
 COVERED = 0.9
@@ -59,7 +59,7 @@ def _beyond_spread(case: Case, trajectory: Trajectory, kinds: tuple[Kind, ...]) 
             continue
         curves = read.curves
         end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs, curves.jitter)
-        spread = float(np.minimum(end.log_epoch[1:], log_axis(curves.epochs)[-1]).std())
+        spread = replicate_spread(end, curves.epochs)
         found[f"{kind}: {' + '.join(read.channels)}"] = abs(float(np.log2(epoch / truth.epoch))) - SPREAD_SHARE * spread
     return found
 

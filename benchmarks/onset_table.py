@@ -87,6 +87,7 @@ def _with_contexts(cases: Sequence[Case], *, online: bool) -> dict[str, Any]:
 
 
 def without_channel(trajectory: Trajectory, channel: str) -> Trajectory:
+    """The same run as if a channel had not been measured."""
     return Trajectory(
         tuple(
             replace(reading, channels={name: value for name, value in reading.channels.items() if name != channel})

@@ -14,7 +14,7 @@ import numpy as np
 from metrics.onset_behaviour import BEHAVIOURS, BehaviourTurn, behaviour_turn, learned_row
 from metrics.onset_curves import Kind, OnsetCurves, onset_curves
 from metrics.onset_replicates import Curves
-from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end
+from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end, replicate_spread
 from metrics.trajectory import Trajectory
 
 TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
@@ -170,7 +170,7 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
         return Turn("beyond", channels=channels)
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
     axis = log_axis(epochs)
-    half = read.own_error + SPREAD_SHARE * float(np.minimum(ends, axis[-1]).std())
+    half = read.own_error + SPREAD_SHARE * replicate_spread(end, epochs)
     low = float(2 ** max(point - half, axis[0]))
     high = float(2 ** (point + half)) if point + half <= axis[-1] else None
     if 2**point <= first or (epochs[0] > 0 and end.bottom[0] == 0 and 2**point <= epochs[1]):

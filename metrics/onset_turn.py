@@ -24,6 +24,16 @@ class PlateauEnd(NamedTuple):
     excess: np.ndarray
 
 
+def replicate_spread(end: PlateauEnd, epochs: np.ndarray) -> float:
+    """Standard deviation of where all curves but the first end their plateaus, in octaves; those that do not end it
+    count as if they did at the last checkpoint.
+
+    Args:
+        end: of a curve and its replicates. epochs: [K].
+    """
+    return float(np.minimum(end.log_epoch[1:], log_axis(epochs)[-1]).std())
+
+
 def log_axis(epochs: np.ndarray) -> np.ndarray:
     """log2 epochs; epoch 0 takes a place one octave before the first trained checkpoint."""
     axis = np.log2(np.maximum(epochs, 1e-9).astype(np.float64))

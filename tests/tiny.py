@@ -187,7 +187,7 @@ def make_clip(folder: Path, *, seed: int = 0) -> Path:
         "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 16, "patch_size": 16},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
     }
-    model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])  # type: ignore[arg-type]
+    model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.481, 0.458, 0.408], "std": [0.269, 0.261, 0.276], "size": [64, 64], "mode": "RGB"}
     text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)

@@ -151,7 +151,7 @@ def test_schedule_free_is_saved_in_its_evaluation_mode(base: Base, tiny_photos: 
     pack.train_epoch()
     folder = run.save()
     iterates = {name: parameter.detach().clone() for name, parameter in run.adapters.named_parameters()}
-    run.optimizer.eval()  # type: ignore[attr-defined]
+    run.optimizer.eval()
     up = load_file(folder / "lora.safetensors")["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight"].float()
     average = dict(run.adapters.named_parameters())["denoiser.mid_block.attentions.0.proj_in.up"]
     torch.testing.assert_close(up, average.detach(), atol=1e-4, rtol=1e-3)
