@@ -128,7 +128,7 @@ def turn(name: str, found: Mapping[str, Any], last: int | None) -> str:
 
 def rests_on_copies(memory: Mapping[str, Any]) -> bool:
     """Whether a memory onset was judged by copies in generated images alone, without held-out photos."""
-    return "copying" in (memory.get("channels") or ())
+    return tuple(memory.get("channels") or ()) == ("copying",)
 
 
 def interval(found: Mapping[str, Any]) -> str:

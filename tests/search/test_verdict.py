@@ -190,7 +190,7 @@ def test_every_kind_of_turn_has_its_sentence(found, expected):
 
 
 def test_memory_without_held_out_photos_says_how_little_it_rests_on():
-    said = turn("memory", {"status": "beyond", "channels": ["copying", "composition"]}, 40)
+    said = turn("memory", {"status": "beyond", "channels": ["copying"]}, 40)
     assert said.startswith("No copies of the photos turned up until epoch 40")
     assert "score.holdout" in said
     measured = turn("memory", {"status": "beyond", "channels": ["heldout_loss"]}, 40)
