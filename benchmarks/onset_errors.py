@@ -58,7 +58,7 @@ def _beyond_spread(case: Case, trajectory: Trajectory, kinds: tuple[Kind, ...]) 
         if truth.epoch is None or not truth.sure or epoch is None:
             continue
         curves = read.curves
-        end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs, curves.jitter)
+        end = plateau_end(curves.stacked, curves.epochs, curves.jitter)
         spread = replicate_spread(end, curves.epochs)
         found[f"{kind}: {' + '.join(read.channels)}"] = abs(float(np.log2(epoch / truth.epoch))) - SPREAD_SHARE * spread
     return found

@@ -162,6 +162,7 @@ def compute_pack(
         for name in images:
             looked, images[name] = reader.look(trained[name], [int(epoch) for epoch in images[name] if int(epoch)])
             arrays |= {f"{name}/{key}": values for key, values in looked.items()}
+        about["images_device"] = device
         _save(out, plan, arrays, images, about["device"], images_device=device)
     for name in list(plan.runs)[:first]:
         if redraw or time.time() > end or len(trained[name]) < 8:

@@ -164,7 +164,7 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
     first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
     if (epochs > 0).sum() < FEW:
         return _few_checkpoints(channels, curves, read.own_error)
-    end = plateau_end(np.vstack([curves.mean, curves.replicates]), epochs, curves.jitter)
+    end = plateau_end(curves.stacked, epochs, curves.jitter)
     ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
     if (end.excess[1:] > margin * curves.jitter).mean() < share:
         return Turn("beyond", channels=channels)

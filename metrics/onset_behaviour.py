@@ -43,7 +43,7 @@ def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_ep
             return int(rows[np.argmax(fit >= LEARNED_SHARE * fit[-1])])
     least = CERTAIN_DIP if usable.any() else RISE
     for curves in (losses[kind] for kind in ("memory", "context") if kind in losses):
-        end = plateau_end(np.vstack([curves.mean, curves.replicates]), curves.epochs, curves.jitter)
+        end = plateau_end(curves.stacked, curves.epochs, curves.jitter)
         if (end.depth[1:] > least).mean() < 0.95:
             continue
         made = curves.mean[0] - curves.mean

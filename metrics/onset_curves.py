@@ -121,7 +121,7 @@ def _with_fidelity(trajectory: Trajectory, curves: Curves, seed: int) -> Curves 
     """
     value = trajectory.values("fidelity")[:, 0]
     known = np.isfinite(value)
-    dips = -np.vstack([curves.mean, curves.replicates]).min(axis=1, keepdims=True)
+    dips = -curves.stacked.min(axis=1, keepdims=True)
     if known.sum() < 2 or (dips > 0).mean() < 0.9:
         return None
     fit = isotonic(np.clip(value[known], 0, 1))[0]

@@ -27,6 +27,11 @@ class Curves(NamedTuple):
     replicates: np.ndarray
     jitter: float
 
+    @property
+    def stacked(self) -> np.ndarray:
+        """[1 + R, K] the mean, and its replicates below it."""
+        return np.vstack([self.mean, self.replicates])
+
 
 def loss_curves(
     trajectory: Trajectory,

@@ -109,6 +109,8 @@ def learning_rate(config: Mapping[str, Any]) -> float:
 def turn(name: str, found: Mapping[str, Any], last: int | None) -> str:
     """One of the two onsets in a sentence. `name` is "context" or "memory"; `found` is a `metrics.onset.Turn`."""
     where, status = TURNS[name], found.get("status")
+    if status == "found" and name == "memory" and "copying" in (found.get("channels") or ()):
+        return f"Photos are reproduced from epoch {_epoch(found['epoch'])} on ({interval(found)})."
     if status == "found":
         says = channels(found.get("channels") or ())
         return f"{where} get worse from epoch {_epoch(found['epoch'])} on ({interval(found)})" + (

@@ -193,6 +193,10 @@ def test_memory_without_held_out_photos_says_how_little_it_rests_on():
     said = turn("memory", {"status": "beyond", "channels": ["copying"]}, 40)
     assert said.startswith("No copies of the photos turned up until epoch 40")
     assert "score.holdout" in said
+    copied = turn(
+        "memory", {"status": "found", "epoch": 9, "low": 8, "high": 12, "channels": ["copying", "composition"]}, 40
+    )
+    assert copied == "Photos are reproduced from epoch 9 on (90 % interval 8–12)."
     measured = turn("memory", {"status": "beyond", "channels": ["heldout_loss"]}, 40)
     assert measured.startswith("The set's own contexts were not yet getting worse at epoch 40")
 
