@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from metrics.folders import NOTABLE, FolderScores, ImageFolder, Measure
+from metrics.folders import NOTABLE, FolderScores
+from metrics.image_folder import ImageFolder
 
 SHOWN_PAIRS = 6
 LIMIT = 12.0
+COPYING = ("copying", "layout_copying")
 COLOURS = {"clear": "#b3261e", "notable": "#d98a00", "fine": "#3c7d5a"}
 
 
@@ -34,9 +36,13 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
 
 def headline(scores: FolderScores) -> str:
     """The finding in one sentence."""
-    ranked = sorted((entry for entry in scores.measures if np.isfinite(entry.units)), key=lambda entry: -entry.units)
+    ranked = sorted(scores.measures, key=lambda entry: -np.nan_to_num(entry.units, nan=np.inf))  # fidelity first
     clear, notable = (
-        [f"{entry.label.split(',')[0]} ({entry.says})" for entry in ranked if entry.level == level and not _told(entry)]
+        [
+            f"{entry.label.split(',')[0]} ({entry.says})"
+            for entry in ranked
+            if entry.level == level and not (scores.copied and entry.name in COPYING)  # told at the head
+        ]
         for level in ("clear", "notable")
     )
     parts = []
@@ -49,11 +55,6 @@ def headline(scores: FolderScores) -> str:
         parts.append("slightly off: " + ", ".join(notable[:3]))
     text = "; ".join(parts) if parts else "nothing is off: the samples differ from the photos as photos do"
     return text[0].upper() + text[1:] + "."
-
-
-def _told(entry: Measure) -> bool:
-    """Copies are counted at the head of the sentence."""
-    return entry.name in ("copying", "layout_copying") and entry.level == "clear"
 
 
 def _draw_bars(figure, scores: FolderScores) -> None:
@@ -96,7 +97,7 @@ def _draw_pairs(figure, scores: FolderScores, train: ImageFolder, samples: Image
         colour = COLOURS["clear"] if pair.copied else "#333333"
         top, bottom = grid[0, column], grid[1, column]
         top.imshow(samples.images[sample_rows[pair.sample]])
-        words = "copied" if pair.copied else f"nearer than {pair.beyond:.0%} of photos"
+        words = "copied" if pair.copied else f"nearer than\n{pair.beyond:.0%} of photos"
         top.set_title(f"cos {pair.similarity:.2f}\n{words}", fontsize=8, color=colour)
         bottom.imshow(train.images[photo_rows[pair.photo]])
         bottom.set_title(_short(pair.photo), fontsize=7, color="#555555")

@@ -16,14 +16,12 @@ from metrics.copying import clear_copies, copying, copying_null, leave_one_out_n
 from metrics.diversity import vendi_score
 from metrics.encoders import Encoder
 from metrics.errors import MetricsError
+from metrics.image_folder import ImageFolder
 from metrics.obedience import prompt_changes
 from metrics.readings import Reading
 from metrics.similarity import concept_axis, leave_one_out_cosines, mean_cosines, near_duplicates
 from metrics.traits import Traits, measure
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-LONGEST_SIDE = 768  # larger images are reduced on reading: no channel sees more
-OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".psd", ".svg"}  # named when they are passed over
 NOTABLE, CLEAR = 2.0, 4.0  # null units
 
 # in the order of `metrics.colour.BURN_FEATURES` and of `metrics.composition.framing`: below the photos, above them
@@ -34,27 +32,6 @@ BURNS = (
 FRAMINGS = (("farther left", "farther right"), ("higher", "lower"), ("smaller", "larger"), ("taller", "wider"))
 
 Level = Literal["fine", "notable", "clear"]
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """Images of one folder and its subfolders, in the order of their names.
-
-    Attributes:
-        names: relative paths.
-        images: uint8 `[H, W, 3]`.
-        captions: text of the `.txt` beside each image, "" without one.
-        skipped: relative paths of images in formats that are not read.
-    """
-
-    root: Path
-    names: tuple[str, ...]
-    images: tuple[np.ndarray, ...]
-    captions: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -130,47 +107,6 @@ class FolderScores:
         }
 
 
-def read_folder(root: str | Path) -> ImageFolder:
-    """Read all images of a folder (EXIF orientation applied, alpha laid on white, reduced to `LONGEST_SIDE`).
-
-    Raises:
-        MetricsError: no such folder, no image in it, or an image that cannot be read, by name.
-    """
-    from PIL import Image, ImageOps
-
-    root = Path(root)
-    if not root.is_dir():
-        raise MetricsError(f"no such folder: {root}")
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
-    skipped = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
-    if not paths:
-        raise MetricsError(f"no images in {root} (looked for {', '.join(sorted(SUFFIXES))})")
-    images, captions = [], []
-    for path in paths:
-        try:
-            with Image.open(path) as file:
-                file.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
-                picture = ImageOps.exif_transpose(file)
-                if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                    picture = picture.convert("RGBA")
-                    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-                if picture.mode[0] in "IF":  # 16 and 32 bits, or shares of one
-                    values = np.asarray(picture, np.float64)
-                    deep = picture.mode.startswith("I;16") or values.max() > 255
-                    full = 65280 if deep else 255 if picture.mode != "F" or values.max() > 1 else 1
-                    picture = Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8))
-                picture = picture.convert("RGB")
-                picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MetricsError(f"cannot read image {path}: {error}") from error
-        images.append(np.asarray(picture))
-        text = path.with_suffix(".txt")
-        captions.append(text.read_text(encoding="utf-8", errors="replace").strip() if text.is_file() else "")
-    names, passed_over = ([path.relative_to(root).as_posix() for path in each] for each in (paths, skipped))
-    return ImageFolder(root, tuple(names), tuple(images), tuple(captions), tuple(passed_over))
-
-
 def score_folders(
     train: ImageFolder,
     samples: ImageFolder,
@@ -190,8 +126,12 @@ def score_folders(
     Raises:
         MetricsError: too few images.
     """
-    for folder, least, what in ((train, 4, "training photos"), (samples, 3, "samples")):
-        if len(folder) < least:
+    for folder, least, what in (
+        (train, 4, "training photos"),
+        (samples, 3, "samples"),
+        (base, 3, "images of the base"),
+    ):
+        if folder is not None and len(folder) < least:
             raise MetricsError(f"{folder.root}: {len(folder)} {what}, at least {least} are needed")
     photos = measure(train.images, encoder, identity_encoder, cache=True)
     seen = measure(samples.images, encoder, identity_encoder)
@@ -209,9 +149,7 @@ def score_folders(
     if has_identity:
         measures += _similarity(seen, known, reference)
         measures.append(_copying("copying", "copying", seen.identity, known.identity))
-    measures += _colour(seen, known, reference)
-    measures += _composition(seen, known)
-    measures.append(_framing(seen, known))
+    measures += judge(seen, known, reference)
     if encoder is not None:
         measures.append(_diversity(seen, known))
         measures += _prompts(samples, base, seen, reference, encoder)
@@ -225,6 +163,11 @@ def score_folders(
     duplicates = tuple(name for name, keep in zip(train.names, kept, strict=True) if not keep)
     notes = _notes(train, samples, base, {measure.name for measure in measures}, encoder)
     return FolderScores(tuple(measures), tuple(pairs), copied, duplicates, notes)
+
+
+def judge(seen: Traits, photos: Traits, base: Traits | None = None) -> list[Measure]:
+    """What needs no network: colours, layout and framing of the samples against the photos."""
+    return [*_colour(seen, photos, base), *_composition(seen, photos), _framing(seen, photos)]
 
 
 def _notes(
@@ -256,10 +199,18 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
     found = []
     if base is not None:
         axis = concept_axis(photos.identity, base.identity)
-        reading = reading_of_items((seen.identity.astype(np.float64) - base.identity.mean(axis=0)) @ axis)
+        origin = reading_of_items(base.identity.astype(np.float64) @ axis)
+        ours = reading_of_items(seen.identity.astype(np.float64) @ axis)
+        value = ours.value - origin.value  # the base's images are a few of many, too: its spread adds to ours
+        low, high = (
+            float(np.hypot(own - ours.value, other - origin.value))
+            for own, other in ((ours.low, origin.high), (ours.high, origin.low))
+        )
+        reading = Reading(value, value - low, value + high)
         says = "more alike than photos are" if reading.low > 1 else "partly there" if reading.high < 0.9 else "learned"
         says = "not learned" if reading.low <= 0 else says
-        found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says))
+        off: Level = {"not learned": "clear", "more alike than photos are": "notable"}.get(says, "fine")  # type: ignore[assignment]
+        found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says, level=off))
     reading = reading_of_items(cosines)
     found.append(_measure("similarity", "cosine to photos", reading, float(level.mean()), float("nan"), "raw cosine"))
     return found
@@ -268,7 +219,9 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
 def _copying(name: str, label: str, seen: np.ndarray, photos: np.ndarray) -> Measure:
     reading = reading_of_items(copying(seen, photos, remove_duplicates=False))
     units = (reading.value - 0.5) / copying_null(len(seen), len(photos))
-    says = "near the photos" if units > NOTABLE else "farther than photos" if units < -NOTABLE else "as the photos"
+    says = (
+        "nearer than photos are" if units > NOTABLE else "farther than photos" if units < -NOTABLE else "as the photos"
+    )
     copies = int(clear_copies(seen, photos).sum())
     if copies:  # few copies, or few photos, do not show in an AUC
         return _measure(name, f"{label}, AUC", reading, 0.5, units, f"{copies} of {len(seen)} copied", level="clear")
@@ -277,11 +230,13 @@ def _copying(name: str, label: str, seen: np.ndarray, photos: np.ndarray) -> Mea
 
 def _colour(seen: Traits, photos: Traits, base: Traits | None) -> list[Measure]:
     z, items = drift(seen.colour_cdfs, photos.colour_cdfs, drift_null(photos.colour_cdfs))
+    z = _in_units(z, len(photos))
     found = [_measure("colour", "colour drift, z", reading_of_items(items), 0.0, z, _drift_words(z))]
     outside = burn(seen.burn, photos.burn if base is None else base.burn, photos.burn)
     worst = int(outside.mean(axis=0).argmax())
     reading = reading_of_items(outside[:, worst])
-    units = _worst_of(len(BURNS), reading.value / burn_null(len(seen), len(photos)))
+    # any of the features, on either side
+    units = _in_units(reading.value / burn_null(len(seen), len(photos)), len(photos), looked_at=2 * len(BURNS))
     difference = seen.burn[:, worst].mean() - photos.burn[:, worst].mean()
     says = BURNS[worst][int(difference > 0)] if units > NOTABLE else "as the photos"
     found.append(_measure("burn", "burn", reading, 0.0, units, says))
@@ -293,11 +248,13 @@ def _colour(seen: Traits, photos: Traits, base: Traits | None) -> list[Measure]:
     return found
 
 
-def _worst_of(number: int, units: float) -> float:
-    """Units of the largest of `number` readings, as rare as that is among so many (Bonferroni); at least 0."""
-    from scipy.stats import norm
+def _in_units(z: float, num_photos: int, *, looked_at: int = 1) -> float:
+    """Standard deviations of a normal law that are as rare as z: few photos know their own spread badly (Student's
+    law), and the worst of several readings is often large (Bonferroni; then at least 0)."""
+    from scipy.stats import norm, t
 
-    return float(norm.isf(min(number * float(norm.sf(units)), 0.5))) if units < 8 else units
+    chance = max(looked_at * float(t.sf(abs(z), num_photos - 1)), 1e-300)
+    return float(np.copysign(norm.isf(min(chance, 0.5)), z))
 
 
 def _scatter_null(means: np.ndarray, num_samples: int) -> float:
@@ -313,6 +270,7 @@ def _scatter_null(means: np.ndarray, num_samples: int) -> float:
 def _composition(seen: Traits, photos: Traits) -> list[Measure]:
     null = energy_null(distances(photos.layouts, photos.layouts))
     z, items = layout_drift(seen.layouts, photos.layouts, null)
+    z = _in_units(z, len(photos))
     says = _drift_words(z) if z > -NOTABLE else "nearer than photos are: copied?"
     drifted = _measure("composition", "layout drift, z", reading_of_items(items), 0.0, z, says)
     return [drifted, _copying("layout_copying", "layout copying", seen.layouts, photos.layouts)]
@@ -320,6 +278,7 @@ def _composition(seen: Traits, photos: Traits) -> list[Measure]:
 
 def _framing(seen: Traits, photos: Traits) -> Measure:
     z, items = framing_drift(seen.framings, photos.framings, framing_null(photos.framings))
+    z = _in_units(z, len(photos))
     moved = (seen.framings.mean(axis=0) - photos.framings.mean(axis=0)) / framing_unit(photos.framings)
     most = int(np.abs(moved).argmax())
     says = FRAMINGS[most][int(moved[most] > 0)] if z > NOTABLE else "as the photos"
@@ -327,7 +286,8 @@ def _framing(seen: Traits, photos: Traits) -> Measure:
 
 
 def _diversity(seen: Traits, photos: Traits) -> Measure:
-    """Vendi score of random groups of the samples ÷ that of equally large groups of photos."""
+    """Vendi score of random groups of the samples ÷ that of equally large groups of photos; judged on its logarithm, so
+    that samples that are all one image lie as far off as they are."""
     size = max(2, min(len(seen), len(photos)) // 2)
     generator = np.random.default_rng(0)
     scores = [
@@ -335,10 +295,10 @@ def _diversity(seen: Traits, photos: Traits) -> Measure:
         for rows in (seen.features, photos.features)
     ]
     ratio = (scores[0] - 1) / max(float(scores[1].mean() - 1), 1e-6)
-    spread = float(scores[1].std() / max(scores[1].mean() - 1, 1e-6)) * np.sqrt(2)
+    spread = float(np.log(np.maximum(scores[1] - 1, 1e-6)).std()) * np.sqrt(2)
     value = float(ratio.mean())
     reading = Reading(value, float(np.quantile(ratio, 0.05)), float(np.quantile(ratio, 0.95)))
-    units = (1 - value) / max(spread, 0.02)
+    units = -float(np.log(max(value, 1e-6))) / max(spread, 0.02)
     says = "all alike" if units > CLEAR else "less varied" if units > NOTABLE else "as varied as the photos"
     return _measure("diversity", "diversity, ratio", reading, 1.0, units, says)
 

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from metrics.errors import MetricsError
 
+ENCODER = "ViT-B-32/openai"
+FOLDERS = ("train", "samples", "base")
 PICTURES = (".png", ".pdf", ".svg")
+LISTED = 8
 EXAMPLE = "example: python -m metrics.run --train photos --samples drawn --picture drift.png"
 
 
@@ -55,11 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--encoder",
         metavar="SPEC",
-        default="ViT-B-32/openai",
-        help="open_clip NAME/TAG, timm:NAME[@FILE], a local folder of either, or none (default: %(default)s)",
+        help=f"open_clip NAME/TAG, timm:NAME[@FILE], a local folder of either, or none (default: {ENCODER})",
     )
     parser.add_argument("--identity-encoder", metavar="SPEC", help="second image encoder for likeness and copying")
-    parser.add_argument("--device", default="cpu", help="where the encoder runs (default: %(default)s)")
+    parser.add_argument("--device", help="where the encoder runs (default: cpu)")
     parser.add_argument("--cache", metavar="DIR", help="keep features of the photos here")
     parser.add_argument("--trajectory", metavar="CSV", help="find the onset in a table of readings or losses")
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON, - for standard output")
@@ -69,14 +71,33 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Before any work is done: does the wish make sense, and can it be written?"""
+    without_encoder = {options.encoder, options.identity_encoder} <= {None, "none"} and options.encoder is not None
+    for name in ("encoder", "identity_encoder", "device", "cache"):
+        no_use = options.trajectory is not None or (without_encoder and name in ("device", "cache"))
+        if no_use and getattr(options, name) is not None:
+            why = "--trajectory" if options.trajectory is not None else "--encoder none"
+            print(f"metrics: --{name.replace('_', '-')} has no effect with {why}", file=sys.stderr)
     if options.trajectory is not None and (options.train or options.samples or options.base):
         raise MetricsError("--trajectory reads a table, --train and --samples read folders: one or the other")
     kinds = PICTURES if options.trajectory is not None else PICTURES[:1]
     if options.picture and Path(options.picture).suffix.lower() not in kinds:
         raise MetricsError(f"--picture {options.picture}: the name has to end with {' or '.join(kinds)}")
     for name in ("json", "picture"):
-        if getattr(options, name) and Path(getattr(options, name)).is_dir():
-            raise MetricsError(f"--{name} {getattr(options, name)}: is a folder, not a file")
+        wish = Path(getattr(options, name) or "-")
+        if wish.is_dir():
+            raise MetricsError(f"--{name} {wish}: is a folder, not a file")
+        above = next(folder for folder in wish.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise MetricsError(f"--{name} {wish}: {above} is not a folder that can be written to")
+    _check_apart({f"--{name}": Path(value) for name in FOLDERS if (value := getattr(options, name))})
+
+
+def _check_apart(folders: dict[str, Path]) -> None:
+    """Subfolders are read, too: a folder inside another would be compared with itself."""
+    for outer, around in folders.items():
+        for inner, within in folders.items():
+            if outer != inner and within.resolve().is_relative_to(around.resolve()):
+                raise MetricsError(f"{inner} {within}: lies in {outer} {around}, whose subfolders are read, too")
 
 
 def _check_device(name: str) -> None:
@@ -91,17 +112,18 @@ def _check_device(name: str) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     from metrics.encoders import load_encoder
-    from metrics.folders import read_folder, score_folders
+    from metrics.folders import score_folders
+    from metrics.image_folder import read_folder
 
     train, samples = read_folder(options.train), read_folder(options.samples)
     base = read_folder(options.base) if options.base else None
-    if {options.encoder, options.identity_encoder} - {None, "none"}:
-        _check_device(options.device)
+    device, named = options.device or "cpu", {"encoder": options.encoder or ENCODER}
+    named["identity_encoder"] = options.identity_encoder
+    if set(named.values()) - {None, "none"}:
+        _check_device(device)
     encoders = [
-        None
-        if spec in (None, "none")
-        else load_encoder(spec, device=options.device, precision="fp32", cache_dir=options.cache)
-        for spec in (options.encoder, options.identity_encoder)
+        None if spec in (None, "none") else load_encoder(spec, device=device, precision="fp32", cache_dir=options.cache)
+        for spec in named.values()
     ]
     scores = score_folders(train, samples, base, encoders[0], encoders[1])
     if options.json != "-":
@@ -109,8 +131,7 @@ def _score(options: argparse.Namespace) -> int:
     if options.json:
         from metrics.table import write_json
 
-        names = ("train", "samples", "base", "encoder", "identity_encoder")
-        asked = {name: getattr(options, name) for name in names}
+        asked = {name: getattr(options, name) for name in FOLDERS} | named
         if options.json == "-":
             print(json.dumps(asked | scores.as_json(), indent=2, ensure_ascii=False))
         else:
@@ -130,7 +151,7 @@ def _print_table(scores, train, samples) -> None:
 
     from metrics.folder_picture import headline
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # file names may hold brackets
     table = Table(title=f"{len(samples)} samples against {len(train)} photos", title_justify="left")
     table.add_column("", no_wrap=True)
     for column in ("reads", "90 % interval", "null units"):
@@ -144,13 +165,18 @@ def _print_table(scores, train, samples) -> None:
         table.add_row(entry.label, f"{entry.value:.2f}", interval, units, entry.says, style=style)
     console.print(table)
     console.print(headline(scores))
-    for photo, near in list(scores.copied.items())[:8]:
-        more = f" and {len(near) - 3} more" if len(near) > 3 else ""
-        console.print(f"  copied: {photo} by {', '.join(near[:3])}{more}")
+    for photo, near in list(scores.copied.items())[:LISTED]:
+        console.print(f"  copied: {photo} by {_listed(near, 3)}")
+    if len(scores.copied) > LISTED:
+        console.print(f"  and {len(scores.copied) - LISTED} more photos are copied (--json FILE names them all)")
     if scores.duplicates:
-        console.print(f"  near-duplicates left out: {', '.join(scores.duplicates[:8])}")
+        console.print(f"  near-duplicates left out: {_listed(scores.duplicates, LISTED)}")
     for note in scores.notes:
         console.print(f"  {note}")
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,11 @@ from metrics.copying import clear_copies
 from metrics.encoders import load_encoder
 from metrics.errors import MetricsError
 from metrics.folder_picture import headline
-from metrics.folders import ImageFolder, read_folder, score_folders
+from metrics.folders import judge, score_folders
+from metrics.image_folder import ImageFolder, read_folder
 from metrics.run import main
+from metrics.traits import measure
+from studies.demo.scenes import render_concept
 from tests.metrics.sets import OTHERS, burnt, crops, recoloured
 
 NOTHING_HEAVY = (
@@ -122,6 +125,64 @@ def test_honest_images_are_hardly_ever_called_copies_and_near_copies_are(dimensi
     assert np.mean(told) >= 0.85
 
 
+def test_many_near_copies_are_told_where_no_single_one_is_beyond_doubt():
+    photos = crops(24, 1)
+    near = np.array([np.roll(photo, (1, 1), axis=(0, 1)) for photo in photos[:12]])
+    scores = score_folders(in_memory(photos), in_memory(near), None, None)
+    assert not scores.copied
+    assert headline(scores).startswith("Clearly off: layout copying (nearer than photos are)")
+
+
+@pytest.mark.parametrize(("photos", "samples"), [(5, 5), (12, 8)])
+def test_samples_that_are_all_one_image_are_said_to_be_alike_first(tiny_clip: Path, photos: int, samples: int):
+    one = np.tile(crops(1, 5), (samples, 1, 1, 1))
+    scores = score_folders(in_memory(crops(photos, 1)), in_memory(one), None, load_encoder(str(tiny_clip)))
+    assert headline(scores).startswith("Clearly off: diversity (all alike)")
+
+
+def test_a_subject_that_was_not_learned_is_the_first_thing_said(tiny_clip: Path):
+    others = crops(24, 2, OTHERS)
+    scores = score_folders(
+        in_memory(crops(20, 1)), in_memory(others[:12]), in_memory(others[12:]), load_encoder(str(tiny_clip))
+    )
+    assert headline(scores).startswith("Clearly off: fidelity (0…1) (not learned)")
+
+
+@pytest.mark.parametrize(("photos", "samples"), [(6, 6), (12, 12), (24, 40)])
+def test_honest_samples_are_hardly_ever_clearly_off(photos: int, samples: int):
+    traits, generator = measure(render_concept("pine", "set", 200, seed=4)[0], None), np.random.default_rng(0)
+    worst = []
+    for _ in range(100):
+        order = generator.permutation(200)
+        entries = judge(traits.rows(order[photos : photos + samples]), traits.rows(order[:photos]))
+        worst.append(max(entry.units for entry in entries))
+    assert np.mean(np.array(worst) > 4) <= 0.06
+    assert np.mean(np.array(worst) > 2) <= 0.35
+
+
+def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path, capsys):
+    photos = crops(12, 1)
+    for folder, name in (("train", "[sks] dog {}.png"), ("drawn", "a[/b] {}.png")):
+        (tmp_path / folder).mkdir()
+        for number, image in enumerate(photos):
+            Image.fromarray(image).save(tmp_path / folder / name.format(number).replace("/", "_"))
+    (tmp_path / "train" / "._[sks] dog 0.png").write_bytes(b"what a Mac leaves on foreign disks")
+    arguments = ["--train", str(tmp_path / "train"), "--samples", str(tmp_path / "drawn"), "--encoder", "none"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "copied: [sks] dog 0.png by a[_b] 0.png" in printed
+    assert "and 4 more photos are copied" in printed
+
+
+def test_what_has_no_effect_is_said(folders, tmp_path: Path, capsys):
+    arguments = ["--train", str(folders["train"]), "--samples", str(folders["fresh"]), "--encoder", "none"]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    assert "--device has no effect with --encoder none" in capsys.readouterr().err
+    (tmp_path / "losses.csv").write_text("epoch,val_loss\n1,0.1\n2,0.09\n3,0.08\n4,0.085\n")
+    assert main(["--trajectory", str(tmp_path / "losses.csv"), "--cache", "features"]) == 0
+    assert "--cache has no effect with --trajectory" in capsys.readouterr().err
+
+
 def test_what_is_slightly_off_is_not_called_fine():
     scores = score_folders(in_memory(crops(20, 1)), in_memory(recoloured(crops(12, 5))), None, None)
     assert all(entry.level == "fine" for entry in scores.measures if entry.name in ("composition", "layout_copying"))
@@ -206,6 +267,9 @@ def test_wrong_input_is_one_line_and_exit_code_2(folders, tmp_path: Path, capsys
         ("--train", train, "--samples", fresh, "--picture", "drift.xyz"): "has to end with .png",
         ("--trajectory", "losses.csv", "--picture", "onset.xyz"): "has to end with .png or .pdf or .svg",
         ("--train", train, "--samples", fresh, "--json", str(empty)): "is a folder, not a file",
+        ("--train", train, "--samples", fresh, "--json", str(broken / "01.png" / "x.json")): "not a folder that can be",
+        ("--train", train, "--samples", train + "/10_sks toy"): "lies in --train",
+        ("--train", train, "--samples", fresh, "--base", str(few), "--encoder", "none"): "2 images of the base, at",
     }
     for arguments, words in cases.items():
         assert main(list(arguments)) == 2, arguments
@@ -221,10 +285,9 @@ def test_a_name_that_cannot_be_fetched_says_how_to_do_without(folders, capsys):
     assert "or name a local folder" in capsys.readouterr().err
 
 
-def test_a_failure_while_working_is_exit_code_1(folders, tmp_path: Path, capsys):
-    (tmp_path / "taken").write_text("a file, not a folder")
+def test_a_failure_while_working_is_exit_code_1(folders, capsys):
     arguments = ["--train", folders["train"], "--samples", folders["fresh"], "--encoder", "none"]
-    code = main([str(argument) for argument in (*arguments, "--picture", tmp_path / "taken" / "drift.png")])
+    code = main([str(argument) for argument in (*arguments, "--json", "/proc/scores.json")])  # no disk is there
     assert code == 1
     assert "failed" in capsys.readouterr().err
 
