@@ -146,13 +146,13 @@ def composites_sheet(
 
 
 def _spread_backgrounds(photo: np.ndarray, num_backgrounds: int, generator: np.random.Generator) -> np.ndarray:
-    """A background for each composite so that one photo meets all of them before it meets one again: `[M]`."""
-    orders = {index: generator.permutation(num_backgrounds) for index in np.unique(photo)}
-    met: dict[int, int] = dict.fromkeys(orders, 0)
+    """A background for each composite, `[M]`: one that its photo has met least often, and of those the least used."""
+    met = np.zeros((int(photo.max()) + 1, num_backgrounds), int)
     chosen = np.empty(len(photo), int)
     for row, index in enumerate(photo):
-        chosen[row] = orders[index][met[index] % num_backgrounds]
-        met[index] += 1
+        order = generator.permutation(num_backgrounds)
+        chosen[row] = order[np.lexsort((met.sum(axis=0)[order], met[index][order]))[0]]
+        met[index, chosen[row]] += 1
     return chosen
 
 

@@ -98,8 +98,8 @@ def subject_masks(
     masks, sources, missing = [], [], 0
     for index, photo in enumerate(photos):
         own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
-        if own is not None and (own.max() - own.min() < 0.5):
-            own = None  # an alpha channel that is opaque everywhere is no mask
+        if own is not None and own.min() > 0.5:
+            own = None  # an alpha channel that is opaque everywhere is no mask; one that is black says: no subject here
         segment = segmented[index]
         if source in ("auto", "given") and own is not None:
             mask, kind = own, "given"

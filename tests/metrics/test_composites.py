@@ -88,6 +88,16 @@ def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(made):
     assert not np.array_equal(make_composites(photos, masks, backgrounds, count=24, seed=1).images, composites.images)
 
 
+@pytest.mark.parametrize(("count", "num_backgrounds"), [(24, 6), (16, 8), (30, 7)])
+def test_backgrounds_are_used_evenly_and_no_pair_twice_before_its_time(made, count: int, num_backgrounds: int):
+    photos, masks, backgrounds, _ = made
+    scenes = np.resize(backgrounds, (num_backgrounds, *backgrounds.shape[1:]))
+    composites = make_composites(photos, masks, scenes, count=count, seed=3)
+    assert np.ptp(np.bincount(composites.background, minlength=num_backgrounds)) <= 1
+    for photo in range(len(photos)):
+        assert np.ptp(np.bincount(composites.background[composites.photo == photo], minlength=num_backgrounds)) <= 1
+
+
 def test_a_subject_that_the_photo_cuts_off_stays_at_that_edge():
     photo = crops(1, 0, side=96)[0]
     mask = np.zeros((96, 96), np.float32)

@@ -83,6 +83,13 @@ def test_a_given_mask_wins_and_an_opaque_alpha_channel_is_none():
     np.testing.assert_array_equal(as_bytes.masks[0] > 0.5, truths[0])
 
 
+def test_a_black_mask_says_that_there_is_no_subject():
+    images, truths = planted(3)
+    found = subject_masks(images, given=[np.zeros((64, 64)), *(truth.astype(np.float32) for truth in truths[1:])])
+    assert found.sources == ("given",) * 3
+    assert found.usable == (False, True, True)
+
+
 def test_only_given_masks_are_used_when_asked_for():
     images, truths = planted(3)
     found = subject_masks(images, source="given", given=[truths[0].astype(np.float32), None, None])
