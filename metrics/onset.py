@@ -27,7 +27,8 @@ EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING c
 # add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
 SPREAD_SHARE = 0.5
 COPIES = ("copying", "composition")
-FEW = 6  # trained checkpoints below which the paired one-standard-error rule decides
+FEW = 6  # trained checkpoints below which the paired standard errors decide
+SURE = 1.645  # of them, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     else from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos, from `shifted_loss` and what `fidelity`
     says has been learned (`metrics.onset_curves.SUMS`). Copying and composition together speak for memory where they
     surely turn before the loss. Without losses the behavioural channels speak alone: copying for memory, the second
-    one that turns for contexts. With fewer than six checkpoints a paired one-standard-error rule takes the fit's place.
+    one that turns for contexts. With fewer than six checkpoints a paired test of the checkpoints takes the fit's place.
 
     Args:
         trajectory: at least one checkpoint.
@@ -179,14 +180,14 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
 
 
 def _few_checkpoints(channels: tuple[str, ...], curves: Curves, own_error: float) -> Turn:
-    """Paired one-standard-error rule: the first later checkpoint that is worse than the best by more than its error."""
+    """A paired test: the first later checkpoint that is surely worse than the best, if the last one is, too."""
     epochs, mean = curves.epochs, curves.mean
     best = int(mean.argmin())
     rise = max(RISE, SHARE * float(mean[0] - mean[best]))
     later = np.arange(best + 1, len(mean))
     paired = curves.replicates[:, later] - curves.replicates[:, [best]]
-    worse = later[(mean[later] - mean[best] > rise) & (mean[later] - mean[best] > paired.std(axis=0))]
-    if not worse.size:
+    worse = later[(mean[later] - mean[best] > rise) & (mean[later] - mean[best] > SURE * paired.std(axis=0))]
+    if not worse.size or worse[-1] != len(mean) - 1:
         return Turn("beyond", channels=channels)
     at = int(worse[0])
     axis = log_axis(epochs)

@@ -14,7 +14,7 @@ import numpy as np
 from metrics.onset import Onset, Turn
 from metrics.onset_curves import onset_curves
 from metrics.onset_replicates import Curves
-from metrics.onset_turn import WIDTHS, smoother
+from metrics.onset_turn import smoothed
 from metrics.trajectory import Trajectory
 
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
@@ -109,25 +109,22 @@ def _percent(logs: np.ndarray) -> np.ndarray:
 
 
 def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any]) -> None:
+    """Thick, with a band: the curves that onsets are read from. Thin: other losses, and what a sum is made of."""
     labels: list[tuple[float, str, str]] = []
-    read = onset_curves(trajectory).get("context")
-    if read is not None and len(read.channels) > 1:
-        _draw_estimate(axis, read.curves, labels)
+    read = onset_curves(trajectory)
+    context = read.get("context")
+    if context is not None and len(context.channels) > 1:
+        _draw_curves(axis, context.curves, "new contexts", COLOURS["shifted_loss"], labels)
     for name in shown:
-        value, low, high = trajectory.values(name).T
-        known = np.isfinite(value)
-        if name != "heldout_loss" and read is not None and len(read.channels) > 1:
-            percent = _percent(value[known])
-            axis.plot(trajectory.epochs[known], percent, color=COLOURS[name], linewidth=0.9, alpha=0.5)
-            labels.append((float(percent[-1]), NAMES[name], COLOURS[name]))
+        placing = read.get("memory" if name == "heldout_loss" else "context")
+        if placing is not None and placing.channels == (name,):
+            _draw_curves(axis, placing.curves, NAMES[name], COLOURS[name], labels)
             continue
-        epochs, colour = trajectory.epochs[known], COLOURS[name]
-        low, high = np.nan_to_num(low[known], nan=0), np.nan_to_num(high[known], nan=0)
-        axis.fill_between(epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
-        axis.plot(epochs, _percent(value[known]), "o", color=colour, markersize=2.6, alpha=0.55)
-        smooth = _smoothed(value[known], epochs)
-        axis.plot(epochs, _percent(smooth), color=colour, linewidth=1.9)
-        labels.append((float(_percent(smooth[-1:])[0]), NAMES[name], colour))
+        value = trajectory.values(name)[:, 0]
+        known = np.isfinite(value)
+        percent = _percent(value[known])
+        axis.plot(trajectory.epochs[known], percent, color=COLOURS[name], linewidth=0.9, alpha=0.5)
+        labels.append((float(percent[-1]), NAMES[name], COLOURS[name]))
     for name, (epochs, logs) in truth.items():
         inside = np.asarray(epochs) <= trajectory.epochs[-1]
         colour = COLOURS.get(name, FAINT)
@@ -141,25 +138,14 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
     _label_ends(axis, labels)
 
 
-def _draw_estimate(axis: Any, estimate: Curves, labels: list[tuple[float, str, str]]) -> None:
-    """The curve that places the context onset, thick, with its 90 % band. A weighted sum: its level means little."""
-    colour = COLOURS["shifted_loss"]
-    low, high = np.quantile(estimate.replicates, [0.05, 0.95], axis=0)
-    axis.fill_between(estimate.epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
-    axis.plot(estimate.epochs, _percent(estimate.mean), "o", color=colour, markersize=2.6, alpha=0.55)
-    smooth = _percent(_smoothed(estimate.mean, estimate.epochs))
-    axis.plot(estimate.epochs, smooth, color=colour, linewidth=1.9)
-    labels.append((float(smooth[-1]), "new contexts", colour))
-
-
-def _smoothed(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
-    if len(epochs) < 4:
-        return values
-    anchored = bool(epochs[0] == 0)
-    axis = np.log2(np.maximum(epochs, 0.5).astype(float))
-    if anchored:
-        axis[0] = axis[1] - 1
-    return smoother(axis, WIDTHS[0], anchored) @ values
+def _draw_curves(axis: Any, curves: Curves, name: str, colour: str, labels: list[tuple[float, str, str]]) -> None:
+    """A curve that places an onset, smoothed as it is then, with its 90 % band. A weighted sum's level means little."""
+    low, high = np.quantile(curves.replicates, [0.05, 0.95], axis=0)
+    axis.fill_between(curves.epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
+    axis.plot(curves.epochs, _percent(curves.mean), "o", color=colour, markersize=2.6, alpha=0.55)
+    smooth = _percent(smoothed(curves.mean, curves.epochs, curves.jitter))
+    axis.plot(curves.epochs, smooth, color=colour, linewidth=1.9)
+    labels.append((float(smooth[-1]), name, colour))
 
 
 def _measured(trajectory: Trajectory, names: Sequence[str]) -> list[str]:

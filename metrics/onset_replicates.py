@@ -9,6 +9,9 @@ import numpy as np
 
 from metrics.trajectory import Trajectory
 
+# ln units: the upper end of what public fine-tuning logs show, 0.04 to 0.2 %
+USUAL_JITTER = 0.002
+
 
 class Curves(NamedTuple):
     """A channel, or a sum of channels, over its checkpoints, with replicates.
@@ -94,15 +97,16 @@ def _other_weights(
 
 
 def checkpoint_jitter(mean: np.ndarray, epochs: np.ndarray) -> float:
-    """Standard deviation of one checkpoint's luck, from how far each lies off the line through its neighbours.
+    """Standard deviation of one checkpoint's luck, from how far each lies off the line through its neighbours; with
+    fewer than six trained checkpoints, `USUAL_JITTER`.
 
     Args:
         mean: [K] curve. epochs: [K], increasing.
     """
     trained = epochs > 0
     y, x = mean[trained], np.log2(np.maximum(epochs[trained], 0.5))
-    if y.size < 5:
-        return 0.0
+    if y.size < 6:
+        return USUAL_JITTER
     share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
     off = y[1:-1] - (1 - share) * y[:-2] - share * y[2:]
     off = off / np.sqrt(1 + share**2 + (1 - share) ** 2)

@@ -71,6 +71,18 @@ def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> 
     return PlateauEnd(np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold)
 
 
+def smoothed(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> np.ndarray:
+    """[K] the curve as `plateau_end` smooths it before it fits a valley; fewer than four checkpoints stay as they are.
+
+    Args:
+        curve: [K]. epochs: [K] increasing. jitter: standard deviation of one checkpoint.
+    """
+    if len(epochs) < 4:
+        return curve
+    axis, anchored = log_axis(epochs), bool(epochs[0] == 0)
+    return smoother(axis, _width(curve, axis, anchored, jitter), anchored) @ curve
+
+
 def _width(curve: np.ndarray, axis: np.ndarray, anchored: bool, jitter: float) -> float:
     for width in WIDTHS:
         matrix = smoother(axis, width, anchored)

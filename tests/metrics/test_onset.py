@@ -119,13 +119,29 @@ def test_coarse_grids_still_place_the_onset(checkpoints):
     assert np.median(errors) <= 0.3
 
 
-def test_few_checkpoints_fall_back_to_one_standard_error():
+def test_few_checkpoints_are_compared_in_pairs():
     trajectory = plant("valley", 4, checkpoints=40).trajectory
     few = Trajectory(tuple(trajectory.readings[row] for row in (0, 4, 10, 20, 40)))
     onset, full = find_onset(few), find_onset(trajectory)
     assert onset.context.status == "found"
     assert onset.context.low <= full.context.epoch <= (onset.context.high or np.inf)
     assert np.log2(onset.context.epoch / onset.context.low) >= onset_curves(trajectory)["context"].own_error - 1e-9
+
+
+@pytest.mark.parametrize("checkpoints", [4, 5])
+def test_few_losses_of_unknown_noise_hardly_ever_turn_in_vain(checkpoints: int):
+    def share(curve: np.ndarray) -> float:
+        found = 0
+        for seed in range(100):
+            values = curve[:checkpoints] + 0.002 * np.random.default_rng(seed).normal(size=checkpoints)
+            readings = [Readings(4 * k + 4, k, {"heldout_loss": Reading(v, v, v)}) for k, v in enumerate(values)]
+            found += find_onset(Trajectory(tuple(readings))).memory.epoch is not None
+        return found / 100
+
+    assert (
+        share(np.array([-0.0126, -0.0173, -0.0190, -0.0196, -0.0199])) <= 0.12
+    )  # noise at the upper end of what is usual
+    assert share(np.array([-0.0126, -0.0173, -0.0129, -0.0091, -0.0060])) >= 0.85
 
 
 def test_growing_trajectories_are_stopped_late_and_hardly_ever_in_vain():
