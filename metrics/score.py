@@ -37,8 +37,9 @@ def read_checkpoint(
     """Readings of one checkpoint; a channel that cannot be measured is absent.
 
     Items: losses `[N, levels, draws]` (and `shifted_loss_photo [M]`, whose composites they are); per-image channels
-    `[n']` over the images they are judged on; `diversity` and `collapse` one per prompt. The mean of the items is the
-    value.
+    `[n']` over the images they are judged on (`burn` of the feature that is farthest off at this checkpoint);
+    `diversity` and `collapse` one per prompt. The mean of the items is the value, save for `own_caption`, whose items
+    are hits and whose value is a difference of their means.
 
     Args:
         images: the probe drawn by this checkpoint, uint8 `[n, H, W, 3]` or a list, one per label.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
     trajectory = from_table(path)
     onset = find_onset(trajectory)
     if json_path is not None and str(json_path) == "-":
-        print(json.dumps(as_record(onset), indent=2))
+        print(json.dumps(as_record(trajectory, onset), indent=2, ensure_ascii=False))
     else:
         print(describe(trajectory, onset))
     if picture is not None:
@@ -41,7 +42,7 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
         print(f"picture: {drawn}", file=sys.stderr)
     if json_path is not None and str(json_path) != "-":
         target = Path(json_path)
-        write_json(target, as_record(onset))
+        write_json(target, as_record(trajectory, onset))
         print(f"json: {target}", file=sys.stderr)
     return 0
 
@@ -61,13 +62,16 @@ def describe(trajectory: Trajectory, onset: Onset) -> str:
     lines = [header + "score".rjust(7) * scored]
     marks = _marks(trajectory, onset)
     columns = [trajectory.values(name)[:, 0] for name in names]
-    for row in _rows(trajectory, set(marks)):
+    rows = _rows(trajectory, set(marks))
+    for row in rows:
         cells = [f"{int(trajectory.epochs[row]):8d}"]
         cells += [_cell(name, column[row]).rjust(13) for name, column in zip(names, columns, strict=True)]
         if scored:
             score = trajectory.scores[row]
             cells.append(("" if np.isnan(score) else f"{score:.3f}").rjust(7))
         lines.append("".join([*cells, "  ", marks.get(row, "")]).rstrip())
+    if len(rows) < len(trajectory):
+        lines += ["", f"{len(rows)} of {len(trajectory)} checkpoints are shown; --json FILE writes them all."]
     if trajectory.source:
         lines += ["", f"heldout_loss: {trajectory.source}."]
     items = trajectory.items("heldout_loss")
@@ -79,8 +83,12 @@ def describe(trajectory: Trajectory, onset: Onset) -> str:
     return "\n".join([*lines, "", onset.sentence])
 
 
-def as_record(onset: Onset) -> dict[str, Any]:
-    """The onset as plain JSON values; what does not exist is null."""
+def as_record(trajectory: Trajectory, onset: Onset) -> dict[str, Any]:
+    """The onset and what it was read from as plain JSON values; what does not exist is null.
+
+    Keys: those of `Onset`; `unit` ("epoch" or "step": what all epochs here count), `source` (the columns that were
+    read), and `checkpoints`, a list of epoch, score and each channel's [value, low, high].
+    """
 
     def turn(of: Turn) -> dict[str, Any]:
         return {"status": of.status, "epoch": of.epoch, "low": of.low, "high": of.high, "channels": list(of.channels)}
@@ -96,7 +104,18 @@ def as_record(onset: Onset) -> dict[str, Any]:
         "best": onset.best,
         "turned": onset.turned,
         "sentence": onset.sentence,
+        "unit": trajectory.unit,
+        "source": trajectory.source or None,
+        "checkpoints": [
+            {"epoch": readings.epoch, "score": _plain(readings.score)}
+            | {name: [_plain(value) for value in astuple(each)] for name, each in readings.channels.items()}
+            for readings in trajectory.readings
+        ],
     }
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _cell(name: str, value: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from metrics.onset import find_onset
 from metrics.onset_plot import plot_onset
@@ -23,6 +24,10 @@ def test_a_table_of_losses_gets_its_onset_json_and_picture(tmp_path, capsys):
     record = json.loads((tmp_path / "out" / "onset.json").read_text())
     assert record["memory"]["status"] == "found"
     assert record["context"]["status"] == "unmeasured"
+    assert (record["unit"], record["source"]) == ("epoch", "column val_loss")
+    assert [each["epoch"] for each in record["checkpoints"]] == epochs.tolist()
+    assert record["checkpoints"][-1]["heldout_loss"][0] == pytest.approx(np.log(losses[-1] / losses[0]))
+    assert f"of {len(epochs)} checkpoints are shown" in said
     curve = np.log(losses / losses[0])
     true = epochs[curve.argmin() :][curve[curve.argmin() :] > curve.min() - 0.15 * curve.min()][0]
     assert abs(np.log2(record["memory"]["epoch"] / true)) < 0.1
