@@ -102,7 +102,7 @@ def table(found: dict[str, Any]) -> str:
     for kind in KINDS:
         lines += ["", *_detectors(found["detectors"], kind)]
     lines += ["", "status right: " + ", ".join(f"{k} {_share(v)}" for k, v in found["status"].items())]
-    lines.append("Spearman with true quality, median over concepts:")
+    lines.append("Spearman with true quality, median over concepts, or over sets of photos:")
     for where, rows in found["rank correlation"].items():
         lines.append(f"  {where}: " + ", ".join(f"{name} {_num(value, sign=True)}" for name, value in rows.items()))
     lines.append("the truth itself from so few fresh renders, against all of them, |log2 error| median, 90th pct:")
@@ -252,27 +252,29 @@ def _status_right(cases: Sequence[Case], onsets: dict[int, Onset]) -> float:
 
 
 def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[str, dict[str, float]]:
-    """Within a concept: over learned checkpoints, and over the shipped checkpoints of its runs. `half` is what the
+    """Over learned checkpoints, and over the shipped checkpoints of different runs: within a concept, and within one
+    set of photos, as the trials of a study are (each set has a probe and a calibration of its own). `half` is what the
     truth of half of the images says about the truth of the other half: the luck of the draw. Packs whose images were
     drawn before the score read the weaker half of them (`--redraw` draws them anew) are left out."""
-    learned, shipped = _ranks(), _ranks()
-    for concept in sorted({case.concept for case in cases}):
-        rows, picks = [], []
-        for case in (case for case in cases if case.concept == concept):
-            onset = onsets[id(case)]
-            own = [
-                (epoch, seen) for epoch, seen in sorted(case.images.items())
-                if onset.learned is not None and epoch >= onset.learned and "true_quality_a" in seen
-            ]  # fmt: skip
-            rows += [seen for _, seen in own]
-            if own:
-                picks.append(min(own, key=lambda pair: abs(pair[0] - onset.best))[1])
-        _add_ranks(learned, rows)
-        _add_ranks(shipped, picks)
-    return {
-        where: {name: _median(np.array(values)) for name, values in ranks.items()}
-        for where, ranks in (("learned checkpoints", learned), ("shipped checkpoints", shipped))
-    }
+    found: dict[str, dict[str, float]] = {}
+    for within, words in (("concept", ""), ("pack", ", within a set")):
+        learned, shipped = _ranks(), _ranks()
+        for name in sorted({getattr(case, within) for case in cases}):
+            rows, picks = [], []
+            for case in (case for case in cases if getattr(case, within) == name):
+                onset = onsets[id(case)]
+                own = [
+                    (epoch, seen) for epoch, seen in sorted(case.images.items())
+                    if onset.learned is not None and epoch >= onset.learned and "true_quality_a" in seen
+                ]  # fmt: skip
+                rows += [seen for _, seen in own]
+                if own:
+                    picks.append(min(own, key=lambda pair: abs(pair[0] - onset.best))[1])
+            _add_ranks(learned, rows)
+            _add_ranks(shipped, picks)
+        for where, ranks in (("learned checkpoints", learned), ("shipped checkpoints", shipped)):
+            found[where + words] = {name: _median(np.array(values)) for name, values in ranks.items()}
+    return found
 
 
 def _ranks() -> dict[str, list[float]]:
