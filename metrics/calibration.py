@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +13,7 @@ from metrics.colour import drift_null
 from metrics.composition import distances, energy_null, framing_null
 from metrics.encoders import Encoder, Images
 from metrics.errors import MetricsError
+from metrics.files import write_whole
 from metrics.readings import WEIGHTED
 from metrics.similarity import concept_axis, near_duplicates
 from metrics.traits import Traits, measure
@@ -138,16 +137,7 @@ class Calibration:
         for owner in ("photos", "base"):
             traits: Traits = getattr(self, owner)
             arrays |= {f"{owner}.{entry.name}": getattr(traits, entry.name) for entry in fields(Traits)}
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(aside, "wb") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        write_whole(Path(path), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
     @classmethod
     def load(cls, path: str | Path, *, encoder: Encoder | None, identity_encoder: Encoder | None = None) -> Calibration:

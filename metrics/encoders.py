@@ -1,21 +1,22 @@
 """Images and texts to unit-norm features: any open_clip model, or an image encoder of timm; cached by content."""
 
+import functools
 import hashlib
 import json
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import numpy as np
 
 from metrics.errors import MetricsError
+from metrics.files import write_whole
 
 Images = Sequence[np.ndarray] | np.ndarray
 """uint8 RGB images `[H, W, 3]`, in a list where sizes differ or as one array `[N, H, W, 3]`."""
@@ -275,12 +276,12 @@ def _cached(folder: Path, keys: list[str], compute: Callable[[list[int]], np.nda
         for index, row in zip(missing, compute(missing), strict=True):
             rows[index] = row
             target = folder / keys[index][:2] / f"{keys[index]}.npy"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{os.getpid()}")
-            with open(aside, "wb") as file:
-                np.save(file, row)
-            os.replace(aside, target)
+            write_whole(target, functools.partial(_save, row=row), durable=False)
     return np.stack([rows[index] for index in range(len(keys))]) if keys else np.zeros((0, 0), np.float32)
+
+
+def _save(file: BinaryIO, row: np.ndarray) -> None:
+    np.save(file, row)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from metrics.files import write_whole
 from metrics.folders import NOTABLE, FolderScores
 from metrics.image_folder import ImageFolder
 
@@ -27,11 +28,9 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
     _draw_bars(left, scores)
     _draw_pairs(right, scores, train, samples)
     figure.suptitle(headline(scores), fontsize=13, fontweight="bold", x=0.01, ha="left")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(aside, format="png")
-    os.replace(aside, path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # names in a script that the font lacks show as boxes
+        write_whole(Path(path), lambda file: figure.savefig(file, format="png"))
 
 
 def headline(scores: FolderScores) -> str:

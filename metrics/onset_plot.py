@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from metrics.files import write_whole
 from metrics.onset import Onset, Turn
 from metrics.onset_curves import onset_curves
 from metrics.onset_replicates import Curves
@@ -91,7 +90,9 @@ def plot_onset(
         figure.text(0.085, 1 - (0.56 + 0.19 * line) / height, text, size=9.5, color=INK, va="center")
     if thumbnails is not None:
         _draw_thumbnails(figure, axes[-1], thumbnails, trajectory, strip / height, onset.best)
-    return _write(figure, Path(path))
+    kind = Path(path).suffix.lstrip(".") or "png"
+    write_whole(Path(path), lambda file: figure.savefig(file, format=kind))
+    return Path(path)
 
 
 def _style(axis: Any) -> None:
@@ -271,16 +272,3 @@ def _draw_thumbnails(
         at = box.x0 + box.width * (epoch - left) / (right - left)
         below = box.y0 - 0.40 / figure.get_figheight()
         figure.add_artist(Line2D((at, x + width / 2), (below, label + tall), color="#c9ced4", linewidth=0.9, zorder=0))
-
-
-def _write(figure: Any, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix or ".png")
-    os.close(descriptor)
-    try:
-        figure.savefig(aside)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    finally:
-        Path(aside).unlink(missing_ok=True)
-    return path

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from metrics.files import write_whole
 from metrics.onset import Onset, Turn, find_onset
-from metrics.trajectory import Trajectory, from_table, write_whole
+from metrics.trajectory import Trajectory, from_table
 
 MOST_ROWS = 24
 COLUMNS = ("shifted_loss", "context_loss", "heldout_loss", "fidelity", "prompt", "copying")
@@ -49,7 +50,6 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
 

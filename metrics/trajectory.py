@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metrics.errors import MetricsError
+from metrics.files import write_whole
 from metrics.readings import CHANNELS, Reading, Readings
 
 if TYPE_CHECKING:
@@ -197,18 +196,3 @@ def _read_items(path: Path) -> dict[int, Mapping[str, np.ndarray]]:
     except (OSError, ValueError, KeyError) as error:
         raise MetricsError(f"{path}: cannot be read: {error}") from error
     return dict(by_epoch)
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes aside, flushes to the disk, renames: readers see the old file or the new one."""
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
