@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -276,12 +276,8 @@ def _cached(folder: Path, keys: list[str], compute: Callable[[list[int]], np.nda
         for index, row in zip(missing, compute(missing), strict=True):
             rows[index] = row
             target = folder / keys[index][:2] / f"{keys[index]}.npy"
-            write_whole(target, functools.partial(_save, row=row), durable=False)
+            write_whole(target, functools.partial(np.save, arr=row), durable=False)
     return np.stack([rows[index] for index in range(len(keys))]) if keys else np.zeros((0, 0), np.float32)
-
-
-def _save(file: BinaryIO, row: np.ndarray) -> None:
-    np.save(file, row)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
