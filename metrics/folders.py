@@ -23,6 +23,7 @@ from metrics.similarity import concept_axis, leave_one_out_cosines, mean_cosines
 from metrics.traits import Traits, measure
 
 NOTABLE, CLEAR = 2.0, 4.0  # null units
+FEW_PHOTOS = 8  # below which up to a quarter of honest sets seem to hold a copy
 
 # in the order of `metrics.colour.BURN_FEATURES` and of `metrics.composition.framing`: below the photos, above them
 BURNS = (
@@ -162,6 +163,8 @@ def score_folders(
             copied[pair.photo] = (*copied.get(pair.photo, ()), pair.sample)
     duplicates = tuple(name for name, keep in zip(train.names, kept, strict=True) if not keep)
     notes = _notes(train, samples, base, {measure.name for measure in measures}, encoder)
+    if len(known) < FEW_PHOTOS and copied:
+        notes = (*notes, f"{len(known)} photos hardly tell chance from copies: look at what is called one")
     return FolderScores(tuple(measures), tuple(pairs), copied, duplicates, notes)
 
 
