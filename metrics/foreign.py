@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,32 +16,26 @@ from metrics.trajectory import Trajectory
 if TYPE_CHECKING:
     import pandas
 
+# Names of columns in lower case, "_" for spaces.
 TIME_COLUMNS = ("epoch", "epochs", "step", "steps", "global_step", "trainer/global_step", "_step", "iteration")
 ITEM_COLUMNS = ("image", "photo", "file", "filename", "item", "sample", "caption", "timestep", "noise", "draw", "seed")
 RUN_COLUMNS = ("run", "run_name", "trial", "experiment")
-TRAINING = re.compile(r"train|^loss/(current|average|epoch_average)$|^av[rg]_?loss$")  # the last two are sd-scripts'
-LEAST_KNOWN = 0.5  # of the checkpoints that an item, or of the items that a checkpoint, must have been measured at
+SPLIT_COLUMNS = ("split", "phase", "set", "subset", "stage", "mode")
 RATE_COLUMNS = ("lr", "learning_rate", "lr/unet", "lr/textencoder")
+LOSS_CHANNELS = tuple(name for name in CHANNELS if name.endswith("_loss"))  # the held-out loss first
 
+# Words of names, as `_words` cuts them; the surest validation and the best average come first.
+VALIDATION = ("heldout", "holdout", "held", "val", "valid", "validate", "validation", "eval", "evaluation", "test")
+UNSURE = len(VALIDATION)
+AVERAGES = ("epoch average", "average", "avg", "mean", "epoch")
+TRAINING = re.compile(r"\b(train|training)\b|^loss (current|average|epoch average)$|^av[rg] loss$")  # or sd-scripts'
+NO_LOSS = re.compile(  # statistics of a loss, and what else has "loss" in its name
+    r"\b(std|stdev|stddev|stderr|sem|err|error|var|variance|min|minimum|max|maximum|best|lowest|acc|accuracy"
+    r"|divergence|scale|weight|count|time|runtime|type)\b|\b(low|high|lower|upper)$"
+)
+IMAGE_FILE = re.compile(r"(?:^|(?<=loss)|(?<=/))(?:(?!loss)[^/])*\.(?:png|jpe?g|webp|bmp|avif)\b")
 
-def read_table(path: Path) -> pandas.DataFrame:
-    """Any delimited text file with a header. Raises MetricsError when there is none."""
-    import pandas
-
-    if not path.is_file():
-        raise MetricsError(f"{path}: no such file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        header = text.split("\n", 1)[0]
-        separator = max(",;\t|", key=header.count)
-        decimal = "," if separator != "," and re.search(r"\d,\d", text) and not re.search(r"\d\.\d", text) else "."
-        table = pandas.read_csv(io.StringIO(text), sep=separator, decimal=decimal, skipinitialspace=True)
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise MetricsError(f"{path}: not a table: {str(error).splitlines()[0]}") from error
-    table.columns = [str(name).strip() for name in table.columns]
-    if table.empty:
-        raise MetricsError(f"{path}: the table has no rows")
-    return table
+LEAST_KNOWN = 0.5  # of the checkpoints that an item, or of the items that a checkpoint, must have been measured at
 
 
 def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
@@ -49,129 +43,208 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
 
     Long tables (one row per image, timestep or seed) and wide ones (one column per image) keep their items, so
     that the onset's interval knows how much the images disagree. A cell that is missing is filled in from its image
-    and its checkpoint (ln loss = image + checkpoint), so that no image's absence looks like a change.
+    and its checkpoint (ln loss = image + checkpoint), so that no image's absence looks like a change. Columns named
+    like channels are read beside it; losses among them that are ln ratios to the base already stay as they are.
 
     Args:
         path: named in errors.
         table: a time column (epoch or step) and one or more loss columns, any other columns.
 
     Raises:
-        MetricsError: no time column, no loss column or training losses only, several runs, fewer than three
-            checkpoints, losses at or below zero.
+        MetricsError: no time column, no loss column or training losses only, several losses or runs, no rows of a
+            validation, fewer than three checkpoints, losses at or below zero.
     """
     names = {name.lower().replace(" ", "_"): name for name in table.columns}
     _refuse_several_runs(path, table, names)
-    losses = _loss_columns(path, table, names)
+    table, rows = _validation_rows(path, table, names)
+    numbers = set(table.select_dtypes("number").columns)
+    numeric = {key: name for key, name in names.items() if name in numbers}
+    ratios = _ratio_columns(table, numeric)
+    losses = _loss_columns(path, table)
+    main = next((name for name, column in ratios.items() if [column] == losses), "heldout_loss")
     table = table.dropna(subset=losses, how="all")
-    time, unit = _time_column(path, table, names)
-    values = _pivot(table, time, losses, [names[key] for key in ITEM_COLUMNS if key in names])
+    items = [names[key] for key in ITEM_COLUMNS if key in names]
+    key = _time_column(path, table, numeric, items)
+    time = numeric[key]
+    table = table.dropna(subset=[time]).astype({time: int})
+    values = _pivot(table, time, losses, items)
     if len(values) < 3:
         raise MetricsError(f"{path}: {len(values)} checkpoints with a loss; the onset needs at least 3")
-    known = values.to_numpy(np.float64)
-    if not np.isfinite(known[~np.isnan(known)]).all() or (known <= 0).any():
-        raise MetricsError(f"{path}: {losses[0]} has values at or below 0, or infinite ones; losses are neither")
-    epochs = values.index.to_numpy()
-    logs = _filled(np.log(known))
-    logs -= logs[:1]
-    effort = _effort(table, time, names, epochs)
+    logs = _filled(_logs(path, losses[0], values.to_numpy(np.float64), raw=main not in ratios))
+    logs = logs if main in ratios else logs - logs[:1]
+    means = table.groupby(time).mean(numeric_only=True).reindex(values.index)
+    bounded = main in ratios and logs.shape[1] == 1  # then its interval, if it has one, is in the table
     others = {
-        name: _channel(name, table.groupby(time)[names[name]].mean().dropna())
-        for name in CHANNELS.keys() & names.keys() - {"heldout_loss"}
-        if names[name] not in losses
+        name: _channel(path, means, numeric, name, raw=name in LOSS_CHANNELS and name not in ratios)
+        for name in CHANNELS
+        if name in numeric and (numeric[name] not in losses or bounded)
     }
     readings = []
-    for epoch, spent, row in zip(epochs, effort, logs, strict=True):
-        spread = 1.645 * row.std(ddof=1) / np.sqrt(row.size) if row.size > 1 else 0.0
-        middle = float(row.mean())
-        channels = {"heldout_loss": Reading(middle, middle - spread, middle + spread)}
-        for name, column in others.items():
-            other = float(column.get(epoch, np.nan))
-            if np.isfinite(other):
-                channels[name] = Reading(other, other, other)
-        readings.append(Readings(int(epoch), float(spent), channels, {"heldout_loss": row} if row.size > 1 else {}))
-    return Trajectory(tuple(readings), unit, _source(losses))
+    for row, (epoch, effort) in enumerate(zip(values.index, _effort(means, numeric), strict=True)):
+        channels = {main: _reading(logs[row])}
+        channels |= {name: Reading(*map(float, of[row])) for name, of in others.items() if np.isfinite(of[row, 0])}
+        readings.append(Readings(int(epoch), float(effort), channels, {main: logs[row]} if logs.shape[1] > 1 else {}))
+    unit = "epoch" if key.startswith("epoch") else "step"
+    return Trajectory(tuple(readings), unit, _source(main, losses, rows, ratios))
 
 
-def _channel(name: str, column: pandas.Series) -> pandas.Series:
-    """A column named like a channel; where it holds losses as they are, ln ratios to its first checkpoint instead."""
-    if not name.endswith("_loss") or column.empty or (column <= 0).any():
-        return column
-    return np.log(column / column.iloc[0])
+def _source(main: str, losses: list[str], rows: str, ratios: dict[str, str]) -> str:
+    text = f"column{'s' * (len(losses) > 1)} {_listed(losses)}{rows}" if main == "heldout_loss" else "none"
+    if not rows and main not in ratios and _rank(losses[0]) >= UNSURE:
+        text += ", taken for a validation loss: a training loss says nothing about overfitting"
+    return text + (f"; ln ratios to the base: {_listed(ratios.values())}" if ratios else "")
 
 
-def _source(losses: list[str]) -> str:
-    text = f"column {losses[0]}" if len(losses) == 1 else f"columns {', '.join(losses[:3])}"
-    text += f" and {len(losses) - 3} more" if len(losses) > 3 else ""
-    if any(re.search(r"val|eval|held|test", name.lower()) for name in losses):
-        return text
-    return f"{text}, taken for a validation loss: a training loss says nothing about overfitting"
+def _listed(names: Iterable[object]) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")
+
+
+# What a name says.
+
+
+def _words(name: str) -> str:
+    """A name's words in lower case, without wandb's run: cut at signs and spaces, in camelCase and around digits.
+
+    Whole words, because "retrieval" is no "val" and "latest" no "test"; only "loss" is found in "valloss", too.
+    """
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _run_and_metric(name)[1])
+    return " ".join(re.findall(r"loss|\d+|(?:(?!loss)[^\W\d_])+", apart.lower()))
+
+
+def _run_and_metric(name: str) -> tuple[str, str]:
+    """wandb heads columns "RUN - METRIC"; "" where no run is named. ("Validation - Loss" is a spreadsheet's.)"""
+    run, _, metric = name.rpartition(" - ")
+    named = "loss" in metric.lower() and run.strip().lower() not in {*VALIDATION, "train", "training"}
+    return (run, metric) if named else ("", name)
+
+
+def _is_loss(name: str) -> bool:
+    return "loss" in _words(name) and not NO_LOSS.search(_words(name))
+
+
+def _rank(name: str) -> int:
+    """0 for the surest validation; UNSURE and more where none is named: channels of new contexts come last."""
+    words = _words(name)
+    found = [rank for rank, word in enumerate(VALIDATION) if word in words.split() and not TRAINING.search(words)]
+    channel = words.replace(" ", "_")
+    return found[0] if found else UNSURE + (LOSS_CHANNELS.index(channel) if channel in LOSS_CHANNELS else 0)
+
+
+def _stem(name: str) -> str:
+    """A name's words with "#" for what tells items of one loss apart: numbers, single letters, files of images."""
+    words = _words(IMAGE_FILE.sub(" 0 ", name.lower()))
+    return re.sub(r"\b(\d+|\w)\b( (\d+|\w)\b)*", "#", words)
+
+
+# Which rows and columns are read.
 
 
 def _refuse_several_runs(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> None:
-    for key in RUN_COLUMNS:
-        if key in names and table[names[key]].nunique() > 1:
-            found = ", ".join(map(str, table[names[key]].unique()[:4]))
-            raise MetricsError(f"{path}: column {names[key]} names several runs ({found}); keep the rows of one")
+    for name in (names[key] for key in RUN_COLUMNS if key in names):
+        if table[name].nunique() > 1:
+            found = _listed(table[name].unique())
+            raise MetricsError(f"{path}: column {name} names several runs ({found}); keep the rows of one")
 
 
-def _time_column(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> tuple[str, str]:
+def _validation_rows(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> tuple[pandas.DataFrame, str]:
+    """The rows that a column such as `split` says are a validation's, and words that say so; else all, and ""."""
+    said = ""
+    for name in (names[key] for key in SPLIT_COLUMNS if key in names):
+        ranks = {value: _rank(str(value)) for value in table[name].dropna().unique()}
+        kept = [value for value, rank in ranks.items() if rank == min(ranks.values())]
+        if not kept:
+            continue
+        if ranks[kept[0]] >= UNSURE:
+            wanted = "none of it plainly a validation (val, eval, test); add such rows or drop the column"
+            raise MetricsError(f"{path}: column {name} has {_listed(kept)}, {wanted}")
+        if len({str(value).strip().lower() for value in kept}) > 1:
+            raise MetricsError(f"{path}: column {name} has several validations ({_listed(kept)}); keep the rows of one")
+        table, said = table[table[name].isin(kept)], f"{said} where {name} is {kept[0]}"
+    return table, said
+
+
+def _ratio_columns(table: pandas.DataFrame, numeric: dict[str, str]) -> dict[str, str]:
+    """Loss channels and their columns where they hold ln ratios to the base, as ours do; {} where they are raw losses.
+
+    All or none. The base's own row decides, where there is one: its ratio to itself is 0, which no loss is. Without
+    it, the intervals beside them do.
+    """
+    losses = {name: numeric[name] for name in LOSS_CHANNELS if name in numeric}
+    times = [numeric[key] for key in TIME_COLUMNS if key in numeric]
+    base = table.loc[(table[times] == 0).all(axis=1) & bool(times), list(losses.values())].to_numpy(np.float64)
+    base = base[~np.isnan(base)]
+    ours = (base == 0).all() if base.size else any({f"{x}_low", f"{x}_high"} <= numeric.keys() for x in losses)
+    return losses if ours else {}
+
+
+def _loss_columns(path: Path, table: pandas.DataFrame) -> list[str]:
+    """The surest validation loss, or else any loss that is not known for a training loss."""
+    losses = [name for name in table.columns if _is_loss(name)]
+    ranks = {name: _rank(name) for name in losses if not TRAINING.search(_words(name))}
+    if losses and not ranks:
+        why = "which falls while a LoRA overfits; a validation loss is needed"
+        raise MetricsError(f"{path}: {_listed(losses)} is of the training, {why}")
+    chosen = _one_loss(path, [name for name, rank in ranks.items() if rank == min(ranks.values())])
+    chosen = chosen or [name for name in table.columns if name.lower() == "value"]  # TensorBoard's own export
+    if not chosen:
+        wanted = "a name with loss in it that is not its std, best or such, or Value"
+        raise MetricsError(f"{path}: no numeric loss column ({wanted}); it has {_listed(table.columns)}")
+    _refuse_text(path, table, chosen)
+    return chosen
+
+
+def _refuse_text(path: Path, table: pandas.DataFrame, names: list[str]) -> None:
     import pandas
 
-    found = [key for key in TIME_COLUMNS if key in names and pandas.api.types.is_numeric_dtype(table[names[key]])]
+    for name in names:
+        odd = table[name][pandas.to_numeric(table[name], errors="coerce").isna()].dropna()
+        if not odd.empty:
+            raise MetricsError(f"{path}: column {name} is not all numbers: {str(odd.iloc[0])!r}")
+
+
+def _one_loss(path: Path, names: list[str]) -> list[str]:
+    """One loss among equally sure ones: an average, a plain one, or all columns when they are its items."""
+    if len({_run_and_metric(name)[0] for name in names}) > 1:
+        raise MetricsError(f"{path}: columns {_listed(names)} are of several runs; keep one")
+    averages = ([name for name in names if _words(name).endswith(f" {ending}")] for ending in AVERAGES)
+    names = next(filter(None, averages), names)
+    plain = [
+        name for name in names if set(_words(name).split()) <= {*VALIDATION, "loss", "out"}
+    ]  # "out" of held_out_loss
+    stems = {_stem(name) for name in names}
+    if len(names) > 1 and not plain and (len(stems) > 1 or "#" not in stems.pop()):
+        named = "named like items of one loss (val_loss_1, val_loss/dog.png)"
+        raise MetricsError(f"{path}: columns {_listed(names)} are not {named}; keep one")
+    return plain[:1] or names
+
+
+def _time_column(path: Path, table: pandas.DataFrame, numeric: dict[str, str], items: list[str]) -> str:
+    """The key of the first time that with the items tells all rows apart, or else of the one with most checkpoints."""
+    found = [key for key in TIME_COLUMNS if key in numeric]
     # A logger may note fractions of an epoch beside whole steps: only whole numbers name a checkpoint.
-    found = [key for key in found if bool((table[names[key]].dropna() % 1 == 0).all())]
-    whole = [key for key in found if table[names[key]].nunique() > 1]
-    if found and not whole:
-        raise MetricsError(
-            f"{path}: {table[names[found[0]]].nunique()} checkpoints with a loss; the onset needs at least 3"
-        )
-    if not whole:
-        have, wanted = ", ".join(map(str, table.columns[:8])), ", ".join(TIME_COLUMNS[:5])
+    found = [key for key in found if bool((table[numeric[key]].dropna() % 1 == 0).all())]
+    if not found:
+        wanted, have = ", ".join(TIME_COLUMNS[:5]), _listed(table.columns)
         raise MetricsError(f"{path}: no column of whole epochs or steps (one of {wanted}); it has {have}")
-    return names[whole[0]], "epoch" if whole[0].startswith("epoch") else "step"
+    # Steps that begin anew in every epoch name no checkpoint.
+    first = numeric[found[0]]
+    found = [key for key in found if not (table.groupby(numeric[key])[first].nunique() > 1).any()]
+    unique = [key for key in found if not table.duplicated([numeric[key], *items]).any()]
+    return unique[0] if unique else max(found, key=lambda key: int(table[numeric[key]].nunique()))
 
 
-def _loss_columns(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> list[str]:
-    """The validation loss: sd-scripts' average over an epoch first, then any validation loss, then any loss that is not
-    known for a training loss."""
-    import pandas
-
-    numeric = {key: name for key, name in names.items() if pandas.api.types.is_numeric_dtype(table[name])}
-    losses = {key: name for key, name in numeric.items() if "loss" in key and "divergence" not in key}
-    losses = {key: name for key, name in losses.items() if not re.search(r"__(min|max)$", key)}  # wandb's bands
-    validation = {key: name for key, name in losses.items() if re.search(r"val|eval|held|test", key)}
-    untrained = {key: name for key, name in losses.items() if not TRAINING.search(key)}
-    for candidates in (validation, untrained):
-        if candidates:
-            return _narrow(candidates)
-    if losses:
-        raise MetricsError(
-            f"{path}: {', '.join(losses.values())} is of the training, which falls while a LoRA overfits; "
-            "a validation loss is needed"
-        )
-    if "value" in numeric:  # TensorBoard's own export: Wall time, Step, Value
-        return [numeric["value"]]
-    text = [name for key, name in names.items() if "loss" in key or key == "value"]
-    if text:
-        odd = table[text[0]][pandas.to_numeric(table[text[0]], errors="coerce").isna()].dropna()
-        raise MetricsError(f"{path}: column {text[0]} is not all numbers: {str(odd.iloc[0])!r}")
-    have = ", ".join(map(str, table.columns[:8]))
-    raise MetricsError(f"{path}: no numeric loss column (a name with loss in it, or Value); it has {have}")
+# Numbers.
 
 
-def _narrow(candidates: dict[str, str]) -> list[str]:
-    for word in ("epoch_average", "average", "mean"):
-        averages = [name for key, name in candidates.items() if key.endswith(word)]
-        if averages:
-            return averages[:1]
-    plain = [name for key, name in candidates.items() if key in ("loss", "val_loss", "validation_loss", "eval_loss")]
-    return plain[:1] or list(candidates.values())
+def _reading(items: np.ndarray) -> Reading:
+    middle = float(items.mean())
+    spread = 1.645 * float(items.std(ddof=1)) / np.sqrt(items.size) if items.size > 1 else 0.0
+    return Reading(middle, middle - spread, middle + spread)
 
 
 def _pivot(table: pandas.DataFrame, time: str, losses: list[str], items: list[str]) -> pandas.DataFrame:
     """Rows = checkpoints in order, columns = items; NaN where an item is missing at a checkpoint."""
-    table = table.dropna(subset=[time])
-    table = table.assign(**{time: table[time].astype(int)})
     varying = [name for name in items if table[name].nunique() > 1 and table.duplicated(subset=[time]).any()]
     if varying and len(losses) == 1:
         values = table.pivot_table(index=time, columns=varying, values=losses[0], aggfunc="mean")
@@ -181,6 +254,24 @@ def _pivot(table: pandas.DataFrame, time: str, losses: list[str], items: list[st
     if not recurring.shape[1]:  # every checkpoint has items of its own: only their mean can be compared
         return values.mean(axis=1).dropna().to_frame()
     return recurring[recurring.notna().mean(axis=1) >= LEAST_KNOWN]
+
+
+def _logs(path: Path, name: str, values: np.ndarray, *, raw: bool) -> np.ndarray:
+    """ln of raw losses; what is an ln ratio already stays. NaN stays NaN."""
+    if np.isinf(values).any() or (raw and (values <= 0).any()):
+        hint = " (ln ratios to the base need its row, 0 at epoch 0, or columns _low and _high)"
+        hint = hint if raw and name.lower() in LOSS_CHANNELS else ""
+        raise MetricsError(f"{path}: {name} has values at or below 0, or infinite ones; losses are neither{hint}")
+    return np.log(values) if raw else values
+
+
+def _channel(path: Path, means: pandas.DataFrame, numeric: dict[str, str], name: str, *, raw: bool) -> np.ndarray:
+    """[T, 3] value, low, high of a channel, NaN where not measured; raw losses as ln ratios to their first."""
+    sides = (f"{name}_low", f"{name}_high")
+    sides = sides if set(sides) <= numeric.keys() and not raw else (name, name)
+    rows = means[[numeric[each] for each in (name, *sides)]].to_numpy(np.float64)
+    rows = _logs(path, numeric[name], rows, raw=raw) if name in LOSS_CHANNELS else rows
+    return rows - rows[np.isfinite(rows[:, 0]).argmax()] if raw else rows
 
 
 def _filled(logs: np.ndarray) -> np.ndarray:
@@ -195,9 +286,13 @@ def _filled(logs: np.ndarray) -> np.ndarray:
     return full
 
 
-def _effort(table: pandas.DataFrame, time: str, names: dict[str, str], epochs: np.ndarray) -> np.ndarray:
-    rate = next((names[key] for key in RATE_COLUMNS if key in names), None)
+def _effort(means: pandas.DataFrame, numeric: dict[str, str]) -> np.ndarray:
+    """[T] our own column of it, or else learning rates summed, or else what has passed since the first checkpoint."""
+    if "effort" in numeric and means[numeric["effort"]].notna().all():
+        return means[numeric["effort"]].to_numpy(np.float64)
+    epochs = means.index.to_numpy(np.float64)
+    rate = next((numeric[key] for key in RATE_COLUMNS if key in numeric), None)
     if rate is None:
-        return (epochs - epochs[0]).astype(np.float64)
-    rates = table.groupby(time)[rate].mean().reindex(epochs).ffill().bfill().to_numpy(np.float64)
+        return epochs - epochs[0]
+    rates = means[rate].ffill().bfill().to_numpy(np.float64)
     return np.concatenate([[0.0], np.cumsum(rates[1:] * np.diff(epochs))])

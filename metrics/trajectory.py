@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -139,7 +141,7 @@ def from_table(path: str | Path) -> Trajectory:
     Raises:
         MetricsError: one line saying what the table lacks.
     """
-    from metrics.foreign import read_foreign_table, read_table
+    from metrics.foreign import read_foreign_table
 
     path = Path(path)
     table = read_table(path)
@@ -148,10 +150,28 @@ def from_table(path: str | Path) -> Trajectory:
     return read_foreign_table(path, table)
 
 
+def read_table(path: Path) -> pandas.DataFrame:
+    """Any delimited text file with a header. Raises MetricsError when there is none."""
+    import pandas
+
+    if not path.is_file():
+        raise MetricsError(f"{path}: no such file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.split("\n", 1)[0]
+        separator = max(",;\t|", key=header.count)
+        decimal = "," if separator != "," and re.search(r"\d,\d", text) and not re.search(r"\d\.\d", text) else "."
+        table = pandas.read_csv(io.StringIO(text), sep=separator, decimal=decimal, skipinitialspace=True)
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise MetricsError(f"{path}: not a table: {str(error).splitlines()[0]}") from error
+    table.columns = [str(name).strip() for name in table.columns]
+    if table.empty:
+        raise MetricsError(f"{path}: the table has no rows")
+    return table
+
+
 def read_own_table(path: Path) -> Trajectory:
     """Reads a `trajectory.csv` that `Trajectory.save` wrote, with the `items.npz` beside it when there is one."""
-    from metrics.foreign import read_table
-
     table = read_table(path)
     unit = str(table.columns[0])
     if not {"effort", "score"} <= set(table.columns):

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from metrics.errors import MetricsError
 from metrics.onset import find_onset
 from metrics.onset_plot import plot_onset
 from metrics.readings import Reading
 from metrics.table import describe, main
-from metrics.trajectory import Trajectory
+from metrics.trajectory import Trajectory, from_table
 from tests.metrics.planted import plant
 
 
@@ -81,3 +82,187 @@ def test_the_picture_shows_thumbnails_and_truth(tmp_path):
     magenta = (full == [250, 0, 250]).all(axis=2)
     assert magenta.sum() > 10_000
     assert not (plain == [250, 0, 250]).all(axis=2).any()
+
+
+EPOCHS = np.arange(1, 9)
+LOSSES = 0.12 - 0.02 * EPOCHS / (EPOCHS + 3)
+OTHER = 0.5 - 0.03 * EPOCHS  # what must not be read
+
+
+def read(folder, columns) -> Trajectory:
+    pd.DataFrame(columns).to_csv(folder / "t.csv", index=False)
+    return from_table(folder / "t.csv")
+
+
+def refusal(folder, columns) -> str:
+    with pytest.raises(MetricsError) as refused:
+        read(folder, columns)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def assert_reads(trajectory, losses, channel="heldout_loss"):
+    np.testing.assert_allclose(trajectory.values(channel)[:, 0], np.log(losses / losses[0]), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "beside"),
+    [
+        ("validation/loss", ["validation/loss_std"]),
+        ("eval/loss", ["eval/accuracy_loss"]),
+        ("eval_kl_loss", ["eval_kl_loss_stderr", "eval_kl_loss_min", "eval_kl_loss_max", "best_eval_kl_loss"]),
+        ("val_mse_loss", ["val_mse_loss_low", "val_mse_loss_high"]),
+        ("loss", ["retrieval_loss"]),
+        ("loss", ["latest_loss"]),
+        ("valLoss", ["trainLoss", "latestLoss"]),
+        ("VALLOSS", ["LOSS"]),
+        ("Validation - Loss", ["Train - Loss"]),
+        ("val_loss", ["test_loss"]),
+        ("val_loss_epoch", ["val_loss_step"]),
+        ("eval_test_loss", ["eval_train_loss"]),
+        ("constraint_loss", ["train_loss"]),
+        ("held_out_loss", ["loss"]),
+        ("lora test 3 - eval/loss", ["lora test 3 - loss", "lora test 3 - eval/loss__MIN"]),
+    ],
+)
+def test_the_validation_loss_is_read_and_nothing_beside_it(tmp_path, wanted, beside):
+    for names in ([*beside, wanted], [wanted, *beside]):
+        columns = {name: LOSSES if name == wanted else OTHER for name in names}
+        trajectory = read(tmp_path, {"epoch": EPOCHS} | columns)
+        assert_reads(trajectory, LOSSES)
+        assert trajectory.items("heldout_loss") is None
+        assert trajectory.source.split(", taken")[0] == f"column {wanted}"
+
+
+@pytest.mark.parametrize("name", ["loss", "retrieval_loss", "latest_loss", "Value", "lora test 3 - loss"])
+def test_a_loss_that_only_may_be_of_a_validation_is_marked(tmp_path, name):
+    assert "taken for a validation loss" in read(tmp_path, {"epoch": EPOCHS, name: LOSSES}).source
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["val_loss_0", "val_loss_10"],
+        ["loss/img1.png", "loss/img2.png", "train_loss"],
+        ["val_loss/dog in snow.png", "val_loss/cat.jpg"],
+        ["val_a_loss", "val_b_loss"],
+        ["val_loss_t0.25", "val_loss_t1", "test_loss_t1"],
+    ],
+)
+def test_columns_that_differ_by_an_item_are_one_loss(tmp_path, names):
+    levels = {name: LOSSES * (1 + row) for row, name in enumerate(names)}
+    trajectory = read(tmp_path, {"epoch": EPOCHS} | levels)
+    assert trajectory.items("heldout_loss").shape == (len(EPOCHS), 2)
+    assert trajectory.source.startswith(f"columns {names[0]}, {names[1]}")
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["runA - val_loss", "runB - val_loss"], "columns runA - val_loss, runB - val_loss are of several runs; keep"),
+        (["a - loss", "b - loss", "a - train_loss"], "columns a - loss, b - loss are of several runs; keep one"),
+        (["val/kl_loss", "val/rec_loss"], "columns val/kl_loss, val/rec_loss are not named like items of one loss"),
+        (["val_loss_l1", "val_loss_l1_smooth"], "not named like items of one loss"),
+        (["val_best_loss", "val_loss_std"], "no numeric loss column"),
+    ],
+)
+def test_columns_of_several_runs_or_losses_are_refused(tmp_path, names, complaint):
+    assert complaint in refusal(tmp_path, {"epoch": EPOCHS} | dict.fromkeys(names, LOSSES))
+
+
+def test_a_validation_loss_that_is_no_number_is_not_replaced_by_another_loss(tmp_path):
+    columns = {"epoch": EPOCHS, "loss": OTHER, "val_loss": ["-", *map(str, LOSSES[1:])]}
+    assert "column val_loss is not all numbers: '-'" in refusal(tmp_path, columns)
+
+
+@pytest.mark.parametrize("column", ["split", "phase", "set", "subset", "stage", "mode"])
+@pytest.mark.parametrize("word", ["val", "Validation", "eval", "test", "heldout"])
+def test_of_rows_of_training_and_validation_the_validation_is_read(tmp_path, column, word):
+    words = np.tile(["train", word], len(EPOCHS))
+    losses = np.stack([OTHER, LOSSES], axis=1).ravel()
+    trajectory = read(tmp_path, {"epoch": np.repeat(EPOCHS, 2), column: words, "loss": losses})
+    assert_reads(trajectory, LOSSES)
+    assert trajectory.source == f"column loss where {column} is {word}"
+
+
+def test_a_validation_goes_before_a_test_and_keeps_its_images(tmp_path):
+    rows = [
+        (epoch, split, image, loss * (1 + image) * factor)
+        for epoch, loss, other in zip(EPOCHS, LOSSES, OTHER, strict=True)
+        for split, factor in (("test", other), ("val", 1.0), ("train_val", other))
+        for image in range(3)
+    ]
+    trajectory = read(tmp_path, pd.DataFrame(rows, columns=["epoch", "split", "image", "loss"]))
+    assert trajectory.items("heldout_loss").shape == (len(EPOCHS), 3)
+    assert_reads(trajectory, LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["train"], "column phase has train, none of it plainly a validation"),
+        (["train", "other"], "column phase has train, other, none of it plainly a validation"),
+        (["val_a", "val_b"], "column phase has several validations (val_a, val_b); keep the rows of one"),
+    ],
+)
+def test_rows_that_are_not_plainly_of_one_validation_are_refused(tmp_path, words, complaint):
+    columns = {"epoch": EPOCHS, "phase": np.resize(words, len(EPOCHS)), "loss": LOSSES}
+    assert complaint in refusal(tmp_path, columns)
+    assert_reads(read(tmp_path, columns | {"phase": np.nan}), LOSSES)  # an empty column says nothing
+
+
+def test_several_validations_in_an_epoch_are_checkpoints_of_their_own(tmp_path):
+    steps = 50 * EPOCHS
+    trajectory = read(tmp_path, {"epoch": np.repeat([1, 2], 4), "step": steps, "val_loss": LOSSES})
+    assert (trajectory.unit, trajectory.epochs.tolist()) == ("step", steps.tolist())
+    assert_reads(trajectory, LOSSES)
+    images = np.tile([0, 1], len(EPOCHS))
+    columns = {"epoch": np.repeat([1, 2], 8), "step": np.repeat(steps, 2), "image": images}
+    trajectory = read(tmp_path, columns | {"val_loss": np.repeat(LOSSES, 2) * (1 + images)})
+    assert (trajectory.unit, trajectory.items("heldout_loss").shape) == ("step", (8, 2))
+
+
+def test_epochs_are_read_where_steps_tell_no_more(tmp_path):
+    one = read(tmp_path, {"step": 50 * EPOCHS, "epoch": EPOCHS, "val_loss": LOSSES})
+    training_between = {"step": np.arange(16), "epoch": np.repeat(EPOCHS, 2), "loss": 0.1}
+    losses = np.stack([np.full(8, np.nan), LOSSES], axis=1).ravel()
+    other = read(tmp_path, training_between | {"eval_loss": losses})
+    images = {"step": np.arange(16), "epoch": np.repeat(EPOCHS, 2), "image": np.tile([0, 1], 8)}
+    third = read(tmp_path, images | {"val_loss": np.repeat(LOSSES, 2)})
+    anew = {"step": np.tile([0, 50, 100], 8), "epoch": np.repeat(EPOCHS, 3), "val_loss": np.repeat(LOSSES, 3)}
+    for trajectory in (one, other, third, read(tmp_path, anew)):
+        assert (trajectory.unit, trajectory.epochs.tolist()) == ("epoch", EPOCHS.tolist())
+        assert_reads(trajectory, LOSSES)
+
+
+@pytest.mark.parametrize("kept", [["effort"], []])
+def test_columns_cut_from_our_own_table_are_read_as_they_were(tmp_path, kept):
+    whole = plant("valley", 2).trajectory
+    whole.save(tmp_path)
+    names = [f"{name}{side}" for name in ("heldout_loss", "shifted_loss") for side in ("", "_low", "_high")]
+    table = pd.read_csv(tmp_path / "trajectory.csv")[["epoch", *kept, *names]]
+    for rows in (table, table[table.epoch > 0]):  # with and without the base
+        cut = read(tmp_path, rows)
+        for name in ("heldout_loss", "shifted_loss"):
+            np.testing.assert_array_equal(cut.values(name), whole.values(name)[-len(rows) :])
+        if kept:
+            np.testing.assert_array_equal(cut.effort, whole.effort[-len(rows) :])
+        assert cut.source == "column heldout_loss; ln ratios to the base: heldout_loss, shifted_loss"
+    shifted = read(tmp_path, table[["epoch", *names[3:]]])
+    assert shifted.channels == ("shifted_loss",)
+    np.testing.assert_array_equal(shifted.values("shifted_loss"), whole.values("shifted_loss"))
+
+
+def test_all_loss_channels_are_ratios_or_none_is(tmp_path):
+    epochs, rising = np.arange(8), np.arange(8) / 100
+    ratios = {"epoch": epochs, "heldout_loss": np.log(LOSSES / LOSSES[0]), "shifted_loss": rising}
+    trajectory = read(tmp_path, ratios)
+    assert_reads(trajectory, LOSSES)
+    np.testing.assert_allclose(trajectory.values("shifted_loss")[:, 0], rising)  # positive, yet not logged again
+    raw = {"epoch": epochs, "heldout_loss": LOSSES, "shifted_loss": OTHER}
+    for bounds in ({}, {"heldout_loss_low": LOSSES - 0.01, "heldout_loss_high": LOSSES + 0.01}):
+        trajectory = read(tmp_path, raw | bounds)  # no ratio of the base to itself is 0.1
+        assert_reads(trajectory, LOSSES)
+        assert_reads(trajectory, OTHER, "shifted_loss")
+    assert "shifted_loss has values at or below 0" in refusal(tmp_path, raw | {"shifted_loss": rising})
+    assert "ln ratios to the base need its row" in refusal(tmp_path, ratios | {"epoch": epochs + 1})
