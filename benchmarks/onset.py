@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.onset_errors import own_errors
 
         for name, (runs, error) in own_errors(cases).items():
-            print(f"{name:52s} {error:.2f} octaves, {runs} runs")
+            print(f"{name:62s} {error:.2f} octaves, {runs} runs")
         return 0
     found = figures(cases, online=args.online)
     print(table(found))

@@ -24,26 +24,28 @@ COVERED = 0.9
 
 def own_errors(cases: Sequence[Case]) -> dict[str, tuple[int, float]]:
     """Sum of channels to the number of turning runs and its error in octaves. Four and six held-out photos are readings
-    of the same runs: both count for the error, once for the number."""
+    of the same runs: both count for the error, once for the number. One and two photos stand apart."""
     found: dict[str, list[float]] = {}
     runs: dict[str, set[tuple[str, str]]] = {}
     for case in cases:
-        for trajectory, kinds in _seen(case):
+        for trajectory, kinds, words in _seen(case):
             for name, beyond in _beyond_spread(case, trajectory, kinds).items():
+                name += words
                 found.setdefault(name, []).append(beyond)
                 runs.setdefault(name, set()).add((case.pack, case.run))
     return {name: (len(runs[name]), _conformal(errors, len(runs[name]))) for name, errors in found.items()}
 
 
-def _seen(case: Case) -> list[tuple[Trajectory, tuple[Kind, ...]]]:
-    """What was held out in turn, and the kinds of onset that it tells of anew."""
-    seen: list[tuple[Trajectory, tuple[Kind, ...]]] = [
-        (case.trajectory(held_out=number), ("context", "memory")) for number in (6, 4, 0)
+def _seen(case: Case) -> list[tuple[Trajectory, tuple[Kind, ...], str]]:
+    """What was held out in turn, the kinds of onset that it tells of anew, and words for so few photos."""
+    held_out = {6: "", 4: "", 0: "", 2: ", 2 photos", 1: ", 1 photo"}
+    seen: list[tuple[Trajectory, tuple[Kind, ...], str]] = [
+        (case.trajectory(held_out=number), ("context", "memory"), words) for number, words in held_out.items()
     ]
     if "context" in case.arrays:
         both = case.trajectory(contexts=True)
         fewer = [without_channel(both, channel) for channel in ("heldout_loss", "shifted_loss")]
-        seen += [(trajectory, ("context",)) for trajectory in (both, *fewer)]
+        seen += [(trajectory, ("context",), "") for trajectory in (both, *fewer)]
     return seen
 
 

@@ -117,15 +117,16 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
 def confirmed_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset | None:
     """The onset of a trajectory that is still growing, once it is certain enough to stop the trial; None before.
 
-    Certain enough: the subject is learned, almost every replicate has turned and ends clear of the threshold by twice
-    a checkpoint's jitter, and the last two checkpoints lie behind the onset. Set on planted nulls, of which at most
+    Certain enough: the subject is learned, there are checkpoints enough for a fit, almost every replicate has turned
+    and ends clear of the threshold by twice a checkpoint's jitter, and the last two checkpoints lie behind the onset
+    (which may lie at the first). Set on planted nulls, of which at most
     5 % of whole trajectories are ever stopped (tests/metrics/test_onset.py).
     """
     epochs = trajectory.epochs
-    if (epochs > 0).sum() < 4:
+    if (epochs > 0).sum() < FEW:
         return None
     onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN)
-    if onset.status != "found" or onset.learned is None or onset.epoch is None:
+    if onset.status not in ("found", "at_start") or onset.learned is None or onset.epoch is None:
         return None
     return onset if epochs[-2] > max(onset.epoch, onset.learned) else None
 

@@ -69,7 +69,7 @@ def loss_curves(
     mean, deviations = np.zeros(rows.size), np.zeros((num_replicates, rows.size))
     for (channel, weight), (middle, low, high) in zip(weights.items(), np.moveaxis(values[:, rows], 2, 1), strict=True):
         cube = trajectory.cube(channel)
-        if cube is None or cube.ndim < 2 or cube.shape[1] < 2 or not np.isfinite(cube[rows]).all():
+        if cube is None or cube.ndim < 2 or not np.isfinite(cube[rows]).all():
             spread = np.maximum(np.nan_to_num(high - low), 0) / (2 * 1.645)
             mean += weight * middle
             deviations += weight * generator.normal(size=(num_replicates, 1)) * spread
@@ -133,6 +133,8 @@ def _by_photo(trajectory: Trajectory, channel: str, cube: np.ndarray) -> np.ndar
 def _reweighted(parts: np.ndarray, count: int, generator: np.random.Generator, *, student: bool) -> np.ndarray:
     """[count, K] deviations of the mean of `parts` [K, n] under random weights of its n members."""
     number = parts.shape[1]
+    if number < 2:  # one photo says nothing of how photos differ
+        return np.zeros((count, len(parts)))
     weights = generator.normal(size=(count, number)) / np.sqrt(number * (number - 1))
     if student:
         freedom = max(number - 1, 3)

@@ -75,6 +75,8 @@ def _read_losses(
         if name not in calibration.base_losses:
             raise MetricsError(f"losses: {name!r} were not measured on the base")
         ratios = log_ratios(losses[name], calibration.base_losses[name])
+        if not np.isfinite(ratios).all():
+            continue  # a LoRA that has blown up; its images say so
         owners = calibration.shifted_photo if name == "shifted" and len(calibration.shifted_photo) else None
         items[channel] = ratios
         channels[channel] = reading_of_items(ratios, groups=owners)

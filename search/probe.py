@@ -119,12 +119,12 @@ def _build(
     photos = [photo for photo in dataset.photos if not photo.is_reg]
     pixels = [load_pixels(photo, config.size) for photo in photos]
     captions = [photo.caption for photo in photos]
-    features = (identity or encoder).images(pixels)
+    seen = features = (identity or encoder).images(pixels)
     if encoder.has_texts:
         features = np.concatenate([features, encoder.texts([neutral_caption(photo) for photo in photos])], axis=1)
     apart = in_contexts(captions, score.holdout_contexts)
-    apart = with_twins(features, apart) if apart else []
-    trained, heldout = split(features, score.holdout, score.seed, apart)
+    apart = with_twins(seen, apart) if apart else []
+    trained, heldout = split(features, score.holdout, score.seed, apart, seen=seen)
     labels, num_seeds = probe_labels(score, photos, trained, heldout)
     precision = _precision(score, base)
     drawing: dict[str, Any] = {**_drawing(score, config), "precision": precision, "cache": cache}

@@ -1,5 +1,6 @@
 """What the probe asks for: its prompts and seeds, captions as an encoder understands them, captions of composites."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,7 +43,9 @@ def neutral_caption(photo: Photo) -> str:
     if not photo.trigger:
         return photo.caption
     word = photo.class_word or ""
-    said = photo.caption.replace(f"{photo.trigger} {word}".strip(), word).replace(photo.trigger, word)
+    trigger = re.escape(photo.trigger)
+    # whole words: a trigger like "sks" also ends "desks"
+    said = re.sub(rf"(?<!\w){trigger}(?:\s+{re.escape(word)})?(?!\w)", lambda _: word, photo.caption)
     return " ".join(said.split())
 
 

@@ -16,14 +16,21 @@ def in_contexts(captions: Sequence[str], contexts: Sequence[str]) -> list[int]:
     return [row for row, caption in enumerate(captions) if any(words.search(caption) for words in said)]
 
 
-def with_twins(features: np.ndarray, rows: Sequence[int]) -> list[int]:
-    """`rows` and those that nearly repeat one of them, in rising order."""
-    distances = _distances(features)
+def with_twins(seen: np.ndarray, rows: Sequence[int]) -> list[int]:
+    """`rows` and those that nearly repeat one of them, in rising order; `seen` is as in `split`."""
+    distances = _distances(seen)
     near = distances[:, list(rows)] < _twin_limit(distances)
     return sorted({*rows, *np.flatnonzero(near.any(axis=1)).tolist()})
 
 
-def split(features: np.ndarray, num_heldout: int, seed: int, apart: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+def split(
+    features: np.ndarray,
+    num_heldout: int,
+    seed: int,
+    apart: Sequence[int] = (),
+    *,
+    seen: np.ndarray | None = None,
+) -> tuple[list[int], list[int]]:
     """(trained, held out), rows in rising order.
 
     Rows `apart` are neither: they are held out with their context. The others are grouped by likeness into
@@ -33,17 +40,19 @@ def split(features: np.ndarray, num_heldout: int, seed: int, apart: Sequence[int
     Args:
         features: `[N, D]`, any scale: image features, with caption features beside them.
         num_heldout: at most N - 2, less those apart.
+        seen: image features alone, which say what repeats what: one photo under two captions is still one photo.
     """
+    seen = features if seen is None else seen
     if apart:
         rest = [row for row in range(len(features)) if row not in set(apart)]
-        trained, heldout = split(features[rest], num_heldout, seed)
+        trained, heldout = split(features[rest], num_heldout, seed, seen=seen[rest])
         return [rest[row] for row in trained], [rest[row] for row in heldout]
     num_photos = len(features)
     if num_heldout <= 0:
         return list(range(num_photos)), []
     rng = np.random.default_rng([seed, num_photos])
     distances = _distances(features)
-    free = _without_twin(distances)
+    free = _without_twin(_distances(seen))
     if len(free) < num_heldout:  # a set of twins: better a leaking split than none
         free = np.arange(num_photos)
     owner = _strata(distances[np.ix_(free, free)], num_heldout, rng)

@@ -66,7 +66,7 @@ class Verdict:
         epochs: its horizon; `epochs_trained`: how far it went; `epoch`: the epoch to ship.
         score: its score in [0, 1] at that epoch.
         onset: its onset as a dict (`metrics.onset.Onset`), or None.
-        plateau: first and last checkpoint around `epoch` with a score within `noise` of the best.
+        plateau: first and last checkpoint around `epoch` that score no worse than it by more than `noise`.
         noise: the score's jitter between neighbouring checkpoints, one standard deviation; trials closer are ties.
         ties: numbers of the other trials that are as good within the noise.
         photos: (trained on, held out).
@@ -272,12 +272,13 @@ def _noise(trajectories: Sequence["Trajectory"]) -> float:
 
 
 def _plateau(trajectory: "Trajectory | None", epoch: int | None, noise: float) -> tuple[int, int] | None:
-    """First and last epoch of the unbroken run of checkpoints around `epoch` whose score is within `noise` of it."""
+    """First and last epoch of the unbroken run of checkpoints around `epoch` that score no worse than it by more than
+    `noise`."""
     if trajectory is None or epoch is None or epoch not in trajectory.epochs:
         return None
     epochs, scores = trajectory.epochs, trajectory.scores
     here = int(np.flatnonzero(epochs == epoch)[0])
-    good = np.abs(scores - scores[here]) <= noise
+    good = scores >= scores[here] - noise
     low = high = here
     while low > 0 and good[low - 1] and epochs[low - 1] > 0:
         low -= 1

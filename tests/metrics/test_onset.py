@@ -157,6 +157,24 @@ def test_growing_trajectories_are_stopped_late_and_hardly_ever_in_vain():
     assert false <= 2
 
 
+def test_a_run_that_turns_at_its_first_checkpoint_is_stopped_too():
+    generator, readings = np.random.default_rng(0), []
+    for epoch in range(0, 101, 10):
+        trained = epoch > 0
+        means = {"heldout_loss": 0.0005 * epoch - 0.05 * trained, "shifted_loss": 0.004 * epoch, "fidelity": trained}
+        items = {name: mean + 0.001 * trained * generator.normal(size=6) for name, mean in means.items()}
+        channels = {name: Reading(mean, mean - 0.001, mean + 0.001) for name, mean in means.items()}
+        readings.append(Readings(epoch, float(epoch), channels, items))
+    assert find_onset(Trajectory(tuple(readings))).status == "at_start"
+    assert first_stop(Trajectory(tuple(readings))) is not None
+
+
+def test_a_handful_of_noisy_checkpoints_stops_nothing():
+    for seed in range(20):
+        whole = plant("plateau", seed, PHOTOS, checkpoints=20).trajectory
+        assert all(confirmed_onset(Trajectory(whole.readings[:count])) is None for count in (4, 5, 6))
+
+
 def first_stop(trajectory: Trajectory) -> int | None:
     for count in range(5, len(trajectory) + 1):
         if confirmed_onset(Trajectory(trajectory.readings[:count])) is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metrics.onset import Onset, find_onset
+from metrics.onset_curves import onset_curves
 from metrics.onset_phase import restarts, without_phase
 from metrics.onset_replicates import checkpoint_jitter, loss_curves
 from metrics.onset_turn import plateau_end
@@ -125,3 +126,36 @@ def test_the_plateau_ends_where_an_exact_curve_crosses_its_threshold():
     end = plateau_end(curve[None], epochs)
     assert end.log_epoch[0] == pytest.approx(np.log2(20) + np.sqrt(rise / 0.05), abs=0.04)
     assert end.depth[0] == pytest.approx(curve[0] - curve.min(), rel=0.02)
+
+
+@pytest.mark.parametrize("checkpoints", [10, 40, 80])
+def test_a_moved_loss_that_never_falls_places_no_onset_with_fidelity(checkpoints: int):
+    joined = 0
+    for seed in range(10):
+        generator = np.random.default_rng(seed)
+        readings = []
+        for epoch in range(checkpoints + 1):
+            value = 0.1 * epoch / checkpoints + 0.002 * generator.normal() * (epoch > 0)
+            fidelity = min(epoch / 10, 1.0)
+            channels = {"shifted_loss": Reading(value, value, value), "fidelity": Reading(fidelity, fidelity, fidelity)}
+            readings.append(Readings(epoch, float(epoch), channels))
+        joined += onset_curves(Trajectory(tuple(readings)))["context"].channels != ("shifted_loss",)
+    assert joined <= 1
+
+
+@pytest.mark.parametrize("photos", [1, 3, 6])
+def test_memory_is_read_at_the_same_noise_levels_however_few_photos_and_few_are_trusted_less(photos: int):
+    generator, readings = np.random.default_rng(0), []
+    for epoch in range(0, 61, 3):
+        dip = 0.3 * (np.log2(max(epoch, 1) / 16) ** 2 / 16 - 1) * (epoch > 0)
+        cube = np.zeros((photos, 8, 2)) + 0.002 * generator.normal(size=(photos, 8, 2)) * (epoch > 0)
+        cube[:, 1:5] += dip
+        readings.append(
+            Readings(epoch, float(epoch), {"heldout_loss": Reading(0.5 * dip, 0, 0)}, {"heldout_loss": cube})
+        )
+    trajectory = Trajectory(tuple(readings))
+    read, turn = onset_curves(trajectory)["memory"], find_onset(trajectory).memory
+    assert read.curves.mean.min() < -0.29
+    assert turn.status == "found"
+    half = np.log2(turn.epoch / turn.low)
+    assert half >= read.own_error == {1: 1.56, 3: 1.18, 6: 0.45}[photos]

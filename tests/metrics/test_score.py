@@ -234,3 +234,11 @@ def test_a_weight_of_zero_silences_a_channel(photos: np.ndarray, encoder: Encode
     )
     assert excesses(deaf, read(deaf, copies).channels)["copying"] == 0
     assert excesses(plain, read(plain, copies).channels)["copying"] > 0.5
+
+
+def test_losses_of_a_lora_that_has_blown_up_are_left_out(calibration: Calibration, losses: dict[str, np.ndarray]):
+    burst = losses | {"heldout": np.full_like(losses["heldout"], np.inf)}
+    readings = read_checkpoint(calibration, epoch=3, effort=0.1, images=crops(len(LABELS), 5), losses=burst)
+    assert "heldout_loss" not in readings.channels
+    assert "shifted_loss" in readings.channels
+    assert np.isfinite(readings.score)

@@ -9,11 +9,13 @@ from PIL import Image
 
 from metrics.encoders import load_encoder
 from search.probe import open_probe
+from search.prompts import neutral_caption
 from search.study import load_study
 from studies.demo.photos import write_photos
 from tests.metrics.sets import pictures
 from tests.search.conftest import StudyWriter
 from trainer.base import load_base
+from trainer.dataset import Photo
 from trainer.lora import LoraWeights
 
 DEMO = Path(__file__).parents[2] / "studies" / "demo"
@@ -78,3 +80,16 @@ def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWri
     rebuilt = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
     assert json.loads(file.read_text()) == about
     assert rebuilt.base_readings.channels == probe.base_readings.channels
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("sks dog between two desks, people in masks", "dog between two desks, people in masks"),
+        ("sks, sitting; a sks   dog runs", "dog, sitting; a dog runs"),
+        ("the desks", "the desks"),
+    ],
+)
+def test_only_the_trigger_itself_gives_way_to_the_class_word(caption: str, expected: str):
+    photo = Photo(Path("a.png"), caption, 1, "sks", "dog", False, "", 64, 64)
+    assert neutral_caption(photo) == expected

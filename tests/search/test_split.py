@@ -80,3 +80,12 @@ def test_a_photo_that_repeats_one_of_a_held_out_context_goes_with_it() -> None:
     assert 10 in with_twins(features, [2])
     assert 10 not in with_twins(features, [7])
     assert with_twins(np.eye(6), [1, 4]) == [1, 4]
+
+
+def test_one_photo_under_two_captions_is_still_one_photo():
+    generator = np.random.default_rng(0)
+    images, captions = generator.normal(size=(16, 8)), generator.normal(size=(17, 8))
+    images = np.concatenate([images, images[[3]]])  # the last is a copy of the fourth, captioned otherwise
+    for seed in range(20):
+        _, heldout = split(np.concatenate([images, captions], axis=1), 5, seed, seen=images)
+        assert not {3, 16} & set(heldout)

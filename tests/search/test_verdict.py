@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from metrics.readings import Readings
+from metrics.trajectory import Trajectory
 from search.best import onset_of
 from search.record import StudyFolder, TrialRecord
-from search.verdict import Verdict, finish, make_verdict, render
+from search.verdict import Verdict, _plateau, finish, make_verdict, render
 from search.words import duration, sentences, settings, turn
 from tests.search.made import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
 from trainer.config import load_train_config, parse_train_config
@@ -107,7 +109,7 @@ def test_among_ties_the_smaller_file_wins_and_the_other_is_named(tmp_path, tiny_
 
 def test_among_ties_of_one_size_the_wider_plateau_wins(tmp_path, tiny_photos):
     config = {"optimizer": "AdamW", "lr_scheduler": "constant", "rank": 8}
-    narrow, wide = Plan(config, quality=0.66, turn=14), Plan(config, quality=0.55, turn=None)
+    narrow, wide = Plan(config, quality=0.66, turn=4), Plan(config, quality=0.55, turn=None)
     folder = make_study(tmp_path, tmp_path, tiny_photos, (narrow, wide))
     records = [TrialRecord.load(folder.trial(n)) for n in (0, 1)]
     for record in records:  # the same value for both: only the plateau is left to decide
@@ -253,3 +255,10 @@ def test_train_yaml_offers_a_name_and_samples_that_the_trainer_takes(finished, t
     assert config == load_train_config(finished[0].best_folder / "train.yaml")
     assert output.name == "toy"
     assert output.sample_prompts == tuple(p for p, kind in PROMPTS if kind == "C")
+
+
+def test_a_better_neighbour_does_not_end_the_plateau():
+    scores = {4: 0.50, 6: 0.54, 8: 0.50, 10: 0.53, 12: 0.30}
+    nothing = Readings(0, 0.0, {})
+    trajectory = Trajectory((nothing, *(replace(nothing, epoch=e, score=score) for e, score in scores.items())))
+    assert _plateau(trajectory, 8, 0.02) == (4, 10)
