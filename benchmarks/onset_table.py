@@ -17,6 +17,7 @@ from metrics.unimodal import fit_valley
 
 KINDS: tuple[Kind, ...] = ("context", "memory")
 LIMITS = (48, 96)  # renders: 48 readings of a loss are what six photos at eight noise levels give
+NEAR = 0.5  # octaves from the epoch to ship to a checkpoint whose images were drawn
 IMAGES = ("score", "clip_image", "clip_text", "clip_sum")
 
 
@@ -35,11 +36,12 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
     with_photos = {id(case): find_onset(case.trajectory()) for case in cases}
     with_four = {id(case): find_onset(case.trajectory(held_out=4)) for case in cases}
     without = {id(case): find_onset(case.trajectory(held_out=0)) for case in cases}
+    alone = {id(case): find_onset(without_channel(case.trajectory(), "shifted_loss")) for case in cases}
     detectors: dict[str, Callable[[Case, Kind], Call | None]] = {
         "Onset, 6 held-out photos": lambda case, kind: _ours(case, with_photos[id(case)], kind),
         "Onset, 4 held-out photos": lambda case, kind: _ours(case, with_four[id(case)], kind),
         "Onset, no held-out photos": lambda case, kind: _ours(case, without[id(case)], kind),
-        "held-out loss, our statistics": lambda case, kind: _ours(case, with_photos[id(case)], "memory"),
+        "held-out loss, our statistics": lambda case, kind: _ours(case, alone[id(case)], "memory"),
     }
     for name, rule in RULES.items():
         detectors[name] = lambda case, kind, rule=rule: _theirs(case, rule(case))  # type: ignore[misc]
@@ -129,14 +131,15 @@ def _about(runs: dict[str, Any]) -> str:
 def _detectors(detectors: dict[str, Any], kind: Kind) -> list[str]:
     lines = [
         f"{kind + ' onset':35s}  |log2 error| median [90 %]  90th pct   bias   false alarms   misses   "
-        "covered   octaves wide   regret median / 90th pct"
+        "covered (of all)   open   octaves wide   regret median / 90th pct"
     ]
     for name, rows in detectors.items():
         row = rows[kind]
         lines.append(
             f"{name:36s} {_num(row['median'])} [{_num(row['median_low'])}–{_num(row['median_high'])}]"
             f"      {_num(row['p90'])}   {_num(row['bias'], sign=True)}    {_share(row['false_alarms'])}"
-            f"       {_share(row['misses'])}    {_share(row['covered'])}      {_num(row['width'])}"
+            f"       {_share(row['misses'])}    {_share(row['covered'])} ({_share(row['covered_of_all'])})"
+            f"      {_share(row['open'])}   {_num(row['width'])}"
             f"         {_share(row['regret'])} / {_share(row['regret_p90'])}"
         )
     return lines
@@ -173,7 +176,7 @@ def _counts(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def _compare(cases: Sequence[Case], calls: Sequence[Call | None], kind: Kind) -> dict[str, float]:
-    errors, concepts, covered, widths, regrets = [], [], [], [], []
+    errors, concepts, covered, reaching, widths, regrets = [], [], [], [], [], []
     misses = turning = alarms = quiet = 0
     for case, call in zip(cases, calls, strict=True):
         truth = truth_of(case, kind)
@@ -192,6 +195,7 @@ def _compare(cases: Sequence[Case], calls: Sequence[Call | None], kind: Kind) ->
         concepts.append(case.concept)
         if call.low is not None and call.high is not None:
             covered.append(call.low <= truth.epoch <= call.high)
+            reaching.append(call.high >= case.epochs[-1])
             widths.append(float(np.log2(min(call.high, float(case.epochs[-1])) / call.low)))
     absolute = np.abs(errors)
     low, high = _clustered_median(absolute, concepts)
@@ -200,7 +204,9 @@ def _compare(cases: Sequence[Case], calls: Sequence[Call | None], kind: Kind) ->
         "p90": float(np.quantile(absolute, 0.9)) if len(absolute) else float("nan"),
         "bias": _median(np.array(errors)), "false_alarms": alarms / quiet if quiet else float("nan"),
         "misses": misses / turning if turning else float("nan"),
-        "covered": float(np.mean(covered)) if covered else float("nan"), "width": _median(np.array(widths)),
+        "covered": float(np.mean(covered)) if covered else float("nan"),
+        "covered_of_all": sum(covered) / turning if covered else float("nan"),
+        "open": float(np.mean(reaching)) if reaching else float("nan"), "width": _median(np.array(widths)),
         "regret": _median(np.array(regrets)),
         "regret_p90": float(np.quantile(regrets, 0.9)) if regrets else float("nan"),
     }  # fmt: skip
@@ -253,8 +259,9 @@ def _status_right(cases: Sequence[Case], onsets: dict[int, Onset]) -> float:
 
 def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[str, dict[str, float]]:
     """Over learned checkpoints, and over the shipped checkpoints of different runs: within a concept, and within one
-    set of photos, as the trials of a study are (each set has a probe and a calibration of its own). `half` is what the
-    truth of half of the images says about the truth of the other half: the luck of the draw. Packs whose images were
+    set of photos, as the trials of a study are (each set has a probe and a calibration of its own). Five checkpoints of
+    each run are drawn; that next to the epoch to ship stands for it where it lies within NEAR. `half` is what the truth
+    of half of the images says about the truth of the other half: the luck of the draw. Packs whose images were
     drawn before the score read the weaker half of them (`--redraw` draws them anew) are left out."""
     found: dict[str, dict[str, float]] = {}
     for within, words in (("concept", ""), ("pack", ", within a set")):
@@ -268,8 +275,9 @@ def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[
                     if onset.learned is not None and epoch >= onset.learned and "true_quality_a" in seen
                 ]  # fmt: skip
                 rows += [seen for _, seen in own]
-                if own:
-                    picks.append(min(own, key=lambda pair: abs(pair[0] - onset.best))[1])
+                near = [pair for pair in own if abs(np.log2(pair[0] / max(onset.best, 1))) <= NEAR]
+                if near:
+                    picks.append(min(near, key=lambda pair: abs(np.log2(pair[0] / max(onset.best, 1))))[1])
             _add_ranks(learned, rows)
             _add_ranks(shipped, picks)
         for where, ranks in (("learned checkpoints", learned), ("shipped checkpoints", shipped)):
@@ -306,7 +314,7 @@ def _online(cases: Sequence[Case], *, contexts: bool = False) -> dict[str, float
         stop = next(
             (
                 epoch
-                for epoch in case.epochs.tolist()[5::2]
+                for epoch in case.epochs.tolist()[4:]
                 if confirmed_onset(case.trajectory(until=epoch, contexts=contexts)) is not None
             ),
             None,
