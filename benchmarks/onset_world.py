@@ -63,8 +63,7 @@ def make_world(plan: PackPlan, base: Base) -> World:
             [photos[row] for row in rows], [masks[row] for row in rows], backgrounds, count=number, seed=plan.seed
         )
         images[name], world.owners[name] = moved.images, moved.photo
-        tall = [float((masks[row] > 0.5).any(axis=1).mean()) for row in rows]
-        texts[name] = [_caption(subject, moved, row, scenes, tall) for row in range(number)]
+        texts[name] = [_caption(subject, moved, row, scenes) for row in range(number)]
     elsewhere = np.random.default_rng([plan.seed, 8]).permutation(novel)[:CONTEXTS].tolist()
     parts = [
         render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed, device=device, places=(place,))
@@ -76,12 +75,11 @@ def make_world(plan: PackPlan, base: Base) -> World:
     return world
 
 
-def _caption(subject: str, moved: Composites, row: int, scenes: list[str], tall: list[float]) -> str:
-    """As a study words it: small is less than 0.85 of the subject's height in its own photo (`tall`, of the frame)."""
+def _caption(subject: str, moved: Composites, row: int, scenes: list[str]) -> str:
     left, top, right, bottom = moved.box[row]
     width = moved.images.shape[2]
     position = POSITIONS[int(np.clip((left + right) / 2 / width * 3, 0, 2))]
-    size = "small" if (bottom - top) / moved.images.shape[1] < 0.85 * tall[moved.photo[row]] else "large"
+    size = "large" if bottom - top > 0.42 * width else "small"
     return f"{subject}, {size}, on the {position}, {scenes[moved.background[row]]}"
 
 

@@ -10,7 +10,7 @@ from metrics.score import ProbeLabels
 from search.settings import Score
 from trainer.dataset import Photo
 
-_SMALL = 0.85  # of the subject's height in its own photo (`benchmarks.onset_world` words its captions alike)
+_SMALL = 0.85  # of the subject's height in its own photo
 _STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6}
 
 
