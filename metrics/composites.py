@@ -35,13 +35,15 @@ class Composites(NamedTuple):
         images: uint8 `[M, H, W, 3]`, of the backgrounds' size.
         photo: `[M]`, which photo the subject was cut from.
         background: `[M]`, which background it was pasted on.
-        box: `[M, 4]`, where: left, top, right, bottom in pixels.
+        box: `[M, 4]`, where, with its soft seam: left, top, right, bottom in pixels.
+        scale: `[M]`, the subject's size relative to its size in its photo, as shares of the frame.
     """
 
     images: np.ndarray
     photo: np.ndarray
     background: np.ndarray
     box: np.ndarray
+    scale: np.ndarray
 
 
 def make_composites(
@@ -81,16 +83,17 @@ def make_composites(
     usable = np.array(sorted(boxes))
     photo = np.concatenate([generator.permutation(usable) for _ in range(-(-count // len(usable)))])[:count]
     background = _spread_backgrounds(photo, len(backgrounds), generator)
-    images, places = [], []
+    images, places, scales = [], [], []
     for index, scene in zip(photo, background, strict=True):
         cutout, alpha, edges = _cut_out(photos[index], masks[index], boxes[int(index)], seam)
         share = alpha.shape[0] / photos[index].shape[0], alpha.shape[1] / photos[index].shape[1]
         centre = _centre(boxes[int(index)], photos[index].shape[:2])
         foot = boxes[int(index)][3] / photos[index].shape[0]
-        image, place = _paste(cutout, alpha, edges, share, centre, foot, backgrounds[scene], moves, generator)
+        image, place, scale = _paste(cutout, alpha, edges, share, centre, foot, backgrounds[scene], moves, generator)
         images.append(image)
         places.append(place)
-    return Composites(np.stack(images), photo, background, np.array(places))
+        scales.append(scale)
+    return Composites(np.stack(images), photo, background, np.array(places), np.array(scales))
 
 
 def context_caption(template: str, *, trigger: str, class_word: str) -> str:
@@ -197,7 +200,7 @@ def _paste(
     scene: np.ndarray,
     moves: Moves,
     generator: np.random.Generator,
-) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+) -> tuple[np.ndarray, tuple[int, int, int, int], float]:
     height, width = scene.shape[:2]
     # the frame's diagonal as measure: photos and backgrounds may differ in aspect, the subject must not be squeezed
     fit = np.sqrt(share[0] * height * share[1] * width / (alpha.shape[0] * alpha.shape[1]))
@@ -231,7 +234,7 @@ def _paste(
     image = scene.astype(np.float32)
     region = image[top : place[3], left : place[2]]
     region[...] = region * (1 - opacity[..., None]) + colours
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8), place
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), place, factor / fit
 
 
 def _scaled(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

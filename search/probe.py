@@ -152,7 +152,7 @@ def _build(
             )
             composites_sheet(cut, outlines, made, path=home / "composites.png")
             shifted_images, owners = made.images, np.array(kept)[made.photo]
-            shifted_captions = composite_captions(score.shifted.caption, photos[trained[0]], made, outlines, contexts)
+            shifted_captions = composite_captions(score.shifted.caption, photos[trained[0]], made, contexts)
         else:
             notes = (*notes, masks.reason)
     arrays: dict[str, Any] = {"shifted_images": shifted_images, "shifted_photo": owners, "base_images": base_images}

@@ -10,7 +10,7 @@ from metrics.score import ProbeLabels
 from search.settings import Score
 from trainer.dataset import Photo
 
-_SMALL = 0.85  # of the subject's height in its own photo
+_SMALL = 0.85  # of the subject's size in its own photo
 _STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6}
 
 
@@ -49,15 +49,11 @@ def neutral_caption(photo: Photo) -> str:
     return " ".join(said.split())
 
 
-def composite_captions(
-    template: str, photo: Photo, made: Composites, masks: Sequence[np.ndarray], contexts: Sequence[str]
-) -> list[str]:
+def composite_captions(template: str, photo: Photo, made: Composites, contexts: Sequence[str]) -> list[str]:
     """What a composite shows: the subject, where it ended up and how large, and the context the base was asked for."""
-    tall = [float((mask > 0.5).any(axis=1).mean()) for mask in masks]
-    heights = (made.box[:, 3] - made.box[:, 1]) / made.images.shape[1]
     captions = []
-    for where, height, owner, place in zip(position_words(made), heights, made.photo, made.background, strict=True):
-        size = "small" if height < _SMALL * tall[owner] else "large"
+    for where, scale, place in zip(position_words(made), made.scale, made.background, strict=True):
+        size = "small" if scale < _SMALL else "large"
         said = template.replace("{context}", contexts[place]).replace("{position}", where).replace("{size}", size)
         captions.append(context_caption(said, trigger=photo.trigger or "", class_word=photo.class_word or ""))
     return captions

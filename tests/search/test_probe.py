@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metrics.composites import make_composites
 from metrics.encoders import load_encoder
 from search.probe import open_probe
-from search.prompts import neutral_caption
+from search.prompts import composite_captions, neutral_caption
 from search.study import load_study
 from studies.demo.photos import write_photos
 from tests.metrics.sets import pictures
@@ -93,3 +94,15 @@ def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWri
 def test_only_the_trigger_itself_gives_way_to_the_class_word(caption: str, expected: str):
     photo = Photo(Path("a.png"), caption, 1, "sks", "dog", False, "", 64, 64)
     assert neutral_caption(photo) == expected
+
+
+def test_captions_of_moved_subjects_say_how_large_they_truly_are():
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.float32)
+    mask[27:51, 22:42] = 1
+    image[..., 0] = 255 * mask
+    made = make_composites([image], [mask], np.zeros((4, 64, 64, 3), np.uint8), count=60, seed=1)
+    photo = Photo(Path("a.png"), "", 1, "sks", "toy", False, "", 64, 64)
+    words = composite_captions("{size}", photo, made, ["snow"] * 4)
+    heights = (made.images[..., 0] > 127).any(axis=2).sum(axis=1)
+    assert {"small", "large"} == set(words)
+    assert all((height / 24 < 0.85) == (word == "small") for height, word in zip(heights, words, strict=True))
