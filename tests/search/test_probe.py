@@ -105,4 +105,6 @@ def test_captions_of_moved_subjects_say_how_large_they_truly_are():
     words = composite_captions("{size}", photo, made, ["snow"] * 4)
     heights = (made.images[..., 0] > 127).any(axis=2).sum(axis=1)
     assert {"small", "large"} == set(words)
-    assert all((height / 24 < 0.85) == (word == "small") for height, word in zip(heights, words, strict=True))
+    plain = np.abs(heights / 24 - 0.85) > 0.05  # a pixel is a twentieth of it
+    assert plain.sum() > 30
+    assert [word == "small" for word in np.array(words)[plain]] == (heights[plain] / 24 < 0.85).tolist()
