@@ -175,4 +175,4 @@ def calibrate_pack(plan: PackPlan, world: World, base: Base, drawn: np.ndarray) 
 
     trained = [True] * plan.num_photos + [False] * HELD_OUT
     encoder = load_encoder(str(CLIP), device=base.device.type)
-    return calibrate(list(world.photos), world.captions, trained, drawn, world.labels, encoder, base_losses=None)
+    return calibrate(list(world.photos), trained, drawn, world.labels, encoder, base_losses=None)

@@ -81,7 +81,6 @@ class Calibration:
         kept: boolean `[N]`, trained and no near-duplicate of an earlier one: the X of every distance.
         photos, base: traits of all photos and of the base's probe images.
         texts: unit rows `[n, D]` of the neutral prompts, `[n, 0]` without a text encoder.
-        photo_texts: the same of the photos' captions, `[N, D]`.
         axis: `[D]`, the direction of `fidelity`, or `[0]` without an encoder.
         colour_null: mean and standard deviation of the colour distance between halves of X; NaN below four photos.
         layout_null, framing_null: standard deviation of the energy distance of layouts, and of framings in their
@@ -98,7 +97,6 @@ class Calibration:
     photos: Traits
     base: Traits
     texts: np.ndarray
-    photo_texts: np.ndarray
     axis: np.ndarray
     colour_null: tuple[float, float]
     layout_null: float
@@ -128,7 +126,6 @@ class Calibration:
             "trained": self.trained,
             "kept": self.kept,
             "texts": self.texts,
-            "photo_texts": self.photo_texts,
             "axis": self.axis,
             "nulls": np.array([*self.colour_null, self.layout_null, self.framing_null]),
             "shifted_photo": self.shifted_photo,
@@ -169,7 +166,6 @@ class Calibration:
             trained=arrays["trained"],
             kept=arrays["kept"],
             texts=arrays["texts"],
-            photo_texts=arrays["photo_texts"],
             axis=arrays["axis"],
             colour_null=(float(nulls[0]), float(nulls[1])),
             layout_null=float(nulls[2]),
@@ -189,7 +185,6 @@ class Calibration:
 
 def calibrate(
     photos: Images,
-    photo_captions: Sequence[str],
     trained: Sequence[bool],
     base_images: Images,
     labels: ProbeLabels,
@@ -204,7 +199,6 @@ def calibrate(
 
     Args:
         photos: uint8 `[H, W, 3]`, trained and held-out ones, sizes may differ.
-        photo_captions: of the photos, with the class word for the trigger if the encoder is to understand them.
         trained: for each photo, whether it is trained on.
         base_images: the probe drawn by the base, uint8, one per label.
         encoder: for similarity and prompts; None leaves the channels of colour and layout.
@@ -218,10 +212,10 @@ def calibrate(
         MetricsError: numbers that do not fit each other, or no trained photo.
     """
     mask = np.asarray(trained, bool)
-    if not len(mask) == len(photos) == len(photo_captions) or len(base_images) != len(labels):
+    if len(mask) != len(photos) or len(base_images) != len(labels):
         raise MetricsError(
-            f"calibrate: {len(photos)} photos with {len(mask)} flags and {len(photo_captions)} captions, "
-            f"{len(base_images)} base images with {len(labels)} labels"
+            f"calibrate: {len(photos)} photos with {len(mask)} flags, {len(base_images)} base images with "
+            f"{len(labels)} labels"
         )
     if not mask.any():
         raise MetricsError("calibrate: no photo is trained on")
@@ -238,9 +232,9 @@ def calibrate(
     if kept.sum() < 3:
         kept = mask.copy()
     own = photo_traits.rows(kept)
-    texts, photo_texts = np.zeros((len(labels), 0), np.float32), np.zeros((len(photos), 0), np.float32)
+    texts = np.zeros((len(labels), 0), np.float32)
     if encoder is not None and encoder.has_texts:
-        texts, photo_texts = encoder.texts(labels.neutral), encoder.texts(photo_captions)
+        texts = encoder.texts(labels.neutral)
     axis = np.zeros(0)
     if own.identity.shape[1]:
         axis = concept_axis(own.identity, base_traits.identity[labels.from_set])
@@ -252,7 +246,6 @@ def calibrate(
         photos=photo_traits,
         base=base_traits,
         texts=texts,
-        photo_texts=photo_texts,
         axis=axis,
         colour_null=drift_null(own.colour_cdfs) if enough else (float("nan"), float("nan")),
         layout_null=energy_null(distances(own.layouts, own.layouts)) if enough else float("nan"),

@@ -165,7 +165,6 @@ def _build(
     measured = {name: e.losses(precision=precision) for name, e in evaluations.items()}
     calibration = calibrate(
         pixels,
-        [neutral_caption(photo) for photo in photos],
         [index in trained for index in range(len(photos))],
         base_images,
         labels,

@@ -37,7 +37,7 @@ def losses() -> dict[str, np.ndarray]:
 def calibration(photos: np.ndarray, encoder: Encoder, losses: dict[str, np.ndarray]) -> Calibration:
     base = crops(len(LABELS), 2, OTHERS)
     owner = np.repeat(np.arange(20, 24), 4)
-    return calibrate(photos, ["a toy"] * 24, TRAINED, base, LABELS, encoder, base_losses=losses, shifted_photo=owner)
+    return calibrate(photos, TRAINED, base, LABELS, encoder, base_losses=losses, shifted_photo=owner)
 
 
 def read(calibration: Calibration, images: np.ndarray) -> Readings:
@@ -119,7 +119,7 @@ def boxes(count: int, seed: int, middle: float) -> np.ndarray:
 
 
 def test_a_subject_that_stands_elsewhere_raises_framing_and_leaves_colour_alone():
-    calibration = calibrate(boxes(24, 1, 0.5), [""] * 24, TRAINED, boxes(len(LABELS), 2, 0.5), LABELS, None)
+    calibration = calibrate(boxes(24, 1, 0.5), TRAINED, boxes(len(LABELS), 2, 0.5), LABELS, None)
     plain, changed = (values(read(calibration, boxes(len(LABELS), 3, middle))) for middle in (0.5, 0.75))
     assert abs(plain["framing"]) < 3
     assert changed["framing"] > plain["framing"] + 10
@@ -128,7 +128,7 @@ def test_a_subject_that_stands_elsewhere_raises_framing_and_leaves_colour_alone(
 
 def test_photos_framed_alike_make_no_fault_of_what_cannot_be_seen():
     alike = np.repeat(boxes(1, 1, 0.5), 24, axis=0)
-    calibration = calibrate(alike, [""] * 24, TRAINED, boxes(len(LABELS), 2, 0.5), LABELS, None)
+    calibration = calibrate(alike, TRAINED, boxes(len(LABELS), 2, 0.5), LABELS, None)
     moved = np.roll(np.repeat(alike[:1], len(LABELS), axis=0), 1, axis=2)  # by 1.6 % of the width
     assert abs(read(calibration, moved).channels["framing"].value) < 3
 
@@ -202,7 +202,7 @@ def test_a_saved_calibration_gives_the_same_numbers_and_refuses_another_encoder(
 
 def test_without_an_encoder_colour_and_layout_remain(photos: np.ndarray):
     base, images = crops(len(LABELS), 2, OTHERS), crops(len(LABELS), 5)
-    calibration = calibrate(photos, [""] * 24, TRAINED, base, LABELS, None)
+    calibration = calibrate(photos, TRAINED, base, LABELS, None)
     readings = read(calibration, images)
     assert {"copying", "colour", "burn", "composition", "collapse"} <= set(readings.channels)
     assert not {"fidelity", "prompt", "diversity", "clip_image"} & set(readings.channels)
@@ -211,7 +211,7 @@ def test_without_an_encoder_colour_and_layout_remain(photos: np.ndarray):
 
 def test_three_photos_and_one_seed_are_enough_to_go_on(encoder: Encoder):
     labels = probe_labels(num_prompts=6, seeds=1, first_held_out=2, num_held_out=1)
-    calibration = calibrate(crops(3, 1), ["a toy"] * 3, [True, True, False], crops(6, 2, OTHERS), labels, encoder)
+    calibration = calibrate(crops(3, 1), [True, True, False], crops(6, 2, OTHERS), labels, encoder)
     found = values(read(calibration, crops(6, 5)))
     assert "fidelity" in found
     assert not {"colour", "composition", "framing", "diversity"} & set(found)
@@ -221,16 +221,15 @@ def test_numbers_that_do_not_fit_are_named(calibration: Calibration, photos: np.
     with pytest.raises(MetricsError, match="3 images, the probe has 24"):
         read(calibration, crops(3, 1))
     with pytest.raises(MetricsError, match="24 photos with 2 flags"):
-        calibrate(photos, [""] * 24, [True, False], crops(24, 2), LABELS, encoder)
+        calibrate(photos, [True, False], crops(24, 2), LABELS, encoder)
     with pytest.raises(MetricsError, match="weight 'burn'"):
-        calibrate(photos, [""] * 24, TRAINED, crops(24, 2), LABELS, encoder, weights={"burn": 2})
+        calibrate(photos, TRAINED, crops(24, 2), LABELS, encoder, weights={"burn": 2})
 
 
 def test_a_weight_of_zero_silences_a_channel(photos: np.ndarray, encoder: Encoder):
     base, copies = crops(len(LABELS), 2, OTHERS), photos[np.arange(24) % 20]
     deaf, plain = (
-        calibrate(photos, [""] * 24, TRAINED, base, LABELS, encoder, weights=weights)
-        for weights in ({"copying": 0}, {})
+        calibrate(photos, TRAINED, base, LABELS, encoder, weights=weights) for weights in ({"copying": 0}, {})
     )
     assert excesses(deaf, read(deaf, copies).channels)["copying"] == 0
     assert excesses(plain, read(plain, copies).channels)["copying"] > 0.5
