@@ -267,22 +267,28 @@ def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[
     for within, words in (("concept", ""), ("pack", ", within a set")):
         learned, shipped = _ranks(), _ranks()
         for name in sorted({getattr(case, within) for case in cases}):
-            rows, picks = [], []
-            for case in (case for case in cases if getattr(case, within) == name):
-                onset = onsets[id(case)]
-                own = [
-                    (epoch, seen) for epoch, seen in sorted(case.images.items())
-                    if onset.learned is not None and epoch >= onset.learned and "true_quality_a" in seen
-                ]  # fmt: skip
-                rows += [seen for _, seen in own]
-                near = [pair for pair in own if abs(np.log2(pair[0] / max(onset.best, 1))) <= NEAR]
-                if near:
-                    picks.append(min(near, key=lambda pair: abs(np.log2(pair[0] / max(onset.best, 1))))[1])
+            own = [_learned_looks(case, onsets[id(case)]) for case in cases if getattr(case, within) == name]
+            rows = [seen for looks, _ in own for seen in looks]
+            picks = [next_to_shipped for _, next_to_shipped in own if next_to_shipped is not None]
             _add_ranks(learned, rows)
             _add_ranks(shipped, picks)
         for where, ranks in (("learned checkpoints", learned), ("shipped checkpoints", shipped)):
             found[where + words] = {name: _median(np.array(values)) for name, values in ranks.items()}
     return found
+
+
+def _learned_looks(case: Case, onset: Onset) -> tuple[list[dict[str, float]], dict[str, float] | None]:
+    """The learned checkpoints of a run that were drawn, and the one next to the epoch to ship, if it is within NEAR."""
+    if onset.learned is None:
+        return [], None
+    looks = {
+        epoch: seen
+        for epoch, seen in sorted(case.images.items())
+        if epoch >= onset.learned and "true_quality_a" in seen
+    }
+    off = {epoch: abs(float(np.log2(epoch / max(onset.best, 1)))) for epoch in looks}
+    nearest = min(off, key=off.__getitem__, default=None)
+    return list(looks.values()), looks[nearest] if nearest is not None and off[nearest] <= NEAR else None
 
 
 def _ranks() -> dict[str, list[float]]:

@@ -212,7 +212,8 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
         reading = Reading(value, value - low, value + high)
         says = "more alike than photos are" if reading.low > 1 else "partly there" if reading.high < 0.9 else "learned"
         says = "not learned" if reading.low <= 0 else says
-        off: Level = {"not learned": "clear", "more alike than photos are": "notable"}.get(says, "fine")  # type: ignore[assignment]
+        level_of: dict[str, Level] = {"not learned": "clear", "more alike than photos are": "notable"}
+        off = level_of.get(says, "fine")
         found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says, level=off))
     reading = reading_of_items(cosines)
     found.append(_measure("similarity", "cosine to photos", reading, float(level.mean()), float("nan"), "raw cosine"))

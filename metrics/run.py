@@ -71,12 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Before any work is done: does the wish make sense, and can it be written?"""
-    without_encoder = {options.encoder, options.identity_encoder} <= {None, "none"} and options.encoder is not None
-    for name in ("encoder", "identity_encoder", "device", "cache"):
-        no_use = options.trajectory is not None or (without_encoder and name in ("device", "cache"))
-        if no_use and getattr(options, name) is not None:
-            why = "--trajectory" if options.trajectory is not None else "--encoder none"
-            print(f"metrics: --{name.replace('_', '-')} has no effect with {why}", file=sys.stderr)
+    _tell_what_has_no_effect(options)
     if options.trajectory is not None and (options.train or options.samples or options.base):
         raise MetricsError("--trajectory reads a table, --train and --samples read folders: one or the other")
     kinds = PICTURES if options.trajectory is not None else PICTURES[:1]
@@ -90,6 +85,19 @@ def _check_outputs(options: argparse.Namespace) -> None:
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise MetricsError(f"--{name} {wish}: {above} is not a folder that can be written to")
     _check_apart({f"--{name}": Path(value) for name in FOLDERS if (value := getattr(options, name))})
+
+
+def _tell_what_has_no_effect(options: argparse.Namespace) -> None:
+    idle: tuple[str, ...]
+    if options.trajectory is not None:
+        idle, why = ("encoder", "identity_encoder", "device", "cache"), "--trajectory"
+    elif options.encoder == "none" and options.identity_encoder in (None, "none"):
+        idle, why = ("device", "cache"), "--encoder none"
+    else:
+        return
+    for name in idle:
+        if getattr(options, name) is not None:
+            print(f"metrics: --{name.replace('_', '-')} has no effect with {why}", file=sys.stderr)
 
 
 def _check_apart(folders: dict[str, Path]) -> None:

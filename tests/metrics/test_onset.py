@@ -170,8 +170,9 @@ def test_a_run_that_turns_at_its_first_checkpoint_is_stopped_too():
 
 
 def test_a_handful_of_noisy_checkpoints_stops_nothing():
-    for seed in range(20):
-        whole = plant("plateau", seed, PHOTOS, checkpoints=20).trajectory
+    heavy = replace(DEMO, jitter=(0.04, 0.10))
+    for seed in range(40):
+        whole = plant("plateau", 1000 + seed, heavy, checkpoints=5).trajectory
         assert all(confirmed_onset(Trajectory(whole.readings[:count])) is None for count in (4, 5, 6))
 
 
