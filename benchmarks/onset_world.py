@@ -21,7 +21,7 @@ from trainer.sample import sample, with_lora
 MOVED = {"shifted": 48, "shifted_train": 32}
 """Composites whose subjects are cut out of held-out (eight of each photo) and of training photos, by saliency."""
 CONTEXTS = 2
-"""Places of photos in contexts of their own, HELD_OUT photos in all; the same poses in each."""
+"""Places of photos in contexts of their own, HELD_OUT photos in all."""
 NOISES = {"heldout": (8, 2), "context": (8, 2), "true_set": (8, 1), "true_new": (8, 1)}
 """Noise levels and draws for each image; four levels, one draw, where nothing is said."""
 GROUPS = {"true_set": 8, "true_new": 8}
@@ -66,8 +66,8 @@ def make_world(plan: PackPlan, base: Base) -> World:
         texts[name] = [_caption(subject, moved, row, scenes) for row in range(number)]
     elsewhere = np.random.default_rng([plan.seed, 8]).permutation(novel)[:CONTEXTS].tolist()
     parts = [
-        render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed, device=device, places=(place,))
-        for place in elsewhere
+        render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed + 1000 * index, places=(place,))
+        for index, place in enumerate(elsewhere)
     ]
     images["context"] = np.concatenate([part[0] for part in parts])
     texts["context"] = [text for part in parts for text in part[1]]
@@ -76,10 +76,10 @@ def make_world(plan: PackPlan, base: Base) -> World:
 
 
 def _caption(subject: str, moved: Composites, row: int, scenes: list[str]) -> str:
-    left, top, right, bottom = moved.box[row]
-    width = moved.images.shape[2]
-    position = POSITIONS[int(np.clip((left + right) / 2 / width * 3, 0, 2))]
-    size = "large" if bottom - top > 0.42 * width else "small"
+    """As a study words it (`search.prompts.composite_captions`)."""
+    left, _, right, _ = moved.box[row]
+    position = POSITIONS[int(np.clip((left + right) / 2 / moved.images.shape[2] * 3, 0, 2))]
+    size = "small" if moved.scale[row] < 0.85 else "large"
     return f"{subject}, {size}, on the {position}, {scenes[moved.background[row]]}"
 
 

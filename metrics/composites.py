@@ -1,7 +1,6 @@
 """Subjects cut out of photos, resized, moved and pasted softly on backgrounds that the base drew."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,23 +8,10 @@ import numpy as np
 
 from metrics.errors import MetricsError
 
-
-@dataclass(frozen=True)
-class Moves:
-    """How subjects are moved.
-
-    Attributes:
-        scales: range of the subject's size relative to its size in the photo, as shares of the frame.
-        rise: how far up or down its foot may move, as a share of the frame: things stand on the ground. 1 is anywhere.
-        mirror: whether every second subject, by chance, is mirrored.
-        thirds: put its middle near a quarter, a half or three quarters of the width, so that it is plainly on the left,
-            in the centre or on the right, as captions say; else anywhere.
-    """
-
-    scales: tuple[float, float] = (0.66, 1.0)
-    rise: float = 0.03
-    mirror: bool = False
-    thirds: bool = True
+SCALES = (0.66, 1.0)
+"""Range of a moved subject's size relative to its size in the photo, as shares of the frame (docs/log.md)."""
+RISE = 0.03
+"""How far up or down its foot may move, as a share of the frame: things stand on the ground."""
 
 
 class Composites(NamedTuple):
@@ -35,7 +21,7 @@ class Composites(NamedTuple):
         images: uint8 `[M, H, W, 3]`, of the backgrounds' size.
         photo: `[M]`, which photo the subject was cut from.
         background: `[M]`, which background it was pasted on.
-        box: `[M, 4]`, where, with its soft seam: left, top, right, bottom in pixels.
+        box: `[M, 4]`, where the subject is, without its soft seam: left, top, right, bottom in pixels.
         scale: `[M]`, the subject's size relative to its size in its photo, as shares of the frame.
     """
 
@@ -53,13 +39,16 @@ def make_composites(
     *,
     count: int,
     seed: int,
-    moves: Moves = Moves(),
+    scales: tuple[float, float] = SCALES,
+    rise: float = RISE,
     seam: float = 0.02,
 ) -> Composites:
     """Paste each photo's subject somewhere else, in another size, on another background.
 
-    Photos and backgrounds are used evenly, every pair at most once before any pair comes again. A subject that its
-    photo cuts off at an edge is pasted at that edge. Swapping the background alone measures too little: place and size
+    Photos and backgrounds are used evenly, every pair at most once before any pair comes again. Subjects stay upright
+    and on their own height above the ground; their middle comes near a quarter, a half or three quarters of the width,
+    so that they are plainly on the left, in the centre or on the right, as captions say. A subject that its photo cuts
+    off at an edge is pasted at that edge. Swapping the background alone measures too little: place and size
     must move (METRICS.md, "Two onsets").
 
     Args:
@@ -67,8 +56,8 @@ def make_composites(
         masks: float `[H, W]` in [0, 1], one per photo; photos whose mask is empty are not used.
         backgrounds: uint8 `[B, h, w, 3]`.
         count: M.
-        seed: of places, sizes and mirrors.
-        moves: ranges of size and place.
+        seed: of places and sizes.
+        scales, rise: ranges of size and of the foot's height.
         seam: softness of the seam as a share of the subject's size.
 
     Raises:
@@ -83,17 +72,14 @@ def make_composites(
     usable = np.array(sorted(boxes))
     photo = np.concatenate([generator.permutation(usable) for _ in range(-(-count // len(usable)))])[:count]
     background = _spread_backgrounds(photo, len(backgrounds), generator)
-    images, places, scales = [], [], []
+    images, places, sizes = [], [], []
     for index, scene in zip(photo, background, strict=True):
-        cutout, alpha, edges = _cut_out(photos[index], masks[index], boxes[int(index)], seam)
-        share = alpha.shape[0] / photos[index].shape[0], alpha.shape[1] / photos[index].shape[1]
-        centre = _centre(boxes[int(index)], photos[index].shape[:2])
-        foot = boxes[int(index)][3] / photos[index].shape[0]
-        image, place, scale = _paste(cutout, alpha, edges, share, centre, foot, backgrounds[scene], moves, generator)
+        cutout = _cut_out(photos[index], masks[index], boxes[int(index)], seam)
+        image, place, size = _paste(cutout, backgrounds[scene], scales, rise, generator)
         images.append(image)
         places.append(place)
-        scales.append(scale)
-    return Composites(np.stack(images), photo, background, np.array(places), np.array(scales))
+        sizes.append(size)
+    return Composites(np.stack(images), photo, background, np.array(places), np.array(sizes))
 
 
 def context_caption(template: str, *, trigger: str, class_word: str) -> str:
@@ -166,10 +152,26 @@ def _bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _cut_out(
-    photo: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int], seam: float
-) -> tuple[np.ndarray, np.ndarray, tuple[bool, bool, bool, bool]]:
-    """Colours `[h, w, 3]` and soft alpha `[h, w]` of the box; which sides (l, t, r, b) the photo cuts off."""
+class _Cutout(NamedTuple):
+    """A subject as it was in its photo.
+
+    Attributes:
+        colours: float `[h, w, 3]`, alpha: `[h, w]`, both with a soft margin around the subject.
+        margins: of these, in pixels: left, top, right, bottom.
+        cut_off: the sides (in the same order) at which the photo ends the subject.
+        box: of the subject, as shares of the photo.
+        size: height and width of the photo.
+    """
+
+    colours: np.ndarray
+    alpha: np.ndarray
+    margins: tuple[int, int, int, int]
+    cut_off: tuple[bool, bool, bool, bool]
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+
+
+def _cut_out(photo: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int], seam: float) -> _Cutout:
     from scipy import ndimage
 
     left, top, right, bottom = box
@@ -183,58 +185,58 @@ def _cut_out(
     # nearest: the mask goes on beyond the photo's edge, so that a cut-off side keeps its full alpha there
     smooth = ndimage.gaussian_filter(mask[inside].astype(np.float32), blur, mode="nearest")
     alpha = np.clip((smooth - 0.35) / 0.5, 0, 1)  # slightly inside the outline: no rim of the old background
-    return photo[inside].astype(np.float32), alpha, edges
-
-
-def _centre(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2 / size[1], (box[1] + box[3]) / 2 / size[0]
+    margins = (left - outer[0], top - outer[1], outer[2] - right, outer[3] - bottom)
+    shares = (left / width, top / height, right / width, bottom / height)
+    return _Cutout(photo[inside].astype(np.float32), alpha, margins, edges, shares, (height, width))
 
 
 def _paste(
-    cutout: np.ndarray,
-    alpha: np.ndarray,
-    edges: tuple[bool, bool, bool, bool],
-    share: tuple[float, float],
-    centre: tuple[float, float],
-    foot: float,
-    scene: np.ndarray,
-    moves: Moves,
-    generator: np.random.Generator,
+    cutout: _Cutout, scene: np.ndarray, scales: tuple[float, float], rise: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, tuple[int, int, int, int], float]:
+    """The scene with the subject in it, the subject's box there, and its size relative to that in its photo."""
     height, width = scene.shape[:2]
     # the frame's diagonal as measure: photos and backgrounds may differ in aspect, the subject must not be squeezed
-    fit = np.sqrt(share[0] * height * share[1] * width / (alpha.shape[0] * alpha.shape[1]))
-    factor = fit * np.exp(generator.uniform(*np.log(moves.scales)))
-    factor = min(factor, 0.95 * height / alpha.shape[0], 0.95 * width / alpha.shape[1])
-    new_height, new_width = (max(2, round(side * factor)) for side in alpha.shape)
-    left_cut, top_cut, right_cut, bottom_cut = edges
-    if generator.random() < 0.5 and moves.mirror:
-        cutout, alpha = cutout[:, ::-1], alpha[:, ::-1]
-        left_cut, right_cut = right_cut, left_cut
-        centre = (1 - centre[0], centre[1])
-    opacity = _scaled(alpha, (new_height, new_width)).clip(0, 1)
-    colours = np.stack([_scaled(cutout[..., band] * alpha, (new_height, new_width)) for band in range(3)], axis=2)
-
-    room = width - new_width, height - new_height
-    lowest, highest = (
-        int(np.clip((foot + move) * height - new_height, 0, room[1])) for move in (moves.rise, -moves.rise)
-    )
-    left, top = 0, 0
-    for _ in range(8):  # somewhere else than in the photo, if there is room
-        left, top = int(generator.integers(0, room[0] + 1)), int(generator.integers(highest, lowest + 1))
-        if moves.thirds:
-            middle = generator.choice([0.25, 0.5, 0.75]) + generator.uniform(-0.04, 0.04)
-            left = int(np.clip(middle * width - new_width / 2, 0, room[0]))
-        moved = np.hypot((left + new_width / 2) / width - centre[0], (top + new_height / 2) / height - centre[1])
-        if moved > 0.15:
-            break
-    left = 0 if left_cut and not right_cut else room[0] if right_cut and not left_cut else left
-    top = 0 if top_cut and not bottom_cut else room[1] if bottom_cut else top
-    place = (left, top, left + new_width, top + new_height)
+    fit = np.sqrt(height * width / (cutout.size[0] * cutout.size[1]))
+    factor = fit * np.exp(generator.uniform(*np.log(scales)))
+    left, top, right, bottom = cutout.margins
+    tall, wide = cutout.alpha.shape[0] - top - bottom, cutout.alpha.shape[1] - left - right
+    factor = min(factor, 0.95 * height / tall, 0.95 * width / wide)
+    left, top, right, bottom = (round(side * factor) for side in cutout.margins)
+    tall, wide = max(2, round(tall * factor)), max(2, round(wide * factor))
+    full = tall + top + bottom, wide + left + right
+    opacity = _scaled(cutout.alpha, full).clip(0, 1)
+    colours = np.stack([_scaled(cutout.colours[..., band] * cutout.alpha, full) for band in range(3)], axis=2)
+    x, y = _place((tall, wide), cutout, (height, width), rise, generator)
+    # the margin may reach beyond the frame
+    rows, columns = slice(max(0, y - top), y + tall + bottom), slice(max(0, x - left), x + wide + right)
     image = scene.astype(np.float32)
-    region = image[top : place[3], left : place[2]]
-    region[...] = region * (1 - opacity[..., None]) + colours
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8), place, factor / fit
+    region = image[rows, columns]
+    first = max(0, top - y), max(0, left - x)
+    seen = slice(first[0], first[0] + region.shape[0]), slice(first[1], first[1] + region.shape[1])
+    region[...] = region * (1 - opacity[seen][..., None]) + colours[seen]
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), (x, y, x + wide, y + tall), factor / fit
+
+
+def _place(
+    size: tuple[int, int], cutout: _Cutout, frame: tuple[int, int], rise: float, generator: np.random.Generator
+) -> tuple[int, int]:
+    """Left and top of a subject of `size` (height, width) in the frame: somewhere else than in its photo, if there is
+    room; at an edge where the photo cuts it off."""
+    room = frame[1] - size[1], frame[0] - size[0]
+    centre = (cutout.box[0] + cutout.box[2]) / 2, (cutout.box[1] + cutout.box[3]) / 2
+    feet = [round((cutout.box[3] + move) * frame[0]) for move in (-rise, rise)]
+    highest, lowest = (int(np.clip(foot - size[0], 0, room[1])) for foot in feet)
+    left, top = 0, 0
+    for _ in range(8):
+        middle = generator.choice([0.25, 0.5, 0.75]) + generator.uniform(-0.04, 0.04)
+        left = int(np.clip(middle * frame[1] - size[1] / 2, 0, room[0]))
+        top = int(generator.integers(highest, lowest + 1))
+        if np.hypot((left + size[1] / 2) / frame[1] - centre[0], (top + size[0] / 2) / frame[0] - centre[1]) > 0.15:
+            break
+    at_left, at_top, at_right, at_bottom = cutout.cut_off
+    left = 0 if at_left and not at_right else room[0] if at_right and not at_left else left
+    top = 0 if at_top and not at_bottom else room[1] if at_bottom else top
+    return left, top
 
 
 def _scaled(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
