@@ -140,12 +140,12 @@ def layout_drift(vectors: np.ndarray, photo_vectors: np.ndarray, null: float) ->
     num_images, num_photos = len(vectors), len(photo_vectors)
     unit = null * (1 / num_images + 1 / num_photos) / (4 / num_photos)
     between, within = distances(vectors, photo_vectors), distances(vectors, vectors)
-    constant = _mean_pair(distances(photo_vectors, photo_vectors))
-    z = (2 * between.mean() - _mean_pair(within) - constant) / unit
+    among_photos = distances(photo_vectors, photo_vectors)
+    z = energy_distance(between, within, among_photos) / unit
     rows, pairs = between.mean(axis=1), within.sum(axis=1)
     count = num_images - 1
-    without = 2 * (rows.sum() - rows) / count - (pairs.sum() - 2 * pairs) / (count * (count - 1)) - constant
-    return float(z), pseudo_values(float(z), without / unit)
+    without = 2 * (rows.sum() - rows) / count - (pairs.sum() - 2 * pairs) / (count * (count - 1))
+    return z, pseudo_values(z, (without - _mean_pair(among_photos)) / unit)
 
 
 def framing_unit(framings: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metrics.errors import MetricsError
-from metrics.saliency import common_saliency, subject_saliency
+from metrics.saliency import common_saliency
 
 SMALLEST, LARGEST = 0.01, 0.75
 """Shares of a photo outside of which a mask is no subject that could be moved."""
@@ -127,18 +127,6 @@ def subject_masks(
             "and give masks (alpha channel or a mask folder) if it errs"
         )
     return SubjectMasks(tuple(masks), tuple(sources), usable, tuple(notes))
-
-
-def saliency_mask(photo: np.ndarray) -> np.ndarray:
-    """The conspicuous subject of a photo as float32 `[H, W]` in [0, 1], soft at its edge; needs no model.
-
-    `subject_saliency`, split by Otsu's threshold; the piece with the most saliency is kept with pieces at least a fifth
-    of it, holes are filled.
-
-    Args:
-        photo: uint8 `[H, W, 3]`.
-    """
-    return _split(subject_saliency(photo), photo.shape[:2])
 
 
 def attention_mask(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -10,19 +10,6 @@ SIDE = 128  # pixels of the longer side at which subjects are looked for
 LIGHTNESS_BINS, CHROMA_BINS = 12, 16
 
 
-def subject_saliency(image: np.ndarray) -> np.ndarray:
-    """How much each place belongs to the subject: float32 `[h, w]` in [0, 1], the longer side `SIDE` pixels.
-
-    Superpixels that reach the border through little change of colour are background; the rest is subject where it also
-    differs from the background; both are reconciled by least squares on the superpixels' graph. Source: Zhu, Liang, Wei
-    and Sun, Saliency Optimization from Robust Background Detection, CVPR 2014.
-
-    Args:
-        image: uint8 `[H, W, 3]`.
-    """
-    return _single(_lab_of(image))
-
-
 class CommonSaliency(NamedTuple):
     """Maps of several photos' subject, and how much there is one.
 
@@ -38,12 +25,12 @@ class CommonSaliency(NamedTuple):
 
 
 def common_saliency(images: Sequence[np.ndarray], *, rounds: int = 4) -> CommonSaliency:
-    """The same for photos of one subject, which helps each other.
+    """How much each place of photos of one subject belongs to it, the longer side `SIDE` pixels.
 
-    Starts from `subject_saliency` and alternates: which colours do most photos have inside their masks (a low quantile
-    over photos, so that what lies in a few masks by mistake, a shadow or a tile, drops out), and which places have such
-    colours rather than their photo's background colours. A joint GrabCut (Rother et al. 2004) with histograms; fewer
-    than four photos share the mean instead of the quantile.
+    Starts from each photo by itself and alternates: which colours do most photos have inside their masks (a low
+    quantile over photos, so that what lies in a few masks by mistake, a shadow or a tile, drops out), and which places
+    have such colours rather than their photo's background colours. A joint GrabCut (Rother et al. 2004) with
+    histograms; fewer than four photos share the mean instead of the quantile.
 
     Args:
         images: uint8 `[H, W, 3]`, sizes may differ.
@@ -166,6 +153,12 @@ def _adjacent(labels: np.ndarray) -> np.ndarray:
 
 
 def _single(lab: np.ndarray) -> np.ndarray:
+    """Of one photo, float32 `[h, w]` in [0, 1].
+
+    Superpixels that reach the border through little change of colour are background; the rest is subject where it also
+    differs from the background; both are reconciled by least squares on the superpixels' graph. Source: Zhu, Liang, Wei
+    and Sun, Saliency Optimization from Robust Background Detection, CVPR 2014.
+    """
     labels = _superpixels(lab, 250, compactness=12)
     picture = _optimised(lab, labels)[labels]
     low, high = picture.min(), picture.max()

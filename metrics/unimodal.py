@@ -17,7 +17,7 @@ class Valley(NamedTuple):
     Attributes:
         fit: [R, T] fitted values.
         bottom: [R] last index of the falling part, where the fit is lowest.
-        error: [R] weighted sum of squared residuals.
+        error: [R] sum of squared residuals.
     """
 
     fit: np.ndarray
@@ -25,36 +25,30 @@ class Valley(NamedTuple):
     error: np.ndarray
 
 
-def isotonic(curves: np.ndarray, weights: np.ndarray | None = None, *, rising: bool = True) -> np.ndarray:
-    """The closest curves that never fall (or never rise).
+def isotonic(curves: np.ndarray) -> np.ndarray:
+    """The closest curves that never fall.
 
     Args:
         curves: [R, T] float.
-        weights: [T] or [R, T], above 0; equal when None.
-        rising: False for curves that never rise.
 
     Returns:
         [R, T] float64.
     """
-    sign = 1.0 if rising else -1.0
-    curves = sign * np.atleast_2d(np.asarray(curves, np.float64))
-    no_barrier = np.full(len(curves), curves.shape[1])
-    return sign * _pool(curves, _weights(curves, weights), no_barrier)[0]
+    curves = np.atleast_2d(np.asarray(curves, np.float64))
+    return _pool(curves, np.full(len(curves), curves.shape[1]))[0]
 
 
-def fit_valley(curves: np.ndarray, weights: np.ndarray | None = None) -> Valley:
+def fit_valley(curves: np.ndarray) -> Valley:
     """The closest curves that fall to a bottom and rise from there; either part may be missing.
 
     Args:
         curves: [R, T] float, T ≥ 1.
-        weights: [T] or [R, T], above 0; equal when None.
     """
     curves = np.atleast_2d(np.asarray(curves, np.float64))
-    weights = _weights(curves, weights)
     count = curves.shape[1]
     no_barrier = np.full(len(curves), count)
-    falling = _pool(-curves, weights, no_barrier)[1]  # [R, T] error of the first t + 1 points
-    rising = _pool(-curves[:, ::-1], weights[:, ::-1], no_barrier)[1][:, ::-1]  # error of the points from t on
+    falling = _pool(-curves, no_barrier)[1]  # [R, T] error of the first t + 1 points
+    rising = _pool(-curves[:, ::-1], no_barrier)[1][:, ::-1]  # error of the points from t on
     after = np.concatenate([rising[:, 1:], np.zeros((len(curves), 1))], axis=1)
     total = falling + after
     # Ties, as on a plateau, go to the latest: a curve that only falls has its bottom at the end.
@@ -62,15 +56,11 @@ def fit_valley(curves: np.ndarray, weights: np.ndarray | None = None) -> Valley:
     bottom = count - 1 - np.argmax((total <= total.min(axis=1, keepdims=True) + tolerance)[:, ::-1], axis=1)
     left = np.arange(count)[None, :] <= bottom[:, None]
     signed = np.where(left, -curves, curves)
-    fit = _pool(signed, weights, bottom + 1)[0]
+    fit = _pool(signed, bottom + 1)[0]
     return Valley(np.where(left, -fit, fit), bottom, np.take_along_axis(total, bottom[:, None], axis=1)[:, 0])
 
 
-def _weights(curves: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    return np.ones_like(curves) if weights is None else np.broadcast_to(np.asarray(weights, np.float64), curves.shape)
-
-
-def _pool(curves: np.ndarray, weights: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pool(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rising isotonic fit of every row, and the error of each of its prefixes.
 
     A block that begins at `barrier[r]` is never merged with the one before it: with it a row is two fits.
@@ -87,7 +77,7 @@ def _pool(curves: np.ndarray, weights: np.ndarray, barrier: np.ndarray) -> tuple
     begins = np.zeros((num_curves, count), bool)
     for t in range(count):
         top += 1
-        mean[rows, top], weight[rows, top], start[rows, top] = curves[:, t], weights[:, t], t
+        mean[rows, top], weight[rows, top], start[rows, top] = curves[:, t], 1.0, t
         begins[:, t] = True
         active = rows
         while True:

@@ -1,11 +1,12 @@
 """The files that a study leaves behind: one folder for the study, one for each trial, written whole or not at all."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from metrics.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,13 +168,7 @@ def read_json(path: Path) -> Any:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(aside, path)
+    write_whole(path, lambda file: file.write(content))
 
 
 def write_samples(path: Path, images: "np.ndarray", columns: int) -> None:

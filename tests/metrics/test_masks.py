@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from metrics.errors import MetricsError
-from metrics.masks import attention_mask, load_mask_folder, saliency_mask, segmentation_masks, subject_masks
+from metrics.masks import attention_mask, load_mask_folder, segmentation_masks, subject_masks
 from tests.metrics.sets import crops, pictures
 from tests.tiny import make_tokenizer
 
@@ -62,12 +62,12 @@ def test_photos_of_different_sizes_can_be_cut_out_together():
 
 def test_one_photo_alone_shows_its_subject():
     image, truth = (rows[0] for rows in planted(1))
-    assert overlap(saliency_mask(image), truth) > 0.5
+    assert overlap(subject_masks([image], source="saliency").masks[0], truth) > 0.5
 
 
 def test_the_rocket_stands_out_of_a_real_night_sky():
     rocket = pictures()["rocket"]
-    mask = saliency_mask(rocket)
+    mask = subject_masks([rocket], source="saliency").masks[0]
     assert mask.shape == rocket.shape[:2]
     assert mask[180:330, 310:330].mean() > 0.7  # the rocket itself
     assert mask[:100].mean() < 0.05  # the sky above
