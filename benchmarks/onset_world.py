@@ -21,7 +21,7 @@ from trainer.sample import sample, with_lora
 MOVED = {"shifted": 48, "shifted_train": 32}
 """Composites whose subjects are cut out of held-out (eight of each photo) and of training photos, by saliency."""
 CONTEXTS = 2
-"""Places of photos in contexts of their own, HELD_OUT photos in all."""
+"""Places of photos in contexts of their own, HELD_OUT photos in all; the same poses in each."""
 NOISES = {"heldout": (8, 2), "context": (8, 2), "true_set": (8, 1), "true_new": (8, 1)}
 """Noise levels and draws for each image; four levels, one draw, where nothing is said."""
 GROUPS = {"true_set": 8, "true_new": 8}
@@ -66,8 +66,8 @@ def make_world(plan: PackPlan, base: Base) -> World:
         texts[name] = [_caption(subject, moved, row, scenes) for row in range(number)]
     elsewhere = np.random.default_rng([plan.seed, 8]).permutation(novel)[:CONTEXTS].tolist()
     parts = [
-        render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed + 1000 * index, places=(place,))
-        for index, place in enumerate(elsewhere)
+        render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed, places=(place,))
+        for place in elsewhere
     ]
     images["context"] = np.concatenate([part[0] for part in parts])
     texts["context"] = [text for part in parts for text in part[1]]
