@@ -22,6 +22,7 @@ from metrics.trajectory import Trajectory
 from metrics.unimodal import fit_valley
 
 KEYS: dict[Kind, str] = {"memory": "true_set", "context": "true_new"}  # of a kind's truth among a run's arrays
+SEEN = ("heldout", "shifted", "shifted_train")  # by detectors, of every run
 UNLEARNED = 0.1  # of the median depth among the pack's runs: below it a run has learned nothing
 
 
@@ -96,7 +97,7 @@ class Case:
 
 
 def load_cases(folder: Path) -> Iterator[Case]:
-    """All runs of all packs in a folder."""
+    """All runs of all packs in a folder but those whose losses are still to be read (again)."""
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as arrays:
             yield from _cases(path.stem, {name: arrays[name] for name in arrays.files})
@@ -129,7 +130,7 @@ def write_tables(folder: Path) -> None:
 
 def _cases(pack: str, arrays: dict[str, np.ndarray]) -> Iterator[Case]:
     about: dict[str, Any] = json.loads(bytes(arrays["about"]))
-    runs = list(about["images"])
+    runs = [name for name in about["images"] if all(f"{name}/{key}" in arrays for key in SEEN)]
     truths = {
         name: {
             kind: true_onset(*(arrays[f"{name}/{key}{part}"] for part in ("_epochs", "", "_replicates")))

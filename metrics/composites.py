@@ -12,6 +12,7 @@ SCALES = (0.66, 1.0)
 """Range of a moved subject's size relative to its size in the photo, as shares of the frame (docs/log.md)."""
 RISE = 0.03
 """How far up or down its foot may move, as a share of the frame: things stand on the ground."""
+FINEST = 0.6  # pixels: the softest that a seam of the smallest subjects is
 
 
 class Composites(NamedTuple):
@@ -48,8 +49,8 @@ def make_composites(
     Photos and backgrounds are used evenly, every pair at most once before any pair comes again. Subjects stay upright
     and on their own height above the ground; their middle comes near a quarter, a half or three quarters of the width,
     so that they are plainly on the left, in the centre or on the right, as captions say. A subject that its photo cuts
-    off at an edge is pasted at that edge. Swapping the background alone measures too little: place and size
-    must move (METRICS.md, "Two onsets").
+    off at an edge is pasted at that edge, and from edge to edge where it is cut off at both: no cut shows. Swapping the
+    background alone measures too little: place and size must move (METRICS.md, "Two onsets").
 
     Args:
         photos: uint8 `[H, W, 3]`, sizes may differ.
@@ -58,7 +59,7 @@ def make_composites(
         count: M.
         seed: of places and sizes.
         scales, rise: ranges of size and of the foot's height.
-        seam: softness of the seam as a share of the subject's size.
+        seam: softness of the seam as a share of the subject's thickness, so that limbs stay whole.
 
     Raises:
         MetricsError: no photo has a subject, or there is no background.
@@ -173,21 +174,31 @@ class _Cutout(NamedTuple):
 
 def _cut_out(photo: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int], seam: float) -> _Cutout:
     from scipy import ndimage
+    from scipy.special import ndtr
 
     left, top, right, bottom = box
     height, width = mask.shape
     near = max(1, round(0.01 * max(height, width)))
     edges = (left < near, top < near, right > width - near, bottom > height - near)
-    blur = max(0.6, seam * max(right - left, bottom - top))
+    blur = max(FINEST, seam * _thickness(mask[top:bottom, left:right]))
     margin = int(np.ceil(2 * blur))
     outer = (max(0, left - margin), max(0, top - margin), min(width, right + margin), min(height, bottom + margin))
     inside = slice(outer[1], outer[3]), slice(outer[0], outer[2])
     # nearest: the mask goes on beyond the photo's edge, so that a cut-off side keeps its full alpha there
     smooth = ndimage.gaussian_filter(mask[inside].astype(np.float32), blur, mode="nearest")
-    alpha = np.clip((smooth - 0.35) / 0.5, 0, 1)  # slightly inside the outline: no rim of the old background
+    begins = float(ndtr(-0.23 / blur))  # a quarter of a pixel outside the outline: no rim of the old background
+    alpha = np.clip((smooth - begins) / (0.85 - begins), 0, 1)
     margins = (left - outer[0], top - outer[1], outer[2] - right, outer[3] - bottom)
     shares = (left / width, top / height, right / width, bottom / height)
     return _Cutout(photo[inside].astype(np.float32), alpha, margins, edges, shares, (height, width))
+
+
+def _thickness(mask: np.ndarray) -> float:
+    """Four times the mean distance of what is inside to the outline: a stripe's width, in pixels."""
+    from scipy import ndimage
+
+    inside = np.pad(mask > 0.5, 1)
+    return 4 * float(ndimage.distance_transform_edt(inside)[inside].mean())
 
 
 def _paste(
@@ -200,7 +211,11 @@ def _paste(
     factor = fit * np.exp(generator.uniform(*np.log(scales)))
     left, top, right, bottom = cutout.margins
     tall, wide = cutout.alpha.shape[0] - top - bottom, cutout.alpha.shape[1] - left - right
-    factor = min(factor, 0.95 * height / tall, 0.95 * width / wide)
+    at_left, at_top, at_right, at_bottom = cutout.cut_off
+    across, upright = at_left and at_right, at_top and at_bottom
+    if across or upright:  # what the photo cuts off on both sides goes from edge to edge here, too
+        factor = max([width / wide] * across + [height / tall] * upright)
+    factor = min(factor, (1 if upright else 0.95) * height / tall, (1 if across else 0.95) * width / wide)
     left, top, right, bottom = (round(side * factor) for side in cutout.margins)
     tall, wide = max(2, round(tall * factor)), max(2, round(wide * factor))
     full = tall + top + bottom, wide + left + right

@@ -8,7 +8,6 @@ from PIL import Image
 
 from metrics.composites import composites_sheet, context_caption, make_composites, position_words
 from metrics.errors import MetricsError
-from tests.metrics.sets import crops
 from tests.metrics.test_masks import planted
 
 
@@ -73,22 +72,28 @@ def test_subjects_are_never_mirrored(made):
         assert green < (left + right) / 2
 
 
-def test_seams_are_soft_and_carry_no_rim_of_the_old_background():
-    photo = np.full((64, 64, 3), (0, 255, 0), np.uint8)
-    rows, columns = np.indices((64, 64))
-    disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 15**2
+@pytest.mark.parametrize("side", [64, 512])
+def test_seams_are_soft_and_carry_no_rim_of_the_old_background(side: int):
+    photo = np.full((side, side, 3), (0, 255, 0), np.uint8)
+    rows, columns = np.indices((side, side))
+    disc = (rows - side / 2) ** 2 + (columns - side / 2) ** 2 < (0.23 * side) ** 2
     photo[disc] = (255, 0, 0)
-    composites = make_composites(
-        [photo],
-        [disc.astype(np.float32)],
-        np.zeros((1, 64, 64, 3), np.uint8),
-        count=6,
-        seed=0,
-        scales=(1, 1),
-    )
+    black = np.zeros((1, side, side, 3), np.uint8)
+    composites = make_composites([photo], [disc.astype(np.float32)], black, count=6, seed=0)
     greens, reds = composites.images[..., 1].astype(int), composites.images[..., 0].astype(int)
-    assert greens.max() < 100
+    assert greens.max() < 40
     assert ((reds > 30) & (reds < 220)).any()
+
+
+def test_limbs_stay_whole_and_the_gaps_between_them_empty():
+    photo, mask = np.full((512, 512, 3), (0, 255, 0), np.uint8), np.zeros((512, 512), np.float32)
+    mask[100:460, 200:300] = mask[200:400, 308:320] = mask[60:500, 180:188] = 1  # a body, an arm beside it, a staff
+    mask[200:212, 300:308] = mask[300:308, 188:200] = 1
+    photo[mask > 0] = (255, 0, 0)
+    moved = make_composites([photo], [mask], np.zeros((1, 512, 512, 3), np.uint8), count=4, seed=0, scales=(1, 1))
+    for image in moved.images:
+        assert image[..., 0].sum() > 0.95 * 255 * mask.sum()
+        assert image[..., 1].sum() < 0.002 * 255 * mask.sum()
 
 
 def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(made):
@@ -108,14 +113,49 @@ def test_backgrounds_are_used_evenly_and_no_pair_twice_before_its_time(made, cou
         assert np.ptp(np.bincount(composites.background[composites.photo == photo], minlength=num_backgrounds)) <= 1
 
 
-def test_a_subject_that_the_photo_cuts_off_stays_at_that_edge():
-    photo = crops(1, 0, side=96)[0]
-    mask = np.zeros((96, 96), np.float32)
-    mask[40:, 30:70] = 1  # cut off below, as portraits are
-    composites = make_composites([photo], [mask], np.zeros((2, 64, 96, 3), np.uint8), count=10, seed=0)
-    assert (composites.box[:, 3] == 64).all()
-    assert np.ptp(composites.box[:, 0]) > 10
-    assert composites.images.shape == (10, 64, 96, 3)
+@pytest.mark.parametrize("sides", ["bottom", "top", "left", "right", "left bottom", "top right"])
+def test_a_subject_that_the_photo_cuts_off_stays_at_that_edge(sides: str):
+    photo, mask = np.full((96, 96, 3), 255, np.uint8), np.zeros((96, 96), np.float32)
+    rows = slice(0, 50) if "top" in sides else slice(50, 96) if "bottom" in sides else slice(30, 70)
+    columns = slice(0, 40) if "left" in sides else slice(56, 96) if "right" in sides else slice(30, 70)
+    mask[rows, columns] = 1
+    moved = make_composites([photo], [mask], np.zeros((2, 64, 96, 3), np.uint8), count=10, seed=0)
+    edges = {"left": (0, 0), "top": (1, 0), "right": (2, 96), "bottom": (3, 64)}
+    for side in sides.split():
+        assert (moved.box[:, edges[side][0]] == edges[side][1]).all()
+    for image, (left, top, right, bottom) in zip(moved.images, moved.box, strict=True):  # opaque up to the edge
+        x, y = (left + right) // 2, (top + bottom) // 2
+        ends = {"left": image[y, 0], "top": image[0, x], "right": image[y, 95], "bottom": image[63, x]}
+        assert all((ends[side] > 250).all() for side in sides.split())
+    if sides in ("bottom", "top"):
+        assert np.ptp(moved.box[:, 0]) > 10
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_a_subject_that_is_cut_off_at_both_sides_goes_from_edge_to_edge(across: bool):
+    photo, mask = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.float32)
+    mask[(slice(40, 64), slice(None)) if across else (slice(None), slice(20, 40))] = 1
+    moved = make_composites([photo], [mask], np.zeros((2, 96, 96, 3), np.uint8), count=12, seed=0)
+    ends = (0, 2) if across else (1, 3)
+    assert (moved.box[:, ends] == (0, 96)).all()
+    for image, (left, top, right, bottom) in zip(moved.images, moved.box, strict=True):
+        line = image[(top + bottom) // 2, :, 0] if across else image[:, (left + right) // 2, 0]
+        assert line.min() > 250  # no cut inside the frame
+    assert across or np.ptp(moved.box[:, 0]) > 20
+
+
+def test_photos_and_scenes_of_other_shapes_squeeze_no_subject():
+    photo, mask = np.full((60, 120, 3), 255, np.uint8), np.zeros((60, 120), np.float32)
+    mask[20:50, 50:70] = 1
+    moved = make_composites([photo], [mask], np.zeros((1, 120, 90, 3), np.uint8), count=40, seed=0)
+    size = np.stack([moved.box[:, 2] - moved.box[:, 0], moved.box[:, 3] - moved.box[:, 1]], axis=1)
+    assert np.abs(size[:, 1] / size[:, 0] - 1.5).max() < 0.1
+    share = np.sqrt(size.prod(axis=1) / (90 * 120)) / np.sqrt(20 * 30 / (60 * 120))
+    assert np.abs(share - moved.scale).max() < 0.05
+    assert moved.scale.min() < 0.7
+    assert 0.95 < moved.scale.max() <= 1
+    large = make_composites([photo], [mask], np.zeros((1, 120, 90, 3), np.uint8), count=4, seed=0, scales=(9, 9))
+    assert (large.box[:, 3] - large.box[:, 1] == 114).all()  # 0.95 of the frame at most
 
 
 def test_photos_without_a_subject_are_left_out_and_none_at_all_is_an_error(made):
