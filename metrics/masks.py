@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,13 @@ from metrics.saliency import common_saliency
 
 SMALLEST, LARGEST = 0.01, 0.75
 """Shares of a photo outside of which a mask is no subject that could be moved."""
+EVERYTHING = 0.98
+"""Share of a photo from which on a given mask says nothing (an opaque alpha channel, rounded corners)."""
+SPECK = 0.01
+"""Pieces of given masks below this share of the largest are no part of the subject."""
 SHARED, FEWEST = 0.03, 6
 """Below so much in common, in at least so many photos, salient subjects are not one subject (docs/log.md)."""
+_TOO_SMALL_OR_LARGE = f"less than {100 * SMALLEST:.0f} % or more than {100 * LARGEST:.0f} % of the picture"
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,16 @@ class SubjectMasks:
             )
         if sum(self.usable) * 2 >= len(self.usable) and any(self.usable):
             return None
+        unusable = [source for source, usable in zip(self.sources, self.usable, strict=True) if not usable]
+        many = f"{len(unusable)} of {len(self.usable)} photos"
+        if unusable.count("given") * 2 > len(unusable):
+            return (
+                f"the masks of {many} cover {_TOO_SMALL_OR_LARGE}, so there is nothing to move: the loss of moved "
+                "subjects is not measured"
+            )
         return (
-            f"no subject stands out in {self.usable.count(False)} of {len(self.usable)} photos, as in a set that "
-            "teaches a style: the loss of moved subjects is not measured; "
-            "give masks (alpha channel or a mask folder) if there is a subject"
+            f"no subject stands out in {many}, as in a set that teaches a style: the loss of moved subjects is not "
+            "measured; give masks (alpha channel or a mask folder) if there is a subject"
         )
 
 
@@ -98,13 +108,13 @@ def subject_masks(
     masks, sources, missing = [], [], 0
     for index, photo in enumerate(photos):
         own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
-        if own is not None and own.min() > 0.5:
+        if own is not None and (own > 0.5).mean() > EVERYTHING:
             own = None  # an alpha channel that is opaque everywhere is no mask; one that is black says: no subject here
         segment = segmented[index]
         if source in ("auto", "given") and own is not None:
-            mask, kind = own, "given"
+            mask, kind = _without_specks(own), "given"
         elif source in ("auto", "segmentation") and segment is not None:
-            mask, kind = segment, "segmentation"
+            mask, kind = _without_specks(segment), "segmentation"
         elif source in ("auto", "attention") and attention is not None:
             mask, kind = attention_mask(attention[index], photo.shape[:2]), "attention"
         elif salient is not None:
@@ -121,6 +131,9 @@ def subject_masks(
         return SubjectMasks(tuple(masks), tuple(sources), (False,) * len(photos), style=True)
     if missing:
         notes.append(f"{missing} of {len(photos)} photos have no {source} mask and are not moved")
+    unfit = usable.count(False) - missing
+    if unfit and any(usable):
+        notes.append(f"{unfit} of {len(photos)} photos are not moved: their masks cover {_TOO_SMALL_OR_LARGE}")
     if "saliency" in sources and any(usable):
         notes.append(
             "subjects were found by saliency, which is crude: look at the sheet of composites, "
@@ -168,42 +181,6 @@ def segmentation_masks(
         raise MetricsError(f"masks: segmentation model {model!r} cannot be used ({reason})") from error
 
 
-def load_mask_folder(
-    folder: str | Path, names: Sequence[str], sizes: Sequence[tuple[int, int]]
-) -> list[np.ndarray | None]:
-    """Masks of the user by file stem, as kohya's masked loss reads them: white is the subject.
-
-    Args:
-        folder: images whose names without ending are those of the photos.
-        names: file names of the photos.
-        sizes: (H, W) of the photos; masks are resized to them.
-
-    Raises:
-        MetricsError: no such folder, or none of the photos has a mask in it.
-    """
-    from PIL import Image
-
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MetricsError(f"masks: no such folder {str(folder)!r}")
-    files = {
-        path.stem: path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
-    }
-    found: list[np.ndarray | None] = []
-    for name, size in zip(names, sizes, strict=True):
-        path = files.get(Path(name).stem)
-        found.append(
-            None if path is None else _resized(np.asarray(Image.open(path).convert("L"), np.float32) / 255, size)
-        )
-    if all(mask is None for mask in found):
-        raise MetricsError(
-            f"masks: folder {str(folder)!r} has no mask named like a photo, such as {Path(names[0]).stem}.png"
-        )
-    return found
-
-
 def _split(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Score map `[h, w]` in [0, 1] to the mask of its main pieces, soft at the edge, of the photo's size."""
     from skimage.filters import threshold_otsu
@@ -228,6 +205,18 @@ def _cleaned(inside: np.ndarray, score: np.ndarray, size: tuple[int, int]) -> np
     away = ndimage.minimum(ndimage.distance_transform_edt(pieces != numbers[weight.argmax()]), pieces, numbers)
     kept = np.isin(pieces, numbers[(weight >= 0.2 * weight.max()) & (away <= 0.1 * max(inside.shape))])
     return _resized(ndimage.gaussian_filter(kept.astype(np.float32), 0.7), size)
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """Background removers leave specks, which would count as the subject's outermost parts."""
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(mask > 0.5, structure=np.ones((3, 3)))
+    if count < 2:
+        return mask
+    areas = np.bincount(pieces.ravel())
+    small = areas < SPECK * areas[1:].max()
+    return np.where(small[pieces] & (pieces > 0), 0, mask).astype(np.float32)
 
 
 def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -15,20 +15,19 @@ import torch
 from metrics.calibration import VERSION as CALIBRATION_VERSION
 from metrics.composites import composites_sheet, make_composites
 from metrics.encoders import Encoder
-from metrics.masks import SubjectMasks, load_mask_folder, subject_masks
 from metrics.readings import Readings
 from metrics.score import Calibration, ProbeLabels, calibrate, read_checkpoint
 from search.events import load_readings, save_readings
 from search.lock import locked
+from search.masks import photo_masks
 from search.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
 from search.record import read_json, write_bytes, write_json, write_samples
 from search.settings import Score
 from search.split import in_contexts, split, with_twins
 from search.study import Study
-from trainer.attention import attention_maps
 from trainer.cache import LatentCache
 from trainer.config import TrainConfig
-from trainer.dataset import Dataset, Photo, load_mask, load_pixels, scan_dataset
+from trainer.dataset import Dataset, Photo, load_pixels, scan_dataset
 from trainer.evaluate import Evaluation
 from trainer.families import Base
 from trainer.lora import LoraWeights
@@ -129,7 +128,7 @@ def _build(
     precision = _precision(score, base)
     drawing: dict[str, Any] = {**_drawing(score, config), "precision": precision, "cache": cache}
     # before anything is drawn: masks may be wrong
-    masks = _masks(study, photos, pixels, config, base) if score.shifted.composites else None
+    masks = photo_masks(study, photos, pixels, config, base) if score.shifted.composites else None
     style = score.shifted.masks == "none" or (masks is not None and masks.style)
     base_images = sample(base, None, labels.prompts, labels.seeds, **drawing)
 
@@ -137,6 +136,8 @@ def _build(
     if apart:
         named = ", ".join(score.holdout_contexts)
         notes = (f"{len(apart)} of {len(photos)} photos are held out with their context ({named})",)
+    if not any(photo.trigger or photo.class_word for photo in photos):
+        notes = (*notes, "captions of moved subjects and new contexts name no subject: give train.trigger, class_word")
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
     if masks is not None:
         notes = (*notes, *masks.notes)
@@ -150,9 +151,9 @@ def _build(
             made = make_composites(
                 cut, outlines, backgrounds, count=score.shifted.composites, seed=probe_seed(score, "composites", 0)
             )
-            composites_sheet(cut, outlines, made, path=home / "composites.png")
+            composites_sheet(cut, outlines, made, path=home / "composites.png", rows=len(cut))
             shifted_images, owners = made.images, np.array(kept)[made.photo]
-            shifted_captions = composite_captions(score.shifted.caption, photos[trained[0]], made, contexts)
+            shifted_captions = composite_captions(score.shifted.caption, [photos[i] for i in owners], made, contexts)
         else:
             notes = (*notes, masks.reason)
     arrays: dict[str, Any] = {"shifted_images": shifted_images, "shifted_photo": owners, "base_images": base_images}
@@ -301,30 +302,6 @@ def _drawing(score: Score, config: TrainConfig) -> dict[str, Any]:
         "negative": score.probe.negative,
         "clip_skip": config.clip_skip,
     }
-
-
-def _masks(
-    study: Study, photos: Sequence[Photo], pixels: Sequence[np.ndarray], config: TrainConfig, base: Base
-) -> SubjectMasks:
-    source = study.masks
-    given: list[np.ndarray | None]
-    if Path(source).is_dir():
-        given = load_mask_folder(source, [p.path.name for p in photos], [image.shape[:2] for image in pixels])
-        source = "auto"
-    else:
-        given = [load_mask(photo, config.size) for photo in photos]
-    attention = None
-    if source == "attention":
-        attention = attention_maps(base, np.stack(pixels), photos[0].class_word or "")
-    return subject_masks(
-        pixels,
-        source=source,
-        given=given,
-        attention=None if attention is None else list(attention),
-        segmenter=study.score.shifted.segmenter,
-        class_word=photos[0].class_word,
-        device=str(base.device),
-    )
 
 
 def _precision(score: Score, base: Base) -> str | None:

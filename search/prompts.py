@@ -49,10 +49,15 @@ def neutral_caption(photo: Photo) -> str:
     return " ".join(said.split())
 
 
-def composite_captions(template: str, photo: Photo, made: Composites, contexts: Sequence[str]) -> list[str]:
-    """What a composite shows: the subject, where it ended up and how large, and the context the base was asked for."""
+def composite_captions(template: str, photos: Sequence[Photo], made: Composites, contexts: Sequence[str]) -> list[str]:
+    """What a composite shows: the subject, where it ended up and how large, and the context the base was asked for.
+
+    Args:
+        photos: of which each composite's subject is.
+        contexts: of the backgrounds.
+    """
     captions = []
-    for where, scale, place in zip(position_words(made), made.scale, made.background, strict=True):
+    for photo, where, scale, place in zip(photos, position_words(made), made.scale, made.background, strict=True):
         size = "small" if scale < _SMALL else "large"
         said = template.replace("{context}", contexts[place]).replace("{position}", where).replace("{size}", size)
         captions.append(context_caption(said, trigger=photo.trigger or "", class_word=photo.class_word or ""))

@@ -13,8 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from metrics.errors import MetricsError
 from metrics.readings import WEIGHTED
 from search.errors import StudyError, problem
+from search.masks import masks_digest
 from search.settings import Budget, Keep, Score, Stop, Workers
 from search.space import Space, parse_space
 from search.split import in_contexts
@@ -51,6 +53,7 @@ class Study:
         train: fixed TrainConfig fields.
         space: what is searched.
         dataset: digest of the photos.
+        mask_files: digest of their masks, where `score.shifted.masks` is a folder.
         notices: what the user should know before it runs, one line each.
     """
 
@@ -68,6 +71,7 @@ class Study:
     workers: Workers
     keep: Keep
     dataset: str
+    mask_files: str | None
     written: Mapping[str, Any]
     notices: tuple[str, ...] = ()
 
@@ -106,6 +110,7 @@ class Study:
             "search": self.written.get("search", {}),
             "score": self.score.model_dump(mode="json"),
             "stop": self.stop.model_dump(mode="json"),
+            **({"masks": self.mask_files} if self.mask_files else {}),
         }
         return json.loads(json.dumps(dict(_flat(nested)), sort_keys=True, default=str))
 
@@ -178,7 +183,7 @@ def load_study(path: str | Path) -> Study:
     wrong = _check_score(path, score)
     if wrong:
         raise StudyError(wrong)
-    digest, more = _scan(path, str(sources["data"]), sources["reg_data"], score)
+    digest, mask_files, more = _scan(path, str(sources["data"]), sources["reg_data"], score)
     return Study(
         file=path,
         name=str(name),
@@ -189,6 +194,7 @@ def load_study(path: str | Path) -> Study:
         train=train,
         space=space,
         dataset=digest,
+        mask_files=mask_files,
         written=values,
         notices=(*more, *notices),
         **sections,
@@ -281,6 +287,11 @@ def _check_score(path: Path, score: Score) -> list[str]:
         except (KeyError, IndexError, ValueError):
             names = ", ".join(f"{{{name}}}" for name in ("trigger", "class", *more))
             problems.append(problem(path, f"score.{where}", template, f"text with only {names} in braces"))
+    problems += [
+        problem(path, f"score.shifted.contexts[{i}]", context, "text without braces: an empty place, without a subject")
+        for i, context in enumerate(score.shifted.contexts)
+        if set(context) & set("{}")
+    ]
     identity = score.encoder if score.identity_encoder is None else score.identity_encoder
     for key, spec in (("encoder", score.encoder), ("identity_encoder", identity)):
         looks_local = "/" in spec and (path.parent / spec).parent.is_dir() and not (path.parent / spec).exists()
@@ -289,7 +300,8 @@ def _check_score(path: Path, score: Score) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[str, list[str]]:
+def _scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[str, str | None, list[str]]:
+    """Digests of the photos and of their masks in a folder, and warnings."""
     from trainer.dataset import scan_dataset
 
     try:
@@ -314,7 +326,13 @@ def _scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[st
         raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
     if score.holdout > most:
         raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
-    return dataset.digest, list(dataset.warnings)
+    mask_files = None
+    if score.shifted.composites and (folder := Path(_beside(path, score.shifted.masks))).is_dir():
+        try:
+            mask_files = masks_digest(folder, [photo for photo in dataset.photos if not photo.is_reg])
+        except MetricsError as error:
+            raise StudyError([problem(path, "score.shifted.masks", score.shifted.masks, str(error))]) from None
+    return dataset.digest, mask_files, list(dataset.warnings)
 
 
 def _flat(value: Any, prefix: str = "") -> Any:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from metrics.errors import MetricsError
-from metrics.masks import attention_mask, load_mask_folder, segmentation_masks, subject_masks
+from metrics.masks import attention_mask, segmentation_masks, subject_masks
 from tests.metrics.sets import crops, pictures
 from tests.tiny import make_tokenizer
 
@@ -138,16 +138,30 @@ def test_photos_of_one_real_subject_are_not(name: str):
     assert not subject_masks(list(crops(10, 0, (name,), 128))).style
 
 
-def test_mask_folders_are_read_by_name_as_kohya_reads_them(tmp_path: Path):
-    truth = planted(1)[1][0]
-    Image.fromarray(truth.astype(np.uint8) * 255).resize((32, 32)).save(tmp_path / "one.png")
-    masks = load_mask_folder(tmp_path, ["one.jpg", "two.jpg"], [(64, 64), (64, 64)])
-    assert masks[1] is None
-    assert overlap(masks[0], truth) > 0.85
-    with pytest.raises(MetricsError, match=r"no mask named like a photo, such as two\.png"):
-        load_mask_folder(tmp_path, ["two.jpg"], [(64, 64)])
-    with pytest.raises(MetricsError, match="no such folder"):
-        load_mask_folder(tmp_path / "nowhere", ["one.jpg"], [(64, 64)])
+def test_given_masks_that_cannot_be_moved_are_counted():
+    images, truths = planted(6)
+    given = [truth.astype(np.float32) for truth in truths]
+    close = np.zeros((64, 64), np.float32)
+    close[3:, 4:] = 1  # a close-up
+    found = subject_masks(images, given=[close, close, *given[2:]])
+    assert found.usable == (False, False, True, True, True, True)
+    share = "cover less than 1 % or more than 75 % of the picture"
+    assert found.notes == (f"2 of 6 photos are not moved: their masks {share}",)
+    assert f"the masks of 4 of 6 photos {share}" in (subject_masks(images, given=[close] * 4 + given[4:]).reason or "")
+
+
+def test_a_mask_of_all_but_rounded_corners_is_none():
+    images, _ = planted(3)
+    rounded = np.ones((64, 64), np.float32)
+    rounded[[0, 0, -1, -1], [0, -1, 0, -1]] = 0
+    assert subject_masks(images, given=[rounded] * 3).sources == ("saliency",) * 3
+
+
+def test_specks_of_given_masks_are_no_part_of_the_subject():
+    images, truths = planted(1)
+    speckled = truths[0].astype(np.float32)
+    speckled[0, 0] = speckled[63, 1] = 1
+    np.testing.assert_array_equal(subject_masks(images, given=[speckled]).masks[0], truths[0].astype(np.float32))
 
 
 def test_unknown_sources_and_missing_models_are_named():

@@ -9,6 +9,7 @@ from PIL import Image
 
 from metrics.composites import make_composites
 from metrics.encoders import load_encoder
+from search.masks import photo_masks
 from search.probe import open_probe
 from search.prompts import composite_captions, neutral_caption
 from search.study import load_study
@@ -16,7 +17,7 @@ from studies.demo.photos import write_photos
 from tests.metrics.sets import pictures
 from tests.search.conftest import StudyWriter
 from trainer.base import load_base
-from trainer.dataset import Photo
+from trainer.dataset import Photo, load_pixels, scan_dataset
 from trainer.lora import LoraWeights
 
 DEMO = Path(__file__).parents[2] / "studies" / "demo"
@@ -96,13 +97,46 @@ def test_only_the_trigger_itself_gives_way_to_the_class_word(caption: str, expec
     assert neutral_caption(photo) == expected
 
 
+def test_captions_of_moved_subjects_name_their_own_subject():
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.float32)
+    mask[27:51, 22:42] = 1
+    made = make_composites([image] * 2, [mask] * 2, np.zeros((1, 64, 64, 3), np.uint8), count=8, seed=1)
+    photos = [Photo(Path("a.png"), "", 1, f"sk{i}", ("dog", "cat")[i], False, "", 64, 64) for i in range(2)]
+    said = composite_captions("{trigger} {class}, {context}", [photos[i] for i in made.photo], made, ["snow"])
+    assert said == [f"sk{i} {('dog', 'cat')[i]}, snow" for i in made.photo]
+
+
+def test_masks_in_a_folder_are_cut_as_their_photos_are(write_study: StudyWriter, tmp_path):
+    shelf = tmp_path / "set" / "1_sks toy"
+    shelf.mkdir(parents=True)
+    (tmp_path / "masks").mkdir()
+    for index, (width, height) in enumerate([(96, 144), (144, 96), (100, 100), (64, 128)]):
+        inside = np.zeros((height, width), bool)
+        inside[height // 2 - 20 : height // 2 + 20, width // 2 - 12 : width // 2 + 12] = True
+        Image.fromarray(np.where(inside[..., None], (255, 0, 0), (0, 90, 0)).astype(np.uint8)).save(
+            shelf / f"{index}.png"
+        )
+        (shelf / f"{index}.txt").write_text("sks toy, meadow")
+        Image.fromarray(inside).resize((2 * width, 2 * height)).save(tmp_path / "masks" / f"{index}.png")
+    score = {"encoder": "clip", "holdout": 0, "shifted": {"masks": "masks"}}
+    study = load_study(write_study(base=str(DEMO / "base"), data=str(shelf.parent), score=score))
+    photos = list(scan_dataset(study.data).photos)
+    config = study.config(next(study.space.combinations()))
+    pixels = [load_pixels(photo, config.size) for photo in photos]
+    found = photo_masks(study, photos, pixels, config, load_base(DEMO / "base"))
+    assert found.sources == ("given",) * 4
+    for mask, image in zip(found.masks, pixels, strict=True):
+        red = image[..., 0] > 127
+        assert ((mask > 0.5) & red).sum() > 0.97 * ((mask > 0.5) | red).sum()
+
+
 def test_captions_of_moved_subjects_say_how_large_they_truly_are():
     image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.float32)
     mask[27:51, 22:42] = 1
     image[..., 0] = 255 * mask
     made = make_composites([image], [mask], np.zeros((4, 64, 64, 3), np.uint8), count=60, seed=1)
     photo = Photo(Path("a.png"), "", 1, "sks", "toy", False, "", 64, 64)
-    words = composite_captions("{size}", photo, made, ["snow"] * 4)
+    words = composite_captions("{size}", [photo] * 60, made, ["snow"] * 4)
     heights = (made.images[..., 0] > 127).any(axis=2).sum(axis=1)
     assert {"small", "large"} == set(words)
     plain = np.abs(heights / 24 - 0.85) > 0.05  # a pixel is a twentieth of it

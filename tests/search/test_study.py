@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from search.errors import StudyError
 from search.run import main
@@ -64,6 +65,11 @@ SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"score": {"probe": {"contexts": ["a {dog}"]}}},
         "score.probe.contexts[0]",
         "{trigger}",
+    ),
+    "a place with braces": (
+        {"score": {"shifted": {"contexts": ["a beach", "{trigger} in the snow"]}}},
+        "score.shifted.contexts[1]",
+        "without braces",
     ),
     "when of a fixed field": (
         {
@@ -271,6 +277,25 @@ def test_changed_photos_are_another_study(write_study) -> None:
     (path.parent / "photos" / "2_sks toy" / "03.txt").write_text("another caption\n")
     with pytest.raises(StudyError, match="photos"):
         load_study(path).check_continues(begun.meaning)
+
+
+def test_masks_in_a_folder_are_checked_and_others_are_another_study(write_study) -> None:
+    path = write_study(score={"encoder": "clip", "holdout": 2, "shifted": {"masks": "masks"}})
+    shelf, masks = path.parent / "photos" / "2_sks toy", path.parent / "masks"
+    masks.mkdir()
+    with pytest.raises(StudyError, match=r"score\.shifted\.masks: 'masks' .* no mask named like a photo"):
+        load_study(path)
+    photo = sorted(shelf.glob("*.png"))[0]
+    width, height = Image.open(photo).size
+    Image.new("L", (2 * width, 2 * height), 255).save(masks / photo.name)
+    begun = load_study(path)
+    load_study(path).check_continues(begun.meaning)
+    Image.new("L", (2 * width, 2 * height), 0).save(masks / photo.name)
+    with pytest.raises(StudyError, match=r"masks: .* the study 'small' was begun with"):
+        load_study(path).check_continues(begun.meaning)
+    Image.new("L", (2 * width, 3 * height)).save(masks / photo.name)
+    with pytest.raises(StudyError, match=rf"is {2 * width}×{3 * height}, its photo {width}×{height}: a mask shows all"):
+        load_study(path)
 
 
 def test_the_command_ends_with_2_and_one_line_on_bad_input(write_study, capsys: pytest.CaptureFixture[str]) -> None:

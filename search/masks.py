@@ -1,0 +1,88 @@
+"""Subject masks of a study's photos: the user's own, cut as the photos are, or found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metrics.errors import MetricsError
+from metrics.mask_files import find_mask_files, mask_size, read_mask
+from trainer.dataset import Photo, load_mask, resize_and_crop
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from metrics.masks import SubjectMasks
+    from search.study import Study
+    from trainer.config import TrainConfig
+    from trainer.families import Base
+
+
+def masks_digest(folder: str | Path, photos: Sequence[Photo]) -> str:
+    """SHA-256 of the masks that photos have in a folder, once each is known to have its photo's shape.
+
+    Raises:
+        MetricsError: no such folder, no or several photos of a mask's name, not an image, another shape.
+    """
+    total = hashlib.sha256()
+    for photo, path in zip(photos, _mask_files(folder, photos), strict=True):
+        if path is None:
+            continue
+        width, height = mask_size(path)
+        if abs(width * photo.height - height * photo.width) > max(photo.width, photo.height, 0.01 * width * height):
+            raise MetricsError(
+                f"masks: {str(path)!r} is {width}×{height}, its photo {photo.width}×{photo.height}: "
+                "a mask shows all of its photo, in any size"
+            )
+        total.update(f"{photo.digest} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def photo_masks(
+    study: Study, photos: Sequence[Photo], pixels: Sequence[np.ndarray], config: TrainConfig, base: Base
+) -> SubjectMasks:
+    """A mask for each photo, of the size that is trained on.
+
+    Args:
+        pixels: uint8 [H,W,3] of each photo, as the trainer cuts them.
+
+    Raises:
+        MetricsError: masks that cannot be used.
+    """
+    import numpy as np
+
+    from metrics.masks import subject_masks
+    from trainer.attention import attention_maps
+
+    source = study.masks
+    if Path(source).is_dir():
+        given = [None if path is None else _cut(path, config.size) for path in _mask_files(source, photos)]
+        source = "auto"
+    else:
+        given = [load_mask(photo, config.size) for photo in photos]
+    attention = None
+    if source == "attention":
+        attention = list(attention_maps(base, np.stack(pixels), photos[0].class_word or ""))
+    return subject_masks(
+        pixels,
+        source=source,
+        given=given,
+        attention=attention,
+        segmenter=study.score.shifted.segmenter,
+        class_word=photos[0].class_word,
+        device=str(base.device),
+    )
+
+
+def _mask_files(folder: str | Path, photos: Sequence[Photo]) -> list[Path | None]:
+    return find_mask_files(folder, [f"{photo.path.parent.name}/{photo.path.name}" for photo in photos])
+
+
+def _cut(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """float32 [H,W] in [0,1], cut as `load_pixels` cuts the photo."""
+    import numpy as np
+
+    grey = np.rint(255 * read_mask(path)).astype(np.uint8)
+    return resize_and_crop(np.repeat(grey[..., None], 3, axis=2), size)[..., 0].astype(np.float32) / 255
