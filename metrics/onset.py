@@ -101,7 +101,7 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
 
     Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth).
-    Memory is read from `heldout_loss`; contexts from 0.6 `shifted_loss` + 0.3 `context_loss` + 0.1 `heldout_loss`, or
+    Memory is read from `heldout_loss`; contexts from 0.65 `shifted_loss` + 0.3 `context_loss` + 0.05 `heldout_loss`, or
     else from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos, from `shifted_loss` and what `fidelity`
     says has been learned (`metrics.onset_curves.SUMS`). Copying and composition together speak for memory where they
     surely turn before the loss. Without losses the behavioural channels speak alone: copying for memory, the second
