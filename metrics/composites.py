@@ -49,8 +49,9 @@ def make_composites(
     Photos and backgrounds are used evenly, every pair at most once before any pair comes again. Subjects stay upright
     and on their own height above the ground; their middle comes near a quarter, a half or three quarters of the width,
     so that they are plainly on the left, in the centre or on the right, as captions say. A subject that its photo cuts
-    off at an edge is pasted at that edge, and from edge to edge where it is cut off at both: no cut shows. Swapping the
-    background alone measures too little: place and size must move (METRICS.md, "Two onsets").
+    off at an edge is pasted at that edge, and from edge to edge where it is cut off at both, so that no cut shows.
+    Swapping the background alone measures too little: place and size must move where they can (METRICS.md, "Two
+    onsets").
 
     Args:
         photos: uint8 `[H, W, 3]`, sizes may differ.
@@ -178,13 +179,14 @@ def _cut_out(photo: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int]
 
     left, top, right, bottom = box
     height, width = mask.shape
-    near = max(1, round(0.01 * max(height, width)))
+    near = max(1, round(0.004 * max(height, width)))
     edges = (left < near, top < near, right > width - near, bottom > height - near)
     blur = max(FINEST, seam * _thickness(mask[top:bottom, left:right]))
-    margin = int(np.ceil(2 * blur))
-    outer = (max(0, left - margin), max(0, top - margin), min(width, right + margin), min(height, bottom + margin))
+    # where the photo cuts the subject off there is no seam, though its mask may end a pixel before the edge
+    by = [0 if cut else int(np.ceil(2 * blur)) for cut in edges]
+    outer = (max(0, left - by[0]), max(0, top - by[1]), min(width, right + by[2]), min(height, bottom + by[3]))
     inside = slice(outer[1], outer[3]), slice(outer[0], outer[2])
-    # nearest: the mask goes on beyond the photo's edge, so that a cut-off side keeps its full alpha there
+    # nearest: the mask goes on beyond a side that is cut off, which keeps its full alpha
     smooth = ndimage.gaussian_filter(mask[inside].astype(np.float32), blur, mode="nearest")
     begins = float(ndtr(-0.23 / blur))  # a quarter of a pixel outside the outline: no rim of the old background
     alpha = np.clip((smooth - begins) / (0.85 - begins), 0, 1)
@@ -213,9 +215,10 @@ def _paste(
     tall, wide = cutout.alpha.shape[0] - top - bottom, cutout.alpha.shape[1] - left - right
     at_left, at_top, at_right, at_bottom = cutout.cut_off
     across, upright = at_left and at_right, at_top and at_bottom
+    fits = min(height / tall, width / wide)
+    factor = min(factor, 0.95 * fits)
     if across or upright:  # what the photo cuts off on both sides goes from edge to edge here, too
-        factor = max([width / wide] * across + [height / tall] * upright)
-    factor = min(factor, (1 if upright else 0.95) * height / tall, (1 if across else 0.95) * width / wide)
+        factor = min(max([width / wide] * across + [height / tall] * upright), fits)
     left, top, right, bottom = (round(side * factor) for side in cutout.margins)
     tall, wide = max(2, round(tall * factor)), max(2, round(wide * factor))
     full = tall + top + bottom, wide + left + right

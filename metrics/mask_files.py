@@ -1,5 +1,6 @@
 """The user's masks from a folder, by name, as kohya's masked loss reads them: white is the subject."""
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -9,6 +10,8 @@ from metrics.errors import MetricsError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif")
+HIDES = 0.02  # share of a file that its alpha channel hides, from which on that is the mask
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on damaged files
 DARKEST = 8  # of 255: what is nowhere brighter says that there is no subject
 
 
@@ -36,8 +39,10 @@ def find_mask_files(folder: str | Path, names: Sequence[str]) -> list[Path | Non
         raise MetricsError(f"masks: folder {str(folder)!r} has no mask named like a photo, such as {stems[0].name}.png")
     shared = next((path for path in taken if taken.count(path) > 1), None)
     if shared is not None:
+        like = [name for name, path in zip(names, found, strict=True) if path == shared]
         raise MetricsError(
-            f"masks: {str(shared)!r} is named like several photos; put masks into folders named as the photos' are"
+            f"masks: {str(shared)!r} is named like several photos, {' and '.join(like[:2])}: rename one of each pair, "
+            "or put masks into folders named as the photos' are"
         )
     return found
 
@@ -54,13 +59,13 @@ def mask_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) >= 5
             return (image.height, image.width) if turned else (image.width, image.height)
-    except (OSError, ValueError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """float32 `[H, W]` in [0, 1], EXIF applied: the alpha channel where there is one that hides something (a cut-out),
-    else how bright the file is, relative to its brightest place.
+    """float32 `[H, W]` in [0, 1], EXIF applied: the alpha channel where there is one that hides more than 2 % (a
+    cut-out), else how bright the file is, relative to its brightest place.
 
     Raises:
         MetricsError: not an image, or a damaged one.
@@ -72,11 +77,11 @@ def read_mask(path: Path) -> np.ndarray:
             image = ImageOps.exif_transpose(opened)
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 alpha = np.asarray(image.convert("RGBA").getchannel("A"), np.float32)
-                if alpha.min() < 255:
+                if (alpha < 128).mean() > HIDES:
                     return alpha / 255
             deep = image.mode[0] in "IF"  # Pillow's conversion to 8 bits would clip them
             bright = np.asarray(image if deep else image.convert("L"), np.float32)
-    except (OSError, ValueError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
     top = float(bright.max())
     says_one = top == 1 and path.suffix.lower() in LOSSLESS  # masks of 0 and 1

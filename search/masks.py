@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ def masks_digest(folder: str | Path, photos: Sequence[Photo]) -> str:
     Raises:
         MetricsError: no such folder, no or several photos of a mask's name, not an image, another shape.
     """
-    total = hashlib.sha256()
+    lines = []
     for photo, path in zip(photos, _mask_files(folder, photos), strict=True):
         if path is None:
             continue
@@ -36,8 +37,8 @@ def masks_digest(folder: str | Path, photos: Sequence[Photo]) -> str:
                 f"masks: {str(path)!r} is {width}×{height}, its photo {photo.width}×{photo.height}: "
                 "a mask shows all of its photo, in any size"
             )
-        total.update(f"{photo.digest} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
+        lines.append(f"{photo.digest} {hashlib.sha256(path.read_bytes()).hexdigest()}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def photo_masks(
@@ -53,19 +54,22 @@ def photo_masks(
     """
     import numpy as np
 
-    from metrics.masks import subject_masks
+    from metrics.masks import EVERYTHING, subject_masks
     from trainer.attention import attention_maps
 
-    source = study.masks
+    source, notes = study.masks, tuple[str, ...]()
+    given: list[np.ndarray | None]
     if Path(source).is_dir():
         given = [None if path is None else _cut(path, config.size) for path in _mask_files(source, photos)]
+        if everything := sum(mask is not None and bool((mask > 0.5).mean() > EVERYTHING) for mask in given):
+            notes = (f"{everything} of {len(photos)} masks are white all over: taken for none",)
         source = "auto"
     else:
         given = [load_mask(photo, config.size) for photo in photos]
     attention = None
     if source == "attention":
         attention = list(attention_maps(base, np.stack(pixels), photos[0].class_word or ""))
-    return subject_masks(
+    found = subject_masks(
         pixels,
         source=source,
         given=given,
@@ -74,6 +78,7 @@ def photo_masks(
         class_word=photos[0].class_word,
         device=str(base.device),
     )
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _mask_files(folder: str | Path, photos: Sequence[Photo]) -> list[Path | None]:

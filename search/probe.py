@@ -137,7 +137,7 @@ def _build(
         named = ", ".join(score.holdout_contexts)
         notes = (f"{len(apart)} of {len(photos)} photos are held out with their context ({named})",)
     if not any(photo.trigger or photo.class_word for photo in photos):
-        notes = (*notes, "captions of moved subjects and new contexts name no subject: give train.trigger, class_word")
+        notes = (*notes, "prompts of new contexts and moved subjects name no subject: give train.trigger, class_word")
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
     if masks is not None:
         notes = (*notes, *masks.notes)

@@ -39,6 +39,7 @@ _NOT_SEARCHED = (
     *("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", "save_every_n_epochs"),
 )
 """The resident base and the probe are made for one value of these."""
+MASK_FILES = "score.shifted.masks: content"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Study:
             "search": self.written.get("search", {}),
             "score": self.score.model_dump(mode="json"),
             "stop": self.stop.model_dump(mode="json"),
-            **({"masks": self.mask_files} if self.mask_files else {}),
+            **({MASK_FILES: self.mask_files} if self.mask_files else {}),
         }
         return json.loads(json.dumps(dict(_flat(nested)), sort_keys=True, default=str))
 
@@ -132,7 +133,9 @@ class Study:
                         self.file,
                         key,
                         self.meaning.get(key),
-                        f"the study {self.name!r} was begun with {begun.get(key)!r}; restore it, "
+                        "masks are cut as their photos are since this study was begun; give it another name"
+                        if key == MASK_FILES and key not in begun
+                        else f"the study {self.name!r} was begun with {begun.get(key)!r}; restore it, "
                         "or give the changed study another name (budget, workers and keep may change)",
                     )
                     for key in changed

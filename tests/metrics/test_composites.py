@@ -131,6 +131,31 @@ def test_a_subject_that_the_photo_cuts_off_stays_at_that_edge(sides: str):
         assert np.ptp(moved.box[:, 0]) > 10
 
 
+@pytest.mark.parametrize("gap", [0, 1])
+def test_a_mask_that_ends_just_before_the_edge_leaves_no_stripe(gap: int):
+    photo, mask = np.zeros((512, 512, 3), np.uint8), np.zeros((512, 512), np.float32)
+    photo[200:, 150:350] = 255
+    mask[200 : 512 - gap, 150:350] = 1
+    moved = make_composites([photo], [mask], np.zeros((1, 512, 512, 3), np.uint8), count=4, seed=0)
+    for image, (left, _, right, _) in zip(moved.images, moved.box, strict=True):
+        assert image[-1, (left + right) // 2].min() == 255
+
+
+def test_a_bust_that_nearly_fills_the_frame_shows_no_cut():
+    photo, mask = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.float32)
+    mask[2:30, 20:44] = mask[30:, :] = 1  # head and shoulders
+    moved = make_composites([photo], [mask], np.zeros((2, 64, 64, 3), np.uint8), count=6, seed=0)
+    assert (moved.images[:, 40:, [0, 63]] == 255).all()
+
+
+def test_subjects_stand_elsewhere_than_in_their_photo():
+    photo, mask = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.float32)
+    mask[20:50, 22:42] = 1  # in the middle
+    moved = make_composites([photo], [mask], np.zeros((1, 64, 64, 3), np.uint8), count=200, seed=0)
+    middle = (moved.box[:, [0, 1]] + moved.box[:, [2, 3]]) / 2 / 64
+    assert (np.hypot(*(middle - (0.5, 35 / 64)).T) > 0.14).mean() > 0.97
+
+
 @pytest.mark.parametrize("across", [True, False])
 def test_a_subject_that_is_cut_off_at_both_sides_goes_from_edge_to_edge(across: bool):
     photo, mask = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.float32)

@@ -29,7 +29,9 @@ def test_masks_are_found_by_name_in_folders_named_as_the_photos_are_or_in_the_fo
     assert found == [*(tmp_path / name for name in names), None]
     with pytest.raises(MetricsError, match=r"no mask named like a photo, such as three\.png"):
         find_mask_files(tmp_path, ["three.jpg"])
-    with pytest.raises(MetricsError, match=r"two\.webp' is named like several photos; put masks into folders"):
+    with pytest.raises(
+        MetricsError, match=r"two\.webp' is named like several photos, a/two\.jpg and b/two"
+    ):
         find_mask_files(tmp_path, ["a/two.jpg", "b/two.jpg"])
     with pytest.raises(MetricsError, match="no such folder"):
         find_mask_files(tmp_path / "nowhere", ["one.jpg"])
@@ -39,7 +41,11 @@ def test_every_kind_of_mask_is_read_alike(tmp_path: Path, truth: np.ndarray):
     white = truth.astype(np.uint8) * 255
     Image.fromarray(white).save(tmp_path / "white.png")
     Image.fromarray(truth.astype(np.uint8)).save(tmp_path / "one.png")
-    Image.fromarray(truth.astype(np.uint16) * 65535).save(tmp_path / "deep.png")
+    Image.fromarray((500 + truth * 65000).astype(np.uint16)).save(tmp_path / "deep.png")
+    nearly_opaque = np.full((40, 60), 255, np.uint8)
+    nearly_opaque[0, 0] = 0
+    Image.fromarray(np.dstack([*[white] * 3, np.full((40, 60), 255, np.uint8)])).save(tmp_path / "opaque.png")
+    Image.fromarray(np.dstack([*[white] * 3, nearly_opaque])).save(tmp_path / "drawn.png")
     Image.fromarray(truth).save(tmp_path / "bits.png")
     Image.fromarray(np.dstack([np.full((40, 60, 3), 255, np.uint8), white])).save(tmp_path / "on-white.png")
     Image.fromarray(np.dstack([np.full((40, 60, 3), 64, np.uint8), white])).save(tmp_path / "cut-out.png")
@@ -51,7 +57,7 @@ def test_every_kind_of_mask_is_read_alike(tmp_path: Path, truth: np.ndarray):
     exif[0x0112] = 6  # shown turned by 90 degrees to the right
     turned.save(tmp_path / "turned.png", exif=exif)
     paths = sorted(tmp_path.glob("*.png"))
-    assert len(paths) == 8
+    assert len(paths) == 10
     for path in paths:
         assert mask_size(path) == (60, 40), path.name
         np.testing.assert_allclose(read_mask(path), truth, atol=0.01, err_msg=path.name)
@@ -59,14 +65,18 @@ def test_every_kind_of_mask_is_read_alike(tmp_path: Path, truth: np.ndarray):
 
 def test_a_black_mask_stays_black_though_it_was_compressed(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 4, (40, 60), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "black.jpg", quality=90)
-    assert read_mask(tmp_path / "black.jpg").max() < 0.05
+    for most in (1, 4):
+        Image.fromarray(noise.clip(0, most)).save(tmp_path / "black.jpg", quality=95)
+        assert 0 < read_mask(tmp_path / "black.jpg").max() < 0.05
     Image.new("L", (8, 8)).save(tmp_path / "black.png")
     assert read_mask(tmp_path / "black.png").max() == 0
 
 
 def test_files_that_are_no_images_are_named(tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"not an image")
+    Image.new("L", (8, 8), 255).save(tmp_path / "exif.webp", exif=b"Exif\0\0nonsense")
+    with pytest.raises(MetricsError, match=r"exif\.webp' cannot be read as an image"):
+        mask_size(tmp_path / "exif.webp")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "half.png")
     half = tmp_path / "half.png"
     half.write_bytes(half.read_bytes()[:1500])

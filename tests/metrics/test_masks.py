@@ -147,6 +147,11 @@ def test_given_masks_that_cannot_be_moved_are_counted():
     assert found.usable == (False, False, True, True, True, True)
     share = "cover less than 1 % or more than 75 % of the picture"
     assert found.notes == (f"2 of 6 photos are not moved: their masks {share}",)
+    some = subject_masks(images, source="given", given=[close, None, *given[2:]])
+    assert some.notes == (
+        "1 of 6 photos have no given mask and are not moved",
+        f"1 of 6 photos are not moved: their masks {share}",
+    )
     assert f"the masks of 4 of 6 photos {share}" in (subject_masks(images, given=[close] * 4 + given[4:]).reason or "")
 
 
@@ -162,6 +167,9 @@ def test_specks_of_given_masks_are_no_part_of_the_subject():
     speckled = truths[0].astype(np.float32)
     speckled[0, 0] = speckled[63, 1] = 1
     np.testing.assert_array_equal(subject_masks(images, given=[speckled]).masks[0], truths[0].astype(np.float32))
+    hat = truths[0].astype(np.float32)
+    hat[2:8, 2:8] = 1  # small, but no speck
+    np.testing.assert_array_equal(subject_masks(images, given=[hat]).masks[0], hat)
 
 
 def test_unknown_sources_and_missing_models_are_named():

@@ -291,8 +291,11 @@ def test_masks_in_a_folder_are_checked_and_others_are_another_study(write_study)
     begun = load_study(path)
     load_study(path).check_continues(begun.meaning)
     Image.new("L", (2 * width, 2 * height), 0).save(masks / photo.name)
-    with pytest.raises(StudyError, match=r"masks: .* the study 'small' was begun with"):
+    with pytest.raises(StudyError, match=r"masks: content: .* the study 'small' was begun with"):
         load_study(path).check_continues(begun.meaning)
+    older = {key: value for key, value in begun.meaning.items() if "content" not in key}
+    with pytest.raises(StudyError, match="masks are cut as their photos are since this study was begun"):
+        load_study(path).check_continues(older)
     Image.new("L", (2 * width, 3 * height)).save(masks / photo.name)
     with pytest.raises(StudyError, match=rf"is {2 * width}×{3 * height}, its photo {width}×{height}: a mask shows all"):
         load_study(path)
