@@ -116,7 +116,7 @@ def composites_sheet(
         rows: most photos shown; columns: most composites shown for each; cell: pixels per picture.
 
     Returns:
-        uint8 `[rows·cell, (2 + columns)·cell, 3]`.
+        uint8 `[h, w, 3]`, multiples of `cell`; many photos stand side by side, about as wide as tall.
     """
     from PIL import Image
 
@@ -129,7 +129,9 @@ def composites_sheet(
         tiles = [_tile(picture, cell) for picture in pictures]
         tiles += [np.full((cell, cell, 3), 255, np.uint8)] * (2 + columns - len(tiles))
         lines.append(np.concatenate(tiles, axis=1))
-    sheet = np.concatenate(lines, axis=0)
+    across = int(np.ceil(np.sqrt(len(lines) / (2 + columns))))  # about as wide as tall
+    lines += [np.full_like(lines[0], 255)] * (-len(lines) % across)
+    sheet = np.concatenate([np.concatenate(lines[i : i + across], axis=1) for i in range(0, len(lines), across)])
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(path)

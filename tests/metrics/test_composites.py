@@ -224,3 +224,12 @@ def test_the_sheet_shows_photo_outline_cutout_and_composites(made, tmp_path: Pat
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheets" / "moved.png")), sheet)
     outlined = sheet[:68, :68].reshape(-1, 3)
     assert (np.abs(outlined.astype(int) - (255, 0, 90)).max(axis=1) < 8).sum() > 20
+
+
+def test_the_sheet_of_many_photos_is_about_as_wide_as_tall(made):
+    photos, masks, backgrounds, _ = made
+    many = make_composites(photos * 5, masks * 5, backgrounds, count=20, seed=0)
+    sheet = composites_sheet(photos * 5, masks * 5, many, rows=20, cell=40)
+    assert sheet.shape == (7 * 40, 9 * 40, 3)
+    assert (sheet[6 * 40 :, 6 * 40 :] == 255).all()  # 20 photos, three in a row
+    assert (sheet[6 * 40 :, 3 * 40 : 6 * 40] < 255).any()
