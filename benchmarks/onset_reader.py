@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.onset_plan import HELD_OUT, PackPlan, detector_grid
 from benchmarks.onset_quality import find_judges, judged_images, true_quality
-from benchmarks.onset_truth import true_onset
+from benchmarks.onset_truth import SEEN, true_onset
 
 if TYPE_CHECKING:
     from benchmarks.onset_world import Losses, World
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLIP = Path(__file__).resolve().parent.parent / "studies" / "demo" / "clip"
 LOOKED_AT = 5  # checkpoints of each run whose images are drawn, the last among them
 REPLICATES = 40  # of the truth, for its own interval
-DETECTORS_SEE = ("heldout", "shifted", "shifted_train", "context")
+DETECTORS_SEE = (*SEEN, "context")
 TRUTHS = ("true_set", "true_new")
 AROUND = 0.35  # octaves on both sides of a true onset that are read at every checkpoint
 SAME = 0.01  # ln units: a run whose held-out losses differ by less, trained again, is the one that was kept

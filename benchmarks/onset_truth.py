@@ -116,7 +116,7 @@ def write_tables(folder: Path) -> None:
             columns |= {
                 name: values.astype(np.float64).reshape(len(case.epochs), -1).mean(axis=1)
                 for name, values in sorted(case.arrays.items())
-                if name in ("heldout", "shifted", "shifted_train", "context")
+                if name in (*SEEN, "context")
             }
             for name in ("true_set", "true_new"):
                 read = dict(zip(case.arrays[f"{name}_epochs"].tolist(), case.arrays[name].tolist(), strict=True))

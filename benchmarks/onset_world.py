@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.onset_plan import FRESH, HELD_OUT, PackPlan
-from metrics.composites import Composites, make_composites
+from metrics.composites import make_composites
 from metrics.masks import subject_masks
 from metrics.score import ProbeLabels
+from search.prompts import composite_captions
 from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, find_concept, render_concept
+from trainer.dataset import Photo
 from trainer.evaluate import Evaluation
 from trainer.families.family import Base
 from trainer.lora import LoraWeights
@@ -56,31 +58,25 @@ def make_world(plan: PackPlan, base: Base) -> World:
     generator = np.random.default_rng([plan.seed, 5])
     backgrounds = draw(base, None, scenes, generator.integers(1 << 30, size=len(scenes)))
     masks = subject_masks(list(photos), source="saliency").masks
-    subject = f"{concept.trigger} {concept.class_word}"
+    # as a study words them
+    photo = Photo(Path(), "", 1, concept.trigger, concept.class_word, False, "", *photos.shape[1:3])
+    template = "{trigger} {class}, {size}, on the {position}, {context}"
     for name, number in MOVED.items():
         rows = range(plan.num_photos) if name.endswith("_train") else range(plan.num_photos, count)
         moved = make_composites(
             [photos[row] for row in rows], [masks[row] for row in rows], backgrounds, count=number, seed=plan.seed
         )
         images[name], world.owners[name] = moved.images, moved.photo
-        texts[name] = [_caption(subject, moved, row, scenes) for row in range(number)]
+        texts[name] = composite_captions(template, [photo] * number, moved, scenes)
     elsewhere = np.random.default_rng([plan.seed, 8]).permutation(novel)[:CONTEXTS].tolist()
     parts = [
-        render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed, places=(place,))
+        render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed, device=device, places=(place,))
         for place in elsewhere
     ]
     images["context"] = np.concatenate([part[0] for part in parts])
     texts["context"] = [text for part in parts for text in part[1]]
     world.labels = _probe(plan, world, novel)
     return world
-
-
-def _caption(subject: str, moved: Composites, row: int, scenes: list[str]) -> str:
-    """As a study words it (`search.prompts.composite_captions`)."""
-    left, _, right, _ = moved.box[row]
-    position = POSITIONS[int(np.clip((left + right) / 2 / moved.images.shape[2] * 3, 0, 2))]
-    size = "small" if moved.scale[row] < 0.85 else "large"
-    return f"{subject}, {size}, on the {position}, {scenes[moved.background[row]]}"
 
 
 def _probe(plan: PackPlan, world: World, novel: list[str]) -> ProbeLabels:

@@ -185,8 +185,8 @@ def _cut_out(photo: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int]
     edges = (left < near, top < near, right > width - near, bottom > height - near)
     blur = max(FINEST, seam * _thickness(mask[top:bottom, left:right]))
     # where the photo cuts the subject off there is no seam, though its mask may end a pixel before the edge
-    by = [0 if cut else int(np.ceil(2 * blur)) for cut in edges]
-    outer = (max(0, left - by[0]), max(0, top - by[1]), min(width, right + by[2]), min(height, bottom + by[3]))
+    soft = [0 if cut else int(np.ceil(2 * blur)) for cut in edges]
+    outer = (max(0, left - soft[0]), max(0, top - soft[1]), min(width, right + soft[2]), min(height, bottom + soft[3]))
     inside = slice(outer[1], outer[3]), slice(outer[0], outer[2])
     # nearest: the mask goes on beyond a side that is cut off, which keeps its full alpha
     smooth = ndimage.gaussian_filter(mask[inside].astype(np.float32), blur, mode="nearest")

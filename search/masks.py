@@ -57,7 +57,8 @@ def photo_masks(
     from metrics.masks import EVERYTHING, subject_masks
     from trainer.attention import attention_maps
 
-    source, notes = study.masks, tuple[str, ...]()
+    source = study.masks
+    notes: tuple[str, ...] = ()
     given: list[np.ndarray | None]
     if Path(source).is_dir():
         given = [None if path is None else _cut(path, config.size) for path in _mask_files(source, photos)]
