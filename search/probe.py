@@ -98,7 +98,7 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
         )
         about = read_json(home / "probe.json") if (home / "probe.json").is_file() else None
         known = (study.digest, CALIBRATION_VERSION)
-        if about is None or (about["study"], about.get("calibration")) != known:
+        if about is None or "photos" not in about or (about["study"], about.get("calibration")) != known:
             about = _build(study, config, base, cache, dataset, home, encoder, identity)
         return _load(study, config, base, cache, dataset, home, about, encoder, identity)
 
@@ -192,6 +192,7 @@ def _build(
         "trained": [photos[i].path.name for i in trained],
         "heldout": [photos[i].path.name for i in heldout],
         "context": [photos[i].path.name for i in apart],
+        "photos": [photo.content for photo in dataset.photos],
         "trained_rows": trained,
         "heldout_rows": heldout,
         "context_rows": apart,
@@ -214,6 +215,7 @@ def _load(
     encoder: Encoder,
     identity: Encoder | None,
 ) -> Probe:
+    dataset = _as_built(dataset, about["photos"])
     photos = [photo for photo in dataset.photos if not photo.is_reg]
     rows = {index for index, photo in enumerate(dataset.photos) if photo.is_reg}
     places = [index for index, photo in enumerate(dataset.photos) if not photo.is_reg]
@@ -240,6 +242,14 @@ def _load(
         precision=about["precision"],
         notices=tuple(about["notices"]),
     )
+
+
+def _as_built(dataset: Dataset, contents: Sequence[str]) -> Dataset:
+    """The photos in the order in which the probe was built, whatever their files are called today: rows stay theirs."""
+    rows: dict[str, list[int]] = {}
+    for row, photo in enumerate(dataset.photos):
+        rows.setdefault(photo.content, []).append(row)
+    return dataset.subset(rows[content].pop(0) for content in contents)
 
 
 def _evaluations(

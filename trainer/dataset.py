@@ -46,6 +46,11 @@ class Photo:
     width: int
     height: int
 
+    @property
+    def content(self) -> str:
+        """All that a dataset's digest knows of it: what its file is called does not count."""
+        return f"{self.digest} {self.repeats} {self.is_reg} {self.caption}"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -65,7 +70,7 @@ class Dataset:
         """SHA-256 over images, captions, repeats and roles: the same content gives the same digest anywhere."""
         total = hashlib.sha256()
         for photo in sorted(self.photos, key=lambda photo: (photo.is_reg, photo.digest, photo.caption)):
-            total.update(f"{photo.digest} {photo.repeats} {photo.is_reg} {photo.caption}\n".encode())
+            total.update(f"{photo.content}\n".encode())
         return total.hexdigest()
 
     def subset(self, indices: Iterable[int]) -> Dataset:

@@ -62,6 +62,7 @@ def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWri
     base, encoder = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip"))
     path = write_study(base=str(DEMO / "base"), data=str(data), score=score)
     probe = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
+    before = [photo.stem for photo in sorted(data.rglob("*.png"))]
     rooms = [text.stem for text in data.rglob("*.txt") if "room" in text.read_text()]
     trained = [photo.path.stem for photo in probe.trained.photos]
     assert 2 <= len(rooms) <= 12
@@ -75,6 +76,17 @@ def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWri
     assert {"context_loss", "context_high"} <= set(readings.channels)
     again = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
     np.testing.assert_array_equal(again.losses["context"].losses(), probe.losses["context"].losses())
+
+    for number, photo in enumerate(sorted(data.rglob("*.png"), reverse=True)):
+        for called in (photo, photo.with_suffix(".txt")):
+            called.rename(called.with_stem(f"renamed{number:02}"))
+    renamed = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
+    assert [photo.content for photo in renamed.trained.photos] == [photo.content for photo in probe.trained.photos]
+    np.testing.assert_array_equal(renamed.losses["heldout"].losses(), probe.losses["heldout"].losses())
+    for photo in sorted(data.rglob("*.png")):
+        row = 15 - int(photo.stem.removeprefix("renamed"))
+        for called in (photo, photo.with_suffix(".txt")):
+            called.rename(called.with_stem(before[row]))
 
     file = tmp_path / "cache" / "probe" / "probe.json"
     file.write_text(json.dumps({name: value for name, value in about.items() if name != "calibration"}))
