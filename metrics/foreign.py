@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 # Names of columns in lower case, "_" for spaces.
 TIME_COLUMNS = ("epoch", "epochs", "step", "steps", "global_step", "trainer/global_step", "_step", "iteration")
 ITEM_COLUMNS = ("image", "photo", "file", "filename", "item", "sample", "caption", "timestep", "noise", "draw", "seed")
-RUN_COLUMNS = ("run", "run_name", "trial", "experiment")
+RUN_COLUMNS = ("run", "run_name", "trial", "experiment", "dir_name")
+NAME_COLUMNS = ("tag", "metric", "metric_name", "variable", "key", "name")  # of tables with one row for each number
+VALUE_COLUMNS = ("value", "values")
 SPLIT_COLUMNS = ("split", "phase", "set", "subset", "stage", "mode")
 RATE_COLUMNS = ("lr", "learning_rate", "lr/unet", "lr/textencoder")
 LOSS_CHANNELS = tuple(name for name in CHANNELS if name.endswith("_loss"))  # the held-out loss first
@@ -48,13 +50,15 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
 
     Args:
         path: named in errors.
-        table: a time column (epoch or step) and one or more loss columns, any other columns.
+        table: a time column (epoch or step) and one or more loss columns, any other columns; or a row for each number
+            and a column (`tag`, `metric`, `variable`) that says what it is.
 
     Raises:
         MetricsError: no time column, no loss column or training losses only, several losses or runs, no rows of a
             validation, fewer than three checkpoints, losses at or below zero.
     """
-    names = {name.lower().replace(" ", "_"): name for name in table.columns}
+    table = _widened(path, table)
+    names = _keys(table)
     _refuse_several_runs(path, table, names)
     table, rows = _validation_rows(path, table, names)
     numbers = set(table.select_dtypes("number").columns)
@@ -138,6 +142,25 @@ def _stem(name: str) -> str:
 
 
 # Which rows and columns are read.
+
+
+def _keys(table: pandas.DataFrame) -> dict[str, str]:
+    return {str(name).lower().replace(" ", "_"): str(name) for name in table.columns}
+
+
+def _widened(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
+    """A table that names what each row's number is (step, tag, value), with one column for each name instead."""
+    names = _keys(table)
+    named = next((names[key] for key in NAME_COLUMNS if key in names), None)
+    value = next((names[key] for key in VALUE_COLUMNS if key in names), None)
+    if named is None or value is None or table[named].nunique() < 2:
+        return table
+    if not any(_is_loss(str(tag)) for tag in table[named].dropna().unique()):
+        raise MetricsError(f"{path}: column {named} has {_listed(table[named].dropna().unique())}: none is a loss")
+    kept = [names[key] for key in (*TIME_COLUMNS, *ITEM_COLUMNS, *RUN_COLUMNS, *SPLIT_COLUMNS) if key in names]
+    kept = [name for name in kept if table[name].notna().all()]
+    _refuse_text(path, table, [value])
+    return table.pivot_table(index=kept, columns=named, values=value).reset_index() if kept else table
 
 
 def _refuse_several_runs(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> None:

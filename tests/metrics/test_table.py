@@ -175,6 +175,24 @@ def test_a_validation_loss_that_is_no_number_is_not_replaced_by_another_loss(tmp
     assert "column val_loss is not all numbers: '-'" in refusal(tmp_path, columns)
 
 
+@pytest.mark.parametrize(("tag", "value"), [("tag", "value"), ("Metric", "Value"), ("variable", "values")])
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_table_with_one_row_for_each_number_is_read_by_their_names(tmp_path, tag, value, images):
+    rows = [
+        (epoch, image, name, number * (1 + image), time)
+        for time, (epoch, loss, other) in enumerate(zip(EPOCHS, LOSSES, OTHER, strict=True))
+        for name, number in (("loss/train", other), ("loss/val", loss), ("lr", 1.0))
+        for image in range(images)
+    ]
+    trajectory = read(tmp_path, pd.DataFrame(rows, columns=["step", "image", tag, value, "wall_time"]))
+    assert_reads(trajectory, LOSSES)
+    assert trajectory.source == "column loss/val"
+    assert images == 1 or trajectory.items("heldout_loss").shape == (len(EPOCHS), images)
+    rows = [row for row in rows if row[2] == "lr"] + [(0, 0, "grad", 1.0, 0)]
+    complaint = refusal(tmp_path, pd.DataFrame(rows, columns=["step", "image", tag, value, "wall_time"]))
+    assert f"column {tag} has lr, grad: none is a loss" in complaint
+
+
 @pytest.mark.parametrize("column", ["split", "phase", "set", "subset", "stage", "mode"])
 @pytest.mark.parametrize("word", ["val", "Validation", "eval", "test", "heldout"])
 def test_of_rows_of_training_and_validation_the_validation_is_read(tmp_path, column, word):
