@@ -9,9 +9,11 @@ et al. 2018, arXiv 1604.04173), so that few runs give a larger one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
+from benchmarks.onset_plan import CONTEXTS
 from benchmarks.onset_table import without_channel
 from benchmarks.onset_truth import Case, truth_of
 from metrics.onset import SPREAD_SHARE, Turn, find_onset
@@ -24,7 +26,8 @@ COVERED = 0.9
 
 def own_errors(cases: Sequence[Case]) -> dict[str, tuple[int, float]]:
     """Sum of channels to the number of turning runs and its error in octaves. Four and six held-out photos are readings
-    of the same runs: both count for the error, once for the number. One and two photos stand apart."""
+    of the same runs, as are all pairs of places of held-out contexts: all count for the error, once for the number. One
+    and two photos stand apart."""
     found: dict[str, list[float]] = {}
     runs: dict[str, set[tuple[str, str]]] = {}
     for case in cases:
@@ -42,11 +45,18 @@ def _seen(case: Case) -> list[tuple[Trajectory, tuple[Kind, ...], str]]:
     seen: list[tuple[Trajectory, tuple[Kind, ...], str]] = [
         (case.trajectory(held_out=number), ("context", "memory"), words) for number, words in held_out.items()
     ]
-    if "context" in case.arrays:
-        both = case.trajectory(contexts=True)
-        fewer = [without_channel(both, channel) for channel in ("heldout_loss", "shifted_loss")]
-        seen += [(trajectory, ("context",), "") for trajectory in (both, *fewer)]
+    for trajectory in _with_contexts(case):
+        fewer = [without_channel(trajectory, channel) for channel in ("heldout_loss", "shifted_loss")]
+        seen += [(each, ("context",), "") for each in (trajectory, *fewer)]
     return seen
+
+
+def _with_contexts(case: Case) -> list[Trajectory]:
+    """The run beside photos of every two places that are not trained on, as far as they were read."""
+    if "elsewhere" not in case.arrays:
+        return [case.trajectory(contexts=True)] if "context" in case.arrays else []
+    places = np.unique(case.arrays["elsewhere_photo"]).tolist()
+    return [case.trajectory(places=pair) for pair in combinations(places, CONTEXTS)]
 
 
 def _beyond_spread(case: Case, trajectory: Trajectory, kinds: tuple[Kind, ...]) -> dict[str, float]:

@@ -24,6 +24,9 @@ FRESH = 320
 """Renders that a truth is read from, for each of: the set's contexts, new contexts."""
 HELD_OUT = 6
 """Photos of the same shoot that no run trains on."""
+CONTEXTS = 2
+"""Places of photos in contexts of their own, HELD_OUT photos in all, the same poses in each. Choosing concepts have as
+many photos, of poses of their own, in every place ("elsewhere"): how much two places tell depends on which they are."""
 ROUNDS = 4  # sets of photos of each concept
 BATCH_SIZE, STEPS = 4, 800
 SET_SIZES = (20, 12, 28, 16, 10, 24, 40, 14)

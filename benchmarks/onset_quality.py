@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,11 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from benchmarks.onset_truth import Case
     from metrics.score import ProbeLabels
+
+BEHAVIOUR = ("true_obedience", "true_fidelity", "true_quality")
+FARTHEST = 3  # octaves from the onset; what lies farther off counts there
 
 
 def find_judges(device: torch.device) -> Any:
@@ -60,4 +65,24 @@ def true_quality(judged: dict[str, np.ndarray], labels: ProbeLabels) -> dict[str
         "true_quality": float(quality.mean()),
         "true_quality_a": float(quality[~other].mean()),
         "true_quality_b": float(quality[other].mean()),
+    }
+
+
+def behaviour_around(cases: Sequence[Case]) -> dict[int, dict[str, float]]:
+    """What the judges see in images drawn around the true onset in new contexts: octaves after it, rounded down (at
+    most `FARTHEST` either way), to means over checkpoints of `BEHAVIOUR`, and how many `checkpoints` those are.
+
+    Runs that surely turn there; five checkpoints of each are drawn, too few for an onset of its own of each run.
+    """
+    seen: dict[int, list[dict[str, float]]] = {}
+    for case in cases:
+        if case.context.epoch is None or not case.context.sure:
+            continue
+        for epoch, judged in case.images.items():
+            if epoch > 0 and "true_quality" in judged:
+                octaves = int(np.floor(np.log2(epoch / case.context.epoch)))
+                seen.setdefault(int(np.clip(octaves, -FARTHEST, FARTHEST)), []).append(judged)
+    return {
+        octaves: {"checkpoints": len(rows)} | {name: float(np.mean([row[name] for row in rows])) for name in BEHAVIOUR}
+        for octaves, rows in sorted(seen.items())
     }

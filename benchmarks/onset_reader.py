@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.onset_plan import HELD_OUT, PackPlan, detector_grid
+from benchmarks.onset_plan import CHOOSING, HELD_OUT, PackPlan, detector_grid
 from benchmarks.onset_quality import find_judges, judged_images, true_quality
 from benchmarks.onset_truth import SEEN, true_onset
 
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 CLIP = Path(__file__).resolve().parent.parent / "studies" / "demo" / "clip"
 LOOKED_AT = 5  # checkpoints of each run whose images are drawn, the last among them
 REPLICATES = 40  # of the truth, for its own interval
-DETECTORS_SEE = (*SEEN, "context")
 TRUTHS = ("true_set", "true_new")
 AROUND = 0.35  # octaves on both sides of a true onset that are read at every checkpoint
 SAME = 0.01  # ln units: a run whose held-out losses differ by less, trained again, is the one that was kept
+
+
+def detectors_see(plan: PackPlan) -> tuple[str, ...]:
+    """Names of the losses that are read for detectors."""
+    return (*SEEN, "context", *(("elsewhere",) if plan.concept in CHOOSING else ()))
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Reader:
 
     @cached_property
     def at_base(self) -> dict[str, np.ndarray]:
-        return self.losses(None, (*DETECTORS_SEE, *TRUTHS))
+        return self.losses(None, (*detectors_see(self.plan), *TRUTHS))
 
     def __call__(self, run: dict[int, Checkpoint]) -> tuple[dict[str, np.ndarray], dict[int, dict[str, float]]]:
         last = max(run)
@@ -61,10 +65,11 @@ class Reader:
         found: dict[str, Any] = {"epochs": np.array([0, *seen])}
         found["effort"] = np.array([0.0, *(run[epoch].effort for epoch in seen)])
         ratios = {key: {0: np.zeros(len(self.at_base[key]))} for key in TRUTHS}
-        detectors: dict[str, list[np.ndarray]] = {key: [np.zeros(self.at_base[key].shape)] for key in DETECTORS_SEE}
+        to_see = detectors_see(self.plan)
+        detectors: dict[str, list[np.ndarray]] = {key: [np.zeros(self.at_base[key].shape)] for key in to_see}
         coarse = {*seen[::-3], *seen[:2]}
         for epoch in seen:
-            names = (*DETECTORS_SEE, *TRUTHS) if epoch in coarse else DETECTORS_SEE
+            names = (*to_see, *TRUTHS) if epoch in coarse else to_see
             for key, losses in self._ratios(run[epoch].lora, names).items():
                 if key in TRUTHS:
                     ratios[key][epoch] = losses.mean(axis=(1, 2))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.onset_plan import BATCH_SIZE, ROUNDS, PackPlan, epoch_grid, plans
-from benchmarks.onset_reader import DETECTORS_SEE, Checkpoint, Reader, calibrate_pack
+from benchmarks.onset_reader import Checkpoint, Reader, calibrate_pack, detectors_see
 from benchmarks.onset_truth import write_tables
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ def _read(out: Path, plan: PackPlan) -> tuple[dict[str, np.ndarray], dict[str, A
 def _complete(out: Path, plan: PackPlan, first: int | None) -> bool:
     arrays, about = _read(out, plan)
     wanted = list(plan.runs)[:first]
-    return set(about.get("images", {})) >= set(wanted) and not any(_lacking(arrays, name) for name in wanted)
+    return set(about.get("images", {})) >= set(wanted) and not any(_lacking(plan, arrays, name) for name in wanted)
 
 
-def _lacking(arrays: dict[str, np.ndarray], run: str) -> tuple[str, ...]:
-    return tuple(name for name in DETECTORS_SEE if f"{run}/{name}" not in arrays)
+def _lacking(plan: PackPlan, arrays: dict[str, np.ndarray], run: str) -> tuple[str, ...]:
+    return tuple(name for name in detectors_see(plan) if f"{run}/{name}" not in arrays)
 
 
 def _redrawn(out: Path, plan: PackPlan) -> bool:
@@ -168,7 +168,7 @@ def compute_pack(
         if redraw or time.time() > end or len(trained[name]) < 8:
             continue
         if name in images:
-            lacking = _lacking(arrays, name)
+            lacking = _lacking(plan, arrays, name)
             if not lacking:
                 continue
             kept = {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}
@@ -178,7 +178,8 @@ def compute_pack(
                 _save(out, plan, arrays, images, about["device"], images_device=about["images_device"])
                 continue
             print(f"{plan.name}/{name}: trained again it is another run, so all of it is read", flush=True)
-            about["device"] = device = " and ".join(sorted({about["device"], _device_name(base.device)}))
+            devices = {*about["device"].split(" and "), _device_name(base.device)}
+            about["device"] = device = " and ".join(sorted(devices))
         read, images[name] = reader(trained[name])
         arrays |= {f"{name}/{key}": values for key, values in read.items()}
         _save(out, plan, arrays, images, device, images_device=device)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.onset_quality import BEHAVIOUR, FARTHEST, behaviour_around
 from benchmarks.onset_rivals import RULES, lowest_context_loss
 from benchmarks.onset_truth import Case, Truth, truth_of, turns_from
 from metrics.onset import Onset, Turn, confirmed_onset, find_onset
@@ -56,6 +57,7 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
             "without": _status_right(cases, without),
         },
         "rank correlation": _rank_correlations(cases, with_photos),
+        "behaviour": {str(octaves): row for octaves, row in behaviour_around(cases).items()},
         "limit": {str(renders): {kind: _limit(cases, kind, renders) for kind in KINDS} for renders in LIMITS},
     }
     if online:
@@ -107,6 +109,7 @@ def table(found: dict[str, Any]) -> str:
     lines.append("Spearman with true quality, median over concepts, or over sets of photos:")
     for where, rows in found["rank correlation"].items():
         lines.append(f"  {where}: " + ", ".join(f"{name} {_num(value, sign=True)}" for name, value in rows.items()))
+    lines += _behaviour(found["behaviour"])
     lines.append("the truth itself from so few fresh renders, against all of them, |log2 error| median, 90th pct:")
     for renders, kinds in found["limit"].items():
         each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in kinds.items())
@@ -142,6 +145,17 @@ def _detectors(detectors: dict[str, Any], kind: Kind) -> list[str]:
             f"      {_share(row['open'])}   {_num(row['width'])}"
             f"         {_share(row['regret'])} / {_share(row['regret_p90'])}"
         )
+    return lines
+
+
+def _behaviour(found: dict[str, dict[str, float]]) -> list[str]:
+    lines = ["what judges see in the images, by octaves from the true onset in new contexts:"]
+    for name in BEHAVIOUR:
+        each = (
+            f"{'≤ ' * (int(octaves) == -FARTHEST)}{octaves}{' or more' * (int(octaves) == FARTHEST)}: {_num(row[name])}"
+            for octaves, row in found.items()
+        )
+        lines.append(f"  {name}: " + "; ".join(each))
     return lines
 
 

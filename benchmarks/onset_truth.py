@@ -7,7 +7,7 @@ ln loss ratio over 320 fresh renders exceeds its minimum by max(0.2 %, 15 % of i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,15 @@ class Case:
     arrays: dict[str, np.ndarray]
     images: dict[int, dict[str, float]]
 
-    def trajectory(self, *, held_out: int = HELD_OUT, until: int | None = None, contexts: bool = False) -> Trajectory:
+    def trajectory(
+        self, *, held_out: int = HELD_OUT, until: int | None = None, contexts: bool = False, places: Sequence[int] = ()
+    ) -> Trajectory:
         """What a detector sees with `held_out` photos; with none, subjects are cut out of the training photos only.
 
         Args:
             until: last epoch shown.
             contexts: whether photos in contexts of their own are held out, too.
+            places: the same in these places instead, of choosing concepts.
         """
         arrays, heldout, elsewhere = self.arrays, None, None
         shifted, owners = arrays["shifted_train"].astype(np.float64), HELD_OUT + arrays["shifted_train_photo"]
@@ -76,7 +79,9 @@ class Case:
             shown = arrays["shifted_photo"] < held_out
             shifted = np.concatenate([arrays["shifted"][:, shown].astype(np.float64), shifted], axis=1)
             owners = np.concatenate([arrays["shifted_photo"][shown], owners])
-        if contexts:
+        if places:
+            elsewhere = arrays["elsewhere"][:, np.isin(arrays["elsewhere_photo"], places)].astype(np.float64)
+        elif contexts:
             elsewhere = arrays["context"].astype(np.float64)
         readings = []
         for row, epoch in enumerate(self.epochs.tolist()):

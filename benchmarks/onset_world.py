@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.onset_plan import FRESH, HELD_OUT, PackPlan
+from benchmarks.onset_plan import CHOOSING, CONTEXTS, FRESH, HELD_OUT, PackPlan
 from metrics.composites import make_composites
 from metrics.masks import subject_masks
 from metrics.score import ProbeLabels
@@ -22,9 +22,7 @@ from trainer.sample import sample, with_lora
 
 MOVED = {"shifted": 48, "shifted_train": 32}
 """Composites whose subjects are cut out of held-out (eight of each photo) and of training photos, by saliency."""
-CONTEXTS = 2
-"""Places of photos in contexts of their own, HELD_OUT photos in all; the same poses in each."""
-NOISES = {"heldout": (8, 2), "context": (8, 2), "true_set": (8, 1), "true_new": (8, 1)}
+NOISES = {"heldout": (8, 2), "context": (8, 2), "elsewhere": (8, 2), "true_set": (8, 1), "true_new": (8, 1)}
 """Noise levels and draws for each image; four levels, one draw, where nothing is said."""
 GROUPS = {"true_set": 8, "true_new": 8}
 """Into how many groups of renders the noise levels are shared out: row i belongs to group i % groups."""
@@ -36,9 +34,9 @@ class World:
 
     photos: np.ndarray
     captions: list[str]
-    images: dict[str, np.ndarray]  # heldout, true_set, true_new, those of MOVED, context: uint8 [N, 64, 64, 3]
+    images: dict[str, np.ndarray]  # heldout, truths, those of MOVED, context, elsewhere: uint8 [N, 64, 64, 3]
     texts: dict[str, list[str]]
-    owners: dict[str, np.ndarray] = field(default_factory=dict)  # whose photo each composite is
+    owners: dict[str, np.ndarray] = field(default_factory=dict)  # whose photo each composite is; which place, elsewhere
     labels: ProbeLabels = field(init=False)
 
 
@@ -69,12 +67,17 @@ def make_world(plan: PackPlan, base: Base) -> World:
         images[name], world.owners[name] = moved.images, moved.photo
         texts[name] = composite_captions(template, [photo] * number, moved, scenes)
     elsewhere = np.random.default_rng([plan.seed, 8]).permutation(novel)[:CONTEXTS].tolist()
-    parts = [
-        render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=5000 + plan.seed, device=device, places=(place,))
-        for place in elsewhere
-    ]
-    images["context"] = np.concatenate([part[0] for part in parts])
-    texts["context"] = [text for part in parts for text in part[1]]
+    wanted = {"context": [(place, 5000 + plan.seed) for place in elsewhere]}
+    if plan.concept in CHOOSING:
+        wanted["elsewhere"] = [(place, 6000 + 100 * plan.seed + row) for row, place in enumerate(novel)]
+        world.owners["elsewhere"] = np.repeat(np.arange(len(novel)), HELD_OUT // CONTEXTS)
+    for name, photographed in wanted.items():
+        parts = [
+            render_concept(plan.concept, "set", HELD_OUT // CONTEXTS, seed=seed, device=device, places=(place,))
+            for place, seed in photographed
+        ]
+        images[name] = np.concatenate([part[0] for part in parts])
+        texts[name] = [text for part in parts for text in part[1]]
     world.labels = _probe(plan, world, novel)
     return world
 
