@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.onset_limits import RENDERS, of_photos, of_renders
 from benchmarks.onset_quality import BEHAVIOUR, FARTHEST, behaviour_around
 from benchmarks.onset_rivals import RULES, lowest_context_loss
-from benchmarks.onset_truth import Case, Truth, truth_of, turns_from
+from benchmarks.onset_truth import Case, Truth, truth_of
 from metrics.onset import Onset, Turn, confirmed_onset, find_onset
 from metrics.onset_curves import Kind
 from metrics.trajectory import Trajectory
 from metrics.unimodal import fit_valley
 
 KINDS: tuple[Kind, ...] = ("context", "memory")
-LIMITS = (48, 96)  # renders: 48 readings of a loss are what six photos at eight noise levels give
 NEAR = 0.5  # octaves from the epoch to ship to a checkpoint whose images were drawn
 IMAGES = ("score", "clip_image", "clip_text", "clip_sum")
 
@@ -58,7 +58,8 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
         },
         "rank correlation": _rank_correlations(cases, with_photos),
         "behaviour": {str(octaves): row for octaves, row in behaviour_around(cases).items()},
-        "limit": {str(renders): {kind: _limit(cases, kind, renders) for kind in KINDS} for renders in LIMITS},
+        "limit": {str(renders): {kind: of_renders(cases, kind, renders) for kind in KINDS} for renders in RENDERS},
+        "luck": of_photos(cases, with_photos),
     }
     if online:
         found["online"] = _online(cases)
@@ -114,6 +115,13 @@ def table(found: dict[str, Any]) -> str:
     for renders, kinds in found["limit"].items():
         each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in kinds.items())
         lines.append(f"  {renders:>3} renders: " + "; ".join(each))
+    lines.append("half of what the onsets of either half of the held-out photos differ by, octaves, beside the error:")
+    for kind, row in found["luck"].items():
+        luck, error = (f"{_num(row[name])}, {_num(row[f'{name}_p90'])}" for name in ("luck", "error"))
+        lines.append(
+            f"  {kind}: {luck}; error {error} ({row['runs']} runs; root mean squares "
+            f"{_num(row['luck_rms'])}; {_num(row['error_rms'])})"
+        )
     if "online" in found:
         lines.append(_stops(found["online"]))
     if held_out := found.get("contexts held out"):
@@ -231,18 +239,6 @@ def _regret(truth: Truth, ship: float) -> float:
     fit = fit_valley(truth.losses).fit[0]
     at = float(np.interp(ship, truth.epochs, fit))
     return (at - float(fit.min())) / max(truth.depth, 1e-9)
-
-
-def _limit(cases: Sequence[Case], kind: Kind, renders: int) -> dict[str, float]:
-    """How far the truth lies from itself when it is read from few renders, on runs that turn; readings
-    that do not turn have no error and are left out."""
-    errors = []
-    for case in cases:
-        truth = truth_of(case, kind)
-        if truth.sure and truth.epoch is not None:
-            seen = turns_from(case, kind, renders)
-            errors += np.abs(seen[np.isfinite(seen)] - np.log2(truth.epoch)).tolist()
-    return {"median": _median(np.array(errors)), "p90": float(np.quantile(errors, 0.9)) if errors else float("nan")}
 
 
 def _clustered_median(values: np.ndarray, concepts: Sequence[str]) -> tuple[float, float]:

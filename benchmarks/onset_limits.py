@@ -1,0 +1,76 @@
+"""What limits any detector: how much the truth moves with few renders, and an onset with which photos are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.onset_plan import HELD_OUT
+from benchmarks.onset_truth import Case, truth_of, turns_from
+from metrics.onset import Onset, find_onset
+from metrics.onset_curves import Kind
+
+RENDERS = (48, 96)  # 48 readings of a loss are what six photos at eight noise levels give
+
+
+def of_renders(cases: Sequence[Case], kind: Kind, renders: int) -> dict[str, float]:
+    """How far the truth lies from itself when it is read from few renders, on runs that turn; readings
+    that do not turn have no error and are left out."""
+    errors: list[float] = []
+    for case in cases:
+        truth = truth_of(case, kind)
+        if truth.sure and truth.epoch is not None:
+            seen = turns_from(case, kind, renders)
+            errors += np.abs(seen[np.isfinite(seen)] - np.log2(truth.epoch)).tolist()
+    return {"median": _quantile(errors, 0.5), "p90": _quantile(errors, 0.9)}
+
+
+def of_photos(cases: Sequence[Case], onsets: Mapping[int, Onset]) -> dict[Kind, dict[str, float]]:
+    """The luck of which photos are held out: half of what the onsets read from one half of them and from the other
+    differ by, which is about the standard error of the onset that all of them give; and that onset's own error.
+
+    Octaves: median, 90th percentile (`_p90`), root mean square (`_rms`), over the runs that surely turn and whose
+    onset is found all three times. Moved training photos are shared out among the halves, too.
+
+    Args:
+        onsets: of all held-out photos, by `id` of the case.
+    """
+    found: dict[Kind, dict[str, list[float]]] = {}
+    for case in cases:
+        halves = [find_onset(_half(case, half).trajectory()) for half in (0, 1)]
+        for kind in ("context", "memory"):
+            truth = truth_of(case, kind)
+            epochs = [getattr(onset, kind).epoch for onset in (*halves, onsets[id(case)])]
+            if truth.epoch is None or not truth.sure or None in epochs:
+                continue
+            first, second, whole = np.log2(epochs)
+            row = found.setdefault(kind, {"luck": [], "error": []})
+            row["luck"].append(abs(first - second) / 2)
+            row["error"].append(abs(whole - np.log2(truth.epoch)))
+    return {kind: _summary(row) for kind, row in found.items()}
+
+
+def _summary(row: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    figures: dict[str, float] = {"runs": len(row["luck"])}
+    for name, values in row.items():
+        figures |= {name: _quantile(values, 0.5), f"{name}_p90": _quantile(values, 0.9)}
+        figures[f"{name}_rms"] = float(np.sqrt(np.mean(np.square(values))))
+    return figures
+
+
+def _half(case: Case, half: int) -> Case:
+    """The same run with every other held-out photo only, from `half` on."""
+    kept = np.arange(half, HELD_OUT, 2)
+    arrays = case.arrays | {"heldout": case.arrays["heldout"][:, kept]}
+    for name, photos in (("shifted", kept), ("shifted_train", None)):
+        owners = case.arrays[f"{name}_photo"]
+        mine = owners % 2 == half if photos is None else np.isin(owners, photos)
+        arrays[name], arrays[f"{name}_photo"] = case.arrays[name][:, mine], owners[mine]
+    arrays["shifted_photo"] = np.searchsorted(kept, arrays["shifted_photo"])
+    return replace(case, arrays=arrays)
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return float(np.quantile(values, share)) if len(values) else float("nan")
