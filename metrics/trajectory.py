@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -213,6 +214,6 @@ def _read_items(path: Path) -> dict[int, Mapping[str, np.ndarray]]:
             for name in (key for key in arrays.files if not key.endswith(_AT)):
                 for epoch, array in zip(arrays[f"{name}{_AT}"], arrays[name].astype(np.float64), strict=True):
                     by_epoch.setdefault(int(epoch), {})[name] = array
-    except (OSError, ValueError, KeyError) as error:
-        raise MetricsError(f"{path}: cannot be read: {error}") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MetricsError(f"{path}: damaged, or not written by Onset; delete it to read the table alone") from error
     return dict(by_epoch)

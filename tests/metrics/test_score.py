@@ -195,9 +195,11 @@ def test_a_saved_calibration_gives_the_same_numbers_and_refuses_another_encoder(
     assert again.labels == calibration.labels
     with pytest.raises(MetricsError, match="another encoder"):
         Calibration.load(tmp_path / "calibration.npz", encoder=None)
-    (tmp_path / "calibration.npz").write_bytes(b"cut short")
-    with pytest.raises(MetricsError, match="cannot be read"):
-        Calibration.load(tmp_path / "calibration.npz", encoder=encoder)
+    whole = (tmp_path / "calibration.npz").read_bytes()
+    for left in (b"cut short", whole[: len(whole) // 2], b""):
+        (tmp_path / "calibration.npz").write_bytes(left)
+        with pytest.raises(MetricsError, match="cannot be read"):
+            Calibration.load(tmp_path / "calibration.npz", encoder=encoder)
 
 
 def test_without_an_encoder_colour_and_layout_remain(photos: np.ndarray):

@@ -53,6 +53,15 @@ def test_an_npz_newer_than_its_csv_is_no_trouble(tmp_path):
     assert np.isfinite(loaded.items("heldout_loss")).all()
 
 
+@pytest.mark.parametrize("left", [0, 9, 3000])
+def test_a_damaged_npz_is_told_by_name(tmp_path, left):
+    plant("valley", 1).trajectory.save(tmp_path)
+    file = tmp_path / "items.npz"
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(MetricsError, match=r"items\.npz: damaged, or not written by Onset"):
+        Trajectory.load(tmp_path)
+
+
 def test_epochs_have_to_increase():
     first = Readings(5, 0.1, {})
     with pytest.raises(MetricsError, match="epoch 5 follows 5"):
