@@ -14,7 +14,7 @@ import numpy as np
 from metrics.onset_behaviour import BEHAVIOURS, BehaviourTurn, behaviour_turn, learned_row
 from metrics.onset_curves import Kind, OnsetCurves, onset_curves
 from metrics.onset_replicates import Curves
-from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end, replicate_spread
+from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
 from metrics.trajectory import Trajectory
 
 TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
@@ -100,7 +100,8 @@ class Onset:
 def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
 
-    Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth).
+    Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth),
+    if it rises by more than the checkpoints' own noise explains.
     Memory is read from `heldout_loss`; contexts from 0.65 `shifted_loss` + 0.3 `context_loss` + 0.05 `heldout_loss`, or
     else from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos, from `shifted_loss` and what `fidelity`
     says has been learned (`metrics.onset_curves.SUMS`). Copying and composition together speak for memory where they
@@ -168,7 +169,8 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
         return _few_checkpoints(channels, curves, read.own_error)
     end = plateau_end(curves.stacked, epochs, curves.jitter)
     ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
-    if (end.excess[1:] > margin * curves.jitter).mean() < share:
+    rises = (end.excess[1:] > margin * curves.jitter).mean() >= share
+    if not rises or not surely_rises(curves.mean, epochs, curves.jitter):
         return Turn("beyond", channels=channels)
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
     axis = log_axis(epochs)

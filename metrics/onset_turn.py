@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metrics.unimodal import fit_valley
+from metrics.unimodal import fit_valley, isotonic
 
 RISE, SHARE = 0.002, 0.15  # a plateau ends where the loss has risen by max(0.2 %, 15 % of its depth)
 WIDTHS = (0.12, 0.18, 0.27, 0.4)  # octaves: the narrowest smoother that makes jitter small against the rise
 SMALL = 0.2  # of the rise
+NULL_CURVES, NULL_SHARE = 300, 0.95  # falling curves under the same jitter, and how many of them a turn has to beat
 LEVEL_WIDTH = 2.0  # times that: the smoother of the level at the bottom
 
 
@@ -69,6 +70,28 @@ def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> 
     share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
     crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
     return PlateauEnd(np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold)
+
+
+def surely_rises(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> bool:
+    """Whether a curve that falls and rises again explains the trained checkpoints better than one that only falls, by
+    more than jitter alone would make it seem: the lowest of many noisy checkpoints always has higher ones behind it.
+
+    The squared residuals that the rise spares, as a share of what is left, against those of `NULL_CURVES` falling fits
+    with normal noise of the checkpoints' own jitter.
+
+    Args:
+        curve: [K]. epochs: [K] increasing. jitter: standard deviation of one checkpoint.
+    """
+    trained = curve[epochs > 0][None]
+    falling = -isotonic(-trained)
+    noise = np.random.default_rng(5).normal(size=(NULL_CURVES, trained.shape[1]))
+    null = _spared(falling + max(jitter, 1e-9) * noise)
+    return bool(_spared(trained)[0] > np.quantile(null, NULL_SHARE))
+
+
+def _spared(curves: np.ndarray) -> np.ndarray:
+    left = fit_valley(curves).error
+    return (((curves + isotonic(-curves)) ** 2).sum(axis=1) - left) / (left + 1e-12)
 
 
 def smoothed(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> np.ndarray:

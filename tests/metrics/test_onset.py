@@ -38,7 +38,7 @@ def test_onsets_are_found_near_the_truth(valleys, kind):
     found = pairs(valleys, kind)
     assert len(found) >= 25
     missed = [turn for _, turn in found if turn.epoch is None]
-    assert len(missed) <= 0.12 * len(found)
+    assert len(missed) <= 0.15 * len(found)
     errors = np.array([np.log2(turn.epoch / true) for true, turn in found if turn.epoch is not None])
     assert np.median(np.abs(errors)) <= 0.2
     assert np.quantile(np.abs(errors), 0.9) <= 0.55
@@ -335,3 +335,34 @@ def test_the_sentence_says_both_onsets_and_what_to_ship():
     assert f"New contexts suffer from epoch {onset.context.epoch:.0f} (90 % interval {onset.context.low:.0f}–" in first
     assert f"photos of the same shoot suffer from epoch {onset.memory.epoch:.0f}" in first
     assert second.startswith(f"Ship epoch {onset.best}")
+
+
+@pytest.mark.parametrize("checkpoints", [8, 30])
+@pytest.mark.parametrize("noise", [0.002, 0.01])
+def test_noise_alone_is_no_overfitting(checkpoints, noise):
+    """Tables of one loss per checkpoint: flat ones without the base's row, and a plateau that is only noisy."""
+    epochs, flat, plateau = np.arange(checkpoints + 1), 0, 0
+    for seed in range(20):
+        luck = noise * np.random.default_rng([seed, checkpoints]).normal(size=checkpoints)
+        flat += find_onset(_one_loss(epochs[1:], luck - luck[0])).memory.epoch is not None
+        learned = np.concatenate([[0], luck - 0.015 * epochs[1:] / (epochs[1:] + 0.7)])
+        plateau += find_onset(_one_loss(epochs, learned)).memory.epoch is not None
+    assert flat <= 3
+    assert plateau <= 3
+
+
+def test_a_rise_under_the_usual_noise_is_still_found():
+    epochs = np.arange(31)
+    rise = -0.015 * epochs / (epochs + 0.7) + 0.001 * np.maximum(epochs - 12, 0)
+    for seed in range(20):
+        luck = 0.002 * np.random.default_rng(seed).normal(size=31) * (epochs > 0)
+        assert find_onset(_one_loss(epochs, rise + luck)).memory.status == "found"
+
+
+def _one_loss(epochs: np.ndarray, losses: np.ndarray) -> Trajectory:
+    return Trajectory(
+        tuple(
+            Readings(int(epoch), float(epoch), {"heldout_loss": Reading(loss, loss, loss)})
+            for epoch, loss in zip(epochs, losses.tolist(), strict=True)
+        )
+    )
