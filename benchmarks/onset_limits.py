@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.onset_plan import HELD_OUT
 from benchmarks.onset_truth import Case, truth_of, turns_from
 from metrics.onset import Onset, find_onset
 from metrics.onset_curves import Kind
@@ -38,17 +37,18 @@ def of_photos(cases: Sequence[Case], onsets: Mapping[int, Onset]) -> dict[Kind, 
         onsets: of all held-out photos, by `id` of the case.
     """
     found: dict[Kind, dict[str, list[float]]] = {}
+    kinds: tuple[Kind, ...] = ("context", "memory")
     for case in cases:
-        halves = [find_onset(_half(case, half).trajectory()) for half in (0, 1)]
-        for kind in ("context", "memory"):
-            truth = truth_of(case, kind)
+        true = {kind: truth.epoch for kind in kinds if (truth := truth_of(case, kind)).sure and truth.epoch is not None}
+        halves = [find_onset(_half(case, half).trajectory()) for half in (0, 1)] if true else []
+        for kind, epoch in true.items():
             epochs = [getattr(onset, kind).epoch for onset in (*halves, onsets[id(case)])]
-            if truth.epoch is None or not truth.sure or None in epochs:
+            if None in epochs:
                 continue
             first, second, whole = np.log2(epochs)
             row = found.setdefault(kind, {"luck": [], "error": []})
             row["luck"].append(abs(first - second) / 2)
-            row["error"].append(abs(whole - np.log2(truth.epoch)))
+            row["error"].append(abs(whole - np.log2(epoch)))
     return {kind: _summary(row) for kind, row in found.items()}
 
 
@@ -61,14 +61,12 @@ def _summary(row: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def _half(case: Case, half: int) -> Case:
-    """The same run with every other held-out photo only, from `half` on."""
-    kept = np.arange(half, HELD_OUT, 2)
-    arrays = case.arrays | {"heldout": case.arrays["heldout"][:, kept]}
-    for name, photos in (("shifted", kept), ("shifted_train", None)):
+    """The same run with every other photo only, from `half` on: of those held out and of those moved."""
+    arrays = case.arrays | {"heldout": case.arrays["heldout"][:, half::2]}
+    for name in ("shifted", "shifted_train"):
         owners = case.arrays[f"{name}_photo"]
-        mine = owners % 2 == half if photos is None else np.isin(owners, photos)
-        arrays[name], arrays[f"{name}_photo"] = case.arrays[name][:, mine], owners[mine]
-    arrays["shifted_photo"] = np.searchsorted(kept, arrays["shifted_photo"])
+        mine = owners % 2 == half
+        arrays |= {name: case.arrays[name][:, mine], f"{name}_photo": owners[mine] // 2}
     return replace(case, arrays=arrays)
 
 

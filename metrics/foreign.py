@@ -153,10 +153,13 @@ def _widened(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
     names = _keys(table)
     named = next((names[key] for key in NAME_COLUMNS if key in names), None)
     value = next((names[key] for key in VALUE_COLUMNS if key in names), None)
-    if named is None or value is None or table[named].nunique() < 2:
+    if named is None or value is None:
         return table
-    if not any(_is_loss(str(tag)) for tag in table[named].dropna().unique()):
-        raise MetricsError(f"{path}: column {named} has {_listed(table[named].dropna().unique())}: none is a loss")
+    tags = table[named].dropna().unique()
+    if len(tags) < 2:
+        return table
+    if not any(_is_loss(str(tag)) for tag in tags):
+        raise MetricsError(f"{path}: column {named} has {_listed(tags)}: none is a loss")
     kept = [names[key] for key in (*TIME_COLUMNS, *ITEM_COLUMNS, *RUN_COLUMNS, *SPLIT_COLUMNS) if key in names]
     kept = [name for name in kept if table[name].notna().all()]
     _refuse_text(path, table, [value])
