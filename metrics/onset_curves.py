@@ -25,7 +25,8 @@ class Sum(NamedTuple):
         weights: channel to its weight.
         own_error: octaves. Nine of ten onsets read from the sum lie no further from the true one than this and half of
             the replicates' standard deviation: a handful of photos, cut out or not, is not the subject itself.
-        of_few: the same where one photo is held out, and where it is two or three; None where that changes nothing.
+        of_few: the same where one photo is held out, and where it is two or three, or not known how many; None where
+            that changes nothing.
     """
 
     weights: Mapping[str, float]
@@ -33,11 +34,13 @@ class Sum(NamedTuple):
     of_few: tuple[float, float] | None = None
 
     def error(self, trajectory: Trajectory) -> float:
-        """The own error with as many held-out photos as the trajectory has; as with many where it does not say."""
-        cube = trajectory.cube("heldout_loss") if self.of_few and "heldout_loss" in self.weights else None
-        if self.of_few is None or cube is None or cube.ndim < 2 or cube.shape[1] > 3:
+        """The own error with as many held-out photos as the trajectory has; as with few where it does not say."""
+        if self.of_few is None:
             return self.own_error
-        return self.of_few[int(cube.shape[1] > 1)]
+        cube = trajectory.cube("heldout_loss")
+        if cube is None or cube.ndim < 2:
+            return self.of_few[1]
+        return self.own_error if cube.shape[1] > 3 else self.of_few[int(cube.shape[1] > 1)]
 
 
 # What an onset is read from: the first of these sums that was measured (`_first_measured`). What a new context costs is

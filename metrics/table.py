@@ -78,7 +78,8 @@ def describe(trajectory: Trajectory, onset: Onset) -> str:
     if items is None and "heldout_loss" in names:
         lines += [
             "",
-            "One loss per checkpoint: how much images disagree is not known; the interval takes what it was elsewhere.",
+            "How many photos that loss is of, and how much they disagree, is not known: "
+            "the interval is that of two or three photos.",
         ]
     return "\n".join([*lines, "", onset.sentence])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 import zipfile
@@ -158,9 +159,10 @@ def read_table(path: Path) -> pandas.DataFrame:
     if not path.is_file():
         raise MetricsError(f"{path}: no such file")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decoded(path.read_bytes())
         header = text.split("\n", 1)[0]
         separator = max(",;\t|", key=header.count)
+        separator = separator if separator in header else r"\s+"
         decimal = "," if separator != "," and re.search(r"\d,\d", text) and not re.search(r"\d\.\d", text) else "."
         table = pandas.read_csv(io.StringIO(text), sep=separator, decimal=decimal, skipinitialspace=True)
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
@@ -169,6 +171,16 @@ def read_table(path: Path) -> pandas.DataFrame:
     if table.empty:
         raise MetricsError(f"{path}: the table has no rows")
     return table
+
+
+def _decoded(raw: bytes) -> str:
+    """UTF-8, what a spreadsheet saves as Unicode (UTF-16 with its mark), or else Windows' Western text."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252")
 
 
 def read_own_table(path: Path) -> Trajectory:

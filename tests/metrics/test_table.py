@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -152,7 +153,8 @@ def test_a_loss_that_only_may_be_of_a_validation_is_marked(tmp_path, name):
 def test_columns_that_differ_by_an_item_are_one_loss(tmp_path, names):
     levels = {name: LOSSES * (1 + row) for row, name in enumerate(names)}
     trajectory = read(tmp_path, {"epoch": EPOCHS} | levels)
-    assert trajectory.items("heldout_loss").shape == (len(EPOCHS), 2)
+    items = trajectory.items("heldout_loss")
+    assert items is None if names[0].endswith("_t0.25") else items.shape == (len(EPOCHS), 2)  # timesteps are no photos
     assert trajectory.source.startswith(f"columns {names[0]}, {names[1]}")
 
 
@@ -284,3 +286,81 @@ def test_all_loss_channels_are_ratios_or_none_is(tmp_path):
         assert_reads(trajectory, OTHER, "shifted_loss")
     assert "shifted_loss has values at or below 0" in refusal(tmp_path, raw | {"shifted_loss": rising})
     assert "ln ratios to the base need its row" in refusal(tmp_path, ratios | {"epoch": epochs + 1})
+
+
+def one_run(**beside) -> pd.DataFrame:
+    return pd.DataFrame({"epoch": EPOCHS, "val_loss": LOSSES} | beside)
+
+
+@pytest.mark.parametrize("column", ["rank", "config", "name", "fold", "learning rate"])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_rows_of_other_configurations_are_not_averaged(tmp_path, column, shuffled):
+    runs = [one_run(**{column: value, "time": value + EPOCHS}) for value in (8, 16, 32)]
+    runs[1] = runs[1][:5]  # one of them was stopped
+    rows = pd.concat(runs).sample(frac=1, random_state=0) if shuffled else pd.concat(runs)
+    assert f"rows of one epoch differ in column {column} (" in refusal(tmp_path, rows)
+    losses = rows.melt(id_vars=["epoch", column, "time"], var_name="tag").replace("val_loss", "loss/val")
+    other = losses.assign(tag="loss/train")
+    long = pd.concat([losses, other])
+    if column != "name":
+        assert f"rows of one epoch differ in column {column} (" in refusal(tmp_path, long)
+    assert_reads(read(tmp_path, rows[rows[column] == 8]), LOSSES)
+    assert_reads(read(tmp_path, rows.rename(columns={column: "image"})), LOSSES)
+
+
+@pytest.mark.parametrize("beside", [{}, {"lr": 1e-4}, {"wall_time": EPOCHS * 7.5}])
+def test_what_a_resumed_run_measured_again_is_not_averaged(tmp_path, beside):
+    first, again = one_run(**beside)[:6], one_run(**beside)[3:]
+    complaint = refusal(tmp_path, pd.concat([first, again]))
+    assert "row 8 goes back to epoch 4" in complaint
+    assert "row 7 goes back to epoch 6" in refusal(tmp_path, pd.concat([first, again])[::-1])
+    twice = pd.concat([one_run(image=image)[:6] for image in (0, 1)] + [one_run(image=image)[3:] for image in (0, 1)])
+    assert "row 14 goes back to epoch 4" in refusal(tmp_path, twice)
+    tags = pd.concat([first, again]).melt(id_vars=["epoch"], value_vars=["val_loss", *beside], var_name="tag")
+    if beside:
+        assert "row 8 goes back to epoch 4" in refusal(tmp_path, tags)
+
+
+def test_batches_of_a_validation_are_averaged_and_said_to_be(tmp_path):
+    rows = pd.DataFrame({"epoch": np.repeat(EPOCHS, 3), "val_loss": np.repeat(LOSSES, 3) * np.tile([0.5, 1, 1.5], 8)})
+    trajectory = read(tmp_path, rows)
+    assert_reads(trajectory, LOSSES)
+    assert trajectory.source == "column val_loss, the mean of the rows of one epoch"
+
+
+@pytest.mark.parametrize(
+    ("columns", "photos"),
+    [
+        (["image_name"], 3),
+        (["image_path", "timestep"], 3),
+        (["timestep"], None),
+        (["seed", "noise"], None),
+        (["batch"], None),
+        ([], None),
+    ],
+)
+def test_only_photos_count_as_photos(tmp_path, columns, photos):
+    grid = list(product(range(3), repeat=len(columns)))
+    rows = [(epoch, *row, loss * (1 + sum(row))) for epoch, loss in zip(EPOCHS, LOSSES, strict=True) for row in grid]
+    trajectory = read(tmp_path, pd.DataFrame(rows, columns=["epoch", *columns, "val_loss"]))
+    assert_reads(trajectory, LOSSES)
+    items = trajectory.items("heldout_loss")
+    assert (None if items is None else items.shape[1]) == photos
+    assert ("is not known" in describe(trajectory, find_onset(trajectory))) == (photos is None)
+
+
+def test_the_fewer_photos_are_known_the_wider_is_the_interval(tmp_path):
+    epochs = np.arange(0, 122, 2)
+    losses = 0.12 * np.exp(-0.3 * epochs / (epochs + 6) + 0.1 * (epochs / 60) ** 2)
+    widths = {}
+    for photos in (None, 1, 3, 6):
+        rows = [
+            (epoch, *([] if photos is None else [image]), loss * (1 + image))
+            for epoch, loss in zip(epochs, losses, strict=True)
+            for image in range(photos or 1)
+        ]
+        names = ["epoch", *([] if photos is None else ["image"]), "val_loss"]
+        memory = find_onset(read(tmp_path, pd.DataFrame(rows, columns=names))).memory
+        widths[photos] = np.log2((memory.high or np.inf) / memory.low)
+    assert widths[6] < widths[3] == pytest.approx(widths[None], abs=0.01)
+    assert widths[3] < widths[1]

@@ -127,6 +127,14 @@ def test_a_spreadsheet_with_decimal_commas(tmp_path):
     np.testing.assert_allclose(from_table(tmp_path / "t.csv").values("heldout_loss")[:, 0], np.log([1, 0.5, 0.6]))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", " "])
+def test_any_usual_encoding_and_separator_is_read(tmp_path, encoding, separator):
+    lines = ["Epoch# Größe val_loss", "1 a 0.5", "2 é 0.25", "3 a 0.3"]
+    (tmp_path / "t.csv").write_bytes("\n".join(lines).replace(" ", separator).encode(encoding))
+    np.testing.assert_allclose(from_table(tmp_path / "t.csv").values("heldout_loss")[:, 0], np.log([1, 0.5, 0.6]))
+
+
 def test_a_learning_rate_column_becomes_effort(tmp_path):
     epochs = np.arange(1, 6)
     pd.DataFrame({"epoch": epochs, "val_loss": valley(epochs), "lr": 1e-4 * epochs}).to_csv(
@@ -143,13 +151,17 @@ def test_a_learning_rate_column_becomes_effort(tmp_path):
         ({"epoch": [1, 2], "loss": [1, 2]}, "2 checkpoints with a loss"),
         ({"epoch": [1, 2, 3], "loss": [1, 0, 2]}, "at or below 0"),
         ({"epoch": [1, 2, 3], "loss": [1, np.inf, 2]}, "infinite"),
-        ({"epoch": [1, 1, 1], "val_loss": [1, 2, 2]}, "1 checkpoints with a loss"),
+        ({"epoch": [1, 1, 1], "val_loss": [1, 2, 2]}, "1 checkpoint with a loss"),
         ({"epoch": [1, 2, 3], "val_loss": ["0.1", "-", "0.2"]}, "not all numbers: '-'"),
         ({"step": [1, 2, 3], "loss/average": [3, 2, 1], "loss/current": [3, 2, 1]}, "a validation loss is needed"),
         ({"step": [1, 2, 3], "train_loss": [3, 2, 1]}, "a validation loss is needed"),
         ({"epoch": [1, 2, 3], "effort": 1.0, "score": ["a", "b", "c"], "prompt": 1.0}, "row 2: score is 'a'"),
         ({"epoch": [1, None, 3], "effort": 1.0, "score": 0.5, "prompt": 1.0}, "row 3: epoch is nothing"),
         ({"epoch": [1, 2, 3, 1], "loss": [1, 2, 2, 1], "run": ["a", "a", "a", "b"]}, "several runs"),
+        ({"epoch": ["epoch-1", "epoch-2", "epoch-3"], "val_loss": [1, 2, 3]}, "column epoch has 'epoch-1'"),
+        ({"step": ["500", "1,000", "1,500"], "val_loss": [1, 2, 3]}, "column step has '1,000'"),
+        ({"epoch": [0.5, 1.5, 2.5], "val_loss": [1, 2, 3]}, "column epoch has 0.5"),
+        ({"epoch": [-1, 0, 1], "val_loss": [1, 2, 3]}, "column epoch has -1"),
     ],
 )
 def test_unusable_tables_are_refused_in_one_line(tmp_path, table, complaint):
