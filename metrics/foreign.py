@@ -11,7 +11,6 @@ import numpy as np
 from metrics.errors import MetricsError
 from metrics.foreign_names import (
     AVERAGES,
-    IMAGE_FILE,
     LOSS_CHANNELS,
     TRAINING,
     UNSURE,

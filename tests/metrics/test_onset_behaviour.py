@@ -9,11 +9,12 @@ from metrics.trajectory import Trajectory
 
 
 def behaving(levels: dict[str, list[float]], half: float = 0.05) -> Trajectory:
-    """Generated images only: no losses."""
+    """Channels as they are given; losses are those of six photos that agree."""
     readings = []
     for row in range(len(next(iter(levels.values())))):
         channels = {name: Reading(v[row], v[row] - half, v[row] + half) for name, v in levels.items()}
-        readings.append(Readings(5 * row, 5.0 * row, channels))
+        losses = {name: np.full(6, each.value) for name, each in channels.items() if name.endswith("_loss")}
+        readings.append(Readings(5 * row, 5.0 * row, channels, losses))
     return Trajectory(tuple(readings))
 
 
