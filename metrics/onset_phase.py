@@ -22,10 +22,11 @@ def restarts(rates: np.ndarray) -> bool:
 
 
 def without_phase(curves: Curves, effort: np.ndarray) -> Curves:
-    """The curves as they would be at an even learning rate; unchanged when the schedule does not restart.
+    """The curves as they would be at the end of a cycle; unchanged when the schedule does not restart.
 
     The loss of noisy descent carries a part proportional to the rate (it is gone at a cycle's end and back after a
-    restart). That part is fitted together with the valley: the factor whose removal leaves the best valley.
+    restart). That part is fitted together with the valley: the factor whose removal leaves the best valley. All of it
+    is taken out, since the base has none: a mean of it left in would make the valley shallower than it is.
 
     Args:
         curves: one channel. effort: [K] effective sum of learning rates at its checkpoints.
@@ -36,7 +37,7 @@ def without_phase(curves: Curves, effort: np.ndarray) -> Curves:
     rates = np.maximum(np.diff(effort), 0) / steps
     if rates.max() <= 0 or not restarts(rates):
         return curves
-    phase = np.concatenate([[0.0], rates / rates.max() - (rates / rates.max()).mean()])
+    phase = np.concatenate([[0.0], rates / rates.max()])
     largest = 2 * float(np.ptp(curves.mean[1:]))
     factors = np.linspace(0, largest, 81)
     candidates = curves.mean[1:] - factors[:, None] * phase[1:]
