@@ -15,6 +15,8 @@ EVERYTHING = 0.98
 """Share of a photo from which on a given mask says nothing (an opaque alpha channel, rounded corners)."""
 SPECK = 0.01
 """Pieces of given masks below this share of the largest are no part of the subject."""
+AGREE = 0.5
+"""Overlap (intersection over union) of two masks of a photo from which on they show the same subject."""
 SHARED, FEWEST = 0.03, 6
 """Below so much in common, in at least so many photos, salient subjects are not one subject (docs/log.md)."""
 _TOO_SMALL_OR_LARGE = f"less than {100 * SMALLEST:.0f} % or more than {100 * LARGEST:.0f} % of the picture"
@@ -78,12 +80,13 @@ def subject_masks(
 
     Args:
         photos: uint8 `[H, W, 3]`, sizes may differ.
-        source: `auto` (given, then segmentation if a model is named, attention, saliency where the photos share a
-            subject; a style is not cut out), or one of `given` (`alpha` is the same), `segmentation`, `attention`,
-            `saliency`, `none` (a style: nothing is cut out).
+        source: `auto` (given, then segmentation if a model is named, attention, saliency; where only the last two are
+            left and the photos share no subject, it is a style and not cut out), or one of `given` (`alpha` is the
+            same), `segmentation`, `attention`, `saliency`, `none` (a style: nothing is cut out).
         given: the user's mask per photo (alpha channel or mask folder), `[H, W]` in [0, 1] or 0…255; None where there
             is none.
-        attention: maps of the class word, `[h, w]` of any size, from the base's cross-attention.
+        attention: maps of the class word, `[h, w]` of any size, from the base's cross-attention: they say what the
+            subject is, the photos' colours where it ends.
         segmenter: a transformers model name or folder; CLIPSeg-like models are asked for `class_word`.
 
     Raises:
@@ -101,10 +104,12 @@ def subject_masks(
     if source == "attention" and attention is None:
         raise MetricsError("masks: 'attention' needs attention maps")
     segmented: Sequence[np.ndarray | None] = [None] * len(photos)
+    unnamed = 0
     if segmenter is not None and source in ("auto", "segmentation"):
-        segmented = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
+        segmented, unnamed = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
 
-    salient = common_saliency(photos) if source in ("auto", "saliency") and attention is None else None
+    salient = common_saliency(photos) if source in ("auto", "saliency") else None
+    attended = common_saliency(photos, attention) if source in ("auto", "attention") and attention is not None else None
     masks, sources, missing = [], [], 0
     for index, photo in enumerate(photos):
         own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
@@ -115,10 +120,10 @@ def subject_masks(
             mask, kind = _without_specks(own), "given"
         elif source in ("auto", "segmentation") and segment is not None:
             mask, kind = _without_specks(segment), "segmentation"
-        elif source in ("auto", "attention") and attention is not None:
-            mask, kind = attention_mask(attention[index], photo.shape[:2]), "attention"
+        elif attended is not None:
+            mask, kind = _drawn(attended.maps[index], photo.shape[:2]), "attention"
         elif salient is not None:
-            mask, kind = _cleaned(salient.maps[index] > 0.5, salient.maps[index], photo.shape[:2]), "saliency"
+            mask, kind = _drawn(salient.maps[index], photo.shape[:2]), "saliency"
         else:
             mask, kind = np.zeros(photo.shape[:2], np.float32), "none"
             missing += 1
@@ -127,13 +132,28 @@ def subject_masks(
     usable = tuple(SMALLEST <= float((mask > 0.5).mean()) <= LARGEST for mask in masks)
     notes = []
     unlike = salient is not None and salient.shared < SHARED and len(photos) >= FEWEST
-    if unlike and source == "auto" and set(sources) == {"saliency"}:
+    if unlike and source == "auto" and set(sources) <= {"saliency", "attention"}:
         return SubjectMasks(tuple(masks), tuple(sources), (False,) * len(photos), style=True)
     if missing:
         notes.append(f"{missing} of {len(photos)} photos have no {source} mask and are not moved")
     unfit = usable.count(False) - missing
     if unfit and any(usable):
         notes.append(f"{unfit} of {len(photos)} photos are not moved: their masks cover {_TOO_SMALL_OR_LARGE}")
+    if unnamed and "segmentation" in sources:
+        notes.append(
+            f"{unnamed} of {len(photos)} photos have no segment that {segmenter} calls {class_word!r}: what touches "
+            "the border least is moved; look at the sheet of composites"
+        )
+    if salient is not None and "attention" in sources and any(usable):
+        at = [row for row, kind in enumerate(sources) if kind == "attention"]
+        other = [_drawn(salient.maps[row], photos[row].shape[:2]) for row in at]
+        apart = sum(_overlap(masks[row], mask) < AGREE for row, mask in zip(at, other, strict=True))
+        if 2 * apart > len(at):
+            notes.append(
+                f"where the base looks for {class_word!r} is not what stands out in {apart} of {len(photos)} photos: "
+                "look at the sheet of composites, and give masks (alpha channel or a mask folder) if subjects are cut "
+                "wrongly"
+            )
     if "saliency" in sources and any(usable):
         notes.append(
             "subjects were found by saliency, which is crude: look at the sheet of composites, "
@@ -142,21 +162,9 @@ def subject_masks(
     return SubjectMasks(tuple(masks), tuple(sources), usable, tuple(notes))
 
 
-def attention_mask(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A coarse map as a mask of the photo's size: float32 `[H, W]` in [0, 1].
-
-    Args:
-        attention: `[h, w]`, any positive scale (cross-attention of the class word, mean over heads, layers and steps).
-        size: (H, W) of the photo.
-    """
-    low, high = np.quantile(attention, [0.02, 0.99])
-    normal = np.clip((np.asarray(attention, np.float32) - low) / max(float(high - low), 1e-9), 0, 1)
-    return _split(_resized(normal, (max(64, normal.shape[0]), max(64, normal.shape[1]))), size)
-
-
 def segmentation_masks(
     photos: Sequence[np.ndarray], model: str, *, class_word: str | None = None, device: str = "cpu"
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], int]:
     """Masks from a segmentation model of transformers: float32 `[H, W]` in [0, 1] for each photo.
 
     Models that take a text (CLIPSeg) are asked for `class_word`; of the others (semantic, instance, panoptic) the
@@ -166,6 +174,9 @@ def segmentation_masks(
     Args:
         model: hub name or folder.
 
+    Returns:
+        The masks, and in how many photos no segment has such a label.
+
     Raises:
         MetricsError: the model cannot be loaded or is no segmentation model.
     """
@@ -174,11 +185,21 @@ def segmentation_masks(
 
         config = AutoConfig.from_pretrained(model)
         if config.model_type == "clipseg":
-            return _clipseg_masks(photos, model, class_word or "the main subject", device)
+            return _clipseg_masks(photos, model, class_word or "the main subject", device), 0
         return _labelled_masks(photos, model, class_word, device)
     except Exception as error:  # the hub, the config parser and the pipeline each raise their own
         reason = " ".join(str(error).split())[:200]
         raise MetricsError(f"masks: segmentation model {model!r} cannot be used ({reason})") from error
+
+
+def _drawn(belief: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The main pieces of a map that is above 0.5 on the subject, of the photo's size."""
+    return _cleaned(belief > 0.5, belief, size)
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    one, other = first > 0.5, second > 0.5
+    return float((one & other).sum() / max((one | other).sum(), 1))
 
 
 def _split(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -251,22 +272,25 @@ def _clipseg_masks(photos: Sequence[np.ndarray], model: str, text: str, device: 
     return masks
 
 
-def _labelled_masks(photos: Sequence[np.ndarray], model: str, class_word: str | None, device: str) -> list[np.ndarray]:
+def _labelled_masks(
+    photos: Sequence[np.ndarray], model: str, class_word: str | None, device: str
+) -> tuple[list[np.ndarray], int]:
     from PIL import Image
     from transformers import pipeline
 
     segment: Any = pipeline("image-segmentation", model=model, device=device)
     wanted = set((class_word or "").lower().split())
-    masks = []
+    masks, unnamed = [], 0
     for photo in photos:
         segments = [
             (str(part["label"]), np.asarray(part["mask"], np.float32) / 255) for part in segment(Image.fromarray(photo))
         ]
         named = [mask for label, mask in segments if wanted & set(label.lower().replace(",", " ").split())]
+        unnamed += not named
         if not named and segments:
             named = [min((mask for _, mask in segments), key=_border_share)]
         masks.append(np.max(named, axis=0) if named else np.zeros(photo.shape[:2], np.float32))
-    return masks
+    return masks, unnamed
 
 
 def _border_share(mask: np.ndarray) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 SIDE = 128  # pixels of the longer side at which subjects are looked for
 LIGHTNESS_BINS, CHROMA_BINS = 12, 16
+TRUST_ITSELF = 0.5  # in what stands out of a photo by itself, against 1 in what is known of it (docs/log.md)
 
 
 class CommonSaliency(NamedTuple):
@@ -24,21 +25,28 @@ class CommonSaliency(NamedTuple):
     shared: float
 
 
-def common_saliency(images: Sequence[np.ndarray], *, rounds: int = 4) -> CommonSaliency:
+def common_saliency(
+    images: Sequence[np.ndarray], starts: Sequence[np.ndarray] | None = None, *, rounds: int = 4
+) -> CommonSaliency:
     """How much each place of photos of one subject belongs to it, the longer side `SIDE` pixels.
 
-    Starts from each photo by itself and alternates: which colours do most photos have inside their masks (a low
-    quantile over photos, so that what lies in a few masks by mistake, a shadow or a tile, drops out), and which places
-    have such colours rather than their photo's background colours. A joint GrabCut (Rother et al. 2004) with
-    histograms; fewer than four photos share the mean instead of the quantile.
+    Starts from each photo by itself, or from what is known of it, and alternates: which colours do most photos have
+    inside their masks (a low quantile over photos, so that what lies in a few masks by mistake, a shadow or a tile,
+    drops out), and which places have such colours rather than their photo's background colours. A joint GrabCut (Rother
+    et al. 2004) with histograms; fewer than four photos share the mean instead of the quantile.
 
     Args:
         images: uint8 `[H, W, 3]`, sizes may differ.
+        starts: maps `[h, w]` of any scale and size that are higher on the subject (a base's cross-attention): they
+            tell it from what else stands out, and colours draw its outline.
         rounds: alternations; four are enough.
     """
     views = [_View.of(_lab_of(image)) for image in images]
-    starts = [view.first_guess() for view in views]
-    guesses, shared = starts, float("nan")
+    if starts is None:
+        first, trust = [view.first_guess() for view in views], TRUST_ITSELF
+    else:
+        first, trust = [_as_guess(start, view.labels.shape) for start, view in zip(starts, views, strict=True)], 1.0
+    guesses, shared = first, float("nan")
     for number in range(rounds):
         inside = np.stack([_histogram(view.bins, guess) for view, guess in zip(views, guesses, strict=True)])
         common = np.quantile(inside, 0.35, axis=0) if len(views) >= 4 else inside.mean(axis=0)
@@ -48,10 +56,22 @@ def common_saliency(images: Sequence[np.ndarray], *, rounds: int = 4) -> CommonS
             shared = _shared(inside, outside)
         everywhere = outside.mean(axis=0)
         guesses = [
-            view.refined(common, (own + everywhere) / 2, guess, start)
-            for view, own, guess, start in zip(views, outside, guesses, starts, strict=True)
+            view.refined(common, (own + everywhere) / 2, guess, trust * np.log((start + 0.1) / (1.1 - start)))
+            for view, own, guess, start in zip(views, outside, guesses, first, strict=True)
         ]
     return CommonSaliency([guess.astype(np.float32).clip(0, 1) for guess in guesses], shared)
+
+
+def _as_guess(start: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A map of any scale as a first guess: 0.5 where Otsu's threshold lies, of the size `[h, w]`."""
+    from PIL import Image
+    from skimage.filters import threshold_otsu
+
+    low, high = np.quantile(start, [0.02, 0.99])
+    normal = np.clip((np.asarray(start, np.float32) - low) / max(float(high - low), 1e-9), 0, 1)
+    large = Image.fromarray(normal.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    values = np.asarray(large, np.float64)
+    return np.clip((values - threshold_otsu(values)) / 0.3 + 0.5, 0, 1) if np.ptp(values) > 1e-3 else 0.5 + 0 * values
 
 
 def _shared(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -86,13 +106,14 @@ class _View:
         saliency = _single(self.lab)
         return np.clip((saliency - threshold_otsu(saliency)) / 0.3 + 0.5, 0, 1)
 
-    def refined(self, inside: np.ndarray, outside: np.ndarray, guess: np.ndarray, start: np.ndarray) -> np.ndarray:
+    def refined(self, inside: np.ndarray, outside: np.ndarray, guess: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The next guess `[h, w]` from colours `[bins]`, the last guess and `known`: log odds of the start."""
         from scipy import ndimage
 
         near = ndimage.gaussian_filter(guess, 0.12 * SIDE)
         near = near / (near.max() + 1e-9)
         evidence = 1.2 * np.log((inside + 1e-5) / (outside + 1e-5))[self.bins]
-        evidence += np.log((near + 0.02) / (1.3 - near)) + 0.5 * np.log((start + 0.1) / (1.1 - start))
+        evidence += np.log((near + 0.02) / (1.3 - near)) + known
         belief = 1 / (1 + np.exp(-evidence))
         smooth = self.smoother @ (np.bincount(self.labels.ravel(), belief.ravel(), len(self.area)) / self.area)
         return (smooth[self.labels] + ndimage.gaussian_filter(belief, 1.0)) / 2  # superpixels alone cut off thin parts

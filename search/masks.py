@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trainer.families import Base
 
 
+FINE = 16  # places across from which on cross-attention tells more of a subject than what stands out (docs/log.md)
+
+
 def masks_digest(folder: str | Path, photos: Sequence[Photo]) -> str:
     """SHA-256 of the masks that photos have in a folder, once each is known to have its photo's shape.
 
@@ -56,6 +59,7 @@ def photo_masks(
 
     from metrics.masks import EVERYTHING, subject_masks
     from trainer.attention import attention_maps
+    from trainer.errors import ModelError
 
     source = study.masks
     notes: tuple[str, ...] = ()
@@ -70,6 +74,11 @@ def photo_masks(
     attention = None
     if source == "attention":
         attention = list(attention_maps(base, np.stack(pixels), photos[0].class_word or ""))
+    elif source == "auto" and study.score.shifted.segmenter is None and any(mask is None for mask in given):
+        try:
+            attention = list(attention_maps(base, np.stack(pixels), photos[0].class_word or "", finest=FINE))
+        except ModelError:  # no such maps, too coarse ones, or no class word: what stands out has to do
+            attention = None
     found = subject_masks(
         pixels,
         source=source,

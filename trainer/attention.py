@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LEVELS = slice(0, 2)  # of eight noise levels, the lowest: maps of higher ones are blurred (docs/log.md)
 
 
-def attention_maps(base: Base, images: np.ndarray, word: str) -> np.ndarray:
+def attention_maps(base: Base, images: np.ndarray, word: str, *, finest: int = 1) -> np.ndarray:
     """How much each place of each image attends to a word, averaged over layers, heads and two noise levels.
 
     A little noise is added to the photo and the denoiser asked with the word alone; nothing is drawn.
@@ -27,12 +27,13 @@ def attention_maps(base: Base, images: np.ndarray, word: str) -> np.ndarray:
     Args:
         images: uint8 [N, H, W, 3].
         word: usually the class word; it may be several tokens long.
+        finest: places along the shorter side that at least one layer has to tell apart.
 
     Returns:
         float32 [N, h, w] on the grid of the latents, above 0.
 
     Raises:
-        ModelError: a family whose text and image share their attention (SD3), or an empty word.
+        ModelError: a family whose text and image share their attention (SD3), an empty word, or coarser layers only.
     """
     import torch
     from torch.nn import functional as F
@@ -57,6 +58,8 @@ def attention_maps(base: Base, images: np.ndarray, word: str) -> np.ndarray:
             with _heard(layers) as heard:
                 base.family.predict(base, noisy, timesteps, known)
             maps = [_map(layer, heard[layer], tokens, image.shape[1:]) for layer in layers]
+            if (places := max(min(each.shape[2:]) for each in maps)) < finest:
+                raise ModelError(f"attention maps: they tell {places} places apart, {finest} are needed")
             maps = [F.interpolate(each, image.shape[1:], mode="bilinear") for each in maps]
             found.append(torch.stack(maps).mean(dim=(0, 1, 2)).float().cpu())
     return torch.stack(found).numpy()

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from metrics.errors import MetricsError
-from metrics.masks import attention_mask, segmentation_masks, subject_masks
+from metrics.masks import segmentation_masks, subject_masks
 from tests.metrics.sets import crops, pictures
 from tests.tiny import make_tokenizer
 
@@ -99,13 +99,58 @@ def test_only_given_masks_are_used_when_asked_for():
         subject_masks(images[:1], given=[np.ones((8, 8), np.float32)])
 
 
-def test_attention_maps_become_masks_of_the_photos_size():
-    images, truths = planted(2, size=(64, 64))
-    maps = [np.asarray(Image.fromarray(truth.astype(np.float32)).resize((16, 16))) * 0.03 + 0.001 for truth in truths]
-    found = subject_masks(images, attention=maps)
-    assert found.sources == ("attention",) * 2
-    assert min(overlap(mask, truth) for mask, truth in zip(found.masks, truths, strict=True)) > 0.6
-    assert attention_mask(maps[0], (48, 80)).shape == (48, 80)
+def attended(truths: list[np.ndarray], *, side: int, noise: float = 0.0) -> list[np.ndarray]:
+    """What a base's cross-attention could show of subjects: small, blurred, with a level of its own."""
+    generator = np.random.default_rng(0)
+    small = [np.asarray(Image.fromarray(truth.astype(np.float32)).resize((side, side))) for truth in truths]
+    return [0.03 * (each + noise * generator.normal(size=each.shape)) + 0.001 for each in small]
+
+
+def test_attention_says_what_the_subject_is_and_colours_where_it_ends():
+    images, truths = planted(6)
+    found = subject_masks(images, source="attention", attention=attended(truths, side=8, noise=0.1))
+    assert found.sources == ("attention",) * 6
+    assert np.mean([overlap(mask, truth) for mask, truth in zip(found.masks, truths, strict=True)]) > 0.8
+    assert found.notes == ()
+    wide, truth = planted(3, size=(48, 80))
+    assert subject_masks(wide, attention=attended(truth, side=16)).masks[0].shape == (48, 80)
+    flat = subject_masks(images, source="attention", attention=[np.ones((8, 8))] * 6)
+    assert len(flat.masks) == 6  # a map that says nothing must not crash
+
+
+def portraits() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Eight framings of scikit-image's astronaut, and roughly where she is."""
+    image = pictures()["astronaut"]
+    rows, columns = np.indices(image.shape[:2])
+    person = ((rows - 130) / 120) ** 2 + ((columns - 230) / 85) ** 2 < 1
+    person |= (rows > 215) & (columns > 40 + (512 - rows) * 0.25) & (columns < 460)
+    generator = np.random.default_rng(0)
+    photos, persons = [], []
+    for number in range(8):
+        side = int(512 * generator.uniform(0.85, 1))
+        top, left = generator.integers(0, 512 - side + 1, 2)
+        cut = np.s_[top : top + side, left : left + side]
+        photos.append(np.ascontiguousarray(image[cut][:, :: (-1) ** number]))
+        persons.append(person[cut][:, :: (-1) ** number])
+    return photos, persons
+
+
+def test_a_portrait_keeps_its_head_where_the_base_looks_for_a_woman():
+    photos, persons = portraits()
+    salient = subject_masks(photos)
+    found = subject_masks(photos, attention=attended(persons, side=16, noise=0.1), class_word="woman")
+    heads = {}
+    for name, masks in (("saliency", salient), ("attention", found)):
+        assert set(masks.sources) == {name}
+        upper = [
+            (mask[: len(mask) // 3] > 0.5, truth[: len(mask) // 3])
+            for mask, truth in zip(masks.masks, persons, strict=True)
+        ]
+        heads[name] = np.mean([mask[truth].mean() for mask, truth in upper])
+    assert heads["saliency"] < 0.1  # the orange suit stands out, the head does not
+    assert heads["attention"] > 0.7
+    assert "where the base looks for 'woman' is not what stands out in 8 of 8 photos" in found.notes[0]
+    assert np.mean([overlap(mask, truth) for mask, truth in zip(found.masks, persons, strict=True)]) > 0.8
 
 
 def test_a_style_is_told_and_nothing_is_cut_out():
@@ -210,14 +255,18 @@ def test_a_segmentation_model_gives_the_segments_named_like_the_class(segformer:
     from transformers import pipeline
 
     images = list(crops(3, 0, side=96))
-    found = segmentation_masks(images, str(segformer), class_word="red toy")
+    found, unnamed = segmentation_masks(images, str(segformer), class_word="red toy")
     segment = pipeline("image-segmentation", model=str(segformer))
     for image, mask in zip(images, found, strict=True):
         named = [np.asarray(part["mask"]) > 0 for part in segment(Image.fromarray(image)) if "toy" in part["label"]]
         assert mask.shape == (96, 96)
         if named:
             np.testing.assert_array_equal(mask > 0.5, named[0])
+        unnamed -= not named
+    assert unnamed == 0
     assert subject_masks(images, segmenter=str(segformer), class_word="toy").sources == ("segmentation",) * 3
+    other = subject_masks(images, segmenter=str(segformer), class_word="lamp")
+    assert f"3 of 3 photos have no segment that {segformer} calls 'lamp'" in " ".join(other.notes)
 
 
 def test_clipseg_masks_cover_what_the_model_scores_highest(tmp_path: Path):
@@ -258,7 +307,8 @@ def test_clipseg_masks_cover_what_the_model_scores_highest(tmp_path: Path):
     processor = CLIPSegProcessor(ViTImageProcessor(size=size), tokenizer)
     processor.save_pretrained(tmp_path)
     images = list(crops(2, 0, side=64))
-    for image, mask in zip(images, segmentation_masks(images, str(tmp_path), class_word="toy"), strict=True):
+    masks, _ = segmentation_masks(images, str(tmp_path), class_word="toy")
+    for image, mask in zip(images, masks, strict=True):
         inputs = processor(text=["toy"], images=[Image.fromarray(image)], return_tensors="pt")
         with torch.no_grad():
             logits = model.eval()(**inputs).logits.numpy().reshape(64, 64)

@@ -142,6 +142,19 @@ def test_masks_in_a_folder_are_cut_as_their_photos_are(write_study: StudyWriter,
         assert ((mask > 0.5) & red).sum() > 0.97 * ((mask > 0.5) | red).sum()
 
 
+@pytest.mark.parametrize(("side", "source"), [(64, "saliency"), (128, "attention")])
+def test_the_base_is_asked_where_the_subject_is_when_it_looks_closely_enough(
+    write_study: StudyWriter, tmp_path, side, source
+):
+    """The demo's base tells 8 places across apart at its own 64 pixels, and 16 at 128."""
+    data = write_photos(tmp_path / "set", count=8).parent
+    study = load_study(write_study(base=str(DEMO / "base"), data=str(data)))
+    photos = list(scan_dataset(study.data).photos)
+    config = study.config(next(study.space.combinations()))
+    pixels = [load_pixels(photo, (side, side)) for photo in photos]
+    assert photo_masks(study, photos, pixels, config, load_base(DEMO / "base")).sources == (source,) * 8
+
+
 def test_captions_of_moved_subjects_say_how_large_they_truly_are():
     image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.float32)
     mask[27:51, 22:42] = 1

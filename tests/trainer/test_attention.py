@@ -36,5 +36,7 @@ def test_what_has_no_such_maps_says_so(tiny_sd15, tiny_sd3) -> None:
     image = np.zeros((1, 32, 32, 3), np.uint8)
     with pytest.raises(ModelError, match="the word is empty"):
         attention_maps(load_base(tiny_sd15), image, " ")
+    with pytest.raises(ModelError, match="they tell 8 places apart, 16 are needed"):
+        attention_maps(load_base(BASE), np.zeros((1, 64, 64, 3), np.uint8), "mushroom", finest=16)
     with pytest.raises(ModelError, match="sd3 has no cross-attention"):
         attention_maps(load_base(tiny_sd3), image, "dog")
