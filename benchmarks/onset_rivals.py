@@ -53,10 +53,10 @@ def most_alike(case: Case) -> float | None:
 
 
 def dvar(case: Case, *, window: int = 6, threshold: float = 0.15) -> float | None:
-    """DVAR (Voronov et al. 2023, arXiv 2302.04841): stop once the variance of the deterministic training loss over a
-    sliding window is a small share of its variance so far. Here on the deterministic loss of subjects cut out of the
-    training photos, the nearest reading to their training loss that these runs keep."""
-    losses = case.arrays["shifted_train"].astype(np.float64).mean(axis=1)
+    """DVAR (Voronov et al. 2023, arXiv 2302.04841): stop once the variance of a deterministic loss over a sliding window
+    is a small share of its variance so far. Theirs is of training photos, which these runs do not keep: here of four
+    held-out ones, which falls and flattens with it until photos are learned by heart."""
+    losses = heldout_loss(case)
     for row in range(window, len(losses)):
         whole = losses[: row + 1].var()
         if whole > 0 and losses[row - window + 1 : row + 1].var() / whole < threshold:

@@ -47,7 +47,9 @@ def copying_null(num_images: int, num_photos: int) -> float:
     return float(np.sqrt((num_images + num_photos + 1) / (12 * num_images * num_photos)))
 
 
-def clear_copies(features: np.ndarray, photos: np.ndarray, *, level: float = 0.01) -> np.ndarray:
+def clear_copies(
+    features: np.ndarray, photos: np.ndarray, *, repeats: np.ndarray | None = None, level: float = 0.01
+) -> np.ndarray:
     """Which images are nearer to a photo than chance allows: boolean `[n]`.
 
     Nearer than any photo is to another, and so much nearer that few sets of honest images would hold a single one.
@@ -58,10 +60,12 @@ def clear_copies(features: np.ndarray, photos: np.ndarray, *, level: float = 0.0
     Args:
         features: unit rows `[n, D]` of generated images.
         photos: unit rows `[N, D]` without near-duplicates, N ≥ 3.
+        repeats: unit rows `[M, D]` of the near-duplicates: they, too, may be copied, but say nothing of chance.
+        level: share of sets of honest images that may seem to hold a copy.
     """
     from scipy.stats import chi2
 
-    known = photos.astype(np.float64)
+    known = (photos if repeats is None else np.concatenate([photos, repeats])).astype(np.float64)
     levels = _log_distances(leave_one_out_nearest(photos))
     nearest = _log_distances((features.astype(np.float64) @ known.T).max(axis=1))
     freedom = len(levels) - 1

@@ -52,7 +52,11 @@ def headline(scores: FolderScores) -> str:
         parts.append("clearly off: " + ", ".join(clear[:3]))
     if notable and not clear:
         parts.append("slightly off: " + ", ".join(notable[:3]))
-    text = "; ".join(parts) if parts else "nothing is off: the samples differ from the photos as photos do"
+    text = (
+        "; ".join(parts)
+        if parts
+        else "nothing that was measured is off: the samples differ from the photos as photos do"
+    )
     return text[0].upper() + text[1:] + "."
 
 
@@ -96,7 +100,8 @@ def _draw_pairs(figure, scores: FolderScores, train: ImageFolder, samples: Image
         colour = COLOURS["clear"] if pair.copied else "#333333"
         top, bottom = grid[0, column], grid[1, column]
         top.imshow(samples.images[sample_rows[pair.sample]])
-        words = "copied" if pair.copied else f"nearer than\n{pair.beyond:.0%} of photos"
+        copied = "copied, mirrored" if pair.mirrored else "copied"
+        words = copied if pair.copied else f"nearer than\n{pair.beyond:.0%} of photos"
         top.set_title(f"cos {pair.similarity:.2f}\n{words}", fontsize=8, color=colour)
         bottom.imshow(train.images[photo_rows[pair.photo]])
         bottom.set_title(_short(pair.photo), fontsize=7, color="#555555")

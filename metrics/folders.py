@@ -11,7 +11,16 @@ import numpy as np
 
 from metrics.bootstrap import half_splits, reading_of_items
 from metrics.colour import burn, burn_null, drift, drift_null, scatter
-from metrics.composition import distances, energy_null, framing_drift, framing_null, framing_unit, layout_drift
+from metrics.composition import (
+    distances,
+    energy_null,
+    framing_drift,
+    framing_null,
+    framing_unit,
+    layout_drift,
+    layout_vectors,
+    small_grey,
+)
 from metrics.copying import clear_copies, copying, copying_null, leave_one_out_nearest
 from metrics.diversity import vendi_score
 from metrics.encoders import Encoder
@@ -19,10 +28,11 @@ from metrics.errors import MetricsError
 from metrics.image_folder import ImageFolder
 from metrics.obedience import prompt_changes
 from metrics.readings import Reading
-from metrics.similarity import concept_axis, leave_one_out_cosines, mean_cosines, near_duplicates
+from metrics.similarity import concept_axis, leave_one_out_cosines, left_out_projections, mean_cosines, near_duplicates
 from metrics.traits import Traits, measure
 
 NOTABLE, CLEAR = 2.0, 4.0  # null units
+COPY_LEVEL = 0.01  # of sets of honest samples: so few may seem to hold a copy
 FEW_PHOTOS = 8  # below which up to a quarter of honest sets seem to hold a copy
 
 # in the order of `metrics.colour.BURN_FEATURES` and of `metrics.composition.framing`: below the photos, above them
@@ -66,6 +76,7 @@ class Pair:
     Attributes:
         beyond: share of photos that have no photo as near as that.
         copied: nearer than chance allows (`metrics.copying.clear_copies`).
+        mirrored: whether it is the sample's mirror image that comes so near.
     """
 
     sample: str
@@ -73,6 +84,7 @@ class Pair:
     similarity: float
     beyond: float
     copied: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class FolderScores:
         measures: in the order in which they are shown.
         pairs: one per sample, the nearest first.
         copied: photos that samples are copies of, with those samples.
-        duplicates: photos that repeat another photo and were left out.
+        duplicates: photos that repeat another photo and are left out of all but the search for copies.
         notes: what was not measured, and why.
     """
 
@@ -144,19 +156,22 @@ def score_folders(
             f"{train.root}: {kept.sum()} photos and {(~kept).sum()} repeats of them, at least 4 are needed"
         )
     known = photos.rows(kept)
-    names = [name for name, keep in zip(train.names, kept, strict=True) if keep]
+    if has_identity:
+        mirrored = (identity_encoder or encoder).images(_mirrored(samples.images), cache=False)  # type: ignore[union-attr]
+        pairs = _pairs(samples.names, train.names, (seen.identity, mirrored), photos.identity, kept)
+    else:
+        mirrored = layout_vectors(small_grey(_mirrored(samples.images)))
+        pairs = _pairs(samples.names, train.names, (seen.layouts, mirrored), photos.layouts, kept)
+    copies = sum(pair.copied for pair in pairs)
 
     measures: list[Measure] = []
     if has_identity:
         measures += _similarity(seen, known, reference)
-        measures.append(_copying("copying", "copying", seen.identity, known.identity))
-    measures += judge(seen, known, reference)
+        measures.append(_copying("copying", "copying", seen.identity, known.identity, copies))
+    measures += judge(seen, known, reference, copies=None if has_identity else copies)
     if encoder is not None:
         measures.append(_diversity(seen, known))
         measures += _prompts(samples, base, seen, reference, encoder)
-    pairs = _pairs(
-        samples.names, names, *((seen.identity, known.identity) if has_identity else (seen.layouts, known.layouts))
-    )
     copied: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         if pair.copied:
@@ -168,9 +183,17 @@ def score_folders(
     return FolderScores(tuple(measures), tuple(pairs), copied, duplicates, notes)
 
 
-def judge(seen: Traits, photos: Traits, base: Traits | None = None) -> list[Measure]:
-    """What needs no network: colours, layout and framing of the samples against the photos."""
-    return [*_colour(seen, photos, base), *_composition(seen, photos), _framing(seen, photos)]
+def judge(seen: Traits, photos: Traits, base: Traits | None = None, *, copies: int | None = None) -> list[Measure]:
+    """What needs no network: colours, layout and framing of the samples against the photos.
+
+    Args:
+        copies: how many layouts are clearly copied, where that is known.
+    """
+    return [*_colour(seen, photos, base), *_composition(seen, photos, copies), _framing(seen, photos)]
+
+
+def _mirrored(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [np.ascontiguousarray(image[:, ::-1]) for image in images]
 
 
 def _notes(
@@ -209,7 +232,10 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
             float(np.hypot(own - ours.value, other - origin.value))
             for own, other in ((ours.low, origin.high), (ours.high, origin.low))
         )
-        reading = Reading(value, value - low, value + high)
+        # the unit is the photos' own mean, and they are few, too
+        own = left_out_projections(photos.identity, base.identity)
+        unsure = value * 1.645 * float(own.std(ddof=1)) / np.sqrt(len(own)) / max(float(own.mean()), 1e-6)
+        reading = Reading(value, value - float(np.hypot(low, unsure)), value + float(np.hypot(high, unsure)))
         says = "more alike than photos are" if reading.low > 1 else "partly there" if reading.high < 0.9 else "learned"
         says = "not learned" if reading.low <= 0 else says
         level_of: dict[str, Level] = {"not learned": "clear", "more alike than photos are": "notable"}
@@ -220,13 +246,13 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
     return found
 
 
-def _copying(name: str, label: str, seen: np.ndarray, photos: np.ndarray) -> Measure:
+def _copying(name: str, label: str, seen: np.ndarray, photos: np.ndarray, copies: int | None = None) -> Measure:
     reading = reading_of_items(copying(seen, photos, remove_duplicates=False))
     units = (reading.value - 0.5) / copying_null(len(seen), len(photos))
     says = (
         "nearer than photos are" if units > NOTABLE else "farther than photos" if units < -NOTABLE else "as the photos"
     )
-    copies = int(clear_copies(seen, photos).sum())
+    copies = int(clear_copies(seen, photos).sum()) if copies is None else copies
     if copies:  # few copies, or few photos, do not show in an AUC
         return _measure(name, f"{label}, AUC", reading, 0.5, units, f"{copies} of {len(seen)} copied", level="clear")
     return _measure(name, f"{label}, AUC", reading, 0.5, units, says)
@@ -271,13 +297,13 @@ def _scatter_null(means: np.ndarray, num_samples: int) -> float:
     return max(float(np.std(ratios)) * float(scale), 0.05)
 
 
-def _composition(seen: Traits, photos: Traits) -> list[Measure]:
+def _composition(seen: Traits, photos: Traits, copies: int | None) -> list[Measure]:
     null = energy_null(distances(photos.layouts, photos.layouts))
     z, items = layout_drift(seen.layouts, photos.layouts, null)
     z = _in_units(z, len(photos))
     says = _drift_words(z) if z > -NOTABLE else "nearer than photos are: copied?"
     drifted = _measure("composition", "layout drift, z", reading_of_items(items), 0.0, z, says)
-    return [drifted, _copying("layout_copying", "layout copying", seen.layouts, photos.layouts)]
+    return [drifted, _copying("layout_copying", "layout copying", seen.layouts, photos.layouts, copies)]
 
 
 def _framing(seen: Traits, photos: Traits) -> Measure:
@@ -328,17 +354,35 @@ def _prompts(
     return found
 
 
-def _pairs(samples: Sequence[str], photos: Sequence[str], seen: np.ndarray, known: np.ndarray) -> list[Pair]:
-    cosines = seen.astype(np.float64) @ known.astype(np.float64).T
+def _pairs(
+    samples: Sequence[str],
+    photos: Sequence[str],
+    seen: tuple[np.ndarray, np.ndarray],
+    known: np.ndarray,
+    kept: np.ndarray,
+) -> list[Pair]:
+    """Each sample's nearest photo, repeats of photos included; of its mirror image, where only that is a copy.
+
+    Args:
+        seen: `[n, D]` of the samples, and of their mirror images. known: `[N, D]` of all photos.
+        kept: `[N]` boolean, those that repeat no other: how near they are to each other says what chance does.
+    """
+    levels = leave_one_out_nearest(known[kept])
+    plain, mirrored = (  # looked at twice, at half the level
+        clear_copies(rows, known[kept], repeats=known[~kept], level=COPY_LEVEL / 2) for rows in seen
+    )
+    flipped = mirrored & ~plain
+    rows = np.where(flipped[:, None], seen[1], seen[0]).astype(np.float64)
+    cosines = rows @ known.astype(np.float64).T
     nearest, similarity = cosines.argmax(axis=1), cosines.max(axis=1)
-    levels, copies = leave_one_out_nearest(known), clear_copies(seen, known)
     pairs = [
         Pair(
             samples[row],
             photos[nearest[row]],
             float(similarity[row]),
             float((levels < similarity[row] - 1e-6).mean()),
-            bool(copies[row]),
+            bool(plain[row] | mirrored[row]),
+            bool(flipped[row]),
         )
         for row in range(len(samples))
     ]

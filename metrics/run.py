@@ -174,7 +174,8 @@ def _print_table(scores, train, samples) -> None:
     console.print(table)
     console.print(headline(scores))
     for photo, near in list(scores.copied.items())[:LISTED]:
-        console.print(f"  copied: {photo} by {_listed(near, 3)}")
+        mirrored = " (mirrored)" * all(pair.mirrored for pair in scores.pairs if pair.sample in near)
+        console.print(f"  copied: {photo} by {_listed(near, 3)}{mirrored}")
     if len(scores.copied) > LISTED:
         console.print(f"  and {len(scores.copied) - LISTED} more photos are copied (--json FILE names them all)")
     if scores.duplicates:

@@ -39,15 +39,24 @@ def concept_axis(photos: np.ndarray, base_features: np.ndarray, *, shrinkage: fl
     """
     photos, base = photos.astype(np.float64), base_features.astype(np.float64)
     axis = _discriminant(photos, base, shrinkage)
-    start = base.mean(axis=0)
     if len(photos) >= 3:
-        axes = [_discriminant(np.delete(photos, row, axis=0), base, shrinkage) for row in range(len(photos))]
-        unit = float(np.mean([(photo - start) @ each for photo, each in zip(photos, axes, strict=True)]))
+        unit = float(left_out_projections(photos, base, shrinkage=shrinkage).mean())
     else:
-        unit = float((photos.mean(axis=0) - start) @ axis)
+        unit = float((photos.mean(axis=0) - base.mean(axis=0)) @ axis)
     # where photos and base cannot be told apart: two standard errors, so that the number stays finite
     noise = 2 * float((base @ axis).std()) / np.sqrt(len(base))
     return axis / max(unit, noise, 1e-3)
+
+
+def left_out_projections(photos: np.ndarray, base_features: np.ndarray, *, shrinkage: float = 0.5) -> np.ndarray:
+    """How far each photo lies from the base along the direction that all other photos give: `[N]`, not scaled.
+
+    Args:
+        photos: unit rows `[N, D]`, N ≥ 3. base_features: unit rows `[n, D]`.
+    """
+    photos, base = photos.astype(np.float64), base_features.astype(np.float64)
+    axes = [_discriminant(np.delete(photos, row, axis=0), base, shrinkage) for row in range(len(photos))]
+    return ((photos - base.mean(axis=0)) * np.stack(axes)).sum(axis=1)
 
 
 def fidelity(features: np.ndarray, base_features: np.ndarray, axis: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from metrics.traits import measure
 from studies.demo.scenes import render_concept
 from tests.metrics.sets import OTHERS, burnt, crops, recoloured
 
+DEMO = Path(__file__).parents[2] / "studies" / "demo"
 NOTHING_HEAVY = (
     "import sys, metrics.run\n"
     "try: metrics.run.main(['--help'])\n"
@@ -159,6 +160,55 @@ def test_honest_samples_are_hardly_ever_clearly_off(photos: int, samples: int):
         worst.append(max(entry.units for entry in entries))
     assert np.mean(np.array(worst) > 4) <= 0.06
     assert np.mean(np.array(worst) > 2) <= 0.35
+
+
+def test_honest_samples_are_hardly_ever_clearly_off_with_everything_that_is_measured(tmp_path: Path):
+    """Photos of one set against photos of the same set, with an encoder and a base: the whole table."""
+    encoder = load_encoder(str(DEMO / "clip"), cache_dir=tmp_path)
+    photos, base = crops(160, 77), crops(40, 78, OTHERS)
+    clear, notable, too_alike = [], [], []
+    for seed in range(40):
+        order = np.random.default_rng([seed, 9]).permutation(len(photos))
+        drawn = np.random.default_rng(seed).permutation(len(base))[:16]
+        sets = in_memory(photos[order[:12]]), in_memory(photos[order[12:28]]), in_memory(base[drawn])
+        found = {entry.name: entry for entry in score_folders(*sets, encoder).measures}
+        assert {"fidelity", "copying", "diversity", "colour", "framing"} <= set(found)
+        clear.append(any(entry.level == "clear" for entry in found.values()))
+        notable.append(any(entry.level != "fine" for entry in found.values()))
+        too_alike.append(found["fidelity"].level != "fine")
+    assert np.mean(clear) <= 0.08
+    assert np.mean(notable) <= 0.4
+    assert np.mean(too_alike) <= 0.05
+
+
+def test_mirrored_copies_are_told_and_said_to_be_mirrored(folders, tmp_path: Path, tiny_clip: Path, capsys):
+    samples = crops(12, 5).copy()
+    samples[:3] = crops(20, 1)[:3, :, ::-1]
+    write(tmp_path / "drawn", samples)
+    arguments = ["--train", str(folders["train"]), "--samples", str(tmp_path / "drawn"), "--json", str(tmp_path / "j")]
+    for encoder in (str(tiny_clip), "none"):
+        assert main([*arguments, "--encoder", encoder]) == 0
+        found = json.loads((tmp_path / "j").read_text())
+        assert found["copied"] == {f"10_sks toy/{number:02}.png": [f"{number:02}.png"] for number in range(3)}
+        assert [pair["mirrored"] for pair in found["nearest"][:3]] == [True] * 3
+        assert not any(pair["mirrored"] for pair in found["nearest"][3:])
+        measure = "layout_copying" if encoder == "none" else "copying"
+        assert found["measures"][measure]["says"] == "3 of 12 copied"
+        assert "copied: 10_sks toy/00.png by 00.png (mirrored)" in capsys.readouterr().out
+
+
+def test_a_copy_of_a_photo_that_was_left_out_as_a_repeat_is_a_copy(tiny_clip: Path):
+    photos = crops(14, 1)
+    noise = np.random.default_rng(0).normal(0, 3, photos[0].shape)
+    repeat = np.clip(photos[0] + noise, 0, 255).astype(np.uint8)
+    samples = crops(8, 5).copy()
+    samples[0] = repeat
+    scores = score_folders(
+        in_memory(np.stack([*photos, repeat])), in_memory(samples), None, load_encoder(str(tiny_clip))
+    )
+    assert scores.duplicates == ("14.png",)
+    assert scores.copied == {"14.png": ("00.png",)}
+    assert not scores.pairs[0].mirrored
 
 
 def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path, capsys):
