@@ -79,6 +79,23 @@ def test_replicates_spread_as_the_mean_of_photos_does():
     assert (curves.replicates[:, 0] == 0).all()
 
 
+@pytest.mark.parametrize(("count", "freedom"), [(4, 3), (3, 3), (12, 11)])
+def test_few_photos_have_students_tails(count, freedom):
+    """Against theory: quantiles of Student's law with n - 1 degrees of freedom (three at least) times s/√n."""
+    from scipy.stats import t as student
+
+    photos = np.random.default_rng(1).normal(size=count)
+    levels = np.concatenate([[0.0], -0.3 * np.log(3 * np.arange(1, 12)) / np.log(33)])  # straight, so without jitter
+    readings = tuple(
+        Readings(3 * row, 3.0 * row, {"heldout_loss": Reading(level, level, level)}, {"heldout_loss": level * photos})
+        for row, level in enumerate(levels)
+    )
+    curves = loss_curves(Trajectory(readings), {"heldout_loss": 1.0}, num_replicates=20_000, seed=0)
+    off = np.abs(curves.replicates[:, -1] - curves.mean[-1]) / (0.3 * photos.std(ddof=1) / np.sqrt(count))
+    for level in (0.5, 0.9, 0.99):
+        assert np.quantile(off, level) == pytest.approx(student.ppf((1 + level) / 2, freedom), rel=0.08)
+
+
 def test_memory_is_read_from_the_middle_of_the_noise_levels():
     epochs = np.array([0, 1, 2, 4, 6, 8, 11, 16, 23, 32, 45, 64])
     valley = -0.2 * np.log1p(epochs / 4) + 0.3 * (epochs / 64) ** 2

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from metrics.calibration import Calibration
+from metrics.colour import drift
 from metrics.encoders import Encoder, load_encoder
 from metrics.errors import MetricsError
-from metrics.readings import CHANNELS, Readings
-from metrics.score import UNSETTLED, calibrate, excesses, read_checkpoint
+from metrics.readings import CHANNELS, Reading, Readings
+from metrics.score import UNSETTLED, calibrate, excesses, read_checkpoint, score_of
 from tests.metrics.sets import OTHERS, burnt, crops, probe_labels, recoloured, upside_down
 
 LABELS = probe_labels()
@@ -164,6 +165,61 @@ def test_equal_seeds_lower_diversity_and_spread_and_leave_colour_alone(calibrati
     assert excesses(calibration, changed.channels)["diversity"] > 0.99
     assert abs(changed.channels["colour"].value - plain.channels["colour"].value) < 2.5
     assert changed.score < 0.1
+
+
+def test_excesses_are_what_their_formulas_say(calibration: Calibration):
+    """By hand, channel by channel; the worst of each kind counts."""
+
+    def excess(**channels: float) -> dict[str, float]:
+        return excesses(calibration, {name: Reading(value, value, value) for name, value in channels.items()})
+
+    own = np.array(LABELS.sets) != "C"
+    ceiling = 0.5 + 1.645 * np.sqrt((own.sum() + 20 + 1) / (12 * own.sum() * 20))  # Mann-Whitney, 20 trained photos
+    share = (0.9 - ceiling) / (1 - ceiling)
+    assert excess(copying=0.9)["copying"] == pytest.approx(share)
+    assert excess(layout_copying=0.9)["composition"] == pytest.approx(share)
+    assert excess(copying=0.9 * ceiling, layout_copying=0.9 * ceiling)["copying"] == 0
+    assert excess(collapse=0.05)["composition"] == pytest.approx(1 - 0.05 / 0.25)
+    assert excess(collapse=0.05, layout_copying=0.99)["composition"] == pytest.approx((0.99 - ceiling) / (1 - ceiling))
+    assert excess(burn=5)["colour"] == pytest.approx(0.5 * (1 - 2.5 / 5))
+    assert excess(scatter=8)["colour"] == pytest.approx(1 - 2 / 8)
+    assert excess(scatter=1.9, burn=2.4)["colour"] == 0
+    photos, drawn = calibration.photos.rows(calibration.kept), calibration.base.rows(own)
+    limit = max(3.0, drift(drawn.colour_cdfs, photos.colour_cdfs, calibration.colour_null)[0])
+    assert excess(colour=4 * limit)["colour"] == pytest.approx(0.75)
+    assert excess(colour=0.9 * limit)["colour"] == 0
+    assert excess(colour=4 * limit, scatter=3, burn=3)["colour"] == pytest.approx(0.75)
+    assert excess(diversity=0.75)["consistency"] == pytest.approx(1 - UNSETTLED / 0.75)
+    quarter = replace(calibration, weights={"colour": 0.25})
+    assert excesses(quarter, {"scatter": Reading(8, 8, 8)})["colour"] == pytest.approx(0.25 * 0.75)
+
+
+def test_the_score_is_a_harmonic_mean_less_the_worst_excess(calibration: Calibration):
+    channels = {
+        name: Reading(value, value, value)
+        for name, value in {"fidelity": 0.9, "fidelity_weak": 0.6, "prompt": -0.5, "scatter": 8, "burn": 5}.items()
+    }
+    assert score_of(calibration, channels) == pytest.approx(3 / (1 / 0.9 + 1 / 0.6 + 1 / 0.5) * (1 - 0.75))
+    beyond = channels | {"fidelity": Reading(1.4, 1.4, 1.4), "prompt": Reading(0.3, 0.3, 0.3)}  # clipped at 1
+    assert score_of(calibration, beyond) == pytest.approx(3 / (1 + 1 / 0.6 + 1) * 0.25)
+    assert score_of(calibration, channels | {"prompt": Reading(-1.2, -1.2, -1.2)}) == 0
+
+
+def test_photos_that_repeat_each_other_count_once(photos: np.ndarray, encoder: Encoder):
+    repeated = photos.copy()
+    repeated[3], repeated[7], repeated[22] = photos[0], photos[0], photos[20]  # two trained on, one held out
+    base = crops(len(LABELS), 2, OTHERS)
+    calibration = calibrate(repeated, TRAINED, base, LABELS, encoder)
+    assert np.flatnonzero(~calibration.kept[:20]).tolist() == [3, 7]
+    assert not calibration.kept[20:].any()
+    rest = np.delete(np.arange(24), [3, 7])
+    labels = replace(LABELS, photo=tuple(-1 for _ in LABELS.photo))
+    once = calibrate(repeated[rest], np.array(TRAINED)[rest].tolist(), base, labels, encoder)
+    twice = calibrate(repeated, TRAINED, base, labels, encoder)
+    images = crops(len(LABELS), 5)
+    first, second = values(read(once, images)), values(read(twice, images))
+    for name in ("fidelity", "copying", "layout_copying", "colour", "scatter", "composition", "framing", "clip_image"):
+        assert second[name] == pytest.approx(first[name]), name
 
 
 def test_items_average_to_their_channel_and_intervals_hold_the_value(

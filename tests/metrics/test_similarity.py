@@ -84,10 +84,12 @@ def test_fidelity_stays_finite_where_the_base_is_as_alike_as_the_photos():
         assert abs(fidelity(photos, photos, axis).mean()) < 1e-9
 
 
-def test_copying_equals_the_mean_over_all_ways_to_leave_one_photo_out():
+@pytest.mark.parametrize("share", [0, 0.5, 0.9])  # of a photo in the images: where only the nearest photo is near
+def test_copying_equals_the_mean_over_all_ways_to_leave_one_photo_out(share):
     from sklearn.metrics import roc_auc_score
 
-    photos, images = cloud(7, 0), cloud(5, 1)
+    photos = cloud(7, 0)
+    images = unit((1 - share) * cloud(5, 1) + share * photos[:5])
     levels = [max(photos[i] @ photos[j] for j in range(7) if j != i) for i in range(7)]
     areas = []
     for left_out in range(7):
@@ -177,6 +179,14 @@ def test_obedience_falls_to_minus_one_when_contexts_have_no_effect():
     deaf = cloud(12, 2, centre=9)
     assert obedience(deaf, base, texts, context).mean() == pytest.approx(-1, abs=0.15)
     assert prompt_changes(deaf, base, texts[context]).mean() < -0.3
+
+
+def test_a_margin_is_the_own_cosine_less_the_mean_of_the_others():
+    texts = np.eye(4)[:3]
+    images = np.array([[0.6, 0.0, 0.8, 0.0], [0.1, 0.7, 0.5, 0.5]])
+    np.testing.assert_allclose(context_margins(images, texts, np.array([0, 1])), [0.6 - 0.4, 0.7 - 0.3])
+    everywhere = np.full((3, 4), 0.5)  # all contexts at once is no context
+    np.testing.assert_allclose(context_margins(everywhere, texts, np.arange(3)), 0)
 
 
 def test_a_subject_that_lowers_all_cosines_alike_leaves_margins_alone():
