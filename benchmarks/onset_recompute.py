@@ -36,19 +36,19 @@ IMAGE_READINGS = 2  # counts up when what is read from images changes; 2: the we
 
 def recompute(
     out: Path, *, minutes: float, processes: int, only: Sequence[str] = (), device: str = "auto", base: Path = BASE,
-    rounds: int = ROUNDS, first: int | None = None, redraw: bool = False,
+    rounds: int = ROUNDS, first: int | None = None, redraw: bool = False, looks: int | None = None,
 ) -> int:  # fmt: skip
     """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes.
 
     Of each pack the `first` runs are read, or all. With `redraw` kept packs are trained again and only their images are
-    drawn and read anew.
+    drawn and read anew, at `looks` checkpoints of each run or those that were drawn before.
     """
     out.mkdir(parents=True, exist_ok=True)
     for claim in out.glob("*.claim"):
         claim.unlink()
     wanted = {
         "out": str(out), "end": time.time() + 60 * minutes, "device": device, "base_path": str(base),
-        "only": list(only), "rounds": rounds, "first": first, "redraw": redraw,
+        "only": list(only), "rounds": rounds, "first": first, "redraw": redraw, "looks": looks,
     }  # fmt: skip
     command = [sys.executable, "-m", "benchmarks.onset_recompute", json.dumps(wanted)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
@@ -75,6 +75,7 @@ def work(
     first: int | None,
     *,
     redraw: bool,
+    looks: int | None,
 ) -> None:
     """One process: takes the next pack that nobody has claimed, until the time is up."""
     import torch
@@ -90,12 +91,12 @@ def work(
             return
         if only and not any(part in plan.name for part in only):
             continue
-        done = _redrawn(out, plan) if redraw else _complete(out, plan, first)
+        done = _redrawn(out, plan, looks) if redraw else _complete(out, plan, first)
         if done or not _claim(out, plan):
             continue
         started = time.time()
         try:
-            finished = compute_pack(plan, base, out, end, first, redraw=redraw)
+            finished = compute_pack(plan, base, out, end, first, redraw=redraw, looks=looks)
         except Exception as error:  # one broken pack must not cost the others their time
             import traceback
 
@@ -125,10 +126,21 @@ def _lacking(plan: PackPlan, arrays: dict[str, np.ndarray], run: str) -> tuple[s
     return tuple(name for name in detectors_see(plan) if f"{run}/{name}" not in arrays)
 
 
-def _redrawn(out: Path, plan: PackPlan) -> bool:
-    """Whether what is kept of a pack's images is what is read today (nothing kept is, too)."""
-    about = _read(out, plan)[1]
-    return not about or about.get("image_readings") == IMAGE_READINGS
+def _redrawn(out: Path, plan: PackPlan, looks: int | None = None) -> bool:
+    """Whether what is kept of a pack's images is what is read today, at as many checkpoints of each run as are wanted
+    (nothing kept is, too)."""
+    arrays, about = _read(out, plan)
+    current = not about or about.get("image_readings") == IMAGE_READINGS
+    kept = about.get("images", {})
+    return current and all(set(_looked_at(arrays, kept, name, looks)) <= set(map(int, kept[name])) for name in kept)
+
+
+def _looked_at(arrays: dict[str, np.ndarray], kept: dict[str, Any], run: str, looks: int | None) -> list[int]:
+    """Epochs of a run whose images are drawn: those that were, or `looks` evenly over its checkpoints."""
+    if looks is None:
+        return [int(epoch) for epoch in kept[run] if int(epoch)]
+    epochs = arrays[f"{run}/epochs"][1:]
+    return epochs[np.unique(np.linspace(0, len(epochs) - 1, min(looks, len(epochs))).round().astype(int))].tolist()
 
 
 def _claim(out: Path, plan: PackPlan) -> bool:
@@ -140,8 +152,9 @@ def _claim(out: Path, plan: PackPlan) -> bool:
 
 
 def compute_pack(
-    plan: PackPlan, base: Base, out: Path, end: float, first: int | None = None, *, redraw: bool = False
-) -> int:
+    plan: PackPlan, base: Base, out: Path, end: float, first: int | None = None, *, redraw: bool = False,
+    looks: int | None = None,
+) -> int:  # fmt: skip
     """Trains one pack, then reads its first runs one after the other, each kept as soon as it is read; returns how
     many are there.
 
@@ -156,11 +169,12 @@ def compute_pack(
     world, trained = _trained(plan, base)
     reader = Reader(plan, world, base)
     arrays |= {f"{key}_photo": owners for key, owners in world.owners.items()}
-    if not _redrawn(out, plan):
+    if not _redrawn(out, plan, looks):
         if reader.judges is None:
             raise FileNotFoundError("no judges: python -m studies.demo.build trains them")
         for name in images:
-            looked, images[name] = reader.look(trained[name], [int(epoch) for epoch in images[name] if int(epoch)])
+            wanted = [epoch for epoch in _looked_at(arrays, images, name, looks) if epoch in trained[name]]
+            looked, images[name] = reader.look(trained[name], wanted)
             arrays |= {f"{name}/{key}": values for key, values in looked.items()}
         about["images_device"] = device
         _save(out, plan, arrays, images, about["device"], images_device=device)

@@ -9,7 +9,7 @@ import numpy as np
 
 from metrics.onset_replicates import Curves
 from metrics.onset_turn import RISE, plateau_end
-from metrics.readings import CHANNELS
+from metrics.readings import CHANNELS, DIVERSITY_FLOOR
 from metrics.trajectory import Trajectory
 from metrics.unimodal import isotonic
 
@@ -71,7 +71,8 @@ def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> Behavi
     """From where on a channel is worse than it was at `learned`, beyond doubt and at two checkpoints in a row.
 
     Beyond doubt: the lower end of the paired change exceeds the half-width of the reading at `learned` (its own null),
-    and, for channels calibrated against the photos, the reading exceeds what the photos show among themselves.
+    and, for channels calibrated against the photos, the reading exceeds what the photos show among themselves
+    (diversity: falls below a quarter of what they show, from where on it costs score).
 
     Args:
         learned: index of the checkpoint that is the reference (averaged with the next one).
@@ -86,7 +87,8 @@ def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> Behavi
     tolerance = float(np.mean(values[reference, 2] - values[reference, 1]) / 2)
     later = rows[2:]
     change, half = _change(trajectory, channel, direction, reference, later)
-    beyond = values[later] > NULL_LEVEL.get(channel, -np.inf)  # value, low, high
+    ends = values[later] if direction > 0 else -values[later][:, [0, 2, 1]]  # value, low, high, larger is worse
+    beyond = ends > _own_level(trajectory, channel)
     over = (change - half > tolerance) & beyond[:, 0]
     lasting = over[:-1] & over[1:]
     if not lasting.any():
@@ -99,6 +101,12 @@ def behaviour_turn(trajectory: Trajectory, channel: str, learned: int) -> Behavi
     low = trajectory.epochs[later[start - 1] if start else reference[-1]]
     high = trajectory.epochs[later[surely[0]]] if surely.size else np.inf
     return BehaviourTurn(float(trajectory.epochs[later[first]]), float(low), float(high))
+
+
+def _own_level(trajectory: Trajectory, channel: str) -> float:
+    """What a channel has to exceed, larger being worse."""
+    kept = trajectory.cube(DIVERSITY_FLOOR) if channel == "diversity" else None
+    return NULL_LEVEL.get(channel, -np.inf) if kept is None else -float(np.nanmean(kept))
 
 
 def _change(

@@ -143,7 +143,10 @@ def _draw_curves(axis: Any, curves: Curves, name: str, colour: str, labels: list
     """A curve that places an onset, smoothed as it is then, with its 90 % band. A weighted sum's level means little."""
     low, high = np.quantile(curves.replicates, [0.05, 0.95], axis=0)
     axis.fill_between(curves.epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
-    axis.plot(curves.epochs, _percent(curves.mean), "o", color=colour, markersize=2.6, alpha=0.55)
+    many = min(1.0, 120 / len(curves.epochs))  # thousands of steps of a table would cover their own line
+    axis.plot(
+        curves.epochs, _percent(curves.mean), "o", color=colour, markersize=2.6 * max(many, 0.4), alpha=0.55 * many
+    )
     smooth = _percent(smoothed(curves.mean, curves.epochs, curves.jitter))
     axis.plot(curves.epochs, smooth, color=colour, linewidth=1.9)
     labels.append((float(smooth[-1]), name, colour))

@@ -8,6 +8,9 @@ import numpy as np
 WEIGHTED = ("copying", "colour", "composition", "diversity", "consistency")
 """What takes from the score; each can be weighted."""
 
+DIVERSITY_FLOOR = "diversity_floor"
+"""Name of the items that hold what `diversity` has to fall below before it counts: a quarter of what photos show."""
+
 
 @dataclass(frozen=True)
 class Reading:

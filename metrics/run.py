@@ -129,10 +129,14 @@ def _score(options: argparse.Namespace) -> int:
     named["identity_encoder"] = options.identity_encoder
     if set(named.values()) - {None, "none"}:
         _check_device(device)
-    encoders = [
-        None if spec in (None, "none") else load_encoder(spec, device=device, precision="fp32", cache_dir=options.cache)
-        for spec in named.values()
-    ]
+    try:
+        encoders = [
+            None if spec in (None, "none") else load_encoder(spec, device=device, cache_dir=options.cache)
+            for spec in named.values()
+        ]
+    except MetricsError as error:
+        without = "" if options.encoder else "; --encoder none judges colours, layouts and copies without one"
+        raise MetricsError(f"{error}{without}") from error
     scores = score_folders(train, samples, base, encoders[0], encoders[1])
     if options.json != "-":
         _print_table(scores, train, samples)

@@ -14,7 +14,7 @@ from metrics.encoders import Images
 from metrics.errors import MetricsError
 from metrics.losses import log_ratios, noise_bands
 from metrics.obedience import obedience, prompt_changes
-from metrics.readings import Reading, Readings
+from metrics.readings import DIVERSITY_FLOOR, Reading, Readings
 from metrics.similarity import fidelity, mean_cosines
 from metrics.traits import Traits, measure
 
@@ -38,8 +38,8 @@ def read_checkpoint(
 
     Items: losses `[N, levels, draws]` (and `shifted_loss_photo [M]`, whose composites they are); per-image channels
     `[n']` over the images they are judged on (`burn` of the feature that is farthest off at this checkpoint);
-    `diversity` and `collapse` one per prompt. The mean of the items is the value, save for `own_caption`, whose items
-    are hits and whose value is a difference of their means.
+    `diversity` and `collapse` one per prompt (`DIVERSITY_FLOOR`: below it diversity counts). The mean of the items is
+    the value, save for `own_caption`, whose items are hits and whose value is a difference of their means.
 
     Args:
         images: the probe drawn by this checkpoint, uint8 `[n, H, W, 3]` or a list, one per label.
@@ -98,6 +98,7 @@ def _read_similarity(
         items["diversity"] = diversity(traits.features, calibration.base.features, prompts)
         if len(items["diversity"]):
             channels["diversity"] = reading_of_items(items["diversity"])
+            items[DIVERSITY_FLOOR] = np.array([_diversity_floor(calibration)])
         else:
             del items["diversity"]
     identity = bool(traits.identity.shape[1])

@@ -1,10 +1,12 @@
 """What behaviour says about the onset: copying, composition and obedience after the subject is learned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from metrics.onset import find_onset
-from metrics.readings import Reading, Readings
+from metrics.readings import DIVERSITY_FLOOR, Reading, Readings
 from metrics.trajectory import Trajectory
 
 
@@ -113,3 +115,14 @@ def test_fidelity_that_stays_at_the_base_is_not_learned():
     onset = find_onset(behaving({"fidelity": [0, 0.02, 0.05, 0.01, 0.03, 0.04, 0.05, 0.05]}))
     assert onset.status == "never_learned"
     assert "not learned" in onset.sentence
+
+
+@pytest.mark.parametrize(("end", "turned"), [(0.5, False), (0.22, False), (0.1, True)])
+def test_diversity_that_stays_above_a_quarter_of_the_photos_has_not_turned(end, turned):
+    falling = np.concatenate([[1, 0.9, 0.9, 0.9], np.linspace(0.9, end, 4), [end, end]]).tolist()
+    images = behaving({"fidelity": [0, 0.9] + [1] * 8, "diversity": falling, "prompt": [0] * 10}, half=0.02)
+    floor = tuple(
+        replace(reading, items=dict(reading.items) | {DIVERSITY_FLOOR: np.array([0.2])}) for reading in images.readings
+    )
+    assert "diversity" in find_onset(images).turned  # without the photos' level any fall counts
+    assert ("diversity" in find_onset(Trajectory(floor)).turned) == turned

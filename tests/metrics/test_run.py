@@ -333,7 +333,9 @@ def test_a_name_that_cannot_be_fetched_says_how_to_do_without(folders, capsys):
     # the tests run with the hub offline, so nothing can be downloaded
     code = main(["--train", str(folders["train"]), "--samples", str(folders["fresh"])])
     assert code == 2
-    assert "or name a local folder" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "or name a local folder" in said
+    assert "; --encoder none judges colours, layouts and copies without one" in said
 
 
 def test_a_failure_while_working_is_exit_code_1(folders, capsys):

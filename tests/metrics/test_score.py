@@ -10,7 +10,7 @@ from metrics.calibration import Calibration
 from metrics.colour import drift
 from metrics.encoders import Encoder, load_encoder
 from metrics.errors import MetricsError
-from metrics.readings import CHANNELS, Reading, Readings
+from metrics.readings import CHANNELS, DIVERSITY_FLOOR, Reading, Readings
 from metrics.score import UNSETTLED, calibrate, excesses, read_checkpoint, score_of
 from tests.metrics.sets import OTHERS, burnt, crops, probe_labels, recoloured, upside_down
 
@@ -161,6 +161,9 @@ def test_equal_seeds_lower_diversity_and_spread_and_leave_colour_alone(calibrati
     images = crops(len(LABELS), 5)
     plain, changed = read(calibration, images), read(calibration, np.repeat(images[::2], 2, axis=0))
     assert changed.channels["diversity"].value == pytest.approx(0, abs=1e-4)
+    (floor,) = changed.items[DIVERSITY_FLOOR]
+    assert 0 < floor <= 0.25
+    assert excesses(calibration, {"diversity": Reading(floor / 2, 0, 1)})["diversity"] == pytest.approx(0.5)
     assert changed.channels["collapse"].value == pytest.approx(0, abs=1e-4)
     assert excesses(calibration, changed.channels)["diversity"] > 0.99
     assert abs(changed.channels["colour"].value - plain.channels["colour"].value) < 2.5
