@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.onset_limits import RENDERS, of_photos, of_renders
+from benchmarks.onset_limits import RENDERS, of_photos, of_renders, of_truth
 from benchmarks.onset_quality import BEHAVIOUR, FARTHEST, behaviour_around
 from benchmarks.onset_rivals import RULES, lowest_context_loss
 from benchmarks.onset_truth import Case, Truth, truth_of
@@ -59,6 +59,7 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
         "rank correlation": _rank_correlations(cases, with_photos),
         "behaviour": {str(octaves): row for octaves, row in behaviour_around(cases).items()},
         "limit": {str(renders): {kind: of_renders(cases, kind, renders) for kind in KINDS} for renders in RENDERS},
+        "truth": {kind: of_truth(cases, kind) for kind in KINDS},
         "luck": of_photos(cases, with_photos),
     }
     if online:
@@ -115,6 +116,8 @@ def table(found: dict[str, Any]) -> str:
     for renders, kinds in found["limit"].items():
         each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in kinds.items())
         lines.append(f"  {renders:>3} renders: " + "; ".join(each))
+    each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in found["truth"].items())
+    lines.append(f"octaves wide, the truth's own 95 % interval, median, 90th pct: {'; '.join(each)}")
     lines.append("half of what the onsets of either half of the held-out photos differ by, octaves, beside the error:")
     for kind, row in found["luck"].items():
         luck, error = (f"{_num(row[name])}, {_num(row[f'{name}_p90'])}" for name in ("luck", "error"))

@@ -138,7 +138,8 @@ _AT = "@epochs"  # suffix of the npz entry that says at which epochs an item arr
 
 
 def from_table(path: str | Path) -> Trajectory:
-    """The trajectory in a CSV file: our own, or a trainer's log of validation losses (see `metrics.foreign`).
+    """The trajectory in a CSV file: our own (or the folder it lies in), or a trainer's log of validation losses (see
+    `metrics.foreign`).
 
     Raises:
         MetricsError: one line saying what the table lacks.
@@ -146,6 +147,8 @@ def from_table(path: str | Path) -> Trajectory:
     from metrics.foreign import read_foreign_table
 
     path = Path(path)
+    if path.is_dir():
+        return Trajectory.load(path)
     table = read_table(path)
     if {"effort", "score"} <= set(table.columns) and any(name in table.columns for name in CHANNELS):
         return read_own_table(path)

@@ -237,6 +237,14 @@ def test_a_table_without_the_base_may_begin_after_all_is_learned(tmp_path):
     assert onset.best == 1
 
 
+def test_a_trials_folder_is_its_trajectory(tmp_path):
+    plant("valley", 1).trajectory.save(tmp_path / "trial")
+    folder, file = (from_table(tmp_path / "trial" / name) for name in ("", "trajectory.csv"))
+    np.testing.assert_array_equal(folder.cube("heldout_loss"), file.cube("heldout_loss"))
+    with pytest.raises(MetricsError, match=r"no trajectory\.csv here"):
+        from_table(tmp_path)
+
+
 def test_no_table_at_all(tmp_path):
     with pytest.raises(MetricsError, match="no such file"):
         from_table(tmp_path / "none.csv")
