@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.onset_behaviour import beside_losses
 from benchmarks.onset_limits import RENDERS, of_photos, of_renders, of_truth
 from benchmarks.onset_quality import BEHAVIOUR, FARTHEST, behaviour_around
 from benchmarks.onset_rivals import RULES, lowest_context_loss
@@ -20,6 +21,9 @@ from metrics.unimodal import fit_valley
 KINDS: tuple[Kind, ...] = ("context", "memory")
 NEAR = 0.5  # octaves from the epoch to ship to a checkpoint whose images were drawn
 IMAGES = ("score", "clip_image", "clip_text", "clip_sum")
+
+
+SHIPPING = ("Onset, 6 held-out photos", "max CLIP-I", "min held-out loss, 4 images", "patience 2", "last epoch")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
         },
         "rank correlation": _rank_correlations(cases, with_photos),
         "behaviour": {str(octaves): row for octaves, row in behaviour_around(cases).items()},
+        "images": beside_losses(
+            cases,
+            {
+                name: {id(case): _ship(detector(case, "context"), case) for case in cases}
+                for name, detector in detectors.items()
+                if name in SHIPPING
+            },
+        ),
         "limit": {str(renders): {kind: of_renders(cases, kind, renders) for kind in KINDS} for renders in RENDERS},
         "truth": {kind: of_truth(cases, kind) for kind in KINDS},
         "luck": of_photos(cases, with_photos),
@@ -112,6 +124,7 @@ def table(found: dict[str, Any]) -> str:
     for where, rows in found["rank correlation"].items():
         lines.append(f"  {where}: " + ", ".join(f"{name} {_num(value, sign=True)}" for name, value in rows.items()))
     lines += _behaviour(found["behaviour"])
+    lines += _images(found["images"])
     lines.append("the truth itself from so few fresh renders, against all of them, |log2 error| median, 90th pct:")
     for renders, kinds in found["limit"].items():
         each = (f"{kind} {_num(row['median'])}, {_num(row['p90'])}" for kind, row in kinds.items())
@@ -170,6 +183,20 @@ def _behaviour(found: dict[str, dict[str, float]]) -> list[str]:
     return lines
 
 
+def _images(found: dict[str, Any]) -> list[str]:
+    if not found["runs"]:
+        return []
+    later, low, high = found["later"]
+    return [
+        f"true onset in the images of {found['runs']} densely drawn runs: {found['turn in losses']} turn in losses of "
+        f"new contexts, {found['and in images']} of them in images, too, {_num(later, sign=True)} octaves later "
+        f"({_num(low, sign=True)} to {_num(high, sign=True)}; 95 % interval {_num(found['width'])} octaves wide), "
+        f"{found['in images alone']} in images alone",
+        "  share of the best images' quality that the shipped epoch keeps, median, 10th pct: "
+        + "; ".join(f"{name} {_num(median)}, {_num(least)}" for name, (median, least) in found["kept"].items()),
+    ]
+
+
 def _stops(online: dict[str, float]) -> str:
     return "online: " + ", ".join(f"{name} {_num(value)}" for name, value in online.items())
 
@@ -180,6 +207,10 @@ def _ours(case: Case, onset: Onset, kind: Kind) -> Call:
         return Call(None, None, None, onset.best)
     high = turn.high if turn.high is not None else float(case.epochs[-1]) * 2
     return Call(turn.epoch, max(turn.low or 0.5, 0.5), high, onset.best)
+
+
+def _ship(call: Call | None, case: Case) -> float:
+    return float(case.epochs[-1]) if call is None else call.ship
 
 
 def _theirs(case: Case, epoch: float | None) -> Call:
@@ -273,9 +304,9 @@ def _status_right(cases: Sequence[Case], onsets: dict[int, Onset]) -> float:
 def _rank_correlations(cases: Sequence[Case], onsets: dict[int, Onset]) -> dict[str, dict[str, float]]:
     """Over learned checkpoints, and over the shipped checkpoints of different runs: within a concept, and within one
     set of photos, as the trials of a study are (each set has a probe and a calibration of its own). Five checkpoints of
-    each run are drawn; that next to the epoch to ship stands for it where it lies within NEAR. `half` is what the truth
-    of half of the images says about the truth of the other half: the luck of the draw. Packs whose images were
-    drawn before the score read the weaker half of them (`--redraw` draws them anew) are left out."""
+    each run are drawn, of some sixteen; that next to the epoch to ship stands for it where it lies within NEAR. `half`
+    is what the truth of half of the images says about the truth of the other half: the luck of the draw. Packs whose
+    images were drawn before the score read the weaker half of them (`--redraw` draws them anew) are left out."""
     found: dict[str, dict[str, float]] = {}
     for within, words in (("concept", ""), ("pack", ", within a set")):
         learned, shipped = _ranks(), _ranks()

@@ -48,10 +48,11 @@ LEAST_KNOWN = 0.5  # of the checkpoints that an item, or of the items that a che
 def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
     """The held-out loss of one run as a trajectory of ln ratios to its first checkpoint.
 
-    Long tables (one row per image, timestep or seed) and wide ones (one column per image) keep their items, so
-    that the onset's interval knows how much the images disagree. A cell that is missing is filled in from its image
-    and its checkpoint (ln loss = image + checkpoint), so that no image's absence looks like a change. Columns named
-    like channels are read beside it; losses among them that are ln ratios to the base already stay as they are.
+    Long tables (one row per image, timestep or seed) and wide ones (one column per image) keep their photos, so that
+    the onset's interval knows how many they are and how much they disagree; timesteps and seeds are averaged. A cell
+    that is missing is filled in from its image and its checkpoint (ln loss = image + checkpoint), so that no image's
+    absence looks like a change. Columns named like channels are read beside it; losses among them that are ln ratios to
+    the base already stay as they are.
 
     Args:
         path: named in errors.
@@ -59,8 +60,8 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
             and a column (`tag`, `metric`, `variable`) that says what it is.
 
     Raises:
-        MetricsError: no time column, no loss column or training losses only, several losses or runs, no rows of a
-            validation, fewer than three checkpoints, losses at or below zero.
+        MetricsError: no time column, no loss column or training losses only, several losses or runs, rows that a mean
+            would mix, no rows of a validation, fewer than three checkpoints, losses at or below zero.
     """
     table = widened(path, table)
     names = keys_of(table)
