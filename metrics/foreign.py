@@ -23,15 +23,15 @@ from metrics.foreign_names import (
     words_of,
 )
 from metrics.foreign_rows import (
-    ITEM_COLUMNS,
-    PHOTO_COLUMNS,
     TIME_COLUMNS,
+    item_columns,
     keys_of,
     refuse_mixed,
     refuse_several_runs,
     refuse_text,
     validation_rows,
     widened,
+    without_summaries,
 )
 from metrics.readings import CHANNELS, Reading, Readings
 from metrics.trajectory import Trajectory
@@ -40,7 +40,11 @@ if TYPE_CHECKING:
     import pandas
 
 RATE_COLUMNS = ("lr", "learning_rate", "lr/unet", "lr/textencoder")
-DRAWS = re.compile(r"\b(t|timesteps?|step|sigma|noise|snr|seed|draw|level|batch)$")  # what a number at the end counts
+# What a number in a column's name counts: parts of a photo's loss, or runs; photos otherwise, up to a hundred of them.
+DRAWS = re.compile(
+    r"\b(t|ts|timesteps?|step|sigma|noise|snr|seed|draw|level|batch|quantile|q|bin|bucket|band) \d|\b\d{3,}\b"
+)
+RUNS = re.compile(r"\b(runs?|trial|rank|fold|lr|alpha|dim|config|cfg|exp|experiment|version|model|lora( v)?) \d")
 
 LEAST_KNOWN = 0.5  # of the checkpoints that an item, or of the items that a checkpoint, must have been measured at
 
@@ -63,7 +67,7 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
         MetricsError: no time column, no loss column or training losses only, several losses or runs, rows that a mean
             would mix, no rows of a validation, fewer than three checkpoints, losses at or below zero.
     """
-    table = widened(path, table)
+    table, averaged = widened(path, table)
     names = keys_of(table)
     refuse_several_runs(path, table, names)
     table, rows = validation_rows(path, table, names)
@@ -73,11 +77,12 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
     losses = _loss_columns(path, table)
     main = next((name for name, column in ratios.items() if [column] == losses), "heldout_loss")
     table = table.dropna(subset=losses, how="all")
-    items = [names[key] for key in ITEM_COLUMNS if key in names]
+    named, drawn = item_columns(table, names)
+    table, items = without_summaries(table, named), [*named, *drawn]
     key = _time_column(path, table, names, numeric, items)
     time = numeric[key]
     table = table.dropna(subset=[time]).astype({time: int})
-    if refuse_mixed(path, table, time, items, measured=losses) > 1:
+    if max(averaged, refuse_mixed(path, table, time, items, measured=losses)) > 1:
         rows += f", the mean of the rows of one {time}"
     values = _pivot(table, time, losses, items)
     if len(values) < 3:
@@ -85,7 +90,7 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
         raise MetricsError(f"{path}: {many} with a loss; the onset needs at least 3")
     logs = _filled(_logs(path, losses[0], values.to_numpy(np.float64), raw=main not in ratios))
     logs = logs if main in ratios else logs - logs[:1]
-    photos = _photos(table, values, [names[key] for key in PHOTO_COLUMNS if key in names])
+    photos = _photos(table, values, named)
     owned = None if photos is None else _by_photo(logs, photos)
     means = table.groupby(time).mean(numeric_only=True).reindex(values.index)
     bounded = main in ratios and logs.shape[1] == 1  # then its interval, if it has one, is in the table
@@ -149,9 +154,12 @@ def _one_loss(path: Path, names: list[str]) -> list[str]:
         raise MetricsError(f"{path}: columns {listed(names)} are of several runs; keep one")
     averages = ([name for name in names if words_of(name).endswith(f" {ending}")] for ending in AVERAGES)
     names = next(filter(None, averages), names)
-    plain = [
-        name for name in names if set(words_of(name).split()) <= {*VALIDATION, "loss", "out"}
-    ]  # "out" of held_out_loss
+    usual = {*VALIDATION, "loss", "out"}  # "out" of held_out_loss
+    plain = [name for name in names if set(words_of(name).split()) <= usual]
+    numbered = [name for name in names if set(re.sub(r"\d+", " ", words_of(name)).split()) <= usual]  # eval0/loss
+    plain = plain or (numbered if len(numbered) == 1 else [])
+    if not plain and len(names) > 1 and any(RUNS.search(words_of(name)) for name in names):
+        raise MetricsError(f"{path}: columns {listed(names)} are of several runs; keep one")
     stems = {stem_of(name) for name in names}
     if len(names) > 1 and not plain and (len(stems) > 1 or "#" not in stems.pop()):
         named = "named like items of one loss (val_loss_1, val_loss/dog.png)"
@@ -166,10 +174,10 @@ def _time_column(
     # A logger may note fractions of an epoch beside whole steps: only whole numbers name a checkpoint.
     found = [key for key in TIME_COLUMNS if key in numeric and _odd_time(table[numeric[key]]) is None]
     if not found:
-        wanted, have = ", ".join(TIME_COLUMNS[:5]), listed(table.columns)
+        wanted, have = "epoch, step, global_step, iteration", listed(table.columns)
         odd = next(((names[key], _odd_time(table[names[key]])) for key in TIME_COLUMNS if key in names), None)
         has = f"column {odd[0]} has {odd[1]!r}" if odd else f"it has {have}"
-        raise MetricsError(f"{path}: no column of whole epochs or steps from 0 on (one of {wanted}); {has}")
+        raise MetricsError(f"{path}: no column of whole epochs or steps from 0 on ({wanted}); {has}")
     # Steps that begin anew in every epoch name no checkpoint.
     first = numeric[found[0]]
     found = [key for key in found if not (table.groupby(numeric[key])[first].nunique() > 1).any()]
@@ -213,8 +221,7 @@ def _photos(table: pandas.DataFrame, values: pandas.DataFrame, named: list[str])
     if any(table[name].nunique() == 1 and name.lower().startswith(("im", "photo")) for name in named):
         return [0] * values.shape[1]  # one photo, its draws perhaps
     kept = [str(name) for name in values.columns]
-    number = [re.sub(r"[\d ]+$", "", words_of(name)) for name in kept]
-    owned = len(kept) > 1 and values.columns.names == [None] and not any(DRAWS.search(name) for name in number)
+    owned = len(kept) > 1 and values.columns.names == [None] and not any(DRAWS.search(words_of(n)) for n in kept)
     return list(kept) if owned else None
 
 

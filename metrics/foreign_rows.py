@@ -9,25 +9,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metrics.errors import MetricsError
-from metrics.foreign_names import UNSURE, is_loss, listed, rank_of
+from metrics.foreign_names import TRAINING, UNSURE, is_loss, listed, rank_of, words_of
 
 if TYPE_CHECKING:
     import pandas
 
 # Names of columns as `keys_of` writes them.
-TIME_COLUMNS = ("epoch", "epochs", "step", "steps", "global_step", "trainer/global_step", "_step", "iteration")
-PHOTO_COLUMNS = (
-    *("image", "image_name", "image_file", "image_path", "image_id", "img", "photo", "photo_id"),
-    *("file", "filename", "file_name", "path", "item", "sample", "caption"),
+TIME_COLUMNS = (
+    *("epoch", "epochs", "train/epoch", "step", "steps", "global_step", "trainer/global_step", "train/global_step"),
+    *("train_step", "_step", "iteration", "iter"),
 )
-DRAW_COLUMNS = ("timestep", "timesteps", "noise", "noise_level", "draw", "seed", "batch")
-ITEM_COLUMNS = (*PHOTO_COLUMNS, *DRAW_COLUMNS)
-RUN_COLUMNS = ("run", "run_name", "trial", "experiment", "dir_name")
+FILE_COLUMNS = ("file", "filename", "file_name", "file_path", "path")  # of photos where they name images
+PHOTO_COLUMNS = (
+    *("image", "image_name", "image_file", "image_path", "image_id", "image_idx", "image_index", "img", "img_id"),
+    *("photo", "photo_id", "item", "sample", "caption"),
+)
+DRAW_COLUMNS = ("timestep", "timesteps", "sigma", "noise", "noise_level", "draw", "seed", "batch", "batch_idx")
+RUN_COLUMNS = (
+    *("run", "run_name", "run_id", "trial", "trial_id", "trial_number", "experiment", "experiment_name", "dir_name"),
+    *("config", "rank", "network_dim"),
+)
 NAME_COLUMNS = ("tag", "metric", "metric_name", "variable", "key", "name")  # of tables with one row for each number
 VALUE_COLUMNS = ("value", "values")
 SPLIT_COLUMNS = ("split", "phase", "set", "subset", "stage", "mode")
+SUMMARIES = ("mean", "average", "avg", "all", "total", "overall")  # rows among those of photos
+IMAGES = re.compile(r"\.(?:png|jpe?g|webp|bmp|avif|gif|tiff?)$", re.IGNORECASE)
 
-RECURS = 0.5  # of the checkpoints that a column's value is found at, from which on it names a series
+RECURS = 0.5  # of the checkpoints that one of a column's values is found at, from which on it names series
 
 
 def keys_of(table: pandas.DataFrame) -> dict[str, str]:
@@ -35,8 +43,25 @@ def keys_of(table: pandas.DataFrame) -> dict[str, str]:
     return {re.sub(r"[^\w/]+", "_", str(name).lower()).rstrip("_"): str(name) for name in table.columns}
 
 
-def widened(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
-    """A table that names what each row's number is (step, tag, value), with one column for each name instead.
+def item_columns(table: pandas.DataFrame, names: dict[str, str]) -> tuple[list[str], list[str]]:
+    """The columns that name photos, and those that name parts of a photo's loss (timesteps, noise draws)."""
+    photos = [names[key] for key in PHOTO_COLUMNS if key in names]
+    files = [names[key] for key in FILE_COLUMNS if key in names]
+    photos += [name for name in files if table[name].dropna().astype(str).str.contains(IMAGES).mean() > 0.5]
+    return photos, [names[key] for key in DRAW_COLUMNS if key in names]
+
+
+def without_summaries(table: pandas.DataFrame, photos: list[str]) -> pandas.DataFrame:
+    """Without rows that are no photo's but the mean of all."""
+    for name in photos:
+        summary = table[name].astype(str).str.lower().isin(SUMMARIES)
+        table = table[~summary] if 0 < summary.sum() < len(table) else table
+    return table
+
+
+def widened(path: Path, table: pandas.DataFrame) -> tuple[pandas.DataFrame, int]:
+    """A table that names what each row's number is (step, tag, value), with one column for each name instead; and the
+    most rows that were averaged.
 
     Raises:
         MetricsError: none of the names is a loss, or its rows are of several runs.
@@ -45,35 +70,44 @@ def widened(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
     named = next((names[key] for key in NAME_COLUMNS if key in names), None)
     value = next((names[key] for key in VALUE_COLUMNS if key in names), None)
     if named is None or value is None:
-        return table
+        return table, 1
     tags = table[named].dropna().unique()
     if len(tags) < 2:
-        return table
+        return table, 1
     if not any(is_loss(str(tag)) for tag in tags):
         raise MetricsError(f"{path}: column {named} has {listed(tags)}: none is a loss")
-    kept = [names[key] for key in (*TIME_COLUMNS, *ITEM_COLUMNS, *RUN_COLUMNS, *SPLIT_COLUMNS) if key in names]
+    photos, draws = item_columns(table, names)
+    kept = [*(names[key] for key in TIME_COLUMNS if key in names), *photos, *draws]
+    kept += [names[key] for key in (*RUN_COLUMNS, *SPLIT_COLUMNS) if key in names]
     kept = [name for name in kept if table[name].notna().all()]
     refuse_text(path, table, [value])
     times = [names[key] for key in TIME_COLUMNS if names.get(key) in kept]
     if not times:
-        return table
+        return table, 1
     refuse_several_runs(path, table, names)
     losses = table[[is_loss(str(tag)) for tag in table[named]]]
-    refuse_mixed(path, losses, times[0], [*kept[1:], named], measured=[value])
-    return table.pivot_table(index=kept, columns=named, values=value).reset_index()
+    most = refuse_mixed(path, losses, times[0], [*kept[1:], named], measured=[value])
+    return table.pivot_table(index=kept, columns=named, values=value).reset_index(), most
 
 
 def refuse_several_runs(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> None:
     for name in (names[key] for key in RUN_COLUMNS if key in names):
-        if table[name].nunique() > 1:
+        if table[name].nunique() > 1 and not _is_split(table[name]):
             found = listed(table[name].unique())
             raise MetricsError(f"{path}: column {name} names several runs ({found}); keep the rows of one")
+
+
+def _is_split(values: pandas.Series) -> bool:
+    """Whether a column of runs tells training from validation, as TensorBoard's do."""
+    said = [str(value) for value in values.dropna().unique()]
+    return all(rank_of(each) < UNSURE or TRAINING.search(words_of(each)) for each in said)
 
 
 def refuse_mixed(path: Path, table: pandas.DataFrame, time: str, items: list[str], *, measured: list[str]) -> int:
     """Refuses rows of one checkpoint that a mean would mix: of other configurations, or measured again on resuming.
 
-    Batches of a validation, one row after another, are no such rows: their mean is what a trainer would have logged.
+    Batches of a validation, as many at each checkpoint, are no such rows: their mean is what a trainer would have
+    logged.
 
     Args:
         table: the validation's rows, in the file's order. time: the column that names checkpoints.
@@ -85,49 +119,67 @@ def refuse_mixed(path: Path, table: pandas.DataFrame, time: str, items: list[str
     Raises:
         MetricsError: with the column that tells the rows apart, or the row at which the table goes back.
     """
+    _refuse_epochs_that_go_back(path, table, time)
     keys = [time, *items]
     most = int(table.groupby(keys, dropna=False).size().max()) if len(table) else 0
     if most < 2:
         return most
-    series = [name for name in _series(table, time) if name not in (*keys, *measured)]
-    apart = [name for name in series if (table.groupby(keys, dropna=False)[name].nunique() > 1).any()]
-    if apart:
-        name, at = apart[0], listed(table[apart[0]].dropna().unique())
+    if series := _series(table, keys, measured):
+        name, at = series[0], listed(table[series[0]].dropna().unique())
         raise MetricsError(
             f"{path}: rows of one {time} differ in column {name} ({at}): keep the rows of one, "
-            f"or name the column image, timestep or seed if they are parts of one loss"
+            "or name the column image, timestep or seed if they are parts of one loss"
         )
-    groups = table.groupby(items, dropna=False)[time] if items else [("", table[time])]
-    for _, times in groups:
+    keep = f"of a run that was resumed, or of another one; keep one row for each {time}"
+    for _, rows in table.groupby(items, dropna=False) if items else [("", table)]:
+        times = rows[time]
         steps = np.diff(times.to_numpy(np.float64)) * (1 if times.iloc[-1] >= times.iloc[0] else -1)
         back = np.nonzero(steps < 0)[0]
         if times.duplicated().any() and back.size:
             row, again = times.index[back[0] + 1], times.iloc[back[0] + 1]
-            raise MetricsError(
-                f"{path}: row {row + 2} goes back to {time} {again:g}: of a run that was resumed, or of another one, "
-                f"keep one row for each {time}"
-            )
+            raise MetricsError(f"{path}: row {row + 2} goes back to {time} {again:g}: {keep}")
+        counts = rows.drop_duplicates([time, *measured]).groupby(time).size()  # the last is often measured twice
+        if counts.max() > counts.min():
+            more, fewer = f"{counts.idxmax():g} has {counts.max()} rows", f"{counts.idxmin():g} has {counts.min()}"
+            raise MetricsError(f"{path}: {time} {more}, {time} {fewer}: {keep}")
     return most
 
 
-def _series(table: pandas.DataFrame, time: str) -> list[str]:
-    """Columns whose values come again at most checkpoints, as a rank or a configuration does and a measurement not."""
-    checkpoints = table[time].nunique()
-    names = {name: key for key, name in keys_of(table).items()}
-    found = []
-    for name in table.columns:
-        if names.get(str(name)) in TIME_COLUMNS or is_loss(str(name)) or "loss" in str(name).lower():
+def _refuse_epochs_that_go_back(path: Path, table: pandas.DataFrame, time: str) -> None:
+    """A logger's own steps count on when a run is resumed from an earlier epoch."""
+    names = keys_of(table)
+    for name in (names[key] for key in ("epoch", "train/epoch") if key in names and names[key] != time):
+        known = table[[time, name]].dropna().sort_values(time, kind="stable")
+        numbers = known[name].to_numpy(np.float64) if known[name].dtype.kind in "iuf" else np.zeros(0)
+        if (back := np.nonzero(np.diff(numbers) < 0)[0]).size:
+            row = int(back[0])
+            went = f"{name} goes back from {numbers[row]:g} to {numbers[row + 1]:g}"
+            raise MetricsError(
+                f"{path}: at {time} {known[time].iloc[row + 1]:g} {went}: of a run that was resumed; "
+                f"keep the rows that go on, one for each {name}"
+            )
+
+
+def _series(table: pandas.DataFrame, keys: list[str], measured: list[str]) -> list[str]:
+    """Columns that differ among the rows of one checkpoint and together tell them apart, one of whose values comes
+    again at most checkpoints, as a rank or a configuration does and a measurement not."""
+    time, found = keys[0], []
+    times = {name for key, name in keys_of(table).items() if key in TIME_COLUMNS}
+    for name in map(str, table.columns):
+        if name in {*keys, *measured, *times} or "loss" in name.lower():
             continue
         spans = table.groupby(name)[time].nunique()
-        if len(spans) > 1 and spans.median() >= max(RECURS * checkpoints, 2):
-            found.append(str(name))
-    return found
+        differs = (table.groupby(keys, dropna=False)[name].nunique() > 1).any()
+        if differs and spans.max() >= max(RECURS * table[time].nunique(), 2):
+            found.append(name)
+    return found if found and not table.duplicated([*keys, *found]).any() else []
 
 
 def validation_rows(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> tuple[pandas.DataFrame, str]:
     """The rows that a column such as `split` says are a validation's, and words that say so; else all, and ""."""
     said = ""
-    for name in (names[key] for key in SPLIT_COLUMNS if key in names):
+    runs = [names[key] for key in RUN_COLUMNS if key in names and table[names[key]].nunique() > 1]
+    for name in [*(names[key] for key in SPLIT_COLUMNS if key in names), *runs]:
         ranks = {value: rank_of(str(value)) for value in table[name].dropna().unique()}
         kept = [value for value, rank in ranks.items() if rank == min(ranks.values())]
         if not kept:

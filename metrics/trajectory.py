@@ -166,14 +166,26 @@ def read_table(path: Path) -> pandas.DataFrame:
         header = text.split("\n", 1)[0]
         separator = max(",;\t|", key=header.count)
         separator = separator if separator in header else r"\s+"
-        decimal = "," if separator != "," and re.search(r"\d,\d", text) and not re.search(r"\d\.\d", text) else "."
-        table = pandas.read_csv(io.StringIO(text), sep=separator, decimal=decimal, skipinitialspace=True)
+        decimal, thousands = _signs(text, separator)
+        table = pandas.read_csv(
+            io.StringIO(text), sep=separator, decimal=decimal, thousands=thousands, skipinitialspace=True
+        )
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise MetricsError(f"{path}: not a table: {str(error).splitlines()[0]}") from error
     table.columns = [str(name).strip() for name in table.columns]
     if table.empty:
         raise MetricsError(f"{path}: the table has no rows")
     return table
+
+
+def _signs(text: str, separator: str) -> tuple[str, str | None]:
+    """The decimal sign of a table's numbers, and the one between thousands, if it has any."""
+    cells = [cell.strip().strip('"') for cell in re.split(rf"{re.escape(separator)}|\n", text)]
+    commas = any(re.fullmatch(r"-?\d+,\d+(e-?\d+)?", cell, re.IGNORECASE) for cell in cells)
+    points = [cell for cell in cells if re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", cell, re.IGNORECASE)]
+    if separator == "," or not commas or not all(re.fullmatch(r"-?[1-9]\d{0,2}(\.\d{3})+", each) for each in points):
+        return ".", None
+    return ",", "." if points else None
 
 
 def _decoded(raw: bytes) -> str:

@@ -298,12 +298,13 @@ def test_rows_of_other_configurations_are_not_averaged(tmp_path, column, shuffle
     runs = [one_run(**{column: value, "time": value + EPOCHS}) for value in (8, 16, 32)]
     runs[1] = runs[1][:5]  # one of them was stopped
     rows = pd.concat(runs).sample(frac=1, random_state=0) if shuffled else pd.concat(runs)
-    assert f"rows of one epoch differ in column {column} (" in refusal(tmp_path, rows)
+    said = f"column {column} names several runs (" if column in ("rank", "config") else f"differ in column {column} ("
+    assert said in refusal(tmp_path, rows)
     losses = rows.melt(id_vars=["epoch", column, "time"], var_name="tag").replace("val_loss", "loss/val")
     other = losses.assign(tag="loss/train")
     long = pd.concat([losses, other])
     if column != "name":
-        assert f"rows of one epoch differ in column {column} (" in refusal(tmp_path, long)
+        assert said in refusal(tmp_path, long)
     assert_reads(read(tmp_path, rows[rows[column] == 8]), LOSSES)
     assert_reads(read(tmp_path, rows.rename(columns={column: "image"})), LOSSES)
 
@@ -364,3 +365,79 @@ def test_the_fewer_photos_are_known_the_wider_is_the_interval(tmp_path):
         widths[photos] = np.log2((memory.high or np.inf) / memory.low)
     assert widths[6] < widths[3] == pytest.approx(widths[None], abs=0.01)
     assert widths[3] < widths[1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["val_loss_rank8", "val_loss_rank16"],
+        ["run1_val_loss", "run2_val_loss"],
+        ["trial_1/val_loss", "trial_2/val_loss"],
+        ["lora_v1 val loss", "lora_v2 val loss"],
+        ["val_loss_lr1e-4", "val_loss_lr5e-5"],
+        ["val_loss_fold1", "val_loss_fold2"],
+    ],
+)
+def test_columns_that_differ_by_a_run_are_no_photos(tmp_path, names):
+    assert f"columns {names[0]}, {names[1]} are of several runs; keep one" in refusal(
+        tmp_path, {"epoch": EPOCHS} | dict.fromkeys(names, LOSSES)
+    )
+
+
+@pytest.mark.parametrize(
+    "names", [["val_loss_100", "val_loss_900"], ["val/loss_quantile_0.10", "val/loss_quantile_0.20"]]
+)
+def test_columns_that_differ_by_a_noise_level_are_one_loss_of_unknown_photos(tmp_path, names):
+    trajectory = read(tmp_path, {"epoch": EPOCHS} | dict.fromkeys(names, LOSSES))
+    assert_reads(trajectory, LOSSES)
+    assert trajectory.items("heldout_loss") is None
+
+
+def test_a_numbered_validation_goes_before_its_quantiles(tmp_path):
+    quantiles = {f"eval0/loss_quantile_0.{tenth}0": OTHER for tenth in range(1, 4)}
+    trajectory = read(tmp_path, {"step": EPOCHS, "eval0/loss": LOSSES} | quantiles)
+    assert_reads(trajectory, LOSSES)
+    assert trajectory.source == "column eval0/loss"
+
+
+@pytest.mark.parametrize("column", ["file", "path", "file_path"])
+def test_files_are_photos_only_where_they_are_images(tmp_path, column):
+    rows = pd.concat([one_run(**{column: f"photos/{number}.PNG"}) for number in range(3)])
+    assert read(tmp_path, rows).items("heldout_loss").shape[1] == 3
+    runs = pd.concat([one_run(**{column: f"lora-{number}.safetensors"}) for number in range(3)])
+    assert f"rows of one epoch differ in column {column} (lora-0.safetensors" in refusal(tmp_path, runs)
+
+
+@pytest.mark.parametrize("word", ["mean", "Average", "all"])
+def test_the_mean_of_all_photos_is_no_photo(tmp_path, word):
+    rows = [one_run(image=f"{number}.png") for number in range(3)] + [one_run(image=word)]
+    assert read(tmp_path, pd.concat(rows)).items("heldout_loss").shape[1] == 3
+
+
+def test_a_grid_of_runs_is_told_by_its_first_column_and_batches_of_two_sizes_are_none(tmp_path):
+    runs = [one_run(lora_dim=dim, speed=speed) for dim in (8, 16) for speed in (1, 2)]
+    assert "rows of one epoch differ in column lora_dim (8, 16)" in refusal(tmp_path, pd.concat(runs))
+    stopped = [one_run(lora_dim=dim)[: 8 if dim == 2 else 2] for dim in (2, 4, 8, 16, 32)]  # as halving leaves them
+    assert "rows of one epoch differ in column lora_dim (2, 4, 8, 16" in refusal(tmp_path, pd.concat(stopped))
+    batches = pd.DataFrame(
+        {"epoch": np.repeat(EPOCHS, 3), "val_loss": np.repeat(LOSSES, 3), "n": np.tile([4, 4, 1], 8)}
+    )
+    assert_reads(read(tmp_path, batches), LOSSES)
+    mixed = pd.concat([one_run(run_id="a")[::2], one_run(run_id="b")[1::2]])  # each epoch once
+    assert "column run_id names several runs (a, b)" in refusal(tmp_path, mixed)
+
+
+def test_a_resumed_run_shows_when_it_is_sorted_and_when_its_steps_count_on(tmp_path):
+    rows = pd.concat([one_run()[:6], one_run()[3:]])
+    rows["val_loss"] *= 1 + 0.01 * np.arange(len(rows))
+    assert "epoch 4 has 2 rows, epoch 1 has 1" in refusal(tmp_path, rows.sort_values("epoch", kind="stable"))
+    assert "at _step 60 epoch goes back from 6 to 4" in refusal(tmp_path, rows.assign(_step=10 * np.arange(len(rows))))
+    last_twice = pd.concat([one_run(), one_run()[-1:]])  # the same number at the end once more
+    assert_reads(read(tmp_path, last_twice), LOSSES)
+
+
+def test_runs_named_train_and_validation_are_splits(tmp_path):
+    rows = pd.concat([one_run(Run="validation"), one_run(Run="train").assign(val_loss=OTHER)])
+    trajectory = read(tmp_path, rows.rename(columns={"val_loss": "loss"}))
+    assert_reads(trajectory, LOSSES)
+    assert trajectory.source == "column loss where Run is validation"

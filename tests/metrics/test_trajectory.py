@@ -135,6 +135,14 @@ def test_any_usual_encoding_and_separator_is_read(tmp_path, encoding, separator)
     np.testing.assert_allclose(from_table(tmp_path / "t.csv").values("heldout_loss")[:, 0], np.log([1, 0.5, 0.6]))
 
 
+def test_a_spreadsheet_with_points_between_thousands_and_dates(tmp_path):
+    rows = ["01.11.2026;500;0,5", "02.11.2026;1.000;0,25", "03.11.2026;1.500;0,3"]
+    (tmp_path / "t.csv").write_text("\n".join(["Datum;Step;Val Loss", *rows]))
+    trajectory = from_table(tmp_path / "t.csv")
+    assert trajectory.epochs.tolist() == [500, 1000, 1500]
+    np.testing.assert_allclose(trajectory.values("heldout_loss")[:, 0], np.log([1, 0.5, 0.6]))
+
+
 def test_a_learning_rate_column_becomes_effort(tmp_path):
     epochs = np.arange(1, 6)
     pd.DataFrame({"epoch": epochs, "val_loss": valley(epochs), "lr": 1e-4 * epochs}).to_csv(
