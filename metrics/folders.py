@@ -234,10 +234,11 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
         )
         # the unit is the photos' own mean, and they are few, too
         own = left_out_projections(photos.identity, base.identity)
-        unsure = value * 1.645 * float(own.std(ddof=1)) / np.sqrt(len(own)) / max(float(own.mean()), 1e-6)
+        unsure = value * 1.645 * float(own.std(ddof=1)) / np.sqrt(len(own)) * float(np.linalg.norm(axis))
         reading = Reading(value, value - float(np.hypot(low, unsure)), value + float(np.hypot(high, unsure)))
         says = "more alike than photos are" if reading.low > 1 else "partly there" if reading.high < 0.9 else "learned"
-        says = "not learned" if reading.low <= 0 else says
+        if reading.low <= 0:
+            says = "not learned" if reading.high < 1 else "cannot be told from the base"
         level_of: dict[str, Level] = {"not learned": "clear", "more alike than photos are": "notable"}
         off = level_of.get(says, "fine")
         found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says, level=off))

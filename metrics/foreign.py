@@ -11,6 +11,7 @@ import numpy as np
 from metrics.errors import MetricsError
 from metrics.foreign_names import (
     AVERAGES,
+    IMAGE_FILE,
     LOSS_CHANNELS,
     TRAINING,
     UNSURE,
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
     import pandas
 
 RATE_COLUMNS = ("lr", "learning_rate", "lr/unet", "lr/textencoder")
-# What a number in a column's name counts: parts of a photo's loss, or runs; photos otherwise, up to a hundred of them.
-DRAWS = re.compile(
-    r"\b(t|ts|timesteps?|step|sigma|noise|snr|seed|draw|level|batch|quantile|q|bin|bucket|band) \d|\b\d{3,}\b"
-)
+# Numbers in columns' names count photos behind these words, up to a hundred of them, runs behind others, and behind all
+# the rest parts of a photo's loss.
+USUAL = {*VALIDATION, "loss", "out"}  # "out" of held_out_loss
+PHOTOS = {*USUAL, "image", "img", "photo", "pic", "sample", "item"}
+NO_PHOTO = re.compile(r"\b[tq] \d|\b\d{3,}\b")
 RUNS = re.compile(r"\b(runs?|trial|rank|fold|lr|alpha|dim|config|cfg|exp|experiment|version|model|lora( v)?) \d")
 
 LEAST_KNOWN = 0.5  # of the checkpoints that an item, or of the items that a checkpoint, must have been measured at
@@ -154,9 +156,8 @@ def _one_loss(path: Path, names: list[str]) -> list[str]:
         raise MetricsError(f"{path}: columns {listed(names)} are of several runs; keep one")
     averages = ([name for name in names if words_of(name).endswith(f" {ending}")] for ending in AVERAGES)
     names = next(filter(None, averages), names)
-    usual = {*VALIDATION, "loss", "out"}  # "out" of held_out_loss
-    plain = [name for name in names if set(words_of(name).split()) <= usual]
-    numbered = [name for name in names if set(re.sub(r"\d+", " ", words_of(name)).split()) <= usual]  # eval0/loss
+    plain = [name for name in names if set(words_of(name).split()) <= USUAL]
+    numbered = [name for name in names if set(re.sub(r"\d+", " ", words_of(name)).split()) <= USUAL]  # eval0/loss
     plain = plain or (numbered if len(numbered) == 1 else [])
     if not plain and len(names) > 1 and any(RUNS.search(words_of(name)) for name in names):
         raise MetricsError(f"{path}: columns {listed(names)} are of several runs; keep one")
@@ -221,8 +222,10 @@ def _photos(table: pandas.DataFrame, values: pandas.DataFrame, named: list[str])
     if any(table[name].nunique() == 1 and name.lower().startswith(("im", "photo")) for name in named):
         return [0] * values.shape[1]  # one photo, its draws perhaps
     kept = [str(name) for name in values.columns]
-    owned = len(kept) > 1 and values.columns.names == [None] and not any(DRAWS.search(words_of(n)) for n in kept)
-    return list(kept) if owned else None
+    said = [words_of(IMAGE_FILE.sub(" 0 ", name.lower())) for name in kept]
+    photos = all(set(re.sub(r"\b(\d+|\w)\b", "", each).split()) <= PHOTOS for each in said)
+    owned = len(kept) > 1 and values.columns.names == [None] and photos
+    return list(kept) if owned and not any(map(NO_PHOTO.search, said)) else None
 
 
 def _by_photo(logs: np.ndarray, photos: list[object]) -> np.ndarray:

@@ -71,10 +71,10 @@ def widened(path: Path, table: pandas.DataFrame) -> tuple[pandas.DataFrame, int]
     value = next((names[key] for key in VALUE_COLUMNS if key in names), None)
     if named is None or value is None:
         return table, 1
-    tags = table[named].dropna().unique()
-    if len(tags) < 2:
-        return table, 1
-    if not any(is_loss(str(tag)) for tag in tags):
+    tags = [str(tag) for tag in table[named].dropna().unique()]
+    if not any(map(is_loss, tags)):
+        if len(tags) < 2 and named == names.get("name"):  # of a run, perhaps
+            return table, 1
         raise MetricsError(f"{path}: column {named} has {listed(tags)}: none is a loss")
     photos, draws = item_columns(table, names)
     kept = [*(names[key] for key in TIME_COLUMNS if key in names), *photos, *draws]
@@ -85,7 +85,8 @@ def widened(path: Path, table: pandas.DataFrame) -> tuple[pandas.DataFrame, int]
     if not times:
         return table, 1
     refuse_several_runs(path, table, names)
-    losses = table[[is_loss(str(tag)) for tag in table[named]]]
+    ranks = {tag: rank_of(tag) for tag in tags if is_loss(tag) and not TRAINING.search(words_of(tag))}
+    losses = table[table[named].isin([tag for tag, rank in ranks.items() if rank == min(ranks.values())])]
     most = refuse_mixed(path, losses, times[0], [*kept[1:], named], measured=[value])
     return table.pivot_table(index=kept, columns=named, values=value).reset_index(), most
 

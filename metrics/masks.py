@@ -49,7 +49,7 @@ class SubjectMasks:
             return (
                 "what stands out in one photo is not what stands out in the others, as in a set that teaches a style: "
                 "the loss of moved subjects is not measured; if there is a subject, give masks (alpha channel or a "
-                "mask folder) or say masks: saliency"
+                "mask folder) or say masks: saliency or masks: attention"
             )
         if sum(self.usable) * 2 >= len(self.usable) and any(self.usable):
             return None
@@ -104,9 +104,9 @@ def subject_masks(
     if source == "attention" and attention is None:
         raise MetricsError("masks: 'attention' needs attention maps")
     segmented: Sequence[np.ndarray | None] = [None] * len(photos)
-    unnamed = 0
+    named: Sequence[bool] = [True] * len(photos)
     if segmenter is not None and source in ("auto", "segmentation"):
-        segmented, unnamed = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
+        segmented, named = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
 
     salient = common_saliency(photos) if source in ("auto", "saliency") else None
     attended = common_saliency(photos, attention) if source in ("auto", "attention") and attention is not None else None
@@ -131,7 +131,8 @@ def subject_masks(
         sources.append(kind)
     usable = tuple(SMALLEST <= float((mask > 0.5).mean()) <= LARGEST for mask in masks)
     notes = []
-    unlike = salient is not None and salient.shared < SHARED and len(photos) >= FEWEST
+    found = [each.shared for each in (salient, attended) if each is not None]
+    unlike = bool(found) and max(found) < SHARED and len(photos) >= FEWEST
     if unlike and source == "auto" and set(sources) <= {"saliency", "attention"}:
         return SubjectMasks(tuple(masks), tuple(sources), (False,) * len(photos), style=True)
     if missing:
@@ -139,7 +140,8 @@ def subject_masks(
     unfit = usable.count(False) - missing
     if unfit and any(usable):
         notes.append(f"{unfit} of {len(photos)} photos are not moved: their masks cover {_TOO_SMALL_OR_LARGE}")
-    if unnamed and "segmentation" in sources:
+    unnamed = sum(kind == "segmentation" and not known for kind, known in zip(sources, named, strict=True))
+    if unnamed and class_word:
         notes.append(
             f"{unnamed} of {len(photos)} photos have no segment that {segmenter} calls {class_word!r}: what touches "
             "the border least is moved; look at the sheet of composites"
@@ -164,7 +166,7 @@ def subject_masks(
 
 def segmentation_masks(
     photos: Sequence[np.ndarray], model: str, *, class_word: str | None = None, device: str = "cpu"
-) -> tuple[list[np.ndarray], int]:
+) -> tuple[list[np.ndarray], list[bool]]:
     """Masks from a segmentation model of transformers: float32 `[H, W]` in [0, 1] for each photo.
 
     Models that take a text (CLIPSeg) are asked for `class_word`; of the others (semantic, instance, panoptic) the
@@ -175,7 +177,7 @@ def segmentation_masks(
         model: hub name or folder.
 
     Returns:
-        The masks, and in how many photos no segment has such a label.
+        The masks, and for each photo whether a segment has such a label.
 
     Raises:
         MetricsError: the model cannot be loaded or is no segmentation model.
@@ -185,7 +187,7 @@ def segmentation_masks(
 
         config = AutoConfig.from_pretrained(model)
         if config.model_type == "clipseg":
-            return _clipseg_masks(photos, model, class_word or "the main subject", device), 0
+            return _clipseg_masks(photos, model, class_word or "the main subject", device), [True] * len(photos)
         return _labelled_masks(photos, model, class_word, device)
     except Exception as error:  # the hub, the config parser and the pipeline each raise their own
         reason = " ".join(str(error).split())[:200]
@@ -274,23 +276,23 @@ def _clipseg_masks(photos: Sequence[np.ndarray], model: str, text: str, device: 
 
 def _labelled_masks(
     photos: Sequence[np.ndarray], model: str, class_word: str | None, device: str
-) -> tuple[list[np.ndarray], int]:
+) -> tuple[list[np.ndarray], list[bool]]:
     from PIL import Image
     from transformers import pipeline
 
     segment: Any = pipeline("image-segmentation", model=model, device=device)
     wanted = set((class_word or "").lower().split())
-    masks, unnamed = [], 0
+    masks, known = [], []
     for photo in photos:
         segments = [
             (str(part["label"]), np.asarray(part["mask"], np.float32) / 255) for part in segment(Image.fromarray(photo))
         ]
         named = [mask for label, mask in segments if wanted & set(label.lower().replace(",", " ").split())]
-        unnamed += not named
+        known.append(bool(named))
         if not named and segments:
             named = [min((mask for _, mask in segments), key=_border_share)]
         masks.append(np.max(named, axis=0) if named else np.zeros(photo.shape[:2], np.float32))
-    return masks, unnamed
+    return masks, known
 
 
 def _border_share(mask: np.ndarray) -> float:

@@ -37,7 +37,9 @@ def without_phase(curves: Curves, effort: np.ndarray) -> Curves:
     rates = np.maximum(np.diff(effort), 0) / steps
     if rates.max() <= 0 or not restarts(rates):
         return curves
-    phase = np.concatenate([[0.0], rates / rates.max()])
+    shares = rates / rates.max()
+    first = shares[0] if curves.epochs[0] > 0 else 0.0  # of a table without the base: what all is compared with swings
+    phase = np.concatenate([[0.0], shares - first])
     largest = 2 * float(np.ptp(curves.mean[1:]))
     factors = np.linspace(0, largest, 81)
     candidates = curves.mean[1:] - factors[:, None] * phase[1:]

@@ -178,6 +178,29 @@ def test_photos_that_share_no_subject_are_taken_for_a_style():
     assert subject_masks(planted(8)[0]).reason is None
 
 
+def test_the_base_may_see_one_subject_where_other_things_stand_out():
+    """A brown box beside a vivid ball of another colour in each photo; photos of nothing in common stay a style."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.indices((64, 64))
+    photos, boxes = [], []
+    for number in range(8):
+        image = np.full((64, 64, 3), generator.uniform(120, 200), np.float64)
+        box = (np.abs(rows - 44) < 9) & (np.abs(columns - generator.uniform(14, 22)) < 8)
+        ball = (rows - 20) ** 2 + (columns - 46) ** 2 < 110
+        image[box] = (110, 80, 50)
+        image[ball] = 255 * np.clip(np.abs((number / 8 * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)  # hues around
+        photos.append(np.clip(image + generator.normal(0, 3, image.shape), 0, 255).astype(np.uint8))
+        boxes.append(box)
+    assert subject_masks(photos).style
+    found = subject_masks(photos, attention=attended(boxes, side=16))
+    assert not found.style
+    assert np.mean([overlap(mask, box) for mask, box in zip(found.masks, boxes, strict=True)]) > 0.7
+    unlike = list(pictures().values())
+    for seed in range(4):
+        maps = [np.random.default_rng([seed, number]).random((16, 16)) for number in range(len(unlike))]
+        assert subject_masks(unlike, attention=maps).style
+
+
 @pytest.mark.parametrize("name", ["chelsea", "rocket", "coffee", "astronaut"])
 def test_photos_of_one_real_subject_are_not(name: str):
     assert not subject_masks(list(crops(10, 0, (name,), 128))).style
@@ -255,18 +278,21 @@ def test_a_segmentation_model_gives_the_segments_named_like_the_class(segformer:
     from transformers import pipeline
 
     images = list(crops(3, 0, side=96))
-    found, unnamed = segmentation_masks(images, str(segformer), class_word="red toy")
+    found, known = segmentation_masks(images, str(segformer), class_word="red toy")
     segment = pipeline("image-segmentation", model=str(segformer))
-    for image, mask in zip(images, found, strict=True):
+    for image, mask, is_named in zip(images, found, known, strict=True):
         named = [np.asarray(part["mask"]) > 0 for part in segment(Image.fromarray(image)) if "toy" in part["label"]]
         assert mask.shape == (96, 96)
         if named:
             np.testing.assert_array_equal(mask > 0.5, named[0])
-        unnamed -= not named
-    assert unnamed == 0
+        assert is_named == bool(named)
     assert subject_masks(images, segmenter=str(segformer), class_word="toy").sources == ("segmentation",) * 3
     other = subject_masks(images, segmenter=str(segformer), class_word="lamp")
     assert f"3 of 3 photos have no segment that {segformer} calls 'lamp'" in " ".join(other.notes)
+    own = [np.eye(96, dtype=np.float32), np.eye(96, dtype=np.float32), None]
+    mostly = subject_masks(images, given=own, segmenter=str(segformer), class_word="lamp")
+    assert "1 of 3 photos have no segment" in " ".join(mostly.notes)
+    assert "no segment" not in " ".join(subject_masks(images, segmenter=str(segformer)).notes)
 
 
 def test_clipseg_masks_cover_what_the_model_scores_highest(tmp_path: Path):

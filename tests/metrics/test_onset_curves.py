@@ -48,6 +48,25 @@ def test_restarts_do_not_move_the_onset(share):
     assert np.median(untreated) > 5 * np.median(shifts)
 
 
+@pytest.mark.parametrize("cycles", [3, 6])
+def test_restarts_do_not_move_the_onset_of_a_table_without_the_base(cycles):
+    """There the first checkpoint, to which all are compared, swings itself."""
+    epochs = np.arange(4, 161, 4)
+    learned = -0.03 * (1 - np.exp(-epochs / 12)) / (1 - np.exp(-40 / 12))
+    valley = np.where(epochs < 40, learned, -0.03 + 0.012 * np.log2(epochs / 40))
+    each = 0.5 * (1 + np.cos(np.pi * (np.arange(160) * cycles / 160 % 1)))
+    rates = each.reshape(-1, 4).mean(axis=1)
+    effort, found = np.cumsum(4 * rates), {}
+    for swing in (0.0, 0.03):
+        losses = valley + swing * rates
+        readings = [
+            Readings(epoch, used, {"heldout_loss": Reading(loss, loss, loss)})
+            for epoch, used, loss in zip(epochs.tolist(), effort.tolist(), losses - losses[0], strict=True)
+        ]
+        found[swing] = find_onset(Trajectory(tuple(readings))).memory.epoch
+    assert abs(np.log2(found[0.03] / found[0.0])) < 0.1
+
+
 def test_only_a_rate_that_falls_and_rises_again_is_a_restart():
     cosine = 0.5 * (1 + np.cos(np.linspace(0, np.pi, 20)))
     assert not restarts(cosine)

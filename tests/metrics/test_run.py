@@ -142,12 +142,22 @@ def test_samples_that_are_all_one_image_are_said_to_be_alike_first(tiny_clip: Pa
     assert headline(scores).startswith("Clearly off: diversity (all alike)")
 
 
-def test_a_subject_that_was_not_learned_is_the_first_thing_said(tiny_clip: Path):
-    others = crops(24, 2, OTHERS)
-    scores = score_folders(
-        in_memory(crops(20, 1)), in_memory(others[:12]), in_memory(others[12:]), load_encoder(str(tiny_clip))
-    )
+def test_a_subject_that_was_not_learned_is_the_first_thing_said():
+    drawn, encoder = crops(12, 2, OTHERS), load_encoder(str(DEMO / "clip"))
+    scores = score_folders(in_memory(crops(20, 1)), in_memory(drawn), in_memory(drawn[::-1]), encoder)
     assert headline(scores).startswith("Clearly off: fidelity (0…1) (not learned)")
+
+
+def test_photos_that_are_as_the_base_draws_leave_fidelity_open():
+    """Their left-out projections may even lie behind the base: an interval, not a hundred thousand."""
+    encoder, pool = load_encoder(str(DEMO / "clip")), crops(160, 1)
+    for seed in range(12):
+        order = np.random.default_rng(seed).permutation(len(pool))
+        parts = (in_memory(pool[order[rows]]) for rows in (slice(0, 6), slice(6, 12), slice(12, 24)))
+        found = {entry.name: entry for entry in score_folders(*parts, encoder).measures}["fidelity"]
+        assert found.high - found.low < 20
+        assert found.low <= 0 <= found.high
+        assert found.says == ("not learned" if found.high < 1 else "cannot be told from the base")
 
 
 @pytest.mark.parametrize(("photos", "samples"), [(6, 6), (12, 12), (24, 40)])

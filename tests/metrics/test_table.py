@@ -393,6 +393,20 @@ def test_columns_that_differ_by_a_noise_level_are_one_loss_of_unknown_photos(tmp
     assert trajectory.items("heldout_loss") is None
 
 
+@pytest.mark.parametrize("tag", ["train_loss", "loss/train", "accuracy"])
+def test_one_named_number_that_is_no_validation_is_refused(tmp_path, tag):
+    said = refusal(tmp_path, {"step": EPOCHS, "tag": tag, "value": LOSSES})
+    assert ("a validation loss is needed" if "loss" in tag else "none is a loss") in said
+    assert read(tmp_path, {"step": EPOCHS, "tag": "eval/loss", "value": LOSSES}).source == "column eval/loss"
+    assert_reads(read(tmp_path, {"step": EPOCHS, "name": "my-lora", "value": LOSSES}), LOSSES)
+
+
+def test_a_training_loss_that_was_logged_again_does_not_spoil_a_whole_validation(tmp_path):
+    train = one_run(tag="loss/train").rename(columns={"val_loss": "value"})
+    val = one_run(tag="loss/val").rename(columns={"val_loss": "value"})
+    assert_reads(read(tmp_path, pd.concat([train[:6], train[3:], val])), LOSSES)
+
+
 def test_a_numbered_validation_goes_before_its_quantiles(tmp_path):
     quantiles = {f"eval0/loss_quantile_0.{tenth}0": OTHER for tenth in range(1, 4)}
     trajectory = read(tmp_path, {"step": EPOCHS, "eval0/loss": LOSSES} | quantiles)
