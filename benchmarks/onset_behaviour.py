@@ -47,20 +47,20 @@ def beside_losses(cases: Sequence[Case], ships: Mapping[str, Mapping[int, float]
         ships: detector to the epoch it ships, by `id` of the case.
 
     Returns:
-        Counts of densely drawn runs: in all, that surely turn in losses, of those in images too, in images alone. Of
-        runs that turn in both `later`, octaves from the loss's onset to the images' (median, 10th and 90th percentile).
-        `width`: octaves of the images' 95 % interval, median. `kept`: detector to median and 10th percentile of fitted
-        quality at the shipped epoch over the best, on all learned runs.
+        `runs`: densely drawn ones. Of those that surely turn in losses `turning`, of those that surely do not `quiet`:
+        how many there are, how many turn in images (in half of the replicates, as the truth is defined), and how many
+        surely do. Of runs that turn in both `later`, octaves from the loss's onset to the images' (median, 10th and
+        90th percentile). `width`: octaves of the images' 95 % interval, median. `kept`: detector to median and 10th
+        percentile of fitted quality at the shipped epoch over the best, on all learned runs.
     """
     seen = [(case, truth) for case in cases if (truth := behaviour_of(case)) is not None]
-    in_losses = [(case, truth) for case, truth in seen if case.context.sure and case.context.epoch is not None]
-    both = [(case.context.epoch, truth) for case, truth in in_losses if truth.epoch is not None]
-    later = [float(np.log2(truth.epoch / (epoch or 1.0))) for epoch, truth in both if truth.epoch is not None]
-    alone = sum(
-        truth.epoch is not None and truth.sure
-        for case, truth in seen
-        if case.context.sure and case.context.epoch is None
-    )
+    turning = [(case, truth) for case, truth in seen if case.context.sure and case.context.epoch is not None]
+    quiet = [(case, truth) for case, truth in seen if case.context.sure and case.context.epoch is None]
+    later = [
+        float(np.log2(truth.epoch / case.context.epoch))
+        for case, truth in turning
+        if truth.epoch is not None and case.context.epoch is not None
+    ]
     widths = [
         float(np.log2(min(truth.high, 2.0 * truth.epochs[-1]) / max(truth.low, 0.5)))
         for _, truth in seen
@@ -71,10 +71,15 @@ def beside_losses(cases: Sequence[Case], ships: Mapping[str, Mapping[int, float]
         for name, shipped in ships.items()
     }
     return {
-        "runs": len(seen), "turn in losses": len(in_losses), "and in images": len(both), "in images alone": int(alone),
-        "later": _spread(later), "width": _spread(widths)[0],
-        "kept": {name: _spread(shares)[:2] for name, shares in kept.items()},
+        "runs": len(seen), "turning": _turned(turning), "quiet": _turned(quiet), "later": _spread(later),
+        "width": _spread(widths)[0], "kept": {name: _spread(shares)[:2] for name, shares in kept.items()},
     }  # fmt: skip
+
+
+def _turned(group: Sequence[tuple[Case, Truth]]) -> list[int]:
+    """How many there are, how many turn in images, how many surely."""
+    turned = [truth for _, truth in group if truth.epoch is not None]
+    return [len(group), len(turned), sum(truth.sure for truth in turned)]
 
 
 def _kept(truth: Truth, epoch: float) -> float:

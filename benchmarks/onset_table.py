@@ -187,11 +187,14 @@ def _images(found: dict[str, Any]) -> list[str]:
     if not found["runs"]:
         return []
     later, low, high = found["later"]
+    groups = (
+        f"{many} {words} turn in losses of new contexts, {images} of them in images ({surely} surely)"
+        for words, (many, images, surely) in (("surely", found["turning"]), ("surely do not", found["quiet"]))
+    )
     return [
-        f"true onset in the images of {found['runs']} densely drawn runs: {found['turn in losses']} turn in losses of "
-        f"new contexts, {found['and in images']} of them in images, too, {_num(later, sign=True)} octaves later "
-        f"({_num(low, sign=True)} to {_num(high, sign=True)}; 95 % interval {_num(found['width'])} octaves wide), "
-        f"{found['in images alone']} in images alone",
+        f"true onset in the images of {found['runs']} densely drawn runs: {'; '.join(groups)}; "
+        f"{_num(later, sign=True)} octaves later than in losses ({_num(low, sign=True)} to {_num(high, sign=True)}; "
+        f"95 % interval {_num(found['width'])} octaves wide)",
         "  share of the best images' quality that the shipped epoch keeps, median, 10th pct: "
         + "; ".join(f"{name} {_num(median)}, {_num(least)}" for name, (median, least) in found["kept"].items()),
     ]
