@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,10 +20,11 @@ from metrics.composition import (
     layout_vectors,
     small_grey,
 )
-from metrics.copying import clear_copies, copying, copying_null, leave_one_out_nearest
+from metrics.copying import clear_copies, copying, copying_null
 from metrics.diversity import vendi_score
 from metrics.encoders import Encoder
 from metrics.errors import MetricsError
+from metrics.folder_copies import Pair, mirror_images, pairs_of
 from metrics.image_folder import ImageFolder
 from metrics.obedience import prompt_changes
 from metrics.readings import Reading
@@ -32,7 +32,6 @@ from metrics.similarity import concept_axis, leave_one_out_cosines, left_out_pro
 from metrics.traits import Traits, measure
 
 NOTABLE, CLEAR = 2.0, 4.0  # null units
-COPY_LEVEL = 0.01  # of sets of honest samples: so few may seem to hold a copy
 FEW_PHOTOS = 8  # below which up to a quarter of honest sets seem to hold a copy
 
 # in the order of `metrics.colour.BURN_FEATURES` and of `metrics.composition.framing`: below the photos, above them
@@ -67,24 +66,6 @@ class Measure:
     units: float
     says: str
     level: Level
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A sample and its nearest photo.
-
-    Attributes:
-        beyond: share of photos that have no photo as near as that.
-        copied: nearer than chance allows (`metrics.copying.clear_copies`).
-        mirrored: whether it is the sample's mirror image that comes so near.
-    """
-
-    sample: str
-    photo: str
-    similarity: float
-    beyond: float
-    copied: bool
-    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,11 +138,11 @@ def score_folders(
         )
     known = photos.rows(kept)
     if has_identity:
-        mirrored = (identity_encoder or encoder).images(_mirrored(samples.images), cache=False)  # type: ignore[union-attr]
-        pairs = _pairs(samples.names, train.names, (seen.identity, mirrored), photos.identity, kept)
+        mirrored = (identity_encoder or encoder).images(mirror_images(samples.images), cache=False)  # type: ignore[union-attr]
+        pairs = pairs_of(samples.names, train.names, (seen.identity, mirrored), photos.identity, kept)
     else:
-        mirrored = layout_vectors(small_grey(_mirrored(samples.images)))
-        pairs = _pairs(samples.names, train.names, (seen.layouts, mirrored), photos.layouts, kept)
+        mirrored = layout_vectors(small_grey(mirror_images(samples.images)))
+        pairs = pairs_of(samples.names, train.names, (seen.layouts, mirrored), photos.layouts, kept)
     copies = sum(pair.copied for pair in pairs)
 
     measures: list[Measure] = []
@@ -190,10 +171,6 @@ def judge(seen: Traits, photos: Traits, base: Traits | None = None, *, copies: i
         copies: how many layouts are clearly copied, where that is known.
     """
     return [*_colour(seen, photos, base), *_composition(seen, photos, copies), _framing(seen, photos)]
-
-
-def _mirrored(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.ascontiguousarray(image[:, ::-1]) for image in images]
 
 
 def _notes(
@@ -353,41 +330,6 @@ def _prompts(
         says = "prompts are obeyed less" if reading.high < 0 else "prompts are obeyed"
         found.append(_measure("prompt_change", "prompt, change", reading, 0.0, units, says))
     return found
-
-
-def _pairs(
-    samples: Sequence[str],
-    photos: Sequence[str],
-    seen: tuple[np.ndarray, np.ndarray],
-    known: np.ndarray,
-    kept: np.ndarray,
-) -> list[Pair]:
-    """Each sample's nearest photo, repeats of photos included; of its mirror image, where only that is a copy.
-
-    Args:
-        seen: `[n, D]` of the samples, and of their mirror images. known: `[N, D]` of all photos.
-        kept: `[N]` boolean, those that repeat no other: how near they are to each other says what chance does.
-    """
-    levels = leave_one_out_nearest(known[kept])
-    plain, mirrored = (  # looked at twice, at half the level
-        clear_copies(rows, known[kept], repeats=known[~kept], level=COPY_LEVEL / 2) for rows in seen
-    )
-    flipped = mirrored & ~plain
-    rows = np.where(flipped[:, None], seen[1], seen[0]).astype(np.float64)
-    cosines = rows @ known.astype(np.float64).T
-    nearest, similarity = cosines.argmax(axis=1), cosines.max(axis=1)
-    pairs = [
-        Pair(
-            samples[row],
-            photos[nearest[row]],
-            float(similarity[row]),
-            float((levels < similarity[row] - 1e-6).mean()),
-            bool(plain[row] | mirrored[row]),
-            bool(flipped[row]),
-        )
-        for row in range(len(samples))
-    ]
-    return sorted(pairs, key=lambda pair: -pair.similarity)
 
 
 def _measure(
