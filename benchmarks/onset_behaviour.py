@@ -61,11 +61,7 @@ def beside_losses(cases: Sequence[Case], ships: Mapping[str, Mapping[int, float]
         for case, truth in turning
         if truth.epoch is not None and case.context.epoch is not None
     ]
-    widths = [
-        float(np.log2(min(truth.high, 2.0 * truth.epochs[-1]) / max(truth.low, 0.5)))
-        for _, truth in seen
-        if truth.epoch is not None
-    ]
+    widths = [truth.width for _, truth in seen if truth.epoch is not None]
     kept = {
         name: [_kept(truth, shipped[id(case)]) for case, truth in seen if case.learned]
         for name, shipped in ships.items()

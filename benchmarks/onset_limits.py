@@ -27,14 +27,9 @@ def of_renders(cases: Sequence[Case], kind: Kind, renders: int) -> dict[str, flo
 
 
 def of_truth(cases: Sequence[Case], kind: Kind) -> dict[str, float]:
-    """How wide the truth's own 95 % interval is, octaves, on runs that surely turn; beyond the last checkpoint it
-    counts up to twice that."""
-    truths = [(truth_of(case, kind), 2 * float(case.epochs[-1])) for case in cases]
-    widths = [
-        float(np.log2(min(truth.high, most) / max(truth.low, 0.5)))
-        for truth, most in truths
-        if truth.sure and truth.epoch is not None
-    ]
+    """How wide the truth's own 95 % interval is, octaves, on runs that surely turn."""
+    truths = (truth_of(case, kind) for case in cases)
+    widths = [truth.width for truth in truths if truth.sure and truth.epoch is not None]
     return {"runs": len(widths), "median": _quantile(widths, 0.5), "p90": _quantile(widths, 0.9)}
 
 

@@ -45,6 +45,11 @@ class Truth:
     losses: np.ndarray
     depth: float
 
+    @property
+    def width(self) -> float:
+        """Octaves of the interval; what lies beyond the last checkpoint counts up to twice its epoch."""
+        return float(np.log2(min(self.high, 2.0 * self.epochs[-1]) / max(self.low, 0.5)))
+
 
 @dataclass(frozen=True)
 class Case:

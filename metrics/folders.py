@@ -130,15 +130,16 @@ def score_folders(
     photos = measure(train.images, encoder, identity_encoder, cache=True)
     seen = measure(samples.images, encoder, identity_encoder)
     reference = None if base is None else measure(base.images, encoder, identity_encoder, cache=True)
-    has_identity = bool(photos.identity.shape[1])
+    likeness = identity_encoder or encoder
+    has_identity = likeness is not None
     kept = ~near_duplicates(photos.identity if has_identity else photos.layouts, photos.thumbnails)
     if kept.sum() < 4:
         raise MetricsError(
             f"{train.root}: {kept.sum()} photos and {(~kept).sum()} repeats of them, at least 4 are needed"
         )
     known = photos.rows(kept)
-    if has_identity:
-        mirrored = (identity_encoder or encoder).images(mirror_images(samples.images), cache=False)  # type: ignore[union-attr]
+    if likeness is not None:
+        mirrored = likeness.images(mirror_images(samples.images), cache=False)
         pairs = pairs_of(samples.names, train.names, (seen.identity, mirrored), photos.identity, kept)
     else:
         mirrored = layout_vectors(small_grey(mirror_images(samples.images)))
