@@ -36,7 +36,7 @@ from search.record import StudyFolder
 from search.study import Study
 from search.tidy import drop_after
 from trainer.base import load_base
-from trainer.checkpoint import STATE_FILE, checkpoint_path, checkpoints
+from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
 from trainer.errors import TrainerError
 from trainer.pack import Pack, build_pack_keywords, build_run_keywords
 from trainer.runs import Run
@@ -167,7 +167,8 @@ class _Worker:
         """Save, draw, score, keep, tell."""
         spec, epoch = trial.spec, run.epoch
         began = time.perf_counter()
-        if not (checkpoint_path(spec.folder / "checkpoints", epoch) / STATE_FILE).is_file():
+        kept = checkpoint_path(spec.folder / "checkpoints", epoch)
+        if lora_damage(kept) is not None or state_damage(kept) is not None:  # or not there at all
             run.save()
         if epoch <= trial.told:
             return

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.dataset import Photo, load_pixels
+from trainer.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,18 +106,17 @@ class LatentCache:
             return None  # damaged or just deleted: compute it again and write it over
 
     def _write(self, key: str, tensors: dict[str, Tensor]) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path = self._path(key)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}.{uuid.uuid4().hex}")
+        content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
         try:
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, aside)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+            write_whole(path, lambda file: file.write(content), durable=False)
+        except PermissionError:  # on Windows another process may be reading the same entry: it holds the same
+            if not path.exists():
+                raise
 
 
 def fingerprint(module: nn.Module) -> str:

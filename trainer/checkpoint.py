@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import shutil
-import tempfile
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import TrainerError
+from trainer.files import write_folder_whole
 
 if TYPE_CHECKING:
     import torch
@@ -26,26 +26,8 @@ def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None]) ->
 
     A checkpoint of the same epoch is replaced. Nobody ever sees a part of one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = checkpoint_path(folder, epoch)
-    aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=folder))
-    try:
-        write(aside)
-        for file in aside.iterdir():
-            _sync(file)
-        _sync(aside)
-        if final.exists():
-            old = aside.with_name(aside.name + "-old")
-            final.rename(old)
-            aside.rename(final)
-            shutil.rmtree(old)
-        else:
-            aside.rename(final)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    final.chmod(0o755)
-    _sync(folder)
+    write_folder_whole(final, write)
     return final
 
 
@@ -58,12 +40,62 @@ def checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest epoch first."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    found = [path for path in folder.iterdir() if path.name.isascii() and path.name.isdigit() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
 
 
-def newest_state(folder: Path) -> Path | None:
-    """The newest checkpoint that a run can go on from, or None."""
-    return next((path for path in reversed(checkpoints(folder)) if (path / STATE_FILE).exists()), None)
+def newest_state(folder: Path, *, say: Callable[[str], None] | None = None) -> Path | None:
+    """The newest checkpoint under `folder` that a run can go on from: one whose state is whole; None without one.
+
+    Args:
+        say: is told of each newer one whose state is damaged, in one line.
+    """
+    for path in reversed(checkpoints(folder)):
+        if not (path / STATE_FILE).exists():
+            continue
+        damage = state_damage(path)
+        if damage is None:
+            return path
+        if say is not None:
+            say(f"{path}: {damage}: this checkpoint is passed over")
+    return None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the checkpoint `folder` has a LoRA as it was written and, where it has a state, that one as well."""
+    return lora_damage(folder) is None and (not (folder / STATE_FILE).exists() or state_damage(folder) is None)
+
+
+def state_damage(folder: Path) -> str | None:
+    """What is wrong with the state in the checkpoint `folder`, in a few words; None when a run can go on from it.
+
+    Loads no torch. A state without digests, as earlier versions wrote it, is taken for whole when it can be read.
+    """
+    try:
+        _read_state(folder)
+    except _Damaged as damaged:
+        return str(damaged)
+    return None
+
+
+def lora_damage(folder: Path) -> str | None:
+    """What is wrong with the LoRA in the checkpoint `folder`, in a few words; None when it is as it was written.
+
+    Loads no torch. The file says itself what the hash of its weights is.
+    """
+    path = folder / LORA_FILE
+    try:
+        content = path.read_bytes()
+        metadata, weights = _read_header(content)
+        hashed = metadata.get("sshs_model_hash")
+    except FileNotFoundError:
+        return f"{LORA_FILE} is missing"
+    except OSError as error:
+        return f"{LORA_FILE} cannot be read ({error.strerror})"
+    except ValueError:
+        return f"{LORA_FILE} is damaged"
+    changed = hashed is not None and hashlib.sha256(weights).hexdigest() != hashed
+    return f"{LORA_FILE} is damaged" if changed else None
 
 
 def drop_old_states(folder: Path, *, keep: int = STATES_KEPT) -> None:
@@ -75,32 +107,84 @@ def drop_old_states(folder: Path, *, keep: int = STATES_KEPT) -> None:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Writes nested dicts, lists, tuples, numbers, strings, None and tensors into two files in `folder`."""
-    from safetensors.torch import save_file
+    """Writes nested dicts, lists, tuples, numbers, strings, None and tensors into two files in `folder`, with the
+    digests by which `state_damage` knows them again."""
+    from safetensors.torch import save
 
     tensors: dict[str, torch.Tensor] = {}
     tree = _encode(state, "state", tensors, {})
-    save_file(tensors, folder / STATE_TENSORS)
-    (folder / STATE_FILE).write_text(json.dumps(tree))
+    content = save(tensors)
+    digests = {"tensors": hashlib.sha256(content).hexdigest(), "tree": _digest(tree)}
+    (folder / STATE_TENSORS).write_bytes(content)
+    (folder / STATE_FILE).write_text(json.dumps({"sha256": digests, "tree": tree}), encoding="utf-8")
 
 
 def load_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """What `save_state` wrote, bit for bit.
 
     Raises:
-        TrainerError: the files are missing or broken.
+        TrainerError: the files are missing or damaged.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        tree = json.loads((folder / STATE_FILE).read_text())
-        tensors = load_file(folder / STATE_TENSORS, device=str(device))
-    except Exception as error:
-        raise TrainerError(
-            f"{folder}: the run cannot go on from here: {error}; delete this folder to go on from the one before it"
-        ) from error
+        tree, content = _read_state(folder)
+    except _Damaged as damaged:
+        raise TrainerError(f"{folder}: {damaged}: the run cannot go on from here") from damaged
+    # not mapped from the file: Windows deletes no mapped file, and a state makes room for the next
+    tensors = {name: tensor.to(device) for name, tensor in load(content).items()}
     state: dict[str, Any] = _decode(tree, tensors)
     return state
+
+
+class _Damaged(Exception):
+    """A state is not as it was written; says what is wrong in a few words."""
+
+
+def _read_state(folder: Path) -> tuple[Any, bytes]:
+    """(tree, bytes of the tensors' file) of a state that is whole. Raises _Damaged."""
+    name = STATE_FILE
+    try:
+        tree = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        if not isinstance(tree, dict) or not tree:
+            raise ValueError
+        digests = tree.get("sha256")
+        if digests is not None:
+            tree = tree["tree"]
+            if _digest(tree) != digests["tree"]:
+                raise ValueError
+        name = STATE_TENSORS
+        content = (folder / STATE_TENSORS).read_bytes()
+        if digests is None:
+            _read_header(content)
+        elif hashlib.sha256(content).hexdigest() != digests["tensors"]:
+            raise ValueError
+    except FileNotFoundError:
+        raise _Damaged(f"{name} is missing") from None
+    except OSError as error:
+        raise _Damaged(f"{name} cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise _Damaged(f"{name} is damaged") from None
+    return tree, content
+
+
+def _read_header(content: bytes) -> tuple[dict[str, str], memoryview]:
+    """(metadata, bytes of the tensors) of a safetensors file. Raises ValueError when it is damaged."""
+    try:
+        (length,) = struct.unpack("<Q", content[:8])
+        header = json.loads(content[8 : 8 + length])
+        metadata = header.pop("__metadata__", {})
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        data = memoryview(content)[8 + length :]
+    except (struct.error, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError("no safetensors header") from error
+    if len(data) != end:
+        raise ValueError("not as long as its header says")
+    return metadata, data
+
+
+def _digest(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree).encode()).hexdigest()
 
 
 def _encode(value: Any, name: str, tensors: dict[str, torch.Tensor], seen: dict[int, str]) -> Any:
@@ -132,11 +216,3 @@ def _decode(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {key: _decode(item, tensors) for key, item in value}
     items = [_decode(item, tensors) for item in value]
     return tuple(items) if kind == "tuple" else items
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import struct
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.errors import ModelError
 from trainer.families import FAMILIES
+from trainer.files import write_whole
 from trainer.lora import LoraModule, LoraWeights, Site
 
 if TYPE_CHECKING:
@@ -48,16 +47,8 @@ def save_lora(
     kept |= hashes(save(tensors, own))
     if any(key.startswith("modelspec.") for key in kept):
         kept["modelspec.hash_sha256"] = "0x" + kept["sshs_model_hash"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with aside.open("wb") as file:
-            file.write(save(tensors, kept))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    content = save(tensors, kept)
+    write_whole(path, lambda file: file.write(content))
     return path
 
 

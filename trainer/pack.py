@@ -239,7 +239,7 @@ class Pack:
                 **self._described,
             ),
         )
-        found = checkpoint.newest_state(Path(run_dir) / "checkpoints") or start_from
+        found = checkpoint.newest_state(Path(run_dir) / "checkpoints", say=run.passed_over.append) or start_from
         if found is not None:
             run.resume(found)
         self.runs.append(run)

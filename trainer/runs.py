@@ -28,6 +28,7 @@ class Run:
     effort: Σ over steps of the effective learning rate (brought up to date at the end of an epoch).
     last_loss: mean training loss of the last epoch; NaN before the first one.
     failed: why it cannot go on, or None.
+    passed_over: damaged checkpoints, newer than the one it goes on from, in a line each.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Run:
         self.effort = 0.0
         self.last_loss = math.nan
         self.failed: str | None = None
+        self.passed_over: list[str] = []
         self._effort_here: Tensor | float = 0.0
         self._last_rate: Tensor | float | None = None
         self._loss_sum: Tensor | None = None

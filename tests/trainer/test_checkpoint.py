@@ -1,6 +1,7 @@
 """Checkpoints are complete or absent, and a run that goes on from one ends as if it had never stopped, bit for bit."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,91 @@ def test_what_cannot_be_continued_is_refused_by_name(base: Base, tiny_photos: Pa
     with pytest.raises(TrainerError, match="made with AdamW, not Lion"):
         new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=4, optimizer="Lion", epochs=3)
     (path / checkpoint.STATE_TENSORS).write_bytes(b"torn")
-    with pytest.raises(TrainerError, match="cannot go on from here"):
-        new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=4, epochs=3)
+    with pytest.raises(TrainerError, match=r"state\.safetensors is damaged: the run cannot go on from here"):
+        checkpoint.load_state(path)
+
+
+def damaged_by(kind: str, path: Path) -> None:
+    """One kind of damage at rest: by a disk, a sync tool, a person."""
+    content = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "emptied":
+        path.write_bytes(b"")
+    elif kind == "flipped":
+        path.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    elif kind == "garbage":
+        path.write_bytes(bytes(range(256)) * 9)
+    elif kind == "other JSON":
+        path.write_text('["tree"]')
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("file", [checkpoint.STATE_FILE, checkpoint.STATE_TENSORS, checkpoint.LORA_FILE])
+@pytest.mark.parametrize("kind", ["truncated", "emptied", "flipped", "garbage", "other JSON", "deleted"])
+def test_damage_at_rest_is_seen(file: str, kind: str, tmp_path: Path) -> None:
+    from trainer.kohya import save_lora
+    from trainer.lora import LoraModule, LoraWeights
+
+    def write(folder: Path) -> None:
+        module = LoraModule(down=torch.ones(2, 32), up=torch.ones(32, 2), alpha=2.0)
+        save_lora(
+            folder / checkpoint.LORA_FILE, LoraWeights({("denoiser", "mid_block.attentions.0.proj_in"): module}, "sd15")
+        )
+        checkpoint.save_state(folder, {"step": 3, "loss": math.nan, "rates": (0.1, None), "weights": torch.ones(64)})
+
+    older, newer = (checkpoint.write_checkpoint(tmp_path, epoch, write) for epoch in (1, 2))
+    assert checkpoint.is_whole(newer)
+    assert checkpoint.newest_state(tmp_path) == newer
+    damaged_by(kind, newer / file)
+    said: list[str] = []
+    found = checkpoint.newest_state(tmp_path, say=said.append)
+    if file == checkpoint.LORA_FILE:
+        assert checkpoint.lora_damage(newer) == f"{file} is {'missing' if kind == 'deleted' else 'damaged'}"
+        assert not checkpoint.is_whole(newer)
+        assert (found, said) == (newer, [])
+        return
+    assert found == older
+    if kind == "deleted" and file == checkpoint.STATE_FILE:  # its state has made room: nothing is wrong with it
+        assert said == []
+        assert checkpoint.is_whole(newer)
+    else:
+        assert said == [f"{newer}: {checkpoint.state_damage(newer)}: this checkpoint is passed over"]
+        assert not checkpoint.is_whole(newer)
+    damaged_by("garbage", older / checkpoint.STATE_FILE)
+    assert checkpoint.newest_state(tmp_path) is None
+
+
+def test_a_run_whose_newest_state_is_damaged_goes_on_from_the_one_before_to_the_same_bits(
+    base: Base, tiny_photos: Path, tmp_path: Path
+) -> None:
+    pack = new_pack(base, tiny_photos)
+    run = pack.join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=3)
+    for _ in range(2):
+        pack.train_epoch()
+        newest = run.save()
+    pack.train_epoch()
+    damaged_by("flipped", newest / checkpoint.STATE_TENSORS)
+    again = new_pack(base, tiny_photos)
+    resumed = again.join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=3)
+    assert resumed.epoch == 1
+    assert resumed.passed_over == [f"{newest}: state.safetensors is damaged: this checkpoint is passed over"]
+    again.train_epoch()
+    resumed.save()
+    assert checkpoint.is_whole(newest)
+    again.train_epoch()
+    assert_same(everything(resumed), everything(run))
+
+
+def test_a_state_as_the_version_before_wrote_it_is_gone_on_from(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
+    pack = new_pack(base, tiny_photos)
+    run = pack.join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=2)
+    pack.train_epoch()
+    file = run.save() / checkpoint.STATE_FILE
+    file.write_text(json.dumps(json.loads(file.read_text())["tree"]))
+    resumed = new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=2)
+    assert_same(everything(resumed), everything(run))
 
 
 def test_a_run_may_branch_from_the_checkpoint_of_another(base: Base, tiny_photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""What is written appears whole or not at all, also where the system flushes only what is open for writing."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer import files
+
+
+@pytest.fixture
+def windows_rules(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Folders cannot be opened, only a descriptor that may write is flushed, and a folder with an open file in it is
+    not renamed: the rules of Windows, laid over this system's calls. Lists the files that were flushed."""
+    import fcntl
+
+    real_open, real_fsync, flushed = os.open, os.fsync, list[str]()
+
+    def open_(path: Any, flags: int, *args: Any, **keywords: Any) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real_open(path, flags, *args, **keywords)
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flushed.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", fsync)
+    return flushed
+
+
+def test_a_file_and_a_folder_are_written_under_windows_flush_rules(tmp_path: Path, windows_rules: list[str]) -> None:
+    files.write_whole(tmp_path / "new" / "a.json", lambda file: file.write(b"one"))
+    assert (tmp_path / "new" / "a.json").read_bytes() == b"one"
+    assert len(windows_rules) == 1
+
+    def fill(folder: Path) -> None:
+        (folder / "lora.bin").write_bytes(b"weights")
+        (folder / "state.json").write_text("{}")
+
+    files.write_folder_whole(tmp_path / "0001", fill)
+    assert sorted(windows_rules[1:]) == ["lora.bin", "state.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001", "new"]
+
+
+def test_a_failure_of_the_disk_is_not_taken_for_a_folder_that_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        files.flush_folder(tmp_path)
+    with pytest.raises(OSError, match="Input/output"):
+        files.write_whole(tmp_path / "a", lambda file: file.write(b"one"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_another_program_holds_for_a_moment_is_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = os.replace, []
+
+    def held(source: Any, target: Any) -> None:
+        tries.append(source)
+        if len(tries) < 3:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr(files, "_PATIENCE", (0.0, 0.0))
+    files.write_whole(tmp_path / "a", lambda file: file.write(b"one"))
+    assert (tmp_path / "a").read_bytes() == b"one"
+    tries[:] = []
+    monkeypatch.setattr(files, "_PATIENCE", (0.0,))
+    with pytest.raises(PermissionError):
+        files.write_whole(tmp_path / "a", lambda file: file.write(b"two"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"one"
+
+
+def test_the_longest_name_that_the_system_has_can_be_written(tmp_path: Path) -> None:
+    name = "n" * os.pathconf(tmp_path, "PC_NAME_MAX")
+    files.write_whole(tmp_path / name, lambda file: file.write(b"one"))
+    files.write_folder_whole(tmp_path / "folder" / name, lambda folder: None)
+    assert (tmp_path / name).is_file()
+    assert (tmp_path / "folder" / name).is_dir()
+
+
+def test_what_a_killed_writer_left_aside_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    keep = ["0001", ".hidden", "a.part"]
+    for name in keep:
+        (tmp_path / name).write_text("kept")
+
+    class _KilledError(BaseException):
+        pass
+
+    def killed(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        copy = tmp_path / ".0123456789abcdef.part"
+        copy.mkdir()
+        (copy / "half").write_text("half")
+        raise _KilledError
+
+    with pytest.raises(_KilledError):
+        files.write_folder_whole(tmp_path / "0002", killed)
+    (tmp_path / ".fedcba9876543210.part").write_text("half a file")
+    files.clear_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(keep)
