@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.errors import shown
+
 
 class SearchError(Exception):
     """Root of every error that `search` raises on purpose. Commands print it and exit with 1."""
@@ -30,4 +32,4 @@ class WorkerError(SearchError):
 
 def problem(file: str | Path, key: str, value: object, allowed: str) -> str:
     """One line that says where, what, and what would have been right."""
-    return f"{file}: {key}: {value!r} is not allowed: {allowed}"
+    return f"{file}: {key}: {shown(value)} is not allowed: {allowed}"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from search.errors import StudyError, problem
 from search.record import StudyFolder
-from trainer.config import read_yaml
 from trainer.errors import ConfigError
+from trainer.yaml_file import read_yaml
 
 
 def locate(target: str | Path, runs: str | Path = "runs") -> StudyFolder:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from trainer.config import as_number
+from trainer.yaml_file import as_number
 
 CONTEXTS = (
     "a photo of {trigger} {class} on a beach",

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.errors import problem
-from trainer.config import TrainConfig, as_number, check_pair, parse_train_config, unknown_key
-from trainer.errors import ConfigError
+from trainer.config import TrainConfig, parse_train_config
+from trainer.config_rules import check_pair
+from trainer.errors import ConfigError, unknown_key
+from trainer.yaml_file import as_number
 
 if TYPE_CHECKING:
     import optuna

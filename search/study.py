@@ -20,8 +20,10 @@ from search.masks import masks_digest
 from search.settings import Budget, Keep, Score, Stop, Workers
 from search.space import Space, parse_space
 from search.split import in_contexts
-from trainer.config import TrainConfig, parse_train_config, read_yaml, resolve_source, unknown_key
-from trainer.errors import ConfigError, DataError
+from trainer.config import TrainConfig, parse_train_config
+from trainer.errors import ConfigError, DataError, unknown_key
+from trainer.sources import resolve_source
+from trainer.yaml_file import read_yaml
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "score": Score,

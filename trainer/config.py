@@ -5,17 +5,26 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from trainer.errors import ConfigError
+from trainer.config_rules import RESOLUTION, conflicts, notices
+from trainer.errors import ConfigError, unknown_key
 from trainer.optimizers import OPTIMIZERS
+from trainer.sources import resolve_source
+from trainer.yaml_file import as_number, read_yaml
 
 OptimizerName = Literal[
     "AdamW", "AdamW8bit", "Adafactor", "DAdaptAdam", "Prodigy", "Lion", "Lion8bit", "AdamWScheduleFree"
@@ -23,6 +32,20 @@ OptimizerName = Literal[
 SchedulerName = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "adafactor"
 ]
+MOST_PIXELS = 16_384
+"""Longest side that any setting can ask for."""
+Side = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
+
+
+def _word(value: str) -> str:
+    if not value.strip() or not value.isprintable() or len(value) > 200:
+        raise ValueError("words in one line, up to 200 characters; leave it out for those of the folder's name")
+    return value
+
+
+Word = Annotated[str, AfterValidator(_word)]
+"""A trigger or class word, as captions say it."""
+Argument = bool | int | float | str | None | list[int | float] | tuple[int | float, ...]
 
 
 class TrainConfig(BaseModel):
@@ -40,38 +63,38 @@ class TrainConfig(BaseModel):
     """Training folder in kohya's layout: <repeats>_<trigger> <class>/ with images and captions."""
     reg_data: str | None = None
     """Regularisation folder: <repeats>_<class>/."""
-    resolution: int | tuple[int, int] = 512
+    resolution: Side | tuple[Side, Side] = 512
     """Side of the square, or [width, height], in pixels; multiples of 8."""
-    batch_size: int = Field(1, ge=1)
+    batch_size: int = Field(1, ge=1, le=4096)
     """Images per forward and backward pass."""
-    gradient_accumulation_steps: int = Field(1, ge=1)
+    gradient_accumulation_steps: int = Field(1, ge=1, le=10_000)
     """Batches per optimizer step."""
     enable_bucket: bool = False
     """Sort images into aspect-ratio buckets instead of cropping all to `resolution`."""
-    bucket_step: int = Field(64, ge=8, multiple_of=8)
+    bucket_step: int = Field(64, ge=8, le=1024, multiple_of=8)
     """Bucket sides are multiples of this, in pixels."""
-    min_bucket_resolution: int = Field(256, ge=8)
+    min_bucket_resolution: Side = 256
     """Smallest side of a bucket, in pixels."""
-    max_bucket_resolution: int = Field(1024, ge=8)
+    max_bucket_resolution: Side = 1024
     """Largest side of a bucket, in pixels."""
     flip: bool = False
     """Mirror half of the images at random."""
     shuffle_caption: bool = False
     """Shuffle the comma-separated tags of captions, anew each epoch."""
-    keep_tokens: int = Field(0, ge=0)
+    keep_tokens: int = Field(0, ge=0, le=1000)
     """Tags at the front that shuffling leaves alone."""
     caption_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of captions replaced by the empty one."""
-    trigger: str | None = None
+    trigger: Word | None = None
     """Trigger word; None takes it from the folder's name."""
-    class_word: str | None = None
+    class_word: Word | None = None
     """Class word; None takes it from the folder's name."""
     clip_skip: int | None = Field(None, ge=1, le=12)
     """Text encoder layer to read, counted from the end; None and 1 are the last."""
 
     rank: int = Field(16, ge=1, le=1024)
     """Rank of the LoRA (network_dim)."""
-    alpha: float | None = Field(None, ge=0)
+    alpha: float | None = Field(None, ge=0, le=100_000)
     """Scale is alpha ÷ rank (network_alpha); None and 0 mean alpha = rank."""
     alpha_ratio: float | None = Field(None, gt=0, le=1)
     """alpha ÷ rank, instead of alpha."""
@@ -79,7 +102,7 @@ class TrainConfig(BaseModel):
     """kohya: every linear and 1×1 convolution of the transformer blocks; attention: its projections only."""
     conv_rank: int | None = Field(None, ge=1, le=1024)
     """Rank of adapters on 3×3 convolutions (LoCon); None leaves them alone."""
-    conv_alpha: float | None = Field(None, ge=0)
+    conv_alpha: float | None = Field(None, ge=0, le=100_000)
     """Alpha of the convolutions' adapters; None and 0 mean conv_rank."""
     dora: bool = False
     """Weight-decomposed LoRA."""
@@ -90,43 +113,43 @@ class TrainConfig(BaseModel):
 
     optimizer: OptimizerName = "AdamW"
     """Optimizer."""
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0, le=1000)
     """Learning rate; None takes the optimizer's usual one × learning_rate_scale."""
-    learning_rate_scale: float = Field(1.0, gt=0)
+    learning_rate_scale: float = Field(1.0, gt=0, le=100_000)
     """Multiplies the optimizer's usual learning rates."""
-    text_encoder_lr: float | None = Field(None, ge=0)
+    text_encoder_lr: float | None = Field(None, ge=0, le=1000)
     """Learning rate of the text encoders' adapters; None keeps the optimizer's usual ratio to learning_rate."""
     relative_step: bool = False
     """Adafactor sets its own learning rate."""
-    d_coef: float = Field(1.0, gt=0)
+    d_coef: float = Field(1.0, gt=0, le=100_000)
     """Scales Prodigy's and DAdaptAdam's own estimate of the step size."""
-    weight_decay: float | None = Field(None, ge=0)
+    weight_decay: float | None = Field(None, ge=0, le=100_000)
     """Decoupled weight decay; None takes the optimizer's usual one."""
-    optimizer_args: dict[str, Any] = Field(default_factory=dict)
+    optimizer_args: dict[str, Argument] = Field(default_factory=dict)
     """Further keywords of the optimizer's class."""
     max_grad_norm: float | None = Field(None, ge=0)
     """Gradients are clipped to this norm; 0 never; None takes the optimizer's usual one."""
 
     lr_scheduler: SchedulerName = "constant"
     """Course of the learning rate."""
-    num_cycles: int | None = Field(None, ge=1)
+    num_cycles: int | None = Field(None, ge=1, le=100_000)
     """Cycles of cosine_with_restarts."""
-    cycle_epochs: int | None = Field(None, ge=1)
+    cycle_epochs: int | None = Field(None, ge=1, le=100_000)
     """Length of a cycle of cosine_with_restarts in epochs, instead of num_cycles."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(0, ge=0, le=100_000_000)
     """Optimizer steps over which the learning rate rises from 0."""
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(10, ge=1, le=100_000)
     """Epochs the schedule is laid out for."""
-    save_every_n_epochs: int = Field(1, ge=1)
+    save_every_n_epochs: int = Field(1, ge=1, le=100_000)
     """Epochs between checkpoints; the last epoch always gets one."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of initial weights, data order, timesteps and noise."""
 
-    min_snr_gamma: float | None = Field(None, gt=0)
+    min_snr_gamma: float | None = Field(None, gt=0, le=100_000)
     """min-SNR weighting (Hang et al. 2023); 5 is usual."""
     noise_offset: float = Field(0.0, ge=0, le=1)
     """Adds a constant of this size to each channel of the noise."""
-    prior_loss_weight: float = Field(1.0, ge=0)
+    prior_loss_weight: float = Field(1.0, ge=0, le=100_000)
     """Weight of regularisation images in the loss."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the frozen base; adapters and optimizer stay in fp32."""
@@ -149,7 +172,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
-        for key, allowed in _conflicts(self):
+        for key, allowed in conflicts(self):
             raise _Conflict(key, allowed)
         return self
 
@@ -199,7 +222,7 @@ class TrainConfig(BaseModel):
 
     def notices(self) -> tuple[str, ...]:
         """One sentence for each setting that takes no effect."""
-        return tuple(_notices(self))
+        return tuple(notices(self))
 
 
 def load_train_config(path: str | Path) -> TrainConfig:
@@ -234,66 +257,7 @@ def parse_train_config(values: Mapping[str, Any], *, file: str | Path | None = N
         allowed, value = OPEN_ENDED_TYPES.get(key, first["msg"]), values.get(key)
         if first["type"] == "missing":
             raise ConfigError(file, key, None, f"it is required: {_summary(key)}") from None
-        raise ConfigError(file, key, value, _lower(allowed)) from None
-
-
-def check_pair(optimizer: str, lr_scheduler: str, relative_step: bool) -> str | None:
-    """The reason why this optimizer and scheduler cannot work together; None if they can."""
-    if relative_step and optimizer != "Adafactor":
-        return f"relative_step belongs to Adafactor; {optimizer} needs a learning rate of its own"
-    if relative_step and lr_scheduler not in ("adafactor", "constant"):
-        return "relative-step Adafactor sets its own rate; use lr_scheduler: adafactor (or relative_step: false)"
-    if lr_scheduler == "adafactor" and not relative_step:
-        return "lr_scheduler adafactor follows the rate that optimizer Adafactor sets with relative_step: true"
-    if optimizer == "AdamWScheduleFree" and lr_scheduler != "constant":
-        return "AdamWScheduleFree replaces the schedule; use lr_scheduler: constant (warmup_steps is its own)"
-    return None
-
-
-def as_number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text: such text becomes the number that is meant, in lists too; else no change."""
-    if isinstance(value, list):
-        return [as_number(item) for item in value]
-    if isinstance(value, str) and _EXPONENT.fullmatch(value.strip()):
-        return float(value)
-    return value
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping. Raises ConfigError if it is missing, broken, no mapping, or names a key twice."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(path, "file", str(path), f"a readable YAML file ({error.__class__.__name__})") from None
-    try:
-        values = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(path, "file", path.name, f"valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(path, "file", path.name, "a mapping of settings, one `key: value` a line")
-    return {str(key): value for key, value in values.items()}
-
-
-def resolve_source(file: Path, key: str, value: str) -> str:
-    """A path relative to `file`'s folder as an absolute one; for key "base" also a hub id, unchanged.
-
-    Raises:
-        ConfigError: there is nothing at that path, and it is no hub id.
-    """
-    path = Path(value).expanduser()
-    path = path if path.is_absolute() else file.parent / path
-    if path.exists():
-        return str(path.resolve())
-    if key == "base" and _HUB_ID.fullmatch(value):
-        return value
-    also = ", or a hub id such as org/name" if key == "base" else ""
-    raise ConfigError(file, key, value, f"a path that exists{also} (looked for {path})")
-
-
-def unknown_key(key: str, known: Any) -> str:
-    """What is allowed instead of an unknown key: the nearest known one, or all."""
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
-    return f"unknown key, did you mean {near[0]}?" if near else f"unknown key; known are {', '.join(sorted(known))}"
+        raise ConfigError(file, key, value, in_words(allowed)) from None
 
 
 class _Conflict(ValueError):
@@ -304,96 +268,20 @@ class _Conflict(ValueError):
         super().__init__(f"{key}: {allowed}")
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _conflicts(config: TrainConfig) -> Any:
-    """(key, what is allowed) for each pair of settings that cannot work together."""
-    if config.alpha is not None and config.alpha_ratio is not None:
-        yield "alpha_ratio", "alpha or alpha_ratio, not both"
-    if any(side < 8 or side % 8 for side in config.size):
-        yield "resolution", OPEN_ENDED_TYPES["resolution"]
-    if config.min_bucket_resolution > config.max_bucket_resolution:
-        yield "min_bucket_resolution", f"at most max_bucket_resolution ({config.max_bucket_resolution})"
-    if config.enable_bucket and min(config.size) < config.min_bucket_resolution:
-        yield "min_bucket_resolution", f"at most the resolution's shorter side ({min(config.size)})"
-    if config.enable_bucket and max(config.size) > config.max_bucket_resolution:
-        yield "max_bucket_resolution", f"at least the resolution's longer side ({max(config.size)})"
-    reason = check_pair(config.optimizer, config.lr_scheduler, config.relative_step)
-    if reason is not None:
-        yield "lr_scheduler" if config.relative_step == (config.optimizer == "Adafactor") else "relative_step", reason
-    if config.learning_rate is not None and config.learning_rate_scale != 1.0:
-        yield "learning_rate_scale", "learning_rate is absolute; leave it out to scale the optimizer's usual rate"
-    one_rate = config.optimizer in ("Prodigy", "DAdaptAdam") and config.train_text_encoder
-    if one_rate and config.text_encoder_lr not in (None, config.effective_learning_rate):
-        yield "text_encoder_lr", f"{config.optimizer} has one rate for all; leave text_encoder_lr out"
-    no_warmup = config.lr_scheduler in ("constant", "adafactor") and config.optimizer != "AdamWScheduleFree"
-    if no_warmup and config.warmup_steps:
-        yield "warmup_steps", f"0 under lr_scheduler {config.lr_scheduler} (constant_with_warmup warms up)"
-    if config.lr_scheduler == "constant_with_warmup" and not config.warmup_steps:
-        yield "warmup_steps", "at least 1 under constant_with_warmup"
-    if config.lr_scheduler == "cosine_with_restarts":
-        if config.num_cycles is not None and config.cycle_epochs is not None:
-            yield "cycle_epochs", "num_cycles or cycle_epochs, not both"
-        if config.num_cycles is None and config.cycle_epochs is None:
-            yield "num_cycles", "cosine_with_restarts needs num_cycles or cycle_epochs (one cycle is plain cosine)"
-    for name in config.optimizer_args:
-        if name not in OPTIMIZERS[config.optimizer].args:
-            yield "optimizer_args", f"{name}: {unknown_key(name, OPTIMIZERS[config.optimizer].args)}"
-    if config.quantize is not None and config.dora:
-        yield "dora", "false on a quantised base"
-
-
-def _notices(config: TrainConfig) -> Any:
-    off = "takes no effect"
-    if config.alpha == 0:
-        yield f"alpha: 0 means rank, so alpha is {config.rank}"
-    given = config.model_fields_set
-    has_reg = config.reg_data is not None or Path(config.data, "reg").is_dir()
-    for key, needs, active in (
-        ("text_encoder_lr", "train_text_encoder is false", config.train_text_encoder),
-        ("conv_alpha", "conv_rank is not set", config.conv_rank is not None),
-        ("d_coef", "the optimizer is neither Prodigy nor DAdaptAdam", config.optimizer in ("Prodigy", "DAdaptAdam")),
-        ("num_cycles", "the scheduler is not cosine_with_restarts", config.lr_scheduler == "cosine_with_restarts"),
-        ("cycle_epochs", "the scheduler is not cosine_with_restarts", config.lr_scheduler == "cosine_with_restarts"),
-        ("keep_tokens", "shuffle_caption is false", config.shuffle_caption),
-        ("bucket_step", "enable_bucket is false", config.enable_bucket),
-        ("min_bucket_resolution", "enable_bucket is false", config.enable_bucket),
-        ("max_bucket_resolution", "enable_bucket is false", config.enable_bucket),
-        ("prior_loss_weight", "there are no regularisation images (reg_data, or a folder reg in data)", has_reg),
-        ("learning_rate", "relative-step Adafactor sets its own rate", not config.relative_step),
-        ("learning_rate_scale", "relative-step Adafactor sets its own rate", not config.relative_step),
-        ("text_encoder_lr", "relative-step Adafactor sets its own rate", not config.relative_step),
-        ("min_snr_gamma", "sd3 is trained by flow matching", config.family != "sd3"),
-    ):
-        default = TrainConfig.model_fields[key].default
-        if key in given and getattr(config, key) != default and not active:
-            yield f"{key}: {getattr(config, key)} {off}: {needs}"
-    if config.lr_scheduler == "cosine_with_restarts" and config.effective_num_cycles <= 1:
-        yield "cosine_with_restarts with one cycle is cosine"
-
-
 def _summary(key: str) -> str:
     return _SUMMARIES.get(key, "it has no default")
 
 
-def _lower(message: str) -> str:
+def in_words(message: str) -> str:
+    """What pydantic says of a value, as the end of a sentence."""
     message = message.removeprefix("Input should be ").removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
 
-OPEN_ENDED_TYPES = {"resolution": "a multiple of 8, or [width, height] in multiples of 8"}
+OPEN_ENDED_TYPES = {
+    "resolution": RESOLUTION,
+    "optimizer_args": "names, each with a number, true or false, a word or a list of numbers",
+}
+"""What is said of fields whose types read badly."""
 _SUMMARIES = {"base": "the base model's path or hub id", "data": "the training folder"}
 _TEXT = ("base", "data", "reg_data", "trigger", "class_word")
-_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -1,6 +1,10 @@
 """What can go wrong in `trainer`: one root, each error saying what a person has to change."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
+
+_MOST_CHARACTERS = 120
 
 
 class TrainerError(Exception):
@@ -20,7 +24,7 @@ class ConfigError(TrainerError):
     def __init__(self, file: str | Path | None, key: str, value: object, allowed: str) -> None:
         self.file, self.key, self.value, self.allowed = file, key, value, allowed
         where = f"{file}: " if file is not None else ""
-        super().__init__(f"{where}{key}: {value!r} is not allowed: {allowed}")
+        super().__init__(f"{where}{key}: {shown(value)} is not allowed: {allowed}")
 
 
 class DataError(TrainerError):
@@ -29,3 +33,19 @@ class DataError(TrainerError):
 
 class ModelError(TrainerError):
     """A base model or a LoRA file cannot be loaded, or is of another family."""
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, in one line; the middle of a long one is left out."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more digits than Python prints; a list in itself
+        text = f"a {type(value).__name__} that cannot be shown"
+    half = _MOST_CHARACTERS // 2
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:half]} … {text[-half:]}"
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What is allowed instead of an unknown key: the nearest known one, or all."""
+    near = difflib.get_close_matches(key[:_MOST_CHARACTERS], list(known), n=1, cutoff=0.6)
+    return f"unknown key, did you mean {near[0]}?" if near else f"unknown key; known are {', '.join(sorted(known))}"

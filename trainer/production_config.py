@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trainer.config import TrainConfig, parse_train_config, read_yaml, resolve_source, unknown_key
-from trainer.errors import ConfigError
+from trainer.config import TrainConfig, parse_train_config
+from trainer.errors import ConfigError, unknown_key
+from trainer.sources import resolve_source
+from trainer.yaml_file import read_yaml
 
 
 class Output(BaseModel):

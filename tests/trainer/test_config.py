@@ -12,10 +12,10 @@ from trainer.config import (
     OptimizerName,
     SchedulerName,
     TrainConfig,
-    check_pair,
     load_train_config,
     parse_train_config,
 )
+from trainer.config_rules import check_pair
 from trainer.errors import ConfigError
 from trainer.optimizers import OPTIMIZERS
 

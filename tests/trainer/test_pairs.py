@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from trainer.base import load_base
-from trainer.config import OptimizerName, SchedulerName, check_pair, parse_train_config
+from trainer.config import OptimizerName, SchedulerName, parse_train_config
+from trainer.config_rules import check_pair
 from trainer.dataset import load_pixels, scan_dataset
 from trainer.errors import ConfigError
 from trainer.evaluate import Evaluation

@@ -162,7 +162,7 @@ def test_the_dry_run_measures_and_keeps_nothing(tiny_sd15, tiny_photos, tmp_path
             "output.name: 'styles/dog' is not allowed: Name of the LoRA file, without",
         ),
         ({"enable_bucket": True}, "min_bucket_resolution: 256 is not allowed: at most the resolution's shorter side"),
-        ({"optimizer_args": {"betas": 3}}, "optimizer_args: {'betas': 3} is not allowed: what AdamW takes"),
+        ({"optimizer_args": {"betas": 3}}, "optimizer_args: {'betas': 3} is not allowed: betas: two numbers"),
         ({"clip_skip": 9}, "clip_skip: 9 is not allowed: this text encoder has"),
         ({"family": "sdxl"}, "this is an sd15 base, but family says sdxl"),
     ],
