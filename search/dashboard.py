@@ -9,9 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from search.database import storage_url
 from search.errors import SearchError, StudyError
 from search.locate import locate
 from search.record import StudyFolder
@@ -63,17 +64,14 @@ def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
         raise SearchError(f"{folder.database} does not exist: the study has not begun")
     import warnings
 
-    from optuna.storages import RDBStorage
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from optuna_dashboard import wsgi
 
     from search.artifacts import open_store
+    from search.storage import open_storage
 
-    url = storage or f"sqlite:///{folder.database.resolve()}"
-    engine: dict[str, Any] = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
-    return wsgi(RDBStorage(url, engine_kwargs=engine), artifact_store=open_store(folder))
+    return wsgi(open_storage(storage or storage_url(folder.database)), artifact_store=open_store(folder))
 
 
 class _Threading(ThreadingMixIn, WSGIServer):

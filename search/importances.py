@@ -29,16 +29,18 @@ def parameter_importances(storage: str) -> Importances:
     """Importances of the study in an Optuna storage.
 
     Args:
-        storage: URL such as `sqlite:///runs/demo/study.db`.
+        storage: URL of the Optuna storage (`search.database.storage_url` gives that of a file).
     """
     import optuna
+
+    from search.storage import open_storage
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():  # "inaccurate with few trials": the report says so itself
             warnings.simplefilter("ignore")
-            return _importances(optuna.load_study(study_name=None, storage=storage))
+            return _importances(optuna.load_study(study_name=None, storage=open_storage(storage)))
     except Exception as error:  # a picture in a report must not cost the report
         return Importances(reason=f"they could not be computed ({error})")
     finally:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search.best import PLOT, SHEET, earlier_turn, marks, write_pictures
+from search.database import storage_url
 from search.importances import parameter_importances
 from search.record import StudyFolder, TrialRecord, write_bytes
 from search.report_page import bars, facts, page, score_chart, section, spark
@@ -153,7 +154,7 @@ def _set(about: Mapping[str, Any], row: int) -> str:
 
 
 def _importances(folder: StudyFolder, storage: str | None) -> str:
-    url = storage or (f"sqlite:///{folder.database.resolve()}" if folder.database.is_file() else None)
+    url = storage or (storage_url(folder.database) if folder.database.is_file() else None)
     if url is None:
         return ""
     found = parameter_importances(url)

@@ -5,7 +5,6 @@ python -m search.run studies/demo.yaml
 
 import argparse
 import contextlib
-import shutil
 import signal
 import sys
 import time
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import BusyError, SearchError, StudyError
-from search.lock import locked
-from search.record import StudyFolder, read_json, write_json
+from search.lock import holder, locked, workers_alive
+from search.record import StudyFolder, read_json, write_bytes, write_json
 from search.study import Study, load_study
 
 _GRACE_SECONDS = 30.0
@@ -65,14 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(study: Study, folder: StudyFolder) -> None:
     with contextlib.ExitStack() as stack:
-        if not stack.enter_context(locked(folder.path / ".coordinator.lock")):
-            raise BusyError(f"{folder.path}: another process is running this study")
-        workers_gone = folder.path / ".workers.lock"  # each worker holds it shared while it lives
-        with locked(workers_gone, wait_seconds=_GRACE_SECONDS) as gone:
-            if not gone:
-                raise BusyError(f"{folder.path}: workers of an earlier run are still alive")
+        lock = folder.path / ".coordinator.lock"
+        if not stack.enter_context(locked(lock)):
+            who = holder(lock)
+            raise BusyError(f"{folder.path}: another process{f' ({who})' if who else ''} is running this study")
+        if alive := workers_alive(folder.path, wait_seconds=_GRACE_SECONDS):
+            raise BusyError(
+                f"{folder.path}: workers of an earlier run are still alive ({', '.join(alive)}): "
+                "wait until they have ended, or end them yourself; then run the same command again"
+            )
         began = time.monotonic() - _spent(folder)
-        shutil.copyfile(study.file, folder.study_file)
+        write_bytes(folder.study_file, study.file.read_bytes())
         _note_spent(study, folder, began)
         stack.enter_context(_terminated_is_interrupted())
         _work(study, folder, began)

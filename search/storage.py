@@ -1,7 +1,6 @@
 """The Optuna study behind a study folder: opened by its one writer, the coordinator."""
 
 import logging
-import sqlite3
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +9,18 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.database import BUSY_SECONDS, connect, storage_url
 from search.pruner import PeerPruner
 from search.sampler import sampler_for
 from search.space import Space
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """The Optuna storage behind a URL; waits where another program has locked a SQLite file."""
+    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    return optuna.storages.RDBStorage(url, engine_kwargs=engine)
 
 
 class Ledger:
@@ -31,9 +37,9 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with sqlite3.connect(path) as database:
+        with connect(path) as database:
             database.execute("PRAGMA journal_mode=WAL")  # readers (status, dashboard) never block the writer
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        storage = open_storage(storage_url(path))
         self.seed, self.startup_trials = seed, startup_trials
         self._reported: dict[int, set[int]] = {}
         with warnings.catch_warnings():

@@ -30,7 +30,7 @@ from search.events import (
     Unprepared,
     save_readings,
 )
-from search.lock import locked
+from search.lock import locked, worker_lock
 from search.probe import Probe, copy_base_samples, open_probe, write_probe_samples
 from search.record import StudyFolder
 from search.study import Study
@@ -55,7 +55,10 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _write_to(folder.path / "workers.log")
-    with locked(folder.path / ".workers.lock", shared=True, wait_seconds=60.0):
+    with locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:
+        if not alone:
+            connection.send(Unprepared("the worker before this one is still alive", wrong_input=False))
+            return
         try:
             worker = _Worker(connection, slot, study, folder)
         except (TrainerError, MetricsError) as error:

@@ -215,7 +215,7 @@ def test_a_second_run_of_the_same_study_is_kept_out(short_demo: Path, undisturbe
         done = start(short_demo, runs)
         said, _ = done.communicate(timeout=PATIENCE_SECONDS)
     assert done.returncode == 1
-    assert "another process is running this study" in said
+    assert f"another process (pid {os.getpid()}) is running this study" in said
 
 
 def test_the_status_shows_every_trial(undisturbed) -> None:

@@ -1,0 +1,37 @@
+"""The study's SQLite database as a file: its address for Optuna, whether it is whole, and what is wrong with it.
+
+Nothing here loads Optuna or SQLAlchemy.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path, PurePath
+from urllib.parse import quote
+
+BUSY_SECONDS = 60.0
+"""How long one waits for a database that another program has locked."""
+
+
+def storage_url(database: PurePath) -> str:
+    """The Optuna storage URL of a SQLite file: absolute, and every character of the path stands for itself.
+
+    Raises:
+        ValueError: the path is not text (bytes that are not UTF-8).
+    """
+    path = database.resolve() if isinstance(database, Path) else database
+    return "sqlite:///" + quote(path.as_posix(), safe="/:")  # C:/Users/… on Windows
+
+
+def connect(database: Path) -> closing[sqlite3.Connection]:
+    """The database, to look into; closed at the end of a `with` block."""
+    return closing(sqlite3.connect(database, timeout=BUSY_SECONDS))
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether an error of Optuna, SQLAlchemy or sqlite3 says that another program holds the database."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, sqlite3.OperationalError) and "locked" in str(at):
+            return True
+        at = at.__cause__ or at.__context__
+    return False
