@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from trainer.errors import ModelError
 from trainer.families import FAMILIES, Base, Family
-from trainer.families.loading import is_single_file, read_index, read_keys
+from trainer.families.sources import is_single_file, locate, read_header, read_index
+from trainer.families.traits import BaseTraits, read_traits
 from trainer.quantize import quantize_linears
 
 if TYPE_CHECKING:
@@ -22,19 +23,33 @@ def detect_family(source: str | Path) -> str:
     Raises:
         ModelError: the base cannot be read, is no full base (a LoRA, say), or is of no family known here.
     """
-    if is_single_file(source):
-        keys = read_keys(source)
+    path = locate(source, weights=False)
+    if is_single_file(path):
+        keys = frozenset(read_header(path).shapes)
         for name, family in FAMILIES.items():
             if family.recognises(keys):
                 return name
         if any(".lora_down." in key or ".lora_A." in key for key in keys):
             raise ModelError(f"{source}: this is a LoRA, not a base model")
+        if any(key.startswith("cond_stage_model.model.") for key in keys):
+            raise ModelError(
+                f"{source}: a single file of Stable Diffusion 2.x does not say what it predicts: take its folder"
+            )
         raise ModelError(f"{source}: not a whole checkpoint of a known family ({', '.join(FAMILIES)})")
-    pipeline = read_index(source).get("_class_name")
+    pipeline = read_index(path).get("_class_name")
     for name, family in FAMILIES.items():
         if pipeline in family.pipelines:
             return name
     raise ModelError(f"{source}: a {pipeline} is of no known family ({', '.join(FAMILIES)})")
+
+
+def describe_base(source: str | Path) -> BaseTraits:
+    """What a base was trained to predict, as the trainer takes it; reads configurations and headers only, no torch.
+
+    Raises:
+        ModelError: the base cannot be read, or is of no kind trained here.
+    """
+    return read_traits(locate(source, weights=False), detect_family(source))
 
 
 def load_base(
@@ -64,7 +79,8 @@ def load_base(
         raise ModelError(f"precision: {precision!r} is not allowed: {', '.join(PRECISIONS)}")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     place = torch.device(device)
-    base = chosen.load(source, torch.device("cpu") if quantize else place, dtype)
+    base = chosen.load(locate(source), torch.device("cpu") if quantize else place, dtype)
+    base.source = str(source)
     read, drawn = base.denoiser.config.in_channels, base.vae.config.latent_channels
     if read != drawn:
         raise ModelError(f"{source}: an inpainting or edit base ({read} channels in, {drawn} drawn) cannot be trained")

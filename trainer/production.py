@@ -19,12 +19,13 @@ from rich.console import Console
 
 from trainer import checkpoint
 from trainer.base import check_family, load_base
-from trainer.cache import LatentCache, fingerprint
+from trainer.cache import LatentCache
 from trainer.config import TrainConfig
 from trainer.dataset import Dataset, scan_dataset
 from trainer.distributed import Crew, join_crew
 from trainer.errors import ConfigError, TrainerError
 from trainer.families.clip import count_long_prompts
+from trainer.fingerprint import fingerprint_base
 from trainer.pack import Pack, Run, build_pack_keywords, build_run_keywords
 from trainer.production_config import Output
 from trainer.progress import Watch, clock, memory_gib, synchronize
@@ -183,8 +184,7 @@ def _start(
     )
     _tell_what_takes_no_effect(config, base, dataset, console)
     folder.mkdir(parents=True, exist_ok=True)
-    predicts = base.noise_scheduler.config.get("prediction_type")
-    content = {"photos and captions": dataset.digest, "base": f"{fingerprint(base.denoiser)} {predicts}"}
+    content = {"photos and captions": dataset.digest, "base": fingerprint_base(config.base, remember=cache)}
     _check_content(folder, config, content)
     if crew.is_main and keep:
         settings = config.model_dump(mode="json") | {_CONTENT: content}

@@ -11,7 +11,7 @@ from tests.trainer.original_format import to_original_format
 from tests.trainer.test_families import full_size_base
 from trainer.base import check_family, detect_family, load_base
 from trainer.errors import ModelError
-from trainer.families import loading
+from trainer.families import loading, sources
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3"])
@@ -49,7 +49,7 @@ def test_broken_sources_are_named_in_one_line(tmp_path, tiny_sd15) -> None:
         ("old.ckpt", ".safetensors only"),
         ("empty", "model_index.json"),
         ("missing.safetensors", "no such file"),
-        ("half", "cannot be loaded"),
+        ("half", "no weights here"),
     ):
         with pytest.raises(ModelError, match=reason) as caught:
             load_base(tmp_path / name)
@@ -79,7 +79,7 @@ def test_a_single_file_is_read_offline(name: str, request, tmp_path, monkeypatch
     extra[f"{text}.transformer.text_model.embeddings.position_ids"] = torch.arange(4)[None]
     save_file(to_original_format(whole) | extra, tmp_path / "model.safetensors")
     # the tiny model's own component configs stand in for the shipped ones of the full size
-    monkeypatch.setattr(loading, "CONFIGS", _named(folder, name, tmp_path))
+    monkeypatch.setattr(sources, "CONFIGS", _named(folder, name, tmp_path))
     single = load_base(tmp_path / "model.safetensors")
     assert single.family.name == name
     for ours, theirs in zip(
@@ -136,7 +136,7 @@ def test_a_hub_id_is_found_in_the_hubs_cache(tiny_sd15, tmp_path, monkeypatch) -
 def test_marker_keys_of_v_prediction_files_are_honoured(tiny_sd15, tmp_path, monkeypatch) -> None:
     tensors = to_original_format(load_base(tiny_sd15)) | {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
     save_file(tensors, tmp_path / "model.safetensors")
-    monkeypatch.setattr(loading, "CONFIGS", _named(tiny_sd15, "sd15", tmp_path))
+    monkeypatch.setattr(sources, "CONFIGS", _named(tiny_sd15, "sd15", tmp_path))
     base = load_base(tmp_path / "model.safetensors")
     assert base.noise_scheduler.config.prediction_type == "v_prediction"
     assert base.noise_scheduler.alphas_cumprod[-1] < 1e-6

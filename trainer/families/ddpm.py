@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
+from trainer.families.traits import NOISE
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +21,10 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def training_scheduler(config: dict[str, Any]) -> Any:
-    """DDPMScheduler with the betas and prediction type of a base's own scheduler configuration."""
+def training_scheduler(settings: dict[str, Any]) -> Any:
+    """DDPMScheduler with the betas and prediction type of a base (`traits.noise_settings`)."""
     from diffusers import DDPMScheduler
 
-    kept = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
-    settings = {key: config[key] for key in kept if key in config}
-    if config.get("rescale_betas_zero_snr"):
-        settings["rescale_betas_zero_snr"] = True
     return DDPMScheduler(**settings, clip_sample=False)
 
 
@@ -45,15 +42,7 @@ def sampler(base: Base, name: str) -> Any:
     if name not in SAMPLERS:
         raise ModelError(f"scheduler: {name!r} is not a sampler: allowed are {', '.join(SAMPLERS)}")
     class_name, settings = SAMPLERS[name]
-    kept = (
-        "num_train_timesteps",
-        "beta_start",
-        "beta_end",
-        "beta_schedule",
-        "trained_betas",
-        "prediction_type",
-        "rescale_betas_zero_snr",
-    )
+    kept = (*NOISE, "prediction_type", "rescale_betas_zero_snr")
     config = {key: base.noise_scheduler.config[key] for key in kept}
     # an offset plays no part in trailing steps; diffusers' pipelines warn about any other than 1
     return getattr(diffusers, class_name)(**config, timestep_spacing="trailing", steps_offset=1, **settings)

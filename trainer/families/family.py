@@ -100,7 +100,7 @@ class Family:
         uses_clip_skip, uses_min_snr: whether these settings take an effect in this family.
         pipelines: diffusers' pipeline classes whose folders are of this family.
         recognises: whether the keys of a single-file checkpoint are of this family.
-        load: (source, device, dtype) → Base; raises ModelError.
+        load: (file or folder, device, dtype) → Base; raises ModelError.
         encode_images: pixels [B,3,H,W] in [-1,1] → (mean, std) [B,C,h,w] of the posterior, in the denoiser's scale.
         decode_latents: latents [B,C,h,w] in the denoiser's scale → pixels [B,3,H,W], about [-1,1].
         encode_prompts: prompts, kohya's clip_skip (1 or None: last layer) → tensors with B rows each. Keeps gradients.
@@ -126,7 +126,7 @@ class Family:
     uses_min_snr: bool
     pipelines: tuple[str, ...]
     recognises: Callable[[frozenset[str]], bool]
-    load: Callable[[str | Path, torch.device, torch.dtype], Base]
+    load: Callable[[Path, torch.device, torch.dtype], Base]
     encode_images: Callable[[Base, Tensor], tuple[Tensor, Tensor]]
     decode_latents: Callable[[Base, Tensor], Tensor]
     encode_prompts: _EncodePrompts

@@ -5,106 +5,62 @@ from __future__ import annotations
 import contextlib
 import gzip
 import importlib.util
-import json
 import logging
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
+from trainer.families import sources
 
 if TYPE_CHECKING:
     import torch
 
-CONFIGS = Path(__file__).parent / "configs"
 
+def load_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Models and tokenizers of a diffusers folder, by their names in model_index.json.
 
-def is_single_file(source: str | Path) -> bool:
-    return Path(source).is_file()
-
-
-def read_index(source: str | Path) -> dict[str, Any]:
-    """`model_index.json` of a diffusers folder or hub id. Raises ModelError when there is none."""
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / "model_index.json").exists():
-            raise ModelError(f"{source}: no model_index.json in this folder: a diffusers folder has one")
-        return json.loads((folder / "model_index.json").read_text())
-    if folder.suffix in (".safetensors", ".ckpt") or str(source).count("/") != 1:
-        raise ModelError(f"{source}: no such file or folder, and it does not look like a hub id (owner/name)")
-    from diffusers import DiffusionPipeline
-
-    with _one_line(source):
-        config = DiffusionPipeline.load_config(str(source))
-        return dict(config[0] if isinstance(config, tuple) else config)
-
-
-def read_keys(path: str | Path) -> frozenset[str]:
-    """Tensor names of a .safetensors file, from its header alone. Raises ModelError when it is something else."""
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ModelError(f"{path}: single-file bases are read from .safetensors only (a .ckpt can run code)")
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < 100_000_000 else None
-    except (struct.error, ValueError, UnicodeDecodeError):
-        header = None
-    if not isinstance(header, dict):
-        raise ModelError(f"{path}: not a safetensors file, or cut short")
-    header.pop("__metadata__", None)
-    return frozenset(header)
-
-
-def load_parts(source: str | Path, dtype: torch.dtype) -> dict[str, Any]:
-    """Models, tokenizers and the scheduler of a diffusers folder or hub id, by their names in model_index.json.
-
-    The VAE is loaded in fp32, the rest in `dtype`; safety checkers and image encoders are left out. Where a repository
-    holds only fp16 files those are read.
+    The VAE is loaded in fp32, the rest in `dtype`. Where a folder holds only fp16 files those are read.
     """
     import diffusers
     import torch
     import transformers
 
-    wanted = ("unet", "transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     parts: dict[str, Any] = {}
-    for name, entry in read_index(source).items():
-        if not isinstance(entry, list) or entry[0] is None or not name.startswith(wanted):
+    for name, part in sources.read_parts(folder).items():
+        if name == "scheduler":
             continue
-        library = {"diffusers": diffusers, "transformers": transformers}.get(entry[0])
-        part_class = getattr(library, entry[1], None)
+        library = {"diffusers": diffusers, "transformers": transformers}.get(part.library)
+        part_class = getattr(library, part.class_name, None)
         if part_class is None:
-            raise ModelError(f"{source}: {name} is a {entry[0]}.{entry[1]}, which this program does not know")
-        with _one_line(source), quiet():
-            if name.startswith(("tokenizer", "scheduler")):
-                parts[name] = part_class.from_pretrained(str(source), subfolder=name)
+            raise ModelError(
+                f"{folder}: {name} is a {part.library}.{part.class_name}, which this program does not know"
+            )
+        with _one_line(folder), quiet():
+            if not part.has_weights:
+                parts[name] = part_class.from_pretrained(str(folder), subfolder=name)
                 continue
-            settings = {"subfolder": name, "dtype": torch.float32 if name == "vae" else dtype}
-            try:
-                parts[name] = part_class.from_pretrained(str(source), **settings)
-            except OSError as error:
-                try:
-                    parts[name] = part_class.from_pretrained(str(source), variant="fp16", **settings)
-                except OSError:
-                    raise error from None
-    painter = "transformer" if "transformer" in parts else "unet"
-    missing = [name for name in (painter, "vae", "text_encoder", "tokenizer", "scheduler") if name not in parts]
-    if missing:
-        raise ModelError(f"{source}: model_index.json names no {', '.join(missing)}")
+            _, variant = sources.weight_files(part)
+            parts[name] = part_class.from_pretrained(
+                str(folder),
+                subfolder=name,
+                dtype=torch.float32 if name == "vae" else dtype,
+                variant=variant,
+                use_safetensors=True,
+                local_files_only=True,
+            )
     return parts
 
 
-def load_single_file(path: str | Path, dtype: torch.dtype, *, pipeline: str, config: Path) -> dict[str, Any]:
+def load_single_file(path: Path, dtype: torch.dtype, *, pipeline: str, config: Path) -> dict[str, Any]:
     """The same from an original-format checkpoint, with component configs and tokenizers that need no network.
 
-    `pipeline` is the diffusers class, `config` a folder of component configs. Checkpoints that carry the marker keys
-    `v_pred` and `ztsnr` are taken for v prediction and zero terminal SNR.
+    `pipeline` is the diffusers class, `config` a folder of component configs.
     """
     import diffusers
     import torch
 
-    index = json.loads((config / "model_index.json").read_text())
+    index = sources.read_index(config)
     tokenizers = {
         name: clip_tokenizer(pad_token="!" if name == "tokenizer_2" else "<|endoftext|>", folder=config / name)
         for name in index
@@ -116,13 +72,7 @@ def load_single_file(path: str | Path, dtype: torch.dtype, *, pipeline: str, con
         loaded = getattr(diffusers, pipeline).from_single_file(
             str(path), torch_dtype=dtype, vae=vae, **tokenizers, **local
         )
-    parts = {name: part for name, part in loaded.components.items() if part is not None}
-    keys = read_keys(path)
-    if "v_pred" in keys:
-        parts["scheduler"].register_to_config(prediction_type="v_prediction")
-    if "ztsnr" in keys:
-        parts["scheduler"].register_to_config(rescale_betas_zero_snr=True)
-    return parts
+    return {name: part for name, part in loaded.components.items() if part is not None}
 
 
 def clip_tokenizer(*, pad_token: str = "<|endoftext|>", folder: Path | None = None) -> Any:

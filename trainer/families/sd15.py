@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
-from trainer.families import autoencoder, clip, ddpm, loading, names, unet
+from trainer.families import autoencoder, clip, ddpm, loading, names, sources, unet
 from trainer.families.family import Base, Family
+from trainer.families.traits import noise_settings, read_traits
 
 if TYPE_CHECKING:
     import torch
 
     from trainer.families.family import Conditioning
-
-_WIDTH_OF_V2 = 1024
 
 
 def recognises(keys: frozenset[str]) -> bool:
@@ -23,24 +22,24 @@ def recognises(keys: frozenset[str]) -> bool:
     return any(key.startswith("cond_stage_model.transformer.") for key in keys)
 
 
-def load(source: str | Path, device: torch.device, dtype: torch.dtype) -> Base:
-    if loading.is_single_file(source):
+def load(path: Path, device: torch.device, dtype: torch.dtype) -> Base:
+    if sources.is_single_file(path):
         parts = loading.load_single_file(
-            source, dtype, pipeline="StableDiffusionPipeline", config=loading.CONFIGS / "sd15"
+            path, dtype, pipeline="StableDiffusionPipeline", config=sources.CONFIGS / "sd15"
         )
     else:
-        parts = loading.load_parts(source, dtype)
+        parts = loading.load_parts(path, dtype)
     return Base(
         family=FAMILY,
         denoiser=parts["unet"].to(device),
         vae=parts["vae"].to(device),
         text_encoders=[parts["text_encoder"].to(device)],
         tokenizers=[parts["tokenizer"]],
-        noise_scheduler=ddpm.training_scheduler(parts["scheduler"].config),
+        noise_scheduler=ddpm.training_scheduler(noise_settings(path, "sd15")),
         device=device,
         dtype=dtype,
-        source=str(source),
-        variant="v2" if parts["unet"].config.cross_attention_dim == _WIDTH_OF_V2 else "",
+        source=str(path),
+        variant="v2" if read_traits(path, "sd15").v2 else "",
     )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
-from trainer.families import autoencoder, clip, loading, names
+from trainer.families import autoencoder, clip, loading, names, sources
 from trainer.families.family import Base, Family
+from trainer.families.traits import noise_settings
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +38,12 @@ def recognises(keys: frozenset[str]) -> bool:
     return any(key.startswith(("model.diffusion_model.joint_blocks.", "joint_blocks.")) for key in keys)
 
 
-def load(source: str | Path, device: torch.device, dtype: torch.dtype) -> Base:
-    if loading.is_single_file(source):
-        raise ModelError(f"{source}: single SD3 files come without a fixed set of parts: use the diffusers folder")
-    parts = loading.load_parts(source, dtype)
+def load(path: Path, device: torch.device, dtype: torch.dtype) -> Base:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    if sources.is_single_file(path):
+        raise ModelError(f"{path}: single SD3 files come without a fixed set of parts: use the diffusers folder")
+    parts = loading.load_parts(path, dtype)
     encoders = [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if name in parts]
     return Base(
         family=FAMILY,
@@ -48,10 +51,10 @@ def load(source: str | Path, device: torch.device, dtype: torch.dtype) -> Base:
         vae=parts["vae"].to(device),
         text_encoders=[parts[name].to(device) for name in encoders],
         tokenizers=[parts[name.replace("text_encoder", "tokenizer")] for name in encoders],
-        noise_scheduler=parts["scheduler"],
+        noise_scheduler=FlowMatchEulerDiscreteScheduler.from_config(noise_settings(path, "sd3")),
         device=device,
         dtype=dtype,
-        source=str(source),
+        source=str(path),
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.families import autoencoder, clip, ddpm, loading, names, unet
+from trainer.families import autoencoder, clip, ddpm, loading, names, sources, unet
 from trainer.families.family import Base, Family
+from trainer.families.traits import noise_settings
 
 if TYPE_CHECKING:
     import torch
@@ -30,23 +31,23 @@ def recognises(keys: frozenset[str]) -> bool:
     return any(key.startswith("conditioner.embedders.1.model.") for key in keys)
 
 
-def load(source: str | Path, device: torch.device, dtype: torch.dtype) -> Base:
-    if loading.is_single_file(source):
+def load(path: Path, device: torch.device, dtype: torch.dtype) -> Base:
+    if sources.is_single_file(path):
         parts = loading.load_single_file(
-            source, dtype, pipeline="StableDiffusionXLPipeline", config=loading.CONFIGS / "sdxl"
+            path, dtype, pipeline="StableDiffusionXLPipeline", config=sources.CONFIGS / "sdxl"
         )
     else:
-        parts = loading.load_parts(source, dtype)
+        parts = loading.load_parts(path, dtype)
     return Base(
         family=FAMILY,
         denoiser=parts["unet"].to(device),
         vae=parts["vae"].to(device),
         text_encoders=[parts["text_encoder"].to(device), parts["text_encoder_2"].to(device)],
         tokenizers=[parts["tokenizer"], parts["tokenizer_2"]],
-        noise_scheduler=ddpm.training_scheduler(parts["scheduler"].config),
+        noise_scheduler=ddpm.training_scheduler(noise_settings(path, "sdxl")),
         device=device,
         dtype=dtype,
-        source=str(source),
+        source=str(path),
     )
 
 

@@ -1,0 +1,123 @@
+"""Fingerprint of a base: a digest of all that is read of it, the same wherever it lies. Imports no torch.
+
+Weights are hashed whole, not in samples: the next version of a checkpoint may differ in a few tensors only. Several
+cores hash about a gigabyte a second each, and a file that was hashed before is not read again while its size, times
+and inode are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from trainer.base import describe_base
+from trainer.families import sources
+from trainer.families.traits import noise_settings
+
+_BLOCK_BYTES = 32 * 2**20
+_REMEMBERED = "base-fingerprints.json"
+_UNTOLD = ("_diffusers_version", "_name_or_path", "transformers_version")
+
+
+def fingerprint_base(source: str | Path, *, remember: Path | None = None) -> str:
+    """64 hexadecimal digits that change with any weight, shape, setting or token of a base.
+
+    The path, other files in the folder, and notes in a checkpoint's metadata play no part.
+
+    Args:
+        source: hub id, diffusers folder or single .safetensors file, as in a train.yaml.
+        remember: a folder in which digests of files are kept, so that large ones are not read each time.
+
+    Raises:
+        ModelError: the base is not there, or not whole.
+    """
+    traits = describe_base(source)
+    path = sources.locate(source)
+    total = hashlib.sha256(json.dumps([traits.family, noise_settings(path, traits.family)], sort_keys=True).encode())
+    known = _Known(remember)
+    if path.is_file():
+        total.update(known.digest(path).encode())
+    else:
+        for name, part in sorted(sources.read_parts(path).items()):
+            if name == "scheduler":
+                continue
+            total.update(f"{name} {part.class_name}\n".encode())
+            for file in _files(part):
+                plain = file.suffix == ".json"
+                total.update(f"{file.name} {_json_digest(file) if plain else known.digest(file)}\n".encode())
+    known.keep()
+    return total.hexdigest()
+
+
+class _Known:
+    """Digests of files by their sizes, times and inodes; on disk in `folder`, when there is one."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._file = None if folder is None else folder / _REMEMBERED
+        self._before = self._read()
+        self._now = dict(self._before)
+
+    def digest(self, path: Path) -> str:
+        about = path.stat()
+        stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+        key = str(path.resolve())
+        kept = self._now.get(key)
+        if not (isinstance(kept, list) and len(kept) == 2 and kept[0] == stamp and isinstance(kept[1], str)):
+            self._now[key] = kept = [stamp, _content_digest(path)]
+        return kept[1]
+
+    def keep(self) -> None:
+        if self._file is None or self._now == self._before:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+        aside.write_text(json.dumps(self._now, indent=1), encoding="utf-8")
+        os.replace(aside, self._file)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._file.read_text(encoding="utf-8")) if self._file is not None else {}
+        except (OSError, ValueError):
+            return {}  # a cache: what cannot be read is made anew
+        return found if isinstance(found, dict) else {}
+
+
+def _files(part: sources.Part) -> list[Path]:
+    """All files of a part that are read; shards' index apart, since it only says where tensors lie."""
+    if part.has_weights:
+        return [part.config_file, *sources.weight_files(part)[0]]
+    return sorted(file for file in part.folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def _json_digest(path: Path) -> str:
+    """Digest of a JSON file's content, whichever way it is laid out and whichever version wrote it."""
+    content = {key: value for key, value in sources.read_json(path).items() if key not in _UNTOLD}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _content_digest(path: Path) -> str:
+    """Digest of a file; of a .safetensors file its shapes and data, without the notes in its metadata."""
+    start, total = 0, hashlib.sha256()
+    if path.suffix == ".safetensors":
+        sources.read_header(path)  # says so in one line when it is none
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        total.update(json.dumps(header, sort_keys=True).encode())
+        start = 8 + length
+    places = range(start, path.stat().st_size, _BLOCK_BYTES)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for digest in pool.map(lambda place: _block_digest(path, place), places):
+            total.update(digest)
+    return total.hexdigest()
+
+
+def _block_digest(path: Path, start: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(_BLOCK_BYTES)).digest()
