@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable
@@ -24,6 +25,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, durable: boo
                 file.flush()
                 os.fsync(file.fileno())
         aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # people know nothing of the file aside
         raise

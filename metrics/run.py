@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from metrics.command import Command, end
 from metrics.errors import MetricsError
 
 ENCODER = "ViT-B-32/openai"
@@ -24,28 +25,20 @@ EXAMPLE = "example: python -m metrics.run --train photos --samples drawn --pictu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        _check_outputs(options)
-        if options.trajectory is not None:
-            from metrics.table import main as table_main
+    command = Command("metrics.run", refused=(MetricsError,), prefix="metrics: ")
+    return command.run(lambda: _main(arguments))
 
-            return table_main(options.trajectory, options.picture, options.json) or 0
-        if options.train is None or options.samples is None:
-            raise MetricsError("--train and --samples are needed, or --trajectory")
-        return _score(options)
-    except MetricsError as error:
-        print(f"metrics: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("metrics: interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:  # whatever a library raises: one line for the user, the exit code of a failure
-        if os.environ.get("ONSET_TRACEBACK"):
-            raise
-        print(f"metrics: failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
-        return 1
+
+def _main(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    _check_outputs(options)
+    if options.trajectory is not None:
+        from metrics.table import main as table_main
+
+        return table_main(options.trajectory, options.picture, options.json)
+    if options.train is None or options.samples is None:
+        raise MetricsError("--train and --samples are needed, or --trajectory")
+    return _score(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,4 +186,4 @@ def _listed(names: Sequence[str], most: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

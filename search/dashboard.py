@@ -6,16 +6,19 @@ Anyone who can open the page can delete the study from the dashboard, so it list
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from search.command import study_command
 from search.database import storage_url
-from search.errors import SearchError, StudyError
+from search.errors import SearchError
 from search.locate import locate
 from search.record import StudyFolder
+from trainer.arguments import folder as folder_named
+from trainer.arguments import port
+from trainer.command import INTERRUPTED, Command, end, reason
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -25,21 +28,20 @@ HOST = "127.0.0.1"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    command = study_command("search.dashboard")
+    return command.run(lambda: _main(arguments, command))
+
+
+def _main(arguments: Sequence[str] | None, command: Command) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        folder = locate(options.study, options.runs)
-        server = serve(folder, options.port, storage=options.storage)
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (SearchError, OSError) as error:
-        print(f"dashboard: {error}", file=sys.stderr)
-        return 1
+    folder = locate(options.study, options.runs)
+    command.folder = folder.path
+    server = serve(folder, options.port, storage=options.storage)
     print(f"http://{HOST}:{server.server_port}/dashboard  (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     finally:
         server.server_close()
     return 0
@@ -53,10 +55,13 @@ def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> 
         storage: URL of the Optuna storage; None takes the study's `study.db`.
 
     Raises:
-        SearchError: there is no database yet.
-        OSError: the port is taken.
+        SearchError: there is no database yet; the port is taken, or not allowed.
     """
-    return make_server(HOST, port, _application(folder, storage), server_class=_Threading, handler_class=_Quiet)
+    application = _application(folder, storage)
+    try:
+        return make_server(HOST, port, application, server_class=_Threading, handler_class=_Quiet)
+    except OSError as error:
+        raise SearchError(f"--port {port}: {reason(error)}; --port 0 takes any that is free") from error
 
 
 def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
@@ -92,11 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m search.dashboard studies/demo.yaml --port 8080",
     )
     parser.add_argument("study", help="study file, or the study's folder (runs/demo)")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes any free port (default 8080)")
-    parser.add_argument("--runs", default="runs", help="where studies leave their folders (default runs)")
+    parser.add_argument("--port", type=port, default=8080, help="0 takes any free port (default 8080)")
+    parser.add_argument(
+        "--runs", type=folder_named, default="runs", help="where studies leave their folders (default runs)"
+    )
     parser.add_argument("--storage", help="URL of the Optuna storage, when it is not the study's own study.db")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -6,16 +6,19 @@ python -m search.export studies/demo.yaml --to exported
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.errors import SearchError, StudyError
+from search.command import study_command
+from search.errors import StudyError
 from search.locate import locate
 from search.record import StudyFolder, TrialRecord, write_bytes
+from trainer.arguments import folder as folder_named
+from trainer.arguments import folder_to_write, whole
+from trainer.command import Command, end
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
@@ -40,20 +43,15 @@ class Exported:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    options = _parser().parse_args(arguments)
-    from trainer.errors import ConfigError, DataError, ModelError, TrainerError
+    command = study_command("search.export")
+    return command.run(lambda: _main(arguments, command))
 
-    try:
-        folder = locate(options.study, options.runs)
-        exported = export(folder, options.to, trial=options.trial, epoch=options.epoch)
-    except (StudyError, ConfigError, DataError, ModelError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (SearchError, TrainerError, OSError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+
+def _main(arguments: Sequence[str] | None, command: Command) -> int:
+    options = _parser().parse_args(arguments)
+    folder = locate(options.study, options.runs)
+    command.folder = folder.path
+    exported = export(folder, options.to, trial=options.trial, epoch=options.epoch)
     width = max(len(str(path)) for path, _ in exported.files)
     print(f"trial {exported.trial}, epoch {exported.epoch}")
     for path, what in exported.files:
@@ -204,14 +202,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m search.export studies/demo.yaml --to exported --trial 7 --epoch 12",
     )
     parser.add_argument("study", help="study file, or the study's folder (runs/demo)")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write into")
-    parser.add_argument("--trial", type=int, metavar="N", help="default: the verdict's")
-    parser.add_argument("--epoch", type=int, metavar="E", help="default: the trial's epoch to ship")
+    parser.add_argument("--to", type=folder_to_write, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("--trial", type=whole(0), metavar="N", help="default: the verdict's")
+    parser.add_argument("--epoch", type=whole(0), metavar="E", help="default: the trial's epoch to ship")
     parser.add_argument(
-        "--runs", default="runs", metavar="DIR", help="where studies leave their folders (default runs)"
+        "--runs",
+        type=folder_named,
+        default="runs",
+        metavar="DIR",
+        help="where studies leave their folders (default runs)",
     )
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

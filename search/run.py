@@ -5,17 +5,18 @@ python -m search.run studies/demo.yaml
 
 import argparse
 import contextlib
-import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.errors import BusyError, SearchError, StudyError
+from search.command import study_command
+from search.errors import BusyError
 from search.lock import holder, locked, workers_alive
 from search.record import StudyFolder, read_json, write_bytes, write_json
 from search.study import Study, load_study
+from trainer.arguments import folder_to_write
+from trainer.command import Command, end
 
 _GRACE_SECONDS = 30.0
 _EXAMPLE = """example:
@@ -27,6 +28,12 @@ exit codes: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupte
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    kept = "\ninterrupted; everything finished so far is kept: the same command goes on"
+    command = study_command("search.run", interrupted=kept)
+    return command.run(lambda: _main(argv, command))
+
+
+def _main(argv: Sequence[str] | None, command: Command) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m search.run",
         description="Run a study: search LoRA settings, find where each begins to overfit, end with a verdict.",
@@ -34,30 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where studies leave files")
+    parser.add_argument(
+        "--runs", type=folder_to_write, default=Path("runs"), metavar="DIR", help="where studies leave files"
+    )
     arguments = parser.parse_args(argv)
-    try:
-        study = load_study(arguments.study)
-        folder = StudyFolder(arguments.runs / study.name)
-        _check_continues(study, folder)
-        if _finished(study, folder):
-            print(
-                f"study {study.name} is finished: {study.budget.trials} trials. A larger budget.trials goes on with it."
-            )
-            _show(folder)
-            return 0
-        for notice in study.notices:
-            print(f"note: {notice}")
-        _run(study, folder)
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except SearchError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; everything finished so far is kept: the same command goes on", file=sys.stderr)
-        return 130
+    study = load_study(arguments.study)
+    folder = StudyFolder(arguments.runs / study.name)
+    command.folder = folder.path
+    _check_continues(study, folder)
+    if _finished(study, folder):
+        print(f"study {study.name} is finished: {study.budget.trials} trials. A larger budget.trials goes on with it.")
+        _show(folder)
+        return 0
+    for notice in study.notices:
+        print(f"note: {notice}")
+    _run(study, folder)
     _show(folder)
     return 0
 
@@ -76,7 +74,6 @@ def _run(study: Study, folder: StudyFolder) -> None:
         began = time.monotonic() - _spent(folder)
         write_bytes(folder.study_file, study.file.read_bytes())
         _note_spent(study, folder, began)
-        stack.enter_context(_terminated_is_interrupted())
         _work(study, folder, began)
 
 
@@ -153,19 +150,5 @@ def _show(folder: StudyFolder) -> None:
     Console().print(render(Verdict.load(folder.verdict_file), folder.path))
 
 
-@contextlib.contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """Let a termination signal end the study as Ctrl-C does: whole files, workers gone."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

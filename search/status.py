@@ -4,13 +4,14 @@ python -m search.status studies/demo.yaml
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.errors import SearchError, StudyError
+from search.command import study_command
 from search.live import row
 from search.locate import locate
+from trainer.arguments import folder as folder_named
+from trainer.command import Command, end
 
 _EXAMPLE = """example:
   python -m search.status studies/demo.yaml
@@ -19,6 +20,11 @@ _EXAMPLE = """example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    command = study_command("search.status")
+    return command.run(lambda: _main(argv, command))
+
+
+def _main(argv: Sequence[str] | None, command: Command) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m search.status",
         description="Show a study's trials: settings, epochs, score, onset, state.",
@@ -26,16 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where studies leave files")
+    parser.add_argument(
+        "--runs", type=folder_named, default=Path("runs"), metavar="DIR", help="where studies leave files"
+    )
     arguments = parser.parse_args(argv)
-    try:
-        folder = locate(arguments.study, arguments.runs)
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except SearchError as error:
-        print(error, file=sys.stderr)
-        return 1
+    folder = locate(arguments.study, arguments.runs)
+    command.folder = folder.path
     from rich.console import Console
     from rich.table import Table
 
@@ -57,4 +59,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -8,12 +8,15 @@ Trains the LoRA that train.yaml describes, draws samples on the way, and goes on
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+from trainer.arguments import folder_to_write
+from trainer.command import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Command, end
+from trainer.errors import ConfigError, DataError, ModelError, TrainerError
+
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "WRONG_INPUT", "main"]
 
 _HELP = """\
 example train.yaml:
@@ -44,6 +47,17 @@ exit codes: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupte
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code and prints one line on stderr for each error."""
+    command = Command(
+        "trainer.run",
+        refused=(ConfigError, DataError, ModelError),
+        failed=(TrainerError,),
+        prefix="error: ",
+        interrupted="interrupted; run the same command again to go on from the last checkpoint",
+    )
+    return command.run(lambda: _main(arguments, command))
+
+
+def _main(arguments: Sequence[str] | None, command: Command) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.run",
         description="Trains the LoRA that a train.yaml describes; goes on where it stopped.",
@@ -52,48 +66,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("config", metavar="TRAIN.yaml", type=Path)
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder of the run (default: beside the file, by its name)"
+        "--out",
+        metavar="DIR",
+        type=folder_to_write,
+        help="folder of the run (default: beside the file, by its name)",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--dry-run", action="store_true", help="measure a few steps, tell steps, time and memory, stop")
     options = parser.parse_args(arguments)
 
-    from trainer.errors import ConfigError, DataError, ModelError, TrainerError
+    from trainer.production_config import load_production
 
-    try:
-        from trainer.production_config import load_production
+    config, output = load_production(options.config)
+    for notice in config.notices():
+        print(f"note: {notice}", file=sys.stderr)
+    command.folder = folder = options.out or options.config.with_suffix("")
+    # the heavy libraries are imported after the file is known to be right
+    from trainer.production import dry_run, train
 
-        config, output = load_production(options.config)
-        for notice in config.notices():
-            print(f"note: {notice}", file=sys.stderr)
-        # the heavy libraries are imported after the file is known to be right
-        from trainer.production import dry_run, train
-
-        signal.signal(signal.SIGTERM, _interrupt)
-        folder = options.out or options.config.with_suffix("")
-        if options.dry_run:
-            dry_run(config, output, folder, device=options.device)
-        else:
-            train(config, output, folder, device=options.device)
-    except (ConfigError, DataError, ModelError) as error:
-        return _say(error, WRONG_INPUT)
-    except TrainerError as error:
-        return _say(error, FAILED)
-    except KeyboardInterrupt:
-        return _say("interrupted; run the same command again to go on from the last checkpoint", INTERRUPTED)
-    except OSError as error:
-        return _say(error, FAILED)
+    if options.dry_run:
+        dry_run(config, output, folder, device=options.device)
+    else:
+        train(config, output, folder, device=options.device)
     return DONE
 
 
-def _say(message: object, code: int) -> int:
-    print(f"error: {message}" if code != INTERRUPTED else str(message), file=sys.stderr)
-    return code
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -91,7 +91,9 @@ def test_a_missing_study_file_is_refused_in_one_line(tmp_path, capsys):
 def test_a_taken_port_is_a_failure_not_a_traceback(served, capsys):
     folder, _, server = served
     assert main([str(folder.path), "--port", str(server.server_port)]) == 1
-    assert capsys.readouterr().err.startswith("dashboard: ")
+    assert (
+        capsys.readouterr().err == f"--port {server.server_port}: the port is taken; --port 0 takes any that is free\n"
+    )
 
 
 @pytest.mark.parametrize("module", ["search.dashboard", "search.export"])

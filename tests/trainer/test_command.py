@@ -1,0 +1,191 @@
+"""What every command does alike: any console, one line for each failure, quiet where nobody reads."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trainer import arguments
+from trainer.command import FAILED, INTERRUPTED, WRONG_INPUT, Command
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(code: str, *, encoding: str = "utf-8", **options) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    code = f"from trainer.command import Command, end\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, **options)
+
+
+def told(error: BaseException, capsys, **options) -> tuple[int, str]:
+    """Exit code and the one line on stderr of a command whose work raises `error`."""
+
+    def work() -> int:
+        raise error
+
+    code = Command("test.run", refused=(KeyError,), failed=(ArithmeticError,), **options).run(work)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return code, line.rstrip("\n")
+
+
+def test_the_twin_in_metrics_is_one():
+    ours, theirs = ((ROOT / package / "command.py").read_text() for package in ("trainer", "metrics"))
+    assert ours.split('"""', 2)[2] == theirs.split('"""', 2)[2]
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "gbk", "ascii", "latin-1", "utf-8:strict"])
+def test_any_console_shows_everything(encoding: str):
+    said = "3 of 14 · ETA – … × → ≥ 犬 café"
+    done = python(
+        f"end(lambda: Command('t').run(lambda: print({said!r}, '\\udc8e\\udcca.png') or 0))", encoding=encoding
+    )
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.decode(encoding.split(":")[0])
+    assert r"\x8e\xca.png" in shown  # bytes that are no text
+    assert len(shown) >= len(said)
+    assert "3 of 14" in shown
+    if encoding == "ascii":
+        assert shown.startswith(r"3 of 14 - ETA - . x > > \u72ac caf\xe9")
+
+
+def test_a_table_on_a_console_without_its_lines_is_drawn_with_plain_ones():
+    code = """
+from rich.console import Console; from rich.table import Table
+def work():
+    table = Table(title='study · dog'); table.add_column('trial'); table.add_row('1'); Console().print(table); return 0
+end(lambda: Command('t').run(work))"""
+    done = python(code, encoding="cp932")
+    assert done.returncode == 0, done.stderr
+    assert "+-------+" in done.stdout.decode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyError("lr: 0 is not allowed"), WRONG_INPUT, "'lr: 0 is not allowed'"),
+        (ArithmeticError("the loss is NaN"), FAILED, "the loss is NaN"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a.json"), FAILED, "runs/a.json: the disk is full"),
+        (OSError(errno.EROFS, "Read-only", "runs"), FAILED, "runs: the file system is read-only"),
+        (PermissionError(errno.EACCES, "denied", b"runs/\x8e"), FAILED, "runs/\\x8e: no permission"),
+        (NotADirectoryError(errno.ENOTDIR, "x", "a/b"), FAILED, "a/b: a folder is needed where a file is"),
+        (OSError(errno.ENAMETOOLONG, "x", "name"), WRONG_INPUT, "name: the name is too long"),
+        (FileNotFoundError(errno.ENOENT, "x", "a", None, "b"), FAILED, "a → b: no such file or folder"),
+        (FileNotFoundError(errno.ENOENT, "x", "a\nb\x1b[31m"), FAILED, "a\\nb\\x1b[31m: no such file or folder"),
+        (shutil.SameFileError("'a' and 'b' are the same file"), FAILED, "'a' and 'b' are the same file"),
+        (MemoryError(), FAILED, "out of memory: "),
+        (RecursionError("maximum recursion depth exceeded"), FAILED, "something is nested too deeply"),
+        (UnicodeDecodeError("utf-8", b"\x8e", 0, 1, "invalid start byte"), FAILED, "a text or a file name is not"),
+        (ModuleNotFoundError("No module named 'foo'", name="foo"), FAILED, "the package foo is not installed"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), FAILED, "the disk is full"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), FAILED, "Broken pipe"),  # of a worker: our own output is read
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted"),
+    ],
+    ids=repr,
+)
+def test_what_libraries_raise_becomes_a_line(error, code: int, line: str, capsys):
+    found, said = told(error, capsys)
+    assert found == code
+    assert said.startswith(line)
+    assert "Traceback" not in said
+
+
+def test_broken_yaml_is_a_line(capsys):
+    with pytest.raises(yaml.YAMLError) as caught:
+        yaml.safe_load("a: [1")
+    assert told(caught.value, capsys)[0] == WRONG_INPUT
+
+
+def test_what_nobody_foresaw_goes_to_a_log_file_that_the_line_names(tmp_path, capsys):
+    code, line = told(TypeError("by zero\nand more"), capsys, prefix="error: ", folder=tmp_path)
+    assert code == FAILED
+    assert line == f"error: failed unexpectedly: TypeError: by zero\\nand more; details are in {tmp_path}/error.log"
+    told(TypeError("again"), capsys, folder=tmp_path)
+    log = (tmp_path / "error.log").read_text()
+    assert log.count("Traceback (most recent call last)") == 2
+    assert "test_command.py" in log
+
+
+def test_the_log_goes_to_the_temporary_folder_where_there_is_no_other(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    _, line = told(TypeError(), capsys, folder=tmp_path / "none")
+    assert "TypeError" in Path(re.search(r"details are in (.*)", line)[1]).read_text()
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert told(TypeError(), capsys)[1].endswith("no file could be written with the details")
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly():
+    code = "end(lambda: Command('t').run(lambda: [print(i) for i in range(10**6)] and 0))"
+    head = f'set -o pipefail; {sys.executable} -c "from trainer.command import Command, end\n{code}" | head -1'
+    done = subprocess.run(
+        ["bash", "-c", head], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", FAILED)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_an_output_that_is_full_is_a_line():
+    with open("/dev/full", "w") as full:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        code = "from trainer.command import Command, end\nend(lambda: Command('t').run(lambda: print('x') or 0))"
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, env=environment)
+    assert done.returncode == FAILED
+    assert done.stderr.decode().startswith("the disk is full; details are in ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_termination_signal_is_an_interruption_and_a_second_one_does_not_hurt():
+    code = """
+import atexit, os, signal
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+end(lambda: Command('t', interrupted='it is kept').run(work))"""
+    done = python(code)
+    assert (done.returncode, done.stderr) == (INTERRUPTED, b"it is kept\n")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # as before in this process
+
+
+@pytest.mark.parametrize("text", ["-1", "65536", "9" * 5000, "1e3", "٣", "", "8080.0", "nope"])
+def test_impossible_ports_are_refused(text: str):
+    with pytest.raises(ArgumentTypeError, match="is not allowed: a whole number from 0 to 65535") as caught:
+        arguments.port(text)
+    assert len(str(caught.value)) < 200
+
+
+def test_ports_and_numbers_are_read():
+    assert arguments.port("0") == 0
+    assert arguments.port("8080") == 8080
+    assert arguments.whole(0)("12") == 12
+
+
+def test_a_folder_is_one_or_can_become_one(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert arguments.folder_to_write(str(tmp_path / "new" / "deep")) == tmp_path / "new" / "deep"
+    for text, why in (
+        (str(tmp_path / "file"), "is a file, not a folder"),
+        (str(tmp_path / "file" / "below"), "is a file, not a folder"),
+        (str(tmp_path / "link"), "is a link to nothing"),
+        (str(tmp_path / ("x" * 5000)), "the name is too long"),
+        ("", "the name of a folder is needed"),
+    ):
+        with pytest.raises(ArgumentTypeError, match=why) as caught:
+            arguments.folder(text)
+        assert len(str(caught.value)) < 250
+    (tmp_path / "closed").mkdir(mode=0o555)
+    if os.geteuid():  # root may write anywhere
+        with pytest.raises(ArgumentTypeError, match="nothing can be written into"):
+            arguments.folder_to_write(str(tmp_path / "closed" / "new"))
