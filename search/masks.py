@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from metrics.errors import MetricsError
 from metrics.mask_files import find_mask_files, mask_size, read_mask
-from trainer.dataset import Photo, load_mask, resize_and_crop
+from trainer.dataset import Photo, load_mask
+from trainer.images import resize_and_crop
 
 if TYPE_CHECKING:
     import numpy as np

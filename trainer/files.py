@@ -108,6 +108,13 @@ def flush_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def shown(path: str | Path) -> str:
+    """A path as it can be printed and stored in one line: bytes that are no UTF-8, and control and direction
+    characters, as escapes (`\\x8e`)."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def _aside(folder: Path) -> Path:
     """A new name that does not grow with the target's, which may be as long as names can be."""
     return folder / f".{secrets.token_hex(8)}.part"
