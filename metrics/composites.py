@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.errors import MetricsError
+from metrics.fill import fill, strange_braces
 
 SCALES = (0.66, 1.0)
 """Range of a moved subject's size relative to its size in the photo, as shares of the frame (docs/log.md)."""
@@ -86,10 +87,9 @@ def make_composites(
 
 def context_caption(template: str, *, trigger: str, class_word: str) -> str:
     """`a photo of {trigger} {class} in the snow`, filled in; an empty word leaves no double space."""
-    try:
-        return " ".join(template.format(**{"trigger": trigger, "class": class_word}).split())
-    except (KeyError, IndexError, ValueError) as error:
-        raise MetricsError(f"context {template!r}: only {{trigger}} and {{class}} may stand in braces") from error
+    if strange_braces(template, ("trigger", "class")):
+        raise MetricsError(f"context {template!r}: only {{trigger}} and {{class}} may stand in braces")
+    return fill(template, {"trigger": trigger, "class": class_word})
 
 
 def position_words(composites: Composites, words: tuple[str, str, str] = ("left", "centre", "right")) -> list[str]:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from search.errors import StudyError, problem
 from search.record import StudyFolder
+from search.study_checks import is_folder
 from trainer.errors import ConfigError
+from trainer.sources import why_no_file_name
 from trainer.yaml_file import read_yaml
 
 
@@ -19,15 +21,17 @@ def locate(target: str | Path, runs: str | Path = "runs") -> StudyFolder:
         StudyError: the file is wrong or nothing has run yet; one line.
     """
     path = Path(target)
-    if path.is_dir():
+    if is_folder(Path(), str(target)):
         found = path
     else:
         try:
             name = read_yaml(path).get("study")
         except ConfigError as error:
             raise StudyError([str(error)]) from None
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str):
             raise StudyError([problem(path, "study", name, "a name for the folder under runs/")])
+        if why := why_no_file_name(name):
+            raise StudyError([problem(path, "study", name, why)])
         found = Path(runs) / name
     if not (found / "trials").is_dir() and not (found / "study.db").is_file():
         raise StudyError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from metrics.composites import Composites, context_caption, position_words
+from metrics.fill import fill
 from metrics.score import ProbeLabels
 from search.settings import Score
 from trainer.dataset import Photo
@@ -59,8 +60,8 @@ def composite_captions(template: str, photos: Sequence[Photo], made: Composites,
     captions = []
     for photo, where, scale, place in zip(photos, position_words(made), made.scale, made.background, strict=True):
         size = "small" if scale < _SMALL else "large"
-        said = template.replace("{context}", contexts[place]).replace("{position}", where).replace("{size}", size)
-        captions.append(context_caption(said, trigger=photo.trigger or "", class_word=photo.class_word or ""))
+        words = {"trigger": photo.trigger or "", "class": photo.class_word or ""}
+        captions.append(fill(template, {**words, "context": contexts[place], "position": where, "size": size}))
     return captions
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.errors import problem
-from trainer.config import TrainConfig, parse_train_config
+from trainer.config import OPEN_ENDED_TYPES, TrainConfig, in_words, parse_train_config
 from trainer.config_rules import check_pair
 from trainer.errors import ConfigError, unknown_key
 from trainer.yaml_file import as_number
@@ -26,6 +26,7 @@ FLAT_SCHEDULERS = ("constant", "constant_with_warmup", "adafactor")
 """Schedules whose course does not depend on the horizon: the epoch is an outcome, not a setting."""
 _KEYS = ("values", "value", "min", "max", "log", "step", "when")
 _MOST_COMBINATIONS = 4096
+_MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ def parse_space(file: Path, searched: Mapping[str, Any], train: Mapping[str, Any
         if not _known(file, f"search.{key}", key, written, problems):
             continue
         several = isinstance(written, list)
+        if written == []:
+            problems.append(problem(file, f"search.{key}", written, "at least one entry, or the field left out"))
         for index, one in enumerate(written if several else [written]):
             where = f"search.{key}[{index}]" if several else f"search.{key}"
             entry = _entry(file, where, key, key if index == 0 else f"{key}#{index + 1}", one, problems)
@@ -219,9 +222,8 @@ def _typed(file: Path, where: str, field: str, value: Any, problems: list[str]) 
     try:
         TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
-        messages = dict.fromkeys(str(e["msg"]).removeprefix("Input should be ") for e in error.errors())
-        allowed = " or ".join(messages)
-        problems.append(problem(file, where, value, allowed[:1].lower() + allowed[1:]))
+        messages = dict.fromkeys(in_words(str(e["msg"])) for e in error.errors(include_url=False))
+        problems.append(problem(file, where, value, OPEN_ENDED_TYPES.get(field, " or ".join(messages))))
     return value
 
 
@@ -273,9 +275,12 @@ def _range(
     elif log and (low <= 0 or step is not None):
         problems.append(problem(file, f"{where}.log", log, "false unless min is above 0 and there is no step"))
     if step is not None and (
-        isinstance(step, bool) or not isinstance(step, int if whole else int | float) or step <= 0
+        isinstance(step, bool)
+        or not isinstance(step, int if whole else int | float)
+        or not (high - low) / _MOST_STEPS <= step <= high - low
     ):
-        problems.append(problem(file, f"{where}.step", step, "a whole number above 0" if whole else "a number above 0"))
+        kind = "a whole number above 0" if whole else "a number above 0"
+        problems.append(problem(file, f"{where}.step", step, f"{kind}, at most max - min"))
     if len(problems) > before:
         return None
     if whole and step is not None:
@@ -289,6 +294,9 @@ def _conditions(file: Path, where: str, written: Any, problems: list[str]) -> tu
     if not isinstance(written, dict):
         problems.append(problem(file, f"{where}.when", written, "a mapping: {field: value} or {field: [values]}"))
         return ()
+    for key, value in written.items():
+        if any(isinstance(one, dict | list) for one in (value if isinstance(value, list) else [value])):
+            problems.append(problem(file, f"{where}.when.{key}", value, "a value, or a list of values"))
     return tuple((str(k), tuple(v) if isinstance(v, list) else (v,)) for k, v in written.items())
 
 

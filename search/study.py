@@ -13,16 +13,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from metrics.errors import MetricsError
-from metrics.readings import WEIGHTED
 from search.errors import StudyError, problem
-from search.masks import masks_digest
 from search.settings import Budget, Keep, Score, Stop, Workers
 from search.space import Space, parse_space
-from search.split import in_contexts
-from trainer.config import TrainConfig, parse_train_config
-from trainer.errors import ConfigError, DataError, unknown_key
-from trainer.sources import resolve_source
+from search.study_checks import beside, check_score, scan
+from trainer.config import TrainConfig, in_words, parse_train_config
+from trainer.errors import ConfigError, unknown_key
+from trainer.sources import resolve_source, why_no_file_name
 from trainer.yaml_file import read_yaml
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -32,7 +29,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "workers": Workers,
     "keep": Keep,
 }
-MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
 _PATHS = ("base", "data", "reg_data")
 _KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")
@@ -90,17 +86,17 @@ class Study:
     @property
     def encoder(self) -> str:
         """`score.encoder`, a folder beside the study file as an absolute path."""
-        return _beside(self.file, self.score.encoder)
+        return beside(self.file, self.score.encoder)
 
     @property
     def identity_encoder(self) -> str | None:
         """`score.identity_encoder` likewise."""
-        return None if self.score.identity_encoder is None else _beside(self.file, self.score.identity_encoder)
+        return None if self.score.identity_encoder is None else beside(self.file, self.score.identity_encoder)
 
     @property
     def masks(self) -> str:
         """`score.shifted.masks` likewise."""
-        return _beside(self.file, self.score.shifted.masks)
+        return beside(self.file, self.score.shifted.masks)
 
     @cached_property
     def meaning(self) -> dict[str, Any]:
@@ -161,11 +157,11 @@ def load_study(path: str | Path) -> Study:
         if key not in _KEYS:
             problems.append(problem(path, key, values[key], unknown_key(key, _KEYS)))
     name = _required(path, values, "study", str, "a name for the folder under runs/", problems)
-    if isinstance(name, str) and (not name.strip() or set(name) & set('/\\:*?"<>|') or name.startswith(".")):
-        problems.append(problem(path, "study", name, "a name that a folder can have"))
+    if isinstance(name, str) and (why := why_no_file_name(name)) is not None:
+        problems.append(problem(path, "study", name, why))
     seed = values.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        problems.append(problem(path, "seed", seed, "a whole number, 0 or more"))
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        problems.append(problem(path, "seed", seed, "a whole number from 0 to 2^63 - 1"))
     sources = {key: _source(path, values, key, problems) for key in _PATHS}
     sections = {key: _section(path, key, model, values.get(key), problems) for key, model in SECTIONS.items()}
     train = _mapping(path, values, "train", problems)
@@ -185,10 +181,10 @@ def load_study(path: str | Path) -> Study:
     if wrong:
         raise StudyError(wrong)
     score: Score = sections["score"]
-    wrong = _check_score(path, score)
+    wrong = check_score(path, score)
     if wrong:
         raise StudyError(wrong)
-    digest, mask_files, more = _scan(path, str(sources["data"]), sources["reg_data"], score)
+    digest, mask_files, more = scan(path, str(sources["data"]), sources["reg_data"], score)
     return Study(
         file=path,
         name=str(name),
@@ -245,14 +241,14 @@ def _mapping(path: Path, values: Mapping[str, Any], key: str, problems: list[str
     if not isinstance(value, dict):
         problems.append(problem(path, key, value, "a mapping of TrainConfig fields"))
         return {}
-    return {str(k): v for k, v in value.items()}
+    return dict(value)
 
 
 def _section(path: Path, key: str, model: type[BaseModel], value: Any, problems: list[str]) -> Any:
     try:
         return model() if value is None else model.model_validate(value)
     except ValidationError as error:
-        for one in error.errors():
+        for one in error.errors(include_url=False):
             where = ".".join([key, *map(str, one["loc"])])
             given = None if one["type"] == "missing" else one["input"]
             problems.append(problem(path, where, given, _allowed(model, one)))
@@ -261,83 +257,10 @@ def _section(path: Path, key: str, model: type[BaseModel], value: Any, problems:
 
 def _allowed(model: type[BaseModel], error: Any) -> str:
     if error["type"] != "extra_forbidden":
-        message = str(error["msg"]).removeprefix("Input should be ")
-        return message[:1].lower() + message[1:]
+        return in_words(str(error["msg"]))
     for part in error["loc"][:-1]:
         model = model.model_fields[part].annotation  # type: ignore[assignment]
     return unknown_key(str(error["loc"][-1]), model.model_fields)
-
-
-def _beside(file: Path, value: str) -> str:
-    return str((file.parent / value).resolve()) if (file.parent / value).is_dir() else value
-
-
-def _check_score(path: Path, score: Score) -> list[str]:
-    problems = [
-        problem(path, f"score.weights.{channel}", weight, unknown_key(channel, WEIGHTED))
-        for channel, weight in score.weights.items()
-        if channel not in WEIGHTED
-    ]
-    masks = score.shifted.masks
-    if masks not in MASKS and not (path.parent / masks).is_dir():
-        problems.append(problem(path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks"))
-    if masks == "segmentation" and score.shifted.segmenter is None:
-        problems.append(problem(path, "score.shifted.segmenter", None, "a model's name: masks is segmentation"))
-    for where, template, more in [
-        *((f"probe.contexts[{i}]", t, ()) for i, t in enumerate(score.probe.contexts)),
-        ("shifted.caption", score.shifted.caption, ("context", "position", "size")),
-    ]:
-        try:
-            template.format(**dict.fromkeys(("trigger", "class", *more), ""))
-        except (KeyError, IndexError, ValueError):
-            names = ", ".join(f"{{{name}}}" for name in ("trigger", "class", *more))
-            problems.append(problem(path, f"score.{where}", template, f"text with only {names} in braces"))
-    problems += [
-        problem(path, f"score.shifted.contexts[{i}]", context, "text without braces: an empty place, without a subject")
-        for i, context in enumerate(score.shifted.contexts)
-        if set(context) & set("{}")
-    ]
-    identity = score.encoder if score.identity_encoder is None else score.identity_encoder
-    for key, spec in (("encoder", score.encoder), ("identity_encoder", identity)):
-        looks_local = "/" in spec and (path.parent / spec).parent.is_dir() and not (path.parent / spec).exists()
-        if looks_local:
-            problems.append(problem(path, f"score.{key}", spec, "an open_clip model as NAME/pretrained, or a folder"))
-    return list(dict.fromkeys(problems))
-
-
-def _scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[str, str | None, list[str]]:
-    """Digests of the photos and of their masks in a folder, and warnings."""
-    from trainer.dataset import scan_dataset
-
-    try:
-        dataset = scan_dataset(data, reg_data=reg_data)
-    except DataError as error:
-        raise StudyError([problem(path, "data", data, str(error))]) from None
-    captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
-    unsaid = [
-        problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say: no photo has them")
-        for i, words in enumerate(score.holdout_contexts)
-        if not words.strip() or not in_contexts(captions, [words])
-    ]
-    if unsaid:
-        raise StudyError(unsaid)
-    apart = len(in_contexts(captions, score.holdout_contexts))
-    most = len(captions) - 2 - apart
-    there = f"there are {len(captions)} photos" + (f", {apart} of them in holdout_contexts" if apart else "")
-    words = ", ".join(score.holdout_contexts)
-    if apart == 1:
-        raise StudyError([problem(path, "score.holdout_contexts", words, "two photos or more: one has these words")])
-    if apart and most < 0:
-        raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
-    if score.holdout > most:
-        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
-    mask_files = None
-    if score.shifted.composites and (folder := Path(_beside(path, score.shifted.masks))).is_dir():
-        try:
-            mask_files = masks_digest(folder, [photo for photo in dataset.photos if not photo.is_reg])
-        except MetricsError as error:
-            raise StudyError([problem(path, "score.shifted.masks", score.shifted.masks, str(error))]) from None
-    return dataset.digest, mask_files, list(dataset.warnings)
 
 
 def _flat(value: Any, prefix: str = "") -> Any:

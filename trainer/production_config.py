@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from trainer.config import TrainConfig, parse_train_config
+from trainer.config import TrainConfig, in_words, parse_train_config
 from trainer.errors import ConfigError, unknown_key
-from trainer.sources import resolve_source
+from trainer.sources import resolve_source, why_no_file_name
 from trainer.yaml_file import read_yaml
+
+Prompt = Annotated[str, Field(max_length=2000)]
 
 
 class Output(BaseModel):
@@ -18,22 +21,29 @@ class Output(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\.][^/\\]*$")
+    name: str | None = None
     """Name of the LoRA file, without folders, and what WebUIs show; None takes the YAML file's name."""
-    sample_prompts: tuple[str, ...] = ()
+    sample_prompts: tuple[Prompt, ...] = Field((), max_length=1000)
     """Prompts drawn at each checkpoint; none, no samples."""
-    sample_every_n_epochs: int | None = Field(None, ge=1)
+    sample_every_n_epochs: int | None = Field(None, ge=1, le=100_000)
     """Epochs between samples; None is save_every_n_epochs."""
-    sample_seed: int = Field(0, ge=0)
+    sample_seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the first prompt's noise; the next prompts count on from it."""
     sample_steps: int = Field(20, ge=1, le=1000)
     """Sampler steps."""
-    sample_guidance: float = Field(6.0, ge=0)
+    sample_guidance: float = Field(6.0, ge=0, le=100)
     """Classifier-free guidance scale."""
-    sample_scheduler: str = Field("dpmpp_2m", pattern="^(dpmpp_2m|unipc|ddim|euler_a)$")
-    """Sampler: dpmpp_2m, unipc, ddim or euler_a."""
-    sample_negative: str = ""
+    sample_scheduler: Literal["dpmpp_2m", "unipc", "ddim", "euler_a"] = "dpmpp_2m"
+    """Sampler."""
+    sample_negative: str = Field("", max_length=2000)
     """Negative prompt."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and (why := why_no_file_name(value)) is not None:
+            raise ValueError(why)
+        return value
 
 
 def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
@@ -44,12 +54,12 @@ def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
     """
     path = Path(path)
     values = read_yaml(path)
-    section = values.pop("output", None) or {}
+    section = values.pop("output", None)
     for key in ("base", "data", "reg_data"):
         if isinstance(values.get(key), str):
             values[key] = resolve_source(path, key, values[key])
     config = parse_train_config(values, file=path)
-    output = _parse_output(section, path)
+    output = _parse_output({} if section is None else section, path)
     return config, output.model_copy(update={"name": output.name or path.stem})
 
 
@@ -64,5 +74,6 @@ def _parse_output(section: object, path: Path) -> Output:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        allowed = (Output.model_fields[key].description or first["msg"]).removesuffix(".")
+        described = (Output.model_fields[key].description or "").removesuffix(".")
+        allowed = in_words(first["msg"]) if key == "name" else f"{in_words(first['msg'])} ({described})"
         raise ConfigError(path, f"output.{key}", section.get(key), allowed) from None

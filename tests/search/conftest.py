@@ -21,10 +21,13 @@ def write_study(tmp_path: Path) -> StudyWriter:
 def study_writer(folder: Path) -> StudyWriter:
     """Returns a function that writes `study.yaml`: a good study, changed as asked: `write(train={...}, drop=["base"])`.
 
-    The base is a diffusers folder without weights: enough for everything that happens before torch.
+    The base is a diffusers folder and the encoder a folder of open_clip's, both without weights: enough for everything
+    that happens before torch.
     """
     tiny.make_photos(folder / "photos")
     (folder / "base").mkdir()
+    (folder / "clip").mkdir()
+    (folder / "clip" / "open_clip_config.json").write_text("{}")
     (folder / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
 
     def write(drop: tuple[str, ...] = (), **changes: Any) -> Path:

@@ -1,0 +1,102 @@
+"""What a study file says, held against what is there: names, prompts, encoders, photos and masks, without torch."""
+
+from pathlib import Path
+
+from metrics.encoder_names import why_no_encoder
+from metrics.errors import MetricsError
+from metrics.fill import strange_braces
+from metrics.readings import WEIGHTED
+from search.errors import StudyError, problem
+from search.masks import masks_digest
+from search.settings import Score
+from search.split import in_contexts
+from trainer.errors import DataError, unknown_key
+
+MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
+
+
+def beside(file: Path, value: str) -> str:
+    """A folder beside the study file as an absolute path; any other value as it is."""
+    return str((file.parent / value).resolve()) if is_folder(file.parent, value) else value
+
+
+def is_folder(parent: Path, value: str) -> bool:
+    """Whether a value names a folder that is there, seen from `parent`."""
+    try:
+        return bool(value) and (parent / value).is_dir()
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
+def check_score(path: Path, score: Score) -> list[str]:
+    """What is wrong with the scoring that each field alone cannot tell, one line each."""
+    problems = [
+        problem(path, f"score.weights.{channel}", weight, unknown_key(channel, WEIGHTED))
+        for channel, weight in score.weights.items()
+        if channel not in WEIGHTED
+    ]
+    masks = score.shifted.masks
+    if masks not in MASKS and not is_folder(path.parent, masks):
+        problems.append(problem(path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks"))
+    segmenter = score.shifted.segmenter
+    if (masks == "segmentation" and segmenter is None) or (segmenter is not None and not segmenter.strip()):
+        problems.append(problem(path, "score.shifted.segmenter", segmenter, "a model's name, for masks: segmentation"))
+    templates = (
+        *((f"probe.contexts[{i}]", template, ("trigger", "class")) for i, template in enumerate(score.probe.contexts)),
+        ("shifted.caption", score.shifted.caption, ("trigger", "class", "context", "position", "size")),
+    )
+    for where, template, names in templates:
+        if strange_braces(template, names):
+            said = ", ".join(f"{{{name}}}" for name in names)
+            problems.append(problem(path, f"score.{where}", template, f"text with only {said} in braces"))
+        elif not template.strip() or "\n" in template.strip():
+            problems.append(problem(path, f"score.{where}", template, "words in one line"))
+    for i, context in enumerate(score.shifted.contexts):
+        if set(context) & set("{}") or not context.strip() or "\n" in context.strip():
+            allowed = "text without braces, in one line: an empty place, without a subject"
+            problems.append(problem(path, f"score.shifted.contexts[{i}]", context, allowed))
+    for key, spec in (("encoder", score.encoder), ("identity_encoder", score.identity_encoder)):
+        if spec is not None and (why := why_no_encoder(beside(path, spec))) is not None:
+            problems.append(problem(path, f"score.{key}", spec, why))
+    return list(dict.fromkeys(problems))
+
+
+def scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[str, str | None, list[str]]:
+    """Digests of the photos and of their masks in a folder, and warnings.
+
+    Raises:
+        StudyError: photos, held-out contexts or masks that cannot be used, one line each.
+    """
+    from trainer.dataset import scan_dataset
+
+    try:
+        dataset = scan_dataset(data, reg_data=reg_data)
+    except DataError as error:
+        raise StudyError([problem(path, "data", data, str(error))]) from None
+    captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
+    unsaid = [
+        problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say: no photo has them")
+        for i, words in enumerate(score.holdout_contexts)
+        if not words.strip() or not in_contexts(captions, [words])
+    ]
+    if unsaid:
+        raise StudyError(unsaid)
+    apart = len(in_contexts(captions, score.holdout_contexts))
+    most = len(captions) - 2 - apart
+    there = f"there are {len(captions)} photos" + (f", {apart} of them in holdout_contexts" if apart else "")
+    words = ", ".join(score.holdout_contexts)
+    if apart == 1:
+        raise StudyError([problem(path, "score.holdout_contexts", words, "two photos or more: one has these words")])
+    if apart and most < 0:
+        raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
+    if score.holdout > most:
+        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
+    mask_files = None
+    if score.shifted.composites and is_folder(path.parent, score.shifted.masks):
+        try:
+            mask_files = masks_digest(
+                beside(path, score.shifted.masks), [photo for photo in dataset.photos if not photo.is_reg]
+            )
+        except MetricsError as error:
+            raise StudyError([problem(path, "score.shifted.masks", score.shifted.masks, str(error))]) from None
+    return dataset.digest, mask_files, list(dataset.warnings)
