@@ -66,7 +66,10 @@ def _upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "Arti
         return None
     storage = owner.study._storage if isinstance(owner, optuna.trial.Trial) else owner._storage
     for known in get_all_artifact_meta(owner, storage=storage):
-        if known.filename == name and _complete(store, known.artifact_id):
+        if known.filename == name:
+            if not _holds(store, known.artifact_id, path):
+                with path.open("rb") as content:
+                    store.write(known.artifact_id, content)
             return known.artifact_id
     source = path
     if path.name != name:  # the dashboard shows the file's own name
@@ -83,11 +86,12 @@ def _upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "Arti
             source.parent.rmdir()
 
 
-def _complete(store: "ArtifactStore", artifact: str) -> bool:
-    """Whether its bytes are there: Optuna writes the entry first, so an interrupted upload leaves one without."""
+def _holds(store: "ArtifactStore", artifact: str, path: Path) -> bool:
+    """Whether the store has these bytes: Optuna writes the entry first, so an interrupted upload leaves one without, or
+    with the first part of them; and a study that goes on may have others to show under the same name."""
     try:
         with store.open_reader(artifact) as content:
-            return bool(content.read(1))
+            return content.read() == path.read_bytes()
     except Exception:
         return False
 

@@ -5,44 +5,36 @@ slot's next event has a known time, and the coordinator waits for the slower one
 gives the same numbers, whatever the machine does meanwhile, killed and resumed included.
 """
 
+import contextlib
 import importlib.metadata
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from math import isnan
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
 import yaml
-from optuna.trial import Trial, TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metrics.onset import Onset, confirmed_onset, find_onset
-from metrics.trajectory import Trajectory
+from search.course import Course
 from search.errors import StudyError, WorkerError
-from search.events import (
-    Checkpointed,
-    Doing,
-    Failed,
-    GoOn,
-    Lost,
-    Prepared,
-    Stop,
-    TrialSpec,
-    Unprepared,
-    load_readings,
-)
+from search.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, Stop, TrialSpec, Unprepared
 from search.live import Board
 from search.pruner import describe
 from search.record import StudyFolder, TrialRecord, write_bytes
-from search.storage import FINISHED, Ledger
+from search.storage import BEGAN, FINISHED, SLOT, STARTUP, Ledger
 from search.study import Study
 from search.tidy import tidy_trial
 from search.workers import Team
-from trainer.config import TrainConfig
+from trainer.config import parse_train_config
 
-_SLOT, _BEGAN, _STARTUP, _PROCESSED, _TRAINED = "slot", "began", "startup", "processed", "epochs_trained"
+_PROCESSED, _TRAINED, _SHIPPED = "processed", "epochs_trained", "epoch_shipped"
+"""User attributes: the epoch up to which a trial was decided on, how far it ran, the epoch to ship."""
+_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+_NAMES = {state: name for name, state in _STATES.items()}
 _MOST_RETRIES = 3
 _PACKAGES = ("onset", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "optuna", "numpy")
 
@@ -52,17 +44,8 @@ class _Running:
     """A trial on a slot."""
 
     trial: Trial
-    record: TrialRecord
-    config: TrainConfig
-    processed: int = 0
-    trajectory: Trajectory = field(default_factory=Trajectory)
+    course: Course
     retries: int = 0
-
-    @property
-    def due(self) -> int:
-        """Epoch of the next checkpoint."""
-        step = self.config.save_every_n_epochs
-        return min(self.processed // step * step + step, self.config.epochs)
 
 
 @dataclass
@@ -81,7 +64,7 @@ class _Slot:
     def time(self) -> tuple[int, int]:
         """Logical time of the next event."""
         assert self.running is not None
-        return self.clock + self.running.due, self.running.trial.number
+        return self.clock + self.running.course.due, self.running.trial.number
 
 
 class Coordinator:
@@ -108,7 +91,9 @@ class Coordinator:
     ) -> None:
         self.study, self.folder, self.team, self.board = study, folder, team, board
         self._before_tell = before_tell
-        self._ledger = Ledger(folder.database, study.name, seed=study.seed, startup_trials=study.budget.startup)
+        self._ledger = Ledger(
+            folder.database, study.name, seed=study.seed, startup_trials=study.budget.startup, say=board.note
+        )
         self._slots = [_Slot(index) for index in range(team.count)]
         self._prepared = [False] * team.count
         self._began = time.monotonic() - spent_seconds
@@ -135,85 +120,100 @@ class Coordinator:
                 return
             slot = min(busy, key=lambda s: s.time)
             event = self._next_event(slot)
-            if isinstance(event, Failed):
-                self._failed(slot, event)
-            else:
-                self._checkpointed(slot, event)
+            with self._unless_ended_elsewhere(slot):
+                if isinstance(event, Failed):
+                    self._failed(slot, event)
+                else:
+                    self._checkpointed(slot, event)
 
     # --- taking up where an earlier sitting stopped
 
     def _take_up(self) -> None:
         """Rebuild slots and clocks from what Optuna and the trials' folders hold."""
-        for trial in self._ledger.trials():
-            index = trial.user_attrs.get(_SLOT, -1)
+        for trial in self._ledger.own():
+            index = trial.user_attrs[SLOT]
+            began = trial.user_attrs.get(BEGAN)
+            here = began is not None and index < len(self._slots) and self._slots[index].running is None
             if trial.state in FINISHED:
-                self.board.ended(TrialRecord.load(self.folder.trial(trial.number)))
-                if 0 <= index < len(self._slots):
-                    self._slots[index].clock = trial.user_attrs[_BEGAN] + trial.user_attrs.get(_TRAINED, 0)
-            elif 0 <= index < len(self._slots) and self._slots[index].running is None:
-                self._slots[index].clock = trial.user_attrs[_BEGAN]
+                record = self._settle(trial)
+                if here:
+                    self._slots[index].clock = began + (0 if record is None else record.epochs_trained)
+            elif here:
+                self._slots[index].clock = began
                 self._resume(self._slots[index], trial.number)
-            else:  # killed between ask and placing, or there are fewer slots now
+            else:  # there are fewer slots now
                 self._waiting.append(trial.number)
 
+    def _settle(self, trial: FrozenTrial) -> TrialRecord | None:
+        """Optuna says that a trial has ended: let its record say so, too, and tidy what a kill left."""
+        folder, state = self.folder.trial(trial.number), _NAMES[trial.state]
+        if not (folder / "record.json").is_file():
+            self.board.note(f"trial {trial.number} is {state}, but it has no record here: it is left out")
+            return None
+        record = TrialRecord.load(folder)
+        if record.state != state:
+            fresh = replace(record, epochs_trained=0, timings={}, memory={})
+            course = Course(fresh, parse_train_config(record.config), trial.user_attrs.get(_PROCESSED, 0))
+            course = course.replayed(folder)
+            record = self._write_end(course, course.ended_elsewhere(state))
+        if (folder / "readings").is_dir():
+            tidy_trial(folder, record, self.study.keep)
+        self.board.ended(record)
+        return record
+
     def _resume(self, slot: _Slot, number: int) -> None:
-        trial, params = self._ledger.reattach(number, self.study.space)
-        trial.set_user_attr(_SLOT, slot.index)
-        trial.set_user_attr(_BEGAN, slot.clock)
-        self._place(slot, trial, params)
+        try:
+            trial, params = self._ledger.reattach(number, self.study.space)
+            startup = trial.user_attrs.get(STARTUP, self._ledger.starting_up)
+            # the slot last: until it is one that exists, a trial waits for one
+            self._ledger.note(trial, **{BEGAN: slot.clock, STARTUP: startup, SLOT: slot.index})
+            self._place(slot, trial, params)
+        except UpdateFinishedTrialError:
+            self._settle(self._ledger.trial(number))
 
     # --- asking and placing
 
     def _fill(self) -> None:
         for slot in self._slots:
-            if slot.running is not None:
-                continue
-            if self._waiting:
-                self._resume(slot, self._waiting.pop(0))
-            elif self._may_ask():
-                attributes = {_SLOT: slot.index, _BEGAN: slot.clock, _STARTUP: self._ledger.starting_up}
-                trial, params = self._ledger.ask(self.study.space, attributes)
-                self._place(slot, trial, params)
+            while slot.running is None and (self._waiting or self._may_ask()):
+                self._resume(slot, self._waiting.pop(0) if self._waiting else self._asked(slot))
+
+    def _asked(self, slot: _Slot) -> int:
+        return self._ledger.ask(self.study.space, slot=slot.index, began=slot.clock)
 
     def _may_ask(self) -> bool:
         budget = self.study.budget
         in_time = budget.hours is None or time.monotonic() - self._began < budget.hours * 3600
-        return in_time and len(self._ledger.trials()) < budget.trials
+        return in_time and len(self._ledger.own()) < budget.trials
 
     def _place(self, slot: _Slot, trial: Trial, params: dict[str, Any]) -> None:
         config = self.study.config(params)
-        for key, value in describe(config).items():
-            trial.set_user_attr(key, value)
-        number = trial.number
-        folder = self.folder.trial(number)
+        folder = self.folder.trial(trial.number)
         record = TrialRecord(
-            number=number,
+            number=trial.number,
             state="running",
             config=config.model_dump(mode="json"),
             params=params,
             epochs=config.epochs,
-            startup=bool(trial.user_attrs.get(_STARTUP, True)),
+            startup=trial.user_attrs[STARTUP],
             versions=self._versions,
             seeds={"train": config.seed, "probe": self.study.score.seed},
             dataset=self.study.dataset,
         )
-        running = _Running(trial, record, config)
-        for epoch in range(trial.user_attrs.get(_PROCESSED, 0) + 1):
-            if epoch and Checkpointed.file(folder, epoch).is_file():
-                running = _after(running, Checkpointed.load(folder, number, epoch), folder)
-        slot.running = running
+        self._ledger.note(trial, **describe(config))
+        course = Course(record, config, trial.user_attrs.get(_PROCESSED, 0)).replayed(folder)
+        slot.running = _Running(trial, course)
         slot.events.clear()
         fields = config.model_dump(mode="json", exclude_defaults=True)
         write_bytes(folder / "config.yaml", yaml.safe_dump(fields, sort_keys=False).encode())
-        running.record.save(folder)
-        self.board.began(slot.index, running.record)
+        course.record.save(folder)
+        self.board.began(slot.index, course.record)
         self._send_spec(slot)
 
     def _send_spec(self, slot: _Slot) -> None:
         assert slot.running is not None
-        number = slot.running.trial.number
-        spec = TrialSpec(number, self.folder.trial(number), slot.running.config, slot.running.processed)
-        self.team.send(slot.index, spec)
+        number, course = slot.running.trial.number, slot.running.course
+        self.team.send(slot.index, TrialSpec(number, self.folder.trial(number), course.config, course.processed))
 
     # --- events
 
@@ -227,7 +227,9 @@ class Coordinator:
         """Sort one message in, without deciding anything."""
         if isinstance(message, Checkpointed | Failed):
             current = slot.running
-            if current is not None and message.number == current.trial.number and message.epoch > current.processed:
+            if current is None or message.number != current.trial.number:
+                return
+            if message.epoch > current.course.processed:
                 slot.events.append(message)
         elif isinstance(message, Doing):
             self.board.doing(slot.index, message)
@@ -253,9 +255,8 @@ class Coordinator:
         self.board.note(f"trial {running.trial.number}: worker lost ({lost.reason}); going on from its last checkpoint")
         running.retries += 1
         if running.retries > _MOST_RETRIES:
-            slot.events.append(
-                Failed(running.trial.number, running.due, f"its worker was lost {running.retries} times", again=False)
-            )
+            error = f"its worker was lost {running.retries} times"
+            slot.events.append(Failed(running.trial.number, running.course.due, error, again=False))
             return
         self._send_spec(slot)
 
@@ -267,83 +268,81 @@ class Coordinator:
             self.board.note(f"trial {event.number}: {event.error}; trying again")
             self._send_spec(slot)
             return
-        running.record = replace(running.record, error=event.error)
-        self._end(slot, TrialState.FAIL, "failed", None)
+        self._end(slot, "failed", "failed", None, event.error)
 
     def _checkpointed(self, slot: _Slot, event: Checkpointed) -> None:
         running = slot.running
         assert running is not None
-        running = slot.running = _after(running, event, self.folder.trial(event.number))
+        running.course = running.course.advanced(event, self.folder.trial(event.number))
         running.retries = 0
-        self._ledger.report(running.trial, event.epoch, event.readings.score)
-        stop = self.study.stop
-        onset = confirmed_onset(running.trajectory) if stop.onset else None
-        if onset is not None:
-            self._end(slot, TrialState.COMPLETE, "onset", onset)
-        elif event.epoch >= running.config.epochs:
-            self._end(slot, TrialState.COMPLETE, "horizon", find_onset(running.trajectory))
-        elif stop.prune and running.trial.should_prune():
-            self._end(slot, TrialState.PRUNED, "pruned", find_onset(running.trajectory))
-        else:
-            running.record.save(self.folder.trial(event.number))
-            self.board.checkpointed(slot.index, running.record, event.readings)
-            running.trial.set_user_attr(_PROCESSED, event.epoch)
-            self.team.send(slot.index, GoOn(event.number, event.epoch))
+        if event.epoch > running.course.decided:
+            self._ledger.report(running.trial, event.epoch, event.readings.score)
+            if self._decided_to_end(slot):
+                return
+            self._ledger.note(running.trial, **{_PROCESSED: event.epoch})
+            running.course = replace(running.course, decided=event.epoch)
+        running.course.record.save(self.folder.trial(event.number))
+        self.board.checkpointed(slot.index, running.course.record, event.readings)
+        self.team.send(slot.index, GoOn(event.number, event.epoch))
 
-    def _end(self, slot: _Slot, state: TrialState, why: str, onset: Onset | None) -> None:
-        """Leave every file of the trial behind, then tell Optuna."""
+    def _decided_to_end(self, slot: _Slot) -> bool:
+        """End the trial where its newest checkpoint is a reason to."""
+        running, stop = slot.running, self.study.stop
+        assert running is not None
+        course = running.course
+        onset = confirmed_onset(course.trajectory) if stop.onset else None
+        if onset is not None:
+            self._end(slot, "complete", "onset", onset)
+        elif course.processed >= course.config.epochs:
+            self._end(slot, "complete", "horizon", find_onset(course.trajectory))
+        elif stop.prune and running.trial.should_prune():
+            self._end(slot, "pruned", "pruned", find_onset(course.trajectory))
+        else:
+            return False
+        return True
+
+    def _end(self, slot: _Slot, state: str, why: str, onset: Onset | None, error: str | None = None) -> None:
+        """Leave every file of the trial behind, tell Optuna, and only then delete what nobody needs any more."""
         running = slot.running
         assert running is not None
-        number, folder = running.trial.number, self.folder.trial(running.trial.number)
-        self.team.send(slot.index, Stop(number, running.processed))
-        shipped = onset.best if onset is not None and state != TrialState.FAIL else None
-        scores = {r.epoch: r.score for r in running.trajectory.readings}
-        score = scores.get(shipped) if shipped is not None else None
-        if state == TrialState.COMPLETE and (score is None or isnan(score)):
-            state, why = TrialState.FAIL, "failed"
-            running.record = replace(
-                running.record, error="its checkpoints have no score (no encoder could judge them)"
-            )
-        names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-        record = replace(
-            running.record,
-            state=names[state],
-            stopped=why,
-            epoch_shipped=shipped,
-            onset=None if onset is None else asdict(onset),
-            score=score,
-            value={"complete": score, "pruned": scores.get(running.processed)}.get(names[state]),
-        )
-        if len(running.trajectory):
-            running.trajectory.save(folder)
-        tidy_trial(folder, record, self.study.keep)
-        record.save(folder)
-        running.trial.set_user_attr(_TRAINED, running.processed)
-        if shipped is not None:
-            running.trial.set_user_attr("epoch_shipped", shipped)
+        self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
+        record = self._write_end(running.course, running.course.ended(state, why, onset, error))
+        self._ledger.note(running.trial, **{_TRAINED: record.epochs_trained})
+        if record.epoch_shipped is not None:
+            self._ledger.note(running.trial, **{_SHIPPED: record.epoch_shipped})
         if self._before_tell is not None:
             self._before_tell(running.trial, record)
-        self._ledger.tell(running.trial, state, score)
-        slot.clock += running.processed
+        self._ledger.tell(running.trial, _STATES[record.state], record.score)
+        self._ended(slot, record)
+
+    def _write_end(self, course: Course, record: TrialRecord) -> TrialRecord:
+        """The trial's last files; returns its record."""
+        folder = self.folder.trial(record.number)
+        if len(course.trajectory):
+            course.trajectory.save(folder)
+        record.save(folder)
+        return record
+
+    def _ended(self, slot: _Slot, record: TrialRecord) -> None:
+        """What comes after Optuna has been told."""
+        tidy_trial(self.folder.trial(record.number), record, self.study.keep)
+        slot.clock += record.epochs_trained
         slot.running = None
         slot.events.clear()
         self.board.ended(record)
 
-
-def _after(running: _Running, event: Checkpointed, folder: Path) -> _Running:
-    """The trial with one more checkpoint; before the first one comes the base, which its folder holds as epoch 0."""
-    trajectory = running.trajectory
-    if not len(trajectory):
-        trajectory = Trajectory((load_readings(Checkpointed.file(folder, 0))[0],))
-    record = running.record
-    timings = {k: record.timings.get(k, 0.0) + v for k, v in event.timings.items()}
-    memory = {k: max(record.memory.get(k, 0.0), v) for k, v in event.memory.items()}
-    return replace(
-        running,
-        record=replace(record, epochs_trained=event.epoch, timings=timings, memory=memory),
-        trajectory=trajectory.append(event.readings),
-        processed=event.epoch,
-    )
+    @contextlib.contextmanager
+    def _unless_ended_elsewhere(self, slot: _Slot) -> Iterator[None]:
+        """Give a slot's trial up when Optuna refuses to write to it since another process has ended it."""
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            running = slot.running
+            assert running is not None
+            state = _NAMES[self._ledger.trial(running.trial.number).state]
+            self.board.note(f"trial {running.trial.number}: another process told Optuna that it is {state}")
+            self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
+            self._ended(slot, self._write_end(running.course, running.course.ended_elsewhere(state)))
 
 
 def _versions() -> dict[str, str]:

@@ -17,6 +17,8 @@ from trainer.config import TrainConfig
 
 HORIZON, SCHEDULE, CYCLES = "epochs", "schedule", "cycles"
 """User attributes of a trial: what `describe` returns."""
+OWNER = "study"
+"""User attribute of a trial: the study that placed it. Only trials of one study are peers."""
 _KINDS = {
     "constant": "flat",
     "constant_with_warmup": "flat",
@@ -55,7 +57,7 @@ class PeerPruner(optuna.pruners.BasePruner):
         progress = _progress(trial, max(mine))
         if progress < self.warmup:
             return False
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and _same_study(t, trial)]
         others = [t for t in others if t.state != TrialState.FAIL and _scores(t) and _reached(t, progress)]
         kin = [t for t in others if _kind(t) == _kind(trial)]
         peers = [best_at(t, progress) for t in (kin if len(kin) >= self.min_peers else others)]
@@ -106,6 +108,12 @@ def _progress(trial: FrozenTrial, epoch: int) -> float:
 
 def _kind(trial: FrozenTrial) -> str:
     return _KINDS[trial.user_attrs[SCHEDULE]]
+
+
+def _same_study(other: FrozenTrial, trial: FrozenTrial) -> bool:
+    """Whether both were trained here: one that somebody added says nothing of its schedule, or was scored elsewhere."""
+    owner = trial.user_attrs.get(OWNER)
+    return SCHEDULE in other.user_attrs and other.user_attrs.get(OWNER, owner) == owner
 
 
 def _reached(trial: FrozenTrial, progress: float) -> bool:

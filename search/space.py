@@ -67,6 +67,16 @@ class Entry:
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
         return tuple(dict.fromkeys((self.values[0], self.values[-1]))) if numbers else self.values
 
+    def allows(self, value: Any) -> bool:
+        """Whether Optuna's value of this parameter, as somebody else gives it, is one that can be chosen."""
+        if self.values:
+            labels = map(_label, self.values)
+            return any(isinstance(value, bool) == isinstance(label, bool) and value == label for label in labels)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        step = self.step or (1 if self.whole else None)
+        return step is None or abs((value - self.low) / step - round((value - self.low) / step)) < 1e-8
+
     def suggest(self, trial: "optuna.trial.Trial") -> Any:
         """Ask Optuna for a value."""
         if self.values:
@@ -100,6 +110,16 @@ class Space:
                 before(entry.parameter)
             chosen[entry.field] = entry.values[0] if entry.constant else entry.suggest(trial)
         return chosen
+
+    def misfit(self, params: Mapping[str, Any]) -> str | None:
+        """What of another's values, by parameter, is not searched here; None when all can be chosen."""
+        for name, value in params.items():
+            entry = next((e for e in self.entries if e.parameter == name), None)
+            if entry is None:
+                return f"{name}, which is not searched"
+            if not entry.allows(value):
+                return f"{name}: {value}, which is outside what is searched"
+        return None
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """What can be chosen together, numbers by their ends; a seeded sample when there are thousands."""

@@ -1,10 +1,14 @@
 """What stays on disk of a trial that has ended."""
 
+import contextlib
+import secrets
 import shutil
 from pathlib import Path
 
 from search.record import TrialRecord
 from search.settings import Keep
+
+_ASIDE = ".deleted-"
 
 
 def drop_after(folder: Path, epoch: int) -> None:
@@ -17,7 +21,6 @@ def drop_after(folder: Path, epoch: int) -> None:
 def tidy_trial(folder: Path, record: TrialRecord, keep: Keep, *, final: bool = False) -> None:
     """Keep what `keep` says of a trial that has ended; `final`: the study has, so `none` may delete the last LoRA."""
     drop_after(folder, record.epochs_trained)
-    _delete(folder / "readings")
     if not keep.samples:
         _delete(folder / "samples")
     for checkpoint in folder.glob("checkpoints/[0-9]*"):
@@ -27,10 +30,17 @@ def tidy_trial(folder: Path, record: TrialRecord, keep: Keep, *, final: bool = F
                 _delete(state)
         else:
             _delete(checkpoint)
+    for aside in [*folder.glob(f"{_ASIDE}*"), *folder.glob(f"*/{_ASIDE}*")]:
+        shutil.rmtree(aside, ignore_errors=True)
+    _delete(folder / "readings")  # last: without them a trial is tidy
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    """Whole or not at all: a folder goes aside first, so that nobody ever takes half of it for a checkpoint."""
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    aside = path.with_name(f"{_ASIDE}{secrets.token_hex(6)}")
+    with contextlib.suppress(FileNotFoundError):  # a worker may be at it, too
+        path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)

@@ -67,16 +67,20 @@ def test_uploading_twice_leaves_one_of_each(running):
     assert len(get_all_artifact_meta(trial)) == len(first)
 
 
-def test_an_upload_that_was_cut_off_is_done_again(running):
+@pytest.mark.parametrize("arrived", [None, 100])
+def test_an_upload_that_was_cut_off_is_done_again_under_its_own_entry(running, arrived: int | None):
     folder, _, trial = running
     store = open_store(folder)
     upload_trial(trial, folder.trial(trial.number), store)
-    cut = next(m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png")
-    (folder.path / "artifacts" / cut.artifact_id).unlink()  # the entry is written first, the bytes never came
+    (sheet,) = (m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png")
+    stored = folder.path / "artifacts" / sheet.artifact_id  # the entry is written first, then the bytes
+    if arrived is None:
+        stored.unlink()
+    else:
+        stored.write_bytes(stored.read_bytes()[:arrived])
     upload_trial(trial, folder.trial(trial.number), store)
-    sheets = [m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png" and m.artifact_id != cut.artifact_id]
-    assert len(sheets) == 1
-    assert _read(store, sheets[0].artifact_id) == (folder.trial(trial.number) / "sheet.png").read_bytes()
+    assert [m.artifact_id for m in get_all_artifact_meta(trial) if m.filename == "sheet.png"] == [sheet.artifact_id]
+    assert _read(store, sheet.artifact_id) == (folder.trial(trial.number) / "sheet.png").read_bytes()
 
 
 def test_a_failed_trial_leaves_its_error_as_a_note(running):

@@ -174,7 +174,8 @@ def test_a_reattached_trial_is_given_what_it_would_have_been_given(write_study, 
     def ledger(name: str) -> Ledger:
         return Ledger(tmp_path / f"{name}.db", "s", seed=7, startup_trials=2)
 
-    _, whole = ledger("whole").ask(space, {})
+    asked = ledger("whole")
+    _, whole = asked.reattach(asked.ask(space, slot=0, began=0), space)
     half = ledger("half")
     half._reseed(0, "")
     trial = half.study.ask()  # killed before anything was suggested…
