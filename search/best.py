@@ -44,7 +44,9 @@ def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
         about = f"Onset, study {verdict.study}, trial {verdict.trial}. {headline(verdict)}"
         target = folder.best_folder / "train.yaml"
         prompts = novel_prompts(folder)
-        text = train_yaml(config, epoch=shipped, about=about, name=verdict.study, prompts=prompts)
+        text = train_yaml(
+            config, folder=folder.best_folder, name=verdict.study, epoch=shipped, about=about, prompts=prompts
+        )
         write_bytes(target, text.encode())
         files["train.yaml"] = _relative(folder, target)
         for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot")):

@@ -5,17 +5,20 @@ python -m search.export studies/demo.yaml --to exported
 
 import argparse
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from search.command import study_command
 from search.errors import StudyError
+from search.export_base import about_base
+from search.export_ending import Ending
 from search.locate import locate
-from search.record import StudyFolder, TrialRecord, write_bytes
+from search.moved import find_again
+from search.record import StudyFolder, read_json, write_bytes
+from search.space import FLAT_SCHEDULERS
 from trainer.arguments import folder as folder_named
 from trainer.arguments import folder_to_write, whole
 from trainer.command import Command, end
@@ -30,13 +33,15 @@ class Exported:
     """What an export wrote.
 
     Attributes:
-        trial, epoch: what was exported.
+        trial, epoch: what was exported; epoch is None when there is nothing to ship yet.
+        said: what to know of it, first of all whether to ship it.
         files: (path, what it is).
         notices: what another trainer will do differently, and what is missing.
     """
 
     trial: int
     epoch: int | None
+    said: tuple[str, ...]
     files: tuple[tuple[Path, str], ...]
     notices: tuple[str, ...]
 
@@ -51,9 +56,18 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     options = _parser().parse_args(arguments)
     folder = locate(options.study, options.runs)
     command.folder = folder.path
-    exported = export(folder, options.to, trial=options.trial, epoch=options.epoch)
+    exported = export(
+        folder,
+        options.to,
+        trial=options.trial,
+        epoch=options.epoch,
+        go_on=options.go_on,
+        prepare_photos=options.prepare_photos,
+        beside=Path(options.study),
+    )
     width = max(len(str(path)) for path, _ in exported.files)
-    print(f"trial {exported.trial}, epoch {exported.epoch}")
+    for line in exported.said:
+        print(line)
     for path, what in exported.files:
         print(f"  {path!s:<{width}}  {what}")
     for notice in exported.notices:
@@ -61,102 +75,140 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     return 0
 
 
-def export(folder: StudyFolder, to: Path, *, trial: int | None = None, epoch: int | None = None) -> Exported:
+def export(
+    folder: StudyFolder,
+    to: Path,
+    *,
+    trial: int | None = None,
+    epoch: int | None = None,
+    go_on: bool = False,
+    prepare_photos: Path | None = None,
+    beside: Path | None = None,
+) -> Exported:
     """Writes the production run into `to`.
 
     Args:
         trial: None takes the verdict's.
         epoch: None takes the trial's epoch to ship.
+        go_on: train to the horizon, to compare; the run ends with the epoch to ship all the same.
+        prepare_photos: a new folder for a copy of the photos that sd-scripts reads like our trainer; the run trains
+            on it. None leaves the photos as they are.
+        beside: the study file, for photos and a base that have moved with it.
 
     Raises:
-        StudyError: no such trial, or no checkpoint of that epoch.
+        StudyError: no such trial, no checkpoint of that epoch, or `prepare_photos` is not empty.
         ModelError, DataError: the base or the photos are no longer where the study had them.
     """
     from search.best import novel_prompts
-    from search.export_kohya_gui import to_kohya_gui
-    from search.export_sdscripts import to_sdscripts, toml
-    from search.space import FLAT_SCHEDULERS
+    from search.export_kohya_gui import absolute, to_kohya_gui
+    from search.export_photos import differences, prepare
+    from search.export_pick import pick
+    from search.export_sdscripts import to_sdscripts
+    from search.export_toml import toml
+    from search.export_train_sh import train_sh
     from search.train_yaml import train_yaml
     from trainer.base import detect_family
     from trainer.config import parse_train_config
     from trainer.dataset import scan_dataset
 
-    record = _record(folder, trial)
-    config = parse_train_config(record.config)
-    epoch = _epoch(folder, record, epoch)
+    picked = pick(folder, trial, epoch)
+    record = picked.record
+    config = _found(parse_train_config(record.config), folder, beside)
     family = config.family if config.family != "auto" else detect_family(config.base)
     dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
+    notices = _changed(folder, dataset)
+    if prepare_photos is not None:
+        prepared = prepare(dataset, Path(prepare_photos))
+        config = config.model_copy(update={"data": str(prepared.resolve()), "reg_data": None})
+        dataset = scan_dataset(config.data, trigger=config.trigger, class_word=config.class_word)
     name = folder.path.name
     to = Path(to).resolve()
     kohya = to / "sd-scripts"
+    batches = _batches_per_epoch(config, dataset)
+    steps = ceil(batches / config.gradient_accumulation_steps)
+    ending = Ending(picked.epoch, go_on=go_on, steps_per_epoch=steps)
     v_prediction, zero_terminal_snr = _prediction(config.base)
     there = to_sdscripts(
-        config, dataset, family=family, folder=kohya, name=name, v_prediction=v_prediction,
+        config, dataset, family=family, folder=kohya, name=name, ending=ending, v_prediction=v_prediction,
         zero_terminal_snr=zero_terminal_snr,
     )  # fmt: skip
-    gui = to_kohya_gui(config, there, family=family, total_steps=_total_steps(config, dataset))
-    about = f"Onset, study {name}, trial {record.number}" + (f", epoch {epoch}." if epoch else ".")
-    horizon = f"Ship epoch {epoch} of {config.epochs}." if epoch else ""
-    if config.lr_scheduler not in FLAT_SCHEDULERS:
-        horizon += f" The learning rate follows the {config.epochs} epochs: do not shorten them."
-    command = f"# in your checkout of sd-scripts:\n{shlex.join(there.command)}\n"
+    gui_dataset = to / "kohya_ss-dataset.toml"
+    trained = ending.last_epoch(config)
+    gui = to_kohya_gui(
+        config, there, family=family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
+    )
+    notices += there.notices
+    found = differences(dataset)
+    notices += [str(difference) for difference in found]
+    if found:
+        notices.append("--prepare-photos DIR writes a copy of the photos that both read alike")
+    notices += about_base(config, family)
+    if batches % config.gradient_accumulation_steps:
+        notices.append(
+            f"gradient_accumulation_steps: {config.gradient_accumulation_steps} does not divide the {batches} batches "
+            "of an epoch: sd-scripts gives the shorter last step less weight, we do not"
+        )
+    if ending.needs_copy(config):
+        notices.append(
+            f"kohya_ss.json: the GUI ends with epoch {trained} as {name}.safetensors; the one to ship is "
+            f"{name}-{picked.epoch:06d}.safetensors beside it"
+        )
     written: list[tuple[Path, str]] = []
 
     def write(path: Path, text: str, what: str) -> None:
         write_bytes(path, text.encode())
         written.append((path, what))
 
-    notices = list(there.notices)
-    lora = None if epoch is None else folder.checkpoint(record.number, epoch) / "lora.safetensors"
+    lora = None if picked.epoch is None else folder.checkpoint(record.number, picked.epoch) / "lora.safetensors"
     if lora is not None and lora.is_file():
-        written.append((_copy_lora(lora, to / f"{name}.safetensors", name), f"the LoRA of epoch {epoch}"))
-    else:
+        written.append((_copy_lora(lora, to / f"{name}.safetensors", name), f"the LoRA of epoch {picked.epoch}"))
+    elif lora is not None:
         notices.append(
             "no LoRA: the checkpoint of that epoch was not kept (keep.checkpoints); train it with train.yaml"
         )
+    about = picked.about
+    if config.lr_scheduler not in FLAT_SCHEDULERS:
+        about += f"\nThe learning rate follows {config.epochs} epochs: another number would be another schedule."
     write(
         to / "train.yaml",
-        train_yaml(config, epoch=epoch, about=about, name=name, prompts=novel_prompts(folder)),
+        train_yaml(
+            config, folder=to, name=name, epoch=picked.epoch, go_on=go_on, about=about, prompts=novel_prompts(folder)
+        ),
         "python -m trainer.run train.yaml",
     )
-    comment = "\n".join(line for line in (about, horizon.strip(), *there.notices) if line)
+    comment = "\n".join((about, *notices))
     write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
     write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
-    write(kohya / "train.sh", f"# {about}\n{command}", "sd-scripts: the command")
+    shipped = picked.epoch if ending.needs_copy(config) else None
+    text = train_sh(there, about=about, name=name, horizon=trained, ship_epoch=shipped)
+    write(kohya / "train.sh", text, "sd-scripts: the command")
+    write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
     text = json.dumps(gui, indent=2, sort_keys=True) + "\n"
     write(to / "kohya_ss.json", text, "kohya_ss GUI, LoRA tab: open it there")
-    return Exported(record.number, epoch, tuple(written), tuple(notices))
+    return Exported(record.number, picked.epoch, picked.said, tuple(written), tuple(notices))
 
 
-def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
-    numbers = folder.numbers()
-    if trial is not None:
-        if trial not in numbers:
-            known = ", ".join(map(str, numbers)) or "none"
-            raise StudyError([f"{folder.path}: --trial: {trial} is not allowed: trials here are {known}"])
-        return TrialRecord.load(folder.trial(trial))
-    if folder.verdict_file.is_file():
-        from search.verdict import Verdict
-
-        picked = Verdict.load(folder.verdict_file).trial
-        if picked is not None:
-            return TrialRecord.load(folder.trial(picked))
-    best = folder.best
-    if best is None:
-        raise StudyError([f"{folder.path}: there is no complete trial to export yet (--trial N takes any)"])
-    return best
+def _found(config: "TrainConfig", folder: StudyFolder, beside: Path | None) -> "TrainConfig":
+    """The config with its paths where base and photos are now: a project may have moved since the study ran."""
+    near = [folder.path, *([] if beside is None else [beside])]
+    now = {}
+    for key in ("base", "data", "reg_data"):
+        path = getattr(config, key)
+        for start in near if path else ():
+            path = find_again(path, start)
+        now[key] = path
+    return config.model_copy(update=now)
 
 
-def _epoch(folder: StudyFolder, record: TrialRecord, epoch: int | None) -> int | None:
-    if epoch is None or epoch == record.epoch_shipped:
-        return record.epoch_shipped
-    kept = sorted(int(p.parent.name) for p in folder.trial(record.number).glob("checkpoints/[0-9]*/lora.safetensors"))
-    if epoch not in kept:
-        have = ", ".join(map(str, kept)) or "none (keep.checkpoints: all keeps every one)"
-        raise StudyError(
-            [f"{folder.path}: --epoch: {epoch} is not allowed: checkpoints kept of trial {record.number}: {have}"]
-        )
-    return epoch
+def _changed(folder: StudyFolder, dataset: "Dataset") -> list[str]:
+    """What is no longer as the study had it."""
+    try:
+        then = read_json(folder.path / "study.json")["meaning"]["photos"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if then in (None, dataset.digest):
+        return []
+    return [f"{dataset.root}: photos or captions are no longer those of the study"]
 
 
 def _copy_lora(source: Path, target: Path, name: str) -> Path:
@@ -175,11 +227,11 @@ def _prediction(base: str) -> tuple[bool, bool]:
     path = Path(base) / "scheduler" / "scheduler_config.json"
     if not path.is_file():
         return False, False
-    scheduler: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    scheduler = json.loads(path.read_text(encoding="utf-8"))
     return scheduler.get("prediction_type") == "v_prediction", bool(scheduler.get("rescale_betas_zero_snr"))
 
 
-def _total_steps(config: "TrainConfig", dataset: "Dataset") -> int:
+def _batches_per_epoch(config: "TrainConfig", dataset: "Dataset") -> int:
     from trainer.buckets import assign_buckets, batches_per_epoch
 
     sizes = assign_buckets(
@@ -190,8 +242,7 @@ def _total_steps(config: "TrainConfig", dataset: "Dataset") -> int:
         smallest=config.min_bucket_resolution,
         largest=config.max_bucket_resolution,
     )
-    batches = batches_per_epoch(dataset.photos, sizes, config.batch_size)
-    return config.epochs * ceil(batches / config.gradient_accumulation_steps)
+    return batches_per_epoch(dataset.photos, sizes, config.batch_size)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -205,6 +256,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--to", type=folder_to_write, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--trial", type=whole(0), metavar="N", help="default: the verdict's")
     parser.add_argument("--epoch", type=whole(0), metavar="E", help="default: the trial's epoch to ship")
+    parser.add_argument(
+        "--go-on", action="store_true", help="train to the schedule's end, to compare; it ends with the same LoRA"
+    )
+    parser.add_argument(
+        "--prepare-photos",
+        type=folder_to_write,
+        metavar="DIR",
+        help="write a copy of the photos that sd-scripts reads like our trainer (upright, flat, plain captions)",
+    )
     parser.add_argument(
         "--runs",
         type=folder_named,

@@ -1,17 +1,18 @@
-"""A TrainConfig in the words of kohya's sd-scripts: `config.toml`, `dataset.toml` and the command that runs them.
+"""A TrainConfig in the words of kohya's sd-scripts: `config.toml`, `dataset.toml` and the script that reads them.
 
-sd-scripts takes unknown keys in config.toml without a word, so every key is checked here against its own option list
-(`sdscripts_options.json`).
+sd-scripts takes unknown keys in config.toml without a word, so every key is checked against its own option list.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.errors import SearchError
+from search.export_check import check_sdscripts
+from search.export_ending import Ending, saved_every, schedule
+from search.export_photos import caption_ending
+from search.train_yaml import relative
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SCRIPTS = {"sd15": "train_network.py", "sdxl": "sdxl_train_network.py", "sd3": "sd3_train_network.py"}
 MODULES = {"sd15": "networks.lora", "sdxl": "networks.lora", "sd3": "networks.lora_sd3"}
 _OPTIMIZERS = {"Adafactor": "AdaFactor"}
-_PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 # our optimizers come from pytorch_optimizer; sd-scripts takes dadaptation, prodigyopt, lion-pytorch, schedulefree
 _RENAMED = {
     "DAdaptAdam": {"weight_decouple": "decouple", "bias_correction": "use_bias_correction"},
@@ -32,16 +33,19 @@ _UNKNOWN_THERE = {
     "Lion": ("weight_decouple", "fixed_decay", "foreach"),
     "AdamWScheduleFree": ("decoupling_c", "ams_bound"),
 }
-OPTIONS_FILE = Path(__file__).with_name("sdscripts_options.json")
+_LEAST_BUCKET_STEP = {"sd15": 64, "sdxl": 32, "sd3": 32}  # each script's verify_bucket_reso_steps
 
 
 @dataclass(frozen=True)
 class SdScripts:
-    """An export: both files as mappings, the command's words, and what sd-scripts will do differently."""
+    """An export: both files as mappings, the script that reads them, and what sd-scripts will do differently.
+
+    Paths in `config` and `dataset` are relative to the folder of the two files.
+    """
 
     config: Mapping[str, Any]
     dataset: Mapping[str, Any]
-    command: tuple[str, ...]
+    script: str
     notices: tuple[str, ...]
 
 
@@ -52,8 +56,10 @@ def to_sdscripts(
     family: str,
     folder: Path,
     name: str,
+    ending: Ending | None = None,
     v_prediction: bool = False,
     zero_terminal_snr: bool = False,
+    v2: bool = False,
 ) -> SdScripts:
     """Translates a run.
 
@@ -61,35 +67,38 @@ def to_sdscripts(
         config: the run, with its full horizon.
         dataset: what `scan_dataset` found in its folder.
         family: sd15, sdxl or sd3.
-        folder: where the two files will lie; training writes to `folder/output`. Paths are made absolute.
+        folder: where the two files will lie; training writes to `folder/output`.
         name: of the LoRA file that sd-scripts will write.
-        v_prediction, zero_terminal_snr: of the base.
+        ending: the epoch to ship and where training ends; None trains to the horizon.
+        v_prediction, zero_terminal_snr, v2: of the base.
 
     Raises:
         SearchError: an option came out that sd-scripts does not know.
     """
-    folder = folder.resolve()
+    ending = ending or Ending()
     values = {
-        "pretrained_model_name_or_path": config.base,
-        "dataset_config": str(folder / "dataset.toml"),
-        "output_dir": str(folder / "output"),
+        "pretrained_model_name_or_path": relative(config.base, folder),
+        "dataset_config": "dataset.toml",
+        "output_dir": "output",
         "output_name": name,
         "save_model_as": "safetensors",
         "save_precision": "fp16",
-        "max_train_epochs": config.epochs,
-        "save_every_n_epochs": config.save_every_n_epochs,
+        "max_train_epochs": ending.last_epoch(config),
+        "save_every_n_epochs": saved_every(config, ending),
         "seed": config.seed,
         "network_module": MODULES[family],
         "network_dim": config.rank,
         "network_alpha": network_alpha(config),
         "max_grad_norm": config.effective_max_grad_norm,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "mixed_precision": _PRECISIONS[config.precision],
+        "mixed_precision": PRECISIONS[config.precision],
         "gradient_checkpointing": config.gradient_checkpointing,
         "cache_latents": True,
+        "no_half_vae": True,  # our VAE stays in fp32 as well
         "sdpa": True,
         "max_data_loader_n_workers": 1,
         **_learning(config),
+        **schedule(config, ending, num_cycles(config)),
     }
     if not config.train_text_encoder:
         values["network_train_unet_only"] = True
@@ -104,15 +113,12 @@ def to_sdscripts(
         values["prior_loss_weight"] = config.prior_loss_weight
     if config.clip_skip is not None and family == "sd15":
         values["clip_skip"] = config.clip_skip
-    if family == "sdxl":
-        values["no_half_vae"] = True
-    if v_prediction:
-        values["v_parameterization"] = True
-    if zero_terminal_snr:
-        values["zero_terminal_snr"] = True
-    exported = SdScripts(values, _dataset(config, dataset), _command(config, family, folder), _notices(config, family))
-    check(exported)
-    return exported
+    for key, on in (("v2", v2), ("v_parameterization", v_prediction), ("zero_terminal_snr", zero_terminal_snr)):
+        if on:
+            values[key] = True
+    files = _dataset(config, dataset, family, folder)
+    check_sdscripts(values, files)
+    return SdScripts(values, files, SCRIPTS[family], notices(config, family, zero_terminal_snr=zero_terminal_snr))
 
 
 def network_alpha(config: "TrainConfig") -> float:
@@ -144,27 +150,6 @@ def num_cycles(config: "TrainConfig") -> int:
     return max(1, ceil(config.effective_num_cycles)) if config.lr_scheduler == "cosine_with_restarts" else 1
 
 
-def check(exported: SdScripts) -> None:
-    """Raises SearchError when a key or value is not one that sd-scripts knows."""
-    options = json.loads(OPTIONS_FILE.read_text(encoding="utf-8"))
-    _check_all("config.toml", exported.config, options["config"])
-    for key, allowed in options["choices"].items():
-        if key in exported.config and exported.config[key] not in allowed:
-            raise SearchError(f"config.toml: {key}: {exported.config[key]!r} is not one of {', '.join(allowed)}")
-    _check_all("dataset.toml: general", exported.dataset.get("general", {}), options["general"])
-    for dataset in exported.dataset["datasets"]:
-        _check_all("dataset.toml: datasets", {k: v for k, v in dataset.items() if k != "subsets"}, options["dataset"])
-        for subset in dataset["subsets"]:
-            _check_all("dataset.toml: subsets", subset, options["subset"])
-
-
-def toml(values: Mapping[str, Any], *, comment: str = "") -> str:
-    """TOML text of a mapping of plain values, mappings (tables) and lists of mappings (arrays of tables)."""
-    lines = [f"# {line}" for line in comment.splitlines()]
-    _toml_table(values, (), lines)
-    return "\n".join(lines).strip() + "\n"
-
-
 def _learning(config: "TrainConfig") -> dict[str, Any]:
     scale = config.d_coef if config.optimizer == "DAdaptAdam" else 1.0  # dadaptation has no d_coef: its lr is the same
     # Relative-step Adafactor ignores the rate, but a rate of 0 makes sd-scripts leave the adapters out.
@@ -174,30 +159,34 @@ def _learning(config: "TrainConfig") -> dict[str, Any]:
         "optimizer_args": optimizer_args(config),
         "learning_rate": rate,
         "unet_lr": rate,
-        "lr_scheduler": "adafactor" if config.relative_step else config.lr_scheduler,
-        "lr_warmup_steps": 0 if config.optimizer == "AdamWScheduleFree" else config.warmup_steps,
     }
     if config.train_text_encoder:
         values["text_encoder_lr"] = rate if config.relative_step else config.effective_text_encoder_lr * scale
-    if config.lr_scheduler == "cosine_with_restarts":
-        values["lr_scheduler_num_cycles"] = num_cycles(config)
     return values
 
 
-def _dataset(config: "TrainConfig", dataset: "Dataset") -> dict[str, Any]:
+def bucket_bounds(config: "TrainConfig", family: str) -> tuple[int, int, int]:
+    """(step, smallest, largest) of buckets as sd-scripts takes them: its least step, and bounds on the step."""
+    least = _LEAST_BUCKET_STEP[family]
+    step = ceil(config.bucket_step / least) * least
+    smallest = max(step, config.min_bucket_resolution // step * step)
+    return step, smallest, ceil(config.max_bucket_resolution / step) * step
+
+
+def _dataset(config: "TrainConfig", dataset: "Dataset", family: str, folder: Path) -> dict[str, Any]:
     shelves: dict[tuple[Path, bool], list[Any]] = {}
     for photo in dataset.photos:
         shelves.setdefault((photo.path.parent, photo.is_reg), []).append(photo)
     subsets = []
     for (path, is_reg), photos in shelves.items():
         words = (photos[0].trigger, photos[0].class_word)
-        subset: dict[str, Any] = {"image_dir": str(path.resolve()), "num_repeats": photos[0].repeats}
+        subset: dict[str, Any] = {"image_dir": relative(str(path.resolve()), folder), "num_repeats": photos[0].repeats}
         if any(words):
             subset["class_tokens"] = " ".join(w for w in words if w)
         if is_reg:
             subset["is_reg"] = True
-        if any(p.path.with_suffix(".caption").is_file() and not p.path.with_suffix(".txt").is_file() for p in photos):
-            subset["caption_extension"] = ".caption"
+        if caption_ending(photos) != ".txt":
+            subset["caption_extension"] = caption_ending(photos)
         subsets.append(subset)
     general: dict[str, Any] = {"caption_extension": ".txt"}
     if config.shuffle_caption:
@@ -209,21 +198,14 @@ def _dataset(config: "TrainConfig", dataset: "Dataset") -> dict[str, Any]:
     size = config.resolution if isinstance(config.resolution, int) else list(config.resolution)
     one: dict[str, Any] = {"resolution": size, "batch_size": config.batch_size, "enable_bucket": config.enable_bucket}
     if config.enable_bucket:
-        one |= {
-            "min_bucket_reso": config.min_bucket_resolution,
-            "max_bucket_reso": config.max_bucket_resolution,
-            "bucket_reso_steps": config.bucket_step,
-        }
+        step, smallest, largest = bucket_bounds(config, family)
+        one |= {"min_bucket_reso": smallest, "max_bucket_reso": largest, "bucket_reso_steps": step}
+        one["bucket_no_upscale"] = False
     return {"general": general, "datasets": [{**one, "subsets": subsets}]}
 
 
-def _command(config: "TrainConfig", family: str, folder: Path) -> tuple[str, ...]:
-    precision = _PRECISIONS[config.precision]
-    launch = ("accelerate", "launch", "--num_cpu_threads_per_process=1", f"--mixed_precision={precision}")
-    return (*launch, SCRIPTS[family], f"--config_file={folder / 'config.toml'}")
-
-
-def _notices(config: "TrainConfig", family: str) -> tuple[str, ...]:
+def notices(config: "TrainConfig", family: str, *, zero_terminal_snr: bool = False) -> tuple[str, ...]:
+    """What sd-scripts will do differently with these settings, one line each."""
     said = []
     if config.targets == "attention":
         said.append(f"targets: attention: {MODULES[family]} trains feed-forward and projection layers as well")
@@ -243,51 +225,17 @@ def _notices(config: "TrainConfig", family: str) -> tuple[str, ...]:
             said.append(f"optimizer_args: {key}: sd-scripts' {config.optimizer} does not have it; left out")
     if config.clip_skip not in (None, 1) and family != "sd15":
         said.append(f"clip_skip: {config.clip_skip}: sd-scripts ignores it for {family}")
-    if family == "sd3":
-        said.append("sd3: sd-scripts also wants the text encoders' files (--clip_l, --clip_g, --t5xxl)")
-    return tuple(said)
-
-
-def _check_all(where: str, values: Mapping[str, Any], known: Mapping[str, str]) -> None:
-    for key, value in values.items():
-        if key not in known:
-            raise SearchError(f"{where}: {key}: sd-scripts has no such option")
-        if not _fits(value, known[key]):
-            raise SearchError(f"{where}: {key}: {value!r} is not a {known[key]}, which sd-scripts wants here")
-
-
-def _fits(value: Any, kind: str) -> bool:
-    if kind == "resolution":
-        return _fits(value, "int") or (
-            isinstance(value, list) and len(value) == 2 and all(_fits(v, "int") for v in value)
+    ours = (config.bucket_step, config.min_bucket_resolution, config.max_bucket_resolution)
+    if config.enable_bucket and bucket_bounds(config, family) != ours:
+        said.append(
+            "buckets: step {}, from {} to {}: sd-scripts takes steps that are multiples of {}, and bounds on the step: "
+            "written as {}, {} and {}, so it cuts photos to other sizes".format(
+                *ours, _LEAST_BUCKET_STEP[family], *bucket_bounds(config, family)
+            )
         )
-    if kind in ("int", "float"):
-        return isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
-    return isinstance(value, {"bool": bool, "str": str, "list": list}[kind])
-
-
-def _toml_table(values: Mapping[str, Any], path: Sequence[str], lines: list[str]) -> None:
-    nested = {k: v for k, v in values.items() if isinstance(v, Mapping) or _is_tables(v)}
-    for key, value in values.items():
-        if key not in nested:
-            lines.append(f"{key} = {_toml_value(value)}")
-    for key, value in nested.items():
-        tables = [value] if isinstance(value, Mapping) else value
-        head = "[{}]" if isinstance(value, Mapping) else "[[{}]]"
-        for table in tables:
-            lines += ["", head.format(".".join((*path, key)))]
-            _toml_table(table, (*path, key), lines)
-
-
-def _is_tables(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)  # JSON's escapes are TOML's
-    if isinstance(value, list):
-        return f"[{', '.join(_toml_value(v) for v in value)}]"
-    return repr(value)
+    if config.min_snr_gamma is not None and zero_terminal_snr:
+        said.append(
+            f"min_snr_gamma: {config.min_snr_gamma:g}: sd-scripts weighs by the SNR from before the betas are rescaled "
+            "to zero terminal SNR, so its losses come out a few per cent other"
+        )
+    return tuple(said)

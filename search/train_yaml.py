@@ -1,11 +1,13 @@
-"""A TrainConfig as the YAML that `python -m trainer.run` reads: what was set, grouped, with the epoch to look at."""
+"""A TrainConfig as the YAML that `python -m trainer.run` reads: what was set, grouped, with the epoch to ship."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from search.space import FLAT_SCHEDULERS
+from search.comment_lines import comment_lines
 from trainer.config import TrainConfig
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -28,39 +30,68 @@ _ALWAYS = ("base", "data", "resolution", "batch_size", "rank", "optimizer", "lr_
 
 
 def train_yaml(
-    config: TrainConfig, *, epoch: int | None = None, about: str = "", name: str = "", prompts: Sequence[str] = ()
+    config: TrainConfig,
+    *,
+    folder: Path,
+    name: str,
+    epoch: int | None = None,
+    go_on: bool = False,
+    about: str = "",
+    prompts: Sequence[str] = (),
 ) -> str:
-    """The YAML text; reading it back with `load_train_config` gives `config` again.
+    """The YAML text; reading it back from `folder` with `load_production` gives `config` again.
 
     Args:
         config: the run; it keeps its full horizon, because a shorter schedule would be another schedule.
-        epoch: the checkpoint to ship, said in a comment.
-        about: where it comes from, one line for the comment at the top.
-        name, prompts: offered, as comments, for `output`: what to call the LoRA and what to draw on the way.
+        folder: where the file will lie; paths are written relative to it.
+        name: of the LoRA that the run ends with.
+        epoch: whose LoRA that is; None is the last one.
+        go_on: train to the horizon all the same, to compare.
+        about: where it comes from and what to know, for the comment at the top.
+        prompts: drawn at every checkpoint.
     """
-    lines = [f"# {line}" for line in about.splitlines()]
+    lines = comment_lines(about)
     lines.append("# Run it with: python -m trainer.run train.yaml")
-    if epoch is not None:
-        lines.append(f"# The epoch to ship is {epoch}: checkpoints/{epoch:04d} of the run.")
-        if config.lr_scheduler in FLAT_SCHEDULERS:
-            lines.append("# The learning rate does not depend on epochs: training may end there.")
-        else:
-            lines.append(f"# Keep epochs at {config.epochs}: the learning rate follows it, so a shorter run is")
-            lines.append("# not this one stopped early.")
     grouped = {name for names in GROUPS.values() for name in names}
     for title, names in GROUPS.items():
         names = names or tuple(n for n in TrainConfig.model_fields if n not in grouped)
         values = {n: _plain(getattr(config, n)) for n in names if _said(config, n)}
+        values |= {n: relative(values[n], folder) for n in ("base", "data", "reg_data") if values.get(n)}
         if values:
             lines += ["", f"# {title}"]
-            lines.append(_dumped(values))
-    if name:
-        output = {"output": {"name": name, **({"sample_prompts": list(prompts)} if prompts else {})}}
-        lines += ["", "# take the # away to name the LoRA and to see samples on the way"]
-        lines += [f"# {line}" for line in _dumped(output).splitlines()]
-    lines.append("")
-    lines.append(f"# in force: alpha {config.effective_alpha:g}" + _rate(config))
+            lines += _with_rate(_dumped(values), config)
+    lines += ["", "# what the run leaves behind", "output:"]
+    output: dict[str, Any] = {"name": name}
+    if epoch is not None:
+        output |= {"ship_epoch": epoch, "stop_at_ship_epoch": not go_on}
+    if prompts:
+        output["sample_prompts"] = list(prompts)
+    for line in _dumped(output).splitlines():
+        if line.startswith("stop_at_ship_epoch:"):
+            line += f"  # false: train on to epoch {config.epochs} to compare; it still ends with epoch {epoch}'s LoRA"
+        lines.append(f"  {line}")
+    lines += ["", f"# in force: alpha {config.effective_alpha:g}" + _rate(config)]
     return "\n".join(lines) + "\n"
+
+
+def relative(path: str, folder: Path) -> str:
+    """A path as seen from `folder`; a hub id unchanged, and a path on another drive stays absolute."""
+    if not Path(path).is_absolute():
+        return path
+    try:
+        return Path(os.path.relpath(Path(path).resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return path
+
+
+def _with_rate(text: str, config: TrainConfig) -> list[str]:
+    """The lines of a group, the rate that the scale stands for beside it."""
+    return [
+        f"{line}  # of {config.optimizer}'s usual rate: {_rate(config).removeprefix(', ')}"
+        if line.startswith("learning_rate_scale:")
+        else line
+        for line in text.splitlines()
+    ]
 
 
 def _dumped(values: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metrics.readings import CHANNELS
+from search.whole_set import same_point
 from trainer.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -233,8 +234,7 @@ def _all_photos(verdict: "Verdict") -> str:
     said = f"The search trained on {trained} photos and held {held} out; train.yaml trains on all {trained + held}"
     if verdict.epoch is None or not trained:
         return said + "."
-    # onset in optimizer steps grows as N^a with a between 0.5 and 1; an epoch has N times as many steps
-    early = max(1, round(verdict.epoch * (trained / (trained + held)) ** 0.5))
+    early, _ = same_point(verdict.epoch, trained, held)
     if early == verdict.epoch:
         return said + f", where epoch {verdict.epoch} stays the one to look at."
     return said + f", where the same point lies between epochs {early} and {verdict.epoch}."

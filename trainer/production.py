@@ -42,24 +42,27 @@ _FREE_TO_CHANGE = ("epochs", "save_every_n_epochs", "base", "data", "reg_data", 
 
 
 def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "auto") -> Path:
-    """Train to the last epoch, from the newest checkpoint under `folder` if there is one. Returns the LoRA file.
+    """Train to the end, from the newest checkpoint under `folder` if there is one. Returns the LoRA file: that of
+    `output.ship_epoch`, or of the last epoch.
 
     Raises:
-        ConfigError: `folder` holds a run of other settings.
+        ConfigError: `folder` holds a run of other settings, or is past an epoch to ship that it has no checkpoint of.
         DataError, ModelError: the data or the base cannot be used.
         TrainerError: the run failed on the way (NaN, out of memory).
     """
     crew = join_crew(device)
     console = Console(quiet=not crew.is_main, highlight=False, soft_wrap=True)
     _check_folder(config, folder)
+    _check_ship_epoch(output, folder)
+    last = output.last_epoch(config.epochs)
     with _readable_failures():
         cache = folder / "cache"
         pack, run = _start(config, output, folder, crew, console, cache)
         sampler = _Sampler(pack, config, output, folder, cache)
         if run.epoch == 0 and crew.is_main:
             sampler.draw(0, None)
-        with Watch(console, run, pack) as watch:
-            while not run.finished:
+        with Watch(console, run, pack, last) as watch:
+            while run.epoch < last:
                 pack.train_epoch(on_step=watch.step)
                 if run.failed is not None:
                     raise TrainerError(
@@ -69,19 +72,20 @@ def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "a
                 watch.epoch()
                 if crew.is_main:
                     _log_epoch(folder, run, watch)
-                    if run.due:
+                    if run.due or run.epoch in (last, output.ship_epoch):
                         run.save()
                     if sampler.due(run.epoch):
                         sampler.draw(run.epoch, run)
                 crew.wait()
                 watch.go_on()
-    last = checkpoint.checkpoint_path(folder / "checkpoints", run.epoch) / checkpoint.LORA_FILE
+    shipped = output.ship_epoch or run.epoch
     final = folder / f"{output.name}.safetensors"
     if crew.is_main:
         aside = final.with_name(f".{final.name}.part")
-        shutil.copyfile(last, aside)
+        shutil.copyfile(_lora_file(folder, shipped), aside)
         os.replace(aside, final)
-        console.print(f"done: {final}")
+        at = "" if shipped == config.epochs else f", epoch {shipped} of {config.epochs}"
+        console.print(f"done: {final}{at}")
     crew.wait()
     return final
 
@@ -108,13 +112,15 @@ def dry_run(config: TrainConfig, output: Output, folder: Path, *, device: str = 
         steps = [later - earlier for earlier, later in zip([begun, *marks], marks, strict=False)]
         run.step = run.epoch = 0
         sizes = {file.name: file.stat().st_size for file in run.save().iterdir()}
-    checkpoints = math.ceil(config.epochs / config.save_every_n_epochs)
+    last = output.last_epoch(config.epochs)
+    checkpoints = math.ceil(last / config.save_every_n_epochs)
     # the first step warms caches and allocators: it is left out of the rate when there are others
     rate = sorted(steps[1:])[len(steps[1:]) // 2] if len(steps) > 1 else steps[0]
     forecast = Forecast(
         photos=pack.dataset.num_photos,
         steps_per_epoch=pack.steps_per_epoch,
-        steps=pack.steps_per_epoch * config.epochs,
+        epochs=last,
+        steps=pack.steps_per_epoch * last,
         seconds_per_step=rate,
         seconds_to_start=seconds_to_start,
         memory_gib=memory_gib(pack.base),
@@ -132,6 +138,7 @@ class Forecast:
     """What a production run will take. Times in seconds, sizes in GiB."""
 
     photos: int
+    epochs: int
     steps_per_epoch: int
     steps: int
     seconds_per_step: float
@@ -151,7 +158,7 @@ class Forecast:
             (
                 f"photos   {self.photos}",
                 f"LoRA     {self.parameters / 1e6:.2f} M parameters",
-                f"steps    {self.steps} = {config.epochs} epochs × {self.steps_per_epoch}",
+                f"steps    {self.steps} = {self.epochs} epochs × {self.steps_per_epoch}",
                 f"speed    {self.seconds_per_step:.3g} s a step, {images:.3g} images/s",
                 f"time     {clock(self.seconds)} with {clock(self.seconds_to_start)} to load and encode; samples apart",
                 f"memory   {self.memory_gib:.2f} GiB at its highest so far",
@@ -260,6 +267,19 @@ def _check_folder(config: TrainConfig, folder: Path) -> None:
         )
 
 
+def _check_ship_epoch(output: Output, folder: Path) -> None:
+    """A run that is past the epoch to ship has to have kept its LoRA."""
+    trained, epoch = checkpoint.checkpoints(folder / "checkpoints"), output.ship_epoch
+    if epoch is None or not trained or int(trained[-1].name) < epoch or _lora_file(folder, epoch).is_file():
+        return
+    kept = ", ".join(str(int(path.name)) for path in trained)
+    raise ConfigError(None, "output.ship_epoch", epoch, f"an epoch that the run in {folder} has kept: {kept}")
+
+
+def _lora_file(folder: Path, epoch: int) -> Path:
+    return checkpoint.checkpoint_path(folder / "checkpoints", epoch) / checkpoint.LORA_FILE
+
+
 class _Sampler:
     """Draws `sample_prompts` into samples/0010.png, one image beside the other."""
 
@@ -269,7 +289,7 @@ class _Sampler:
 
     def due(self, epoch: int) -> bool:
         every = self._output.sample_every_n_epochs or self._config.save_every_n_epochs
-        return epoch % every == 0 or epoch == self._config.epochs
+        return epoch % every == 0 or epoch in (self._output.ship_epoch, self._config.epochs)
 
     def draw(self, epoch: int, run: Run | None) -> None:
         """Samples of the run as it stands, or of the base alone."""

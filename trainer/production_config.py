@@ -23,6 +23,10 @@ class Output(BaseModel):
 
     name: str | None = None
     """Name of the LoRA file, without folders, and what WebUIs show; None takes the YAML file's name."""
+    ship_epoch: int | None = Field(None, ge=1, le=100_000)
+    """Epoch whose LoRA the run ends with, under `name`; None is the last one. The schedule follows `epochs` as ever."""
+    stop_at_ship_epoch: bool = True
+    """End training at ship_epoch; false goes on to `epochs`, to compare, and still ends with ship_epoch's LoRA."""
     sample_prompts: tuple[Prompt, ...] = Field((), max_length=1000)
     """Prompts drawn at each checkpoint; none, no samples."""
     sample_every_n_epochs: int | None = Field(None, ge=1, le=100_000)
@@ -45,6 +49,10 @@ class Output(BaseModel):
             raise ValueError(why)
         return value
 
+    def last_epoch(self, epochs: int) -> int:
+        """The epoch at which training ends, of `epochs` that the schedule is laid out for."""
+        return self.ship_epoch if self.ship_epoch is not None and self.stop_at_ship_epoch else epochs
+
 
 def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
     """Read a train.yaml, with or without an `output` section. Paths in it are relative to the file's folder.
@@ -58,8 +66,12 @@ def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
     for key in ("base", "data", "reg_data"):
         if isinstance(values.get(key), str):
             values[key] = resolve_source(path, key, values[key])
+    for key in values.keys() & Output.model_fields.keys():
+        raise ConfigError(path, key, values[key], f"a setting of the section output: write it there (output.{key})")
     config = parse_train_config(values, file=path)
     output = _parse_output({} if section is None else section, path)
+    if output.ship_epoch is not None and output.ship_epoch > config.epochs:
+        raise ConfigError(path, "output.ship_epoch", output.ship_epoch, f"at most epochs ({config.epochs})")
     return config, output.model_copy(update={"name": output.name or path.stem})
 
 

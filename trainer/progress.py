@@ -26,6 +26,7 @@ class Watch:
     console: Console
     run: Run
     pack: Pack
+    epochs: int  # at which training ends: the horizon, or before it
     seconds: float = 0.0
     _marks: list[float] = field(default_factory=list)
     _shown: float = 0.0
@@ -45,10 +46,10 @@ class Watch:
         self._progress.start()
         self._task = self._progress.add_task(
             "train",
-            total=self.run.total_epochs * self.pack.steps_per_epoch,
+            total=self.epochs * self.pack.steps_per_epoch,
             completed=self.run.step,
             epoch=self.run.epoch + 1,
-            epochs=self.run.total_epochs,
+            epochs=self.epochs,
             loss="–",
             left="–",
             memory="",
@@ -91,14 +92,14 @@ class Watch:
         self.seconds = time.perf_counter() - self._begun
         self._progress.update(self._task, completed=self.run.step)
         self.console.print(
-            f"epoch {self.run.epoch}/{self.run.total_epochs}  loss {self.run.last_loss:.4f}  "
+            f"epoch {self.run.epoch}/{self.epochs}  loss {self.run.last_loss:.4f}  "
             f"lr {self.run.learning_rate:.3g}  {self.pack.steps_per_epoch / self.seconds:.3g} it/s  "
             f"left {clock(self._left())}  {memory_gib(self.pack.base):.2f} GiB"
         )
 
     def _left(self) -> float:
         """Seconds of training that are left; samples apart."""
-        steps = self.run.total_epochs * self.pack.steps_per_epoch - self.run.step
+        steps = self.epochs * self.pack.steps_per_epoch - self.run.step
         return steps / self.rate if self.rate else 0.0
 
 

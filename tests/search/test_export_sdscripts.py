@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from search.errors import SearchError
-from search.export_kohya_gui import to_kohya_gui
-from search.export_sdscripts import OPTIONS_FILE, check, to_sdscripts, toml
+from search.export_check import OPTIONS_FILE, check_sdscripts
+from search.export_ending import Ending
+from search.export_sdscripts import to_sdscripts
+from search.export_toml import toml
 from tests import tiny
 from trainer.config import TrainConfig, parse_train_config
 from trainer.dataset import scan_dataset
@@ -38,9 +40,10 @@ def _config(photos: Path, **changes) -> TrainConfig:
     return parse_train_config({"base": "base", "data": str(photos), "resolution": 64, "epochs": 20, **changes})
 
 
-def _exported(photos: Path, family: str = "sd15", **changes):
+def _exported(photos: Path, family: str = "sd15", ending: Ending | None = None, **changes):
     config = _config(photos, **changes)
-    return config, to_sdscripts(config, scan_dataset(photos), family=family, folder=Path("/out"), name="toy")
+    dataset = scan_dataset(photos)
+    return config, to_sdscripts(config, dataset, family=family, folder=Path("/out"), name="toy", ending=ending)
 
 
 def _parsed(args: list[str]) -> dict:
@@ -173,10 +176,10 @@ def test_locon_goes_into_network_args(photos):
 )
 def test_each_family_has_its_script(photos, family, script):
     _, out = _exported(photos, family=family, clip_skip=2, min_snr_gamma=5.0)
-    assert script in out.command
+    assert out.script == script
     assert out.config.get("clip_skip") == (2 if family == "sd15" else None)
     assert out.config.get("min_snr_gamma") == (None if family == "sd3" else 5.0)
-    assert ("no_half_vae" in out.config) == (family == "sdxl")
+    assert out.config["no_half_vae"] is True, "our VAE stays in fp32"
 
 
 def test_a_v_prediction_base_is_told(photos):
@@ -207,10 +210,27 @@ def test_the_photos_keep_repeats_roles_words_and_caption_files(photos):
 
 
 def test_a_rectangle_and_its_buckets_keep_their_sides(photos):
-    _, out = _exported(photos, resolution=[64, 128], enable_bucket=True, bucket_step=8, min_bucket_resolution=32)
+    _, out = _exported(photos, resolution=[64, 128], enable_bucket=True, bucket_step=64, min_bucket_resolution=64)
     one = tomllib.loads(toml(out.dataset))["datasets"][0]
     assert one["resolution"] == [64, 128]
-    assert (one["min_bucket_reso"], one["max_bucket_reso"], one["bucket_reso_steps"]) == (32, 1024, 8)
+    assert (one["min_bucket_reso"], one["max_bucket_reso"], one["bucket_reso_steps"]) == (64, 1024, 64)
+    assert one["bucket_no_upscale"] is False
+    assert not out.notices
+
+
+@pytest.mark.parametrize(("family", "least"), [("sd15", 64), ("sdxl", 32), ("sd3", 32)])
+def test_buckets_that_sdscripts_refuses_are_written_as_it_takes_them_and_this_is_said(photos, family, least):
+    _, out = _exported(
+        photos, family, resolution=512, enable_bucket=True, bucket_step=8, min_bucket_resolution=264,
+        max_bucket_resolution=1000,
+    )  # fmt: skip
+    one = tomllib.loads(toml(out.dataset))["datasets"][0]
+    assert one["bucket_reso_steps"] == least
+    assert one["min_bucket_reso"] == 256
+    assert one["max_bucket_reso"] == -(-1000 // least) * least
+    (said,) = [notice for notice in out.notices if notice.startswith("buckets")]
+    assert "step 8, from 264 to 1000" in said
+    assert f"multiples of {least}" in said
 
 
 def test_an_option_that_sdscripts_does_not_know_is_an_error(photos):
@@ -224,7 +244,7 @@ def test_an_option_that_sdscripts_does_not_know_is_an_error(photos):
         (replace(out, dataset={**out.dataset, "general": {"captions": ".txt"}}), "captions: sd-scripts has no such"),
     ):
         with pytest.raises(SearchError, match=said):
-            check(wrong)
+            check_sdscripts(wrong.config, wrong.dataset)
 
 
 def test_awkward_paths_survive_toml():
@@ -232,36 +252,86 @@ def test_awkward_paths_survive_toml():
     assert tomllib.loads(toml(values)) == values
 
 
-def _gui(photos: Path, total_steps: int = 200, **changes) -> dict:
-    config, out = _exported(photos, **changes)
-    return to_kohya_gui(config, out, family="sd15", total_steps=total_steps)
+HORIZON = {"num_warmup_steps": 3, "num_training_steps": 20 * 11}
+COURSES = [
+    ({"lr_scheduler": "linear"}, "get_linear_schedule_with_warmup", {}),
+    ({"lr_scheduler": "cosine"}, "get_cosine_schedule_with_warmup", {}),
+    (
+        {"lr_scheduler": "cosine_with_restarts", "num_cycles": 4},
+        "get_cosine_with_hard_restarts_schedule_with_warmup",
+        {"num_cycles": 4},
+    ),
+    ({"lr_scheduler": "polynomial"}, "get_polynomial_decay_schedule_with_warmup", {}),
+]
 
 
-def test_the_gui_gets_one_string_of_arguments_that_splits_back(photos):
-    gui = _gui(photos, optimizer_args={"betas": [0.9, 0.99]})
-    _, out = _exported(photos, optimizer_args={"betas": [0.9, 0.99]})
-    assert gui["optimizer_args"].split() == out.config["optimizer_args"]
+@pytest.mark.parametrize(("course", "function", "more"), COURSES, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_run_that_ends_at_the_epoch_to_ship_keeps_the_schedule_of_its_horizon(photos, course, function, more):
+    import torch
+
+    from trainer.schedules import build_schedule
+
+    _, out = _exported(photos, ending=Ending(8, steps_per_epoch=11), warmup_steps=3, **course)
+    assert out.config["max_train_epochs"] == 8
+    assert out.config["lr_warmup_steps"] == 0, "sd-scripts refuses a warm-up beside lr_scheduler_type"
+    assert out.config["lr_scheduler_type"] == f"diffusers.optimization.{function}"
+    arguments = _parsed(out.config["lr_scheduler_args"])
+    assert arguments == HORIZON | more
+
+    def rates(make) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        scheduler, seen = make(optimizer), []
+        for _ in range(8 * 11):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return seen
+
+    import diffusers.optimization
+
+    theirs = rates(lambda optimizer: getattr(diffusers.optimization, function)(optimizer, **arguments))
+    ours = rates(
+        lambda optimizer: build_schedule(
+            optimizer,
+            name=course["lr_scheduler"],
+            total_steps=220,
+            warmup_steps=3,
+            num_cycles=more.get("num_cycles", 1),
+        )
+    )
+    assert theirs == pytest.approx(ours, abs=1e-6)
 
 
-def test_a_seed_of_zero_reaches_the_guis_command_line(photos):
-    assert "--seed=0" in _gui(photos, seed=0)["additional_parameters"].split()
-    gui = _gui(photos, seed=7)
-    assert gui["seed"] == 7
-    assert "seed" not in gui["additional_parameters"]
+def test_a_flat_schedule_needs_no_horizon(photos):
+    _, out = _exported(photos, ending=Ending(8, steps_per_epoch=11))
+    assert out.config["max_train_epochs"] == 8
+    assert "lr_scheduler_type" not in out.config
 
 
-def test_the_guis_warmup_is_in_percent_of_all_steps(photos):
-    gui = _gui(photos, total_steps=200, lr_scheduler="constant_with_warmup", warmup_steps=10)
-    assert gui["lr_warmup"] == 5
-    assert _gui(photos)["lr_warmup"] == 0
+def test_going_on_trains_the_horizon_and_saves_the_epoch_to_ship(photos):
+    _, out = _exported(
+        photos, ending=Ending(9, go_on=True, steps_per_epoch=11), lr_scheduler="cosine", save_every_n_epochs=2
+    )
+    assert out.config["max_train_epochs"] == 20
+    assert 9 % out.config["save_every_n_epochs"] == 0
+    assert "lr_scheduler_type" not in out.config
 
 
-def test_the_guis_cycles_are_never_left_blank_and_unset_is_zero(photos):
-    gui = _gui(photos)
-    assert gui["lr_scheduler_num_cycles"] == 1
-    assert gui["min_snr_gamma"] == 0
-    assert gui["text_encoder_lr"] == 0, "0 there means: train the U-Net only"
-    assert gui["max_resolution"] == "64,64"
-    assert gui["LoRA_type"] == "Standard"
-    assert _gui(photos, conv_rank=4)["LoRA_type"] == "Kohya LoCon"
-    assert _gui(photos, min_snr_gamma=5.0)["min_snr_gamma"] == 5.0
+def test_paths_are_as_seen_from_the_folder_of_the_files(photos, tmp_path):
+    from dataclasses import asdict
+
+    config = _config(photos, base=str(tmp_path / "models" / "base.safetensors"))
+    folder = tmp_path / "out" / "sd-scripts"
+    out = to_sdscripts(config, scan_dataset(photos), family="sd15", folder=folder, name="toy")
+    assert out.config["pretrained_model_name_or_path"] == "../../models/base.safetensors"
+    for subset in out.dataset["datasets"][0]["subsets"]:
+        assert (folder / subset["image_dir"]).resolve().is_dir()
+    assert str(tmp_path) not in str(asdict(out))
+
+
+def test_zero_terminal_snr_under_min_snr_is_said(photos):
+    config = _config(photos, min_snr_gamma=5.0)
+    keywords = {"family": "sd15", "folder": Path("/o"), "name": "n", "v_prediction": True}
+    out = to_sdscripts(config, scan_dataset(photos), zero_terminal_snr=True, **keywords)
+    assert [notice.split(":")[0] for notice in out.notices] == ["min_snr_gamma"]
+    assert not to_sdscripts(config, scan_dataset(photos), **keywords).notices
