@@ -227,13 +227,15 @@ class TrainConfig(BaseModel):
 
 def load_train_config(path: str | Path) -> TrainConfig:
     """Reads a YAML file. Relative `base`, `data` and `reg_data` are resolved against the file's folder; a base that
-    does not exist there and looks like org/name is a hub id.
+    does not exist there and looks like org/name is a hub id. A section `output` is passed over: it belongs to a
+    production run (`trainer.production_config`).
 
     Raises:
         ConfigError: the file is missing, not YAML, or a setting is wrong; names file, key, value and what is allowed.
     """
     path = Path(path)
     values = read_yaml(path)
+    values.pop("output", None)
     for key in ("base", "data", "reg_data"):
         if isinstance(values.get(key), str):
             values[key] = resolve_source(path, key, values[key])

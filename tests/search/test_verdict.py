@@ -17,6 +17,7 @@ from search.verdict import Verdict, _plateau, finish, make_verdict, render
 from search.words import duration, sentences, settings, turn
 from tests.search.made import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
 from trainer.config import load_train_config, parse_train_config
+from trainer.production_config import load_production
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +76,10 @@ def test_best_holds_the_shipped_lora_and_a_train_yaml_that_keeps_the_horizon(fin
     shipped = folder.checkpoint(2, verdict.epoch) / "lora.safetensors"
     assert (folder.best_folder / "toy.safetensors").read_bytes() == shipped.read_bytes()
     assert verdict.lora_bytes == shipped.stat().st_size
-    config = load_train_config(folder.best_folder / "train.yaml")
+    config, output = load_production(folder.best_folder / "train.yaml")
     assert config == parse_train_config(TrialRecord.load(folder.trial(2)).config)
     assert config.epochs == 40
-    assert f"The epoch to ship is {verdict.epoch}" in (folder.best_folder / "train.yaml").read_text()
+    assert output.ship_epoch == verdict.epoch
     for path in verdict.files.values():
         assert (folder.path / path).exists(), path
 
@@ -244,15 +245,9 @@ def test_a_lora_of_the_planted_study_loads(study, tiny_sd15, tmp_path):
     assert all(m.rank == 4 for m in load_lora(tmp_path / "lora.safetensors").modules.values())
 
 
-def test_train_yaml_offers_a_name_and_samples_that_the_trainer_takes(finished, tmp_path):
-    from trainer.production_config import load_production
-
-    text = (finished[0].best_folder / "train.yaml").read_text(encoding="utf-8")
-    head, offered = text.split("# take the # away")
-    lines = [line.removeprefix("# ") for line in offered.splitlines()[1:] if not line.startswith("# in force")]
-    (tmp_path / "train.yaml").write_text(head + "\n".join(lines), encoding="utf-8")
-    config, output = load_production(tmp_path / "train.yaml")
-    assert config == load_train_config(finished[0].best_folder / "train.yaml")
+def test_train_yaml_names_the_lora_and_draws_samples(finished):
+    config, output = load_production(finished[0].best_folder / "train.yaml")
+    assert config == load_train_config(finished[0].best_folder / "train.yaml"), "who wants the config alone gets it"
     assert output.name == "toy"
     assert output.sample_prompts == tuple(p for p, kind in PROMPTS if kind == "C")
 
