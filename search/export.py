@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.command import study_command
-from search.errors import StudyError
 from search.export_base import about_base
 from search.export_ending import Ending
 from search.locate import locate
@@ -107,14 +106,14 @@ def export(
     from search.export_toml import toml
     from search.export_train_sh import train_sh
     from search.train_yaml import train_yaml
-    from trainer.base import detect_family
+    from trainer.base import describe_base
     from trainer.config import parse_train_config
     from trainer.dataset import scan_dataset
 
     picked = pick(folder, trial, epoch)
     record = picked.record
     config = _found(parse_train_config(record.config), folder, beside)
-    family = config.family if config.family != "auto" else detect_family(config.base)
+    traits = describe_base(config.base)
     dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
     notices = _changed(folder, dataset)
     if prepare_photos is not None:
@@ -127,22 +126,18 @@ def export(
     batches = _batches_per_epoch(config, dataset)
     steps = ceil(batches / config.gradient_accumulation_steps)
     ending = Ending(picked.epoch, go_on=go_on, steps_per_epoch=steps)
-    v_prediction, zero_terminal_snr = _prediction(config.base)
-    there = to_sdscripts(
-        config, dataset, family=family, folder=kohya, name=name, ending=ending, v_prediction=v_prediction,
-        zero_terminal_snr=zero_terminal_snr,
-    )  # fmt: skip
+    there = to_sdscripts(config, dataset, traits=traits, folder=kohya, name=name, ending=ending)
     gui_dataset = to / "kohya_ss-dataset.toml"
     trained = ending.last_epoch(config)
     gui = to_kohya_gui(
-        config, there, family=family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
+        config, there, family=traits.family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
     )
     notices += there.notices
     found = differences(dataset)
     notices += [str(difference) for difference in found]
     if found:
         notices.append("--prepare-photos DIR writes a copy of the photos that both read alike")
-    notices += about_base(config, family)
+    notices += about_base(config.base, traits)
     if batches % config.gradient_accumulation_steps:
         notices.append(
             f"gradient_accumulation_steps: {config.gradient_accumulation_steps} does not divide the {batches} batches "
@@ -220,15 +215,6 @@ def _copy_lora(source: Path, target: Path, name: str) -> Path:
     metadata = {**read_metadata(source), "ss_output_name": name, "modelspec.title": name}
     target.parent.mkdir(parents=True, exist_ok=True)
     return save_lora(target, load_lora(source), metadata, dtype=torch.float16)
-
-
-def _prediction(base: str) -> tuple[bool, bool]:
-    """(v prediction, zero terminal SNR) of a diffusers folder; a single file does not say."""
-    path = Path(base) / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        return False, False
-    scheduler = json.loads(path.read_text(encoding="utf-8"))
-    return scheduler.get("prediction_type") == "v_prediction", bool(scheduler.get("rescale_betas_zero_snr"))
 
 
 def _batches_per_epoch(config: "TrainConfig", dataset: "Dataset") -> int:

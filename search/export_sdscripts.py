@@ -17,6 +17,7 @@ from search.train_yaml import relative
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from trainer.dataset import Dataset
+    from trainer.families.traits import BaseTraits
 
 SCRIPTS = {"sd15": "train_network.py", "sdxl": "sdxl_train_network.py", "sd3": "sd3_train_network.py"}
 MODULES = {"sd15": "networks.lora", "sdxl": "networks.lora", "sd3": "networks.lora_sd3"}
@@ -53,29 +54,25 @@ def to_sdscripts(
     config: "TrainConfig",
     dataset: "Dataset",
     *,
-    family: str,
+    traits: "BaseTraits",
     folder: Path,
     name: str,
     ending: Ending | None = None,
-    v_prediction: bool = False,
-    zero_terminal_snr: bool = False,
-    v2: bool = False,
 ) -> SdScripts:
     """Translates a run.
 
     Args:
         config: the run, with its full horizon.
         dataset: what `scan_dataset` found in its folder.
-        family: sd15, sdxl or sd3.
+        traits: of the base.
         folder: where the two files will lie; training writes to `folder/output`.
         name: of the LoRA file that sd-scripts will write.
         ending: the epoch to ship and where training ends; None trains to the horizon.
-        v_prediction, zero_terminal_snr, v2: of the base.
 
     Raises:
         SearchError: an option came out that sd-scripts does not know.
     """
-    ending = ending or Ending()
+    ending, family = ending or Ending(), traits.family
     values = {
         "pretrained_model_name_or_path": relative(config.base, folder),
         "dataset_config": "dataset.toml",
@@ -113,12 +110,12 @@ def to_sdscripts(
         values["prior_loss_weight"] = config.prior_loss_weight
     if config.clip_skip is not None and family == "sd15":
         values["clip_skip"] = config.clip_skip
-    for key, on in (("v2", v2), ("v_parameterization", v_prediction), ("zero_terminal_snr", zero_terminal_snr)):
-        if on:
-            values[key] = True
+    velocity = traits.prediction_type == "v_prediction"
+    marks = {"v2": traits.v2, "v_parameterization": velocity, "zero_terminal_snr": traits.zero_terminal_snr}
+    values |= {key: True for key, on in marks.items() if on}
     files = _dataset(config, dataset, family, folder)
     check_sdscripts(values, files)
-    return SdScripts(values, files, SCRIPTS[family], notices(config, family, zero_terminal_snr=zero_terminal_snr))
+    return SdScripts(values, files, SCRIPTS[family], notices(config, traits))
 
 
 def network_alpha(config: "TrainConfig") -> float:
@@ -204,9 +201,9 @@ def _dataset(config: "TrainConfig", dataset: "Dataset", family: str, folder: Pat
     return {"general": general, "datasets": [{**one, "subsets": subsets}]}
 
 
-def notices(config: "TrainConfig", family: str, *, zero_terminal_snr: bool = False) -> tuple[str, ...]:
+def notices(config: "TrainConfig", traits: "BaseTraits") -> tuple[str, ...]:
     """What sd-scripts will do differently with these settings, one line each."""
-    said = []
+    said, family = [], traits.family
     if config.targets == "attention":
         said.append(f"targets: attention: {MODULES[family]} trains feed-forward and projection layers as well")
     if config.dora:
@@ -233,7 +230,7 @@ def notices(config: "TrainConfig", family: str, *, zero_terminal_snr: bool = Fal
                 *ours, _LEAST_BUCKET_STEP[family], *bucket_bounds(config, family)
             )
         )
-    if config.min_snr_gamma is not None and zero_terminal_snr:
+    if config.min_snr_gamma is not None and traits.zero_terminal_snr:
         said.append(
             f"min_snr_gamma: {config.min_snr_gamma:g}: sd-scripts weighs by the SNR from before the betas are rescaled "
             "to zero terminal SNR, so its losses come out a few per cent other"

@@ -17,6 +17,7 @@ from search.export import export, main
 from search.record import StudyFolder, TrialRecord
 from search.verdict import finish
 from tests.search.made import PLANS, make_study, shared_study
+from tests.search.traits import traits
 from trainer.config import parse_train_config
 from trainer.production_config import load_production
 
@@ -142,7 +143,7 @@ def test_no_name_becomes_a_command(study, tmp_path, name):
     config = parse_train_config(TrialRecord.load(study.trial(2)).config)
     folder = tmp_path / "out"
     there = to_sdscripts(
-        config, scan_dataset(config.data), family="sd15", folder=folder, name=name, ending=Ending(20, go_on=True)
+        config, scan_dataset(config.data), traits=traits(), folder=folder, name=name, ending=Ending(20, go_on=True)
     )
     folder.mkdir()
     (folder / "config.toml").write_text(toml(there.config, comment=f"study {name}"))
@@ -287,3 +288,24 @@ def test_the_base_says_which_script_and_which_parameterisation(tmp_path, tiny_ph
     gui = json.loads((tmp_path / "v-out" / "kohya_ss.json").read_text())
     assert gui["v_parameterization"] is True
     assert "--zero_terminal_snr" in gui["additional_parameters"]
+
+
+def test_a_single_file_says_by_its_marks_what_it_predicts(tmp_path, tiny_photos):
+    import torch
+    from safetensors.torch import save_file
+
+    base = tmp_path / "noob.safetensors"
+    names = ("conditioner.embedders.1.model.ln_final.weight", "v_pred", "ztsnr")
+    save_file({name: torch.zeros(1) for name in names}, base)
+    folder = make_study(tmp_path, base, tiny_photos, PLANS[:1])
+    done = export(folder, tmp_path / "out")
+    config = tomllib.loads((tmp_path / "out" / "sd-scripts" / "config.toml").read_text())
+    assert config["v_parameterization"] is True
+    assert config["zero_terminal_snr"] is True
+    assert not [notice for notice in done.notices if "no other tool can load" in notice]
+
+
+def test_what_no_other_tool_can_load_is_said(study, tmp_path):
+    done = export(study, tmp_path / "out")
+    assert any("no other tool can load this base: the widths of its UNet" in notice for notice in done.notices)
+    assert "# no other tool can load this base" in (tmp_path / "out" / "sd-scripts" / "config.toml").read_text()

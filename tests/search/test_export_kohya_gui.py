@@ -15,6 +15,7 @@ from search.export_ending import Ending
 from search.export_kohya_gui import absolute, to_kohya_gui
 from search.export_sdscripts import to_sdscripts
 from tests import tiny
+from tests.search.traits import traits
 from trainer.config import parse_train_config
 from trainer.dataset import scan_dataset
 
@@ -34,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _exported(photos: Path, ending: Ending | None = None, family: str = "sd15", **changes):
     config = parse_train_config({"base": "base", "data": str(photos), "resolution": 64, "epochs": 20, **changes})
     return config, to_sdscripts(
-        config, scan_dataset(photos), family=family, folder=photos.parent / "out", name="toy", ending=ending
+        config, scan_dataset(photos), traits=traits(family), folder=photos.parent / "out", name="toy", ending=ending
     )
 
 

@@ -18,6 +18,7 @@ from search.export_ending import Ending
 from search.export_sdscripts import to_sdscripts
 from search.export_toml import toml
 from tests import tiny
+from tests.search.traits import traits
 from trainer.config import TrainConfig, parse_train_config
 from trainer.dataset import scan_dataset
 
@@ -43,7 +44,7 @@ def _config(photos: Path, **changes) -> TrainConfig:
 def _exported(photos: Path, family: str = "sd15", ending: Ending | None = None, **changes):
     config = _config(photos, **changes)
     dataset = scan_dataset(photos)
-    return config, to_sdscripts(config, dataset, family=family, folder=Path("/out"), name="toy", ending=ending)
+    return config, to_sdscripts(config, dataset, traits=traits(family), folder=Path("/out"), name="toy", ending=ending)
 
 
 def _parsed(args: list[str]) -> dict:
@@ -183,13 +184,11 @@ def test_each_family_has_its_script(photos, family, script):
 
 
 def test_a_v_prediction_base_is_told(photos):
-    out = to_sdscripts(
-        _config(photos), scan_dataset(photos), family="sd15", folder=Path("/o"), name="n", v_prediction=True,
-        zero_terminal_snr=True,
-    )  # fmt: skip
-    assert out.config["v_parameterization"] is True
-    assert out.config["zero_terminal_snr"] is True
-    assert "v_parameterization" not in _exported(photos)[1].config
+    base = traits(velocity=True, zero_terminal=True, v2=True)
+    out = to_sdscripts(_config(photos), scan_dataset(photos), traits=base, folder=Path("/o"), name="n")
+    marks = ("v2", "v_parameterization", "zero_terminal_snr")
+    assert all(out.config[mark] is True for mark in marks)
+    assert not [mark for mark in marks if mark in _exported(photos)[1].config]
 
 
 def test_the_photos_keep_repeats_roles_words_and_caption_files(photos):
@@ -322,7 +321,7 @@ def test_paths_are_as_seen_from_the_folder_of_the_files(photos, tmp_path):
 
     config = _config(photos, base=str(tmp_path / "models" / "base.safetensors"))
     folder = tmp_path / "out" / "sd-scripts"
-    out = to_sdscripts(config, scan_dataset(photos), family="sd15", folder=folder, name="toy")
+    out = to_sdscripts(config, scan_dataset(photos), traits=traits(), folder=folder, name="toy")
     assert out.config["pretrained_model_name_or_path"] == "../../models/base.safetensors"
     for subset in out.dataset["datasets"][0]["subsets"]:
         assert (folder / subset["image_dir"]).resolve().is_dir()
@@ -331,7 +330,11 @@ def test_paths_are_as_seen_from_the_folder_of_the_files(photos, tmp_path):
 
 def test_zero_terminal_snr_under_min_snr_is_said(photos):
     config = _config(photos, min_snr_gamma=5.0)
-    keywords = {"family": "sd15", "folder": Path("/o"), "name": "n", "v_prediction": True}
-    out = to_sdscripts(config, scan_dataset(photos), zero_terminal_snr=True, **keywords)
-    assert [notice.split(":")[0] for notice in out.notices] == ["min_snr_gamma"]
-    assert not to_sdscripts(config, scan_dataset(photos), **keywords).notices
+    said = {}
+    for zero_terminal in (True, False):
+        base = traits(velocity=True, zero_terminal=zero_terminal)
+        said[zero_terminal] = to_sdscripts(
+            config, scan_dataset(photos), traits=base, folder=Path("/o"), name="n"
+        ).notices
+    assert [notice.split(":")[0] for notice in said[True]] == ["min_snr_gamma"]
+    assert not said[False]
