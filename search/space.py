@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.errors import problem
 from trainer.config import OPEN_ENDED_TYPES, TrainConfig, in_words, parse_train_config
-from trainer.config_rules import check_pair
+from trainer.config_rules import check_pair, check_rate
 from trainer.errors import ConfigError, unknown_key
 from trainer.yaml_file import as_number
 
@@ -178,6 +178,12 @@ class Space:
             words = {k: v for k, v in chosen.items() if isinstance(v, str | bool) and k != error.key}
             under = " (under " + ", ".join(f"{k}: {v}" for k, v in words.items()) + ")" if words else ""
             found.setdefault((error.key, error.allowed), problem(file, where, error.value, error.allowed + under))
+            return set()
+        if (wrong := check_rate(config)) is not None:
+            key, allowed = wrong
+            where = f"search.{key}" if key in chosen else f"train.{key}"
+            under = f" (under optimizer: {optimizer})" if "optimizer" in chosen else ""
+            found.setdefault((key, optimizer), problem(file, where, getattr(config, key), allowed + under))
             return set()
         notices = set(config.notices())
         for notice in notices:

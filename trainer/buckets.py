@@ -6,23 +6,34 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from trainer.dataset import Dataset, Photo
 
 Size = tuple[int, int]
 
 
 def bucket_sizes(resolution: Size, *, step: int = 64, smallest: int = 256, largest: int = 1024) -> list[Size]:
-    """All bucket sizes (width, height) for a resolution, sorted; sd-scripts' make_bucket_resolutions."""
+    """All bucket sizes (width, height) for a resolution, sorted; sd-scripts' make_bucket_resolutions.
+
+    Sides are multiples of `step`: bounds off that grid are widened to it (`bounds_on_grid`).
+
+    Args:
+        step: at most the resolution's shorter side.
+    """
+    smallest, largest = bounds_on_grid(smallest, largest, step)
     area = resolution[0] * resolution[1]
     side = int(math.sqrt(area) // step) * step
     sizes = {(side, side)}
-    for width in range(smallest, largest + 1, step):
+    for width in range(smallest, min(largest, area // smallest) + 1, step):
         height = min(largest, int((area // width) // step) * step)
         if height >= smallest:
             sizes |= {(width, height), (height, width)}
     return sorted(sizes)
+
+
+def bounds_on_grid(smallest: int, largest: int, step: int) -> Size:
+    """The sides of buckets go from one of these to the other: down and up to multiples of `step`, as sd-scripts does
+    (adjust_min_max_bucket_reso_by_steps); a smallest side below one step is one step, where it divides by zero."""
+    return max(step, smallest // step * step), math.ceil(largest / step) * step
 
 
 def assign_buckets(
@@ -35,6 +46,8 @@ def assign_buckets(
     largest: int = 1024,
 ) -> list[Size]:
     """The size (width, height) that each photo is cut to: the bucket of the nearest aspect ratio."""
+    import numpy as np
+
     if not enable_bucket:
         return [resolution] * len(photos)
     sizes = bucket_sizes(resolution, step=step, smallest=smallest, largest=largest)
@@ -93,6 +106,8 @@ def epoch_batches(
     Which bucket each batch comes from depends on the seed only, so that runs in different epochs can share a pack;
     inside a bucket the photos are shuffled anew in each epoch. A bucket's last batch may be short.
     """
+    import numpy as np
+
     members: dict[Size, list[int]] = {}
     for index, (count, size) in enumerate(zip(repeat_counts(dataset.photos), sizes, strict=True)):
         members.setdefault(size, []).extend([index] * count)

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.buckets import bounds_on_grid
 from trainer.errors import unknown_key
 from trainer.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
 
+SELF_TUNING = ("Prodigy", "DAdaptAdam")
+"""Optimizers that find their own step size; their learning rate is a factor of it."""
+_TOO_LITTLE, _TOO_MUCH = 0.01, 0.1  # rates that self-tuning optimizers, and the others, cannot be meant to have
 RESOLUTION = "a multiple of 8, or [width, height] in multiples of 8"
 _FLAGS = (
     *("amsgrad", "foreach", "fused", "is_paged", "scale_parameter", "warmup_init", "weight_decouple"),
@@ -42,6 +46,8 @@ def conflicts(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield "resolution", RESOLUTION
     if config.min_bucket_resolution > config.max_bucket_resolution:
         yield "min_bucket_resolution", f"at most max_bucket_resolution ({config.max_bucket_resolution})"
+    if config.enable_bucket and min(config.size) < config.bucket_step:
+        yield "bucket_step", f"at most the resolution's shorter side ({min(config.size)})"
     if config.enable_bucket and min(config.size) < config.min_bucket_resolution:
         yield "min_bucket_resolution", f"at most the resolution's shorter side ({min(config.size)})"
     if config.enable_bucket and max(config.size) > config.max_bucket_resolution:
@@ -51,7 +57,7 @@ def conflicts(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield "lr_scheduler" if config.relative_step == (config.optimizer == "Adafactor") else "relative_step", reason
     if config.learning_rate is not None and config.learning_rate_scale != 1.0:
         yield "learning_rate_scale", "learning_rate is absolute; leave it out to scale the optimizer's usual rate"
-    one_rate = config.optimizer in ("Prodigy", "DAdaptAdam") and config.train_text_encoder
+    one_rate = config.optimizer in SELF_TUNING and config.train_text_encoder
     if one_rate and config.text_encoder_lr not in (None, config.effective_learning_rate):
         yield "text_encoder_lr", f"{config.optimizer} has one rate for all; leave text_encoder_lr out"
     no_warmup = config.lr_scheduler in ("constant", "adafactor") and config.optimizer != "AdamWScheduleFree"
@@ -73,8 +79,27 @@ def conflicts(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield "dora", "false on a quantised base"
 
 
+def check_rate(config: TrainConfig) -> tuple[str, str] | None:
+    """(key, what is allowed) where the learning rate is one of another kind of optimizer, so that nothing is learned or
+    everything destroyed; None where it can be meant."""
+    usual = OPTIMIZERS[config.optimizer]
+    key = "learning_rate" if config.learning_rate is not None else "learning_rate_scale"
+    rate, self_tuning = config.effective_learning_rate, config.optimizer in SELF_TUNING
+    if config.relative_step or config.optimizer_args.get("scale_parameter") is True:
+        return None
+    fix = "leave learning_rate out to take that, and use learning_rate_scale to multiply each optimizer's usual rate"
+    if self_tuning and rate * config.d_coef < _TOO_LITTLE:
+        return key, (
+            f"a rate of about 1 with {config.optimizer}, which finds its own step size and multiplies it by the rate: "
+            f"with {rate:g} it learns nothing; {fix}"
+        )
+    if not self_tuning and rate >= _TOO_MUCH:
+        return key, f"a rate of about {usual.learning_rate:g} with {config.optimizer}: {rate:g} ruins the LoRA; {fix}"
+    return None
+
+
 def notices(config: TrainConfig) -> Iterator[str]:
-    """One sentence for each setting that takes no effect."""
+    """One sentence for each setting that takes no effect, or another one than its number says."""
     off = "takes no effect"
     if config.alpha == 0:
         yield f"alpha: 0 means rank, so alpha is {config.rank}"
@@ -83,7 +108,7 @@ def notices(config: TrainConfig) -> Iterator[str]:
     for key, needs, active in (
         ("text_encoder_lr", "train_text_encoder is false", config.train_text_encoder),
         ("conv_alpha", "conv_rank is not set", config.conv_rank is not None),
-        ("d_coef", "the optimizer is neither Prodigy nor DAdaptAdam", config.optimizer in ("Prodigy", "DAdaptAdam")),
+        ("d_coef", "the optimizer is neither Prodigy nor DAdaptAdam", config.optimizer in SELF_TUNING),
         ("num_cycles", "the scheduler is not cosine_with_restarts", config.lr_scheduler == "cosine_with_restarts"),
         ("cycle_epochs", "the scheduler is not cosine_with_restarts", config.lr_scheduler == "cosine_with_restarts"),
         ("keep_tokens", "shuffle_caption is false", config.shuffle_caption),
@@ -99,6 +124,16 @@ def notices(config: TrainConfig) -> Iterator[str]:
         default = type(config).model_fields[key].default
         if key in given and getattr(config, key) != default and not active:
             yield f"{key}: {getattr(config, key)} {off}: {needs}"
+    if config.enable_bucket:
+        smallest, largest = bounds_on_grid(
+            config.min_bucket_resolution, config.max_bucket_resolution, config.bucket_step
+        )
+        for key, bound in (("min_bucket_resolution", smallest), ("max_bucket_resolution", largest)):
+            if getattr(config, key) != bound:
+                yield f"{key}: {getattr(config, key)} is taken as {bound}, a multiple of bucket_step, as by sd-scripts"
+    if (wrong := check_rate(config)) is not None:
+        key, allowed = wrong
+        yield f"{key}: {getattr(config, key):g} will not work: it takes {allowed}"
     if config.lr_scheduler == "cosine_with_restarts" and config.effective_num_cycles <= 1:
         yield "cosine_with_restarts with one cycle is cosine"
 

@@ -44,6 +44,26 @@ SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
         "search.noise_offset.log",
         "above 0",
     ),
+    "one range of rates for Prodigy and AdamW": (
+        {"search": {"optimizer": {"values": ["AdamW", "Prodigy"]}, "learning_rate": {"min": 1e-4, "max": 1e-3}}},
+        "search.learning_rate",
+        "about 1 with Prodigy",
+    ),
+    "an AdamW rate for DAdaptAdam": (
+        {"train": {"learning_rate": 1e-4, "optimizer": "DAdaptAdam"}, "search": {"rank": {"values": [4, 8]}}},
+        "train.learning_rate",
+        "use learning_rate_scale",
+    ),
+    "a Prodigy rate for AdamW": (
+        {"train": {"learning_rate": 1.0}, "search": {"rank": {"values": [4, 8]}}},
+        "train.learning_rate",
+        "about 0.0001 with AdamW",
+    ),
+    "a bucket step above the side": (
+        {"train": {"resolution": 64, "enable_bucket": True, "bucket_step": 128, "min_bucket_resolution": 64}},
+        "train.bucket_step",
+        "shorter side",
+    ),
     "missing data": ({"data": "fotos"}, "data", "a path that exists"),
     "missing base": ({"base": "photos/none"}, "base", "a path that exists"),
     "too many held out": ({"score": {"holdout": 7}}, "score.holdout", "at most 6"),
@@ -228,6 +248,19 @@ def test_conditional_parameters_are_accepted(write_study) -> None:
     schedulers = {c["lr_scheduler"]: study.config(c) for c in study.space.combinations()}
     assert schedulers["adafactor"].optimizer == "Adafactor"
     assert schedulers["adafactor"].relative_step
+
+
+def test_one_range_of_scales_serves_prodigy_and_adamw(write_study) -> None:
+    search = {
+        "optimizer": {"values": ["AdamW", "Prodigy", "Lion"]},
+        "learning_rate_scale": {"min": 0.1, "max": 10, "log": True},
+    }
+    assert load_study(write_study(search=search)).notices == ()
+    apart = [
+        {"min": 1e-4, "max": 1e-3, "when": {"optimizer": "AdamW"}},
+        {"min": 0.5, "max": 2.0, "when": {"optimizer": "Prodigy"}},
+    ]
+    assert load_study(write_study(search={"optimizer": {"values": ["AdamW", "Prodigy"]}, "learning_rate": apart}))
 
 
 def test_the_demo_study_is_sound() -> None:

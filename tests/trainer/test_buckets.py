@@ -40,6 +40,25 @@ def test_bucket_sizes_are_kohyas() -> None:
 
 
 @pytest.mark.parametrize(
+    ("resolution", "step", "smallest", "largest"),
+    [((64, 64), 16, 37, 131), ((512, 512), 64, 300, 1000), ((520, 392), 64, 100, 777), ((64, 64), 32, 8, 64)],
+)
+def test_bounds_off_the_grid_are_widened_to_it(resolution, step: int, smallest: int, largest: int) -> None:
+    sizes = bucket_sizes(resolution, step=step, smallest=smallest, largest=largest)
+    sides = [side for size in sizes for side in size]
+    assert all(side % step == 0 for side in sides)
+    low, high = max(step, smallest - smallest % step), largest + -largest % step  # as sd-scripts adjusts them
+    assert sizes == bucket_sizes(resolution, step=step, smallest=low, largest=high)
+    assert low <= min(sides)
+    assert max(sides) <= high
+    assert all(width * height <= resolution[0] * resolution[1] for width, height in sizes)
+
+
+def test_the_largest_bound_costs_no_time() -> None:
+    assert len(bucket_sizes((512, 512), step=8, smallest=8, largest=10**12)) < 10_000
+
+
+@pytest.mark.parametrize(
     ("size", "bucket"),
     [((4000, 3000), (576, 448)), ((3000, 4000), (448, 576)), ((1000, 990), (512, 512)), ((4000, 900), (1024, 256))],
 )

@@ -162,6 +162,58 @@ def test_settings_without_effect_are_said_once() -> None:
     assert "relative-step Adafactor sets its own rate" in relative.notices()[0]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "rates", "said"),
+    [
+        (
+            "Prodigy",
+            {"learning_rate": 1e-4},
+            "learning_rate: 0.0001 will not work: it takes a rate of about 1 with Prodigy",
+        ),
+        (
+            "DAdaptAdam",
+            {"learning_rate": 5e-3},
+            "learning_rate: 0.005 will not work: it takes a rate of about 1 with DAda",
+        ),
+        ("Prodigy", {"learning_rate_scale": 1e-4}, "learning_rate_scale: 0.0001 will not work"),
+        ("AdamW", {"learning_rate": 1.0}, "learning_rate: 1 will not work: it takes a rate of about 0.0001 with AdamW"),
+        (
+            "Lion8bit",
+            {"learning_rate": 0.5},
+            "learning_rate: 0.5 will not work: it takes a rate of about 2e-05 with Lion8",
+        ),
+        ("AdamWScheduleFree", {"learning_rate_scale": 5000.0}, "learning_rate_scale: 5000 will not work"),
+        ("Prodigy", {}, None),
+        ("Prodigy", {"learning_rate": 0.5}, None),
+        ("DAdaptAdam", {"learning_rate": 0.1, "d_coef": 0.2}, None),
+        ("AdamW", {"learning_rate": 2e-2}, None),
+        ("Adafactor", {"learning_rate": 0.5, "optimizer_args": {"scale_parameter": True}}, None),
+    ],
+)
+def test_a_rate_of_another_kind_of_optimizer_is_told(optimizer: str, rates: dict, said: str | None) -> None:
+    notices = config(optimizer=optimizer, **rates).notices()
+    if said is None:
+        assert notices == ()
+    else:
+        (notice,) = notices
+        assert notice.startswith(said)
+        assert "learning_rate_scale" in notice
+
+
+def test_buckets_fit_the_resolution_and_rounded_bounds_are_told() -> None:
+    refused = refusal(enable_bucket=True, resolution=64, bucket_step=128, min_bucket_resolution=64)
+    assert (refused.key, refused.allowed) == ("bucket_step", "at most the resolution's shorter side (64)")
+    assert (
+        refusal(enable_bucket=True, resolution=(128, 64), bucket_step=72, min_bucket_resolution=8).key == "bucket_step"
+    )
+    bounds = {"min_bucket_resolution": 37, "max_bucket_resolution": 131}
+    assert config(enable_bucket=True, resolution=64, bucket_step=16, **bounds).notices() == (
+        "min_bucket_resolution: 37 is taken as 32, a multiple of bucket_step, as by sd-scripts",
+        "max_bucket_resolution: 131 is taken as 144, a multiple of bucket_step, as by sd-scripts",
+    )
+    assert config(enable_bucket=True).notices() == ()
+
+
 def test_prodigy_has_one_rate_for_all_parts() -> None:
     assert refusal(optimizer="Prodigy", train_text_encoder=True, text_encoder_lr=0.5).key == "text_encoder_lr"
     assert config(optimizer="Prodigy", train_text_encoder=True).effective_text_encoder_lr == 1.0
