@@ -1,12 +1,14 @@
 """Images and texts to unit-norm features: any open_clip model, or an image encoder of timm; cached by content."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
 import socket
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,7 +152,7 @@ def load_encoder(
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _patient_only_online() -> Iterator[None]:
     """Without a network the hub answers from its cache at once instead of retrying for a minute, and logs nothing."""
     from huggingface_hub import constants
@@ -268,15 +270,17 @@ def _cached(folder: Path, keys: list[str], compute: Callable[[list[int]], np.nda
     rows: dict[int, np.ndarray] = {}
     for index, key in enumerate(keys):
         try:
-            rows[index] = np.load(folder / key[:2] / f"{key}.npy")
-        except (OSError, ValueError, EOFError):  # absent, or cut short by a full disk: compute it again
+            with np.load(folder / key[:2] / f"{key}.npz") as kept:
+                rows[index] = kept["features"]  # checked by the zip's own sums
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):  # absent or damaged
             continue
     missing = [index for index in range(len(keys)) if index not in rows]
     if missing:
         for index, row in zip(missing, compute(missing), strict=True):
             rows[index] = row
-            target = folder / keys[index][:2] / f"{keys[index]}.npy"
-            write_whole(target, functools.partial(np.save, arr=row), durable=False)
+            target = folder / keys[index][:2] / f"{keys[index]}.npz"
+            with contextlib.suppress(FileNotFoundError):  # the folder was deleted that very moment: it is a cache
+                write_whole(target, functools.partial(np.savez, features=row), durable=False)
     return np.stack([rows[index] for index in range(len(keys))]) if keys else np.zeros((0, 0), np.float32)
 
 

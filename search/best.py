@@ -137,7 +137,9 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
         return False
     about, pointed = folder.probe(), marks(record)
     chosen = choose_epochs(epochs, _MOST_COLUMNS, (pointed.shipped, pointed.onset))
-    images = {e: list(_rows(folder.samples(record.number, e))) for e in chosen}
+    images = {e: list(_rows(kept)) for e, kept in folder.readable_samples(record.number, chosen).items()}
+    if not images:
+        return False
     captions = [p for p in about["prompts"] for _ in about["seeds"]]
     score = "" if record.score is None else f" · score {record.score:.3f}"
     sheet = contact_sheet(
@@ -146,7 +148,7 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
         title=f"Trial {record.number} · {folder.path.name}{score}",
         subtitle=settings(record.config),
         marks=pointed,
-        cell=_cell(images[chosen[0]][0].shape[1]),
+        cell=_cell(next(iter(images.values()))[0].shape[1]),
     )
     out = io.BytesIO()
     sheet.save(out, format="PNG", compress_level=4)
@@ -168,7 +170,8 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
         pointed = marks(record)
         chosen = choose_epochs(epochs, 8, (pointed.shipped, pointed.onset))
         row = _novel_row(folder.probe())
-        thumbnails = (chosen, np.stack([folder.samples(record.number, e)[row, 0] for e in chosen]))
+        kept = folder.readable_samples(record.number, chosen)
+        thumbnails = (list(kept), np.stack([images[row, 0] for images in kept.values()])) if kept else None
     title = f"Trial {record.number} · {folder.path.name}"
     aside = path.with_name(f".{path.name}")
     plot_onset(aside, trajectory, onset_of(record.onset), thumbnails=thumbnails, title=title)

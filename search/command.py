@@ -16,8 +16,8 @@ _DATABASE = (  # what SQLite says, and what it means
     ("readonly", "cannot be written: no permission, or a read-only file system"),
     ("unable to open", "cannot be opened: the folder is gone, or there is no permission"),
     ("disk i/o", "cannot be read or written: the disk fails, is full, or the file was replaced meanwhile"),
-    ("not a database", "is damaged, or no database: put a copy of it back, or move it away to begin anew"),
-    ("malformed", "is damaged: put a copy of it back, or move it away to begin anew"),
+    ("not a database", "is damaged, or no database: search.run sets it aside and rebuilds it from the trials' records"),
+    ("malformed", "is damaged: search.run sets it aside and rebuilds it from the trials' records"),
 )
 
 

@@ -25,14 +25,12 @@ from search.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, Sto
 from search.live import Board
 from search.pruner import describe
 from search.record import StudyFolder, TrialRecord, write_bytes
-from search.storage import BEGAN, FINISHED, SLOT, STARTUP, Ledger
+from search.storage import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
 from search.study import Study
 from search.tidy import tidy_trial
 from search.workers import Team
 from trainer.config import parse_train_config
 
-_PROCESSED, _TRAINED, _SHIPPED = "processed", "epochs_trained", "epoch_shipped"
-"""User attributes: the epoch up to which a trial was decided on, how far it ran, the epoch to ship."""
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 _NAMES = {state: name for name, state in _STATES.items()}
 _MOST_RETRIES = 3
@@ -153,7 +151,7 @@ class Coordinator:
         record = TrialRecord.load(folder)
         if record.state != state:
             fresh = replace(record, epochs_trained=0, timings={}, memory={})
-            course = Course(fresh, parse_train_config(record.config), trial.user_attrs.get(_PROCESSED, 0))
+            course = Course(fresh, parse_train_config(record.config), trial.user_attrs.get(PROCESSED, 0))
             course = course.replayed(folder)
             record = self._write_end(course, course.ended_elsewhere(state))
         if (folder / "readings").is_dir():
@@ -199,9 +197,11 @@ class Coordinator:
             versions=self._versions,
             seeds={"train": config.seed, "probe": self.study.score.seed},
             dataset=self.study.dataset,
+            slot=trial.user_attrs[SLOT],
+            began=trial.user_attrs[BEGAN],
         )
         self._ledger.note(trial, **describe(config))
-        course = Course(record, config, trial.user_attrs.get(_PROCESSED, 0)).replayed(folder)
+        course = Course(record, config, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
         slot.running = _Running(trial, course)
         slot.events.clear()
         fields = config.model_dump(mode="json", exclude_defaults=True)
@@ -279,7 +279,7 @@ class Coordinator:
             self._ledger.report(running.trial, event.epoch, event.readings.score)
             if self._decided_to_end(slot):
                 return
-            self._ledger.note(running.trial, **{_PROCESSED: event.epoch})
+            self._ledger.note(running.trial, **{PROCESSED: event.epoch})
             running.course = replace(running.course, decided=event.epoch)
         running.course.record.save(self.folder.trial(event.number))
         self.board.checkpointed(slot.index, running.course.record, event.readings)
@@ -307,9 +307,9 @@ class Coordinator:
         assert running is not None
         self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
         record = self._write_end(running.course, running.course.ended(state, why, onset, error))
-        self._ledger.note(running.trial, **{_TRAINED: record.epochs_trained})
+        self._ledger.note(running.trial, **{TRAINED: record.epochs_trained})
         if record.epoch_shipped is not None:
-            self._ledger.note(running.trial, **{_SHIPPED: record.epoch_shipped})
+            self._ledger.note(running.trial, **{SHIPPED: record.epoch_shipped})
         if self._before_tell is not None:
             self._before_tell(running.trial, record)
         self._ledger.tell(running.trial, _STATES[record.state], record.score)

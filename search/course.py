@@ -52,6 +52,8 @@ class Course:
         """With what had been decided on, as far as its readings are there without a gap: what comes after a gap is
         trained and measured again."""
         course = self
+        if not Checkpointed.file(folder, 0).is_file():  # the base's: the worker puts it there
+            return course
         for epoch in _looked_at(self.config, 0):
             if epoch > self.decided or not Checkpointed.file(folder, epoch).is_file():
                 break

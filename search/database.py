@@ -27,11 +27,16 @@ def connect(database: Path) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(database, timeout=BUSY_SECONDS))
 
 
-def is_locked(error: BaseException) -> bool:
-    """Whether an error of Optuna, SQLAlchemy or sqlite3 says that another program holds the database."""
+def outer_trouble(error: BaseException) -> str | None:
+    """What keeps SQLite from working with the file, in its words, when the file itself is not to blame: a lock, a full
+    disk, missing permission. None: it is damaged, or the error is no matter of SQLite's.
+
+    Args:
+        error: what Optuna, SQLAlchemy or sqlite3 raised; what it was raised from is looked at, too.
+    """
     at: BaseException | None = error
     while at is not None:
-        if isinstance(at, sqlite3.OperationalError) and "locked" in str(at):
-            return True
+        if isinstance(at, sqlite3.OperationalError) and not str(at).startswith("no such"):
+            return str(at)
         at = at.__cause__ or at.__context__
-    return False
+    return None

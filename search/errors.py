@@ -26,6 +26,10 @@ class BusyError(SearchError):
     """Another coordinator is running this study."""
 
 
+class DamagedError(SearchError):
+    """A file of the study is not as it was written, and nothing here can mend it."""
+
+
 class WorkerError(SearchError):
     """The workers cannot go on: the base does not load, or they die again and again."""
 

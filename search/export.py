@@ -3,11 +3,6 @@
 python -m search.export studies/demo.yaml --to exported
 """
 
-if __name__ == "__main__":  # before anything slow is imported
-    from trainer.interrupts import end_at_once
-
-    end_at_once()
-
 import argparse
 import json
 from collections.abc import Sequence
@@ -112,6 +107,7 @@ def export(
     from search.export_train_sh import train_sh
     from search.train_yaml import train_yaml
     from trainer.base import describe_base
+    from trainer.checkpoint import lora_damage
     from trainer.config import parse_train_config
     from trainer.dataset import scan_dataset
 
@@ -160,7 +156,10 @@ def export(
         written.append((path, what))
 
     lora = None if picked.epoch is None else folder.checkpoint(record.number, picked.epoch) / "lora.safetensors"
-    if lora is not None and lora.is_file():
+    damage = None if lora is None or not lora.is_file() else lora_damage(lora.parent)
+    if damage is not None:
+        notices.append(f"no LoRA: the one of epoch {picked.epoch} is damaged ({lora}); train it again with train.yaml")
+    elif lora is not None and lora.is_file():
         written.append((_copy_lora(lora, to / f"{name}.safetensors", name), f"the LoRA of epoch {picked.epoch}"))
     elif lora is not None:
         notices.append(

@@ -57,12 +57,11 @@ def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
             known = ", ".join(map(str, numbers)) or "none"
             raise StudyError([f"{folder.path}: --trial: {trial} is not allowed: trials here are {known}"])
         return TrialRecord.load(folder.trial(trial))
-    if folder.verdict_file.is_file():
-        from search.verdict import Verdict
+    from search.verdict import known_verdict
 
-        picked = Verdict.load(folder.verdict_file).trial
-        if picked is not None:
-            return TrialRecord.load(folder.trial(picked))
+    verdict = known_verdict(folder)
+    if verdict is not None and verdict.trial is not None:
+        return TrialRecord.load(folder.trial(verdict.trial))
     best = folder.best
     if best is None:
         raise StudyError([f"{folder.path}: there is no complete trial to export yet (--trial N takes any)"])
@@ -71,13 +70,12 @@ def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
 
 def _nothing_to_ship(folder: StudyFolder, record: TrialRecord) -> str:
     """Why the trial has nothing to ship yet, as the verdict says it; empty when it has."""
-    from search.verdict import LEAST_SCORE, Verdict
+    from search.verdict import LEAST_SCORE, known_verdict
     from search.words import headline
 
-    if folder.verdict_file.is_file():
-        verdict = Verdict.load(folder.verdict_file)
-        if verdict.trial == record.number:
-            return headline(verdict) if verdict.status in ("not_learned", "poor") else ""
+    verdict = known_verdict(folder)
+    if verdict is not None and verdict.trial == record.number:
+        return headline(verdict) if verdict.status in ("not_learned", "poor") else ""
     if (record.onset or {}).get("status") == "never_learned":
         return f"Ship nothing yet: trial {record.number} did not learn the subject."
     if record.score is not None and record.score < LEAST_SCORE:

@@ -185,7 +185,8 @@ def row(record: TrialRecord) -> tuple[str, ...]:
         f"{record.epochs_trained}/{record.epochs}",
         "" if score is None else f"{score:.3f}",
         onset_of(record),
-        record.state if record.stopped in ("", "horizon", record.state) else f"{record.state} ({record.stopped})",
+        (record.state if record.stopped in ("", "horizon", record.state) else f"{record.state} ({record.stopped})")
+        + (", files lost" if record.lost else ""),
     )
 
 

@@ -20,8 +20,9 @@ from metrics.score import Calibration, ProbeLabels, calibrate, read_checkpoint
 from search.events import load_readings, save_readings
 from search.lock import locked
 from search.masks import photo_masks
+from search.probe_files import keep_probe_file, sealed
 from search.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
-from search.record import read_json, write_bytes, write_json, write_samples
+from search.record import PROBE_FILE, read_json, write_json, write_samples
 from search.settings import Score
 from search.split import in_contexts, split, with_twins
 from search.study import Study
@@ -96,10 +97,11 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
         dataset = scan_dataset(
             study.data, reg_data=study.reg_data, trigger=config.trigger, class_word=config.class_word
         )
-        about = read_json(home / "probe.json") if (home / "probe.json").is_file() else None
+        about = read_json(home / PROBE_FILE) if (home / PROBE_FILE).is_file() else None
         known = (study.digest, CALIBRATION_VERSION)
         if about is None or "photos" not in about or (about["study"], about.get("calibration")) != known:
             about = _build(study, config, base, cache, dataset, home, encoder, identity)
+        keep_probe_file(home)
         return _load(study, config, base, cache, dataset, home, about, encoder, identity)
 
 
@@ -200,7 +202,7 @@ def _build(
         "notices": notes,
         "labels": asdict(labels),
     }
-    write_json(home / "probe.json", about)
+    write_json(home / PROBE_FILE, sealed(about))
     return about
 
 
@@ -329,6 +331,6 @@ def write_probe_samples(path: Path, probe: Probe, images: np.ndarray) -> None:
     write_samples(path, images, probe.num_seeds)
 
 
-def copy_base_samples(path: Path, home: Path) -> None:
+def write_base_samples(path: Path, probe: Probe) -> None:
     """Put the base's probe images beside a trial's own, as its epoch 0."""
-    write_bytes(path, (home / "base.png").read_bytes())
+    write_probe_samples(path, probe, probe.base_images)

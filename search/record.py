@@ -1,18 +1,25 @@
 """The files that a study leaves behind: one folder for the study, one for each trial, written whole or not at all."""
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from metrics.files import write_whole
+from search.errors import DamagedError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from metrics.trajectory import Trajectory
 
+T = TypeVar("T")
+PROBE_FILE = "probe.json"
+_LOG = logging.getLogger(__name__)
+_ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
 STATES = ("running", "complete", "pruned", "failed")
 
 
@@ -39,6 +46,8 @@ class TrialRecord:
         timings: seconds spent: "train", "sample", "score", "save".
         memory: "rss_gib" of the worker, "gpu_gib" at its peak where there is one.
         error: the last error's text, or None.
+        slot, began: where it ran, and that slot's clock then (`search.coordinator`); None when nobody noted it.
+        lost: what of its files was damaged and could not be rebuilt, for people; "" when all is there.
     """
 
     number: int
@@ -59,6 +68,9 @@ class TrialRecord:
     timings: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    slot: int | None = None
+    began: int | None = None
+    lost: str = ""
 
     def save(self, folder: Path) -> None:
         """Write `record.json` into the trial's folder."""
@@ -66,9 +78,19 @@ class TrialRecord:
 
     @classmethod
     def load(cls, folder: Path) -> "TrialRecord":
-        """Read `record.json` of a trial's folder; names that this version does not know are left out."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in read_json(folder / "record.json").items() if k in known})
+        """Read `record.json` of a trial's folder; names that this version does not know are left out.
+
+        Raises:
+            DamagedError: it is not there, or not a record.
+        """
+        path = folder / "record.json"
+        try:
+            record = checked(cls, {f.name for f in fields(cls)}, read_json(path))
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{path}: {_damage(error)}: python -m search.run rebuilds it") from error
+        if record.state not in STATES or record.number != int(folder.name):
+            raise DamagedError(f"{path}: not the record of this trial: python -m search.run rebuilds it")
+        return record
 
 
 @dataclass(frozen=True)
@@ -108,12 +130,18 @@ class StudyFolder:
 
     def numbers(self) -> list[int]:
         """Numbers of the trials that have a record, rising."""
-        found = (int(p.parent.name) for p in self.path.glob("trials/[0-9]*/record.json"))
-        return sorted(found)
+        return [number for number in self.folders() if (self.trial(number) / "record.json").is_file()]
+
+    def folders(self) -> list[int]:
+        """Numbers of the trials that have a folder, rising."""
+        names = (path.name for path in self.path.glob("trials/[0-9]*"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def records(self) -> Iterator[TrialRecord]:
-        """Every trial's record, by number."""
-        return (TrialRecord.load(self.trial(number)) for number in self.numbers())
+        """Every trial's record, by number; damaged ones are left out (`search.recovery` rebuilds them)."""
+        for number in self.numbers():
+            with contextlib.suppress(DamagedError):
+                yield TrialRecord.load(self.trial(number))
 
     @property
     def best(self) -> TrialRecord | None:
@@ -150,11 +178,22 @@ class StudyFolder:
         height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
         return sheet.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
 
+    def readable_samples(self, number: int, epochs: Iterable[int]) -> "dict[int, np.ndarray]":
+        """`samples` of these epochs, without those whose picture is damaged."""
+        found = {}
+        for epoch in epochs:
+            try:
+                found[epoch] = self.samples(number, epoch)
+            except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's word for a broken PNG
+                _LOG.warning("%s is damaged: left out (%s)", self.samples_file(number, epoch), error)
+        return found
+
     def probe(self) -> dict[str, Any]:
         """What every checkpoint is looked at with: prompts, sets ("A"|"B"|"C" each), seeds, size, steps, guidance,
         scheduler, negative; `trained`, `heldout` and `context`: file names of the photos trained on, held out alone,
         held out with their context."""
-        return read_json(self.cache / "probe" / "probe.json")
+        kept = self.path / PROBE_FILE  # the cache may be deleted at any time
+        return read_json(kept if kept.is_file() else self.cache / "probe" / PROBE_FILE)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -164,6 +203,26 @@ def write_json(path: Path, content: object) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def checked(kind: type[T], names: Collection[str], values: Any) -> T:
+    """A dataclass with these fields from what a JSON file holds; names that it does not know are left out.
+
+    Raises:
+        ValueError: something is missing, or of another type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"a {kind.__name__} is a mapping")
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    found: T = _ADAPTERS[kind].validate_python({k: v for k, v in values.items() if k in names})
+    return found
+
+
+def _damage(error: Exception) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else "damaged"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metrics.errors import MetricsError
 from search.best import PLOT, SHEET, earlier_turn, marks, write_pictures
 from search.database import storage_url
 from search.importances import parameter_importances
@@ -67,7 +68,10 @@ class _Album:
         self.folder, self.spent = folder, 0
 
     def picture(self, path: Path, alt: str) -> str:
-        data = _webp(path)
+        try:
+            data = _webp(path)
+        except (OSError, SyntaxError, ValueError):
+            return f'<p class="muted">{escape(path.name)} is damaged.</p>'
         if self.spent + len(data) > _MOST_BYTES:
             source = path.relative_to(self.folder.path).as_posix()
             return f'<p><a href="{escape(source)}">{escape(alt)}</a></p>'
@@ -121,17 +125,17 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> str:
         name = "base" if epoch == 0 else f"epoch {epoch}"
         return f'<th scope="col" class="{kind(epoch)}">{name}<small>{words.get(kind(epoch), "")}</small></th>'
 
-    samples = {e: folder.samples(best.number, e) for e in chosen}
+    samples = folder.readable_samples(best.number, chosen)
     rows = []
     for row in _spread(about, _GRID_ROWS):
         prompt = str(about["prompts"][row])
         cells = "".join(
             f'<td class="{kind(e)}"><img loading="lazy" src="{_data_url(_encoded(samples[e][row, 0]))}" '
             f'alt="{escape(prompt)}, epoch {e}"></td>'
-            for e in chosen
+            for e in samples
         )
         rows.append(f'<tr><th scope="row">{escape(prompt)}{_set(about, row)}</th>{cells}</tr>')
-    head = "".join(label(e) for e in chosen)
+    head = "".join(label(e) for e in samples)
     table = f'<table class="grid"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     note = (
         "the same prompts and seeds at every epoch; rows marked “new context” ask for what the photos do not show"
@@ -218,6 +222,8 @@ def _trial(
     inside = [f"<p>{escape(settings(config))}</p>"]
     if record.onset and record.onset.get("sentence"):
         inside.append(f"<p>{escape(str(record.onset['sentence']))}</p>")
+    if record.lost:
+        inside.append(f'<p class="muted">Damaged and lost: {escape(record.lost)}.</p>')
     if record.error:
         inside.append(f"<pre>{escape(record.error.strip())}</pre>")
     for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot")):
@@ -279,8 +285,10 @@ def _bare(value: object) -> str:
 
 
 def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
-    present = (folder.trial(record.number) / "trajectory.csv").is_file()
-    return folder.trajectory(record.number) if present else None
+    try:
+        return folder.trajectory(record.number)
+    except MetricsError:  # none was written, or it is damaged
+        return None
 
 
 def _curve(trajectory: "Trajectory") -> tuple[list[float], list[float]]:

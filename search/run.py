@@ -3,11 +3,6 @@
 python -m search.run studies/demo.yaml
 """
 
-if __name__ == "__main__":  # before anything slow is imported
-    from trainer.interrupts import end_at_once
-
-    end_at_once()
-
 import argparse
 import contextlib
 import time
@@ -15,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from search.about import About, check_continues
 from search.command import study_command
 from search.errors import BusyError
 from search.lock import holder, locked, workers_alive
-from search.record import StudyFolder, read_json, write_bytes, write_json
+from search.probe_files import mend_probe
+from search.record import StudyFolder, write_bytes
+from search.set_aside import right_kinds
 from search.study import Study, load_study
 from trainer.arguments import folder_to_write
 from trainer.command import Command, end
@@ -53,7 +51,7 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     study = load_study(arguments.study)
     folder = StudyFolder(arguments.runs / study.name)
     command.folder = folder.path
-    _check_continues(study, folder)
+    check_continues(study, folder)
     if _finished(study, folder):
         print(f"study {study.name} is finished: {study.budget.trials} trials. A larger budget.trials goes on with it.")
         _show(folder)
@@ -89,8 +87,14 @@ def _work(study: Study, folder: StudyFolder, began: float) -> None:
     count = study.workers.count
     team = Team(resident, (study, folder), count, preload=("search.worker",))
     board = Board(study.name, study.budget.trials, count)
+    for note in (*right_kinds(folder), *mend_probe(folder)):
+        print(f"note: {note}")
     team.start()  # torch is imported there while Optuna is imported here
     try:
+        from search.recovery import recover
+
+        for note in recover(study, folder):
+            print(f"note: {note}", flush=True)
         from search.artifacts import open_store, publish_verdict, upload_trial
         from search.coordinator import Coordinator
         from search.tidy import tidy_trial
@@ -119,32 +123,23 @@ def _work(study: Study, folder: StudyFolder, began: float) -> None:
         _note_spent(study, folder, began)
 
 
-def _check_continues(study: Study, folder: StudyFolder) -> None:
-    about = folder.path / "study.json"
-    if about.is_file():
-        study.check_continues(read_json(about)["meaning"])
-
-
 def _finished(study: Study, folder: StudyFolder) -> bool:
-    if not folder.verdict_file.is_file():
+    from search.verdict import known_verdict
+
+    verdict = known_verdict(folder)
+    if verdict is None or not all((folder.path / path).exists() for path in verdict.files.values()):
         return False
     ended = [record for record in folder.records() if record.state != "running"]
     return len(ended) >= study.budget.trials
 
 
 def _spent(folder: StudyFolder) -> float:
-    about = folder.path / "study.json"
-    return float(read_json(about)["seconds"]) if about.is_file() else 0.0
+    about = About.load(folder)
+    return about.seconds if about is not None else 0.0
 
 
 def _note_spent(study: Study, folder: StudyFolder, began: float) -> None:
-    content = {
-        "study": study.name,
-        "digest": study.digest,
-        "meaning": study.meaning,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    write_json(folder.path / "study.json", content)
+    About(study.name, study.digest, study.meaning, round(time.monotonic() - began, 1)).save(folder)
 
 
 def _show(folder: StudyFolder) -> None:

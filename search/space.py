@@ -77,6 +77,16 @@ class Entry:
         step = self.step or (1 if self.whole else None)
         return step is None or abs((value - self.low) / step - round((value - self.low) / step)) < 1e-8
 
+    def stored(self, value: Any) -> "tuple[Any, optuna.distributions.BaseDistribution]":
+        """A chosen value as Optuna stores it, and what `suggest` chooses from."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.values:
+            return _label(value), CategoricalDistribution([_label(each) for each in self.values])
+        if self.whole:
+            return int(value), IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
+        return float(value), FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
     def suggest(self, trial: "optuna.trial.Trial") -> Any:
         """Ask Optuna for a value."""
         if self.values:
@@ -110,6 +120,21 @@ class Space:
                 before(entry.parameter)
             chosen[entry.field] = entry.values[0] if entry.constant else entry.suggest(trial)
         return chosen
+
+    def stored(self, fields: Mapping[str, Any]) -> "dict[str, tuple[Any, optuna.distributions.BaseDistribution]]":
+        """What `suggest` returned, as Optuna stores it: parameter to its value and what it was chosen from.
+
+        Raises:
+            KeyError: a field that is searched is not among them.
+        """
+        chosen: dict[str, Any] = {}
+        found = {}
+        for entry in self.entries:
+            if entry.active(chosen):
+                chosen[entry.field] = fields[entry.field]
+                if not entry.constant:
+                    found[entry.parameter] = entry.stored(fields[entry.field])
+        return found
 
     def misfit(self, params: Mapping[str, Any]) -> str | None:
         """What of another's values, by parameter, is not searched here; None when all can be chosen."""

@@ -3,16 +3,12 @@
 python -m search.status studies/demo.yaml
 """
 
-if __name__ == "__main__":  # before anything slow is imported
-    from trainer.interrupts import end_at_once
-
-    end_at_once()
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from search.command import study_command
+from search.errors import DamagedError
 from search.live import row
 from search.locate import locate
 from trainer.arguments import folder as folder_named
@@ -50,16 +46,24 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     table = Table(title=f"study {folder.path.name}")
     for column in ("trial", "settings", "epoch", "score", "onset", "state"):
         table.add_column(column, justify="right" if column in ("trial", "epoch", "score") else "left")
-    for record in folder.records():
+    records = list(folder.records())
+    for record in records:
         table.add_row(*row(record))
     console.print(table)
+    damaged = sorted({*folder.folders()} - {record.number for record in records})
+    if damaged:
+        numbers = ", ".join(map(str, damaged))
+        console.print(f"note: trials {numbers}: the record is damaged or missing; search.run rebuilds it")
     best = folder.best
     if best is not None:
         console.print(f"best so far: trial {best.number}, score {best.value:.3f} at epoch {best.epoch_shipped}")
     if folder.verdict_file.is_file():
         from search.verdict import Verdict, render
 
-        console.print(render(Verdict.load(folder.verdict_file), folder.path))
+        try:
+            console.print(render(Verdict.load(folder.verdict_file), folder.path))
+        except DamagedError as error:
+            console.print(f"note: {error}", soft_wrap=True)
     return 0
 
 

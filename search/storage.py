@@ -4,6 +4,7 @@ Others may add trials to it: queued ones are taken up when they fit the study, t
 """
 
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from search.sampler import sampler_for
 from search.space import Space
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+PROCESSED, TRAINED, SHIPPED = "processed", "epochs_trained", "epoch_shipped"
+"""User attributes: the epoch up to which a trial was decided on, how far it ran, the epoch to ship."""
 SLOT, BEGAN, STARTUP = "slot", "began", "startup"
 """User attributes of a trial that was placed: its slot, that slot's clock then, whether it was drawn at random."""
 
@@ -27,7 +30,19 @@ SLOT, BEGAN, STARTUP = "slot", "began", "startup"
 def open_storage(url: str) -> optuna.storages.RDBStorage:
     """The Optuna storage behind a URL; waits where another program has locked a SQLite file."""
     engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
-    return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except RuntimeError as error:  # Optuna's word for tables of another version
+        if "storage upgrade" not in str(error) and "schema" not in str(error):
+            raise
+        raise StudyError([f"{url}: {_other_version(url, str(error))}"]) from error
+
+
+def _other_version(url: str, said: str) -> str:
+    if "storage upgrade" in said:
+        command = f"optuna storage upgrade --storage {shlex.quote(url)}"
+        return f"written by an older Optuna; bring it up to date with: {command}"
+    return f"written by a newer Optuna than {optuna.__version__}, which runs here: update it (pip install -U optuna)"
 
 
 class Ledger:

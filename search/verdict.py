@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.record import StudyFolder, TrialRecord, read_json, write_json
+from metrics.errors import MetricsError
+from search.errors import DamagedError
+from search.record import StudyFolder, TrialRecord, checked, read_json, write_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -101,14 +103,26 @@ class Verdict:
 
     @classmethod
     def load(cls, path: Path) -> "Verdict":
-        """Read `verdict.json`; names that this version does not know are left out."""
-        known = {f.name for f in fields(cls)}
-        content = {k: v for k, v in read_json(path).items() if k in known}
-        content["cost"] = Cost(**content.get("cost", {}))
-        for name in ("ties", "sentences", "plateau", "photos"):
-            if content.get(name) is not None:
-                content[name] = tuple(content[name])
-        return cls(**content)
+        """Read `verdict.json`; names that this version does not know are left out.
+
+        Raises:
+            DamagedError: it is not there, or not a verdict.
+        """
+        try:
+            verdict = checked(cls, {f.name for f in fields(cls)}, read_json(path))
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{path}: damaged: python -m search.run writes it again") from error
+        if verdict.status not in STATUSES:
+            raise DamagedError(f"{path}: damaged: python -m search.run writes it again")
+        return verdict
+
+
+def known_verdict(folder: StudyFolder) -> Verdict | None:
+    """The verdict that a study left; None where there is none yet, or it is damaged (search.run writes it again)."""
+    try:
+        return Verdict.load(folder.verdict_file)
+    except DamagedError:
+        return None
 
 
 def finish(folder: StudyFolder | Path, *, wall_seconds: float | None = None, storage: str | None = None) -> Verdict:
@@ -257,9 +271,10 @@ def _size_step(folder: StudyFolder, record: TrialRecord) -> float:
 
 
 def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
-    if not (folder.trial(record.number) / "trajectory.csv").is_file():
+    try:
+        return folder.trajectory(record.number)
+    except MetricsError:  # none was written, or it is damaged
         return None
-    return folder.trajectory(record.number)
 
 
 def _noise(trajectories: Sequence["Trajectory"]) -> float:

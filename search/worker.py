@@ -31,7 +31,7 @@ from search.events import (
     save_readings,
 )
 from search.lock import locked, worker_lock
-from search.probe import Probe, copy_base_samples, open_probe, write_probe_samples
+from search.probe import Probe, open_probe, write_base_samples, write_probe_samples
 from search.record import StudyFolder
 from search.study import Study
 from search.tidy import drop_after
@@ -143,7 +143,7 @@ class _Worker:
         _rewind(spec)
         if not Checkpointed.file(spec.folder, 0).is_file():
             save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
-            copy_base_samples(StudyFolder(self._folder.path).samples_file(spec.number, 0), self._folder.cache / "probe")
+            write_base_samples(self._folder.samples_file(spec.number, 0), self._probe)
         pack = self._pack(spec)
         run = pack.join(run_dir=spec.folder, output_name=self._study.name, **build_run_keywords(spec.config))
         try:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from trainer.families.family import Base, Conditioning
 
-_FORMAT = 1
+_FORMAT = 2
+_DIGEST = "sha256"
 _SAMPLES_PER_TENSOR = 4096
 
 
@@ -94,16 +95,18 @@ class LatentCache:
         return None if self._folder is None else self._folder / key[:2] / f"{key}.safetensors"
 
     def _read(self, key: str) -> dict[str, Tensor] | None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         path = self._path(key)
         if path is None or not path.exists():
             return None
         try:
-            return load_file(path)
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                digest = (file.metadata() or {}).get(_DIGEST)
         except (SafetensorError, OSError):
             return None  # damaged or just deleted: compute it again and write it over
+        return tensors if digest == _digest(tensors) else None
 
     def _write(self, key: str, tensors: dict[str, Tensor]) -> None:
         from safetensors.torch import save
@@ -111,12 +114,26 @@ class LatentCache:
         path = self._path(key)
         if path is None:
             return
-        content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        content = save(kept, {_DIGEST: _digest(kept)})
         try:
             write_whole(path, lambda file: file.write(content), durable=False)
+        except FileNotFoundError:  # the folder was deleted that very moment: it is a cache
+            return
         except PermissionError:  # on Windows another process may be reading the same entry: it holds the same
             if not path.exists():
                 raise
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Of the content, so that a flipped bit is no other latent."""
+    import torch
+
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -49,18 +49,22 @@ def test_the_cache_keeps_features_by_content_and_survives_a_broken_file(tiny_cli
     images = crops(4, 0)
     first = load_encoder(str(tiny_clip), cache_dir=tmp_path)
     features, words = first.images(images), first.texts(["red toy"])
-    files = sorted(tmp_path.rglob("*.npy"))
+    files = sorted(tmp_path.rglob("*.npz"))
     assert len(files) == 5
-    np.save(files[0], np.full(features.shape[1], 7, np.float32))
+    np.savez(files[0], features=np.full(features.shape[1], 7, np.float32))
     again = load_encoder(str(tiny_clip), cache_dir=tmp_path)
     stored = np.concatenate([again.images(images[::-1])[::-1], again.texts(["red toy"])])
     assert (np.abs(stored - np.concatenate([features, words])).max(axis=1) > 1).sum() == 1  # what we planted was read
     files[0].write_bytes(b"cut short")
+    flipped = bytearray(files[1].read_bytes())
+    flipped[len(flipped) // 2] ^= 4
+    files[1].write_bytes(flipped)
     mended = np.concatenate([again.images(images), again.texts(["red toy"])])
     np.testing.assert_allclose(mended, np.concatenate([features, words]), atol=1e-6)
-    assert len(sorted(tmp_path.rglob("*.npy"))) == 5
+    assert all(np.load(file)["features"].shape == (features.shape[1],) for file in files)
+    assert len(sorted(tmp_path.rglob("*.npz"))) == 5
     again.images(crops(2, 9), cache=False)
-    assert len(sorted(tmp_path.rglob("*.npy"))) == 5
+    assert len(sorted(tmp_path.rglob("*.npz"))) == 5
 
 
 def test_digest_names_the_weights(tiny_clip: Path, tmp_path: Path):

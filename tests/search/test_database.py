@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from search.database import BUSY_SECONDS, connect, is_locked, storage_url
+from search.database import BUSY_SECONDS, connect, outer_trouble, storage_url
 from search.importances import parameter_importances
 from search.storage import Ledger, open_storage
 
@@ -48,5 +48,5 @@ def test_a_locked_database_is_told_from_other_errors(tmp_path: Path, monkeypatch
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
             ledger.study.ask()
-    assert is_locked(caught.value)
-    assert not is_locked(ValueError("database is locked"))
+    assert outer_trouble(caught.value) == "database is locked"
+    assert outer_trouble(ValueError("database is locked")) is None

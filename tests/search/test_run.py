@@ -19,6 +19,7 @@ from PIL import Image
 from search.lock import locked
 from search.record import StudyFolder
 from search.verdict import Verdict
+from tests.search import damage
 
 DEMO = Path(__file__).parents[2] / "studies"
 PATIENCE_SECONDS = 600.0
@@ -87,7 +88,8 @@ def undisturbed(short_demo: Path) -> tuple[StudyFolder, str]:
 
 @pytest.fixture(scope="module")
 def disturbed(short_demo: Path) -> StudyFolder:
-    """The same study: interrupted, then a worker and after it the coordinator killed in a trial; then it goes on."""
+    """The same study: interrupted, then a worker and after it the coordinator killed in a trial, then what they left
+    is damaged; then it goes on."""
     runs = short_demo.parent / "disturbed"
     folder = StudyFolder(runs / "demo")
     process = start(short_demo, runs)
@@ -107,7 +109,15 @@ def disturbed(short_demo: Path) -> StudyFolder:
     assert not psutil.wait_procs([*orphans, *others], timeout=30)[1], "workers outlive their coordinator"
     states = [r.state for r in folder.records()]
     assert "running" in states
-    finish(start(short_demo, runs))
+    for record in [r for r in folder.records() if r.state == "running"]:
+        home = folder.trial(record.number)
+        damage.empty(home / "record.json")
+        for newest in (sorted(home.glob("readings/0*.npz"))[-1:], sorted(home.glob("checkpoints/0*/state.json"))[-1:]):
+            for path in newest:
+                damage.flip(path)
+    damage.truncate(folder.cache / "probe" / "calibration.npz")
+    said = finish(start(short_demo, runs))
+    assert "calibration.npz is damaged or missing: the probe is built again" in said
     return folder
 
 
