@@ -15,7 +15,7 @@ from trainer.dataset import Dataset, Photo
 from trainer.families import FAMILIES
 from trainer.families.ddpm import training_scheduler
 from trainer.families.family import Base
-from trainer.families.sources import CONFIGS
+from trainer.families.layout import CONFIGS
 from trainer.pack import Pack
 
 SIDES = {"sd15": 512, "sdxl": 1024}

@@ -37,6 +37,7 @@ from search.study import Study
 from search.tidy import drop_after
 from trainer.base import load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
+from trainer.devices import check_quantize, find_device
 from trainer.errors import TrainerError
 from trainer.pack import Pack, build_pack_keywords, build_run_keywords
 from trainer.runs import Run
@@ -83,23 +84,24 @@ class _Worker:
         cores = os.cpu_count() or 1
         # whoever builds the probe has the cores to itself: the other workers wait for it
         torch.set_num_threads(cores)
-        device = _device(study, slot)
-        self._say("loading the base")
+        device = find_device(_device(study, slot), key="workers.device")
         config = study.config(next(study.space.combinations()))
+        check_quantize(config.quantize, device)
+        self._say("loading the base")
         base = load_base(
             study.base, family=config.family, device=device, precision=config.precision, quantize=config.quantize
         )
         self._say("loading the encoder")
         features = folder.cache / "features"
-        encoder = load_encoder(study.encoder, device=device, cache_dir=features)
+        encoder = load_encoder(study.encoder, device=str(device), cache_dir=features)
         spec = study.identity_encoder
-        identity = None if spec is None else load_encoder(spec, device=device, cache_dir=features)
+        identity = None if spec is None else load_encoder(spec, device=str(device), cache_dir=features)
         self._say("building the probe")
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
         self._packs: dict[str, Pack] = {}
         self._decided = 0
-        notices = self._probe.notices if slot == 0 else ()
+        notices = (*(f"the base: {notice}" for notice in base.notices), *self._probe.notices) if slot == 0 else ()
         self._connection.send(Prepared(time.perf_counter() - began, notices))
 
     def serve(self) -> None:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from trainer.errors import ModelError
 from trainer.families import FAMILIES, Base, Family
-from trainer.families.sources import is_single_file, locate, read_header, read_index
-from trainer.families.traits import BaseTraits, read_traits
+from trainer.families.layout import check_files, is_single_file, locate, read_header, read_index, read_parts
+from trainer.families.outputs import check_outputs
+from trainer.families.traits import BaseTraits, check_channels, read_traits
 from trainer.quantize import quantize_linears
 
 if TYPE_CHECKING:
     import torch
 
+_LORA = (".lora_down.", ".lora_A.", ".lora.down.", ".hada_w1_a", ".lokr_w", "lora_unet_", "lora_te")
+_LORA_FILES = ("adapter_config.json", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -29,13 +32,15 @@ def detect_family(source: str | Path) -> str:
         for name, family in FAMILIES.items():
             if family.recognises(keys):
                 return name
-        if any(".lora_down." in key or ".lora_A." in key for key in keys):
+        if any(mark in key for key in keys for mark in _LORA):
             raise ModelError(f"{source}: this is a LoRA, not a base model")
         if any(key.startswith("cond_stage_model.model.") for key in keys):
             raise ModelError(
                 f"{source}: a single file of Stable Diffusion 2.x does not say what it predicts: take its folder"
             )
         raise ModelError(f"{source}: not a whole checkpoint of a known family ({', '.join(FAMILIES)})")
+    if not (path / "model_index.json").exists() and any((path / name).exists() for name in _LORA_FILES):
+        raise ModelError(f"{source}: this folder holds a LoRA, not a base model")
     pipeline = read_index(path).get("_class_name")
     for name, family in FAMILIES.items():
         if pipeline in family.pipelines:
@@ -81,9 +86,6 @@ def load_base(
     place = torch.device(device)
     base = chosen.load(locate(source), torch.device("cpu") if quantize else place, dtype)
     base.source = str(source)
-    read, drawn = base.denoiser.config.in_channels, base.vae.config.latent_channels
-    if read != drawn:
-        raise ModelError(f"{source}: an inpainting or edit base ({read} channels in, {drawn} drawn) cannot be trained")
     for module in (base.denoiser, base.vae, *base.text_encoders):
         module.requires_grad_(False)
         module.eval()
@@ -93,12 +95,24 @@ def load_base(
         base.device = place
         for module in (base.denoiser, base.vae, *base.text_encoders):
             module.to(place)
+    check_outputs(base)
     return base
 
 
 def check_family(source: str | Path, family: str = "auto") -> Family:
-    """The family of a base; ModelError says so in one line when it is not the one asked for."""
+    """The family of a base, after a look at all its files that reads no weights and needs no torch.
+
+    Raises:
+        ModelError: it is not the family asked for, is of a kind that cannot be trained, or a file of it is missing,
+            cut short or not what it should be.
+    """
     found = detect_family(source)
     if family not in ("auto", found):
         raise ModelError(f"{source}: this is an {found} base, but family says {family}")
+    path = locate(source, weights=False)
+    read_traits(path, found)
+    check_channels(path, found)
+    parts = {} if is_single_file(path) else read_parts(path, FAMILIES[found].parts)
+    if Path(source).exists():  # a hub id's weights may still be on the hub
+        check_files(path, parts)
     return FAMILIES[found]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.errors import ModelError
+from trainer.devices import find_device
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,9 @@ def join_crew(device: str = "auto") -> Crew:
 
     "auto" is the first CUDA device, then Apple's, then the CPU. In a crew each process takes the device that
     accelerate gives it, or the CPU when `device` says so.
+
+    Raises:
+        ConfigError, ModelError: this machine has no such device.
     """
     import torch
 
@@ -76,15 +79,4 @@ def join_crew(device: str = "auto") -> Crew:
         state = PartialState(cpu=device == "cpu")
         place = torch.device("cpu") if state.device.type == "cpu" else state.device
         return Crew(place, state.process_index, state.num_processes)
-    if device == "auto":
-        if torch.cuda.is_available():
-            device = "cuda"
-        else:
-            device = "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise ModelError(f"device: {device!r} cannot be used here ({reason}); cpu always can") from error
-    return Crew(place)
+    return Crew(find_device(device, key="--device"))

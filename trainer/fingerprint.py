@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.base import describe_base
-from trainer.families import sources
+from trainer.families import layout
 from trainer.families.traits import noise_settings
 
 _BLOCK_BYTES = 32 * 2**20
@@ -36,13 +36,13 @@ def fingerprint_base(source: str | Path, *, remember: Path | None = None) -> str
         ModelError: the base is not there, or not whole.
     """
     traits = describe_base(source)
-    path = sources.locate(source)
+    path = layout.locate(source)
     total = hashlib.sha256(json.dumps([traits.family, noise_settings(path, traits.family)], sort_keys=True).encode())
     known = _Known(remember)
     if path.is_file():
         total.update(known.digest(path).encode())
     else:
-        for name, part in sorted(sources.read_parts(path).items()):
+        for name, part in sorted(layout.read_parts(path).items()):
             if name == "scheduler":
                 continue
             total.update(f"{name} {part.class_name}\n".encode())
@@ -86,16 +86,16 @@ class _Known:
         return found if isinstance(found, dict) else {}
 
 
-def _files(part: sources.Part) -> list[Path]:
+def _files(part: layout.Part) -> list[Path]:
     """All files of a part that are read; shards' index apart, since it only says where tensors lie."""
     if part.has_weights:
-        return [part.config_file, *sources.weight_files(part)[0]]
+        return [part.config_file, *layout.weight_files(part)[0]]
     return sorted(file for file in part.folder.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
 def _json_digest(path: Path) -> str:
     """Digest of a JSON file's content, whichever way it is laid out and whichever version wrote it."""
-    content = {key: value for key, value in sources.read_json(path).items() if key not in _UNTOLD}
+    content = {key: value for key, value in layout.read_json(path).items() if key not in _UNTOLD}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -103,7 +103,7 @@ def _content_digest(path: Path) -> str:
     """Digest of a file; of a .safetensors file its shapes and data, without the notes in its metadata."""
     start, total = 0, hashlib.sha256()
     if path.suffix == ".safetensors":
-        sources.read_header(path)  # says so in one line when it is none
+        layout.read_header(path)  # says so in one line when it is none
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))

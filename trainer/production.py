@@ -22,6 +22,7 @@ from trainer.base import check_family, load_base
 from trainer.cache import LatentCache
 from trainer.config import TrainConfig
 from trainer.dataset import Dataset, scan_dataset
+from trainer.devices import check_quantize
 from trainer.distributed import Crew, join_crew
 from trainer.errors import ConfigError, TrainerError
 from trainer.families.clip import count_long_prompts
@@ -178,6 +179,7 @@ def _start(
     keep: bool = True,
 ) -> tuple[Pack, Run]:
     dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
+    check_quantize(config.quantize, crew.device)
     check_family(config.base, config.family)
     for warning in dataset.warnings:
         console.print(f"warning: {warning}")
@@ -189,6 +191,8 @@ def _start(
         precision=config.precision,
         quantize=config.quantize,
     )
+    for notice in base.notices:
+        console.print(f"warning: the base: {notice}")
     _tell_what_takes_no_effect(config, base, dataset, console)
     folder.mkdir(parents=True, exist_ok=True)
     content = {"photos and captions": dataset.digest, "base": fingerprint_base(config.base, remember=cache)}

@@ -75,8 +75,12 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     parser.add_argument("--dry-run", action="store_true", help="measure a few steps, tell steps, time and memory, stop")
     options = parser.parse_args(arguments)
 
+    from trainer.devices import why_no_device
+    from trainer.errors import ConfigError
     from trainer.production_config import load_production
 
+    if (allowed := why_no_device(options.device)) is not None:
+        raise ConfigError(None, "--device", options.device, allowed)
     config, output = load_production(options.config)
     for notice in config.notices():
         print(f"note: {notice}", file=sys.stderr)

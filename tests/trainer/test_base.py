@@ -11,7 +11,7 @@ from tests.trainer.original_format import to_original_format
 from tests.trainer.test_families import full_size_base
 from trainer.base import check_family, detect_family, load_base
 from trainer.errors import ModelError
-from trainer.families import loading, sources
+from trainer.families import layout, tokenizers
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3"])
@@ -79,7 +79,7 @@ def test_a_single_file_is_read_offline(name: str, request, tmp_path, monkeypatch
     extra[f"{text}.transformer.text_model.embeddings.position_ids"] = torch.arange(4)[None]
     save_file(to_original_format(whole) | extra, tmp_path / "model.safetensors")
     # the tiny model's own component configs stand in for the shipped ones of the full size
-    monkeypatch.setattr(sources, "CONFIGS", _named(folder, name, tmp_path))
+    monkeypatch.setattr(layout, "CONFIGS", _named(folder, name, tmp_path))
     single = load_base(tmp_path / "model.safetensors")
     assert single.family.name == name
     for ours, theirs in zip(
@@ -136,18 +136,18 @@ def test_a_hub_id_is_found_in_the_hubs_cache(tiny_sd15, tmp_path, monkeypatch) -
 def test_marker_keys_of_v_prediction_files_are_honoured(tiny_sd15, tmp_path, monkeypatch) -> None:
     tensors = to_original_format(load_base(tiny_sd15)) | {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
     save_file(tensors, tmp_path / "model.safetensors")
-    monkeypatch.setattr(sources, "CONFIGS", _named(tiny_sd15, "sd15", tmp_path))
+    monkeypatch.setattr(layout, "CONFIGS", _named(tiny_sd15, "sd15", tmp_path))
     base = load_base(tmp_path / "model.safetensors")
     assert base.noise_scheduler.config.prediction_type == "v_prediction"
     assert base.noise_scheduler.alphas_cumprod[-1] < 1e-6
 
 
 def test_clips_vocabulary_needs_no_download() -> None:
-    tokenizer = loading.clip_tokenizer()
+    tokenizer = tokenizers.clip_tokenizer()
     assert len(tokenizer) == 49408
     # ids as published for openai/clip-vit-large-patch14
     assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
-    padded = loading.clip_tokenizer(pad_token="!")("a", padding="max_length", max_length=5).input_ids
+    padded = tokenizers.clip_tokenizer(pad_token="!")("a", padding="max_length", max_length=5).input_ids
     assert padded == [49406, 320, 49407, 0, 0]
 
 

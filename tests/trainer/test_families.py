@@ -9,7 +9,7 @@ import torch
 from trainer.base import load_base
 from trainer.families import FAMILIES
 from trainer.families.family import Base
-from trainer.families.sources import CONFIGS
+from trainer.families.layout import CONFIGS
 
 
 def full_size_base(family: str) -> Base:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.trainer.original_format import to_original_format
 from trainer.base import describe_base, load_base
 from trainer.errors import ModelError
-from trainer.families import sources
+from trainer.families import layout
 from trainer.families.traits import BaseTraits
 
 
@@ -60,7 +60,7 @@ def test_single_files_are_told_by_their_marks_as_they_are_trained(
     tensors = to_original_format(load_base(tiny_sdxl)) | {mark: torch.zeros(0) for mark in marks}
     file = tmp_path / "model.safetensors"
     save_file(tensors, file, metadata)
-    monkeypatch.setattr(sources, "CONFIGS", configs_of(tiny_sdxl, "sdxl", tmp_path))
+    monkeypatch.setattr(layout, "CONFIGS", configs_of(tiny_sdxl, "sdxl", tmp_path))
     assert describe_base(file) == BaseTraits("sdxl", prediction, zero, False, True)
     base = load_base(file)
     assert base.noise_scheduler.config.prediction_type == prediction

@@ -35,6 +35,7 @@ class Base:
     source: str
     quantized: str | None = None
     variant: str = ""
+    notices: tuple[str, ...] = ()
 
     def component(self, name: str) -> nn.Module:
         """The module that LoRA modules of `name` live in: "denoiser", "text_encoder_0", "text_encoder_1"…"""
@@ -99,6 +100,7 @@ class Family:
         usual_size: the side, in pixels, of the images the family was trained on.
         uses_clip_skip, uses_min_snr: whether these settings take an effect in this family.
         pipelines: diffusers' pipeline classes whose folders are of this family.
+        parts: the models that a base of this family has, by their names in a diffusers folder.
         recognises: whether the keys of a single-file checkpoint are of this family.
         load: (file or folder, device, dtype) → Base; raises ModelError.
         encode_images: pixels [B,3,H,W] in [-1,1] → (mean, std) [B,C,h,w] of the posterior, in the denoiser's scale.
@@ -125,6 +127,7 @@ class Family:
     uses_clip_skip: bool
     uses_min_snr: bool
     pipelines: tuple[str, ...]
+    parts: tuple[str, ...]
     recognises: Callable[[frozenset[str]], bool]
     load: Callable[[Path, torch.device, torch.dtype], Base]
     encode_images: Callable[[Base, Tensor], tuple[Tensor, Tensor]]

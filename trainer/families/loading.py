@@ -1,125 +1,172 @@
-"""Read the parts of a base from a hub id, a diffusers folder or a single .safetensors file, offline where possible."""
+"""Load the parts of a base from a diffusers folder or a single .safetensors file: each tensor has to come from it.
+
+Nothing is asked of a network here: `layout.locate` has fetched what was missing.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
-import importlib.util
-import logging
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
-from trainer.families import sources
+from trainer.families import layout
+from trainer.families.heard import heard
+from trainer.families.tokenizers import check_vocabulary, own_tokenizer
+from trainer.families.whole import check_finite, check_shapes, check_tensors, title
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
+
+_OLD_TEXT = re.compile(r"cond_stage_model\.transformer\.(embeddings|encoder|final_layer_norm)\.")
+_DIFFERS = re.compile(r"(\S+) expected shape torch\.Size\(\[(.*?)\]\), but got torch\.Size\(\[(.*?)\]\)")
 
 
-def load_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """Models and tokenizers of a diffusers folder, by their names in model_index.json.
+@dataclass
+class Parts:
+    """Models and tokenizers by their names in model_index.json, and what their libraries had to say."""
 
-    The VAE is loaded in fp32, the rest in `dtype`. Where a folder holds only fp16 files those are read.
+    models: dict[str, Any] = field(default_factory=dict)
+    tokenizers: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def encoders(self) -> list[str]:
+        """Names of the text encoders, in the family's order."""
+        return sorted(name for name in self.models if name.startswith("text_encoder"))
+
+    @property
+    def encoder_tokenizers(self) -> list[str]:
+        """Names of their tokenizers."""
+        return [name.replace("text_encoder", "tokenizer") for name in self.encoders]
+
+
+def load_parts(path: Path, dtype: torch.dtype, needed: tuple[str, ...], config: Path) -> Parts:
+    """All parts of a base's folder or file, on the CPU: the VAE in fp32, the rest in `dtype`.
+
+    Args:
+        needed: models that the family has.
+        config: folder of component configurations for a single file.
+
+    Raises:
+        ModelError: a tensor of the architecture is missing, has another shape or is not finite; a tokenizer has not
+            the vocabulary that its encoder reads; or a library cannot load a part. Names the part and the tensor.
     """
-    import diffusers
     import torch
-    import transformers
 
-    parts: dict[str, Any] = {}
-    for name, part in sources.read_parts(folder).items():
-        if name == "scheduler":
-            continue
-        library = {"diffusers": diffusers, "transformers": transformers}.get(part.library)
-        part_class = getattr(library, part.class_name, None)
-        if part_class is None:
-            raise ModelError(
-                f"{folder}: {name} is a {part.library}.{part.class_name}, which this program does not know"
-            )
-        with _one_line(folder), quiet():
-            if not part.has_weights:
-                parts[name] = part_class.from_pretrained(str(folder), subfolder=name)
-                continue
-            _, variant = sources.weight_files(part)
-            parts[name] = part_class.from_pretrained(
-                str(folder),
-                subfolder=name,
-                dtype=torch.float32 if name == "vae" else dtype,
-                variant=variant,
-                use_safetensors=True,
-                local_files_only=True,
-            )
+    single = path.is_file()
+    index = layout.read_parts(config if single else path, needed, complete=not single)
+    layout.check_files(path, index)
+    tensors = _read_tensors(path) if single else {}
+    parts = Parts()
+    for name, part in index.items():
+        with heard(name, parts.notices), _one_line(path, name):
+            if name.startswith("tokenizer"):
+                parts.tokenizers[name] = own_tokenizer(part.folder) if single else _from_folder(path, part)[0]
+            elif part.has_weights:
+                kind = torch.float32 if name == "vae" else dtype
+                load = _from_tensors(path, part, tensors, kind) if single else _from_folder(path, part, kind)
+                parts.models[name], missing, unused = load
+                parts.notices += check_tensors(path, name, parts.models[name], missing, unused)
+                check_finite(path, name, parts.models[name])
+    for name, tokenizer in zip(parts.encoders, parts.encoder_tokenizers, strict=True):
+        check_vocabulary(path, tokenizer, parts.tokenizers[tokenizer], parts.models[name])
     return parts
 
 
-def load_single_file(path: Path, dtype: torch.dtype, *, pipeline: str, config: Path) -> dict[str, Any]:
-    """The same from an original-format checkpoint, with component configs and tokenizers that need no network.
+def _from_folder(path: Path, part: layout.Part, dtype: torch.dtype | None = None) -> tuple[Any, list[str], list[str]]:
+    """A part of a diffusers folder, tensors that its file lacks, and tensors that nothing asked for."""
+    import diffusers
+    import transformers
 
-    `pipeline` is the diffusers class, `config` a folder of component configs.
+    part_class = getattr(
+        {"diffusers": diffusers, "transformers": transformers}.get(part.library), part.class_name, None
+    )
+    if part_class is None:
+        raise ModelError(f"{path}: {part.name} is a {part.library}.{part.class_name}, which this program does not know")
+    if dtype is None:
+        return part_class.from_pretrained(str(path), subfolder=part.name, local_files_only=True), [], []
+    settings: dict[str, Any] = {"variant": layout.weight_files(part)[1]}
+    if part.library == "transformers":
+        settings["ignore_mismatched_sizes"] = True  # its error names nothing, its report both shapes
+    model, report = part_class.from_pretrained(
+        str(path),
+        subfolder=part.name,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        **settings,
+    )
+    check_shapes(path, part.name, list(report["mismatched_keys"]))
+    return model, list(report["missing_keys"]), list(report["unexpected_keys"])
+
+
+def _from_tensors(
+    path: Path, part: layout.Part, tensors: dict[str, Tensor], dtype: torch.dtype
+) -> tuple[Any, list[str], list[str]]:
+    """A part from the tensors of an original-format checkpoint, and those of its tensors that they did not fill.
+
+    diffusers' `from_single_file` does the same but ends in an error of PyTorch's where something is missing.
     """
     import diffusers
-    import torch
+    import transformers
+    from accelerate import init_empty_weights
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
 
-    index = sources.read_index(config)
-    tokenizers = {
-        name: clip_tokenizer(pad_token="!" if name == "tokenizer_2" else "<|endoftext|>", folder=config / name)
-        for name in index
-        if name in ("tokenizer", "tokenizer_2")
-    }
-    local: dict[str, Any] = {"config": str(config), "local_files_only": True}
-    with _one_line(path), quiet():
-        vae = diffusers.AutoencoderKL.from_single_file(str(path), subfolder="vae", torch_dtype=torch.float32, **local)
-        loaded = getattr(diffusers, pipeline).from_single_file(
-            str(path), torch_dtype=dtype, vae=vae, **tokenizers, **local
+    if part.library == "diffusers":
+        part_class = getattr(diffusers, part.class_name)
+        config = part_class.load_config(str(part.folder))
+        with init_empty_weights():
+            model = part_class.from_config(config)
+        convert = SINGLE_FILE_LOADABLE_CLASSES[part.class_name]["checkpoint_mapping_fn"]
+        found = convert(config=config, checkpoint=tensors)
+        wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        shapes = [(name, list(found[name].shape), list(shape)) for name, shape in wanted.items() if name in found]
+        check_shapes(path, part.name, [each for each in shapes if each[1] != each[2]])
+        model.load_state_dict({name: tensor.to(dtype) for name, tensor in found.items()}, strict=False, assign=True)
+        model.eval()
+    else:
+        model = create_diffusers_clip_model_from_ldm(
+            getattr(transformers, part.class_name),
+            tensors,
+            config=str(part.folder.parent),
+            subfolder=part.name,
+            torch_dtype=dtype,
+            local_files_only=True,
         )
-    return {name: part for name, part in loaded.components.items() if part is not None}
+    return model, [name for name, tensor in model.state_dict().items() if tensor.is_meta], []
 
 
-def clip_tokenizer(*, pad_token: str = "<|endoftext|>", folder: Path | None = None) -> Any:
-    """CLIP's tokenizer from the BPE vocabulary that open_clip carries, or from `folder` when it has one."""
-    from transformers import CLIPTokenizer
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, mapped into memory. Text encoders of 2022 have their names lengthened."""
+    from safetensors.torch import load_file
 
-    if folder is not None and folder.exists():
-        return CLIPTokenizer.from_pretrained(str(folder))
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise ModelError("a single-file base needs the package open_clip_torch for CLIP's vocabulary")
-    lines = gzip.decompress((Path(package.origin).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode()
-    merges = [tuple(line.split()) for line in lines.split("\n")[1 : 49152 - 256 - 2 + 1]]
-    alphabet = list(bytes_to_unicode().values())
-    tokens = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
-    vocab = {token: index for index, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, pad_token=pad_token, model_max_length=77)
+    long = r"cond_stage_model.transformer.text_model.\1."
+    return {_OLD_TEXT.sub(long, name): tensor for name, tensor in load_file(path).items()}
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Within the block diffusers and transformers print no progress bars and no warnings."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    levels = [library.get_verbosity() for library in libraries]
-    for library in libraries:
-        library.set_verbosity(logging.ERROR)
-        library.disable_progress_bar()
+def _one_line(path: Path, part: str) -> Iterator[None]:
+    """Turn whatever a loader raises about a bad file into one line that names the base and the part."""
     try:
         yield
-    finally:
-        for library, level in zip(libraries, levels, strict=True):
-            library.set_verbosity(level)
-            library.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _one_line(source: str | Path) -> Iterator[None]:
-    """Turn whatever a loader raises about a bad file into one line that names the base."""
-    try:
-        yield
-    except ModelError:
+    except (ModelError, MemoryError):
         raise
-    except Exception as error:  # loaders raise anything from KeyError to RuntimeError
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(lines[:2]) if lines else type(error).__name__
-        raise ModelError(f"{source}: cannot be loaded: {reason[:300]}") from error
+    except KeyError as error:  # a converter of single files reaches for a tensor
+        raise ModelError(f"{title(path, part)} lacks tensors: {error.args[0] if error.args else 'one'}") from error
+    except Exception as error:  # loaders raise anything from TypeError to RuntimeError
+        text = " ".join(str(error).split())
+        if found := _DIFFERS.search(text):
+            is_shape, wanted = ([int(side) for side in found[group].split(",") if side.strip()] for group in (3, 2))
+            check_shapes(path, part, [(found[1], is_shape, wanted)])
+        if "valid CLIP model" in text or "appear to be missing" in text:
+            raise ModelError(
+                f"{title(path, part)} lacks its tensors, or has them under names not known here"
+            ) from error
+        raise ModelError(f"{title(path, part)} cannot be loaded: {text[:300] or type(error).__name__}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
-from trainer.families import autoencoder, clip, ddpm, loading, names, sources, unet
+from trainer.families import autoencoder, clip, ddpm, layout, loading, names, unet
 from trainer.families.family import Base, Family
 from trainer.families.traits import noise_settings, read_traits
 
@@ -23,22 +23,18 @@ def recognises(keys: frozenset[str]) -> bool:
 
 
 def load(path: Path, device: torch.device, dtype: torch.dtype) -> Base:
-    if sources.is_single_file(path):
-        parts = loading.load_single_file(
-            path, dtype, pipeline="StableDiffusionPipeline", config=sources.CONFIGS / "sd15"
-        )
-    else:
-        parts = loading.load_parts(path, dtype)
+    parts = loading.load_parts(path, dtype, FAMILY.parts, layout.CONFIGS / FAMILY.name)
     return Base(
         family=FAMILY,
-        denoiser=parts["unet"].to(device),
-        vae=parts["vae"].to(device),
-        text_encoders=[parts["text_encoder"].to(device)],
-        tokenizers=[parts["tokenizer"]],
+        denoiser=parts.models["unet"].to(device),
+        vae=parts.models["vae"].to(device),
+        text_encoders=[parts.models[name].to(device) for name in parts.encoders],
+        tokenizers=[parts.tokenizers[name] for name in parts.encoder_tokenizers],
         noise_scheduler=ddpm.training_scheduler(noise_settings(path, "sd15")),
         device=device,
         dtype=dtype,
         source=str(path),
+        notices=tuple(parts.notices),
         variant="v2" if read_traits(path, "sd15").v2 else "",
     )
 
@@ -114,6 +110,7 @@ FAMILY = Family(
     uses_clip_skip=True,
     uses_min_snr=True,
     pipelines=("StableDiffusionPipeline", "StableDiffusionInpaintPipeline", "StableDiffusionImg2ImgPipeline"),
+    parts=("unet", "vae", "text_encoder"),
     recognises=recognises,
     load=load,
     encode_images=autoencoder.encode_images,

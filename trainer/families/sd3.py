@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
-from trainer.families import autoencoder, clip, loading, names, sources
+from trainer.families import autoencoder, clip, layout, loading, names
 from trainer.families.family import Base, Family
 from trainer.families.traits import noise_settings
 
@@ -41,20 +41,20 @@ def recognises(keys: frozenset[str]) -> bool:
 def load(path: Path, device: torch.device, dtype: torch.dtype) -> Base:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    if sources.is_single_file(path):
+    if layout.is_single_file(path):
         raise ModelError(f"{path}: single SD3 files come without a fixed set of parts: use the diffusers folder")
-    parts = loading.load_parts(path, dtype)
-    encoders = [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if name in parts]
+    parts = loading.load_parts(path, dtype, FAMILY.parts, layout.CONFIGS / FAMILY.name)
     return Base(
         family=FAMILY,
-        denoiser=parts["transformer"].to(device),
-        vae=parts["vae"].to(device),
-        text_encoders=[parts[name].to(device) for name in encoders],
-        tokenizers=[parts[name.replace("text_encoder", "tokenizer")] for name in encoders],
+        denoiser=parts.models["transformer"].to(device),
+        vae=parts.models["vae"].to(device),
+        text_encoders=[parts.models[name].to(device) for name in parts.encoders],
+        tokenizers=[parts.tokenizers[name] for name in parts.encoder_tokenizers],
         noise_scheduler=FlowMatchEulerDiscreteScheduler.from_config(noise_settings(path, "sd3")),
         device=device,
         dtype=dtype,
         source=str(path),
+        notices=tuple(parts.notices),
     )
 
 
@@ -214,6 +214,7 @@ FAMILY = Family(
     uses_clip_skip=False,
     uses_min_snr=False,
     pipelines=("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
+    parts=("transformer", "vae", "text_encoder", "text_encoder_2"),
     recognises=recognises,
     load=load,
     encode_images=autoencoder.encode_images,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.families import autoencoder, clip, ddpm, loading, names, sources, unet
+from trainer.families import autoencoder, clip, ddpm, layout, loading, names, unet
 from trainer.families.family import Base, Family
 from trainer.families.traits import noise_settings
 
@@ -32,22 +32,18 @@ def recognises(keys: frozenset[str]) -> bool:
 
 
 def load(path: Path, device: torch.device, dtype: torch.dtype) -> Base:
-    if sources.is_single_file(path):
-        parts = loading.load_single_file(
-            path, dtype, pipeline="StableDiffusionXLPipeline", config=sources.CONFIGS / "sdxl"
-        )
-    else:
-        parts = loading.load_parts(path, dtype)
+    parts = loading.load_parts(path, dtype, FAMILY.parts, layout.CONFIGS / FAMILY.name)
     return Base(
         family=FAMILY,
-        denoiser=parts["unet"].to(device),
-        vae=parts["vae"].to(device),
-        text_encoders=[parts["text_encoder"].to(device), parts["text_encoder_2"].to(device)],
-        tokenizers=[parts["tokenizer"], parts["tokenizer_2"]],
+        denoiser=parts.models["unet"].to(device),
+        vae=parts.models["vae"].to(device),
+        text_encoders=[parts.models[name].to(device) for name in parts.encoders],
+        tokenizers=[parts.tokenizers[name] for name in parts.encoder_tokenizers],
         noise_scheduler=ddpm.training_scheduler(noise_settings(path, "sdxl")),
         device=device,
         dtype=dtype,
         source=str(path),
+        notices=tuple(parts.notices),
     )
 
 
@@ -170,6 +166,7 @@ FAMILY = Family(
     uses_clip_skip=False,
     uses_min_snr=True,
     pipelines=("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline", "StableDiffusionXLImg2ImgPipeline"),
+    parts=("unet", "vae", "text_encoder", "text_encoder_2"),
     recognises=recognises,
     load=load,
     encode_images=autoencoder.encode_images,

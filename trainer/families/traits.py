@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import ModelError
-from trainer.families import sources
+from trainer.families import layout
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 
@@ -55,6 +55,20 @@ def read_traits(path: Path, family: str) -> BaseTraits:
     )
 
 
+def check_channels(path: Path, family: str) -> None:
+    """Raises ModelError when a denoiser reads more channels than its VAE draws: an inpainting or edit base."""
+    single = path.is_file()
+    folder = layout.CONFIGS / family if single else path
+    painter = "transformer" if family == "sd3" else "unet"
+    configs = [layout.read_json(folder / part / "config.json") for part in (painter, "vae")]
+    read, drawn = configs[0].get("in_channels", 4), configs[1].get("latent_channels", 4)
+    if single:
+        first = layout.read_header(path).shapes.get("model.diffusion_model.input_blocks.0.0.weight", ())
+        read = first[1] if len(first) > 1 else read
+    if read != drawn:
+        raise ModelError(f"{path}: an inpainting or edit base ({read} channels in, {drawn} drawn) cannot be trained")
+
+
 def noise_settings(path: Path, family: str) -> dict[str, Any]:
     """Settings of the noise that a base is trained with: keywords of diffusers' DDPMScheduler, for SD3 its flow's.
 
@@ -65,8 +79,8 @@ def noise_settings(path: Path, family: str) -> dict[str, Any]:
         ModelError: the scheduler is of a kind that is not trained here.
     """
     single = path.is_file()
-    file = (sources.CONFIGS / family if single else path) / "scheduler" / "scheduler_config.json"
-    config = sources.read_json(file)
+    file = (layout.CONFIGS / family if single else path) / "scheduler" / "scheduler_config.json"
+    config = layout.read_json(file)
     kind = str(config.get("_class_name", ""))
     if family == "sd3":
         if "FlowMatch" not in kind:
@@ -92,7 +106,7 @@ def noise_settings(path: Path, family: str) -> dict[str, Any]:
 
 def _marked(path: Path) -> dict[str, Any]:
     """What the marks of a single file change."""
-    header = sources.read_header(path)
+    header = layout.read_header(path)
     found: dict[str, Any] = {}
     if any(key.startswith(("edm_vpred.", "edm_mean", "edm_std")) for key in header.shapes):
         raise ModelError(f"{path}: a base trained by EDM (it has the marks edm_…) cannot be trained here")
@@ -104,5 +118,5 @@ def _marked(path: Path) -> dict[str, Any]:
 
 
 def _cross_attention_width(folder: Path) -> int | None:
-    width = sources.read_json(folder / "unet" / "config.json").get("cross_attention_dim")
+    width = layout.read_json(folder / "unet" / "config.json").get("cross_attention_dim")
     return width if isinstance(width, int) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,21 @@ from trainer.families.hub import fetch
 CONFIGS = Path(__file__).parent / "configs"
 """Component configurations of the families that are read from single files, one folder each."""
 
-PAINTERS = ("unet", "transformer")
-_KINDS = (*PAINTERS, "vae", "text_encoder", "tokenizer", "scheduler")
+_KINDS = ("unet", "transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 _PART = re.compile(rf"({'|'.join(_KINDS)})(_\d)?")
 _WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(\.fp16)?(-\d+-of-\d+)?\.safetensors")
 _INDEX = re.compile(r"(diffusion_pytorch_model|model)\.safetensors\.index(\.fp16)?\.json")
+
+
+_TITLES = {
+    "unet": "U-Net",
+    "vae": "VAE",
+    "text_encoder": "text encoder",
+    "text_encoder_2": "second text encoder",
+    "text_encoder_3": "third text encoder",
+    "tokenizer_2": "second tokenizer",
+    "tokenizer_3": "third tokenizer",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,15 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
     return fetch(str(source), lambda names: _needed(names, weights=weights), lambda folder: _whole(folder, weights))
 
 
+def title(source: str | Path, part: str) -> str:
+    """How a line about a part begins: "b: the base's second text encoder (text_encoder_2)"."""
+    return (
+        f"{source}: the base's {_TITLES.get(part, part)} ({part})"
+        if part in _TITLES
+        else f"{source}: the base's {part}"
+    )
+
+
 def is_single_file(source: str | Path) -> bool:
     return Path(source).is_file()
 
@@ -103,12 +122,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_parts(folder: Path) -> dict[str, Part]:
+def read_parts(folder: Path, needed: Iterable[str] = (), *, complete: bool = True) -> dict[str, Part]:
     """The parts that model_index.json names, without safety checkers and image encoders.
 
+    Args:
+        needed: models that have to be among them.
+        complete: whether each part has to have its folder, its configuration, and a tokenizer its vocabulary.
+
     Raises:
-        ModelError: it names no denoiser, VAE, text encoder, tokenizer or scheduler, an encoder without its tokenizer,
-            or a part that lacks its folder or its configuration.
+        ModelError: a model, the tokenizer of a text encoder, or the scheduler is missing, or a part is not complete.
     """
     found = {}
     for name, entry in read_index(folder).items():
@@ -117,18 +139,32 @@ def read_parts(folder: Path) -> dict[str, Part]:
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(word, str) for word in entry)):
             raise ModelError(f"{folder / 'model_index.json'}: {name}: not a library and a class: {entry!r}")
         found[name] = Part(name, entry[0], entry[1], folder / name)
-    painter = "transformer" if "transformer" in found else "unet"
-    wanted = [painter, "vae", "text_encoder", "tokenizer", "scheduler"]
-    wanted += [name.replace("text_encoder", "tokenizer") for name in found if name.startswith("text_encoder_")]
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise ModelError(f"{folder}: model_index.json names no {', '.join(missing)}")
-    for part in found.values():
-        if not part.folder.is_dir():
-            raise ModelError(f"{folder}: the folder {part.name} is missing, which model_index.json names")
-        if not part.name.startswith("tokenizer"):
+    wanted = dict.fromkeys([*needed, *found, "scheduler"])
+    wanted |= {name.replace("text_encoder", "tokenizer"): None for name in wanted if name.startswith("text_encoder")}
+    if missing := [name for name in wanted if name not in found]:
+        raise ModelError(f"{folder}: model_index.json names no {', '.join(missing)}: the base is not whole")
+    for part in found.values() if complete else ():
+        if part.name.startswith("tokenizer"):
+            _check_tokenizer(folder, part)
+        elif part.folder.is_dir():
             read_json(part.config_file)
+        else:
+            raise ModelError(f"{folder}: the folder {part.name} is missing, which model_index.json names")
     return found
+
+
+def _check_tokenizer(source: Path, part: Part) -> None:
+    """Its vocabulary is there, and what says how captions are padded; transformers would go on without."""
+    names = {file.name for file in part.folder.iterdir()} if part.folder.is_dir() else set()
+    lacking = [name for name in ("vocab.json", "merges.txt") if name not in names]
+    if lacking and not names & {"tokenizer.json", "spiece.model"}:
+        missing = f"{' and '.join(lacking)}, or tokenizer.json"
+        raise ModelError(f"{title(source, part.name)} folder has no vocabulary ({missing})")
+    if not names & {"tokenizer_config.json", "special_tokens_map.json"}:
+        raise ModelError(f"{title(source, part.name)} folder has no tokenizer_config.json (how captions are padded)")
+    for name in sorted(names):
+        if name.endswith(".json"):
+            read_json(part.folder / name)
 
 
 def weight_files(part: Part) -> tuple[tuple[Path, ...], str | None]:
@@ -159,6 +195,21 @@ def weight_files(part: Part) -> tuple[tuple[Path, ...], str | None]:
     if lacking:
         raise ModelError(f"{part.folder}: {', '.join(lacking)} is missing, which {index.name} names")
     return files, variant
+
+
+def check_files(path: Path, parts: Mapping[str, Part]) -> None:
+    """Raises ModelError when a file of weights, which are not read, is missing, cut short or of another kind.
+
+    Args:
+        path: the base's file, or its folder, whose `parts` are looked at.
+    """
+    if path.is_file():
+        read_header(path)
+        return
+    for part in parts.values():
+        if part.has_weights:
+            for file in weight_files(part)[0]:
+                read_header(file)
 
 
 def choose_weights(names: Iterable[str], library: str) -> tuple[str, ...]:

@@ -1,0 +1,60 @@
+"""Names of devices, and whether this machine has them. `why_no_device` needs no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from trainer.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = "auto, cpu, cuda, cuda:N (N from 0) or mps"
+_NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+
+
+def why_no_device(name: str) -> str | None:
+    """What the name of a device would have to be, None when it is one; whether the machine has it is not asked."""
+    return None if _NAME.fullmatch(name) else DEVICES
+
+
+def find_device(name: str, *, key: str = "device") -> torch.device:
+    """The device of this name; "auto" is the first CUDA device, then Apple's, then the CPU.
+
+    Args:
+        key: the setting that an error is about.
+
+    Raises:
+        ConfigError: it is no name of a device, or this machine has no such device.
+    """
+    import torch
+
+    if (allowed := why_no_device(name)) is not None:
+        raise ConfigError(None, key, name, allowed)
+    kind, _, number = name.partition(":")
+    if name == "auto":
+        if torch.cuda.is_available():
+            kind = "cuda"
+        else:
+            kind = "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            found = "no CUDA device" if not count else "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+            raise ConfigError(None, key, name, f"this machine has {found}; auto and cpu always can")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(None, key, name, "this machine has no Apple GPU; auto and cpu always can")
+    place = torch.device(f"{kind}:{number}" if number else kind)
+    try:
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ModelError(f"{key}: {name!r} cannot be used here ({reason}); cpu always can") from error
+    return place
+
+
+def check_quantize(kind: str | None, device: torch.device) -> None:
+    """Raises ConfigError when a base is to be quantised where there is no CUDA device."""
+    if kind is not None and device.type != "cuda":
+        raise ConfigError(None, "quantize", kind, f"left out here: quantised weights need a CUDA GPU, this is {device}")
