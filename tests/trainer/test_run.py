@@ -54,8 +54,6 @@ def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"quantize": "nf4"},
-        {"quantize": "int8", "gradient_checkpointing": True},
         {"precision": "bf16", "gradient_checkpointing": True, "train_text_encoder": True},
         {"precision": "bf16", "dora": True},
     ],

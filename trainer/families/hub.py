@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeVar, cast
 
 from trainer.errors import ModelError
+
+T = TypeVar("T")
 
 _SECONDS = 8.0
 _INSTEAD = "name a diffusers folder or a .safetensors file instead"
@@ -38,13 +43,13 @@ def fetch(repository: str, needed: Callable[[Iterable[str]], list[str]], whole: 
     if constants.HF_HUB_OFFLINE:
         raise ModelError(f"{absent}; the hub is not asked, as HF_HUB_OFFLINE is set: {_INSTEAD}")
     try:
-        about = HfApi().model_info(repository, timeout=_SECONDS)
+        about = _within(2 * _SECONDS, lambda: HfApi().model_info(repository, timeout=_SECONDS))
         names = [file.rfilename for file in about.siblings or []]
         if "model_index.json" not in names:
             single = [name for name in names if name.endswith(".safetensors") and "/" not in name]
             also = f"; download {single[0]} and name that file" if single else ""
             raise ModelError(f"{repository}: this hub repository is no diffusers folder (no model_index.json){also}")
-        return Path(snapshot_download(repository, revision=about.sha, allow_patterns=needed(names)))
+        return Path(snapshot_download(repository, allow_patterns=needed(names)))
     except ModelError:
         raise
     except GatedRepoError:
@@ -68,6 +73,26 @@ def fetch(repository: str, needed: Callable[[Iterable[str]], list[str]], whole: 
         raise ModelError(f"{repository}: cannot be downloaded: {_brief(error)}") from error
     except Exception as error:  # whatever the HTTP library of the day raises
         raise ModelError(f"{absent}; the hub cannot be reached ({_brief(error)}): {_INSTEAD}") from error
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """What `ask` returns or raises, or TimeoutError: names of hosts are looked up without any limit of time."""
+    answer: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            answer.put((ask(), None))
+        except BaseException as error:
+            answer.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        found, error = answer.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return cast(T, found)
 
 
 def _cached(repository: str) -> Path | None:

@@ -1,0 +1,93 @@
+"""Devices that do not exist, and bases that cannot be trained, end a command in one line before anything is loaded."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from trainer import run
+from trainer.devices import check_quantize, find_device, why_no_device
+from trainer.errors import ConfigError
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+
+
+def _settings(folder: Path, base: Path, photos: Path, **settings: object) -> Path:
+    path = folder / "train.yaml"
+    values = {"base": str(base), "data": str(photos), "resolution": 64, "epochs": 1, **settings}
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def _error(capsys) -> str:
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    return text
+
+
+@pytest.mark.parametrize("name", ["nope", "gpu", "cuda:", "cuda:-1", "cuda:x", "meta", "", "cpu:0", "CUDA"])
+def test_names_that_are_no_devices_are_told_apart(name: str) -> None:
+    assert why_no_device(name) == "auto, cpu, cuda, cuda:N (N from 0) or mps"
+    with pytest.raises(ConfigError, match="auto, cpu, cuda"):
+        find_device(name)
+
+
+def test_the_cpu_and_auto_are_always_there() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("auto", "cpu", "cuda", "cuda:3", "mps"):
+        assert why_no_device(name) is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    for name in ("cuda", "cuda:99"):
+        with pytest.raises(ConfigError, match="this machine has no CUDA device"):
+            find_device(name, key="workers.device")
+
+
+def test_quantised_bases_need_a_gpu() -> None:
+    check_quantize(None, torch.device("cpu"))
+    check_quantize("nf4", torch.device("cuda"))
+    with pytest.raises(ConfigError, match="quantize: 'nf4' is not allowed: left out here"):
+        check_quantize("nf4", torch.device("cpu"))
+
+
+def test_a_device_that_is_none_is_refused_before_torch_is_loaded(tiny_sd15, tiny_photos, tmp_path) -> None:
+    path = _settings(tmp_path, tiny_sd15, tiny_photos)
+    code = (
+        "import sys; from trainer import run\n"
+        f"code = run.main([{str(path)!r}, '--device', 'nope'])\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: --device: 'nope' is not allowed: auto, cpu, cuda, cuda:N (N from 0) or mps\n"
+
+
+def test_a_quantised_run_without_a_gpu_ends_before_the_base_is_loaded(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    path = _settings(tmp_path, tiny_sd15, tiny_photos, quantize="nf4")
+    assert run.main([str(path), "--device", "cpu"]) == 2
+    assert "quantised weights need a CUDA GPU" in _error(capsys)
+
+
+def test_a_damaged_base_ends_a_run_with_exit_2_and_no_word_of_the_learning_rate(
+    tiny_sd15, tiny_photos, tmp_path, capsys
+) -> None:
+    base = shutil.copytree(tiny_sd15, tmp_path / "base")
+    weights = base / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["encoder.conv_in.weight"][0, 0, 0, 0] = float("nan")
+    save_file(tensors, weights, {"format": "pt"})
+    assert run.main([str(_settings(tmp_path, base, tiny_photos)), "--device", "cpu"]) == 2
+    text = _error(capsys)
+    assert "the base's VAE (vae) has NaN in 1 of its tensors: encoder.conv_in.weight" in text
+    assert "learning_rate" not in text
+    shutil.rmtree(base / "tokenizer")
+    assert run.main([str(_settings(tmp_path, base, tiny_photos)), "--device", "cpu"]) == 2
+    assert "the base's tokenizer folder has no vocabulary" in _error(capsys)
