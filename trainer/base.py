@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +86,8 @@ def load_base(
         raise ModelError(f"precision: {precision!r} is not allowed: {', '.join(PRECISIONS)}")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     place = torch.device(device)
-    base = chosen.load(locate(source), torch.device("cpu") if quantize else place, dtype)
+    with _parts_that_fit(source):
+        base = chosen.load(locate(source), torch.device("cpu") if quantize else place, dtype)
     base.source = str(source)
     for module in (base.denoiser, base.vae, *base.text_encoders):
         module.requires_grad_(False)
@@ -95,7 +98,8 @@ def load_base(
         base.device = place
         for module in (base.denoiser, base.vae, *base.text_encoders):
             module.to(place)
-    check_outputs(base)
+    with _parts_that_fit(source):
+        check_outputs(base)
     return base
 
 
@@ -116,3 +120,21 @@ def check_family(source: str | Path, family: str = "auto") -> Family:
     if Path(source).exists():  # a hub id's weights may still be on the hub
         check_files(path, parts)
     return FAMILIES[found]
+
+
+@contextlib.contextmanager
+def _parts_that_fit(source: str | Path) -> Iterator[None]:
+    """One line for what libraries raise when configurations say what cannot be, or parts are of different bases."""
+    import torch
+
+    try:
+        yield
+    except (ModelError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # anything from TypeError to RuntimeError
+        text = " ".join(str(error).split())
+        if "CUDA error" in text:  # the machine's fault
+            raise
+        raise ModelError(
+            f"{source}: its parts do not fit each other, or their configurations: {text[:200] or type(error).__name__}"
+        ) from error

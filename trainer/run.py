@@ -75,6 +75,7 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     parser.add_argument("--dry-run", action="store_true", help="measure a few steps, tell steps, time and memory, stop")
     options = parser.parse_args(arguments)
 
+    from trainer.base import check_family
     from trainer.devices import why_no_device
     from trainer.errors import ConfigError
     from trainer.production_config import load_production
@@ -84,6 +85,7 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     config, output = load_production(options.config)
     for notice in config.notices():
         print(f"note: {notice}", file=sys.stderr)
+    check_family(config.base, config.family)
     command.folder = folder = options.out or options.config.with_suffix("")
     # the heavy libraries are imported after the file is known to be right
     from trainer.production import dry_run, train

@@ -70,6 +70,20 @@ def test_a_device_that_is_none_is_refused_before_torch_is_loaded(tiny_sd15, tiny
     assert done.stderr == "error: --device: 'nope' is not allowed: auto, cpu, cuda, cuda:N (N from 0) or mps\n"
 
 
+def test_a_base_with_a_missing_file_is_refused_before_torch_is_loaded(tiny_sd15, tiny_photos, tmp_path) -> None:
+    base = shutil.copytree(tiny_sd15, tmp_path / "base")
+    shutil.rmtree(base / "tokenizer")
+    code = (
+        "import sys; from trainer import run\n"
+        f"code = run.main([{str(_settings(tmp_path, base, tiny_photos))!r}])\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "the base's tokenizer folder has no vocabulary" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_quantised_run_without_a_gpu_ends_before_the_base_is_loaded(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     path = _settings(tmp_path, tiny_sd15, tiny_photos, quantize="nf4")
     assert run.main([str(path), "--device", "cpu"]) == 2
@@ -88,6 +102,3 @@ def test_a_damaged_base_ends_a_run_with_exit_2_and_no_word_of_the_learning_rate(
     text = _error(capsys)
     assert "the base's VAE (vae) has NaN in 1 of its tensors: encoder.conv_in.weight" in text
     assert "learning_rate" not in text
-    shutil.rmtree(base / "tokenizer")
-    assert run.main([str(_settings(tmp_path, base, tiny_photos)), "--device", "cpu"]) == 2
-    assert "the base's tokenizer folder has no vocabulary" in _error(capsys)

@@ -214,6 +214,28 @@ def test_parts_that_the_family_has_are_missed(family, lost, copy_of) -> None:
         refused(base, lost)
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("scheduler/scheduler_config.json", {"beta_start": "x"}),
+        ("unet/config.json", {"block_out_channels": "x"}),
+        ("vae/config.json", {"scaling_factor": None}),
+    ],
+)
+def test_settings_that_cannot_be_are_told_in_a_line(file, change, copy_of) -> None:
+    base = copy_of("sd15")
+    (base / file).write_text(json.dumps(json.loads((base / file).read_text()) | change))
+    refused(base)
+
+
+def test_parts_of_different_bases_do_not_fit(copy_of, tiny_sdxl) -> None:
+    base = copy_of("sd15")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.rmtree(base / part)
+        shutil.copytree(tiny_sdxl / f"{part}_2", base / part)
+    refused(base, "its parts do not fit each other")
+
+
 # tokenizers
 
 
