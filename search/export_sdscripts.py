@@ -208,6 +208,7 @@ def notices(config: "TrainConfig", traits: "BaseTraits") -> tuple[str, ...]:
         said.append(f"targets: attention: {MODULES[family]} trains feed-forward and projection layers as well")
     if config.dora:
         said.append(f"dora: {MODULES[family]} has no DoRA; LyCORIS has (network_module lycoris.kohya, dora_wd=True)")
+        said.append("dora: A1111 and ComfyUI scale it by other norms than it is trained with: they draw other images")
     if config.rslora:
         said.append(f"rslora: written as network_alpha {network_alpha(config):g}, which gives the same scale")
     if config.quantize is not None:

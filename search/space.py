@@ -165,9 +165,11 @@ class Space:
     def check(self, file: Path, fixed: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """Build the TrainConfig of every combination: (notices, problems).
 
-        Problems are combinations that cannot be trained and dimensions that do nothing somewhere.
+        Notices are what takes no effect in any of them, and what is to be known of some. Problems are combinations
+        that cannot be trained and dimensions that do nothing somewhere.
         """
         found: dict[tuple[str, str], str] = {}
+        warned: set[str] = set()
         said: set[str] | None = None
         for chosen in self.combinations():
             twice = [e.field for e in self.entries if e.active(chosen) and e.field in chosen]
@@ -176,12 +178,17 @@ class Space:
                     (field, "twice"), problem(file, f"search.{field}", field, "entries whose `when:` never overlap")
                 )
             values = {**fixed, **chosen}
-            notices = self._check_one(file, values, chosen, found)
+            notices = self._check_one(file, values, chosen, found, warned)
             said = notices if said is None else said & notices
-        return sorted(said or ()), list(found.values())
+        return sorted((said or set()) | warned), list(found.values())
 
     def _check_one(
-        self, file: Path, values: dict[str, Any], chosen: Mapping[str, Any], found: dict[tuple[str, str], str]
+        self,
+        file: Path,
+        values: dict[str, Any],
+        chosen: Mapping[str, Any],
+        found: dict[tuple[str, str], str],
+        warned: set[str],
     ) -> set[str]:
         def default(key: str) -> Any:
             return values.get(key, TrainConfig.model_fields[key].default)
@@ -211,6 +218,7 @@ class Space:
             found.setdefault((key, optimizer), problem(file, where, getattr(config, key), allowed + under))
             return set()
         notices = set(config.notices())
+        warned.update(config.cautions())
         for notice in notices:
             field = "num_cycles" if notice.startswith("cosine_with_restarts with one cycle") else notice.split(":")[0]
             if field in chosen:

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.config_rules import RESOLUTION, conflicts, notices
+from trainer.config_rules import RESOLUTION, cautions, conflicts, notices
 from trainer.errors import ConfigError, unknown_key
 from trainer.optimizers import OPTIMIZERS
 from trainer.sources import resolve_source
@@ -223,6 +223,10 @@ class TrainConfig(BaseModel):
     def notices(self) -> tuple[str, ...]:
         """One sentence for each setting that takes no effect."""
         return tuple(notices(self))
+
+    def cautions(self) -> tuple[str, ...]:
+        """One sentence for each setting with a consequence elsewhere that nobody would look for."""
+        return tuple(cautions(self))
 
 
 def load_train_config(path: str | Path) -> TrainConfig:

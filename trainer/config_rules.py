@@ -138,6 +138,15 @@ def notices(config: TrainConfig) -> Iterator[str]:
         yield "cosine_with_restarts with one cycle is cosine"
 
 
+def cautions(config: TrainConfig) -> Iterator[str]:
+    """One sentence for each setting that does what it says, with a consequence elsewhere that nobody would look for."""
+    if config.dora:
+        yield (
+            "dora: A1111 and ComfyUI scale DoRA by other norms than it is trained with and draw other images without "
+            "saying so: leave it out for a LoRA to be used there"
+        )
+
+
 def _argument_form(optimizer: str, name: str, value: object) -> str | None:
     """What an optimizer's argument has to be, when it is something else."""
     if name in _FLAGS:

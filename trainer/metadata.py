@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.buckets import Size, batches_per_epoch, repeat_counts
-from trainer.dataset import Dataset
+from trainer.dataset import Dataset, Photo
+from trainer.model_hash import model_hashes
 
 if TYPE_CHECKING:
     from trainer.families.family import Base
@@ -132,7 +133,23 @@ def build_metadata(
         "ss_total_batch_size": batch_size * gradient_accumulation_steps * processes,
         "ss_enable_bucket": enable_bucket,
         "ss_num_batches_per_epoch": math.ceil(batches_per_epoch(dataset.photos, sizes, batch_size) / processes),
-        **describe_dataset(dataset, sizes),
+        **(described := describe_dataset(dataset, sizes)),
+        "ss_datasets": [
+            {
+                "is_dreambooth": True,
+                "batch_size_per_device": batch_size,
+                "num_train_images": described["ss_num_train_images"],
+                "num_reg_images": described["ss_num_reg_images"],
+                "resolution": list(resolution),
+                "enable_bucket": enable_bucket,
+                "tag_frequency": described["ss_tag_frequency"],
+                "bucket_info": described["ss_bucket_info"],
+                "subsets": describe_subsets(
+                    dataset, flip_aug=flip, shuffle_caption=shuffle_caption, keep_tokens=keep_tokens
+                ),
+            }
+        ],
+        **model_hashes(base.source),
     }
     metadata = {key: _text(value) for key, value in said.items()}
     metadata |= _modelspec(base, output_name, resolution, started, clip_skip)
@@ -174,6 +191,30 @@ def describe_dataset(dataset: Dataset, sizes: Sequence[Size]) -> dict[str, objec
             "mean_img_ar_error": errors / max(seen, 1),
         },
     }
+
+
+def describe_subsets(
+    dataset: Dataset, *, flip_aug: bool = False, shuffle_caption: bool = False, keep_tokens: int = 0
+) -> list[dict[str, object]]:
+    """The folders of a dataset as `ss_datasets` lists them: by their own names, never by a path of this machine."""
+    folders: dict[tuple[Path, bool], list[Photo]] = {}
+    for photo in dataset.photos:
+        folders.setdefault((photo.path.parent, photo.is_reg), []).append(photo)
+    return [
+        {
+            "image_dir": folder.name,
+            "img_count": len(photos),
+            "num_repeats": photos[0].repeats,
+            "class_tokens": " ".join(word for word in (photos[0].trigger, photos[0].class_word) if word),
+            "is_reg": is_reg,
+            "flip_aug": flip_aug,
+            "shuffle_caption": shuffle_caption,
+            "keep_tokens": keep_tokens,
+            "color_aug": False,
+            "random_crop": False,
+        }
+        for (folder, is_reg), photos in folders.items()
+    ]
 
 
 def _modelspec(base: Base, title: str, resolution: Size, started: float, clip_skip: int | None) -> dict[str, str]:

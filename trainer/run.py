@@ -83,7 +83,7 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     if (allowed := why_no_device(options.device)) is not None:
         raise ConfigError(None, "--device", options.device, allowed)
     config, output = load_production(options.config)
-    for notice in config.notices():
+    for notice in (*config.notices(), *config.cautions()):
         print(f"note: {notice}", file=sys.stderr)
     check_family(config.base, config.family)
     command.folder = folder = options.out or options.config.with_suffix("")

@@ -222,6 +222,33 @@ def test_the_range_on_all_photos_is_told_by_every_file(tmp_path, tiny_photos, ti
         assert between in (tmp_path / "out" / name).read_text()
 
 
+def test_prepared_photos_are_what_all_three_trainers_are_told_of(tmp_path, tiny_sd15, capsys):
+    from PIL import Image
+
+    from tests import tiny
+
+    data = tiny.make_photos(tmp_path / "photos")
+    first = sorted(data.rglob("*.png"))[0]
+    Image.open(first).save(first.with_suffix(".gif"))
+    first.unlink()
+    folder = make_study(tmp_path, tiny_sd15, data, PLANS[:1])
+    assert main([str(folder.path), "--to", str(tmp_path / "as-is")]) == 0
+    said = capsys.readouterr().out
+    assert "left out: its ending is not read (1: " in said
+    assert "--prepare-photos" in said
+    assert "# sd-scripts: left out" in (tmp_path / "as-is" / "sd-scripts" / "config.toml").read_text()
+    clean = tmp_path / "clean"
+    assert main([str(folder.path), "--to", str(tmp_path / "out"), "--prepare-photos", str(clean)]) == 0
+    assert "its ending is not read" not in capsys.readouterr().out
+    config, _ = load_production(tmp_path / "out" / "train.yaml")
+    assert Path(config.data) == clean
+    for name in ("sd-scripts/dataset.toml", "kohya_ss-dataset.toml"):
+        file = tmp_path / "out" / name
+        subsets = tomllib.loads(file.read_text())["datasets"][0]["subsets"]
+        assert {(file.parent / subset["image_dir"]).resolve().parent for subset in subsets} == {clean}
+    assert main([str(folder.path), "--to", str(tmp_path / "out"), "--prepare-photos", str(clean)]) == 2
+
+
 def test_a_project_that_has_moved_is_exported(tmp_path, tiny_sd15):
     from tests import tiny
 

@@ -163,7 +163,7 @@ def test_rank_stabilised_scale_is_kept_by_another_alpha(photos):
 
 def test_what_sdscripts_cannot_do_is_said(photos):
     _, out = _exported(photos, targets="attention", dora=True)
-    assert [n.split(":")[0] for n in out.notices] == ["targets", "dora"]
+    assert [n.split(":")[0] for n in out.notices] == ["targets", "dora", "dora"]
 
 
 def test_locon_goes_into_network_args(photos):

@@ -227,6 +227,11 @@ def test_a_fixed_setting_without_effect_is_a_notice(write_study) -> None:
     assert any(notice.startswith("num_cycles: 3 takes no effect") for notice in study.notices)
 
 
+def test_what_webuis_make_of_dora_is_a_notice_where_it_is_searched_too(write_study) -> None:
+    study = load_study(write_study(search={"dora": {"values": [True, False]}, "rank": {"values": [4, 8]}}))
+    assert any(notice.startswith("dora: A1111 and ComfyUI") for notice in study.notices)
+
+
 def test_conditional_parameters_are_accepted(write_study) -> None:
     study = load_study(
         write_study(

@@ -98,6 +98,13 @@ def test_broken_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
         load_train_config(file)
 
 
+def test_what_webuis_make_of_dora_is_said_where_it_is_chosen() -> None:
+    assert config(dora=True).notices() == ()
+    (said,) = config(dora=True).cautions()
+    assert said.startswith("dora: A1111 and ComfyUI")
+    assert config().cautions() == ()
+
+
 def test_alpha_is_absolute_or_a_ratio_or_the_rank() -> None:
     assert config(rank=16).effective_alpha == 16
     assert config(rank=16, alpha=0).effective_alpha == 16

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import random
 import re
 import struct
 
@@ -195,6 +196,32 @@ def test_the_metadata_is_kohyas(tiny_sd15, tiny_photos, tmp_path) -> None:
     assert json.loads(found["ss_dataset_dirs"]) == {"2_sks toy": {"n_repeats": 2, "img_count": 8}}
     assert json.loads(found["ss_tag_frequency"])["2_sks toy"]["a photo of sks toy"] == 8
     assert json.loads(found["ss_bucket_info"])["buckets"] == {"0": {"resolution": [64, 64], "count": 16}}
+
+
+def test_the_datasets_are_listed_by_their_folders_own_names(tiny_sd15, tiny_photos) -> None:
+    found = metadata(load_base(tiny_sd15), tiny_photos, flip=True)
+    (dataset,) = json.loads(found["ss_datasets"])
+    assert dataset["resolution"] == [64, 64]
+    assert dataset["num_train_images"] == 16
+    assert dataset["tag_frequency"] == json.loads(found["ss_tag_frequency"])
+    (subset,) = dataset["subsets"]
+    assert subset["image_dir"] == "2_sks toy"
+    assert (subset["num_repeats"], subset["img_count"]) == (2, 8)
+    assert (subset["class_tokens"], subset["is_reg"], subset["flip_aug"]) == ("sks toy", False, True)
+    assert not [key for key, value in found.items() if str(tiny_photos.parent) in value], "no path of this machine"
+    assert not [key for key in found if key.endswith("sd_model_hash")], "a folder has no hash of a file"
+
+
+def test_a_single_file_base_is_named_by_its_hashes(tiny_sd15, tiny_photos, tmp_path) -> None:
+    """The reference is sd-scripts' model_hash and calculate_sha256, written down anew."""
+    base = load_base(tiny_sd15)
+    content = random.Random(0).randbytes(0x120000)
+    (tmp_path / "base.safetensors").write_bytes(content)
+    base.source = str(tmp_path / "base.safetensors")
+    found = metadata(base, tiny_photos)
+    assert found["ss_new_sd_model_hash"] == hashlib.sha256(content).hexdigest()
+    assert found["ss_sd_model_hash"] == hashlib.sha256(content[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
+    assert found["ss_sd_model_name"] == "base.safetensors"
 
 
 def test_sdxl_and_convolutions_say_so(tiny_sdxl, tiny_photos) -> None:
