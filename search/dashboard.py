@@ -6,14 +6,16 @@ Anyone who can open the page can delete the study from the dashboard, so it list
 """
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from search.command import study_command
 from search.database import storage_url
-from search.errors import SearchError
+from search.errors import SearchError, StudyError, problem
 from search.locate import locate
 from search.record import StudyFolder
 from trainer.arguments import folder as folder_named
@@ -21,9 +23,10 @@ from trainer.arguments import port
 from trainer.command import INTERRUPTED, Command, end, reason
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
+LOOPBACK = (HOST, "localhost", "::1")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,8 +59,9 @@ def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> 
 
     Raises:
         SearchError: there is no database yet; the port is taken, or not allowed.
+        StudyError: `storage` is no URL of a storage, or nothing answers there.
     """
-    application = _application(folder, storage)
+    application = _only_for_this_machine(_application(folder, storage))
     try:
         return make_server(HOST, port, application, server_class=_Threading, handler_class=_Quiet)
     except OSError as error:
@@ -76,7 +80,48 @@ def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
     from search.artifacts import open_store
     from search.storage import open_storage
 
-    return wsgi(open_storage(storage or storage_url(folder.database)), artifact_store=open_store(folder))
+    opened = open_storage(storage_url(folder.database)) if storage is None else _open_storage(storage)
+    return wsgi(opened, artifact_store=open_store(folder))
+
+
+def _open_storage(url: str) -> Any:
+    """The storage that a user named."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from search.storage import open_storage
+
+    shown = re.sub(r"://[^/]*@", "://***@", url)  # no password on a terminal
+    try:
+        return open_storage(url)
+    except ImportError:
+        driver = shown.split(":", 1)[0]
+        why = f"a storage whose driver is installed: there is none for {driver} here"
+    except (SQLAlchemyError, ValueError) as error:
+        answer = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        why = f"a storage that answers, such as sqlite:////home/me/study.db or postgresql://user@host/name ({answer})"
+    raise StudyError([problem("dashboard", "--storage", shown, why)])
+
+
+def _only_for_this_machine(application: "WSGIApplication") -> "WSGIApplication":
+    """Answer 403 to requests under any other name than this machine's own. A page elsewhere can point a name of its own
+    at 127.0.0.1 (DNS rebinding) and would reach the dashboard through its visitor's browser."""
+
+    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        origin = environ.get("HTTP_ORIGIN")
+        hosts = [environ.get("HTTP_HOST", "")] + ([] if origin is None else [urlsplit(origin).netloc])
+        if all(_is_loopback(host) for host in hosts):
+            return application(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"This dashboard answers only under http://{HOST} on this machine.\n".encode()]
+
+    return guarded
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return urlsplit(f"//{host}").hostname in LOOPBACK
+    except ValueError:  # brackets that do not close
+        return False
 
 
 class _Threading(ThreadingMixIn, WSGIServer):

@@ -68,6 +68,11 @@ class Unprepared:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """From a worker: it is at work, or waiting for an answer; `search.workers` replaces one that says nothing."""
+
+
+@dataclass(frozen=True)
 class Doing:
     """From a worker, for the live table only: what it is at. `number` is None outside trials."""
 
@@ -113,19 +118,24 @@ class Checkpointed:
 
 @dataclass(frozen=True)
 class Failed:
-    """From a worker: the trial could not reach this checkpoint. `again`: trying once more may help."""
+    """From a worker: the trial could not reach this checkpoint.
+
+    `again`: trying once more may help. `machine`: no trial could (the disk is full, say).
+    """
 
     number: int
     epoch: int
     error: str
     again: bool
+    machine: bool = False
 
 
 @dataclass(frozen=True)
 class Lost:
-    """From `search.workers`: the process in this slot is gone and has been replaced."""
+    """From `search.workers`: the process in this slot is gone. `replaced`: another one has been started."""
 
     reason: str
+    replaced: bool = True
 
 
 def save_readings(path: Path, readings: Readings, about: Mapping[str, object] | None = None) -> None:

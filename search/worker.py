@@ -19,6 +19,7 @@ import torch
 from metrics.encoders import load_encoder
 from metrics.errors import MetricsError
 from search.events import (
+    Alive,
     Checkpointed,
     Doing,
     Failed,
@@ -30,12 +31,13 @@ from search.events import (
     Unprepared,
     save_readings,
 )
+from search.faults import device_is_lost, machine_fault
 from search.lock import locked, worker_lock
 from search.probe import Probe, open_probe, write_base_samples, write_probe_samples
 from search.record import StudyFolder
 from search.study import Study
 from search.tidy import drop_after
-from trainer.base import load_base
+from trainer.base import Base, load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
 from trainer.devices import check_quantize, find_device
 from trainer.errors import TrainerError
@@ -44,6 +46,10 @@ from trainer.runs import Run
 
 AHEAD = 2
 """Checkpoints that a trial may be trained beyond the last one decided on."""
+
+
+_LIFE_EVERY_SECONDS = 1.0
+_IDLE_SECONDS = 10.0
 
 
 class _Stopped(Exception):
@@ -67,7 +73,8 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
             return
         except Exception as error:
             traceback.print_exc()
-            connection.send(Unprepared(f"{type(error).__name__}: {error}", wrong_input=False))
+            text = machine_fault(error) or f"{type(error).__name__}: {error}"
+            connection.send(Unprepared(text, wrong_input=False))
             return
         try:
             worker.serve()
@@ -101,13 +108,15 @@ class _Worker:
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
         self._packs: dict[str, Pack] = {}
         self._decided = 0
+        self._alive_at = 0.0
+        self._show_life(base)
         notices = (*(f"the base: {notice}" for notice in base.notices), *self._probe.notices) if slot == 0 else ()
         self._connection.send(Prepared(time.perf_counter() - began, notices))
 
     def serve(self) -> None:
         """Train what comes."""
         while True:
-            message = self._connection.recv()
+            message = self._receive()
             if isinstance(message, Quit):
                 return
             if isinstance(message, Stop):
@@ -135,9 +144,14 @@ class _Worker:
             known = isinstance(error, TrainerError | MetricsError)
             if not known:
                 traceback.print_exc()
+            if device_is_lost(error):
+                os._exit(1)  # the next process has a device that works, or the coordinator gives up
             self._packs.clear()  # whatever state the pack was left in
             text = str(error) if known else f"{type(error).__name__}: {error}"
-            self._connection.send(Failed(spec.number, trial.due, text, again=not known))
+            fault = machine_fault(error)
+            self._connection.send(
+                Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)
+            )
         return None
 
     def _run(self, trial: "_Trial") -> None:
@@ -208,15 +222,33 @@ class _Worker:
 
     def _listen(self, trial: "_Trial", *, block: bool) -> None:
         """Take what the coordinator has said; raises _Stopped when the trial is not to go on."""
+        self._alive()
         while block or self._connection.poll():
             block = False
-            message = self._connection.recv()
+            message = self._receive()
             if isinstance(message, GoOn) and message.number == trial.spec.number:
                 self._decided = max(self._decided, message.epoch)
             elif isinstance(message, Stop) and message.number != trial.spec.number:
                 drop_after(self._folder.trial(message.number), message.epoch)
             elif isinstance(message, Stop | Quit | TrialSpec):
                 raise _Stopped(message)
+
+    def _receive(self) -> Any:
+        """The coordinator's next message; says now and then that this worker is only waiting."""
+        while not self._connection.poll(_IDLE_SECONDS):
+            self._connection.send(Alive())
+        return self._connection.recv()
+
+    def _alive(self) -> None:
+        now = time.monotonic()
+        if now - self._alive_at > _LIFE_EVERY_SECONDS:
+            self._alive_at = now
+            self._connection.send(Alive())
+
+    def _show_life(self, base: Base) -> None:
+        """Let each pass through the base be a sign of life: images are drawn and losses read with it."""
+        for model in (base.denoiser, base.vae.encoder, base.vae.decoder, *base.text_encoders):
+            model.register_forward_hook(lambda *_: self._alive())
 
     def _pack(self, spec: TrialSpec) -> Pack:
         keywords = build_pack_keywords(spec.config)

@@ -2,16 +2,24 @@
 
 import contextlib
 import multiprocessing
+import signal
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from search.errors import WorkerError
-from search.events import Lost, Quit
+from search.events import Alive, Lost, Prepared, Quit
 
-_MOST_LOSSES = 5  # of one slot in a row without a word from its worker
+_MOST_LOSSES = 3
+"""Workers of one slot that may end in a row before they are ready."""
+_MARGIN = 20.0
+"""Times its own slowest step: so long may a worker be silent."""
+_LEAST_SILENCE = 120.0
+"""Seconds that it may be silent in any case: the first steps on a device are slow."""
+_LEAST_LOADING = 600.0
+"""Seconds that a replaced worker may load without a word; the first one may download a base for hours."""
 
 
 class Target(Protocol):
@@ -22,9 +30,20 @@ class Target(Protocol):
 
 @dataclass
 class _Slot:
+    """One worker process.
+
+    `losses`: processes of this slot that ended before they were ready, in a row; `silent`: seconds without a word, as
+    far as we listened; `slowest`: the longest silence that ended well; `loading`: seconds its first load took.
+    """
+
     process: BaseProcess
     connection: Connection
-    silent_losses: int = 0
+    losses: int = 0
+    ready: bool = False
+    silent: float = 0.0
+    slowest: float = 0.0
+    loading: float | None = None
+    retired: bool = False
 
 
 class Team:
@@ -35,10 +54,19 @@ class Team:
         setup: given to each of them, pickled.
         count: how many slots.
         preload: modules imported once and shared by all workers, where the system can fork.
+        hung_after: seconds without a sign of life after which a worker is replaced; None: 20 times its own slowest
+            step, at least 120.
     """
 
-    def __init__(self, target: Target, setup: Any, count: int, preload: tuple[str, ...] = ()) -> None:
-        self._target, self._setup, self.count = target, setup, count
+    def __init__(
+        self,
+        target: Target,
+        setup: Any,
+        count: int,
+        preload: tuple[str, ...] = (),
+        hung_after: float | None = None,
+    ) -> None:
+        self._target, self._setup, self.count, self._hung_after = target, setup, count, hung_after
         methods = multiprocessing.get_all_start_methods()
         # forkserver: torch and diffusers are imported once, and a lost worker is back in milliseconds
         self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -60,19 +88,27 @@ class Team:
 
     def receive(self, timeout: float) -> list[tuple[int, Any]]:
         """Messages that came within `timeout` seconds: (slot, message), a lost worker's `Lost` after its last word.
-
-        Raises:
-            WorkerError: a slot's workers die again and again before they say anything.
-        """
+        A worker that is silent for too long is ended, and lost like one that died."""
         self._ready()
         handles: dict[Any, int] = {}
         for index, slot in enumerate(self._slots):
-            handles[slot.connection] = index
-            handles[slot.process.sentinel] = index
+            if not slot.retired:
+                handles[slot.connection] = index
+                handles[slot.process.sentinel] = index
+        began = time.monotonic()
+        spoke = {handles[h] for h in wait(list(handles), timeout)}
+        listened = min(time.monotonic() - began, 2 * timeout)  # the machine may have slept
         got: list[tuple[int, Any]] = []
-        for index in sorted({handles[h] for h in wait(list(handles), timeout)}):
-            got += self._drain(index)
-        return got
+        for index in sorted(set(handles.values())):
+            slot = self._slots[index]
+            slot.silent += listened
+            if index in spoke:
+                got += self._drain(index)
+            elif (limit := self._patience(slot)) is not None and slot.silent > limit:
+                slot.process.kill()  # stopped ones end, too
+                slot.process.join(5.0)
+                got.append((index, self._replace(index, f"no sign of life for {slot.silent:.0f} s")))
+        return [(index, message) for index, message in got if not isinstance(message, Alive)]
 
     def close(self, grace_seconds: float = 3.0) -> None:
         """Ask every worker to end, and end those that do not."""
@@ -103,33 +139,60 @@ class Team:
         except (EOFError, OSError):
             slot.process.join(1.0)
         if got:
-            slot.silent_losses = 0
+            if slot.ready:
+                slot.slowest = max(slot.slowest, slot.silent)
+            slot.silent = 0.0
+        for _, message in got:
+            if isinstance(message, Prepared):
+                slot.ready, slot.losses, slot.loading = True, 0, message.seconds
         if not slot.process.is_alive():
-            code = slot.process.exitcode
-            slot.connection.close()
-            if slot.silent_losses >= _MOST_LOSSES:
-                raise WorkerError(f"the worker in slot {index} ended {_MOST_LOSSES} times in a row (exit code {code})")
-            self._slots[index] = self._launch(index, slot.silent_losses + 1)
-            got.append((index, Lost(f"its process ended with exit code {code}")))
+            got.append((index, self._replace(index, _ended(slot.process.exitcode))))
         return got
+
+    def _patience(self, slot: _Slot) -> float | None:
+        """Seconds that a worker may be silent; None: as long as it takes."""
+        if not slot.ready:
+            return None if slot.loading is None else max(_LEAST_LOADING, _MARGIN * slot.loading)
+        return self._hung_after or max(_LEAST_SILENCE, _MARGIN * slot.slowest)
+
+    def _replace(self, index: int, reason: str) -> Lost:
+        """Start another process in a slot whose worker is gone, unless its workers never become ready."""
+        slot = self._slots[index]
+        slot.connection.close()
+        losses = 0 if slot.ready else slot.losses + 1
+        if losses >= _MOST_LOSSES:
+            slot.retired = True
+            return Lost(reason, replaced=False)
+        self._slots[index] = self._launch(index, losses)
+        self._slots[index].loading = slot.loading
+        return Lost(reason)
 
     def _launch_all(self) -> None:
         for index in range(self.count):
             self._slots.append(self._launch(index, 0))
 
-    def _launch(self, index: int, silent_losses: int) -> _Slot:
+    def _launch(self, index: int, losses: int) -> _Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=self._target, args=(theirs, index, self._setup), name=f"onset-worker-{index}", daemon=True
         )
         process.start()
         theirs.close()  # so that our end sees the worker's death
-        return _Slot(process, ours, silent_losses)
+        return _Slot(process, ours, losses)
 
     def _ready(self) -> None:
         if self._launching is not None:
             self._launching.join()
             self._launching = None
+
+
+def _ended(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code == -signal.SIGKILL:
+        return "it was killed: often because memory ran out"
+    if code is not None and code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
+    return f"it ended with exit code {code}"
 
 
 def resident(connection: Connection, slot: int, setup: tuple[Any, Any]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,40 @@ def test_it_listens_on_this_machine_only(served):
     assert served[2].server_address[0] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, True),
+        ({"Host": "localhost:{port}"}, True),
+        ({"Host": "[::1]:{port}"}, True),
+        ({"Host": "127.0.0.1:9"}, True),  # through a tunnel from another machine
+        ({"Host": "rebound.example:{port}"}, False),
+        ({"Host": "127.0.0.1.rebound.example"}, False),
+        ({"Host": "localhost@rebound.example"}, False),
+        ({"Host": "[127.0.0.1"}, False),
+        ({"Host": ""}, False),
+        ({"Origin": "http://localhost:{port}"}, True),
+        ({"Origin": "https://rebound.example"}, False),
+        ({"Origin": "null"}, False),
+    ],
+)
+def test_pages_of_other_hosts_cannot_reach_it(served, headers: dict[str, str], allowed: bool):
+    _, study, server = served
+    port = server.server_port
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/studies/{study._study_id}", method="DELETE")
+    if allowed:
+        request.method = "GET"
+    for name, value in headers.items():
+        request.add_header(name, value.format(port=port))
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    assert status == (200 if allowed else 403)
+    assert json.loads(_get(server, "/api/studies"))["study_summaries"], "the study was deleted"
+
+
 def test_one_slow_reader_does_not_hold_the_others(served):
     import socket
 
@@ -94,6 +129,24 @@ def test_a_taken_port_is_a_failure_not_a_traceback(served, capsys):
     assert (
         capsys.readouterr().err == f"--port {server.server_port}: the port is taken; --port 0 takes any that is free\n"
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "foo://bar",
+        "oracle://host/name",
+        "sqlite:////nowhere/at/all.db",
+        "postgresql://me:secret@127.0.0.1:port/name",
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(served, capsys, url: str):
+    assert main([str(served[0].path), "--port", "0", "--storage", url]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert "--storage" in error
+    assert "secret" not in error
 
 
 @pytest.mark.parametrize("module", ["search.dashboard", "search.export"])
