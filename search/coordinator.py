@@ -8,9 +8,8 @@ gives the same numbers, whatever the machine does meanwhile, killed and resumed 
 import contextlib
 import importlib.metadata
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -25,6 +24,7 @@ from search.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, Sto
 from search.live import Board
 from search.pruner import describe
 from search.record import StudyFolder, TrialRecord, write_bytes
+from search.slots import Running, Slot
 from search.storage import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
 from search.study import Study
 from search.tidy import tidy_trial
@@ -34,35 +34,9 @@ from trainer.config import parse_train_config
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 _NAMES = {state: name for name, state in _STATES.items()}
 _MOST_RETRIES = 3
+_MOST_SUSPECTS = 3
+"""Trials in a row that fail for an unforeseen reason, none reaching a checkpoint meanwhile: then it is the machine."""
 _PACKAGES = ("onset", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "optuna", "numpy")
-
-
-@dataclass
-class _Running:
-    """A trial on a slot."""
-
-    trial: Trial
-    course: Course
-    retries: int = 0
-
-
-@dataclass
-class _Slot:
-    """A place on a worker.
-
-    `clock`: epochs of the trials that ended here; `events`: what has arrived and is not yet due.
-    """
-
-    index: int
-    clock: int = 0
-    running: _Running | None = None
-    events: deque[Checkpointed | Failed] = field(default_factory=deque)
-
-    @property
-    def time(self) -> tuple[int, int]:
-        """Logical time of the next event."""
-        assert self.running is not None
-        return self.clock + self.running.course.due, self.running.trial.number
 
 
 class Coordinator:
@@ -92,11 +66,11 @@ class Coordinator:
         self._ledger = Ledger(
             folder.database, study.name, seed=study.seed, startup_trials=study.budget.startup, say=board.note
         )
-        self._slots = [_Slot(index) for index in range(team.count)]
-        self._prepared = [False] * team.count
+        self._slots = [Slot(index) for index in range(team.count)]
         self._began = time.monotonic() - spent_seconds
         self._versions = _versions()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
+        self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
         self._take_up()
 
     @property
@@ -115,14 +89,17 @@ class Coordinator:
             self._fill()
             busy = [slot for slot in self._slots if slot.running is not None]
             if not busy:
-                return
+                break
             slot = min(busy, key=lambda s: s.time)
             event = self._next_event(slot)
             with self._unless_ended_elsewhere(slot):
                 if isinstance(event, Failed):
                     self._failed(slot, event)
-                else:
+                elif event is not None:
                     self._checkpointed(slot, event)
+        if self._suspects and not any(trial.intermediate_values for trial in self._ledger.own()):
+            self._give_up()
+        self._clear_suspects()
 
     # --- taking up where an earlier sitting stopped
 
@@ -159,7 +136,7 @@ class Coordinator:
         self.board.ended(record)
         return record
 
-    def _resume(self, slot: _Slot, number: int) -> None:
+    def _resume(self, slot: Slot, number: int) -> None:
         try:
             trial, params = self._ledger.reattach(number, self.study.space)
             startup = trial.user_attrs.get(STARTUP, self._ledger.starting_up)
@@ -173,10 +150,10 @@ class Coordinator:
 
     def _fill(self) -> None:
         for slot in self._slots:
-            while slot.running is None and (self._waiting or self._may_ask()):
+            while slot.running is None and not slot.retired and (self._waiting or self._may_ask()):
                 self._resume(slot, self._waiting.pop(0) if self._waiting else self._asked(slot))
 
-    def _asked(self, slot: _Slot) -> int:
+    def _asked(self, slot: Slot) -> int:
         return self._ledger.ask(self.study.space, slot=slot.index, began=slot.clock)
 
     def _may_ask(self) -> bool:
@@ -184,7 +161,7 @@ class Coordinator:
         in_time = budget.hours is None or time.monotonic() - self._began < budget.hours * 3600
         return in_time and len(self._ledger.own()) < budget.trials
 
-    def _place(self, slot: _Slot, trial: Trial, params: dict[str, Any]) -> None:
+    def _place(self, slot: Slot, trial: Trial, params: dict[str, Any]) -> None:
         config = self.study.config(params)
         folder = self.folder.trial(trial.number)
         record = TrialRecord(
@@ -202,7 +179,7 @@ class Coordinator:
         )
         self._ledger.note(trial, **describe(config))
         course = Course(record, config, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
-        slot.running = _Running(trial, course)
+        slot.running = Running(trial, course)
         slot.events.clear()
         fields = config.model_dump(mode="json", exclude_defaults=True)
         write_bytes(folder / "config.yaml", yaml.safe_dump(fields, sort_keys=False).encode())
@@ -210,20 +187,23 @@ class Coordinator:
         self.board.began(slot.index, course.record)
         self._send_spec(slot)
 
-    def _send_spec(self, slot: _Slot) -> None:
+    def _send_spec(self, slot: Slot) -> None:
         assert slot.running is not None
         number, course = slot.running.trial.number, slot.running.course
         self.team.send(slot.index, TrialSpec(number, self.folder.trial(number), course.config, course.processed))
 
     # --- events
 
-    def _next_event(self, slot: _Slot) -> Checkpointed | Failed:
+    def _next_event(self, slot: Slot) -> Checkpointed | Failed | None:
+        """Waits for what happens next on a slot; None: its trial has to move to another one."""
         while not slot.events:
             for index, message in self.team.receive(timeout=1.0):
                 self._take(self._slots[index], message)
+            if slot.running is None:
+                return None
         return slot.events.popleft()
 
-    def _take(self, slot: _Slot, message: Any) -> None:
+    def _take(self, slot: Slot, message: Any) -> None:
         """Sort one message in, without deciding anything."""
         if isinstance(message, Checkpointed | Failed):
             current = slot.running
@@ -234,7 +214,7 @@ class Coordinator:
         elif isinstance(message, Doing):
             self.board.doing(slot.index, message)
         elif isinstance(message, Prepared):
-            self._prepared[slot.index] = True
+            slot.ready = True
             self.board.prepared(slot.index, message)
         elif isinstance(message, Unprepared):
             raise (
@@ -245,36 +225,85 @@ class Coordinator:
         elif isinstance(message, Lost):
             self._lost(slot, message)
 
-    def _lost(self, slot: _Slot, lost: Lost) -> None:
-        """The worker is new: it gets the same trial again, which goes on from its newest checkpoint."""
-        self._prepared[slot.index] = False
+    def _lost(self, slot: Slot, lost: Lost) -> None:
+        """The worker is new: it gets the same trial again, which goes on from its newest checkpoint. While it was
+        loading, the trial had no part in it."""
+        in_trial, slot.ready = slot.ready, False
         running = slot.running
-        if running is None:
-            return
-        slot.events.clear()
-        self.board.note(f"trial {running.trial.number}: worker lost ({lost.reason}); going on from its last checkpoint")
-        running.retries += 1
-        if running.retries > _MOST_RETRIES:
-            error = f"its worker was lost {running.retries} times"
-            slot.events.append(Failed(running.trial.number, running.course.due, error, again=False))
-            return
-        self._send_spec(slot)
+        if not lost.replaced:
+            self._retire(slot, lost.reason)
+        elif running is not None:
+            slot.events.clear()
+            number = running.trial.number
+            self.board.note(f"trial {number}: worker lost ({lost.reason}); going on from its last checkpoint")
+            running.retries += in_trial
+            if running.retries > _MOST_RETRIES:
+                error = f"its worker was lost {running.retries} times: {lost.reason}"
+                slot.events.append(Failed(number, running.course.due, error, again=True))
+            else:
+                self._send_spec(slot)
 
-    def _failed(self, slot: _Slot, event: Failed) -> None:
+    def _retire(self, slot: Slot, reason: str) -> None:
+        """No worker becomes ready here: its trial goes to another slot, if there is one."""
+        slot.retired = True
+        if all(other.retired for other in self._slots):
+            raise WorkerError(f"no worker could start: {reason}; details are in {self.folder.workers_log}")
+        self.board.note(f"worker {slot.index} cannot start ({reason}); going on without it")
+        if slot.running is not None:
+            self._waiting.append(slot.running.trial.number)
+            slot.free()
+
+    def _failed(self, slot: Slot, event: Failed) -> None:
         running = slot.running
         assert running is not None
-        if event.again and running.retries < _MOST_RETRIES:
+        if event.machine:
+            raise WorkerError(f"{event.error}; every finished checkpoint is kept: the same command goes on from there")
+        if not event.again:
+            self._end(slot, "failed", "failed", None, event.error)
+        elif running.retries < _MOST_RETRIES:
             running.retries += 1
             self.board.note(f"trial {event.number}: {event.error}; trying again")
             self._send_spec(slot)
-            return
-        self._end(slot, "failed", "failed", None, event.error)
+        else:
+            self._suspect(slot, running, event.error)
 
-    def _checkpointed(self, slot: _Slot, event: Checkpointed) -> None:
+    def _suspect(self, slot: Slot, running: Running, error: str) -> None:
+        """A trial failed for a reason nobody foresaw: it, or the machine. The next trials tell."""
+        record = replace(running.course.record, error=error)
+        record.save(self.folder.trial(record.number))
+        running.course = replace(running.course, record=record)
+        self._suspects.append(running)
+        self.board.note(f"trial {record.number}: {error}; given up for now")
+        slot.clock += record.epochs_trained
+        slot.free()
+        if len(self._suspects) >= _MOST_SUSPECTS:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        count = len(self._suspects)
+        trials = f"{count} trials in a row" if count > 1 else "every trial"
+        raise WorkerError(
+            f"{trials} failed: {self._suspects[-1].course.record.error}; details are in {self.folder.workers_log}. "
+            "They are kept: once it is mended, the same command goes on with them"
+        )
+
+    def _clear_suspects(self) -> None:
+        """The machine works, so the trials that failed did so on their own account."""
+        while self._suspects:
+            running = self._suspects.pop(0)
+            try:
+                record = self._conclude(running, "failed", "failed", None, running.course.record.error)
+            except UpdateFinishedTrialError:
+                self._settle(self._ledger.trial(running.trial.number))
+            else:
+                self._tidied(record)
+
+    def _checkpointed(self, slot: Slot, event: Checkpointed) -> None:
         running = slot.running
         assert running is not None
         running.course = running.course.advanced(event, self.folder.trial(event.number))
         running.retries = 0
+        self._clear_suspects()
         if event.epoch > running.course.decided:
             self._ledger.report(running.trial, event.epoch, event.readings.score)
             if self._decided_to_end(slot):
@@ -285,7 +314,7 @@ class Coordinator:
         self.board.checkpointed(slot.index, running.course.record, event.readings)
         self.team.send(slot.index, GoOn(event.number, event.epoch))
 
-    def _decided_to_end(self, slot: _Slot) -> bool:
+    def _decided_to_end(self, slot: Slot) -> bool:
         """End the trial where its newest checkpoint is a reason to."""
         running, stop = slot.running, self.study.stop
         assert running is not None
@@ -301,11 +330,15 @@ class Coordinator:
             return False
         return True
 
-    def _end(self, slot: _Slot, state: str, why: str, onset: Onset | None, error: str | None = None) -> None:
+    def _end(self, slot: Slot, state: str, why: str, onset: Onset | None, error: str | None = None) -> None:
         """Leave every file of the trial behind, tell Optuna, and only then delete what nobody needs any more."""
         running = slot.running
         assert running is not None
         self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
+        self._ended(slot, self._conclude(running, state, why, onset, error))
+
+    def _conclude(self, running: Running, state: str, why: str, onset: Onset | None, error: str | None) -> TrialRecord:
+        """The trial's last files, and then Optuna; returns its record."""
         record = self._write_end(running.course, running.course.ended(state, why, onset, error))
         self._ledger.note(running.trial, **{TRAINED: record.epochs_trained})
         if record.epoch_shipped is not None:
@@ -313,7 +346,7 @@ class Coordinator:
         if self._before_tell is not None:
             self._before_tell(running.trial, record)
         self._ledger.tell(running.trial, _STATES[record.state], record.score)
-        self._ended(slot, record)
+        return record
 
     def _write_end(self, course: Course, record: TrialRecord) -> TrialRecord:
         """The trial's last files; returns its record."""
@@ -323,16 +356,18 @@ class Coordinator:
         record.save(folder)
         return record
 
-    def _ended(self, slot: _Slot, record: TrialRecord) -> None:
+    def _ended(self, slot: Slot, record: TrialRecord) -> None:
         """What comes after Optuna has been told."""
-        tidy_trial(self.folder.trial(record.number), record, self.study.keep)
+        self._tidied(record)
         slot.clock += record.epochs_trained
-        slot.running = None
-        slot.events.clear()
+        slot.free()
+
+    def _tidied(self, record: TrialRecord) -> None:
+        tidy_trial(self.folder.trial(record.number), record, self.study.keep)
         self.board.ended(record)
 
     @contextlib.contextmanager
-    def _unless_ended_elsewhere(self, slot: _Slot) -> Iterator[None]:
+    def _unless_ended_elsewhere(self, slot: Slot) -> Iterator[None]:
         """Give a slot's trial up when Optuna refuses to write to it since another process has ended it."""
         try:
             yield

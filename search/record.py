@@ -121,6 +121,11 @@ class StudyFolder:
         return self.path / "report.html"
 
     @property
+    def workers_log(self) -> Path:
+        """What libraries print while workers work, and tracebacks."""
+        return self.path / "workers.log"
+
+    @property
     def verdict_file(self) -> Path:
         return self.path / "verdict.json"
 

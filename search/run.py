@@ -85,7 +85,7 @@ def _work(study: Study, folder: StudyFolder, began: float) -> None:
     from search.workers import Team, resident
 
     count = study.workers.count
-    team = Team(resident, (study, folder), count, preload=("search.worker",))
+    team = Team(resident, (study, folder), count, preload=("search.worker",), hung_after=study.workers.hung_after)
     board = Board(study.name, study.budget.trials, count)
     for note in (*right_kinds(folder), *mend_probe(folder)):
         print(f"note: {note}")

@@ -152,6 +152,9 @@ class Workers(_Section):
     """CPU threads of each worker; None shares the cores among them."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    hung_after: float | None = Field(default=None, gt=0, le=86400)
+    """Seconds without a sign of life after which a worker is replaced; None: 20 times its own slowest step, at least
+    120."""
 
     @field_validator("device")
     @classmethod

@@ -61,7 +61,7 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _write_to(folder.path / "workers.log")
+    _write_to(folder.workers_log)
     with locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:
         if not alone:
             connection.send(Unprepared("the worker before this one is still alive", wrong_input=False))

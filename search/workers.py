@@ -5,11 +5,13 @@ import multiprocessing
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from search.errors import WorkerError
 from search.events import Alive, Lost, Prepared, Quit
 
 _MOST_LOSSES = 3
@@ -74,6 +76,7 @@ class Team:
             self._context.set_forkserver_preload(list(preload))
         self._slots: list[_Slot] = []
         self._launching: threading.Thread | None = None
+        self._failure: str | None = None
 
     def start(self) -> None:
         """Begin to start the processes; returns at once."""
@@ -168,15 +171,19 @@ class Team:
         return Lost(reason)
 
     def _launch_all(self) -> None:
-        for index in range(self.count):
-            self._slots.append(self._launch(index, 0))
+        try:
+            for index in range(self.count):
+                self._slots.append(self._launch(index, 0))
+        except (OSError, EOFError) as error:  # the server of processes was ended while it imported
+            self._failure = f"worker processes cannot be started: {error or type(error).__name__}"
 
     def _launch(self, index: int, losses: int) -> _Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=self._target, args=(theirs, index, self._setup), name=f"onset-worker-{index}", daemon=True
         )
-        process.start()
+        with _deaf_children():
+            process.start()
         theirs.close()  # so that our end sees the worker's death
         return _Slot(process, ours, losses)
 
@@ -184,6 +191,22 @@ class Team:
         if self._launching is not None:
             self._launching.join()
             self._launching = None
+        if self._failure is not None:
+            raise WorkerError(self._failure)
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """What is started meanwhile does not hear Ctrl-C, which a terminal sends to all of us: it would answer with the
+    traceback of whatever it imports. The coordinator ends its workers."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ended(code: int | None) -> str:

@@ -23,6 +23,8 @@ class Script:
     jitter: seed of how long each checkpoint takes, up to `slowest` seconds; another seed, another order of arrival.
     dies_at: (trial, epoch) to the number of times the process ends there without a word.
     fails_at: (trial, epoch) that cannot be reached; `again`: whether trying once more may help; `heals`: it does.
+    machine: what fails is the machine's fault.
+    never_ready: slots whose workers end while they load.
     """
 
     folder: Path
@@ -32,11 +34,15 @@ class Script:
     fails_at: tuple[tuple[int, int], ...] = ()
     again: bool = False
     heals: bool = False
+    machine: bool = False
+    never_ready: tuple[int, ...] = ()
 
 
 def scripted(connection: Connection, slot: int, script: Script) -> None:
     """Serve one slot."""
     pace = random.Random(f"{script.jitter}/{slot}")
+    if slot in script.never_ready:
+        os._exit(9)
     connection.send(Prepared(0.0))
     message: object = None
     while not isinstance(message, Quit):
@@ -63,7 +69,7 @@ def _train(connection: Connection, spec: TrialSpec, script: Script, pace: random
         if (spec.number, epoch) in script.dies_at and _first_time(script, spec, epoch):
             os._exit(9)
         if (spec.number, epoch) in script.fails_at and (not script.heals or _first_time(script, spec, epoch)):
-            connection.send(Failed(spec.number, epoch, "planted failure", again=script.again))
+            connection.send(Failed(spec.number, epoch, "planted failure", again=script.again, machine=script.machine))
             return None
         event = Checkpointed(spec.number, epoch, readings[epoch], {"train": 1.0}, {})
         event.save(spec.folder)

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from search.coordinator import Coordinator
+from search.errors import WorkerError
 from search.live import Board
 from search.record import StudyFolder
 from search.storage import Ledger
@@ -158,6 +159,31 @@ def test_a_failure_that_passes_is_tried_again_without_a_trace(run_scripted, undi
 def test_a_failure_that_could_pass_but_does_not_is_given_up(run_scripted) -> None:
     rows = run_scripted("hopeless", fails_at=((2, 6),), again=True)
     assert rows[2][1] == "FAIL"
+
+
+def test_a_fault_of_the_machine_stops_the_study_and_no_trial_pays_for_it(run_scripted, undisturbed) -> None:
+    with pytest.raises(WorkerError, match=r"^planted failure; .*goes on"):
+        run_scripted("full-disk", fails_at=((2, 6),), machine=True)
+    assert run_scripted("full-disk") == undisturbed
+
+
+def test_when_trial_after_trial_fails_the_study_stops_and_no_trial_pays_for_it(run_scripted, undisturbed) -> None:
+    with pytest.raises(WorkerError, match=r"3 trials in a row failed: planted failure; .*workers\.log"):
+        run_scripted("broken", fails_at=tuple((number, 2) for number in range(TRIALS)), again=True)
+    assert {r.state for r in run_scripted.folder("broken").records()} == {"running"}
+    assert run_scripted("broken") == undisturbed
+
+
+def test_a_slot_without_a_worker_hands_its_trial_to_the_others(run_scripted) -> None:
+    rows = run_scripted("one-slot-short", never_ready=(1,))
+    assert [row[1] for row in rows].count("FAIL") == 0
+    assert len(rows) == TRIALS
+
+
+def test_without_any_worker_the_study_stops_before_a_trial_fails(run_scripted, undisturbed) -> None:
+    with pytest.raises(WorkerError, match=r"no worker could start: it ended with exit code 9; .*workers\.log"):
+        run_scripted("no-worker", never_ready=(0, 1))
+    assert run_scripted("no-worker") == undisturbed
 
 
 def test_trials_after_the_start_up_are_sampled_from_what_was_learned(run_scripted, undisturbed) -> None:
