@@ -60,6 +60,8 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
     """Serve one slot until told to quit, or until the coordinator is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked while processes are started
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _write_to(folder.workers_log)
     with locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:

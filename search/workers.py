@@ -117,6 +117,7 @@ class Team:
         """Ask every worker to end, and end those that do not."""
         if self._launching is not None:
             self._launching.join(timeout=grace_seconds)
+        self._failure = None
         for index in range(len(self._slots)):
             self.send(index, Quit())
         for slot in self._slots:
