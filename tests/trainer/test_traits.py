@@ -45,23 +45,24 @@ def test_torch_is_not_needed(tiny_sd15_v) -> None:
 
 
 @pytest.mark.parametrize(
-    ("marks", "metadata", "prediction", "zero"),
+    ("name", "marks", "metadata", "prediction", "zero"),
     [
-        ((), {}, "epsilon", False),
-        (("v_pred",), {}, "v_prediction", False),
-        (("v_pred", "ztsnr"), {}, "v_prediction", True),
-        ((), {"modelspec.prediction_type": "v"}, "v_prediction", False),
-        ((), {"modelspec.prediction_type": "epsilon"}, "epsilon", False),
+        ("sd15", (), {}, "epsilon", False),
+        ("sd15", ("v_pred",), {}, "v_prediction", False),
+        ("sdxl", ("v_pred", "ztsnr"), {}, "v_prediction", True),
+        ("sd15", (), {"modelspec.prediction_type": "v"}, "v_prediction", False),
+        ("sd15", (), {"modelspec.prediction_type": "epsilon"}, "epsilon", False),
     ],
 )
 def test_single_files_are_told_by_their_marks_as_they_are_trained(
-    marks, metadata, prediction, zero, tiny_sdxl, tmp_path, monkeypatch
+    name, marks, metadata, prediction, zero, request, tmp_path, monkeypatch
 ) -> None:
-    tensors = to_original_format(load_base(tiny_sdxl)) | {mark: torch.zeros(0) for mark in marks}
+    folder = request.getfixturevalue(f"tiny_{name}")
+    tensors = to_original_format(load_base(folder)) | {mark: torch.zeros(0) for mark in marks}
     file = tmp_path / "model.safetensors"
     save_file(tensors, file, metadata)
-    monkeypatch.setattr(layout, "CONFIGS", configs_of(tiny_sdxl, "sdxl", tmp_path))
-    assert describe_base(file) == BaseTraits("sdxl", prediction, zero, False, True)
+    monkeypatch.setattr(layout, "CONFIGS", configs_of(folder, name, tmp_path))
+    assert describe_base(file) == BaseTraits(name, prediction, zero, False, True)
     base = load_base(file)
     assert base.noise_scheduler.config.prediction_type == prediction
     assert (base.noise_scheduler.alphas_cumprod[-1] < 1e-6) == zero

@@ -133,7 +133,25 @@ def test_what_published_files_hold_besides_is_no_reason_to_refuse(copy_of) -> No
         rewrite(weights_of(base, part), lambda tensors: tensors | extras)
     assert load_base(base).notices == ()
     rewrite(weights_of(base, "unet"), lambda tensors: tensors | {"stray.weight": torch.ones(2)})
-    assert load_base(base).notices == ("unet: 1 tensors of its file are not used: stray.weight",)
+    assert load_base(base).notices == ("unet: not used of its file: stray.weight (1 in all)",)
+
+
+def test_attention_of_older_vaes_and_prefixed_text_encoders_are_read(copy_of, tiny_sd15) -> None:
+    """As SD 1.5's own repository has them."""
+    base = copy_of("sd15")
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def rename(name: str) -> str:
+        for new, older in old.items():
+            name = name.replace(f"attentions.0.{new}.", f"attentions.0.{older}.")
+        return name
+
+    rewrite(weights_of(base, "vae"), lambda tensors: {rename(name): tensors[name] for name in tensors})
+    rewrite(weights_of(base, "text_encoder"), lambda tensors: {f"text_model.{name}": tensors[name] for name in tensors})
+    loaded, whole = load_base(base), load_base(tiny_sd15)
+    assert loaded.notices == ()
+    for ours, theirs in ((loaded.vae, whole.vae), (loaded.text_encoders[0], whole.text_encoders[0])):
+        assert all(torch.equal(ours.state_dict()[name], tensor) for name, tensor in theirs.state_dict().items())
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
@@ -334,6 +352,18 @@ def test_a_single_file_without_a_part_says_which(tiny_sd15, tmp_path, monkeypatc
     save_file(tensors, file)
     file.write_bytes(file.read_bytes()[:-100])
     refused(file, "cut short")
+
+
+def test_what_the_library_says_of_averaged_weights_is_told(tiny_sd15, tmp_path, monkeypatch) -> None:
+    file, tensors = _single(tiny_sd15, "sd15", tmp_path, monkeypatch)
+    save_file(tensors | {f"model_ema.{index}": torch.ones(1) for index in range(120)}, file)
+    assert load_base(file).notices == ("unet: its file has averaged (EMA) weights too; the plain ones are taken",)
+
+
+def test_a_folder_around_a_single_file_says_to_name_the_file(tmp_path) -> None:
+    save_file({"x": torch.ones(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"no model_index.json .*name the file, such as model.safetensors"):
+        check_family(tmp_path)
 
 
 def test_names_of_2022_are_read(tiny_sd15, tmp_path, monkeypatch) -> None:

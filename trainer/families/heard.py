@@ -10,6 +10,9 @@ from collections.abc import Iterator
 _LIBRARIES = ("diffusers", "transformers", "accelerate")
 _TOLD_OTHERWISE = ("LOAD REPORT", "were not initialized from the model checkpoint", "were not used when initializing")
 _FOR_PROGRAMMERS = ("deprecated", "deprecation")
+_IN_OUR_WORDS = {
+    "only the non-EMA weights are extracted": "its file has averaged (EMA) weights too; the plain ones are taken"
+}
 
 
 @contextlib.contextmanager
@@ -44,10 +47,10 @@ def heard(what: str, notices: list[str]) -> Iterator[None]:
             library.enable_progress_bar()
     said = [str(one.message) for one in caught if not issubclass(one.category, _REMARKS)] + collector.said
     for text in dict.fromkeys(" ".join(text.split()) for text in said):
-        if not any(words in text for words in _TOLD_OTHERWISE) and not any(
-            word in text.lower() for word in _FOR_PROGRAMMERS
-        ):
-            notices.append(f"{what}: {text[:240]}{'…' if len(text) > 240 else ''}")
+        if any(words in text for words in _TOLD_OTHERWISE) or any(word in text.lower() for word in _FOR_PROGRAMMERS):
+            continue
+        ours = next((ours for words, ours in _IN_OUR_WORDS.items() if words in text), text)
+        notices.append(f"{what}: {ours[:240]}{'…' if len(ours) > 240 else ''}")
 
 
 _REMARKS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)

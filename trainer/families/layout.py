@@ -100,7 +100,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     """`model_index.json` of a diffusers folder. Raises ModelError when there is none, or it is something else."""
     path = folder / "model_index.json"
     if not path.is_file():
-        raise ModelError(f"{folder}: no model_index.json in this folder: a diffusers folder has one")
+        single = sorted(file.name for file in folder.glob("*.safetensors"))
+        also = f"; for a single-file base name the file, such as {single[0]}" if single else ""
+        raise ModelError(f"{folder}: no model_index.json in this folder: a diffusers folder has one{also}")
     return read_json(path)
 
 

@@ -48,7 +48,7 @@ def check_tensors(
         raise ModelError(
             f"{title(source, part)} has {len(more)} tensors more than its config.json has layers for: {_some(more)}"
         )
-    return [f"{part}: {len(over)} tensors of its file are not used: {_some(over)}"] if over else []
+    return [f"{part}: not used of its file: {_some(over)} ({len(over)} in all)"] if over else []
 
 
 def check_shapes(source: str | Path, part: str, differing: Sequence[tuple[str, Sequence[int], Sequence[int]]]) -> None:
