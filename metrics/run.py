@@ -6,6 +6,11 @@ python -m metrics.run --trajectory trajectory.csv --picture onset.png
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything slow is imported
+    from metrics.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import json
 import os

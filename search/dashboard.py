@@ -5,6 +5,11 @@
 Anyone who can open the page can delete the study from the dashboard, so it listens on 127.0.0.1 alone.
 """
 
+if __name__ == "__main__":  # before anything slow is imported
+    from trainer.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import re
 from collections.abc import Iterable, Sequence

@@ -3,6 +3,11 @@
 python -m search.export studies/demo.yaml --to exported
 """
 
+if __name__ == "__main__":  # before anything slow is imported
+    from trainer.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import json
 from collections.abc import Sequence

@@ -3,6 +3,11 @@
 python -m search.status studies/demo.yaml
 """
 
+if __name__ == "__main__":  # before anything slow is imported
+    from trainer.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -13,18 +13,18 @@ import contextlib
 import errno
 import os
 import re
-import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TextIO
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+from trainer.interrupts import INTERRUPTED, ignore_signals, interruptible
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
 LOG = "error.log"
 _LONGEST = 300  # characters of what a library says
 
@@ -83,7 +83,7 @@ class Command:
     def run(self, work: Callable[[], int]) -> int:
         """The exit code of `work`, or of what it raises: one line on stderr, never a traceback."""
         show_anything()
-        with _terminated_is_interrupted():
+        with interruptible(self.interrupted):
             try:
                 code = work()
                 if sys.stdout is not None:
@@ -133,13 +133,9 @@ class Command:
 
 
 def end(main: Callable[[], int]) -> NoReturn:
-    """Ends the process with the exit code of `main`; a further signal while Python tidies up ends it at once."""
-    try:
-        code = main()
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(code))
+    """Ends the process with the exit code of `main`, whatever signals come while Python tidies up."""
+    code = main()
+    ignore_signals()
     sys.exit(code)
 
 
@@ -243,20 +239,3 @@ def _drop_what_cannot_be_written() -> None:
 def _turn_off(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
-
-
-@contextlib.contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """Let a termination signal end the work as Ctrl-C does: whole files, workers gone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

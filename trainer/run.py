@@ -7,6 +7,11 @@ Trains the LoRA that train.yaml describes, draws samples on the way, and goes on
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything slow is imported
+    from trainer.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -37,9 +37,11 @@ def told(error: BaseException, capsys, **options) -> tuple[int, str]:
     return code, line.rstrip("\n")
 
 
-def test_the_twin_in_metrics_is_one():
-    ours, theirs = ((ROOT / package / "command.py").read_text() for package in ("trainer", "metrics"))
-    assert ours.split('"""', 2)[2] == theirs.split('"""', 2)[2]
+@pytest.mark.parametrize("name", ["command.py", "interrupts.py"])
+def test_the_twin_in_metrics_is_one(name: str):
+    ours, theirs = ((ROOT / package / name).read_text() for package in ("trainer", "metrics"))
+    ours, theirs = (text.split('"""', 2)[2] for text in (ours, theirs))
+    assert ours.replace("from trainer.", "from metrics.") == theirs
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "gbk", "ascii", "latin-1", "utf-8:strict"])
@@ -141,6 +143,15 @@ def test_an_output_that_is_full_is_a_line():
     assert done.returncode == FAILED
     assert done.stderr.decode().startswith("the disk is full; details are in ")
     assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("module", ["search.run", "search.status", "trainer.run", "metrics.run"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_modules_are_imported_is_an_interruption(tmp_path, module: str, number: int):
+    (tmp_path / "argparse.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")  # one that is imported
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-m", module, "x"], capture_output=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (INTERRUPTED, b"")
 
 
 def test_a_termination_signal_is_an_interruption_and_a_second_one_does_not_hurt():
