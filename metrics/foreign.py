@@ -24,9 +24,11 @@ from metrics.foreign_names import (
     words_of,
 )
 from metrics.foreign_rows import (
+    FALLS,
     TIME_COLUMNS,
     item_columns,
     keys_of,
+    refuse_losses_of_the_training,
     refuse_mixed,
     refuse_several_runs,
     refuse_text,
@@ -138,11 +140,13 @@ def _loss_columns(path: Path, table: pandas.DataFrame) -> list[str]:
     """The surest validation loss, or else any loss that is not known for a training loss."""
     losses = [name for name in table.columns if is_loss(name)]
     ranks = {name: rank_of(name) for name in losses if not TRAINING.search(words_of(name))}
-    if losses and not ranks:
-        why = "which falls while a LoRA overfits; a validation loss is needed"
-        raise MetricsError(f"{path}: {listed(losses)} is of the training, {why}")
+    refuse_losses_of_the_training(path, losses, table.columns)
     chosen = _one_loss(path, [name for name, rank in ranks.items() if rank == min(ranks.values())])
-    chosen = chosen or [name for name in table.columns if name.lower() == "value"]  # TensorBoard's own export
+    if not chosen:  # TensorBoard's own export, whose file is named run-…-tag-loss_average.csv
+        chosen = [name for name in table.columns if name.lower() == "value"]
+        tag = words_of(path.stem.rpartition("tag-")[2])
+        if chosen and "loss" in tag and TRAINING.search(tag):
+            raise MetricsError(f"{path}: by its name, {tag.replace(' ', '_')} is of the training, {FALLS}")
     if not chosen:
         wanted = "a name with loss in it that is not its std, best or such, or Value"
         raise MetricsError(f"{path}: no numeric loss column ({wanted}); it has {listed(table.columns)}")

@@ -13,7 +13,14 @@ LOSS_CHANNELS = tuple(name for name in CHANNELS if name.endswith("_loss"))  # th
 VALIDATION = ("heldout", "holdout", "held", "val", "valid", "validate", "validation", "eval", "evaluation", "test")
 UNSURE = len(VALIDATION)
 AVERAGES = ("epoch average", "average", "avg", "mean", "epoch")
-TRAINING = re.compile(r"\b(train|training)\b|^loss (current|average|epoch average)$|^av[rg] loss$")  # or sd-scripts'
+TRAINING = re.compile(  # what trainers call the loss that they train on, as `words_of` cuts it
+    r"\b(train|training)\b|^(un)?smooth(ed)? loss(?!.*\bval)"
+    r"|^(loss )?av[rg] loss$|^loss (current|average|epoch average|epoch|loss|log step|step|ema|running|moving|smooth)$"
+    r"|^(current|step|batch|running|moving|ema|micro|log step) loss$|^loss (unet|text encoder|te|transformer|dit)$"
+)
+BESIDE_TRAINING = re.compile(  # what is logged beside it and beside no validation
+    r"\b(lr|learning rate|(grad|gradient) norm|samples per second|steps per second|it s|tokens per second)\b"
+)
 NO_LOSS = re.compile(  # statistics of a loss, and what else has "loss" in its name
     r"\b(std|stdev|stddev|stderr|sem|err|error|var|variance|min|minimum|max|maximum|best|lowest|acc|accuracy"
     r"|divergence|scale|weight|count|time|runtime|type)\b|\b(low|high|lower|upper)$"
@@ -44,6 +51,11 @@ def run_and_metric(name: str) -> tuple[str, str]:
 
 def is_loss(name: str) -> bool:
     return "loss" in words_of(name) and not NO_LOSS.search(words_of(name))
+
+
+def is_channel(name: str) -> bool:
+    """Whether it names one of our own loss channels."""
+    return words_of(name).replace(" ", "_") in LOSS_CHANNELS
 
 
 def rank_of(name: str) -> int:

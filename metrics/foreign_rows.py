@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metrics.errors import MetricsError
-from metrics.foreign_names import TRAINING, UNSURE, is_loss, listed, rank_of, words_of
+from metrics.foreign_names import (
+    BESIDE_TRAINING,
+    TRAINING,
+    UNSURE,
+    is_channel,
+    is_loss,
+    listed,
+    rank_of,
+    words_of,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +45,7 @@ SPLIT_COLUMNS = ("split", "phase", "set", "subset", "stage", "mode")
 SUMMARIES = ("mean", "average", "avg", "all", "total", "overall")  # rows among those of photos
 IMAGES = re.compile(r"\.(?:png|jpe?g|webp|bmp|avif|gif|tiff?)$", re.IGNORECASE)
 
+FALLS = "which falls while a LoRA overfits; a validation loss is needed"
 RECURS = 0.5  # of the checkpoints that one of a column's values is found at, from which on it names series
 
 
@@ -85,10 +96,29 @@ def widened(path: Path, table: pandas.DataFrame) -> tuple[pandas.DataFrame, int]
     if not times:
         return table, 1
     refuse_several_runs(path, table, names)
+    refuse_losses_of_the_training(path, filter(is_loss, tags), tags)
     ranks = {tag: rank_of(tag) for tag in tags if is_loss(tag) and not TRAINING.search(words_of(tag))}
     losses = table[table[named].isin([tag for tag, rank in ranks.items() if rank == min(ranks.values())])]
     most = refuse_mixed(path, losses, times[0], [*kept[1:], named], measured=[value])
     return table.pivot_table(index=kept, columns=named, values=value).reset_index(), most
+
+
+def refuse_losses_of_the_training(path: Path, losses: Iterable[str], beside: Iterable[str]) -> None:
+    """Refuses a table whose losses are all of the training: by their names, or because none is named as a validation's
+    and they stand beside what is logged in training.
+
+    Args:
+        losses: names of losses. beside: names of all that is logged.
+    """
+    losses = list(losses)
+    left = [name for name in losses if not TRAINING.search(words_of(name))]
+    if losses and not left:
+        raise MetricsError(f"{path}: {listed(losses)} is of the training, {FALLS}")
+    if not left or min(map(rank_of, left)) < UNSURE or any(map(is_channel, left)):
+        return
+    if sign := next((name for name in map(str, beside) if BESIDE_TRAINING.search(words_of(name))), None):
+        rename = "(if it is of photos that are not trained on, name it val_loss)"
+        raise MetricsError(f"{path}: {listed(left)} beside {sign} is of the training, {FALLS} {rename}")
 
 
 def refuse_several_runs(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> None:

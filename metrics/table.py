@@ -15,6 +15,7 @@ from metrics.onset import Onset, Turn, find_onset
 from metrics.trajectory import Trajectory, from_table
 
 MOST_ROWS = 24
+MOST_CHECKPOINTS = 400
 COLUMNS = ("shifted_loss", "context_loss", "heldout_loss", "fidelity", "prompt", "copying")
 
 
@@ -30,7 +31,7 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
     Raises:
         MetricsError: the table cannot be used; one line.
     """
-    trajectory = from_table(path)
+    trajectory = from_table(path).grouped(MOST_CHECKPOINTS)
     onset = find_onset(trajectory)
     if json_path is not None and str(json_path) == "-":
         print(json.dumps(as_record(trajectory, onset), indent=2, ensure_ascii=False))
@@ -72,6 +73,9 @@ def describe(trajectory: Trajectory, onset: Onset) -> str:
         lines.append("".join([*cells, "  ", marks.get(row, "")]).rstrip())
     if len(rows) < len(trajectory):
         lines += ["", f"{len(rows)} of {len(trajectory)} checkpoints are shown; --json FILE writes them all."]
+    if trajectory.checkpoints:
+        each = f"{trajectory.checkpoints} checkpoints are read as {len(trajectory)}, each the mean of several in a row"
+        lines += ["", f"{each}, at the {trajectory.unit} of the one in their middle."]
     if trajectory.source:
         lines += ["", f"heldout_loss: {trajectory.source}."]
     items = trajectory.items("heldout_loss")
@@ -88,7 +92,8 @@ def as_record(trajectory: Trajectory, onset: Onset) -> dict[str, Any]:
     """The onset and what it was read from as plain JSON values; what does not exist is null.
 
     Keys: those of `Onset`; `unit` ("epoch" or "step": what all epochs here count), `source` (the columns that were
-    read), and `checkpoints`, a list of epoch, score and each channel's [value, low, high].
+    read), `checkpoints_read` (more than are listed where several in a row were taken for one), and `checkpoints`, a
+    list of epoch, score and each channel's [value, low, high].
     """
 
     def turn(of: Turn) -> dict[str, Any]:
@@ -107,6 +112,7 @@ def as_record(trajectory: Trajectory, onset: Onset) -> dict[str, Any]:
         "sentence": onset.sentence,
         "unit": trajectory.unit,
         "source": trajectory.source or None,
+        "checkpoints_read": trajectory.checkpoints or len(trajectory),
         "checkpoints": [
             {"epoch": readings.epoch, "score": _plain(readings.score)}
             | {name: [_plain(value) for value in astuple(each)] for name, each in readings.channels.items()}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import io
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +14,7 @@ import numpy as np
 from metrics.errors import MetricsError
 from metrics.files import write_whole
 from metrics.readings import CHANNELS, Reading, Readings
+from metrics.table_file import EVENTS, read_table
 
 if TYPE_CHECKING:
     import pandas
@@ -30,11 +28,13 @@ class Trajectory:
         readings: one entry per checkpoint, epochs strictly increasing.
         unit: what `epoch` counts, in one word: "epoch", or "step" for a table that only knows steps.
         source: for people, what another program's losses were read from; "" for our own.
+        checkpoints: how many there were before `grouped` took several in a row for one; 0 where it took none.
     """
 
     readings: tuple[Readings, ...] = ()
     unit: str = "epoch"
     source: str = ""
+    checkpoints: int = 0
 
     def __post_init__(self) -> None:
         epochs = [reading.epoch for reading in self.readings]
@@ -48,6 +48,20 @@ class Trajectory:
     def append(self, readings: Readings) -> Trajectory:
         """A new trajectory with one more checkpoint. Raises MetricsError when its epoch is not later."""
         return replace(self, readings=(*self.readings, readings))
+
+    def grouped(self, most: int) -> Trajectory:
+        """At most `most` checkpoints: equally many in a row become the middle one of them, with the mean of their
+        readings; the base stays by itself. Itself where there are no more.
+
+        Of thousands, neighbours say the same: an onset is known to a part of an octave, and what is fitted to curves
+        grows with their number.
+        """
+        base, trained = [r for r in self.readings if r.epoch == 0], [r for r in self.readings if r.epoch]
+        size = -(-len(trained) // max(most - len(base), 1))
+        if len(self) <= most:
+            return self
+        groups = [trained[start : start + size] for start in range(0, len(trained), size)]
+        return replace(self, readings=(*base, *map(_mean_readings, groups)), checkpoints=len(self))
 
     @property
     def epochs(self) -> np.ndarray:
@@ -130,8 +144,29 @@ class Trajectory:
         """Reads what `save` wrote. Raises MetricsError when the folder holds no trajectory."""
         path = Path(folder) / "trajectory.csv"
         if not path.is_file():
-            raise MetricsError(f"{folder}: no trajectory.csv here")
+            log = any("tfevents" in each.name for each in path.parent.iterdir()) if path.parent.is_dir() else False
+            raise MetricsError(
+                f"{folder}: no trajectory.csv here" + (f", but a TensorBoard log: {EVENTS}" if log else "")
+            )
         return read_own_table(path)
+
+
+def _mean_readings(group: list[Readings]) -> Readings:
+    middle = group[(len(group) - 1) // 2]
+    rows: dict[str, list[Reading]] = {}
+    arrays: dict[str, list[np.ndarray]] = {}
+    for readings in group:
+        for name, reading in readings.channels.items():
+            rows.setdefault(name, []).append(reading)
+        for name, array in readings.items.items():
+            arrays.setdefault(name, []).append(np.asarray(array, np.float64))
+    channels = {
+        name: Reading(*(float(np.mean([getattr(each, side) for each in found])) for side in ("value", "low", "high")))
+        for name, found in rows.items()
+    }
+    items = {name: np.mean(found, axis=0) for name, found in arrays.items() if len({each.shape for each in found}) == 1}
+    scores = [readings.score for readings in group if np.isfinite(readings.score)]
+    return replace(middle, channels=channels, items=items, score=float(np.mean(scores)) if scores else float("nan"))
 
 
 _AT = "@epochs"  # suffix of the npz entry that says at which epochs an item array was measured
@@ -153,49 +188,6 @@ def from_table(path: str | Path) -> Trajectory:
     if {"effort", "score"} <= set(table.columns) and any(name in table.columns for name in CHANNELS):
         return read_own_table(path)
     return read_foreign_table(path, table)
-
-
-def read_table(path: Path) -> pandas.DataFrame:
-    """Any delimited text file with a header. Raises MetricsError when there is none."""
-    import pandas
-
-    if not path.is_file():
-        raise MetricsError(f"{path}: no such file")
-    try:
-        text = _decoded(path.read_bytes())
-        header = text.split("\n", 1)[0]
-        separator = max(",;\t|", key=header.count)
-        separator = separator if separator in header else r"\s+"
-        decimal, thousands = _signs(text, separator)
-        table = pandas.read_csv(
-            io.StringIO(text), sep=separator, decimal=decimal, thousands=thousands, skipinitialspace=True
-        )
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise MetricsError(f"{path}: not a table: {str(error).splitlines()[0]}") from error
-    table.columns = [str(name).strip() for name in table.columns]
-    if table.empty:
-        raise MetricsError(f"{path}: the table has no rows")
-    return table
-
-
-def _signs(text: str, separator: str) -> tuple[str, str | None]:
-    """The decimal sign of a table's numbers, and the one between thousands, if it has any."""
-    cells = [cell.strip().strip('"') for cell in re.split(rf"{re.escape(separator)}|\n", text)]
-    commas = any(re.fullmatch(r"-?\d+,\d+(e-?\d+)?", cell, re.IGNORECASE) for cell in cells)
-    points = [cell for cell in cells if re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", cell, re.IGNORECASE)]
-    if separator == "," or not commas or not all(re.fullmatch(r"-?[1-9]\d{0,2}(\.\d{3})+", each) for each in points):
-        return ".", None
-    return ",", "." if points else None
-
-
-def _decoded(raw: bytes) -> str:
-    """UTF-8, what a spreadsheet saves as Unicode (UTF-16 with its mark), or else Windows' Western text."""
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return raw.decode("utf-16")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252")
 
 
 def read_own_table(path: Path) -> Trajectory:
