@@ -31,3 +31,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, durable: boo
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None  # people know nothing of the file aside
         raise
+
+
+def shown(path: str | Path) -> str:
+    """A path as it can be printed and written in one line: bytes that are no UTF-8, and control and direction
+    characters, as escapes (`\\x8e`)."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -182,19 +181,20 @@ def _notes(
         notes.append("no encoder: fidelity, prompts and diversity are not measured, copying is judged by layout")
     elif encoder is None:
         notes.append("no --encoder: prompts and diversity are not measured")
+    if base is not None and base.root == samples.root:
+        notes.append(f"the {len(base)} images of epoch 0 there are taken for the base's")
     if base is None:
         notes.append("no --base folder: fidelity is not measured, and burn is judged against the photos alone")
     if encoder is not None and encoder.has_texts and "clip_text" not in measured:
         with_prompt = sum(map(bool, samples.captions))
-        notes.append(f"{with_prompt} of {len(samples)} samples have their prompt in a .txt beside them: not measured")
+        notes.append(f"{with_prompt} of {len(samples)} samples have their prompt beside or inside them: not measured")
     elif base is not None and "clip_text" in measured and "prompt_change" not in measured:
         notes.append(
-            "fewer than 3 samples with a prompt have an image of the same name in --base: prompts not compared"
+            "fewer than 3 samples with a prompt have an image of the same name, or of the same prompt and seed, "
+            "in --base: prompts not compared"
         )
     for folder in (train, samples, *([] if base is None else [base])):
-        if folder.skipped:
-            kinds = ", ".join(sorted({Path(name).suffix.lower() for name in folder.skipped}))
-            notes.append(f"{folder.root}: {len(folder.skipped)} files of kinds that are not read ({kinds})")
+        notes += folder.notes
     return tuple(notes)
 
 
@@ -321,11 +321,11 @@ def _prompts(
     texts = encoder.texts([samples.captions[row] for row in rows])
     reading = reading_of_items((seen.features[rows].astype(np.float64) * texts).sum(axis=1))
     found = [_measure("clip_text", "cosine to prompts", reading, float("nan"), float("nan"), "raw cosine")]
-    where = {} if base is None else {name: row for row, name in enumerate(base.names)}
-    both = [(row, text) for row, text in zip(rows, texts, strict=True) if samples.names[row] in where]
+    where = {} if base is None else dict(samples.pairs(base))
+    both = [(row, text) for row, text in zip(rows, texts, strict=True) if row in where]
     if reference is not None and len(both) >= 3:
         mine = seen.features[[row for row, _ in both]]
-        theirs = reference.features[[where[samples.names[row]] for row, _ in both]]
+        theirs = reference.features[[where[row] for row, _ in both]]
         reading = reading_of_items(prompt_changes(mine, theirs, np.stack([text for _, text in both])))
         units = -reading.value / max(float((theirs @ texts.T).std()) / np.sqrt(len(both)), 1e-4)
         says = "prompts are obeyed less" if reading.high < 0 else "prompts are obeyed"

@@ -1,17 +1,18 @@
-"""Reads a folder of images with the captions beside them."""
+"""Reads a folder of photos, or of samples with the prompts beside or inside them."""
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from metrics.errors import MetricsError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-LONGEST_SIDE = 768  # larger images are reduced on reading: no channel sees more
-OTHER_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jxl", ".psd", ".svg"}  # named when they are passed over
+from metrics.files import shown
+from metrics.image_files import images_below, opened, read_pixels
+from metrics.sample_notes import Drawn, Sheet, note_of
 
 
 @dataclass(frozen=True)
@@ -19,58 +20,138 @@ class ImageFolder:
     """Images of one folder and its subfolders, in the order of their names.
 
     Attributes:
-        names: relative paths.
+        names: relative paths, in characters that can be printed and written.
         images: uint8 `[H, W, 3]`.
-        captions: text of the `.txt` beside each image, "" without one.
-        skipped: relative paths of images in formats that are not read.
+        captions: the text beside each image, or the prompt inside it, "" without one.
+        keys: equal for two images that were drawn alike but for the LoRA; "" where that is not known.
+        notes: a line for each thing that was left out.
+        epochs: those that the images say they are of.
     """
 
     root: Path
     names: tuple[str, ...]
     images: tuple[np.ndarray, ...]
     captions: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    epochs: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def pairs(self, other: ImageFolder) -> list[tuple[int, int]]:
+        """(row here, row there) of images of the same name, or else drawn from the same prompt and seed."""
+        named = {name: row for row, name in enumerate(other.names)}
+        keyed = {key: row for row, key in enumerate(other.keys) if key}
+        rows = [(row, named.get(name, -1)) for row, name in enumerate(self.names)]
+        if not any(there >= 0 for _, there in rows):
+            rows = [(row, keyed.get(key, -1)) for row, key in enumerate(self.keys)]
+        return [(here, there) for here, there in rows if there >= 0]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image in a file: `part` counts those of a sheet, -1 is the whole file."""
+
+    path: Path
+    drawn: Drawn
+    sheet: Sheet | None = None
+    part: int = -1
+
 
 def read_folder(root: str | Path) -> ImageFolder:
-    """Read all images of a folder (EXIF orientation applied, alpha laid on white, reduced to `LONGEST_SIDE`).
+    """Read the photos of a folder as the trainer reads them (EXIF orientation applied, alpha laid on white, reduced).
 
     Raises:
         MetricsError: no such folder, no image in it, or an image that cannot be read, by name.
     """
-    from PIL import Image, ImageOps
-
     root = Path(root)
-    if not root.is_dir():
-        raise MetricsError(f"no such folder: {root}")
-    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
-    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
-    skipped = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
-    if not paths:
-        raise MetricsError(f"no images in {root} (looked for {', '.join(sorted(SUFFIXES))})")
-    images, captions = [], []
+    paths, left = images_below(root, photos=True)
+    return _loaded(root, [_Found(path, Drawn()) for path in paths], left)
+
+
+def read_samples(
+    root: str | Path, epoch: int | None = None, *, last: bool = True
+) -> tuple[ImageFolder, ImageFolder | None]:
+    """Read the samples of a folder and, where it holds those of several epochs, the base's as well.
+
+    Sheets of several images are cut; strips that show once more what lies beside them are passed over.
+
+    Args:
+        epoch: which, where the images say of which epoch they are; None takes the last of them, or the first.
+        last: whether it is the last.
+
+    Returns:
+        The samples of one epoch; and those of epoch 0, drawn without the LoRA, where there are at least three and they
+        were not asked for.
+
+    Raises:
+        MetricsError: no such folder, no image in it, none of that epoch, or an image that cannot be read, by name.
+    """
+    root = Path(root)
+    paths, left = images_below(root, photos=False)
+    found, unknown = _look(paths)
+    if unknown:
+        names = shown(unknown[0].relative_to(root).as_posix())
+        left.append(f"{shown(root)}: {len(unknown)} sheets of several images, of an earlier version ({names})")
+    if not found:
+        raise MetricsError(f"{left[-1]}: an image for each sample is needed")
+    epochs = sorted({each.drawn.epoch for each in found if each.drawn.epoch is not None})
+    if epoch is None and len(epochs) < 2:
+        return _loaded(root, found, left, epochs), None
+    wanted = epoch if epoch is not None else epochs[-1 if last else 0]
+    if wanted not in epochs:
+        known = ", ".join(map(str, epochs)) or "none is said by the images"
+        raise MetricsError(f"--epoch {wanted} is not allowed: epochs in {shown(root)}: {known}")
+    of = {each: [image for image in found if image.drawn.epoch == each] for each in {0, wanted}}
+    if epoch is None:
+        listed = ", ".join(map(str, epochs[:-1])) + f" and {epochs[-1]}"
+        left.append(
+            f"{shown(root)}: samples of epochs {listed}: those of {wanted} are judged (--epoch N takes another)"
+        )
+    without = len(found) - sum(image.drawn.epoch is not None for image in found)
+    if without:
+        left.append(f"{shown(root)}: {without} images that do not say of which epoch they are")
+    base = of[0] if wanted != 0 and len(of[0]) >= 3 else []
+    return _loaded(root, of[wanted], left, epochs), _loaded(root, base, []) if base else None
+
+
+def _look(paths: Iterable[Path]) -> tuple[list[_Found], list[Path]]:
+    """The images in the files, and the sheets of which it is not known what they hold."""
+    found, sheets, unknown = [], [], []
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                file.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
-                picture = ImageOps.exif_transpose(file)
-                if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                    picture = picture.convert("RGBA")
-                    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-                if picture.mode[0] in "IF":  # 16 and 32 bits, or shares of one
-                    values = np.asarray(picture, np.float64)
-                    deep = picture.mode.startswith("I;16") or values.max() > 255
-                    full = 65280 if deep else 255 if picture.mode != "F" or values.max() > 1 else 1
-                    picture = Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8))
-                picture = picture.convert("RGB")
-                picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MetricsError(f"cannot read image {path}: {error}") from error
-        images.append(np.asarray(picture))
-        text = path.with_suffix(".txt")
-        captions.append(text.read_text(encoding="utf-8", errors="replace").strip() if text.is_file() else "")
-    names, passed_over = ([path.relative_to(root).as_posix() for path in each] for each in (paths, skipped))
-    return ImageFolder(root, tuple(names), tuple(images), tuple(captions), tuple(passed_over))
+        with opened(path) as image:
+            note = note_of(image, path)
+        if isinstance(note, Drawn):
+            found.append(_Found(path, note))
+        elif not note.images:
+            unknown.append(path)
+        elif not note.extra:
+            sheets += [_Found(path, drawn, note, part) for part, drawn in enumerate(note.images)]
+    return [*found, *sheets], unknown
+
+
+def _loaded(root: Path, found: Iterable[_Found], left: Iterable[str], epochs: Iterable[int] = ()) -> ImageFolder:
+    names, images, captions, keys = [], [], [], []
+    whole: dict[Path, list[np.ndarray]] = {}
+    for each in found:
+        if each.path not in whole:
+            whole.clear()  # one file at a time
+            with opened(each.path) as image:
+                boxes = [] if each.sheet is None else each.sheet.boxes(*image.size)
+                whole[each.path] = read_pixels(image, boxes)
+        name = shown(each.path.relative_to(root).as_posix())
+        names.append(name if each.part < 0 else f"{name}#{each.part + 1}")
+        images.append(whole[each.path][max(each.part, 0)])
+        captions.append(_text_beside(each.path) or each.drawn.prompt)
+        keys.append(each.drawn.key)
+    return ImageFolder(root, tuple(names), tuple(images), tuple(captions), tuple(keys), tuple(left), tuple(epochs))
+
+
+def _text_beside(path: Path) -> str:
+    file = path.with_suffix(".txt")
+    if not file.is_file():
+        return ""
+    raw = file.read_bytes()
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return raw.decode("utf-16" if wide else "utf-8-sig", errors="replace").strip()

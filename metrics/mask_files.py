@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from metrics.errors import MetricsError
-from metrics.image_folder import SUFFIXES as IMAGES
+from metrics.image_files import SUFFIXES as IMAGES
 
-SUFFIXES = IMAGES | {".gif", ".avif"}
+SUFFIXES = {*IMAGES, ".avif"}
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 HIDES = 0.02  # share of a file that its alpha channel hides, from which on that is the mask
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on damaged files

@@ -12,14 +12,15 @@ if __name__ == "__main__":  # before anything slow is imported
     end_at_once()
 
 import argparse
-import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from metrics.command import Command, end
 from metrics.errors import MetricsError
+from metrics.files import shown
 
 ENCODER = "ViT-B-32/openai"
 FOLDERS = ("train", "samples", "base")
@@ -52,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--train", metavar="DIR", help="the photos the LoRA was trained on, subfolders included")
     parser.add_argument("--samples", metavar="DIR", help="images drawn with the LoRA, prompts in .txt beside them")
+    parser.add_argument(
+        "--epoch",
+        type=_epoch,
+        metavar="N",
+        help="which samples, where they say of which epoch they are (default: last)",
+    )
     parser.add_argument("--base", metavar="DIR", help="the same drawn without the LoRA, under the same file names")
     parser.add_argument(
         "--encoder",
@@ -65,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON, - for standard output")
     parser.add_argument("--picture", metavar="FILE", help="write a PNG of what is drifting and what is copied")
     return parser
+
+
+def _epoch(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not allowed: a whole number from 0 on")
+    return int(text)
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -119,10 +132,12 @@ def _check_device(name: str) -> None:
 def _score(options: argparse.Namespace) -> int:
     from metrics.encoders import load_encoder
     from metrics.folders import score_folders
-    from metrics.image_folder import read_folder
+    from metrics.image_folder import read_folder, read_samples
 
-    train, samples = read_folder(options.train), read_folder(options.samples)
-    base = read_folder(options.base) if options.base else None
+    train = read_folder(options.train)
+    samples, base = read_samples(options.samples, options.epoch)
+    if options.base:
+        base, _ = read_samples(options.base, last=False)
     device, named = options.device or "cpu", {"encoder": options.encoder or ENCODER}
     named["identity_encoder"] = options.identity_encoder
     if set(named.values()) - {None, "none"}:
@@ -139,11 +154,11 @@ def _score(options: argparse.Namespace) -> int:
     if options.json != "-":
         _print_table(scores, train, samples)
     if options.json:
-        from metrics.table import write_json
+        from metrics.table import as_text, write_json
 
-        asked = {name: getattr(options, name) for name in FOLDERS} | named
+        asked = {name: _shown(getattr(options, name)) for name in FOLDERS} | named
         if options.json == "-":
-            print(json.dumps(asked | scores.as_json(), indent=2, ensure_ascii=False))
+            print(as_text(asked | scores.as_json(), for_console=True))
         else:
             write_json(Path(options.json), asked | scores.as_json())
     if options.picture:
@@ -151,6 +166,10 @@ def _score(options: argparse.Namespace) -> int:
 
         draw_folder_scores(options.picture, scores, train, samples)
     return 0
+
+
+def _shown(path: str | None) -> str | None:
+    return None if path is None else shown(path)
 
 
 def _print_table(scores, train, samples) -> None:

@@ -34,7 +34,7 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
     trajectory = from_table(path).grouped(MOST_CHECKPOINTS)
     onset = find_onset(trajectory)
     if json_path is not None and str(json_path) == "-":
-        print(json.dumps(as_record(trajectory, onset), indent=2, ensure_ascii=False))
+        print(as_text(as_record(trajectory, onset), for_console=True))
     else:
         print(describe(trajectory, onset))
     if picture is not None:
@@ -51,8 +51,14 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Whole or not at all."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    content = f"{as_text(record)}\n".encode("utf-8", "backslashreplace")  # lone surrogates, as JSON writes them
+    write_whole(path, lambda file: file.write(content))
+
+
+def as_text(record: dict[str, Any], *, for_console: bool = False) -> str:
+    """JSON; on a console that is not Unicode in plain letters."""
+    plain = for_console and not (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(record, indent=2, ensure_ascii=plain)
 
 
 def describe(trajectory: Trajectory, onset: Onset) -> str:

@@ -180,7 +180,7 @@ def _build(
     calibration.save(home / "calibration.npz")
     readings = read_checkpoint(calibration, epoch=0, effort=0.0, images=base_images, losses=measured)
     save_readings(home / "base_readings.npz", readings)
-    write_samples(home / "base.png", base_images, num_seeds)
+    write_samples(home / "base.png", base_images, num_seeds, prompts=labels.prompts, seeds=labels.seeds)
     prompts = labels.prompts[::num_seeds]
     about = {
         "study": study.digest,
@@ -328,7 +328,7 @@ def _precision(score: Score, base: Base) -> str | None:
 
 def write_probe_samples(path: Path, probe: Probe, images: np.ndarray) -> None:
     """Keep a checkpoint's probe images, seeds across and prompts down."""
-    write_samples(path, images, probe.num_seeds)
+    write_samples(path, images, probe.num_seeds, prompts=probe.labels.prompts, seeds=probe.labels.seeds)
 
 
 def write_base_samples(path: Path, probe: Probe) -> None:

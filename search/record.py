@@ -3,13 +3,14 @@
 import contextlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from metrics.files import write_whole
 from search.errors import DamagedError
+from trainer.sample_files import SheetNote, sheet_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,17 +236,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
-def write_samples(path: Path, images: "np.ndarray", columns: int) -> None:
-    """Write the probe's images, uint8 [N, H, W, 3] with the seeds of a prompt side by side, as one PNG."""
-    import io
+def write_samples(
+    path: Path, images: "np.ndarray", columns: int, *, prompts: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> None:
+    """Write the probe's images, uint8 [N, H, W, 3] with the seeds of a prompt side by side, as one PNG that says what
+    is on it.
 
-    from PIL import Image
-
-    num, height, width, _ = images.shape
-    sheet = images.reshape(num // columns, columns, height, width, 3).swapaxes(1, 2)
-    out = io.BytesIO()
-    Image.fromarray(sheet.reshape(num // columns * height, columns * width, 3)).save(out, format="PNG")
-    write_bytes(path, out.getvalue())
+    Args:
+        path: its name is the epoch; any other is the base's.
+        prompts, seeds: of each image.
+    """
+    epoch = int(path.stem) if path.stem.isdecimal() else 0
+    note = SheetNote(epoch, len(images) // columns, columns, tuple(prompts), tuple(seeds))
+    write_bytes(path, sheet_png(images, note))
 
 
 def _plain(value: object) -> object:

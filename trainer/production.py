@@ -31,6 +31,7 @@ from trainer.pack import Pack, Run, build_pack_keywords, build_run_keywords
 from trainer.production_config import Output
 from trainer.progress import Watch, clock, memory_gib, synchronize
 from trainer.sample import sample
+from trainer.sample_files import SampleNote, write_samples
 
 if TYPE_CHECKING:
     from trainer.families.family import Base
@@ -285,7 +286,7 @@ def _lora_file(folder: Path, epoch: int) -> Path:
 
 
 class _Sampler:
-    """Draws `sample_prompts` into samples/0010.png, one image beside the other."""
+    """Draws `sample_prompts` into samples/: `trainer.sample_files`."""
 
     def __init__(self, pack: Pack, config: TrainConfig, output: Output, folder: Path, cache: Path) -> None:
         self._pack, self._config, self._output, self._folder = pack, config, output, folder
@@ -297,19 +298,28 @@ class _Sampler:
 
     def draw(self, epoch: int, run: Run | None) -> None:
         """Samples of the run as it stands, or of the base alone."""
-        import numpy as np
-        from PIL import Image
-
         output = self._output
         if not output.sample_prompts:
             return
         factor = self._pack.base.latent_factor * 2
         width, height = (max(factor, side // factor * factor) for side in self._config.size)
+        notes = [
+            SampleNote(
+                epoch,
+                prompt,
+                output.sample_seed + index,
+                output.sample_negative,
+                output.sample_steps,
+                output.sample_guidance,
+                output.sample_scheduler,
+            )
+            for index, prompt in enumerate(output.sample_prompts)
+        ]
         images = sample(
             self._pack.base,
             None if run is None else run.lora_weights(),
             output.sample_prompts,
-            [output.sample_seed + index for index in range(len(output.sample_prompts))],
+            [note.seed for note in notes],
             size=(width, height),
             steps=output.sample_steps,
             guidance=output.sample_guidance,
@@ -318,11 +328,7 @@ class _Sampler:
             clip_skip=self._config.clip_skip,
             cache=self._cache,
         )
-        target = self._folder / "samples"
-        target.mkdir(parents=True, exist_ok=True)
-        aside = target / f".{epoch:04d}.png"
-        Image.fromarray(np.concatenate(list(images), axis=1)).save(aside)
-        os.replace(aside, target / f"{epoch:04d}.png")
+        write_samples(self._folder / "samples", images, notes)
 
 
 def _log_epoch(folder: Path, run: Run, watch: Watch) -> None:

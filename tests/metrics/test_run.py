@@ -283,11 +283,11 @@ def test_an_identity_encoder_alone_judges_likeness_and_nothing_else(tiny_clip: P
 
 def test_what_could_not_be_compared_is_said(tiny_clip: Path, tmp_path: Path):
     write(tmp_path / "train", crops(8, 1))
-    (tmp_path / "train" / "portrait.heic").write_bytes(b"")
+    (tmp_path / "train" / "portrait.psd").write_bytes(b"")
     train, encoder = read_folder(tmp_path / "train"), load_encoder(str(tiny_clip))
     notes = " ".join(score_folders(train, in_memory(crops(6, 5)), None, encoder).notes)
     assert "0 of 6 samples have their prompt" in notes
-    assert "1 files of kinds that are not read (.heic)" in notes
+    assert "1 .psd files, which are not read: save them as PNG or JPEG (portrait.psd)" in notes
     base = ImageFolder(Path("base"), ("other.png",) * 6, tuple(crops(6, 2, OTHERS)), ("",) * 6)
     notes = " ".join(score_folders(train, in_memory(crops(6, 5), ("a toy",) * 6), base, encoder).notes)
     assert "prompts not compared" in notes

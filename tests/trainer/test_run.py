@@ -34,10 +34,16 @@ def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, 
     path = write(tmp_path, request.getfixturevalue(f"tiny_{name}"), tiny_photos)
     assert run.main([str(path)]) == run.DONE
     folder = tmp_path / "train"
-    assert sorted(file.name for file in (folder / "samples").iterdir()) == ["0000.png", "0002.png", "0004.png"]
-    with Image.open(folder / "samples" / "0004.png") as strip:
+    files = sorted(file.name for file in (folder / "samples").iterdir())
+    assert [name[:7] for name in files if name[0].isdigit()] == [
+        f"{e}_0{k}" for e in ("0000", "0002", "0004") for k in "01"
+    ]
+    assert files[-3:] == ["strip_0000.png", "strip_0002.png", "strip_0004.png"]
+    with Image.open(folder / "samples" / "strip_0004.png") as strip, Image.open(folder / "samples" / files[5]) as last:
         assert strip.size == (128, 64)
-    assert (folder / "samples" / "0000.png").read_bytes() != (folder / "samples" / "0004.png").read_bytes()
+        assert strip.crop((64, 0, 128, 64)).tobytes() == last.tobytes()
+    drawn = [Image.open(folder / "samples" / files[row]).tobytes() for row in (0, 4)]
+    assert drawn[0] != drawn[1]
     lora = load_lora(folder / "toy.safetensors")
     assert lora.family == name
     assert any(module.up.abs().max() > 0 for module in lora.modules.values())
