@@ -14,8 +14,8 @@ VALIDATION = ("heldout", "holdout", "held", "val", "valid", "validate", "validat
 UNSURE = len(VALIDATION)
 AVERAGES = ("epoch average", "average", "avg", "mean", "epoch")
 TRAINING = re.compile(  # what trainers call the loss that they train on, as `words_of` cuts it
-    r"\b(train|training)\b|^(un)?smooth(ed)? loss(?!.*\bval)"
-    r"|^(loss )?av[rg] loss$|^loss (current|average|epoch average|epoch|loss|log step|step|ema|running|moving|smooth)$"
+    r"\b(train|training)\b|^(un)?smooth(ed)? loss(?!.*\bval)|^(loss )?av[rg] loss$"
+    r"|^loss (current|average|avg|epoch average|epoch|loss|log step|step|ema|running|moving|smooth)$"
     r"|^(current|step|batch|running|moving|ema|micro|log step) loss$|^loss (unet|text encoder|te|transformer|dit)$"
 )
 BESIDE_TRAINING = re.compile(  # what is logged beside it and beside no validation

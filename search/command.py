@@ -35,9 +35,6 @@ def study_command(name: str, *, interrupted: str = "interrupted") -> Command:
 
 def _explain(error: BaseException, command: Command) -> Told | None:
     where = "the database" if command.folder is None else one_line(command.folder / "study.db")
-    if "storage upgrade" in str(error):
-        told = "was written by another version of Optuna: install that one, or see `optuna storage upgrade --help`"
-        return Told(f"{where}: {told}", WRONG_INPUT)
     chain = list(_chain(error))
     for each in chain:
         if isinstance(each, sqlite3.Error):

@@ -47,6 +47,7 @@ _REASONS = {
     errno.EADDRINUSE: "the port is taken",
 }
 _INPUT = {errno.ENAMETOOLONG, errno.ELOOP}  # never the machine's fault
+_OF_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _SIGNS = str.maketrans("·–—…×→←−•≤≥“”‘’„", '---.x><-*<>""\'\'"')  # as wide as they were: tables stay straight
 
 
@@ -106,7 +107,7 @@ class Command:
             return Told(str(error), WRONG_INPUT)
         if isinstance(error, self.failed):
             return Told(str(error), FAILED)
-        return (self.explain and self.explain(error)) or explain(error)
+        return (self.explain and self.explain(error)) or explain(error, self.folder)
 
     def _write_log(self, error: Exception) -> str:
         text = "\n".join(
@@ -139,13 +140,19 @@ def end(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def explain(error: BaseException) -> Told:
-    """What Python and its libraries raise, in plain words."""
+def explain(error: BaseException, folder: Path | None = None) -> Told:
+    """What Python and its libraries raise, in plain words.
+
+    Args:
+        folder: where the command works: named where the disk is at fault and no file is known.
+    """
     said = one_line(str(error))[:_LONGEST]
     number = _os_error_number(error)
     if number is not None:
         names = [getattr(error, name, None) for name in ("filename", "filename2")]
         where = " → ".join(one_line(os.fsdecode(name)) for name in names if isinstance(name, str | bytes))
+        if not where and folder is not None and number in _OF_DISK:
+            where = one_line(folder)
         why = _REASONS.get(number, getattr(error, "strerror", None) or said)
         return Told(f"{where}: {why}" if where else why, WRONG_INPUT if number in _INPUT else FAILED, not where)
     if isinstance(error, OSError):  # shutil's own

@@ -100,6 +100,14 @@ def test_what_libraries_raise_becomes_a_line(error, code: int, line: str, capsys
     assert "Traceback" not in said
 
 
+def test_a_disk_at_fault_is_named_by_the_folder_where_no_file_is_known(tmp_path, capsys):
+    error = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")  # safetensors'
+    assert told(error, capsys, folder=tmp_path) == (
+        FAILED,
+        f"{tmp_path}: the disk is full",
+    )
+
+
 def test_broken_yaml_is_a_line(capsys):
     with pytest.raises(yaml.YAMLError) as caught:
         yaml.safe_load("a: [1")
