@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from metrics.onset_behaviour import BEHAVIOURS, BehaviourTurn, behaviour_turn, learned_row
+from metrics.onset_behaviour import BEHAVIOURS, BehaviourTurn, LearnedBy, behaviour_turn, learned_row
 from metrics.onset_curves import Kind, OnsetCurves, onset_curves
 from metrics.onset_replicates import Curves
 from metrics.onset_turn import RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
+from metrics.onset_witnesses import MADE_UP, REAL, Disagreement, disagreement
+from metrics.onset_words import sentence
 from metrics.trajectory import Trajectory
 
 TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
@@ -66,6 +68,11 @@ class Onset:
         best: the epoch to ship.
         turned: channel to the epoch at which it turned, those that did.
         sentence: all this in plain words.
+        learned_by: what says that the subject is learned: "images", "losses" alone, or "assumed"; "" when it is not.
+        disagreement: where moved subjects contradict real photos of held-out contexts; then `context` rests on the
+            real ones alone. None where they agree or one is missing.
+        likeness: the highest `fidelity` of any trained checkpoint, whether before or after the onset; None where images
+            were not judged.
     """
 
     status: OnsetStatus
@@ -75,6 +82,25 @@ class Onset:
     best: int
     turned: dict[str, float] = field(default_factory=dict)
     sentence: str = ""
+    learned_by: LearnedBy = ""
+    disagreement: Disagreement | None = None
+    likeness: float | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Onset:
+        """The onset that `dataclasses.asdict` made into a dict; names that this version does not know are left out."""
+        known = _known(cls, values)
+        for name in ("context", "memory"):
+            turn = _known(Turn, values[name])
+            known[name] = Turn(**{**turn, "channels": tuple(turn.get("channels") or ())})
+        if known.get("disagreement") is not None:
+            known["disagreement"] = Disagreement(**_known(Disagreement, known["disagreement"]))
+        return cls(**known)
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Channels that place no onset here, because others are to be believed."""
+        return () if self.disagreement is None else (MADE_UP,)
 
     @property
     def earlier(self) -> Turn:
@@ -97,6 +123,11 @@ class Onset:
         return self.earlier.high
 
 
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
+
+
 def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
 
@@ -107,6 +138,8 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     says has been learned (`metrics.onset_curves.SUMS`). Copying and composition together speak for memory where they
     surely turn before the loss. Without losses the behavioural channels speak alone: copying for memory, the second
     one that turns for contexts. With fewer than six checkpoints a paired test of the checkpoints takes the fit's place.
+    Where moved subjects and real held-out contexts surely contradict each other (`metrics.onset_witnesses`), the real
+    ones alone place the onset in new contexts.
 
     Args:
         trajectory: at least one checkpoint.
@@ -139,7 +172,15 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     losses = onset_curves(trajectory, seed=seed)
     turns: dict[Kind, Turn] = {"context": unmeasured, "memory": unmeasured}
     turns |= {kind: _loss_turn(read, share, margin) for kind, read in losses.items()}
-    row = learned_row(trajectory, {kind: read.measured for kind, read in losses.items()}, turns["memory"].epoch)
+    contradiction = None
+    if "context" in losses and {MADE_UP, REAL} <= set(losses["context"].channels):
+        real = onset_curves(trajectory, seed=seed, ignoring=(MADE_UP,))["context"]
+        by_real = _loss_turn(real, share, margin)
+        dated = [turn.epoch for turn in (turns["context"], by_real) if turn.epoch is not None]
+        contradiction = disagreement(trajectory, dated, seed=seed)
+        if contradiction is not None:
+            losses["context"], turns["context"] = real, by_real
+    row, by = learned_row(trajectory, {kind: read.measured for kind, read in losses.items()}, turns["memory"].epoch)
     learned = None if row is None else int(trajectory.epochs[row])
     alone = turns["context"].channels == ("shifted_loss",)
     if alone and (turns["context"].epoch or np.inf) < (learned or np.inf):
@@ -155,10 +196,13 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     if status == "never_learned":
         context = memory = unmeasured
         turned = {}
-    onset = Onset(status, context, memory, learned, 0, turned)
+    seen = trajectory.values("fidelity")[trajectory.epochs > 0, 0]
+    likeness = float(np.nanmax(seen)) if np.isfinite(seen).any() else None
+    onset = Onset(
+        status, context, memory, learned, 0, turned, learned_by=by, disagreement=contradiction, likeness=likeness
+    )
     best, note = _best(trajectory, onset, losses)
-    sentence = _sentence(trajectory, onset, best, note)
-    return Onset(status, context, memory, learned, best, turned, sentence)
+    return replace(onset, best=best, sentence=sentence(onset, best, note, trajectory.unit, int(trajectory.epochs[-1])))
 
 
 def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
@@ -265,8 +309,8 @@ def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurve
         return int(epochs[before & (quality >= near)][-1]), ""
     earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
     if earlier.size:
-        return int(epochs[earlier[-1]]), "the last checkpoint before the onset; none before it is learned"
-    return int(epochs[allowed][0]), "no checkpoint lies before the onset"
+        return int(epochs[earlier[-1]]), "the last checkpoint before the onset; the subject is learned only later"
+    return int(epochs[allowed][0]), "every checkpoint lies after the onset"
 
 
 def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:
@@ -283,44 +327,3 @@ def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.n
     known = np.isfinite(window)
     mean = np.where(known, window, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return np.where(np.isfinite(quality), mean, -np.inf)
-
-
-def _sentence(trajectory: Trajectory, onset: Onset, best: int, note: str) -> str:
-    unit, last = trajectory.unit, int(trajectory.epochs[-1])
-    ship = f"Ship {unit} {best}" + (f" ({note})." if note else ".")
-    if onset.status == "never_learned":
-        return f"The subject was not learned within {last} {unit}s, so there is nothing to overfit yet."
-    by_heart = _copies if onset.memory.by_behaviour else _clause
-    clauses = (
-        _clause(onset.context, "new contexts", unit, last),
-        by_heart(onset.memory, "photos of the same shoot", unit, last),
-    )
-    said = "; ".join(filter(None, clauses))
-    if not said:
-        return f"Nothing here says when overfitting begins. {ship}"
-    return f"{said[0].upper()}{said[1:]}. {ship}"
-
-
-def _copies(turn: Turn, subject: str, unit: str, last: int) -> str:
-    """Memory as copies alone tell of it."""
-    if turn.epoch is None:
-        return (
-            f"no copies of photos turned up within {last} {unit}s (whether {subject} suffer cannot be said: none are "
-            "held out)"
-        )
-    return f"photos are reproduced from {unit} {turn.epoch:.0f} on ({_interval(turn)})"
-
-
-def _clause(turn: Turn, subject: str, unit: str, last: int) -> str:
-    if turn.status == "unmeasured":
-        return ""
-    if turn.status == "beyond":
-        return f"{subject} do not suffer within {last} {unit}s"
-    if turn.status == "at_start":
-        return f"{subject} suffer from the first checkpoint on"
-    return f"{subject} suffer from {unit} {turn.epoch:.0f} ({_interval(turn)})"
-
-
-def _interval(turn: Turn) -> str:
-    low = f"{turn.low:.0f}" if turn.low is not None else "0"
-    return f"90 % interval {low}" + (" to beyond the last checkpoint" if turn.high is None else f"–{turn.high:.0f}")

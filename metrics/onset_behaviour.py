@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,24 @@ LEARNED_FLOOR = 0.2  # fidelity below which there is nothing to speak of (0 is t
 CERTAIN_DIP = 0.05  # a held-out loss that falls so far has learned something, whatever the encoder makes of it
 
 
-def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_epoch: float | None) -> int | None:
-    """Index of the first checkpoint that has learned the subject; None when none has.
+LearnedBy = Literal["images", "losses", "assumed", ""]
+
+
+class Learned(NamedTuple):
+    """When the subject is learned, and what says so.
+
+    Attributes:
+        row: index of the first checkpoint that has learned it; None when none has.
+        by: "images", whose `fidelity` shows it; "losses" alone, where images show it not clearly or were not judged;
+            "assumed", where nothing measures it; "" when it is not learned.
+    """
+
+    row: int | None
+    by: LearnedBy
+
+
+def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_epoch: float | None) -> Learned:
+    """The first checkpoint that has learned the subject.
 
     With `fidelity`: where its rising fit, clipped at 1, reaches 90 % of its level at the end of the plateau. Without,
     or where an encoder that hardly tells the subject from its class sees nothing: where a loss has made 90 % of its
@@ -40,22 +56,20 @@ def learned_row(trajectory: Trajectory, losses: Mapping[str, Curves], plateau_ep
         rows = np.nonzero(usable)[0]
         fit = np.minimum(isotonic(np.minimum(value[rows], 1.0))[0], 1.0)
         if fit[-1] >= LEARNED_FLOOR and np.nanmax(low[rows]) > 0:
-            return int(rows[np.argmax(fit >= LEARNED_SHARE * fit[-1])])
+            return Learned(int(rows[np.argmax(fit >= LEARNED_SHARE * fit[-1])]), "images")
     least = CERTAIN_DIP if usable.any() else RISE
     for curves in (losses[kind] for kind in ("memory", "context") if kind in losses):
         end = plateau_end(curves.stacked, curves.epochs, curves.jitter)
         if (end.depth[1:] > least).mean() < 0.95:
             continue
         made = curves.mean[0] - curves.mean
-        return int(curves.rows[np.argmax(made >= LEARNED_SHARE * end.depth[0])])
+        return Learned(int(curves.rows[np.argmax(made >= LEARNED_SHARE * end.depth[0])]), "losses")
     if losses and not usable.any() and epochs[0] > 0:
-        return 0  # no base to compare with: somebody's table begins with a run that may have learned all there is
-    return None if losses or usable.any() else _first_trained(epochs)
-
-
-def _first_trained(epochs: np.ndarray) -> int | None:
+        return Learned(0, "assumed")  # no base: somebody's table begins with a run that may have learned all there is
     trained = np.nonzero(epochs > 0)[0]
-    return int(trained[0]) if trained.size else None
+    if losses or usable.any() or not trained.size:
+        return Learned(None, "")
+    return Learned(int(trained[0]), "assumed")
 
 
 class BehaviourTurn(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -82,16 +82,19 @@ class OnsetCurves(NamedTuple):
     own_error: float
 
 
-def onset_curves(trajectory: Trajectory, *, seed: int = 0) -> dict[Kind, OnsetCurves]:
+def onset_curves(trajectory: Trajectory, *, seed: int = 0, ignoring: Collection[str] = ()) -> dict[Kind, OnsetCurves]:
     """The curves of each kind of onset that the trajectory's losses can place, with their replicates.
 
     Memory: `heldout_loss`, the lowest eighth and the highest three of its noise levels left out. Context: the first of
     `SUMS` that was measured; `shifted_loss` alone is joined by what `fidelity` says was learned. What swings with a
     restarting schedule's phase is taken out.
+
+    Args:
+        ignoring: channels that no sum may rest on.
     """
     found: dict[Kind, OnsetCurves] = {}
     for kind, sums in SUMS.items():
-        chosen = _first_measured(trajectory, sums)
+        chosen = _first_measured(trajectory, tuple(each for each in sums if not set(ignoring) & set(each.weights)))
         if chosen is None:
             continue
         weights = chosen.weights

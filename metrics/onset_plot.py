@@ -14,6 +14,7 @@ from metrics.onset import Onset, Turn
 from metrics.onset_curves import onset_curves
 from metrics.onset_replicates import Curves
 from metrics.onset_turn import smoothed
+from metrics.onset_words import epoch_text
 from metrics.trajectory import Trajectory
 
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
@@ -40,13 +41,17 @@ def plot_onset(
     thumbnails: tuple[Sequence[int], np.ndarray] | None = None,
     truth: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     title: str = "",
+    caption: str | None = None,
+    best: str | None = "ship",
 ) -> Path:
     """Draws the onset into a PNG (or PDF, SVG: whatever the path ends with), whole or not at all.
 
     Args:
         thumbnails: epochs, and uint8 [k, H, W, 3] images (or columns of images) to stand under them.
         truth: channel name to (epochs, ln ratios) of a curve known from elsewhere, drawn dashed.
-        title: above everything; the onset's sentence stands below it.
+        title: above everything.
+        caption: stands below the title; None takes the onset's own sentence.
+        best: what to call the epoch `onset.best`; None does not mark it, nor does an onset that learned nothing.
 
     Returns:
         The path.
@@ -60,7 +65,8 @@ def plot_onset(
     panels = [panel for panel, names in measured.items() if names]
     ratios = [HEIGHTS[panel] for panel in panels] or [1.0]
     strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
-    said = textwrap.wrap(onset.sentence, 108)
+    best = None if onset.status == "never_learned" else best
+    said = textwrap.wrap(onset.sentence if caption is None else caption, 108)
     head = 0.62 + 0.19 * len(said)
     height = head + 0.52 + 2.0 * sum(ratios) + strip
     figure = Figure(figsize=(9.6, height), dpi=150, facecolor="white")
@@ -75,10 +81,10 @@ def plot_onset(
         _style(axis)
     for panel, axis in zip(panels, axes, strict=False):  # one empty axis where nothing was measured
         if panel == "loss":
-            _draw_losses(axis, trajectory, shown, truth or {})
+            _draw_losses(axis, trajectory, shown, truth or {}, onset.ignored)
         else:
             _draw_channels(axis, trajectory, panel, measured[panel])
-    _draw_turns(axes, trajectory, onset)
+    _draw_turns(axes, trajectory, onset, best)
     last = float(trajectory.epochs[-1])
     axes[-1].set_xlim(0 if trajectory.epochs[0] == 0 else float(trajectory.epochs[0]), last)
     axes[-1].set_xlabel(f"{trajectory.unit}s trained", color=INK)
@@ -89,7 +95,8 @@ def plot_onset(
     for line, text in enumerate(said):
         figure.text(0.085, 1 - (0.56 + 0.19 * line) / height, text, size=9.5, color=INK, va="center")
     if thumbnails is not None:
-        _draw_thumbnails(figure, axes[-1], thumbnails, trajectory, strip / height, onset.best)
+        marked = None if best is None else onset.best
+        _draw_thumbnails(figure, axes[-1], thumbnails, trajectory, strip / height, marked)
     kind = Path(path).suffix.lstrip(".") or "png"
     write_whole(Path(path), lambda file: figure.savefig(file, format=kind))
     return Path(path)
@@ -109,10 +116,12 @@ def _percent(logs: np.ndarray) -> np.ndarray:
     return 100 * (np.exp(logs) - 1)
 
 
-def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any]) -> None:
+def _draw_losses(
+    axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any], ignored: Sequence[str]
+) -> None:
     """Thick, with a band: the curves that onsets are read from. Thin: other losses, and what a sum is made of."""
     labels: list[tuple[float, str, str]] = []
-    read = onset_curves(trajectory)
+    read = onset_curves(trajectory, ignoring=ignored)
     context = read.get("context")
     if context is not None and len(context.channels) > 1:
         _draw_curves(axis, context.curves, "new contexts", COLOURS["shifted_loss"], labels)
@@ -125,7 +134,7 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
         known = np.isfinite(value)
         percent = _percent(value[known])
         axis.plot(trajectory.epochs[known], percent, color=COLOURS[name], linewidth=0.9, alpha=0.5)
-        labels.append((float(percent[-1]), NAMES[name], COLOURS[name]))
+        labels.append((float(percent[-1]), NAMES[name] + "\n(not used)" * (name in ignored), COLOURS[name]))
     for name, (epochs, logs) in truth.items():
         inside = np.asarray(epochs) <= trajectory.epochs[-1]
         colour = COLOURS.get(name, FAINT)
@@ -185,10 +194,11 @@ def _label_ends(axis: Any, labels: list[tuple[float, str, str]]) -> None:
     """Names of the lines at their right ends, pushed apart where they would overlap."""
     low, high = axis.get_ylim()
     step = (high - low) * 0.16 / max(axis.get_position().height * axis.figure.get_figheight(), 0.5)
-    placed: list[float] = []
+    free = -np.inf  # above the lines that are named so far
     for value, text, colour in sorted(labels):
-        at = max(value, placed[-1] + step) if placed else value
-        placed.append(at)
+        tall = step * (1 + text.count("\n"))
+        at = max(value, free + (tall - step) / 2)
+        free = at + (tall + step) / 2
         axis.annotate(
             text,
             (1, at),
@@ -201,7 +211,7 @@ def _label_ends(axis: Any, labels: list[tuple[float, str, str]]) -> None:
         )
 
 
-def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset) -> None:
+def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset, best: str | None) -> None:
     last = float(trajectory.epochs[-1])
     marks: list[tuple[float, str, str]] = []
     for kind, names in TURNS.items():
@@ -214,11 +224,11 @@ def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset) -> None:
             axis.axvspan(low, min(high, last), color=COLOURS[name], alpha=0.09, linewidth=0)
             axis.axvline(turn.epoch, color=COLOURS[name], linewidth=1.4)
         by = "" if name in turn.channels or not turn.channels else f" by {' and '.join(turn.channels)}"
-        marks.append((turn.epoch, f"{kind} onset {turn.epoch:.0f}{by}", COLOURS[name]))
-    for axis in axes:
-        axis.axvline(onset.best, color=COLOURS["score"], linewidth=1.4, linestyle=(0, (1.5, 1.5)))
-    if onset.status != "never_learned":
-        marks.append((float(onset.best), f"ship {onset.best}", COLOURS["score"]))
+        marks.append((turn.epoch, f"{kind} onset {epoch_text(turn.epoch)}{by}", COLOURS[name]))
+    if best is not None:
+        for axis in axes:
+            axis.axvline(onset.best, color=COLOURS["score"], linewidth=1.4, linestyle=(0, (1.5, 1.5)))
+        marks.append((float(onset.best), f"{best} {onset.best}", COLOURS["score"]))
     _label_marks(axes[0], marks, last)
 
 
@@ -248,7 +258,7 @@ def _draw_thumbnails(
     thumbnails: tuple[Sequence[int], np.ndarray],
     trajectory: Trajectory,
     height: float,
-    best: int,
+    best: int | None,
 ) -> None:
     """Images side by side under the axis, each tied to its epoch by a line."""
     from matplotlib.lines import Line2D

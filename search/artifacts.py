@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.best import write_pictures
+from search.decision import decide
 from search.record import StudyFolder, TrialRecord
-from search.words import headline, interval, settings
+from search.settings_words import settings
+from search.words import headline, state_text, trial_sentences
 
 if TYPE_CHECKING:
     import optuna
@@ -54,7 +56,9 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
     if verdict.trial is not None:
         prefix = f"best-{verdict.trial:04d}-"
         ids = {name: _upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
-    lines = [f"# {headline(verdict)}", "", *(f"- {sentence}" for sentence in verdict.sentences)]
+    lines = [f"# {headline(verdict)}"]
+    for heading, sentences in verdict.said.parts:
+        lines += ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]
     _note(study, "\n".join(lines), ids)
 
 
@@ -109,18 +113,13 @@ def _note(owner: "optuna.Study | optuna.trial.Trial", text: str, ids: dict[str, 
 
 
 def _trial_note(record: TrialRecord) -> str:
-    lines = [f"{settings(record.config)}", ""]
-    lines.append(
-        f"{record.state}: epoch {record.epochs_trained} of {record.epochs}"
-        + (f", stopped by {record.stopped}" if record.stopped in ("onset", "pruned") else "")
-        + (f", ship epoch {record.epoch_shipped}" if record.epoch_shipped is not None else "")
-    )
-    if record.onset:
-        lines += ["", str(record.onset.get("sentence", ""))]
-        for name in ("context", "memory"):
-            turn = record.onset.get(name) or {}
-            if turn.get("status") == "found":
-                lines.append(f"- {name} onset: epoch {turn['epoch']:.0f} ({interval(turn)})")
+    lines = [
+        settings(record.config),
+        "",
+        f"{state_text(record)}: {record.epochs_trained} of {record.epochs} epochs",
+        "",
+    ]
+    lines += [f"- {sentence}" for sentence in trial_sentences(decide(record))]
     if record.error:
         lines += ["", f"```\n{record.error.strip()}\n```"]
     return "\n".join(lines)

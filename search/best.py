@@ -2,22 +2,25 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.decision import Decision, decide
 from search.record import StudyFolder, TrialRecord, write_bytes
+from search.settings_words import settings
 from search.sheet import Marks, choose_epochs, contact_sheet
-from search.words import headline, settings
+from search.words import headline, plot_caption, trial_sentences
 
 if TYPE_CHECKING:
-    from metrics.onset import Onset
     from search.verdict import Verdict
 
-SHEET, PLOT = "sheet.png", "onset.png"
+SHEET, PLOT, NOTHING = "sheet.png", "onset.png", "SHIP-NOTHING-YET.txt"
+SHIP_WORDS, BEST_WORDS = "ship this", "its best"
 _LOG = logging.getLogger(__name__)
 _MOST_COLUMNS = 20
 
@@ -25,36 +28,39 @@ _MOST_COLUMNS = 20
 def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
     """Fills `best/` and returns the verdict with the paths in `files` (relative to the study's folder).
 
-    The folder is emptied first: a study that went on may have another winner.
+    The folder is emptied first: a study that went on may have another winner. Where nothing ships it holds no LoRA, and
+    `SHIP-NOTHING-YET.txt` says why.
     """
     from search.train_yaml import train_yaml
     from trainer.config import parse_train_config
 
     shutil.rmtree(folder.best_folder, ignore_errors=True)
     files: dict[str, str] = {}
-    if verdict.trial is not None:
-        epoch = int(verdict.epoch or 0)
-        lora = folder.checkpoint(verdict.trial, epoch) / "lora.safetensors"
-        if lora.is_file():
+    found = verdict.decision
+    if found.trial is not None:
+        record = TrialRecord.load(folder.trial(found.trial))
+        lora = folder.checkpoint(found.trial, found.shipped or 0) / "lora.safetensors"
+        if found.ships and lora.is_file():
             target = folder.best_folder / f"{verdict.study}.safetensors"
             write_bytes(target, lora.read_bytes())
             files["LoRA"] = _relative(folder, target)
-        config = parse_train_config(verdict.config)
-        shipped = None if verdict.status in ("not_learned", "poor") else verdict.epoch
-        about = f"Onset, study {verdict.study}, trial {verdict.trial}. {headline(verdict)}"
+        config = parse_train_config(record.config)
+        about = f"Onset, study {verdict.study}, trial {found.trial}. {headline(verdict)}"
         target = folder.best_folder / "train.yaml"
         prompts = novel_prompts(folder)
         text = train_yaml(
-            config, folder=folder.best_folder, name=verdict.study, epoch=shipped, about=about, prompts=prompts
+            config, folder=folder.best_folder, name=verdict.study, epoch=found.shipped, about=about, prompts=prompts
         )
         write_bytes(target, text.encode())
         files["train.yaml"] = _relative(folder, target)
-        for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot")):
-            made = write_pictures(folder, verdict.trial).get(name)
-            if made is not None:
-                target = folder.best_folder / name
-                write_bytes(target, made.read_bytes())
+        for name, what, draw in PICTURES:
+            target = folder.best_folder / name
+            if _drawn(folder, record, target, partial(draw, shipping=headline(verdict))):
                 files[what] = _relative(folder, target)
+    if not found.ships:
+        target = folder.best_folder / NOTHING
+        write_bytes(target, "\n".join([headline(verdict), "", *verdict.said.do, *verdict.said.why, ""]).encode())
+        files["why nothing"] = _relative(folder, target)
     files["report"] = _relative(folder, folder.report)
     return replace(verdict, files={**files, **verdict.files})
 
@@ -80,72 +86,51 @@ def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
     record = TrialRecord.load(folder.trial(number))
     written = (folder.trial(number) / "record.json").stat().st_mtime
     made: dict[str, Path] = {}
-    for name, draw in ((SHEET, _draw_sheet), (PLOT, _draw_plot)):
+    for name, _, draw in PICTURES:
         path = folder.trial(number) / name
-        if path.is_file() and path.stat().st_mtime >= written:
+        fresh = path.is_file() and path.stat().st_mtime >= written
+        if fresh or _drawn(folder, record, path, draw):
             made[name] = path
-            continue
-        try:
-            if draw(folder, record, path):
-                made[name] = path
-        except Exception as error:
-            _LOG.warning("trial %d: %s was not drawn (%s: %s)", number, name, type(error).__name__, error)
     return made
 
 
-def marks(record: TrialRecord) -> Marks:
-    """What a trial's sheet points out: the epoch to ship and the earlier of the two onsets."""
-    name, turn = earlier_turn(record.onset)
-    unlearned = record.onset is not None and record.onset.get("status") == "never_learned"
-    shipped = None if unlearned else record.epoch_shipped
-    if turn is None:
-        return Marks(shipped=shipped)
-    return Marks(shipped, turn.get("epoch"), turn.get("low"), turn.get("high"), f"{name} onset")
+def marks(found: Decision, *, shipping: bool = False) -> Marks:
+    """What a trial's sheet points out: its best epoch (`shipping`: the one to ship) and the earlier of its onsets."""
+    name, onset = found.earlier
+    word = SHIP_WORDS if shipping else BEST_WORDS
+    if onset is None:
+        return Marks(shipped=found.shipped, shipped_name=word)
+    return Marks(found.shipped, onset.epoch, onset.low, onset.high, f"{name} onset", word)
 
 
-def earlier_turn(onset: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any] | None]:
-    """("context" or "memory", that turn) for the earlier turn that has an epoch; ("", None) when none has."""
-    found = [
-        (name, turn)
-        for name in ("context", "memory")
-        if onset and (turn := onset.get(name)) and turn.get("epoch") is not None
-    ]
-    return min(found, key=lambda pair: pair[1]["epoch"]) if found else ("", None)
+def _drawn(
+    folder: StudyFolder, record: TrialRecord, path: Path, draw: Callable[[StudyFolder, TrialRecord, Path], bool]
+) -> bool:
+    try:
+        return draw(folder, record, path)
+    except Exception as error:
+        _LOG.warning("trial %d: %s was not drawn (%s: %s)", record.number, path.name, type(error).__name__, error)
+        return False
 
 
-def onset_of(record: Mapping[str, Any]) -> "Onset":
-    """The `metrics.onset.Onset` that `record.json` holds as a dict."""
-    from dataclasses import fields
-
-    from metrics.onset import Onset, Turn
-
-    def turn(values: Mapping[str, Any]) -> Turn:
-        known = {f.name for f in fields(Turn)}
-        kept = {k: v for k, v in values.items() if k in known}
-        return Turn(**{**kept, "channels": tuple(kept.get("channels") or ())})
-
-    known = {f.name for f in fields(Onset)}
-    kept = {k: v for k, v in record.items() if k in known}
-    return Onset(**{**kept, "context": turn(record["context"]), "memory": turn(record["memory"])})
-
-
-def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
+def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping: str | None = None) -> bool:
+    """`shipping`: the verdict's headline, on the sheet of the trial that it is about."""
     import io
 
     epochs = folder.sampled_epochs(record.number)
     if not epochs:
         return False
-    about, pointed = folder.probe(), marks(record)
+    found = decide(record)
+    about, pointed = folder.probe(), marks(found, shipping=shipping is not None)
     chosen = choose_epochs(epochs, _MOST_COLUMNS, (pointed.shipped, pointed.onset))
     images = {e: list(_rows(kept)) for e, kept in folder.readable_samples(record.number, chosen).items()}
     if not images:
         return False
     captions = [p for p in about["prompts"] for _ in about["seeds"]]
-    score = "" if record.score is None else f" · score {record.score:.3f}"
     sheet = contact_sheet(
         images,
         captions,
-        title=f"Trial {record.number} · {folder.path.name}{score}",
+        title=f"{folder.path.name} · {shipping or f'trial {record.number} · {trial_sentences(found)[0]}'}",
         subtitle=settings(record.config),
         marks=pointed,
         cell=_cell(next(iter(images.values()))[0].shape[1]),
@@ -156,25 +141,33 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
     return True
 
 
-def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path) -> bool:
+def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping: str | None = None) -> bool:
     if record.onset is None or not (folder.trial(record.number) / "trajectory.csv").is_file():
         return False
+    from metrics.onset import Onset, Turn
     from metrics.onset_plot import plot_onset
 
     trajectory = folder.trajectory(record.number)
     if len(trajectory) < 2:
         return False
+    found, onset = decide(record), Onset.of(record.onset)
+    if found.context.status == "not_learned":
+        onset = replace(onset, context=Turn("unmeasured"), memory=Turn("unmeasured"))
     thumbnails = None
     epochs = folder.sampled_epochs(record.number)
     if epochs:
-        pointed = marks(record)
+        pointed = marks(found)
         chosen = choose_epochs(epochs, 8, (pointed.shipped, pointed.onset))
         row = _novel_row(folder.probe())
         kept = folder.readable_samples(record.number, chosen)
         thumbnails = (list(kept), np.stack([images[row, 0] for images in kept.values()])) if kept else None
-    title = f"Trial {record.number} · {folder.path.name}"
+    word = None if not found.ships else "best" if shipping is None else "ship"
     aside = path.with_name(f".{path.name}")
-    plot_onset(aside, trajectory, onset_of(record.onset), thumbnails=thumbnails, title=title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot_onset(
+        aside, trajectory, onset, thumbnails=thumbnails, title=f"{folder.path.name} · trial {record.number}",
+        caption=plot_caption(found, shipping), best=word,
+    )  # fmt: skip
     write_bytes(path, aside.read_bytes())
     aside.unlink()
     return True
@@ -198,3 +191,6 @@ def _cell(width: int) -> int:
 
 def _relative(folder: StudyFolder, path: Path) -> str:
     return path.relative_to(folder.path).as_posix()
+
+
+PICTURES = ((SHEET, "contact sheet", _draw_sheet), (PLOT, "onset plot", _draw_plot))

@@ -69,18 +69,20 @@ def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
 
 
 def _nothing_to_ship(folder: StudyFolder, record: TrialRecord) -> str:
-    """Why the trial has nothing to ship yet, as the verdict says it; empty when it has."""
-    from search.verdict import LEAST_SCORE, known_verdict
-    from search.words import headline
+    """Why the trial has nothing to ship yet, as its decision says; empty when it has, or was stopped on its way."""
+    from search.decision import decide
+    from search.verdict import known_verdict
+    from search.words import headline, trial_sentences
 
+    found = decide(record)
+    if found.ships:
+        return ""
     verdict = known_verdict(folder)
     if verdict is not None and verdict.trial == record.number:
-        return headline(verdict) if verdict.status in ("not_learned", "poor") else ""
-    if (record.onset or {}).get("status") == "never_learned":
-        return f"Ship nothing yet: trial {record.number} did not learn the subject."
-    if record.score is not None and record.score < LEAST_SCORE:
-        return f"Ship nothing yet: the best score of trial {record.number} is {record.score:.3f}."
-    return ""
+        return headline(verdict)
+    if found.outcome == "unfinished":
+        return ""  # who asks for a trial that was stopped gets the best it had until then
+    return f"Trial {record.number}: {trial_sentences(found)[0]}"
 
 
 def _epoch(folder: StudyFolder, record: TrialRecord, epoch: int | None) -> int | None:

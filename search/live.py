@@ -4,17 +4,19 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metrics.readings import Readings
+from search.decision import best_so_far, decide
+from search.eta import Forecast
 from search.events import Doing, Prepared
+from search.live_table import LiveTable, Running, row
 from search.record import TrialRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 _PLAIN_EVERY_SECONDS = 30.0
 
@@ -26,7 +28,7 @@ class _Line:
     record: TrialRecord
     score: float | None = None
     doing: str = "starting"
-    epoch: float = 0
+    epoch: float = 0.0
 
 
 class Board:
@@ -36,17 +38,30 @@ class Board:
         name: the study's.
         trials: how many there will be.
         slots: how many run at a time.
+        horizon: epochs that a trial is planned for, on the average, if known.
+        seconds: after which no further trial is begun, or None.
+        clock: seconds, rising.
     """
 
-    def __init__(self, name: str, trials: int, slots: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        trials: int,
+        slots: int,
+        *,
+        horizon: float | None = None,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name, self.trials, self.slots = name, trials, slots
+        self._clock = clock
         self._lines: dict[int, _Line] = {}
         self._setting_up: dict[int, str] = dict.fromkeys(range(slots), "starting")
         self._ended: dict[int, TrialRecord] = {}
-        self._ended_before = 0
-        self._began = time.monotonic()
-        self._ready: float | None = None
-        self._epochs = 0.0
+        self._began = clock()
+        self._ready = False
+        deadline = None if seconds is None else self._began + seconds
+        self._forecast = Forecast(trials, slots, horizon=horizon, deadline=deadline)
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()
@@ -61,7 +76,7 @@ class Board:
         from rich.live import Live
 
         self._plain = False
-        with Live(get_renderable=self.table, refresh_per_second=2) as live:
+        with Live(get_renderable=self.table, refresh_per_second=2, vertical_overflow="crop") as live:
             self._console = live.console
             yield
             live.update(self.table(), refresh=True)
@@ -71,8 +86,8 @@ class Board:
     def prepared(self, slot: int, message: Prepared) -> None:
         with self._lock:
             self._setting_up.pop(slot, None)
-            if self._ready is None:
-                self._ready = time.monotonic()
+            self._ready = True
+            self._forecast.prepared(slot, self._clock())
         for notice in message.notices:
             self.note(notice)
         if self._plain and slot == 0:
@@ -81,6 +96,7 @@ class Board:
     def began(self, slot: int, record: TrialRecord) -> None:
         with self._lock:
             self._lines[slot] = _Line(record, epoch=record.epochs_trained)
+            self._forecast.began(slot, record, self._clock())
 
     def doing(self, slot: int, message: Doing) -> None:
         with self._lock:
@@ -96,20 +112,19 @@ class Board:
         with self._lock:
             line = self._lines.get(slot)
             if line is not None:
-                self._epochs += record.epochs_trained - line.record.epochs_trained
+                self._forecast.checkpointed(slot, record.epochs_trained, self._clock())
                 line.record, line.score, line.epoch = record, readings.score, max(line.epoch, record.epochs_trained)
         self._now_and_then()
 
     def ended(self, record: TrialRecord) -> None:
         with self._lock:
-            for slot, line in list(self._lines.items()):
-                if line.record.number == record.number:
-                    del self._lines[slot]
-            running = self._ready is not None or bool(self._lines)
+            slot = next((slot for slot, line in self._lines.items() if line.record.number == record.number), None)
+            self._forecast.ended(slot, record, self._clock())
+            running = self._ready or bool(self._lines)
+            self._lines.pop(slot, None) if slot is not None else None
             self._ended[record.number] = record
-            self._ended_before += not running
         if self._plain and running:
-            self._print(f"{_clock(time.monotonic() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
+            self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
 
     def note(self, text: str) -> None:
         """Something the user should know, once."""
@@ -118,48 +133,32 @@ class Board:
     # --- how it is shown
 
     def eta_seconds(self) -> float | None:
-        """Seconds to the end of the budget at the pace so far, None before anything is known."""
-        done = len(self._ended) - self._ended_before
+        """Seconds to the end of the last trial, None before the first checkpoint."""
         with self._lock:
-            part = sum(min(1.0, line.epoch / line.record.epochs) for line in self._lines.values()) / 1.5
-        if self._ready is None or done + part < 0.5:
-            return None
-        pace = (time.monotonic() - self._ready) / (done + part)
-        return max(0.0, pace * (self.trials - len(self._ended) - part))
+            return self._forecast.seconds_left(self._clock())
 
-    def summary(self) -> str:
-        """One line: how far, the best so far, how long still."""
-        best = max((r for r in self._ended.values() if r.state == "complete" and r.value is not None),
-                   key=lambda r: r.value or 0.0, default=None)  # fmt: skip
-        eta = self.eta_seconds()
-        parts = [f"{len(self._ended)} of {self.trials} trials", _clock(time.monotonic() - self._began)]
-        parts.append("ETA " + (_clock(eta) if eta is not None else "unknown yet"))
+    def summary(self) -> tuple[str, ...]:
+        """How far it is, how long still, the best so far."""
+        best, eta = best_so_far(self._ended.values()), self.eta_seconds()
+        parts = [f"{len(self._ended)} of {self.trials} trials", _time(self._clock() - self._began)]
+        parts.append("ETA " + (_time(eta) if eta is not None else "unknown yet"))
         if best is not None:
-            parts.append(f"best so far: trial {best.number}, {best.value:.3f} at epoch {best.epoch_shipped}")
-        return " · ".join(parts)
+            parts.append(f"best so far: trial {best.trial}, {best.score:.3f} at epoch {best.epoch}")
+        return tuple(parts)
 
-    def table(self) -> "Table":
-        """Everything at a glance: ended trials, running ones, and the summary below."""
-        from rich.table import Table
-
+    def table(self) -> LiveTable:
+        """Everything at a glance, as far as it fits: running trials, the best of those that ended, the summary."""
         with self._lock:
-            lines, ended, waiting = dict(self._lines), dict(self._ended), dict(self._setting_up)
-        table = Table(title=f"study {self.name}", caption=self.summary(), expand=False)
-        for column in ("trial", "settings", "epoch", "score", "onset", "state"):
-            table.add_column(column, justify="right" if column in ("trial", "epoch", "score") else "left")
-        for record in sorted(ended.values(), key=lambda r: r.number)[-20:]:
-            table.add_row(*row(record))
-        for slot, line in sorted(lines.items(), key=lambda kv: kv[1].record.number):
-            r = line.record
-            score = "" if line.score is None else f"{line.score:.3f}"
-            doing = waiting.get(slot, line.doing)
-            table.add_row(
-                str(r.number), settings_of(r), f"{line.epoch:g}/{r.epochs}", score, "not yet", doing, style="bold"
-            )
-        return table
+            lines = sorted(self._lines.items(), key=lambda pair: pair[1].record.number)
+            running = [
+                Running(line.record, line.score, self._setting_up.get(slot, line.doing), line.epoch)
+                for slot, line in lines
+            ]
+            ended = list(self._ended.values())
+        return LiveTable(f"study {self.name}", running, ended, self.summary())
 
     def _now_and_then(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if self._plain and self._lines and now - self._said > _PLAIN_EVERY_SECONDS:
             self._said = now
             with self._lock:
@@ -167,7 +166,7 @@ class Board:
                     f"trial {line.record.number} epoch {line.epoch:g}/{line.record.epochs}"
                     for line in self._lines.values()
                 )
-            self._print(f"{_clock(now - self._began)}  {self.summary()} · {at}")
+            self._print(" · ".join([*self.summary(), at]))
 
     def _print(self, text: str) -> None:
         if self._console is not None:
@@ -176,59 +175,21 @@ class Board:
             print(text, flush=True)
 
 
-def row(record: TrialRecord) -> tuple[str, ...]:
-    """A trial as a line of the table: trial, settings, epoch, score, onset, state."""
-    score = record.score if record.score is not None else record.value
-    return (
-        str(record.number),
-        settings_of(record),
-        f"{record.epochs_trained}/{record.epochs}",
-        "" if score is None else f"{score:.3f}",
-        onset_of(record),
-        (record.state if record.stopped in ("", "horizon", record.state) else f"{record.state} ({record.stopped})")
-        + (", files lost" if record.lost else ""),
-    )
-
-
 def said(record: TrialRecord) -> str:
     """A trial that has ended as one line."""
-    number, settings, epoch, score, onset, state = row(record)
-    parts = [f"trial {number}: {state}", f"epoch {epoch}", settings]
+    number, settings, epoch, score, best, onset, state = row(record)
+    parts = [f"trial {number}: {state}"]
     if score:
-        parts.insert(1, f"score {score}")
-    if onset:
-        parts.insert(2, f"onset {onset}")
+        parts.append(f"score {score}" + (f" at epoch {best}" if decide(record).ships else ""))
+    if onset and onset != "–":
+        parts.append(f"onset {onset}")
+    parts += [f"epoch {epoch}", settings]
     if record.error:
         parts.append(record.error.splitlines()[-1])
     return " · ".join(parts)
 
 
-def settings_of(record: TrialRecord) -> str:
-    """The searched values, short."""
-    short = {"learning_rate_scale": "lr×", "learning_rate": "lr", "alpha_ratio": "alpha×", "lr_scheduler": "",
-             "optimizer": "", "num_cycles": "cycles", "relative_step": None, "epochs": None}  # fmt: skip
-    parts = []
-    for key, value in record.params.items():
-        name = short.get(key, key)
-        if name is not None:
-            number = f"{value:.3g}" if isinstance(value, float) else str(value)
-            parts.append(f"{name} {number}".strip())
-    return ", ".join(parts)
-
-
-def onset_of(record: TrialRecord) -> str:
-    """The onset's epoch with its interval, or its status."""
-    if record.onset is None:
-        return ""
-    turns = [(name, record.onset[name]) for name in ("context", "memory") if record.onset[name]["epoch"] is not None]
-    if not turns:
-        return str(record.onset["status"]).replace("_", " ")
-    name, turn = min(turns, key=lambda t: t[1]["epoch"])
-    high = "…" if turn["high"] is None else f"{turn['high']:.0f}"
-    return f"{turn['epoch']:.0f} ({turn['low']:.0f}–{high}) {name}"
-
-
-def _clock(seconds: float) -> str:
+def _time(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metrics.errors import MetricsError
-from search.best import PLOT, SHEET, earlier_turn, marks, write_pictures
+from search.best import PLOT, SHEET, SHIP_WORDS, marks, write_pictures
 from search.database import storage_url
+from search.decision import decide
 from search.importances import parameter_importances
+from search.private_paths import without_private_paths
 from search.record import StudyFolder, TrialRecord, write_bytes
 from search.report_page import bars, facts, page, score_chart, section, spark
+from search.settings_words import learning_rate, settings
 from search.sheet import choose_epochs
-from search.words import cost, duration, headline, learning_rate, rests_on_copies, settings, size
+from search.words import duration, headline, onset_short, size, state_text, trial_sentences, turn_short
 
 if TYPE_CHECKING:
     from metrics.trajectory import Trajectory
@@ -37,22 +40,23 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     pictures = {r.number: write_pictures(folder, r.number) for r in records if r.state != "running"}
     best = next((r for r in records if r.number == verdict.trial), None)
     album = _Album(folder)
-    parts = [_top(verdict, best)]
+    parts = [_top(verdict)]
+    composites = _composites(folder, album)
+    if verdict.decision.disagreement is not None:
+        parts.append(composites)  # beside the sentence that asks to look at them
     if best is not None:
-        if PLOT in pictures.get(best.number, {}):
-            plot = album.picture(pictures[best.number][PLOT], "Readings of the best trial over its epochs")
-            parts.append(section("Where overfitting begins", plot))
+        plot = folder.best_folder / PLOT
+        if plot.is_file():
+            shown = album.picture(plot, "Readings of the best trial over its epochs")
+            parts.append(section("Where overfitting begins", f'<div class="scroll plot">{shown}</div>'))
         parts.append(_grid(folder, best))
     curves = [(n, t.epochs.tolist(), t.scores.tolist()) for n, t in trajectories.items()]
-    chart = score_chart(curves, verdict.trial, None if best is None else marks(best))
+    chart = score_chart(curves, verdict.trial, None if best is None else marks(verdict.decision))
     if chart:
         parts.append(section("Every trial's score", chart, "over epochs; the best trial in green, point at a line"))
     parts.append(_importances(folder, storage))
-    composites = folder.cache / "probe" / "composites.png"
-    if composites.is_file():
-        shown = album.picture(composites, "The composites that the shifted loss is measured on")
-        note = "subjects cut out and moved; if the cut-outs are wrong, give masks (score.shifted.masks)"
-        parts.append(section("New contexts, as they were made", shown, note))
+    if verdict.decision.disagreement is None:
+        parts.append(composites)
     parts.append(_trials(records, trajectories, pictures, album, verdict))
     parts.append(_files(folder, verdict))
     parts.append(_foot(records))
@@ -79,39 +83,52 @@ class _Album:
         return f'<img class="wide" loading="lazy" src="{_data_url(data)}" alt="{escape(alt)}">'
 
 
-def _top(verdict: "Verdict", best: TrialRecord | None) -> str:
+def _top(verdict: "Verdict") -> str:
+    found = verdict.decision
     numbers: list[tuple[str, str, str]] = []
-    if best is not None:
-        if verdict.status in ("not_learned", "poor"):
-            numbers.append((str(verdict.epoch), "best epoch, not to ship", ""))
+    if found.trial is not None:
+        if found.ships:
+            numbers.append((str(found.epoch), "epoch to ship", "ship"))
         else:
-            numbers.append((str(verdict.epoch), "epoch to ship", "ship"))
-        if verdict.score is not None:
-            numbers.append((f"{verdict.score:.3f}", "score there, 0–1", ""))
+            numbers.append(("none", "epoch to ship", ""))
+        if found.score is not None:
+            numbers.append((f"{found.score:.3f}", f"score at epoch {found.epoch}, of 1", ""))
         for name in ("context", "memory"):
-            turn = (verdict.onset or {}).get(name) or {}
-            numbers.append((_turn(turn), f"{name} onset" + _range(turn), "onset" if turn.get("epoch") else ""))
-        numbers.append((f"{verdict.epochs_trained} / {verdict.epochs}", "epochs trained / horizon", ""))
+            onset = getattr(found, name)
+            short, _, between = turn_short(onset).partition(" (")
+            said = f"{name} onset" + (f" ({between}" if between else "")
+            numbers.append((short if between else turn_short(onset), said, "onset" if onset.epoch is not None else ""))
+        numbers.append((f"{verdict.epochs_trained} / {verdict.epochs}", "epochs trained / planned", ""))
         if verdict.lora_bytes:
             numbers.append((size(verdict.lora_bytes), "LoRA file", ""))
     spent = verdict.cost
     numbers.append((str(spent.trials), "trials", ""))
-    numbers.append(
-        (duration(spent.wall_seconds or spent.seconds), "on the clock" if spent.wall_seconds else "of work", "")
+    clock = "on the clock" if spent.wall_seconds else "of work"
+    numbers.append((duration(spent.wall_seconds or spent.seconds), clock, ""))
+    said = "".join(
+        f'<h3>{escape(heading)}</h3><ul class="said">{"".join(f"<li>{escape(each)}</li>" for each in sentences)}</ul>'
+        for heading, sentences in verdict.said.parts
     )
-    said = "".join(f"<li>{escape(s)}</li>" for s in verdict.sentences if s != cost(spent))
     return (
         f'<p class="eyebrow">Onset · study {escape(verdict.study)}</p><h1>{escape(headline(verdict))}</h1>'
-        f'<section>{facts(numbers)}<ul class="said">{said}</ul>'
-        f'<p class="muted small">{escape(cost(spent))}</p></section>'
+        f"<section>{facts(numbers)}{said}</section>"
     )
+
+
+def _composites(folder: StudyFolder, album: "_Album") -> str:
+    path = folder.cache / "probe" / "composites.png"
+    if not path.is_file():
+        return ""
+    shown = album.picture(path, "The composites that the loss on moved subjects is measured on")
+    note = "subjects cut out and moved; if the cut-outs are wrong, give masks (score.shifted.masks)"
+    return section("New contexts, as they were made", shown, note)
 
 
 def _grid(folder: StudyFolder, best: TrialRecord) -> str:
     epochs = folder.sampled_epochs(best.number)
     if not epochs:
         return ""
-    about, pointed = folder.probe(), marks(best)
+    about, pointed = folder.probe(), marks(decide(best), shipping=True)
     chosen = choose_epochs(epochs, _GRID_COLUMNS, (pointed.shipped, pointed.onset))
     turn = pointed.nearest(chosen)
 
@@ -121,7 +138,7 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> str:
         return "onset" if epoch == turn or pointed.inside(epoch) else ""
 
     def label(epoch: int) -> str:
-        words = {"ship": "ship this", "onset": pointed.onset_name if epoch == turn else "onset range"}
+        words = {"ship": SHIP_WORDS, "onset": pointed.onset_name if epoch == turn else "onset range"}
         name = "base" if epoch == 0 else f"epoch {epoch}"
         return f'<th scope="col" class="{kind(epoch)}">{name}<small>{words.get(kind(epoch), "")}</small></th>'
 
@@ -175,7 +192,7 @@ def _trials(
     album: _Album,
     verdict: "Verdict",
 ) -> str:
-    heads = ["trial", "state", "score", "", "ship", "trained", "onset"]
+    heads = ["trial", "state", "score", "", "its best", "trained", "onset"]
     heads += ["optimizer", "rate", "schedule", "rank", "alpha", "time"]
     head = "".join(f'<th scope="col"><button type="button">{h}</button></th>' if h else "<th></th>" for h in heads)
     ranked = sorted(
@@ -195,21 +212,20 @@ def _trial(
     album: _Album,
     verdict: "Verdict",
 ) -> str:
-    config = record.config
-    _, turn = earlier_turn(record.onset)
-    state = "stopped at onset" if record.stopped == "onset" and record.state == "complete" else record.state
+    config, found = record.config, decide(record)
+    _, onset = found.earlier
+    state = state_text(record)
     alpha = config.get("alpha") or config.get("rank")
     if config.get("alpha_ratio") is not None:
         alpha = config["alpha_ratio"] * config.get("rank", 1)
-    score = record.value if record.state == "complete" else record.score
     cells = [
         (f'<button type="button" class="open" aria-expanded="false">{record.number}</button>', record.number),
         (f'<span class="tag {record.state}">{escape(state)}</span>', state),
-        ("" if score is None else f"{score:.3f}", score),
-        ("" if trajectory is None else spark(*_curve(trajectory), record.epoch_shipped), ""),
-        ("–" if record.epoch_shipped is None else str(record.epoch_shipped), record.epoch_shipped),
+        ("" if found.score is None else f"{found.score:.3f}", found.score),
+        ("" if trajectory is None else spark(*_curve(trajectory), found.shipped), ""),
+        ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
-        ("–" if turn is None else f"{_turn(turn)}{_range(turn)}", None if turn is None else turn.get("epoch")),
+        (escape(onset_short(found)), None if onset is None else onset.epoch),
         (escape(str(config.get("optimizer", ""))), config.get("optimizer")),
         _rate(config),
         (escape(_schedule(config)), _schedule(config)),
@@ -220,12 +236,11 @@ def _trial(
     row = "".join(f'<td data-v="{escape(_bare(v))}">{html}</td>' for html, v in cells)
     kind = "row best" if record.number == verdict.trial else "row"
     inside = [f"<p>{escape(settings(config))}</p>"]
-    if record.onset and record.onset.get("sentence"):
-        inside.append(f"<p>{escape(str(record.onset['sentence']))}</p>")
+    inside.append(f"<p>{escape(' '.join(trial_sentences(found)))}</p>")
     if record.lost:
         inside.append(f'<p class="muted">Damaged and lost: {escape(record.lost)}.</p>')
     if record.error:
-        inside.append(f"<pre>{escape(record.error.strip())}</pre>")
+        inside.append(f"<pre>{escape(without_private_paths(record.error.strip()))}</pre>")
     for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot")):
         if name in pictures:
             inside.append(album.picture(pictures[name], f"Trial {record.number}, {what}"))
@@ -241,9 +256,8 @@ def _files(folder: StudyFolder, verdict: "Verdict") -> str:
     config = folder.path / verdict.files["train.yaml"] if "train.yaml" in verdict.files else None
     shown = ""
     if config is not None and config.is_file():
-        shown = (
-            f"<details><summary>train.yaml</summary><pre>{escape(config.read_text(encoding='utf-8'))}</pre></details>"
-        )
+        text = without_private_paths(config.read_text(encoding="utf-8"))
+        shown = f"<details><summary>train.yaml</summary><pre>{escape(text)}</pre></details>"
     return section("Files", f'<dl class="files">{rows}</dl>{shown}', "beside this report")
 
 
@@ -265,19 +279,6 @@ def _schedule(config: Mapping[str, Any]) -> str:
             return f"{name} / {config['cycle_epochs']}"
         return f"{name} × {config.get('num_cycles') or 1}"
     return name
-
-
-def _turn(turn: Mapping[str, Any]) -> str:
-    if turn.get("status") == "found":
-        return f"{turn['epoch']:.0f}"
-    if turn.get("status") == "beyond" and rests_on_copies(turn):
-        return "no copies"
-    return {"beyond": "not yet", "at_start": "at start"}.get(str(turn.get("status")), "–")
-
-
-def _range(turn: Mapping[str, Any]) -> str:
-    low, high = turn.get("low"), turn.get("high")
-    return "" if low is None else f" ({low:.0f}–{'?' if high is None else format(high, '.0f')})"
 
 
 def _bare(value: object) -> str:

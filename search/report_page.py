@@ -27,10 +27,11 @@ p{margin:.4rem 0}
 .fact span{font-size:.8rem;color:var(--muted)}
 .fact.ship{background:var(--ship-wash)}.fact.ship b{color:var(--ship)}
 .fact.onset{background:var(--onset-wash)}.fact.onset b{color:var(--onset)}
-ul.said{padding-left:1.1rem;margin:.6rem 0 0}ul.said li{margin:.3rem 0}
+h3{font-size:.95rem;margin:1.1rem 0 0}ul.said{padding-left:1.1rem;margin:.3rem 0 0}ul.said li{margin:.3rem 0}
 img{display:block;max-width:100%;height:auto}
 img.wide{width:100%;border-radius:6px;background:#fff}
 .scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
+.plot img.wide{min-width:640px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 .grid{width:auto}
 .grid th,.grid td{padding:3px;text-align:center;font-weight:500;font-size:.85rem}

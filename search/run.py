@@ -86,12 +86,16 @@ def _run(study: Study, folder: StudyFolder) -> None:
 
 
 def _work(study: Study, folder: StudyFolder, began: float) -> None:
+    from search.eta import planned_epochs
     from search.live import Board
     from search.workers import Team, resident
+    from trainer.config import TrainConfig
 
     count = study.workers.count
     team = Team(resident, (study, folder), count, preload=("search.worker",), hung_after=study.workers.hung_after)
-    board = Board(study.name, study.budget.trials, count)
+    seconds = None if study.budget.hours is None else study.budget.hours * 3600 - (time.monotonic() - began)
+    horizon = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
+    board = Board(study.name, study.budget.trials, count, horizon=horizon, seconds=seconds)
     for note in (*right_kinds(folder), *mend_probe(folder)):
         print(f"note: {note}")
     team.start()  # torch is imported there while Optuna is imported here

@@ -30,6 +30,7 @@ class Marks:
         onset: the epoch where overfitting begins, or None.
         low, high: the onset's interval in epochs; `low` is None when there is none, `high` also when it is open.
         onset_name: which onset it is, in a word or two ("context onset").
+        shipped_name: what to call the epoch to ship.
     """
 
     shipped: int | None = None
@@ -37,6 +38,7 @@ class Marks:
     low: float | None = None
     high: float | None = None
     onset_name: str = "onset"
+    shipped_name: str = "ship this"
 
     def inside(self, epoch: int) -> bool:
         """Whether a trained epoch lies in the onset's interval."""
@@ -171,7 +173,7 @@ def _column_head(
     label = "base" if epoch == 0 else f"epoch {epoch}"
     draw.text((x + cell / 2, y + 14), label, fill=INK, font=font(17, bold=True), anchor="mm")
     if shipped:
-        draw.text((x + cell / 2, y + 34), "▲ ship this", fill=SHIP, font=font(13, bold=True), anchor="mm")
+        draw.text((x + cell / 2, y + 34), f"▲ {marks.shipped_name}", fill=SHIP, font=font(13, bold=True), anchor="mm")
     elif epoch == turn:
         draw.text((x + cell / 2, y + 34), f"● {marks.onset_name}", fill=ONSET, font=font(13, bold=True), anchor="mm")
     elif inside:

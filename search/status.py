@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.command import study_command
+from search.decision import best_so_far
 from search.errors import DamagedError
-from search.live import row
+from search.live_table import COLUMNS, RIGHT, row
 from search.locate import locate
 from trainer.arguments import folder as folder_named
 from trainer.command import Command, end
@@ -46,22 +47,23 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     command.folder = folder.path
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     table = Table(title=f"study {folder.path.name}")
-    for column in ("trial", "settings", "epoch", "score", "onset", "state"):
-        table.add_column(column, justify="right" if column in ("trial", "epoch", "score") else "left")
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in RIGHT else "left")
     records = list(folder.records())
     for record in records:
-        table.add_row(*row(record))
+        table.add_row(*map(Text, row(record)))
     console.print(table)
     damaged = sorted({*folder.folders()} - {record.number for record in records})
     if damaged:
         numbers = ", ".join(map(str, damaged))
         console.print(f"note: trials {numbers}: the record is damaged or missing; search.run rebuilds it")
-    best = folder.best
-    if best is not None:
-        console.print(f"best so far: trial {best.number}, score {best.value:.3f} at epoch {best.epoch_shipped}")
+    best = best_so_far(records)
+    if best is not None and not folder.verdict_file.is_file():
+        console.print(f"best so far: trial {best.trial}, score {best.score:.3f} at epoch {best.epoch}")
     if folder.verdict_file.is_file():
         from search.verdict import Verdict, render
 

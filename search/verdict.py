@@ -5,7 +5,7 @@ overfitting begins, what it cost and where the files are.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import log, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metrics.errors import MetricsError
+from search.decision import Decision, decide
 from search.errors import DamagedError
+from search.private_paths import shareable, without_private_paths
 from search.record import StudyFolder, TrialRecord, checked, read_json, write_json
+from search.whole_set import same_point
+from search.words import Said, headline, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from metrics.trajectory import Trajectory
-
-STATUSES = ("found", "poor", "not_learned", "unfinished", "nothing")
-LEAST_SCORE = 0.05  # below it a checkpoint shows the subject not at all, or nothing but it
 
 
 @dataclass(frozen=True)
@@ -60,34 +61,26 @@ class Verdict:
 
     Attributes:
         study: the study's name.
-        status: "found"; "not_learned" (the best trial did not learn the subject: ship nothing); "poor" (it did, but no
-            epoch before its onset has a score worth the name); "unfinished" (no trial is complete, the best of the
-            others is shown); "nothing" (no trial has a score).
-        trial: number of the best trial, None under "nothing".
-        config: its TrainConfig, every field; `params`: the searched ones.
-        epochs: its horizon; `epochs_trained`: how far it went; `epoch`: the epoch to ship.
-        score: its score in [0, 1] at that epoch.
-        onset: its onset as a dict (`metrics.onset.Onset`), or None.
-        plateau: first and last checkpoint around `epoch` that score no worse than it by more than `noise`.
+        decision: what to do, and what is known of the winner: the one that everything else tells.
+        config: the winner's TrainConfig, every field; paths outside the project are shortened to their last part.
+        params: the searched ones.
+        epochs: its horizon; `epochs_trained`: how far it went.
+        plateau: first and last checkpoint around the epoch to ship that score no worse than it by more than `noise`.
         noise: the score's jitter between neighbouring checkpoints, one standard deviation; trials closer are ties.
         ties: numbers of the other trials that are as good within the noise.
         photos: (trained on, held out).
-        lora_bytes: size of the LoRA file, None when the checkpoint was not kept.
+        lora_bytes: size of the LoRA to ship; None when there is none or its checkpoint was not kept.
         cost: what it took.
         files: what to the path of it, relative to the study's folder.
-        sentences: all that in plain words.
+        said: all that in plain words.
     """
 
     study: str
-    status: str
-    trial: int | None = None
+    decision: Decision = field(default_factory=lambda: Decision("nothing"))
     config: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     epochs_trained: int | None = None
-    epoch: int | None = None
-    score: float | None = None
-    onset: Mapping[str, Any] | None = None
     plateau: tuple[int, int] | None = None
     noise: float = 0.0
     ties: tuple[int, ...] = ()
@@ -95,26 +88,54 @@ class Verdict:
     lora_bytes: int | None = None
     cost: Cost = field(default_factory=Cost)
     files: Mapping[str, str] = field(default_factory=dict)
-    sentences: tuple[str, ...] = ()
+    said: Said = field(default_factory=Said)
+
+    @property
+    def trial(self) -> int | None:
+        """Number of the best trial; None when no trial has a score."""
+        return self.decision.trial
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that the decision is about; to ship only where `decision.ships`."""
+        return self.decision.epoch
+
+    @property
+    def score(self) -> float | None:
+        """The score at that epoch."""
+        return self.decision.score
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Every sentence, in the order in which they are read."""
+        return tuple(sentence for _, part in self.said.parts for sentence in part)
+
+    @property
+    def on_all_photos(self) -> tuple[int, int] | None:
+        """First and last epoch of a run on all photos between which the same point lies; None when nothing ships."""
+        trained, held = self.photos or (0, 0)
+        shipped = self.decision.shipped
+        return None if shipped is None or not trained else same_point(shipped, trained, held)
 
     def save(self, path: Path) -> None:
         """Write `verdict.json`."""
-        write_json(path, asdict(self))
+        write_json(path, {"headline": headline(self), **asdict(self), "decision": self.decision.as_json()})
 
     @classmethod
     def load(cls, path: Path) -> "Verdict":
-        """Read `verdict.json`; names that this version does not know are left out.
+        """Read `verdict.json`; names that this version does not know are left out. A file of a version that kept no
+        decision is drawn anew from the study's records.
 
         Raises:
             DamagedError: it is not there, or not a verdict.
         """
         try:
-            verdict = checked(cls, {f.name for f in fields(cls)}, read_json(path))
+            read = read_json(path)
+            if isinstance(read, dict) and "status" in read and "decision" not in read:
+                return replace(make_verdict(StudyFolder(path.parent)), files=read.get("files", {}))
+            return checked(cls, {f.name for f in fields(cls)}, read)
         except (OSError, ValueError) as error:
             raise DamagedError(f"{path}: damaged: python -m search.run writes it again") from error
-        if verdict.status not in STATUSES:
-            raise DamagedError(f"{path}: damaged: python -m search.run writes it again")
-        return verdict
 
 
 def known_verdict(folder: StudyFolder) -> Verdict | None:
@@ -146,46 +167,30 @@ def finish(folder: StudyFolder | Path, *, wall_seconds: float | None = None, sto
 
 def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> Verdict:
     """Looks at the trials' records and trajectories and decides; writes nothing."""
-    from search.words import sentences
-
     records = list(folder.records())
     cost = _cost(records, wall_seconds)
     noise = _noise([t for r in records if (t := _trajectory(folder, r)) is not None])
     ranked = _ranked(folder, records, noise)
-    name = folder.path.name
     files = {"trials": "trials", "database": folder.database.name}
-    if not ranked:
-        verdict = Verdict(study=name, status="nothing", cost=cost, files=files)
-    else:
+    verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))
+    if ranked:
         winner, ties = ranked[0], ranked[1:]
-        onset = winner.onset
-        status = "found" if winner.state == "complete" else "unfinished"
-        if status == "found" and onset is not None and onset.get("status") == "never_learned":
-            status = "not_learned"
-        elif status == "found" and (_value(winner) or 0.0) < LEAST_SCORE:
-            status = "poor"
-        lora = folder.checkpoint(winner.number, int(winner.epoch_shipped or 0)) / "lora.safetensors"
-        verdict = Verdict(
-            study=name,
-            status=status,
-            trial=winner.number,
-            config=winner.config,
+        decision = decide(winner)
+        lora = folder.checkpoint(winner.number, decision.shipped or 0) / "lora.safetensors"
+        verdict = replace(
+            verdict,
+            decision=decision,
+            config=shareable(winner.config),
             params=winner.params,
             epochs=winner.epochs,
             epochs_trained=winner.epochs_trained,
-            epoch=winner.epoch_shipped,
-            score=winner.score if winner.score is not None else winner.value,
-            onset=onset,
-            plateau=_plateau(_trajectory(folder, winner), winner.epoch_shipped, noise),
+            plateau=_plateau(_trajectory(folder, winner), decision.epoch, noise),
             noise=noise,
             ties=tuple(sorted(r.number for r in ties)),
-            photos=_photos(folder),
-            lora_bytes=lora.stat().st_size if lora.is_file() else None,
-            cost=cost,
-            files=files,
+            lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
         )
-    errors = [r.error for r in records if r.state == "failed" and r.error]
-    return _with(verdict, sentences=sentences(verdict, errors))
+    errors = [without_private_paths(r.error) for r in records if r.state == "failed" and r.error]
+    return replace(verdict, said=say(verdict, errors))
 
 
 def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
@@ -195,23 +200,20 @@ def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    from search.words import headline
-
-    colour = {"found": "green", "nothing": "red"}.get(verdict.status, "yellow")
-    lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}"), Text()]
-    lines += [Text(f"• {s}") for s in verdict.sentences]
+    colour = {"ship": "green", "nothing": "red"}.get(verdict.decision.outcome, "yellow")
+    lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}")]
+    for heading, sentences in verdict.said.parts:
+        lines += [Text(), Text(heading, style="bold")]
+        for sentence in sentences:
+            said = Table.grid(padding=(0, 1))
+            said.add_row("•", Text(sentence))
+            lines.append(said)
     if verdict.files:
         table = Table.grid(padding=(0, 2))
         for name, path in verdict.files.items():
             table.add_row(Text(name, style="dim"), Text(str(folder / path) if folder else path, overflow="fold"))
         lines += [Text(), table]
     return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(1, 2))
-
-
-def _with(verdict: Verdict, **changes: Any) -> Verdict:
-    from dataclasses import replace
-
-    return replace(verdict, **changes)
 
 
 def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
@@ -237,9 +239,13 @@ def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
 
 
 def _ranked(folder: StudyFolder, records: Sequence[TrialRecord], noise: float) -> list[TrialRecord]:
-    """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value."""
+    """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value.
+
+    Trials with an epoch to ship come before those without one, whatever these score.
+    """
     scored = [r for r in records if r.epoch_shipped is not None and _value(r) is not None]
-    pool = [r for r in scored if r.state == "complete"] or scored
+    complete = [r for r in scored if r.state == "complete"]
+    pool = [r for r in complete if decide(r).ships] or complete or scored
     if not pool:
         return []
     top = max(_value(r) or 0.0 for r in pool)

@@ -1,162 +1,160 @@
-"""A verdict in plain words: one sentence for each thing a person wants to know."""
+"""A verdict in plain words: what to do, why, and how sure it is. Every sentence follows from the decision."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import TYPE_CHECKING
 
-from metrics.readings import CHANNELS
-from search.whole_set import same_point
-from trainer.optimizers import OPTIMIZERS
+from metrics.onset_words import disagreement_text, epoch_text, interval_text
+from search.decision import Decision, OnsetFound
+from search.record import TrialRecord
+from search.settings_words import settings
+from search.space import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
     from search.verdict import Cost, Verdict
 
-TURNS = {"context": "New contexts", "memory": "The set's own contexts"}
+READ_FROM = {
+    "shifted_loss": "moved subjects",
+    "context_loss": "photos of held-out contexts",
+    "heldout_loss": "held-out photos",
+    "fidelity": "likeness to the photos",
+    "prompt": "how well prompts are obeyed",
+    "copying": "copies of photos",
+    "colour": "colours",
+    "composition": "layouts",
+    "diversity": "variety between images",
+}
+"""What a channel looks at, in a reader's words."""
+CUT_OUTS = "cache/probe/composites.png"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A verdict's sentences, in the order in which they are read.
+
+    Attributes:
+        do: what to do now. why: what was found. sure: what speaks against it. took: what it cost.
+    """
+
+    do: tuple[str, ...] = ()
+    why: tuple[str, ...] = ()
+    sure: tuple[str, ...] = ()
+    took: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """(heading, sentences) of each part that has any."""
+        parts = (("What to do", self.do), ("Why", self.why), ("How sure", self.sure), ("What it took", self.took))
+        return tuple((heading, sentences) for heading, sentences in parts if sentences)
 
 
 def headline(verdict: "Verdict") -> str:
-    """The one line that matters."""
-    if verdict.status == "nothing":
-        return "No trial got far enough to be scored."
-    where = f"trial {verdict.trial}, epoch {verdict.epoch}"
-    score = "" if verdict.score is None else f" (score {verdict.score:.3f})"
-    if verdict.status == "not_learned":
-        return f"Ship nothing yet: even the best trial did not learn the subject ({where})."
-    if verdict.status == "poor":
-        return f"Ship nothing yet: the best score is {verdict.score or 0.0:.3f} ({where})."
-    if verdict.status == "unfinished":
-        return f"No trial is complete; the best so far is {where}{score}."
-    return f"Ship epoch {verdict.epoch} of trial {verdict.trial}{score}."
+    """What to do, in one line."""
+    found = verdict.decision
+    score = "" if found.score is None else f" (score {found.score:.3f})"
+    if found.ships:
+        return f"Ship epoch {found.epoch} of trial {found.trial}{score}."
+    if found.learns_too_late:
+        return f"Ship nothing yet: the best trial, {found.trial}, overfits before it learns the subject."
+    if found.outcome == "not_learned":
+        return f"Ship nothing yet: the best trial, {found.trial}, did not learn the subject."
+    if found.outcome == "poor":
+        return f"Ship nothing yet: the best score is {found.score or 0.0:.3f} (trial {found.trial})."
+    if found.outcome == "unfinished":
+        return f"Ship nothing yet: no trial has trained to its end. The best so far is trial {found.trial}{score}."
+    return "Ship nothing: no trial got far enough to be scored."
 
 
-def sentences(verdict: "Verdict", errors: Sequence[str] = ()) -> tuple[str, ...]:
-    """What to know about the verdict, most important first."""
-    said: list[str] = []
-    if verdict.status == "nothing":
-        if errors:
-            said.append(f"{_count(len(errors), 'trial')} failed; the last error: {errors[-1].strip().splitlines()[-1]}")
-        said.append(cost(verdict.cost))
-        return tuple(said)
-    said.append(f"Settings: {settings(verdict.config)}.")
-    said.append(_schedule(verdict))
-    learned = verdict.status != "not_learned"
-    if verdict.onset is not None and learned:
-        for name in ("context", "memory"):
-            said.append(turn(name, verdict.onset.get(name) or {}, verdict.epochs_trained))
-        said += _choice(verdict)
-    if not learned:
-        said.append(
-            "Nothing was learned well enough to overfit: give it more epochs or a higher learning rate, and look at "
-            "the captions (is the trigger in them?)."
-        )
-    if verdict.status == "poor":
-        said.append(
-            "With such a score the pictures hardly show the subject, or hardly anything else: try a lower learning "
-            "rate over more epochs, a smaller rank, or photos that vary more."
-        )
-    if verdict.ties and verdict.status == "found":
-        others = ", ".join(str(n) for n in verdict.ties)
-        said.append(
-            f"As good within the noise of the score (±{verdict.noise:.3f}): trial{'s'[: len(verdict.ties) > 1]} "
-            f"{others}; the smaller file won, then the wider plateau."
-        )
-    if verdict.photos and verdict.photos[1] and verdict.status == "found":
-        said.append(_all_photos(verdict))
-    if verdict.lora_bytes is None:
-        said.append("The checkpoint of that epoch was not kept, so there is no LoRA here; train it with train.yaml.")
-    if verdict.cost.failed:
-        last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors else ""
-        said.append(f"{_count(verdict.cost.failed, 'trial')} failed.{last}")
-    said.append(cost(verdict.cost))
-    return tuple(said)
+def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
+    """All there is to say about a verdict; `errors`: the texts of failed trials' errors, oldest first."""
+    return Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (cost(verdict.cost),))
 
 
-def settings(config: Mapping[str, Any]) -> str:
-    """A config in one line: optimizer, learning rate, schedule, rank and alpha, what is trained."""
-    parts = [str(config.get("optimizer", "?"))]
-    if config.get("relative_step"):
-        parts.append("sets its own learning rate")
+def trial_sentences(found: Decision) -> tuple[str, ...]:
+    """One trial by itself: what comes of it, then both onsets as far as they are known."""
+    return (_trial_headline(found), *_onsets(found))
+
+
+def plot_caption(found: Decision, first: str | None = None) -> str:
+    """The same, short enough to stand above a plot. `first`: another first sentence."""
+    onsets = [onset_sentences(name, getattr(found, name), found.last)[0] for name in _told(found)]
+    against = [disagreement_text(found.disagreement)] if found.disagreement is not None else []
+    return " ".join([_trial_headline(found) if first is None else first, *onsets, *against])
+
+
+def onset_sentences(name: str, onset: OnsetFound, last: int | None) -> tuple[str, str]:
+    """One of the two onsets: where it lies, and what that means ("" where nothing is to be added).
+
+    Args:
+        name: "context" or "memory". last: the last epoch looked at.
+    """
+    title, context = f"{name.capitalize()} onset", name == "context"
+    if onset.epoch is not None:
+        at = f"epoch {epoch_text(onset.epoch)}" + (", the first checkpoint," if onset.status == "at_start" else "")
+        between = interval_text(onset.low, onset.high)
+        where = f"{title}: {at}" + (f" (90 % interval {between})" if between else "")
+        if not context and onset.reproduces:
+            return f"{where}.", "From there on images copy the photos."
+        read = f" Read from: {channels(onset.channels)}." if onset.channels and context else ""
+        worse = "the subject gets worse in contexts that the photos do not show" if context else (
+            "even held-out photos of the same shoots get worse, because the training photos are memorised"
+        )  # fmt: skip
+        return f"{where}.", f"From there on {worse}.{read}"
+    if onset.status == "beyond" and not context and onset.by_copies:
+        why = "Nothing else can tell, because no photos are held out (score.holdout)."
+        return f"{title}: no copies of the photos until epoch {last}, the last checkpoint.", why
+    if onset.status == "beyond":
+        return f"{title}: none until epoch {last}, the last checkpoint.", ""
+    if context:
+        needs = "It needs a subject that can be cut out, or photos of whole contexts held out (score.holdout_contexts)."
     else:
-        parts.append(f"learning rate {learning_rate(config):.2g}")
-    if config.get("optimizer") in ("Prodigy", "DAdaptAdam") and config.get("d_coef", 1.0) != 1.0:
-        parts.append(f"d_coef {config['d_coef']:.3g}")
-    schedule = str(config.get("lr_scheduler", "?"))
-    if schedule == "cosine_with_restarts":
-        if config.get("cycle_epochs"):
-            schedule += f" every {config['cycle_epochs']} epochs"
-        elif config.get("num_cycles"):
-            schedule += f", {_count(int(config['num_cycles']), 'cycle')}"
-    parts.append(schedule)
-    parts.append(f"rank {config.get('rank', '?')}")
-    if config.get("alpha_ratio") is not None:
-        parts.append(f"alpha {config['alpha_ratio'] * config.get('rank', 1):.3g}")
-    else:
-        parts.append(f"alpha {config.get('alpha') or config.get('rank', '?'):.3g}")
-    if config.get("targets") == "attention":
-        parts.append("attention only")
-    for name, words in (("dora", "DoRA"), ("rslora", "rank-stabilised"), ("train_text_encoder", "text encoder too")):
-        if config.get(name):
-            parts.append(words)
-    return ", ".join(parts)
+        needs = "It needs held-out photos (score.holdout)."
+    return f"{title}: could not be judged.", needs
 
 
-def learning_rate(config: Mapping[str, Any]) -> float:
-    """Peak learning rate of the denoiser's adapters (without meaning under relative_step)."""
-    if config.get("learning_rate") is not None:
-        return float(config["learning_rate"])
-    usual = OPTIMIZERS[str(config.get("optimizer", "AdamW"))].learning_rate
-    return usual * float(config.get("learning_rate_scale") or 1.0)
+def onset_short(found: Decision) -> str:
+    """The earlier onset for a table: `17.3 (8.3–open) context`, `none yet`, `no copies`, `not judged`, or `–`."""
+    name, onset = found.earlier
+    if onset is not None and onset.epoch is not None:
+        return f"{turn_short(onset)} {name}"
+    statuses = {found.context.status, found.memory.status}
+    if "not_learned" in statuses:
+        return "–"
+    if "beyond" not in statuses:
+        return "not judged"
+    return "no copies" if found.context.status != "beyond" and found.memory.by_copies else "none yet"
 
 
-def turn(name: str, found: Mapping[str, Any], last: int | None) -> str:
-    """One of the two onsets in a sentence. `name` is "context" or "memory"; `found` is a `metrics.onset.Turn`."""
-    where, status = TURNS[name], found.get("status")
-    if status == "found" and name == "memory" and "copying" in (found.get("channels") or ()):
-        return f"Photos are reproduced from epoch {_epoch(found['epoch'])} on ({interval(found)})."
-    if status == "found":
-        says = channels(found.get("channels") or ())
-        return f"{where} get worse from epoch {_epoch(found['epoch'])} on ({interval(found)})" + (
-            f"; {says} say{'s' if len(found['channels']) == 1 else ''} so." if says else "."
-        )
-    if status == "beyond" and name == "memory" and rests_on_copies(found):
-        return (
-            f"No copies of the photos turned up until epoch {last}, the last one looked at; without held-out photos "
-            "(score.holdout) nothing else tells of learning by heart."
-        )
-    if status == "beyond":
-        return f"{where} were not yet getting worse at epoch {last}, the last one looked at."
-    if status == "at_start":
-        return f"{where} are already getting worse at the first checkpoint: save more often, or learn more slowly."
-    return f"{where} could not be judged: no channel measures them in this study."
+def turn_short(onset: OnsetFound) -> str:
+    """One onset in a word or two: `17.3 (8.3–open)`, `none yet`, `no copies`, `not judged`, or `–`."""
+    if onset.epoch is not None:
+        between = interval_text(onset.low, onset.high)
+        return epoch_text(onset.epoch) + (f" ({between})" if between else "")
+    if onset.status == "beyond":
+        return "no copies" if onset.by_copies else "none yet"
+    return "–" if onset.status == "not_learned" else "not judged"
 
 
-def rests_on_copies(memory: Mapping[str, Any]) -> bool:
-    """Whether a memory onset was judged by copies in generated images alone, without held-out photos."""
-    return tuple(memory.get("channels") or ()) == ("copying",)
-
-
-def interval(found: Mapping[str, Any]) -> str:
-    """`90 % interval 8–16` of a turn or an onset; without an upper end it may lie behind the last checkpoint."""
-    low, high = found.get("low"), found.get("high")
-    if low is None:
-        return "no interval"
-    if high is None:
-        return f"90 % interval from {_epoch(low)} to behind the last checkpoint"
-    return f"90 % interval {_epoch(low)}–{_epoch(high)}"
+def state_text(record: TrialRecord) -> str:
+    """`complete`, `stopped at its onset`, `pruned`, `failed`, `running`; `…, files lost` where a disk lost some."""
+    at_onset = record.state == "complete" and record.stopped == "onset"
+    return ("stopped at its onset" if at_onset else record.state) + (", files lost" if record.lost else "")
 
 
 def channels(names: Sequence[str]) -> str:
-    """`held-out loss, copying`: channels by the short form of their label."""
-    return ", ".join(CHANNELS[n].label.split(",")[0].split(" (")[0] if n in CHANNELS else n for n in names)
+    """`moved subjects, held-out photos`: what channels look at."""
+    return ", ".join(READ_FROM.get(name, name) for name in names)
 
 
 def cost(spent: "Cost") -> str:
-    """What the study took, in a sentence."""
+    """What the study took."""
     kinds = [
         f"{number} {what}"
         for number, what in (
-            (spent.complete - spent.at_onset, "to the end"),
+            (spent.complete - spent.at_onset, "trained to the end"),
             (spent.at_onset, "stopped at the onset"),
-            (spent.pruned, "pruned against their peers"),
+            (spent.pruned, "pruned because others were ahead"),
             (spent.failed, "failed"),
             (spent.running, "unfinished"),
         )
@@ -164,7 +162,7 @@ def cost(spent: "Cost") -> str:
     ]
     clock = f"{duration(spent.wall_seconds)} on the clock, " if spent.wall_seconds is not None else ""
     return (
-        f"Cost: {_count(spent.trials, 'trial')}"
+        f"{_count(spent.trials, 'trial')}"
         + (f" ({', '.join(kinds)})" if kinds else "")
         + f", {_count(spent.epochs, 'trained epoch')}, {clock}{duration(spent.seconds)} of worker time "
         f"(training {duration(spent.train)}, drawing {duration(spent.sample)}, scoring {duration(spent.score)})."
@@ -188,60 +186,186 @@ def size(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e6 else f"{max(1, round(num_bytes / 1e3))} kB"
 
 
-def _schedule(verdict: "Verdict") -> str:
-    trained = (
-        f"trained to epoch {verdict.epochs_trained}"
-        if verdict.epochs_trained != verdict.epochs
-        else "trained to the end"
-    )
-    note = ""
-    if verdict.config.get("lr_scheduler") not in ("constant", "constant_with_warmup", "adafactor"):
-        note = f" A production run has to keep the horizon of {verdict.epochs}: a shorter schedule is another schedule."
-    return f"Its schedule is laid out for {verdict.epochs} epochs; it was {trained}.{note}"
+# --- what to do
 
 
-def _choice(verdict: "Verdict") -> list[str]:
-    onset = verdict.onset or {}
+def _do(verdict: "Verdict") -> tuple[str, ...]:
+    found = verdict.decision
+    if found.learns_too_late:
+        return ("Learn more slowly: a lower learning rate over more epochs, a smaller rank, or photos that vary more.",)
+    if found.outcome == "not_learned":
+        return (
+            "Give it more epochs or a higher learning rate.",
+            "Look at the captions: the trigger has to stand in each of them.",
+        )
+    if found.outcome == "poor":
+        return ("Try a lower learning rate over more epochs, a smaller rank, or photos that vary more.",)
+    if found.outcome == "unfinished":
+        return ("Give the study more trials (budget.trials), and run it again: it goes on where it stopped.",)
+    if not found.ships:
+        return ("Mend what made the trials fail, and run the study again.",) if verdict.cost.failed else ()
     said = []
-    learned = onset.get("learned")
-    if learned is not None:
-        plateau = ""
-        if verdict.plateau and verdict.plateau[0] != verdict.plateau[1]:
-            plateau = f"; epochs {verdict.plateau[0]}–{verdict.plateau[1]} score alike"
-        said.append(f"The subject is learned from epoch {learned} on{plateau}.")
-    turns = (onset.get("context") or {}, onset.get("memory") or {})
-    low = min((float(t["low"]) for t in turns if t.get("low") is not None), default=None)
-    if low is not None and verdict.epoch is not None and verdict.epoch > low:
-        if learned is not None and learned < low:
-            said.append(
-                f"Epoch {verdict.epoch} lies inside the onset's interval, where the loss is as low as it gets; one "
-                f"before epoch {low:.0f} is the cautious choice."
-            )
-        else:
-            said.append(
-                f"Epoch {verdict.epoch} lies inside the onset's interval, and the subject is learned no earlier: learn "
-                "more slowly to be on the safe side."
-            )
-        context = turns[0]
-        inside = context.get("low") and verdict.epoch > context["low"]
-        if inside and context.get("channels") and "context_loss" not in context["channels"]:
-            said.append("Contexts held out as a whole (score.holdout_contexts) usually make the interval narrower.")
-    return said
+    if verdict.lora_bytes is not None:
+        said.append(f"Use best/{verdict.study}.safetensors: {settings(verdict.config)}.")
+    else:
+        said.append(
+            f"Train it again with best/train.yaml, because the LoRA of that epoch was not kept: "
+            f"{settings(verdict.config)}."
+        )
+    if verdict.photos is not None and verdict.photos[1]:
+        said.append(_all_photos(verdict))
+    if verdict.config.get("lr_scheduler") not in FLAT_SCHEDULERS:
+        said.append(f"Leave epochs at {verdict.epochs} in train.yaml: the learning rate follows it to the end.")
+    return tuple(said)
 
 
 def _all_photos(verdict: "Verdict") -> str:
     trained, held = verdict.photos or (0, 0)
-    said = f"The search trained on {trained} photos and held {held} out; train.yaml trains on all {trained + held}"
-    if verdict.epoch is None or not trained:
-        return said + "."
-    early, _ = same_point(verdict.epoch, trained, held)
-    if early == verdict.epoch:
-        return said + f", where epoch {verdict.epoch} stays the one to look at."
-    return said + f", where the same point lies between epochs {early} and {verdict.epoch}."
+    said = f"To learn from all {trained + held} photos ({held} were held out here), train best/train.yaml"
+    between = verdict.on_all_photos
+    if between is None:
+        return f"{said}."
+    if between[0] == between[1]:
+        return f"{said}: epoch {between[1]} stays the one to take."
+    return f"{said} and compare its epochs {between[0]} to {between[1]}: the same point lies between them."
 
 
-def _epoch(value: float) -> str:
-    return f"{value:.0f}" if abs(value - round(value)) < 0.05 or value >= 10 else f"{value:.1f}"
+# --- why
+
+
+def _why(verdict: "Verdict") -> tuple[str, ...]:
+    found = verdict.decision
+    if found.outcome == "nothing":
+        return ()
+    said = []
+    likeness = "" if found.likeness is None else f" (likeness at most {max(0.0, found.likeness):.2f} of 1)"
+    if found.learns_too_late:
+        said.append(
+            f"Its images do show the subject{likeness}, but only after held-out photos have begun to get worse."
+        )
+    elif found.outcome == "not_learned":
+        said.append(f"Until epoch {found.last} its images hardly came closer to the photos than the base's{likeness}.")
+    elif found.outcome == "poor":
+        said.append(
+            f"Its best images, of epoch {found.epoch}, hardly show the subject, or show it whatever the prompt says."
+        )
+    elif found.outcome == "unfinished":
+        said.append("A trial is stopped early (pruned) when others are ahead of it.")
+    said += _learned(found, verdict.plateau)
+    said += _onsets(found, against=False)
+    if found.ships:
+        said.append(_choice(found))
+    return tuple(said)
+
+
+def _learned(found: Decision, plateau: tuple[int, int] | None) -> list[str]:
+    if found.learned_by == "losses" and found.ships:
+        return ["The losses say that the subject is learned, the images hardly do: look at the contact sheet first."]
+    if found.learned is None:
+        return []
+    first, last = (max(plateau[0], found.learned), plateau[1]) if plateau else (0, 0)
+    alike = f"; epochs {first} to {last} score alike" if first < last else ""
+    return [f"The images show the subject from epoch {found.learned} on{alike}."]
+
+
+def _choice(found: Decision) -> str:
+    name, onset = found.earlier
+    epoch, learned = found.epoch or 0, found.learned
+    if onset is None or onset.epoch is None:
+        return f"Epoch {epoch} is the best checkpoint of all."
+    if learned is not None and epoch < learned:
+        return (
+            f"Epoch {epoch} is the last checkpoint before the {name} onset, which comes before the subject is learned."
+        )
+    if epoch >= onset.epoch:
+        return f"No checkpoint that shows the subject lies before the {name} onset; epoch {epoch} is the first one."
+    just = "just " if epoch_text(onset.epoch) == str(epoch) else ""
+    shows = "that shows the subject and lies" if learned is not None else "that lies"
+    return f"Epoch {epoch} is the best checkpoint {shows} {just}before the {name} onset."
+
+
+def _told(found: Decision) -> tuple[str, ...]:
+    if found.outcome in ("failed", "nothing") or found.context.status == "not_learned":
+        return ()
+    return ("context", "memory")
+
+
+def _onsets(found: Decision, *, against: bool = True) -> list[str]:
+    said = [" ".join(filter(None, onset_sentences(name, getattr(found, name), found.last))) for name in _told(found)]
+    if against and found.disagreement is not None:
+        said.append(disagreement_text(found.disagreement))
+    return said
+
+
+# --- how sure
+
+
+def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
+    found = verdict.decision
+    said = []
+    if found.disagreement is not None:
+        said.append(disagreement_text(found.disagreement))
+        said.append(f"A wrong mask is the usual cause: look at {CUT_OUTS}, and give masks (score.shifted.masks).")
+    if any(onset.epoch is not None and onset.high is None for onset in (found.context, found.memory)):
+        said.append(f"“open”: the onset may also lie after epoch {found.last}, the last checkpoint.")
+    if found.ships:
+        said += _inside(found, int(verdict.config.get("save_every_n_epochs") or 1))
+        if found.epoch == found.last and found.earlier[1] is None:
+            said.append(f"Epoch {found.epoch} is the last checkpoint: more epochs (train.epochs) may be better still.")
+        said += _ties(verdict)
+    if verdict.cost.failed:
+        last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors and errors[-1].strip() else ""
+        said.append(f"{_count(verdict.cost.failed, 'trial')} failed.{last}")
+    return tuple(said)
+
+
+def _inside(found: Decision, step: int) -> list[str]:
+    """What to make of an epoch that may already lie behind the onset; `step`: epochs between checkpoints."""
+    epoch, learned = found.epoch or 0, found.learned
+    lows = [(onset.low, name) for name in ("context", "memory") if (onset := getattr(found, name)).low is not None]
+    low, name = min(lows, default=(None, ""))
+    if low is None or epoch <= low:
+        return []
+    if (onset := getattr(found, name)).status == "at_start":
+        return [
+            f"Nothing earlier than epoch {epoch_text(onset.epoch)} was looked at: save more often, or learn slower."
+        ]
+    said = [f"Epoch {epoch} lies inside the interval of the {name} onset, so overfitting may have begun before it."]
+    if learned is not None and learned <= low:
+        until = max(learned, floor(low / step) * step)
+        earlier = f"epoch {learned}" if learned == until else f"an epoch from {learned} to {until}"
+        said[0] += f" To be safe, take {earlier}."
+    elif learned is not None:
+        said[0] += " No earlier epoch is safer: the subject is not learned before the interval. Learn more slowly."
+    if name == "context" and found.context.channels and "context_loss" not in found.context.channels:
+        said.append("Whole contexts held out (score.holdout_contexts) usually make that interval narrower.")
+    return said
+
+
+def _ties(verdict: "Verdict") -> list[str]:
+    if not verdict.ties:
+        return []
+    many = len(verdict.ties) > 1
+    others = " and ".join(filter(None, (", ".join(map(str, verdict.ties[:-1])), str(verdict.ties[-1]))))
+    return [
+        f"Trial{'s' * many} {others} {'are' if many else 'is'} as good within the noise of the score "
+        f"(±{verdict.noise:.3f}): the smaller LoRA was taken, then the one with more good epochs."
+    ]
+
+
+def _trial_headline(found: Decision) -> str:
+    score = "" if found.score is None else f" (score {found.score:.3f})"
+    if found.ships:
+        return f"Its best epoch is {found.epoch}{score}."
+    if found.outcome == "not_learned":
+        late = "it overfits before it learns the subject" if found.learns_too_late else "it did not learn the subject"
+        return f"Nothing to ship: {late}."
+    if found.outcome == "poor":
+        return f"Nothing to ship: its best score is {found.score or 0.0:.3f} (epoch {found.epoch})."
+    if found.outcome == "failed":
+        return "Nothing to ship: it failed."
+    so_far = "" if found.epoch is None else f" Its best epoch until then: {found.epoch}{score}."
+    return f"Nothing to ship: it was not trained to its end.{so_far}"
 
 
 def _count(number: int, what: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from metrics.onset import Onset, confirmed_onset, find_onset
 from metrics.onset_curves import SUMS, onset_curves
 from metrics.onset_turn import log_axis, smoother
+from metrics.onset_words import epoch_text, interval_text
 from metrics.readings import Reading, Readings
 from metrics.trajectory import Trajectory
 from tests.metrics.planted import DEMO, PHOTOS, Planted, plant
@@ -250,7 +251,7 @@ def test_when_the_onset_comes_before_learning_the_last_checkpoint_before_it_ship
     onset = find_onset(Trajectory(tuple(map(late_fidelity, planted.trajectory.readings))))
     assert onset.learned > onset.epoch
     assert onset.best < onset.epoch
-    assert "none before it is learned" in onset.sentence
+    assert "the subject is learned only later" in onset.sentence
 
 
 def test_one_lucky_checkpoint_does_not_ship():
@@ -332,10 +333,11 @@ def test_contexts_read_at_a_few_checkpoints_do_not_take_the_others_place():
 
 def test_the_sentence_says_both_onsets_and_what_to_ship():
     onset = next(o for _, o in exam("valley", DEMO, 12) if o.memory.high and o.context.high)
-    first, second = onset.sentence.split(". ", 1)
-    assert f"New contexts suffer from epoch {onset.context.epoch:.0f} (90 % interval {onset.context.low:.0f}–" in first
-    assert f"photos of the same shoot suffer from epoch {onset.memory.epoch:.0f}" in first
-    assert second.startswith(f"Ship epoch {onset.best}")
+    first, second, third = (onset.sentence + " ").split(". ")[:3]
+    between = interval_text(onset.context.low, onset.context.high)
+    assert first == f"New contexts get worse from epoch {epoch_text(onset.context.epoch)} on (90 % interval {between})"
+    assert second.startswith(f"Photos of the same shoots get worse from epoch {epoch_text(onset.memory.epoch)} on")
+    assert third.startswith(f"Ship epoch {onset.best}")
 
 
 @pytest.mark.parametrize("checkpoints", [8, 30])

@@ -29,7 +29,15 @@ SEEDS = (11, 12)
 
 @dataclass(frozen=True)
 class Plan:
-    """One planted trial. `quality`: its best score; `turn`: epoch of both onsets, None for none."""
+    """One planted trial.
+
+    Attributes:
+        quality: its best score. turn: epoch of both onsets, None for none.
+        likeness: fidelity of what is learned; 0: images never show the subject, whatever the losses say.
+        learned_at: epoch by which half of it is learned.
+        real_contexts: ln ratio at which real photos of held-out contexts end, falling all the way; None: none are
+            held out.
+    """
 
     config: Mapping[str, Any]
     state: str = "complete"
@@ -38,6 +46,9 @@ class Plan:
     stopped: str = "horizon"
     trained: int | None = None
     error: str | None = None
+    likeness: float = 1.0
+    learned_at: float = 2.0
+    real_contexts: float | None = None
 
 
 PLANS = (
@@ -162,12 +173,14 @@ def planted(plan: Plan, trained: int, seed: int, *, learn: bool = True) -> Traje
     spread = generator.normal(0, 0.02, size=8)
     readings = []
     for epoch in (0, *range(2, trained + 1, 2)):
-        learned = (epoch / (epoch + 2.0)) if learn else 0.0
+        learned = (epoch / (epoch + plan.learned_at)) if learn else 0.0
         rise = 0.0 if plan.turn is None else 0.5 * max(0.0, epoch / plan.turn - 0.7) ** 1.5
         loss = -0.4 * learned + rise * 0.4 + spread * (epoch > 0) + generator.normal(0, 0.004, size=8)
         loss = loss if epoch else np.zeros(8)
-        fidelity = learned + generator.normal(0, 0.03, size=8) * (epoch > 0)
+        fidelity = plan.likeness * learned + generator.normal(0, 0.03, size=8) * (epoch > 0)
         items = {"shifted_loss": loss, "heldout_loss": loss * 0.9, "fidelity": fidelity}
+        if plan.real_contexts is not None:
+            items["context_loss"] = (plan.real_contexts + spread) * epoch / trained
         score = plan.quality * learned * (1 - min(0.5, rise)) + generator.normal(0, 0.003) if epoch else 0.0
         channels = {name: _reading(values) for name, values in items.items()}
         readings.append(Readings(epoch, epoch * 1e-4, channels, items, float(np.clip(score, 0, 1))))

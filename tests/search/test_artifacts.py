@@ -54,8 +54,8 @@ def test_the_note_shows_the_sheet_and_says_both_onsets(running):
     note = _note(study, trial.number)
     sheet = next(m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png")
     assert sheet.artifact_id in note
-    assert "context onset: epoch" in note
-    assert "memory onset: epoch" in note
+    assert "Context onset: epoch" in note
+    assert "Memory onset: epoch" in note
     assert "cosine_with_restarts, 2 cycles, rank 8, alpha 4" in note
 
 

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,9 +199,8 @@ def test_it_follows_the_verdict_when_there_is_one(tmp_path, tiny_photos, tiny_sd
 
 
 def test_a_study_with_nothing_to_ship_says_so_and_exports_no_lora(tmp_path, tiny_photos, tiny_sd15, capsys):
-    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1])
-    verdict = finish(folder)
-    replace(verdict, status="not_learned").save(folder.verdict_file)
+    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1], learn=False)
+    finish(folder)
     assert main([str(folder.path), "--to", str(tmp_path / "out")]) == 0
     assert "Ship nothing yet" in capsys.readouterr().out
     assert not list((tmp_path / "out").glob("*.safetensors"))

@@ -10,7 +10,7 @@ import pytest
 from search import report as report_module
 from search.importances import parameter_importances
 from search.record import StudyFolder, read_json, write_json
-from search.report import _turn, write_report
+from search.report import write_report
 from search.verdict import Verdict, finish
 from tests.search.made import PLANS, make_study, shared_study
 
@@ -164,12 +164,6 @@ def test_a_study_of_two_trials_says_why_importances_are_missing(tmp_path, tiny_p
     assert "1 complete trials are too few to tell" in _Page(folder.report.read_text(encoding="utf-8")).text
 
 
-def test_a_turn_that_was_not_found_says_what_it_was_judged_by():
-    assert _turn({"status": "beyond", "channels": ["heldout_loss"]}) == "not yet"
-    assert _turn({"status": "beyond", "channels": ["copying"]}) == "no copies"
-    assert _turn({"status": "beyond", "channels": ["prompt", "copying", "composition"]}) == "not yet", "of contexts"
-
-
 def test_the_composites_are_shown_so_that_a_wrong_mask_is_seen(written, tmp_path):
     from PIL import Image
 
@@ -185,5 +179,5 @@ def test_the_composites_are_shown_so_that_a_wrong_mask_is_seen(written, tmp_path
 
 def test_a_report_of_nothing_is_still_a_page(tmp_path):
     folder = StudyFolder(tmp_path / "empty")
-    page = _Page(write_report(folder, Verdict(study="empty", status="nothing")).read_text(encoding="utf-8"))
-    assert "No trial got far enough to be scored." in page.text
+    page = _Page(write_report(folder, Verdict(study="empty")).read_text(encoding="utf-8"))
+    assert "no trial got far enough to be scored." in page.text

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from metrics.readings import Readings
 from metrics.trajectory import Trajectory
-from search.best import onset_of
+from search.decision import Decision, OnsetFound
 from search.record import StudyFolder, TrialRecord
+from search.settings_words import settings
 from search.verdict import Verdict, _plateau, finish, make_verdict, render
-from search.words import duration, sentences, settings, turn
+from search.words import duration, onset_sentences, say
 from tests.search.made import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
 from trainer.config import load_train_config, parse_train_config
 from trainer.production_config import load_production
@@ -40,8 +41,8 @@ def _text(verdict: Verdict) -> str:
 
 def test_it_names_the_planted_winner_and_an_epoch_between_learning_and_onset(finished):
     folder, verdict = finished
-    assert (verdict.status, verdict.trial) == ("found", 2)
-    onset = onset_of(verdict.onset)
+    assert (verdict.decision.outcome, verdict.trial) == ("ship", 2)
+    onset = verdict.decision
     assert onset.learned <= verdict.epoch < onset.context.epoch
     assert verdict.epoch == TrialRecord.load(folder.trial(2)).epoch_shipped
     assert abs(onset.context.epoch - 18) < 6, "planted at 18"
@@ -62,10 +63,8 @@ def test_the_words_name_epoch_settings_both_onsets_their_channels_and_the_files(
     _, verdict = finished
     said = _text(verdict)
     assert f"Ship epoch {verdict.epoch} of trial 2" in said
-    assert "New contexts get worse from epoch" in said
-    assert re.search(r"New contexts get worse [^;]*; [^;.]*shifted loss[^;.]* says? so", said)
-    assert "The set's own contexts get worse" in said
-    assert re.search(r"own contexts get worse [^;]*; [^;.]*held-out loss[^;.]* says? so", said)
+    assert re.search(r"Context onset: epoch [\d.]+ \(90 % interval [\d.]+–[\w.]+\)\..*Read from: moved subjects", said)
+    assert re.search(r"Memory onset: epoch [\d.]+ \(90 % interval .*even held-out photos of the same shoots", said)
     assert "learning rate 0.0006" in said
     assert "best/toy.safetensors" in said
     assert "the loss is NaN at epoch 4" in said
@@ -87,8 +86,7 @@ def test_best_holds_the_shipped_lora_and_a_train_yaml_that_keeps_the_horizon(fin
 def test_verdict_json_reads_back_as_the_same_verdict(finished):
     folder, verdict = finished
     again = Verdict.load(folder.verdict_file)
-    assert replace(again, onset=None) == replace(verdict, onset=None)
-    assert onset_of(again.onset) == onset_of(verdict.onset)
+    assert again == verdict
 
 
 def test_among_ties_the_smaller_file_wins_and_the_other_is_named(tmp_path, tiny_photos):
@@ -105,7 +103,7 @@ def test_among_ties_the_smaller_file_wins_and_the_other_is_named(tmp_path, tiny_
     verdict = make_verdict(folder)
     assert verdict.trial == 1
     assert verdict.ties == (0,)
-    assert any("As good within the noise" in s and "trial 0" in s for s in verdict.sentences)
+    assert any(s.startswith("Trial 0 is as good within the noise") for s in verdict.sentences)
 
 
 def test_among_ties_of_one_size_the_wider_plateau_wins(tmp_path, tiny_photos):
@@ -121,17 +119,17 @@ def test_among_ties_of_one_size_the_wider_plateau_wins(tmp_path, tiny_photos):
 def test_nothing_learned_is_said_and_nothing_is_recommended(tmp_path, tiny_photos):
     folder = make_study(tmp_path, tmp_path, tiny_photos, PLANS[:1], learn=False)
     verdict = make_verdict(folder)
-    assert verdict.status == "not_learned"
+    assert verdict.decision.outcome == "not_learned"
     said = _text(verdict)
     assert "Ship nothing yet" in said
     assert "higher learning rate" in said
-    assert "The subject is learned" not in said
+    assert "show the subject from" not in said
 
 
 def test_a_score_of_nothing_is_never_recommended(tmp_path, tiny_photos):
     folder = make_study(tmp_path, tmp_path, tiny_photos, (replace(PLANS[0], quality=0.01),))
     verdict = finish(folder)
-    assert verdict.status == "poor"
+    assert verdict.decision.outcome == "poor"
     said = _text(verdict)
     assert "Ship nothing yet" in said
     assert "lower learning rate" in said
@@ -141,7 +139,7 @@ def test_a_score_of_nothing_is_never_recommended(tmp_path, tiny_photos):
 def test_a_study_where_everything_failed_still_ends_with_a_verdict(tmp_path, tiny_photos):
     folder = make_study(tmp_path, tmp_path, tiny_photos, (PLANS[4], PLANS[4]))
     verdict = finish(folder)
-    assert verdict.status == "nothing"
+    assert verdict.decision.outcome == "nothing"
     assert verdict.trial is None
     assert "2 trials failed" in _text(verdict)
     assert "the loss is NaN at epoch 4" in folder.report.read_text()
@@ -150,8 +148,8 @@ def test_a_study_where_everything_failed_still_ends_with_a_verdict(tmp_path, tin
 
 def test_with_only_pruned_trials_the_best_of_them_is_shown_as_unfinished(tmp_path, tiny_photos):
     verdict = make_verdict(make_study(tmp_path, tmp_path, tiny_photos, (PLANS[1],)))
-    assert (verdict.status, verdict.trial) == ("unfinished", 0)
-    assert "No trial is complete" in _text(verdict)
+    assert (verdict.decision.outcome, verdict.trial) == ("unfinished", 0)
+    assert "Ship nothing yet: no trial has trained to its end" in _text(verdict)
 
 
 def test_a_study_that_went_on_leaves_nothing_of_the_old_winner_in_best(finished, tmp_path):
@@ -164,53 +162,65 @@ def test_a_study_that_went_on_leaves_nothing_of_the_old_winner_in_best(finished,
     assert verdict.trial == 3
     assert not (folder.best_folder / "stale.png").exists()
     assert not (folder.best_folder / "toy.safetensors").exists(), "trial 3's checkpoint was not kept"
-    assert "no LoRA here" in _text(verdict)
+    assert "the LoRA of that epoch was not kept" in _text(verdict)
 
 
 def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
     _, verdict = finished  # 6 of 8 photos trained on
     early = round(verdict.epoch * (6 / 8) ** 0.5)
-    expected = f"train.yaml trains on all 8, where the same point lies between epochs {early} and {verdict.epoch}."
-    assert any(s.endswith(expected) for s in verdict.sentences)
+    assert verdict.on_all_photos == (early, verdict.epoch)
+    assert any(
+        f"all 8 photos (2 were held out here), train best/train.yaml and compare its epochs {early} to "
+        f"{verdict.epoch}" in s
+        for s in verdict.said.do
+    )
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ({"status": "found", "epoch": 16.0, "low": 12.0, "high": 20.0, "channels": ("shifted_loss", "prompt")},
-         "New contexts get worse from epoch 16 on (90 % interval 12–20); shifted loss, prompt obedience say so."),
-        ({"status": "found", "epoch": 7.5, "low": 6.0, "high": None, "channels": ("copying",)},
-         "New contexts get worse from epoch 7.5 on (90 % interval from 6 to behind the last checkpoint); "
-         "copying says so."),
-        ({"status": "beyond"}, "New contexts were not yet getting worse at epoch 40, the last one looked at."),
-        ({"status": "at_start"},
-         "New contexts are already getting worse at the first checkpoint: save more often, or learn more slowly."),
-        ({"status": "unmeasured"}, "New contexts could not be judged: no channel measures them in this study."),
+        (OnsetFound("found", 16.0, 12.0, 20.0, ("shifted_loss", "prompt")),
+         "Context onset: epoch 16 (90 % interval 12–20). From there on the subject gets worse in contexts that the "
+         "photos do not show. Read from: moved subjects, how well prompts are obeyed."),
+        (OnsetFound("found", 7.5, 6.0, None, ("copying", "prompt")),
+         "Context onset: epoch 7.5 (90 % interval 6–open). From there on the subject gets worse in contexts that the "
+         "photos do not show. Read from: copies of photos, how well prompts are obeyed."),
+        (OnsetFound("beyond"), "Context onset: none until epoch 40, the last checkpoint."),
+        (OnsetFound("at_start", 4.0, 0.0, 8.0),
+         "Context onset: epoch 4, the first checkpoint, (90 % interval 0–8). From there on the subject gets worse in "
+         "contexts that the photos do not show."),
+        (OnsetFound("unmeasured"),
+         "Context onset: could not be judged. It needs a subject that can be cut out, or photos of whole contexts held "
+         "out (score.holdout_contexts)."),
     ],
 )  # fmt: skip
-def test_every_kind_of_turn_has_its_sentence(found, expected):
-    assert turn("context", found, 40) == expected
+def test_every_kind_of_onset_has_its_sentences(found, expected):
+    assert " ".join(filter(None, onset_sentences("context", found, 40))) == expected
 
 
 def test_memory_without_held_out_photos_says_how_little_it_rests_on():
-    said = turn("memory", {"status": "beyond", "channels": ["copying"]}, 40)
-    assert said.startswith("No copies of the photos turned up until epoch 40")
+    said = " ".join(onset_sentences("memory", OnsetFound("beyond", channels=("copying",)), 40))
+    assert said.startswith("Memory onset: no copies of the photos until epoch 40")
     assert "score.holdout" in said
-    copied = turn(
-        "memory", {"status": "found", "epoch": 9, "low": 8, "high": 12, "channels": ["copying", "composition"]}, 40
-    )
-    assert copied == "Photos are reproduced from epoch 9 on (90 % interval 8–12)."
-    measured = turn("memory", {"status": "beyond", "channels": ["heldout_loss"]}, 40)
-    assert measured.startswith("The set's own contexts were not yet getting worse at epoch 40")
+    copied = onset_sentences("memory", OnsetFound("found", 9, 8, 12, ("copying", "composition")), 40)
+    assert copied == ("Memory onset: epoch 9 (90 % interval 8–12).", "From there on images copy the photos.")
+    measured = onset_sentences("memory", OnsetFound("beyond", channels=("heldout_loss",)), 40)
+    assert measured == ("Memory onset: none until epoch 40, the last checkpoint.", "")
 
 
-@pytest.mark.parametrize(("channels", "advised"), [(["shifted_loss"], True), (["context_loss", "shifted_loss"], False)])
+@pytest.mark.parametrize(("channels", "advised"), [(("shifted_loss",), True), (("context_loss",), False)])
 def test_an_epoch_inside_the_context_interval_is_met_with_advice(finished, channels, advised):
     _, verdict = finished
-    context = {"status": "found", "epoch": 16.0, "low": 4.0, "high": None, "channels": channels}
-    said = sentences(replace(verdict, epoch=12, onset={"learned": 8, "context": context}))
-    assert any("Epoch 12 lies inside the onset's interval" in sentence for sentence in said)
-    assert any("score.holdout_contexts" in sentence for sentence in said) == advised
+    context = OnsetFound("found", 16.0, 9.5, None, channels)
+    found = Decision("ship", 2, 12, 0.5, learned=8, learned_by="images", context=context, last=32)
+    sure = " ".join(say(replace(verdict, decision=found)).sure)
+    assert "Epoch 12 lies inside the interval of the context onset" in sure
+    assert "To be safe, take epoch 8." in sure
+    assert ("score.holdout_contexts" in sure) == advised
+    late = " ".join(say(replace(verdict, decision=replace(found, learned=10))).sure)
+    assert "No earlier epoch is safer" in late
+    outside = " ".join(say(replace(verdict, decision=replace(found, epoch=8))).sure)
+    assert "inside the interval" not in outside
 
 
 def test_settings_say_the_learning_rate_in_force():
