@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from search.choices import every_choice
 from search.errors import problem
 from trainer.config import OPEN_ENDED_TYPES, TrainConfig, in_words, parse_train_config
 from trainer.config_rules import check_pair, check_rate
@@ -152,7 +153,7 @@ class Space:
         for entry in self.entries:
             size *= len(entry.corners)
         if size <= _MOST_COMBINATIONS:
-            yield from _walk(self.entries, {})
+            yield from every_choice(self.entries, {})
             return
         rng = random.Random(0)
         for _ in range(_MOST_COMBINATIONS):
@@ -388,18 +389,6 @@ def _ordered(file: Path, entries: list[Entry], searched: Mapping[str, Any], prob
         ordered += ready
         waiting = [e for e in waiting if e not in ready]
     return ordered
-
-
-def _walk(entries: tuple[Entry, ...], chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if not entries:
-        yield chosen
-        return
-    first, rest = entries[0], entries[1:]
-    if not first.active(chosen):
-        yield from _walk(rest, chosen)
-        return
-    for value in first.corners:
-        yield from _walk(rest, {**chosen, first.field: value})
 
 
 def _label(value: Any) -> Any:
