@@ -184,6 +184,8 @@ def _start(
     check_family(config.base, config.family)
     for warning in dataset.warnings:
         console.print(f"warning: {warning}")
+    content = {"photos and captions": dataset.digest, "base": fingerprint_base(config.base, remember=cache)}
+    _check_content(folder, config, content)
     console.print(f"loading {config.base}")
     base = load_base(
         config.base,
@@ -196,8 +198,6 @@ def _start(
         console.print(f"warning: the base: {notice}")
     _tell_what_takes_no_effect(config, base, dataset, console)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"photos and captions": dataset.digest, "base": fingerprint_base(config.base, remember=cache)}
-    _check_content(folder, config, content)
     if crew.is_main and keep:
         settings = config.model_dump(mode="json") | {_CONTENT: content}
         aside = folder / f".{_SETTINGS}"

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from trainer import run
 from trainer.kohya import load_lora, read_metadata
@@ -108,17 +109,23 @@ def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, ti
     scheduler = json.loads((recoloured / "scheduler" / "scheduler_config.json").read_text())
     scheduler["prediction_type"] = "v_prediction"
     (recoloured / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    revoiced = shutil.copytree(tiny_sd15, tmp_path / "revoiced")
+    weights = load_file(revoiced / "text_encoder" / "model.safetensors")
+    weights["final_layer_norm.weight"][-1] += 0.25  # one weight: the next version of a checkpoint
+    save_file(weights, revoiced / "text_encoder" / "model.safetensors", {"format": "pt"})
     capsys.readouterr()
     for changes, message in (
+        ({"base": revoiced}, "has other base"),
         ({"photos": other}, "has other photos and captions"),
         ({"base": recoloured}, "has other base"),
         ({"epochs": 2}, "epochs: 2 is not allowed: at least 3"),
     ):
         settings = {"base": tiny_sd15, "photos": tiny_photos, "epochs": 4, "output": None} | changes
         assert run.main([str(write(tmp_path, **settings))]) == run.WRONG_INPUT
-        error = capsys.readouterr().err
+        out, error = capsys.readouterr()
         assert message in error
         assert error.count("\n") == 1
+        assert "loading" not in out
 
 
 def test_time_spent_on_samples_is_no_training_time(tiny_sd15, tiny_photos, tmp_path, monkeypatch) -> None:
