@@ -17,7 +17,7 @@ from typing import Any
 
 from search.about import About, check_continues
 from search.command import study_command
-from search.errors import BusyError
+from search.errors import BusyError, SearchError
 from search.lock import holder, locked, workers_alive
 from search.probe_files import mend_probe
 from search.record import StudyFolder, write_bytes
@@ -59,12 +59,12 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     check_continues(study, folder)
     if _finished(study, folder):
         print(f"study {study.name} is finished: {study.budget.trials} trials. A larger budget.trials goes on with it.")
-        _show(folder)
+        show(folder)
         return 0
     for notice in study.notices:
         print(f"note: {notice}")
     _run(study, folder)
-    _show(folder)
+    show(folder)
     return 0
 
 
@@ -151,12 +151,16 @@ def _note_spent(study: Study, folder: StudyFolder, began: float) -> None:
     About(study.name, study.digest, study.meaning, round(time.monotonic() - began, 1)).save(folder)
 
 
-def _show(folder: StudyFolder) -> None:
+def show(folder: StudyFolder) -> None:
+    """Print a finished study's verdict. Raises SearchError where no trial came to anything."""
     from rich.console import Console
 
     from search.verdict import Verdict, render
 
     Console().print(render(Verdict.load(folder.verdict_file), folder.path))
+    records = list(folder.records())
+    if records and all(record.state == "failed" for record in records):
+        raise SearchError(f"every trial failed, the last one with: {records[-1].error}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from rich.console import Console
 from metrics.readings import Readings
 from metrics.trajectory import Trajectory
 from search.decision import Decision, OnsetFound
+from search.errors import SearchError
 from search.record import StudyFolder, TrialRecord
+from search.run import show
 from search.settings_words import settings
 from search.verdict import Verdict, _plateau, finish, make_verdict, render
 from search.words import duration, onset_sentences, say
@@ -267,3 +269,15 @@ def test_a_better_neighbour_does_not_end_the_plateau():
     nothing = Readings(0, 0.0, {})
     trajectory = Trajectory((nothing, *(replace(nothing, epoch=e, score=score) for e, score in scores.items())))
     assert _plateau(trajectory, 8, 0.02) == (4, 10)
+
+
+def test_a_study_with_nothing_but_failures_is_no_success(tmp_path, tiny_photos, capsys):
+    failed = Plan(PLANS[0].config, state="failed", error="the loss became NaN at epoch 1")
+    folder = make_study(tmp_path, tmp_path, tiny_photos, (failed, failed))
+    finish(folder)
+    with pytest.raises(SearchError, match="every trial failed, the last one with: the loss became NaN at epoch 1"):
+        show(folder)
+    assert "verdict · toy" in capsys.readouterr().out
+    mixed = make_study(tmp_path / "mixed", tmp_path, tiny_photos, (failed, PLANS[0]))
+    finish(mixed)
+    show(mixed)
