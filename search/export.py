@@ -105,7 +105,7 @@ def export(
     """
     from search.best import novel_prompts
     from search.export_kohya_gui import absolute, to_kohya_gui
-    from search.export_photos import differences, prepare
+    from search.export_photos import prepare
     from search.export_pick import pick
     from search.export_sdscripts import to_sdscripts
     from search.export_toml import toml
@@ -138,22 +138,8 @@ def export(
     gui = to_kohya_gui(
         config, there, family=traits.family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
     )
-    notices += there.notices
-    found = differences(dataset)
-    notices += [str(difference) for difference in found]
-    if found:
-        notices.append("--prepare-photos DIR writes a copy of the photos that both read alike")
-    notices += about_base(config.base, traits)
-    if batches % config.gradient_accumulation_steps:
-        notices.append(
-            f"gradient_accumulation_steps: {config.gradient_accumulation_steps} does not divide the {batches} batches "
-            "of an epoch: sd-scripts gives the shorter last step less weight, we do not"
-        )
-    if ending.needs_copy(config):
-        notices.append(
-            f"kohya_ss.json: the GUI ends with epoch {trained} as {name}.safetensors; the one to ship is "
-            f"{name}-{picked.epoch:06d}.safetensors beside it"
-        )
+    notices += [*there.notices, *_photos(dataset), *about_base(config.base, traits)]
+    notices += _otherwise(config, ending, batches, name)
     written: list[tuple[Path, str]] = []
 
     def write(path: Path, text: str, what: str) -> None:
@@ -190,6 +176,30 @@ def export(
     text = json.dumps(gui, indent=2, sort_keys=True) + "\n"
     write(to / "kohya_ss.json", text, "kohya_ss GUI, LoRA tab: open it there")
     return Exported(record.number, picked.epoch, picked.said, tuple(written), tuple(notices))
+
+
+def _photos(dataset: "Dataset") -> list[str]:
+    """Where sd-scripts reads this set otherwise, one line a kind, and what helps."""
+    from search.export_photos import differences
+
+    found = [str(difference) for difference in differences(dataset)]
+    return [*found, "--prepare-photos DIR writes a copy of the photos that both read alike"] if found else []
+
+
+def _otherwise(config: "TrainConfig", ending: Ending, batches: int, name: str) -> list[str]:
+    """What else goes otherwise there, for the length of an epoch and of the run."""
+    said = []
+    if batches % config.gradient_accumulation_steps:
+        said.append(
+            f"gradient_accumulation_steps: {config.gradient_accumulation_steps} does not divide the {batches} batches "
+            "of an epoch: sd-scripts gives the shorter last step less weight, we do not"
+        )
+    if ending.needs_copy(config):
+        said.append(
+            f"kohya_ss.json: the GUI ends with epoch {ending.last_epoch(config)} as {name}.safetensors; the one to "
+            f"ship is {name}-{ending.epoch:06d}.safetensors beside it"
+        )
+    return said
 
 
 def _found(config: "TrainConfig", folder: StudyFolder, beside: Path | None) -> "TrainConfig":

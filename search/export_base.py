@@ -11,7 +11,7 @@ _UNET_WIDTHS = {"sd15": [320, 640, 1280, 1280], "sdxl": [320, 640, 1280]}
 
 def about_base(source: str, traits: "BaseTraits") -> list[str]:
     """Why the other tools may not take the base, one line each."""
-    from trainer.families.sources import locate
+    from trainer.families.layout import locate
 
     if traits.family == "sd3":
         said = ["sd3: sd-scripts also wants the text encoders' files: add --clip_l, --clip_g, --t5xxl to the command"]

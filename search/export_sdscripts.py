@@ -163,11 +163,12 @@ def _learning(config: "TrainConfig") -> dict[str, Any]:
 
 
 def bucket_bounds(config: "TrainConfig", family: str) -> tuple[int, int, int]:
-    """(step, smallest, largest) of buckets as sd-scripts takes them: its least step, and bounds on the step."""
+    """(step, smallest, largest) of buckets as sd-scripts takes them: on its least step."""
+    from trainer.buckets import bounds_on_grid
+
     least = _LEAST_BUCKET_STEP[family]
     step = ceil(config.bucket_step / least) * least
-    smallest = max(step, config.min_bucket_resolution // step * step)
-    return step, smallest, ceil(config.max_bucket_resolution / step) * step
+    return step, *bounds_on_grid(config.min_bucket_resolution, config.max_bucket_resolution, step)
 
 
 def _dataset(config: "TrainConfig", dataset: "Dataset", family: str, folder: Path) -> dict[str, Any]:
@@ -223,13 +224,10 @@ def notices(config: "TrainConfig", traits: "BaseTraits") -> tuple[str, ...]:
             said.append(f"optimizer_args: {key}: sd-scripts' {config.optimizer} does not have it; left out")
     if config.clip_skip not in (None, 1) and family != "sd15":
         said.append(f"clip_skip: {config.clip_skip}: sd-scripts ignores it for {family}")
-    ours = (config.bucket_step, config.min_bucket_resolution, config.max_bucket_resolution)
-    if config.enable_bucket and bucket_bounds(config, family) != ours:
+    if config.enable_bucket and bucket_bounds(config, family)[0] != config.bucket_step:
         said.append(
-            "buckets: step {}, from {} to {}: sd-scripts takes steps that are multiples of {}, and bounds on the step: "
-            "written as {}, {} and {}, so it cuts photos to other sizes".format(
-                *ours, _LEAST_BUCKET_STEP[family], *bucket_bounds(config, family)
-            )
+            f"bucket_step: {config.bucket_step}: sd-scripts takes multiples of {_LEAST_BUCKET_STEP[family]}: written "
+            f"as {bucket_bounds(config, family)[0]}, so it cuts photos to other sizes"
         )
     if config.min_snr_gamma is not None and traits.zero_terminal_snr:
         said.append(

@@ -1,0 +1,1 @@
+"""Our exports and files, held against the real tools' own code."""

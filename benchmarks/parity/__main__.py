@@ -1,0 +1,37 @@
+"""Holds our exports and LoRA files against a checkout of another tool, with that tool's own code.
+
+    python -m benchmarks.parity sd-scripts ~/sd-scripts --python ~/sd-scripts/venv/bin/python
+    python -m benchmarks.parity kohya_ss ~/kohya_ss --python ~/kohya_ss/venv/bin/python
+    python -m benchmarks.parity comfyui ~/ComfyUI --python ~/ComfyUI/venv/bin/python
+
+Nothing of the tool is shipped or changed. Its code runs in a process of its own, under the interpreter given, and says
+what it makes of what we write. One line a check; exit code 1 when one of them differs.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.parity import comfyui, kohya_ss, sdscripts
+from benchmarks.parity.checks import Check
+
+TOOLS = {"sd-scripts": sdscripts.run, "kohya_ss": kohya_ss.run, "comfyui": comfyui.run}
+
+
+def main() -> int:
+    """Runs the checks of one tool."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tool", choices=TOOLS)
+    parser.add_argument("checkout", type=Path, help="its folder, as it was cloned")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with its packages (default: this one)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="onset-parity-") as folder:
+        checks: list[Check] = TOOLS[arguments.tool](arguments.checkout.resolve(), arguments.python, Path(folder))
+    for check in checks:
+        print(f"{check.state:<8} {check.what}: {check.said}")
+    return int(any(check.state == "DIFFERS" for check in checks))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
