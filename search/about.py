@@ -64,16 +64,13 @@ def studies_in(database: Path) -> list[str]:
 
 
 def check_continues(study: Study, folder: StudyFolder) -> None:
-    """Whether a study may go on with what its folder holds.
+    """Whether what a folder holds is this study's; `search.continuing` looks at what it was begun with.
 
     Raises:
-        StudyError: the folder holds another study, or this one was begun with another meaning: one line per key.
+        StudyError: the folder holds another study, or trials that were trained with other settings: one line per key.
     """
     check_name(folder, study.name, study.file)
-    about = About.load(folder)
-    if about is not None:
-        study.check_continues(about.meaning)
-    elif (record := next(iter(folder.records()), None)) is not None:
+    if About.load(folder) is None and (record := next(iter(folder.records()), None)) is not None:
         _check_trained(study, record)
 
 

@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 FINE = 16  # places across from which on cross-attention tells more of a subject than what stands out (docs/log.md)
 
 
-def masks_digest(folder: str | Path, photos: Sequence[Photo]) -> str:
-    """SHA-256 of the masks that photos have in a folder, once each is known to have its photo's shape.
+def mask_digests(folder: str | Path, photos: Sequence[Photo]) -> list[str | None]:
+    """SHA-256 of the mask that each photo has in a folder, once it is known to have its photo's shape; None without.
 
     Raises:
         MetricsError: no such folder, no or several photos of a mask's name, not an image, another shape.
     """
-    lines = []
+    digests: list[str | None] = []
     for photo, path in zip(photos, _mask_files(folder, photos), strict=True):
         if path is None:
+            digests.append(None)
             continue
         width, height = mask_size(path)
         if abs(width * photo.height - height * photo.width) > max(photo.width, photo.height, 0.01 * width * height):
@@ -41,7 +42,13 @@ def masks_digest(folder: str | Path, photos: Sequence[Photo]) -> str:
                 f"masks: {str(path)!r} is {width}×{height}, its photo {photo.width}×{photo.height}: "
                 "a mask shows all of its photo, in any size"
             )
-        lines.append(f"{photo.digest} {hashlib.sha256(path.read_bytes()).hexdigest()}\n")
+        digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    return digests
+
+
+def masks_digest(photos: Sequence[Photo], digests: Sequence[str | None]) -> str:
+    """SHA-256 of all masks together, each with its photo: what the files are called does not count."""
+    lines = [f"{photo.digest} {digest}\n" for photo, digest in zip(photos, digests, strict=True) if digest]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 

@@ -98,7 +98,7 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
             study.data, reg_data=study.reg_data, trigger=config.trigger, class_word=config.class_word
         )
         about = read_json(home / PROBE_FILE) if (home / PROBE_FILE).is_file() else None
-        known = (study.digest, CALIBRATION_VERSION)
+        known = (study.probe_digest, CALIBRATION_VERSION)
         if about is None or "photos" not in about or (about["study"], about.get("calibration")) != known:
             about = _build(study, config, base, cache, dataset, home, encoder, identity)
         keep_probe_file(home)
@@ -183,7 +183,7 @@ def _build(
     write_samples(home / "base.png", base_images, num_seeds, prompts=labels.prompts, seeds=labels.seeds)
     prompts = labels.prompts[::num_seeds]
     about = {
-        "study": study.digest,
+        "study": study.probe_digest,
         "calibration": CALIBRATION_VERSION,
         "prompts": prompts,
         "sets": labels.sets[::num_seeds],

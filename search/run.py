@@ -17,6 +17,7 @@ from typing import Any
 
 from search.about import About, check_continues
 from search.command import study_command
+from search.continuing import check_sources, continued, forget, has_trained, keep_added_prompts
 from search.errors import BusyError, SearchError
 from search.lock import holder, locked, workers_alive
 from search.probe_files import mend_probe
@@ -57,18 +58,22 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     folder = StudyFolder(arguments.runs / study.name)
     command.folder = folder.path
     check_continues(study, folder)
-    if _finished(study, folder):
+    going = continued(study, folder)
+    study = going.study
+    for note in going.notes:
+        print(f"note: {note}")
+    if _finished(study, folder) and not going.anew:
         print(f"study {study.name} is finished: {study.budget.trials} trials. A larger budget.trials goes on with it.")
         show(folder)
         return 0
     for notice in study.notices:
         print(f"note: {notice}")
-    _run(study, folder)
+    _run(study, folder, anew=going.anew)
     show(folder)
     return 0
 
 
-def _run(study: Study, folder: StudyFolder) -> None:
+def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
     with contextlib.ExitStack() as stack:
         lock = folder.path / ".coordinator.lock"
         if not stack.enter_context(locked(lock)):
@@ -79,6 +84,11 @@ def _run(study: Study, folder: StudyFolder) -> None:
                 f"{folder.path}: workers of an earlier run are still alive ({', '.join(alive)}): "
                 "wait until they have ended, or end them yourself; then run the same command again"
             )
+        if anew and not has_trained(folder):
+            print("note: nothing has been trained with the earlier settings: the study begins anew with these")
+            forget(folder)
+        check_sources(study, folder)
+        keep_added_prompts(study, folder)
         began = time.monotonic() - _spent(folder)
         write_bytes(folder.study_file, study.file.read_bytes())
         _note_spent(study, folder, began)

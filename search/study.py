@@ -5,7 +5,7 @@ A searchable name is a field of `trainer.config.TrainConfig`; there is no second
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from search.errors import StudyError, problem
+from search.inputs import PhotoMark
 from search.settings import Budget, Keep, Score, Stop, Workers
 from search.space import Space, parse_space
-from search.study_checks import beside, check_score, scan
+from search.study_checks import beside, check_score, is_folder, scan
 from trainer.config import TrainConfig, in_words, parse_train_config
 from trainer.errors import ConfigError, unknown_key
 from trainer.sources import resolve_source, why_no_file_name
@@ -53,6 +54,8 @@ class Study:
         space: what is searched.
         dataset: digest of the photos.
         mask_files: digest of their masks, where `score.shifted.masks` is a folder.
+        photos, masks_of: the same, one by one.
+        shown: prompts that are drawn and not scored: added after the study had begun.
         notices: what the user should know before it runs, one line each.
     """
 
@@ -71,8 +74,11 @@ class Study:
     keep: Keep
     dataset: str
     mask_files: str | None
+    photos: tuple[PhotoMark, ...]
+    masks_of: Mapping[str, str]
     written: Mapping[str, Any]
     notices: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     def config(self, params: Mapping[str, Any]) -> TrainConfig:
         """The TrainConfig of one trial. Raises ConfigError when the values do not go together."""
@@ -111,34 +117,26 @@ class Study:
             "stop": self.stop.model_dump(mode="json"),
             **({MASK_FILES: self.mask_files} if self.mask_files else {}),
         }
-        return json.loads(json.dumps(dict(_flat(nested)), sort_keys=True, default=str))
+        return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the meaning."""
         return hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()
 
-    def check_continues(self, begun: Mapping[str, Any]) -> None:
-        """Raises StudyError when `begun`, the meaning this study was begun with, differs: one line per key. A setting
-        that is newer than the study counts as its default."""
-        defaults = {"score": Score().model_dump(mode="json"), "stop": Stop().model_dump(mode="json")}
-        begun = json.loads(json.dumps(dict(_flat(defaults)))) | dict(begun)
-        changed = sorted(key for key in {*begun, *self.meaning} if begun.get(key) != self.meaning.get(key))
-        if changed:
-            raise StudyError(
-                [
-                    problem(
-                        self.file,
-                        key,
-                        self.meaning.get(key),
-                        "masks are cut as their photos are since this study was begun; give it another name"
-                        if key == MASK_FILES and key not in begun
-                        else f"the study {self.name!r} was begun with {begun.get(key)!r}; restore it, "
-                        "or give the changed study another name (budget, workers and keep may change)",
-                    )
-                    for key in changed
-                ]
-            )
+    @cached_property
+    def probe_digest(self) -> str:
+        """SHA-256 of all that the probe is built from: what may change while a study goes on plays no part in it."""
+        fixed = {f"train.{field}" for field in _NOT_SEARCHED}
+        kept = {
+            key: value
+            for key, value in self.meaning.items()
+            if key in ("photos", MASK_FILES) or key.startswith("score.") or key in fixed
+        }
+        for key in ("score.encoder", "score.identity_encoder", "score.shifted.masks"):
+            if _is_place(self.file, kept.get(key)):
+                kept[key] = "a folder"  # which may be another one tomorrow, with the same in it
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def load_study(path: str | Path) -> Study:
@@ -184,7 +182,7 @@ def load_study(path: str | Path) -> Study:
     wrong = check_score(path, score)
     if wrong:
         raise StudyError(wrong)
-    digest, mask_files, more = scan(path, str(sources["data"]), sources["reg_data"], score)
+    seen = scan(path, str(sources["data"]), sources["reg_data"], score)
     return Study(
         file=path,
         name=str(name),
@@ -194,10 +192,12 @@ def load_study(path: str | Path) -> Study:
         seed=seed,
         train=train,
         space=space,
-        dataset=digest,
-        mask_files=mask_files,
+        dataset=seen.dataset,
+        mask_files=seen.mask_files,
+        photos=seen.photos,
+        masks_of=seen.masks_of,
         written=values,
-        notices=(*more, *notices),
+        notices=(*seen.warnings, *notices),
         **sections,
     )
 
@@ -263,9 +263,14 @@ def _allowed(model: type[BaseModel], error: Any) -> str:
     return unknown_key(str(error["loc"][-1]), model.model_fields)
 
 
-def _flat(value: Any, prefix: str = "") -> Any:
+def _is_place(file: Path, value: Any) -> bool:
+    return isinstance(value, str) and is_folder(file.parent, value)
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key to value, of mappings in mappings."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value

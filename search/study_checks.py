@@ -1,5 +1,7 @@
 """What a study file says, held against what is there: names, prompts, encoders, photos and masks, without torch."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from metrics.encoder_names import why_no_encoder
@@ -7,7 +9,8 @@ from metrics.errors import MetricsError
 from metrics.fill import strange_braces
 from metrics.readings import WEIGHTED
 from search.errors import StudyError, problem
-from search.masks import masks_digest
+from search.inputs import PhotoMark, photo_marks
+from search.masks import mask_digests, masks_digest
 from search.settings import Score
 from search.split import in_contexts
 from trainer.errors import DataError, unknown_key
@@ -61,8 +64,19 @@ def check_score(path: Path, score: Score) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[str, str | None, list[str]]:
-    """Digests of the photos and of their masks in a folder, and warnings.
+@dataclass(frozen=True)
+class Seen:
+    """The photos and masks of a study, without their pixels; as `Study` has them."""
+
+    dataset: str
+    mask_files: str | None
+    photos: tuple[PhotoMark, ...]
+    masks_of: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def scan(path: Path, data: str, reg_data: str | None, score: Score) -> Seen:
+    """Look at the photos, and at their masks where these are a folder.
 
     Raises:
         StudyError: photos, held-out contexts or masks that cannot be used, one line each.
@@ -91,12 +105,15 @@ def scan(path: Path, data: str, reg_data: str | None, score: Score) -> tuple[str
         raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
     if score.holdout > most:
         raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
-    mask_files = None
+    marks = photo_marks(dataset.photos, data, reg_data)
+    mask_files, masks_of = None, dict[str, str]()
     if score.shifted.composites and is_folder(path.parent, score.shifted.masks):
         try:
-            mask_files = masks_digest(
-                beside(path, score.shifted.masks), [photo for photo in dataset.photos if not photo.is_reg]
-            )
+            photos = [photo for photo in dataset.photos if not photo.is_reg]
+            digests = mask_digests(beside(path, score.shifted.masks), photos)
+            mask_files = masks_digest(photos, digests)
+            named = zip(photo_marks(photos, data, reg_data), digests, strict=True)
+            masks_of = {mark.file: digest for mark, digest in named if digest is not None}
         except MetricsError as error:
             raise StudyError([problem(path, "score.shifted.masks", score.shifted.masks, str(error))]) from None
-    return dataset.digest, mask_files, list(dataset.warnings)
+    return Seen(dataset.digest, mask_files, marks, masks_of, tuple(dataset.warnings))

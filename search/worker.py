@@ -32,6 +32,7 @@ from search.events import (
     save_readings,
 )
 from search.faults import device_is_lost, machine_fault
+from search.inputs import keep_inputs
 from search.lock import locked, worker_lock
 from search.probe import Probe, open_probe, write_base_samples, write_probe_samples
 from search.record import StudyFolder
@@ -107,6 +108,8 @@ class _Worker:
         identity = None if spec is None else load_encoder(spec, device=str(device), cache_dir=features)
         self._say("building the probe")
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
+        if slot == 0:
+            keep_inputs(study, folder)  # all of it has been accepted
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
         self._packs: dict[str, Pack] = {}
         self._decided = 0

@@ -56,6 +56,20 @@ def fingerprint_base(source: str | Path, *, remember: Path | None = None) -> str
     return total.hexdigest()
 
 
+def fingerprint_folder(folder: Path, *, remember: Path | None = None) -> str:
+    """64 hexadecimal digits that change with the name or content of any file in a folder, hidden ones apart.
+
+    Args:
+        remember: as for `fingerprint_base`.
+    """
+    known, total = _Known(remember), hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            total.update(f"{file.relative_to(folder).as_posix()} {known.digest(file)}\n".encode())
+    known.keep()
+    return total.hexdigest()
+
+
 class _Known:
     """Digests of files by their sizes, times and inodes; on disk in `folder`, when there is one."""
 
