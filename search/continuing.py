@@ -9,15 +9,16 @@ import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from search.about import About
+from search.added_prompts import AddedPrompts
 from search.database import connect
 from search.errors import StudyError, problem
 from search.inputs import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
-from search.record import StudyFolder, read_json, write_json
+from search.record import StudyFolder
 from search.settings import Score, Stop
 from search.space import FLAT_SCHEDULERS
 from search.study import MASK_FILES, Study, flat
@@ -59,7 +60,7 @@ def continued(study: Study, folder: StudyFolder) -> Continued:
     refused = list(changes.refused())
     if refused:
         raise StudyError(refused)
-    study, notes = _with_added_prompts(study, folder, changes)
+    study, notes = _with_added_prompts(study, folder, changes.begun[_CONTEXTS])
     return Continued(study, (*changes.taken, *notes))
 
 
@@ -107,27 +108,12 @@ def has_trained(folder: StudyFolder) -> bool:
 
 def forget(folder: StudyFolder) -> None:
     """Clear away what a sitting that trained nothing has left, so that the corrected study begins anew."""
-    for name in ("study.json", Inputs.file(folder).name, "verdict.json", "probe.json", "prompts.json"):
+    for name in ("study.json", Inputs.file(folder).name, "verdict.json", "probe.json", AddedPrompts.file(folder).name):
         (folder.path / name).unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", ""):
         folder.database.with_name(folder.database.name + suffix).unlink(missing_ok=True)
     for path in (folder.path / "trials", folder.path / "artifacts", folder.cache / "probe"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def added_prompts(folder: StudyFolder) -> tuple[str, ...]:
-    """Templates of prompts that were added after the study had begun, in the order in which they are drawn."""
-    with contextlib.suppress(OSError, ValueError):
-        found = read_json(folder.path / "prompts.json")
-        if isinstance(found, list) and all(isinstance(prompt, str) for prompt in found):
-            return tuple(found)
-    return ()
-
-
-def keep_added_prompts(study: Study, folder: StudyFolder) -> None:
-    """Keep them: their pictures stand in this order in files."""
-    if study.shown != added_prompts(folder):
-        write_json(folder.path / "prompts.json", list(study.shown))
 
 
 def _begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:
@@ -143,16 +129,15 @@ def _same_sources(study: Study, folder: StudyFolder, inputs: Inputs | None) -> b
     return True
 
 
-def _with_added_prompts(study: Study, folder: StudyFolder, changes: _Changes) -> tuple[Study, tuple[str, ...]]:
+def _with_added_prompts(study: Study, folder: StudyFolder, scored: Sequence[str]) -> tuple[Study, tuple[str, ...]]:
     """Prompts that trials before were not scored by are drawn from now on, and not scored: scores stay comparable."""
-    before = added_prompts(folder)
-    scored = changes.begun[_CONTEXTS]
-    new = [prompt for prompt in study.score.probe.contexts if prompt not in scored and prompt not in before]
+    before = AddedPrompts.load(folder)
+    new = [prompt for prompt in study.score.probe.contexts if prompt not in (*scored, *before.templates)]
     probe = study.score.probe.model_copy(update={"contexts": list(scored)})
     score = study.score.model_copy(update={"probe": probe})
     said = f"{_CONTEXTS}: {len(new)} added: drawn from now on, not scored, so that all trials stay comparable"
-    notes = (said,) if new else ()
-    return replace(study, score=score, shown=(*before, *new)), notes
+    added = before.joined_by(new, study.subject)
+    return replace(study, score=score, added=added), (said,) if new else ()
 
 
 class _Changes:

@@ -48,6 +48,7 @@ class Probe:
         trained: the photos to train on, regularisation images among them.
         losses: "heldout", "context" and "shifted", those that are measured.
         base_images, base_readings: epoch 0.
+        added: prompts that are drawn beneath and not scored.
         precision: "bf16" or "fp16" to draw and measure under autocast, None as the base is.
         notices: what the user should be told.
     """
@@ -65,23 +66,25 @@ class Probe:
     base_readings: Readings
     precision: str | None
     notices: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     def read(
         self, lora: LoraWeights, *, epoch: int, effort: float, say: Callable[[str], None] = lambda what: None
     ) -> tuple[Readings, np.ndarray, dict[str, float]]:
-        """Look at a checkpoint: (readings, images uint8 [n, H, W, 3], seconds by "sample" and "score")."""
+        """Look at a checkpoint: (readings, images uint8 [n, H, W, 3] with those of added prompts at the end, seconds by
+        "sample" and "score")."""
         began = time.perf_counter()
         trains_text = any(component != "denoiser" for component, _ in lora.modules)
         # merged once for drawing and losses; encoders that the LoRA changes need it each time
         inner = lora if trains_text else None
         with with_lora(self.base, None if trains_text else lora):
             say("drawing")
-            images = _draw(self, inner)
+            images, more = _draw(self, inner), _draw_added(self, inner)
             drawn = time.perf_counter()
             say("scoring")
             losses = _losses(self, inner)
         readings = read_checkpoint(self.calibration, epoch=epoch, effort=effort, images=images, losses=losses)
-        return readings, images, {"sample": drawn - began, "score": time.perf_counter() - drawn}
+        return readings, np.concatenate([images, more]), {"sample": drawn - began, "score": time.perf_counter() - drawn}
 
 
 def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identity: Encoder | None) -> Probe:
@@ -243,6 +246,7 @@ def _load(
         base_readings=readings,
         precision=about["precision"],
         notices=tuple(about["notices"]),
+        added=study.added.prompts,
     )
 
 
@@ -290,11 +294,23 @@ def _evaluations(
 
 
 def _draw(probe: Probe, lora: LoraWeights | None) -> np.ndarray:
+    return _drawn(probe, lora, probe.labels.prompts, probe.labels.seeds)
+
+
+def _draw_added(probe: Probe, lora: LoraWeights | None) -> np.ndarray:
+    """In a call of their own: scored pictures do not change by a bit."""
+    if not probe.added:
+        return probe.base_images[:0]
+    prompts = [prompt for prompt in probe.added for _ in range(probe.num_seeds)]
+    return _drawn(probe, lora, prompts, [*probe.labels.seeds[: probe.num_seeds]] * len(probe.added))
+
+
+def _drawn(probe: Probe, lora: LoraWeights | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
     return sample(
         probe.base,
         lora,
-        probe.labels.prompts,
-        probe.labels.seeds,
+        prompts,
+        seeds,
         **_drawing(probe.score, probe.config),
         precision=probe.precision,
         cache=probe.cache,
@@ -333,4 +349,4 @@ def write_probe_samples(path: Path, probe: Probe, images: np.ndarray) -> None:
 
 def write_base_samples(path: Path, probe: Probe) -> None:
     """Put the base's probe images beside a trial's own, as its epoch 0."""
-    write_probe_samples(path, probe, probe.base_images)
+    write_probe_samples(path, probe, np.concatenate([probe.base_images, _draw_added(probe, None)]))

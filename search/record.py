@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from metrics.files import write_whole
+from search.added_prompts import AddedPrompts
 from search.errors import DamagedError
 from trainer.sample_files import SheetNote, sheet_png
 
@@ -174,15 +175,19 @@ class StudyFolder:
         return sorted(int(p.stem) for p in (self.trial(number) / "samples").glob("[0-9]*.png"))
 
     def samples(self, number: int, epoch: int) -> "np.ndarray":
-        """The probe's images of one checkpoint, uint8 [prompts, seeds, H, W, 3], in the order of `probe()`."""
+        """The probe's images of one checkpoint, uint8 [prompts, seeds, H, W, 3], in the order of `probe()`; white for
+        prompts that were added later."""
         import numpy as np
         from PIL import Image
 
         about = self.probe()
         sheet = np.asarray(Image.open(self.samples_file(number, epoch)).convert("RGB"))
         rows, columns = len(about["prompts"]), len(about["seeds"])
-        height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
-        return sheet.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
+        height = about["size"][1] if AddedPrompts.load(self).prompts else sheet.shape[0] // rows
+        drawn, width = sheet.shape[0] // height, sheet.shape[1] // columns
+        images = sheet.reshape(drawn, height, columns, width, 3).swapaxes(1, 2)[:rows]
+        missing = np.full((rows - len(images), *images.shape[1:]), 255, np.uint8)
+        return np.concatenate([images, missing]) if len(missing) else images
 
     def readable_samples(self, number: int, epochs: Iterable[int]) -> "dict[int, np.ndarray]":
         """`samples` of these epochs, without those whose picture is damaged."""
@@ -197,9 +202,14 @@ class StudyFolder:
     def probe(self) -> dict[str, Any]:
         """What every checkpoint is looked at with: prompts, sets ("A"|"B"|"C" each), seeds, size, steps, guidance,
         scheduler, negative; `trained`, `heldout` and `context`: file names of the photos trained on, held out alone,
-        held out with their context."""
+        held out with their context. Prompts that were added after the start are the last of set C."""
         kept = self.path / PROBE_FILE  # the cache may be deleted at any time
-        return read_json(kept if kept.is_file() else self.cache / "probe" / PROBE_FILE)
+        about = read_json(kept if kept.is_file() else self.cache / "probe" / PROBE_FILE)
+        added = list(AddedPrompts.load(self).prompts)
+        about["prompts"] = [*about["prompts"], *added]
+        if "sets" in about:
+            about["sets"] = [*about["sets"], *["C"] * len(added)]
+        return about
 
 
 def write_json(path: Path, content: object) -> None:

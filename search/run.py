@@ -17,7 +17,7 @@ from typing import Any
 
 from search.about import About, check_continues
 from search.command import study_command
-from search.continuing import check_sources, continued, forget, has_trained, keep_added_prompts
+from search.continuing import check_sources, continued, forget, has_trained
 from search.errors import BusyError, SearchError
 from search.lock import holder, locked, workers_alive
 from search.probe_files import mend_probe
@@ -88,7 +88,7 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
             print("note: nothing has been trained with the earlier settings: the study begins anew with these")
             forget(folder)
         check_sources(study, folder)
-        keep_added_prompts(study, folder)
+        study.added.save(folder)
         began = time.monotonic() - _spent(folder)
         write_bytes(folder.study_file, study.file.read_bytes())
         _note_spent(study, folder, began)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from search.added_prompts import NONE_ADDED, AddedPrompts
 from search.errors import StudyError, problem
 from search.inputs import PhotoMark
 from search.settings import Budget, Keep, Score, Stop, Workers
@@ -55,7 +56,8 @@ class Study:
         dataset: digest of the photos.
         mask_files: digest of their masks, where `score.shifted.masks` is a folder.
         photos, masks_of: the same, one by one.
-        shown: prompts that are drawn and not scored: added after the study had begun.
+        subject: trigger and class word, "" without.
+        added: prompts that are drawn and not scored: added after the study had begun.
         notices: what the user should know before it runs, one line each.
     """
 
@@ -78,7 +80,8 @@ class Study:
     masks_of: Mapping[str, str]
     written: Mapping[str, Any]
     notices: tuple[str, ...] = ()
-    shown: tuple[str, ...] = ()
+    subject: tuple[str, str] = ("", "")
+    added: AddedPrompts = NONE_ADDED
 
     def config(self, params: Mapping[str, Any]) -> TrainConfig:
         """The TrainConfig of one trial. Raises ConfigError when the values do not go together."""
@@ -196,6 +199,7 @@ def load_study(path: str | Path) -> Study:
         mask_files=seen.mask_files,
         photos=seen.photos,
         masks_of=seen.masks_of,
+        subject=(train.get("trigger") or seen.subject[0], train.get("class_word") or seen.subject[1]),
         written=values,
         notices=(*seen.warnings, *notices),
         **sections,

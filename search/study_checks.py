@@ -72,6 +72,7 @@ class Seen:
     mask_files: str | None
     photos: tuple[PhotoMark, ...]
     masks_of: Mapping[str, str]
+    subject: tuple[str, str]
     warnings: tuple[str, ...]
 
 
@@ -105,6 +106,8 @@ def scan(path: Path, data: str, reg_data: str | None, score: Score) -> Seen:
         raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
     if score.holdout > most:
         raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
+    first = dataset.photos[0]  # of the training photos, which stand first
+    subject = (first.trigger or "", first.class_word or "")
     marks = photo_marks(dataset.photos, data, reg_data)
     mask_files, masks_of = None, dict[str, str]()
     if score.shifted.composites and is_folder(path.parent, score.shifted.masks):
@@ -116,4 +119,4 @@ def scan(path: Path, data: str, reg_data: str | None, score: Score) -> Seen:
             masks_of = {mark.file: digest for mark, digest in named if digest is not None}
         except MetricsError as error:
             raise StudyError([problem(path, "score.shifted.masks", score.shifted.masks, str(error))]) from None
-    return Seen(dataset.digest, mask_files, marks, masks_of, tuple(dataset.warnings))
+    return Seen(dataset.digest, mask_files, marks, masks_of, subject, tuple(dataset.warnings))

@@ -125,19 +125,17 @@ def test_added_prompts_are_drawn_and_those_it_was_begun_with_scored(write_study)
     more = {**score, "probe": {"contexts": [CONTEXTS[1], "{class} at night", CONTEXTS[0]]}}
     going = continued(load_study(write_study(score=more)), folder)
     assert list(going.study.score.probe.contexts) == CONTEXTS
-    assert going.study.shown == ("{class} at night",)
+    assert going.study.added.prompts == ("toy at night",)
     assert "drawn from now on, not scored" in going.notes[0]
     assert going.study.digest == begun.digest
     assert going.study.probe_digest == begun.probe_digest
-    write_json(folder.path / "prompts.json", list(going.study.shown))
+    going.study.added.save(folder)
     again = continued(load_study(write_study(score=more)), folder)
     assert again.notes == ()
-    assert again.study.shown == ("{class} at night",)
+    assert again.study.added == going.study.added
     third = {**score, "probe": {"contexts": [*CONTEXTS, "{class} at noon"]}}
-    assert continued(load_study(write_study(score=third)), folder).study.shown == (
-        "{class} at night",
-        "{class} at noon",
-    )
+    both = continued(load_study(write_study(score=third)), folder).study.added
+    assert both.prompts == ("toy at night", "toy at noon")
 
 
 def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default(write_study) -> None:

@@ -1,6 +1,7 @@
 """The probe of real sets: a style is not cut out, and a context that is held out is not trained on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from PIL import Image
 
 from metrics.composites import make_composites
 from metrics.encoders import load_encoder
+from search.added_prompts import AddedPrompts
 from search.masks import photo_masks
-from search.probe import open_probe
+from search.probe import open_probe, write_base_samples
 from search.prompts import composite_captions, neutral_caption
+from search.record import StudyFolder
 from search.study import load_study
 from studies.demo.photos import write_photos
 from tests.metrics.sets import pictures
@@ -167,3 +170,34 @@ def test_captions_of_moved_subjects_say_how_large_they_truly_are():
     plain = np.abs(heights / 24 - 0.85) > 0.05  # a pixel is a twentieth of it
     assert plain.sum() > 30
     assert [word == "small" for word in np.array(words)[plain]] == (heights[plain] / 24 < 0.85).tolist()
+
+
+def test_added_prompts_are_drawn_beneath_the_others_and_not_scored(write_study: StudyWriter, tmp_path):
+    data = write_photos(tmp_path / "set", count=8).parent
+    score = {
+        "encoder": str(DEMO / "clip"), "holdout": 2, "shifted": {"composites": 0},
+        "probe": {"seeds": 2, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]},
+        "losses": {"levels": 2, "draws": 1},
+    }  # fmt: skip
+    study = load_study(write_study(base=str(DEMO / "base"), data=str(data), score=score))
+    base, encoder = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip"))
+    folder = StudyFolder(tmp_path / "run")
+    plain = open_probe(study, base, folder.cache, encoder, None)
+    built = (folder.cache / "probe" / "arrays.npz").stat().st_mtime_ns
+    added = AddedPrompts().joined_by(["{trigger} {class}, lava"], study.subject)
+    more = open_probe(replace(study, added=added), base, folder.cache, encoder, None)
+    added.save(folder)
+    assert (folder.cache / "probe" / "arrays.npz").stat().st_mtime_ns == built  # it is the same probe
+    lora = LoraWeights({}, base.family.name)
+    readings, images, _ = plain.read(lora, epoch=1, effort=1.0)
+    again, with_more, _ = more.read(lora, epoch=1, effort=1.0)
+    assert len(with_more) == len(images) + 2
+    np.testing.assert_array_equal(with_more[: len(images)], images)
+    assert again.score == readings.score
+    assert again.channels == readings.channels
+    write_base_samples(folder.samples_file(0, 0), more)
+    shown = folder.samples(0, 0)
+    assert len(shown) == len(folder.probe()["prompts"])
+    np.testing.assert_array_equal(shown[-1], with_more[-2:])  # without a LoRA the base draws them so
+    assert "lava" in folder.probe()["prompts"][-1]
+    assert study.subject[0] in folder.probe()["prompts"][-1]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from metrics.readings import Reading, Readings
+from search.added_prompts import AddedPrompts
 from search.events import Checkpointed
 from search.record import StudyFolder, TrialRecord, write_json, write_samples
 from search.settings import Keep
@@ -44,6 +45,22 @@ def test_samples_come_back_by_prompt_and_seed(tmp_path: Path) -> None:
     write_samples(folder.samples_file(0, 5), images, 2)
     assert folder.sampled_epochs(0) == [5]
     assert (folder.samples(0, 5) == images.reshape(3, 2, 8, 16, 3)).all()
+
+
+def test_prompts_that_were_added_are_white_where_they_were_not_drawn_yet(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    about = {"prompts": ["a", "b"], "sets": ["A", "C"], "seeds": [1, 2], "size": [16, 8]}
+    write_json(folder.cache / "probe" / "probe.json", about)
+    images = np.random.default_rng(0).integers(0, 255, (6, 8, 16, 3), dtype=np.uint8)
+    write_samples(folder.samples_file(0, 5), images[:4], 2)
+    write_samples(folder.samples_file(1, 5), images, 2)
+    AddedPrompts(("{class} at night",), ("toy at night",)).save(folder)
+    assert folder.probe()["prompts"] == ["a", "b", "toy at night"]
+    assert folder.probe()["sets"] == ["A", "C", "C"]
+    assert (folder.samples(1, 5) == images.reshape(3, 2, 8, 16, 3)).all()
+    earlier = folder.samples(0, 5)
+    assert (earlier[:2] == images[:4].reshape(2, 2, 8, 16, 3)).all()
+    assert (earlier[2] == 255).all()
 
 
 def test_readings_come_back_exactly(tmp_path: Path) -> None:
