@@ -23,7 +23,7 @@ from pydantic import (
 from trainer.config_rules import RESOLUTION, cautions, conflicts, notices
 from trainer.errors import ConfigError, unknown_key
 from trainer.optimizers import OPTIMIZERS
-from trainer.sources import resolve_source
+from trainer.sources import is_one_line, resolve_source
 from trainer.yaml_file import as_number, read_yaml
 
 OptimizerName = Literal[
@@ -38,7 +38,7 @@ Side = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 
 
 def _word(value: str) -> str:
-    if not value.strip() or not value.isprintable() or len(value) > 200:
+    if not value.strip() or not is_one_line(value) or len(value) > 200:
         raise ValueError("words in one line, up to 200 characters; leave it out for those of the folder's name")
     return value
 

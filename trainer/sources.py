@@ -12,8 +12,14 @@ from trainer.errors import ConfigError, shown
 MOST_NAME_BYTES = 100
 """Of a name that folders and files are called by: some systems allow 255 with what is added to it."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
+_BREAKING = ("Cc", "Cs", "Zl", "Zp")  # categories of Unicode
+_INVISIBLE = (*_BREAKING, "Cf")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³")}
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a caption can say it: joiners and wide blanks of other scripts may stand in it, controls may not."""
+    return not any(unicodedata.category(c) in _BREAKING for c in text)
 
 
 def why_no_file_name(name: str) -> str | None:

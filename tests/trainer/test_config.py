@@ -235,3 +235,14 @@ def test_every_field_is_described() -> None:
     properties = TrainConfig.model_json_schema()["properties"]
     assert [name for name, field in properties.items() if not field.get("description")] == []
     assert set(get_args(OptimizerName)) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("word", ["sks", "ohwx man", "ツバメ　の子", "می\u200cخواهم", "l'été", "a, b"])
+def test_words_of_any_script_are_triggers(word: str) -> None:
+    assert config(trigger=word, class_word=word).trigger == word
+
+
+@pytest.mark.parametrize("word", ["", "  ", "a\nb", "a\u2028b", "a\x00b", "a" * 201])
+def test_what_no_caption_can_say_is_no_trigger(word: str) -> None:
+    assert refusal(trigger=word).key == "trigger"
+    assert refusal(class_word=word).allowed.startswith("words in one line")
