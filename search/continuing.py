@@ -208,7 +208,7 @@ class _Changes:
         study, inputs = self.study, self.inputs
         restore = "restore it, or give the changed study another name"
         if key == "photos":
-            named = changed_photos(inputs.photos, study.photos) if inputs is not None else ""
+            named = changed_photos(inputs.photos, study.photos, study.data) if inputs is not None else ""
             which = named or "which ones is not known any more"
             allowed = f"photos or captions changed since the study {study.name!r} was begun: {which}; {restore}"
             return problem(study.file, "data", study.written["data"], allowed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -102,9 +102,9 @@ def photo_marks(photos: Sequence[Photo], data: str, reg_data: str | None) -> tup
     return tuple(PhotoMark(place(p), p.digest, p.caption, p.repeats, p.is_reg) for p in photos)
 
 
-def changed_photos(before: Sequence[PhotoMark], now: Sequence[PhotoMark]) -> str:
-    """What became of the photos, by name, in one line: "1_sks dog/03.txt (the caption was 'a', and is 'b')"."""
-    return _listed(_photo_changes(before, now))
+def changed_photos(before: Sequence[PhotoMark], now: Sequence[PhotoMark], data: str) -> str:
+    """What became of the photos in `data`, by name, in one line: "1_dog/03.txt (the caption was 'a' and is 'b')"."""
+    return _listed(_photo_changes(before, now, Path(data)))
 
 
 def changed_masks(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -117,7 +117,7 @@ def changed_masks(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return _listed(f"{name} ({state})" for name, state in states.items())
 
 
-def _photo_changes(before: Sequence[PhotoMark], now: Sequence[PhotoMark]) -> Iterator[str]:
+def _photo_changes(before: Sequence[PhotoMark], now: Sequence[PhotoMark], data: Path) -> Iterator[str]:
     old, new = ({(mark.reg, mark.file): mark for mark in marks} for marks in (before, now))
     lost = [mark for key, mark in old.items() if key not in new]
     for key, mark in new.items():
@@ -134,9 +134,16 @@ def _photo_changes(before: Sequence[PhotoMark], now: Sequence[PhotoMark]) -> Ite
         elif was.image != mark.image:
             yield f"{mark.file} (another image{_said(was, mark)})"
         elif said := _said(was, mark):
-            yield f"{mark.file} ({said.removeprefix(', ')})"
+            name = _caption_file(data, mark.file) if was.caption != mark.caption else mark.file
+            yield f"{name} ({said.removeprefix(', ')})"
     for mark in lost:
         yield f"{mark.file} (removed)"
+
+
+def _caption_file(data: Path, photo: str) -> str:
+    """The file that a photo's caption stands in; the photo itself, where its folder's name is the caption."""
+    names = [str(PurePosixPath(photo).with_suffix(suffix)) for suffix in (".txt", ".caption")]
+    return next((name for name in names if (data / name).is_file()), photo)
 
 
 def _said(was: PhotoMark, mark: PhotoMark) -> str:

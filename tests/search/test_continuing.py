@@ -172,7 +172,7 @@ def repeat(shelf: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (recaption, "2_sks toy/03.png (the caption was '"),
+        (recaption, "2_sks toy/03.txt (the caption was '"),
         (add, "2_sks toy/new.png (added)"),
         (remove, "2_sks toy/02.png (removed)"),
         (redraw, "2_sks toy/01.png (another image)"),
