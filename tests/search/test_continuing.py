@@ -12,6 +12,7 @@ import optuna
 import pytest
 from PIL import Image
 
+from search.about import About
 from search.continuing import check_sources, continued, forget, has_trained
 from search.errors import StudyError
 from search.inputs import Inputs, keep_inputs
@@ -25,7 +26,7 @@ CONTEXTS = ["{trigger} {class} in snow", "a drawing of {trigger} {class}"]
 def begin(study: Study, *, trained: bool = True, inputs: bool = True) -> StudyFolder:
     """What a first sitting leaves: `study.json`, what it was given, a checkpoint's readings."""
     folder = StudyFolder(study.file.parent / "runs" / study.name)
-    write_json(folder.path / "study.json", {"study": study.name, "meaning": study.meaning, "seconds": 1.0})
+    About(study.name, study.digest, study.meaning, 1.0).save(folder)
     if inputs:
         write_json(Inputs.file(folder), asdict(Inputs(study.photos, study.masks_of)))
     if trained:
@@ -142,7 +143,7 @@ def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default(write_s
     study = load_study(write_study())
     folder = begin(study)
     older = {key: value for key, value in study.meaning.items() if not key.startswith("score.holdout_contexts")}
-    write_json(folder.path / "study.json", {"meaning": older, "seconds": 0})
+    About("small", "", older).save(folder)
     assert continued(study, folder).notes == ()
     others = load_study(write_study(score={"encoder": "clip", "holdout": 2, "holdout_contexts": ["beach"]}))
     assert "score.holdout_contexts: ['beach']" in refusal(others, folder)
@@ -221,7 +222,7 @@ def test_a_changed_mask_is_told_by_its_photo(write_study) -> None:
     assert "score.shifted.masks: 'masks' is not allowed: masks changed since" in told
     assert "2_sks toy/01.png (another mask)" in told
     older = {key: value for key, value in begun.meaning.items() if "content" not in key}
-    write_json(folder.path / "study.json", {"meaning": older, "seconds": 0})
+    About("small", "", older).save(folder)
     assert "masks are cut as their photos are since this study was begun" in refusal(load_study(path), folder)
 
 
