@@ -45,7 +45,7 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
     (tmp_path / "photos").symlink_to(tiny_photos)
     (demo / "base").mkdir()
     (demo / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    (demo / "clip").mkdir()
+    (demo / "clip").symlink_to(ROOT / "studies" / "demo" / "clip")
     (tmp_path / "example.yaml").write_text(text)
     if re.search(r"^study:", text, re.MULTILINE):
         study = load_study(tmp_path / "example.yaml")
