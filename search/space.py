@@ -16,15 +16,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from search.choices import every_choice
 from search.errors import problem
 from trainer.config import OPEN_ENDED_TYPES, TrainConfig, in_words, parse_train_config
-from trainer.config_rules import check_pair, check_rate
+from trainer.config_rules import FLAT_SCHEDULERS, check_pair, check_rate
 from trainer.errors import ConfigError, unknown_key
 from trainer.yaml_file import as_number
 
 if TYPE_CHECKING:
     import optuna
 
-FLAT_SCHEDULERS = ("constant", "constant_with_warmup", "adafactor")
-"""Schedules whose course does not depend on the horizon: the epoch is an outcome, not a setting."""
 _KEYS = ("values", "value", "min", "max", "log", "step", "when")
 _MOST_COMBINATIONS = 4096
 _MOST_STEPS = 1_000_000

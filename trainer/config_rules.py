@@ -14,6 +14,8 @@ from trainer.optimizers import OPTIMIZERS
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
 
+FLAT_SCHEDULERS = ("constant", "constant_with_warmup", "adafactor")
+"""Schedules whose course does not depend on the horizon: the epoch is an outcome, not a setting."""
 SELF_TUNING = ("Prodigy", "DAdaptAdam")
 """Optimizers that find their own step size; their learning rate is a factor of it."""
 _TOO_LITTLE, _TOO_MUCH = 0.01, 0.1  # rates that self-tuning optimizers, and the others, cannot be meant to have
@@ -23,6 +25,13 @@ _FLAGS = (
     *("fixed_decay", "bias_correction", "safeguard_warmup", "ams_bound"),
 )
 """Optimizer arguments that are true or false."""
+
+
+def follows_horizon(config: TrainConfig) -> bool:
+    """Whether the learning rate at a step depends on `epochs`, so that a run cannot be prolonged."""
+    if config.lr_scheduler == "cosine_with_restarts" and config.cycle_epochs is not None:
+        return config.warmup_steps > 0  # which shifts the cycles; without, they are as long as ever
+    return config.lr_scheduler not in FLAT_SCHEDULERS
 
 
 def check_pair(optimizer: str, lr_scheduler: str, relative_step: bool) -> str | None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,11 +20,23 @@ from trainer.config import TrainConfig
 from trainer.dataset import Dataset, scan_dataset
 from trainer.devices import check_quantize
 from trainer.distributed import Crew, join_crew
-from trainer.errors import ConfigError, TrainerError
+from trainer.errors import TrainerError
 from trainer.families.clip import count_long_prompts
+from trainer.files import shown
 from trainer.fingerprint import fingerprint_base
 from trainer.pack import Pack, Run, build_pack_keywords, build_run_keywords
 from trainer.production_config import Output
+from trainer.production_folder import (
+    check_content,
+    check_settings,
+    check_ship_epoch,
+    claimed,
+    deliver,
+    forget_epochs_after,
+    log_epoch,
+    note_settings,
+    saying_what_is_kept,
+)
 from trainer.progress import Watch, clock, memory_gib, synchronize
 from trainer.sample import sample
 from trainer.sample_files import SampleNote, write_samples
@@ -37,10 +45,7 @@ if TYPE_CHECKING:
     from trainer.families.family import Base
 
 _GIB = 2**30
-_SETTINGS, _CONTENT = "train.json", "content"
 _MEASURED_STEPS = 6
-# settings that may change between two sittings of the same run
-_FREE_TO_CHANGE = ("epochs", "save_every_n_epochs", "base", "data", "reg_data", "family")
 
 
 def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "auto") -> Path:
@@ -50,42 +55,49 @@ def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "a
     Raises:
         ConfigError: `folder` holds a run of other settings, or is past an epoch to ship that it has no checkpoint of.
         DataError, ModelError: the data or the base cannot be used.
-        TrainerError: the run failed on the way (NaN, out of memory).
+        TrainerError: another trainer is at work in `folder`, or the run failed on the way (NaN, out of memory, a full
+            disk).
     """
     crew = join_crew(device)
     console = Console(quiet=not crew.is_main, highlight=False, soft_wrap=True)
-    _check_folder(config, folder)
-    _check_ship_epoch(output, folder)
-    last = output.last_epoch(config.epochs)
-    with _readable_failures():
-        cache = folder / "cache"
-        pack, run = _start(config, output, folder, crew, console, cache)
-        sampler = _Sampler(pack, config, output, folder, cache)
-        if run.epoch == 0 and crew.is_main:
+    lock = claimed(folder) if crew.is_main else contextlib.nullcontext()
+    with _readable_failures(), saying_what_is_kept(folder), lock:
+        check_settings(config, folder)
+        check_ship_epoch(output.ship_epoch, folder)
+        return _train(config, output, folder, crew, console)
+
+
+def _train(config: TrainConfig, output: Output, folder: Path, crew: Crew, console: Console) -> Path:
+    last, cache = output.last_epoch(config.epochs), folder / "cache"
+    pack, run = _start(config, output, folder, crew, console, cache)
+    sampler = _Sampler(pack, config, output, folder, cache)
+    if crew.is_main:
+        forget_epochs_after(folder, run.epoch)
+        if run.epoch == 0:
             sampler.draw(0, None)
-        with Watch(console, run, pack, last) as watch:
-            while run.epoch < last:
-                pack.train_epoch(on_step=watch.step)
-                if run.failed is not None:
-                    raise TrainerError(
-                        f"{run.failed}: lower learning_rate, or use bf16 instead of fp16; "
-                        f"checkpoints up to here are kept in {folder}"
-                    )
-                watch.epoch()
-                if crew.is_main:
-                    _log_epoch(folder, run, watch)
-                    if run.due or run.epoch in (last, output.ship_epoch):
-                        run.save()
-                    if sampler.due(run.epoch):
-                        sampler.draw(run.epoch, run)
-                crew.wait()
-                watch.go_on()
+        elif checkpoint.lora_damage(checkpoint.checkpoint_path(folder / "checkpoints", run.epoch)) is not None:
+            run.save()  # the state is whole and holds the same weights
+    with Watch(console, run, pack, last) as watch:
+        while run.epoch < last:
+            pack.train_epoch(on_step=watch.step)
+            if run.failed is not None:
+                raise TrainerError(
+                    f"{run.failed}: lower learning_rate, or use bf16 instead of fp16; "
+                    f"checkpoints up to here are kept in {shown(folder)}"
+                )
+            watch.epoch()
+            if crew.is_main:
+                log_epoch(folder, _row(run, watch))
+                if run.due or run.epoch in (last, output.ship_epoch):
+                    run.save()
+                if sampler.due(run.epoch):
+                    sampler.draw(run.epoch, run)
+            crew.wait()
+            watch.go_on()
     shipped = output.ship_epoch or run.epoch
     final = folder / f"{output.name}.safetensors"
     if crew.is_main:
-        aside = final.with_name(f".{final.name}.part")
-        shutil.copyfile(_lora_file(folder, shipped), aside)
-        os.replace(aside, final)
+        deliver(folder, shipped, str(output.name))
         at = "" if shipped == config.epochs else f", epoch {shipped} of {config.epochs}"
         console.print(f"done: {final}{at}")
     crew.wait()
@@ -185,7 +197,7 @@ def _start(
     for warning in dataset.warnings:
         console.print(f"warning: {warning}")
     content = {"photos and captions": dataset.digest, "base": fingerprint_base(config.base, remember=cache)}
-    _check_content(folder, config, content)
+    check_content(config, folder, content)
     console.print(f"loading {config.base}")
     base = load_base(
         config.base,
@@ -199,10 +211,7 @@ def _start(
     _tell_what_takes_no_effect(config, base, dataset, console)
     folder.mkdir(parents=True, exist_ok=True)
     if crew.is_main and keep:
-        settings = config.model_dump(mode="json") | {_CONTENT: content}
-        aside = folder / f".{_SETTINGS}"
-        aside.write_text(json.dumps(settings, indent=2))
-        os.replace(aside, folder / _SETTINGS)  # the other processes may be reading it
+        note_settings(config, folder, content)
     with crew.main_first():
         pack = Pack(
             base,
@@ -212,6 +221,8 @@ def _start(
             **build_pack_keywords(config),
         )
     run = pack.join(run_dir=folder, output_name=output.name, **build_run_keywords(config))
+    for line in run.passed_over:
+        console.print(f"warning: {line}")
     total = pack.steps_per_epoch * config.epochs
     if config.warmup_steps >= total:
         console.print(f"warning: warmup_steps: {config.warmup_steps} is not less than the run's {total} steps")
@@ -240,49 +251,6 @@ def _tell_what_takes_no_effect(config: TrainConfig, base: Base, dataset: Dataset
     long = count_long_prompts(base, [photo.caption for photo in dataset.photos])
     if long:
         console.print(f"warning: {long} captions are longer than the text encoder reads: the end of them is cut off")
-
-
-def _check_content(folder: Path, config: TrainConfig, content: dict[str, str]) -> None:
-    """The same photos, captions and base as before, wherever they lie now; and no fewer epochs than are trained."""
-    path, trained = folder / _SETTINGS, checkpoint.checkpoints(folder / "checkpoints")
-    if not path.exists() or not trained:
-        return
-    before = json.loads(path.read_text()).get(_CONTENT, {})
-    for what, key in (("photos and captions", "data"), ("base", "base")):
-        if before.get(what, content[what]) != content[what]:
-            raise ConfigError(
-                None, key, getattr(config, key), f"the run in {folder} has other {what}; start a new run with --out DIR"
-            )
-    done = int(trained[-1].name)
-    if config.epochs < done:
-        raise ConfigError(None, "epochs", config.epochs, f"at least {done}, which the run in {folder} has done")
-
-
-def _check_folder(config: TrainConfig, folder: Path) -> None:
-    """A folder that holds a run of other settings is not gone on with."""
-    path = folder / _SETTINGS
-    if not path.exists() or not checkpoint.checkpoints(folder / "checkpoints"):
-        return
-    before, now = json.loads(path.read_text()), config.model_dump(mode="json")
-    for key in sorted(now):
-        if key in _FREE_TO_CHANGE or before.get(key) == now[key]:
-            continue
-        raise ConfigError(
-            None, key, now[key], f"the run in {folder} has {before.get(key)!r}; start a new run with --out DIR"
-        )
-
-
-def _check_ship_epoch(output: Output, folder: Path) -> None:
-    """A run that is past the epoch to ship has to have kept its LoRA."""
-    trained, epoch = checkpoint.checkpoints(folder / "checkpoints"), output.ship_epoch
-    if epoch is None or not trained or int(trained[-1].name) < epoch or _lora_file(folder, epoch).is_file():
-        return
-    kept = ", ".join(str(int(path.name)) for path in trained)
-    raise ConfigError(None, "output.ship_epoch", epoch, f"an epoch that the run in {folder} has kept: {kept}")
-
-
-def _lora_file(folder: Path, epoch: int) -> Path:
-    return checkpoint.checkpoint_path(folder / "checkpoints", epoch) / checkpoint.LORA_FILE
 
 
 class _Sampler:
@@ -331,9 +299,9 @@ class _Sampler:
         write_samples(self._folder / "samples", images, notes)
 
 
-def _log_epoch(folder: Path, run: Run, watch: Watch) -> None:
-    path = folder / "log.csv"
-    row = {
+def _row(run: Run, watch: Watch) -> dict[str, object]:
+    """An epoch's row of log.csv."""
+    return {
         "epoch": run.epoch,
         "step": run.step,
         "loss": f"{run.last_loss:.6f}",
@@ -341,12 +309,6 @@ def _log_epoch(folder: Path, run: Run, watch: Watch) -> None:
         "seconds": f"{watch.seconds:.2f}",
         "memory_gib": f"{memory_gib(watch.pack.base):.3f}",
     }
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 @contextlib.contextmanager
