@@ -17,6 +17,7 @@ from metrics.composites import composites_sheet, make_composites
 from metrics.encoders import Encoder
 from metrics.readings import Readings
 from metrics.score import Calibration, ProbeLabels, calibrate, read_checkpoint
+from metrics.twins import twins
 from search.events import load_readings, save_readings
 from search.lock import locked
 from search.masks import photo_masks
@@ -126,9 +127,10 @@ def _build(
     seen = features = (identity or encoder).images(pixels)
     if encoder.has_texts:
         features = np.concatenate([features, encoder.texts([neutral_caption(photo) for photo in photos])], axis=1)
-    apart = in_contexts(captions, score.holdout_contexts)
-    apart = with_twins(seen, apart) if apart else []
-    trained, heldout = split(features, score.holdout, score.seed, apart, seen=seen)
+    apart, copies = in_contexts(captions, score.holdout_contexts), twins(pixels)
+    apart = with_twins(seen, apart, copies) if apart else []
+    sides = split(features, score.holdout, score.seed, apart, seen=seen, copies=copies)
+    trained, heldout = sides.trained, sides.heldout
     labels, num_seeds = probe_labels(score, photos, trained, heldout)
     precision = _precision(score, base)
     drawing: dict[str, Any] = {**_drawing(score, config), "precision": precision, "cache": cache}
@@ -137,10 +139,10 @@ def _build(
     style = score.shifted.masks == "none" or (masks is not None and masks.style)
     base_images = sample(base, None, labels.prompts, labels.seeds, **drawing)
 
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = () if sides.note is None else (sides.note,)
     if apart:
         named = ", ".join(score.holdout_contexts)
-        notes = (f"{len(apart)} of {len(photos)} photos are held out with their context ({named})",)
+        notes = (*notes, f"{len(apart)} of {len(photos)} photos are held out with their context ({named})")
     if not any(photo.trigger or photo.class_word for photo in photos):
         notes = (*notes, "prompts of new contexts and moved subjects name no subject: give train.trigger, class_word")
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
@@ -197,6 +199,7 @@ def _build(
         "trained": [photos[i].path.name for i in trained],
         "heldout": [photos[i].path.name for i in heldout],
         "context": [photos[i].path.name for i in apart],
+        "repeats": [photos[i].path.name for i in sides.repeats],
         "photos": [photo.content for photo in dataset.photos],
         "trained_rows": trained,
         "heldout_rows": heldout,

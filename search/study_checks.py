@@ -89,6 +89,8 @@ def scan(path: Path, data: str, reg_data: str | None, score: Score) -> Seen:
     except DataError as error:
         raise StudyError([problem(path, "data", data, str(error))]) from None
     captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
+    if len(captions) < 2:
+        raise StudyError([problem(path, "data", data, "two photos or more are needed: there is one")])
     unsaid = [
         problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say: no photo has them")
         for i, words in enumerate(score.holdout_contexts)
