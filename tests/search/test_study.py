@@ -279,25 +279,6 @@ def test_the_demo_study_is_sound() -> None:
     assert {e.field for e in study.space.entries} >= {"epochs", "rank", "alpha_ratio", "learning_rate_scale"}
 
 
-def test_budget_and_placement_may_change_but_not_what_is_searched(write_study) -> None:
-    begun = load_study(write_study())
-    more = load_study(write_study(budget={"trials": 40}, workers={"count": 2}, keep={"samples": False}))
-    more.check_continues(begun.meaning)
-    assert more.digest == begun.digest
-    other = load_study(write_study(search={"rank": {"values": [4, 8, 16]}}))
-    with pytest.raises(StudyError, match=r"search\.rank\.values: \[4, 8, 16\].*begun with \[4, 8\]"):
-        other.check_continues(begun.meaning)
-
-
-def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default(write_study) -> None:
-    study = load_study(write_study())
-    begun = {key: value for key, value in study.meaning.items() if not key.startswith("score.holdout_contexts")}
-    study.check_continues(begun)
-    others = load_study(write_study(score={"encoder": "clip", "holdout": 2, "holdout_contexts": ["beach"]}))
-    with pytest.raises(StudyError, match=r"score\.holdout_contexts: .* begun with \[\]"):
-        others.check_continues(begun)
-
-
 @pytest.mark.parametrize("score", [{"holdout": 0}, {"holdout": 2}, {"holdout": 0, "holdout_contexts": ["sks"]}])
 def test_one_photo_is_too_few_whatever_is_held_out(write_study, score: dict[str, Any]) -> None:
     path = write_study(score=score)
