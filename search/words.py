@@ -330,13 +330,14 @@ def _inside(found: Decision, step: int) -> list[str]:
         return [
             f"Nothing earlier than epoch {epoch_text(onset.epoch)} was looked at: save more often, or learn slower."
         ]
-    said = [f"Epoch {epoch} lies inside the interval of the {name} onset, so overfitting may have begun before it."]
+    said = [f"Epoch {epoch} lies inside the interval of the {name} onset, so overfitting may already have begun."]
     if learned is not None and learned <= low:
         until = max(learned, floor(low / step) * step)
         earlier = f"epoch {learned}" if learned == until else f"an epoch from {learned} to {until}"
         said[0] += f" To be safe, take {earlier}."
     elif learned is not None:
-        said[0] += " No earlier epoch is safer: the subject is not learned before the interval. Learn more slowly."
+        said[0] += " No epoch before that interval has learned the subject, so no earlier epoch is safer."
+        said.append("A lower learning rate may learn the subject before it overfits.")
     if name == "context" and found.context.channels and "context_loss" not in found.context.channels:
         said.append("Whole contexts held out (score.holdout_contexts) usually make that interval narrower.")
     return said
