@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metrics.onset import Onset, confirmed_onset, find_onset
 from search.course import Course
-from search.errors import StudyError, WorkerError
+from search.errors import SearchError, StudyError, WorkerError
 from search.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, Stop, TrialSpec, Unprepared
 from search.live import Board
 from search.pruner import describe
@@ -92,6 +92,7 @@ class Coordinator:
                 break
             slot = min(busy, key=lambda s: s.time)
             event = self._next_event(slot)
+            self._check_place()
             with self._unless_ended_elsewhere(slot):
                 if isinstance(event, Failed):
                     self._failed(slot, event)
@@ -199,9 +200,18 @@ class Coordinator:
         while not slot.events:
             for index, message in self.team.receive(timeout=1.0):
                 self._take(self._slots[index], message)
+            self._check_place()
             if slot.running is None:
                 return None
         return slot.events.popleft()
+
+    def _check_place(self) -> None:
+        """SQLite would go on in a file that has moved, and everything else be written where it was."""
+        if not self.folder.database.is_file():
+            raise SearchError(
+                f"{self.folder.path}: the study's folder was moved or deleted while it ran; put it back, and the same "
+                "command goes on"
+            )
 
     def _take(self, slot: Slot, message: Any) -> None:
         """Sort one message in, without deciding anything."""

@@ -37,6 +37,7 @@ from trainer.sample import sample, with_lora
 
 BUILD_SECONDS = 3600.0  # how long other workers wait for the one that builds the probe
 _BACKGROUNDS_PER_CONTEXT = 2
+_ATTEMPTS = 3
 
 
 @dataclass
@@ -97,16 +98,25 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
     config = study.config(next(study.space.combinations()))
     home = folder / "probe"
     cache = LatentCache(base, folder / "latents")
-    with locked(folder / "probe.lock", wait_seconds=BUILD_SECONDS):
-        dataset = scan_dataset(
-            study.data, reg_data=study.reg_data, trigger=config.trigger, class_word=config.class_word
-        )
+    dataset = scan_dataset(study.data, reg_data=study.reg_data, trigger=config.trigger, class_word=config.class_word)
+
+    def opened() -> Probe:
         about = read_json(home / PROBE_FILE) if (home / PROBE_FILE).is_file() else None
         known = (study.probe_digest, CALIBRATION_VERSION)
         if about is None or "photos" not in about or (about["study"], about.get("calibration")) != known:
             about = _build(study, config, base, cache, dataset, home, encoder, identity)
         keep_probe_file(home)
         return _load(study, config, base, cache, dataset, home, about, encoder, identity)
+
+    attempts = _ATTEMPTS
+    while True:
+        try:
+            with locked(folder / "probe.lock", wait_seconds=BUILD_SECONDS):
+                return opened()
+        except FileNotFoundError:  # the cache was deleted that very moment
+            attempts -= 1
+            if not attempts:
+                raise
 
 
 def _build(

@@ -158,6 +158,8 @@ def _spent(folder: StudyFolder) -> float:
 
 
 def _note_spent(study: Study, folder: StudyFolder, began: float) -> None:
+    if not folder.path.is_dir():  # moved while it ran
+        return
     About(study.name, study.digest, study.meaning, round(time.monotonic() - began, 1)).save(folder)
 
 

@@ -190,6 +190,7 @@ class _Worker:
     def _checkpoint(self, trial: "_Trial", run: Run, trained: float) -> None:
         """Save, draw, score, keep, tell."""
         spec, epoch = trial.spec, run.epoch
+        _check_there(spec.folder)
         began = time.perf_counter()
         kept = checkpoint_path(spec.folder / "checkpoints", epoch)
         if lora_damage(kept) is not None or state_damage(kept) is not None:  # or not there at all
@@ -204,6 +205,7 @@ class _Worker:
             run.lora_weights(), epoch=epoch, effort=run.effort, say=lambda what: self._say(what, spec.number, epoch)
         )
         began = time.perf_counter()
+        _check_there(spec.folder)
         if self._study.keep.samples:
             write_probe_samples(self._folder.samples_file(spec.number, epoch), self._probe, images)
         saved += time.perf_counter() - began
@@ -286,6 +288,12 @@ def _rewind(spec: TrialSpec) -> None:
         between = range(spec.processed // step * step + step, epoch, step)
         if not measured.issuperset(between):
             shutil.rmtree(path)
+
+
+def _check_there(folder: Path) -> None:
+    """Writing into a folder that has moved would make half of it again, where it was."""
+    if not folder.is_dir():
+        raise TrainerError(f"{folder} is gone: moved or deleted while it was trained in")
 
 
 def _device(study: Study, slot: int) -> str:

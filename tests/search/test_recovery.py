@@ -203,12 +203,10 @@ def command(file: Path, runs: Path, until: Callable[[], bool] | None = None) -> 
     return subprocess.CompletedProcess(process.args, process.returncode, said)
 
 
-@pytest.fixture(scope="module")
-def real_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyFolder, StudyFolder]:
-    """A study file, its folder interrupted in the second trial, and its folder undisturbed."""
+def real_values() -> dict[str, Any]:
+    """The demo cut down to two trials of five epochs and a small probe."""
     values: dict[str, Any] = yaml.safe_load((STUDIES / "demo.yaml").read_text())
     score = values["score"]
-    home = tmp_path_factory.mktemp("real")
     values |= {key: str(STUDIES / values[key]) for key in ("base", "data")}
     values |= {"study": "mini", "budget": {"trials": 2}, "stop": {"onset": False, "prune": False}, "keep": {}}
     values["train"] |= {"epochs": 5, "save_every_n_epochs": 1}
@@ -217,8 +215,15 @@ def real_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyFol
     score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1, "contexts": score["probe"]["contexts"][:2]}
     score["losses"] |= {"levels": 2, "draws": 1}
     score["shifted"] |= {"composites": 8, "levels": 2}
+    return values
+
+
+@pytest.fixture(scope="module")
+def real_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyFolder, StudyFolder]:
+    """A study file, its folder interrupted in the second trial, and its folder undisturbed."""
+    home = tmp_path_factory.mktemp("real")
     file = home / "mini.yaml"
-    file.write_text(yaml.safe_dump(values))
+    file.write_text(yaml.safe_dump(real_values()))
     half, whole = StudyFolder(home / "half" / "mini"), StudyFolder(home / "whole" / "mini")
     assert command(file, whole.path.parent).returncode == 0
     stopped = command(file, half.path.parent, lambda: (half.trial(1) / "readings" / "0003.npz").is_file())
