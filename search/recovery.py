@@ -32,6 +32,7 @@ def recover(study: Study, folder: StudyFolder) -> list[str]:
         StudyError: the database was written by another version of Optuna.
         sqlite3.OperationalError: it is locked by another program, or cannot be written.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     notes: list[str] = []
     rows = _rows(study, folder, notes)
     rows = _complete(study, folder, rows, notes)
