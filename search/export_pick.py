@@ -44,8 +44,7 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     first, last = same_point(shipped, trained, held)
     if first != last:
         said.append(
-            f"On all {trained + held} photos the same point lies between epochs {first} and {last}: compare the "
-            "checkpoints between them."
+            f"On all {trained + held} photos compare epochs {first} to {last}: the same point lies between them."
         )
     return Pick(record, shipped, tuple(said))
 

@@ -63,7 +63,9 @@ def train_yaml(
     lines += ["", "# what the run leaves behind", "output:"]
     output: dict[str, Any] = {"name": name}
     if epoch is not None:
-        output |= {"ship_epoch": epoch, "stop_at_ship_epoch": not go_on}
+        output["ship_epoch"] = epoch
+        if epoch < config.epochs:
+            output["stop_at_ship_epoch"] = not go_on
     if prompts:
         output["sample_prompts"] = list(prompts)
     for line in _dumped(output).splitlines():
