@@ -158,7 +158,13 @@ def test_an_output_that_is_full_is_a_line():
 def test_a_signal_while_modules_are_imported_is_an_interruption(tmp_path, module: str, number: int):
     (tmp_path / "argparse.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")  # one that is imported
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-m", module, "x"], capture_output=True, env=environment, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", module, "x"],
+        capture_output=True,
+        env=environment,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
+    )
     assert (done.returncode, done.stderr) == (INTERRUPTED, b"")
 
 
