@@ -1,4 +1,4 @@
-"""`study.json`: what a study was begun with and the time it has taken; and whose study a folder holds."""
+"""`study.json`: what a study was begun with; and whose study a folder holds."""
 
 import contextlib
 import sqlite3
@@ -22,13 +22,11 @@ class About:
     """Attributes:
     study: its name.
     meaning: what may not change while it goes on (`Study.meaning`).
-    seconds: time on the clock, all sittings together.
     """
 
     study: str
     digest: str
     meaning: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
 
     @staticmethod
     def file(folder: StudyFolder) -> Path:

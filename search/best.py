@@ -1,7 +1,6 @@
 """`best/`: the LoRA to ship, the train.yaml to train it again on all photos, its contact sheet and onset plot."""
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.best_folder import replacing_best
 from search.decision import Decision, decide
-from search.record import StudyFolder, TrialRecord, write_bytes
+from search.record import StudyFolder, TrialRecord, read_json, write_bytes
 from search.settings_words import settings
 from search.sheet import Marks, choose_epochs, contact_sheet
 from search.words import headline, plot_caption, trial_sentences
@@ -26,43 +26,62 @@ _MOST_COLUMNS = 20
 
 
 def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
-    """Fills `best/` and returns the verdict with the paths in `files` (relative to the study's folder).
+    """Replaces `best/` as a whole: a study that went on may have another winner.
 
-    The folder is emptied first: a study that went on may have another winner. Where nothing ships it holds no LoRA, and
-    `SHIP-NOTHING-YET.txt` says why.
+    Where nothing ships it holds no LoRA, and `SHIP-NOTHING-YET.txt` says why.
+
+    Returns:
+        the verdict with the paths in `files` (relative to the study's folder).
     """
+    with replacing_best(folder) as aside:
+        return _fill(folder, verdict, aside)
+
+
+def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
     from search.train_yaml import train_yaml
     from trainer.config import parse_train_config
 
-    shutil.rmtree(folder.best_folder, ignore_errors=True)
     files: dict[str, str] = {}
     found = verdict.decision
     if found.trial is not None:
         record = TrialRecord.load(folder.trial(found.trial))
         lora = folder.checkpoint(found.trial, found.shipped or 0) / "lora.safetensors"
+        if not lora.is_file():
+            lora = _shipped_before(folder, verdict)
         if found.ships and lora.is_file():
-            target = folder.best_folder / f"{verdict.study}.safetensors"
+            target = aside / f"{verdict.study}.safetensors"
             write_bytes(target, lora.read_bytes())
-            files["LoRA"] = _relative(folder, target)
+            files["LoRA"] = f"{folder.best_folder.name}/{target.name}"
         config = parse_train_config(record.config)
         about = f"Onset, study {verdict.study}, trial {found.trial}. {headline(verdict)}"
-        target = folder.best_folder / "train.yaml"
+        target = aside / "train.yaml"
         prompts = novel_prompts(folder)
         text = train_yaml(
             config, folder=folder.best_folder, name=verdict.study, epoch=found.shipped, about=about, prompts=prompts
         )
         write_bytes(target, text.encode())
-        files["train.yaml"] = _relative(folder, target)
+        files["train.yaml"] = f"{folder.best_folder.name}/{target.name}"
         for name, what, draw in PICTURES:
-            target = folder.best_folder / name
+            target = aside / name
             if _drawn(folder, record, target, partial(draw, shipping=headline(verdict))):
-                files[what] = _relative(folder, target)
+                files[what] = f"{folder.best_folder.name}/{target.name}"
     if not found.ships:
-        target = folder.best_folder / NOTHING
+        target = aside / NOTHING
         write_bytes(target, "\n".join([headline(verdict), "", *verdict.said.do, *verdict.said.why, ""]).encode())
-        files["why nothing"] = _relative(folder, target)
+        files["why nothing"] = f"{folder.best_folder.name}/{target.name}"
     files["report"] = _relative(folder, folder.report)
     return replace(verdict, files={**files, **verdict.files})
+
+
+def _shipped_before(folder: StudyFolder, verdict: "Verdict") -> Path:
+    """The LoRA in the `best/` of an earlier sitting, where that shipped the same epoch of the same trial; its own
+    checkpoint may have been deleted since."""
+    try:
+        about = read_json(folder.verdict_file)
+        same = (about["trial"], about["epoch"]) == (verdict.trial, verdict.epoch)
+        return folder.path / (about["files"]["LoRA"] if same else "")
+    except (OSError, ValueError, LookupError, TypeError):
+        return folder.path
 
 
 def novel_prompts(folder: StudyFolder, most: int = 4) -> list[str]:

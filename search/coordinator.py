@@ -7,7 +7,6 @@ gives the same numbers, whatever the machine does meanwhile, killed and resumed 
 
 import contextlib
 import importlib.metadata
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metrics.onset import Onset, confirmed_onset, find_onset
+from search.budget import why_not_asked
+from search.clock import Clock
 from search.course import Course
 from search.errors import SearchError, StudyError, WorkerError
 from search.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, Stop, TrialSpec, Unprepared
@@ -27,7 +28,7 @@ from search.record import StudyFolder, TrialRecord, write_bytes
 from search.slots import Running, Slot
 from search.storage import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
 from search.study import Study
-from search.tidy import tidy_trial
+from search.tidy import Tidier
 from search.workers import Team
 from trainer.config import parse_train_config
 
@@ -47,6 +48,7 @@ class Coordinator:
         folder: where its files go.
         team: workers, started or about to be.
         board: what is shown while it runs.
+        clock: the time that the study has taken.
         before_tell: called with a trial and its record when all of its files are there and Optuna can still be
             written to for it (artifacts).
     """
@@ -58,19 +60,19 @@ class Coordinator:
         team: Team,
         board: Board,
         *,
-        spent_seconds: float = 0.0,
-        before_tell: Callable[[Trial, TrialRecord], None] | None = None,
+        clock: Clock,
+        before_tell: Callable[[Trial, TrialRecord], object] | None = None,
     ) -> None:
-        self.study, self.folder, self.team, self.board = study, folder, team, board
+        self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._before_tell = before_tell
         self._ledger = Ledger(
             folder.database, study.name, seed=study.seed, startup_trials=study.budget.startup, say=board.note
         )
         self._slots = [Slot(index) for index in range(team.count)]
-        self._began = time.monotonic() - spent_seconds
         self._versions = _versions()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
+        self._tidier = Tidier(folder, study.keep)
         self._take_up()
 
     @property
@@ -101,6 +103,9 @@ class Coordinator:
         if self._suspects and not any(trial.intermediate_values for trial in self._ledger.own()):
             self._give_up()
         self._clear_suspects()
+        left = sum(1 for _ in self._ledger.queued(self.study.space))
+        if left:
+            self.board.note(f"{left} queued trials are left: a larger budget.trials takes them up")
 
     # --- taking up where an earlier sitting stopped
 
@@ -132,17 +137,17 @@ class Coordinator:
             course = Course(fresh, parse_train_config(record.config), trial.user_attrs.get(PROCESSED, 0))
             course = course.replayed(folder)
             record = self._write_end(course, course.ended_elsewhere(state))
-        if (folder / "readings").is_dir():
-            tidy_trial(folder, record, self.study.keep)
+        self._tidier.ended(record)
         self.board.ended(record)
         return record
 
     def _resume(self, slot: Slot, number: int) -> None:
         try:
             trial, params = self._ledger.reattach(number, self.study.space)
-            startup = trial.user_attrs.get(STARTUP, self._ledger.starting_up)
+            if STARTUP not in trial.user_attrs:
+                self._ledger.note(trial, **{STARTUP: self._ledger.starting_up})
             # the slot last: until it is one that exists, a trial waits for one
-            self._ledger.note(trial, **{BEGAN: slot.clock, STARTUP: startup, SLOT: slot.index})
+            self._ledger.note(trial, **{BEGAN: slot.clock, SLOT: slot.index})
             self._place(slot, trial, params)
         except UpdateFinishedTrialError:
             self._settle(self._ledger.trial(number))
@@ -158,9 +163,8 @@ class Coordinator:
         return self._ledger.ask(self.study.space, slot=slot.index, began=slot.clock)
 
     def _may_ask(self) -> bool:
-        budget = self.study.budget
-        in_time = budget.hours is None or time.monotonic() - self._began < budget.hours * 3600
-        return in_time and len(self._ledger.own()) < budget.trials
+        tried = [trial.params for trial in self._ledger.own()]
+        return why_not_asked(self.study, tried, self._clock.seconds) is None
 
     def _place(self, slot: Slot, trial: Trial, params: dict[str, Any]) -> None:
         config = self.study.config(params)
@@ -198,6 +202,7 @@ class Coordinator:
     def _next_event(self, slot: Slot) -> Checkpointed | Failed | None:
         """Waits for what happens next on a slot; None: its trial has to move to another one."""
         while not slot.events:
+            self._clock.tick()
             for index, message in self.team.receive(timeout=1.0):
                 self._take(self._slots[index], message)
             self._check_place()
@@ -373,7 +378,7 @@ class Coordinator:
         slot.free()
 
     def _tidied(self, record: TrialRecord) -> None:
-        tidy_trial(self.folder.trial(record.number), record, self.study.keep)
+        self._tidier.ended(record)
         self.board.ended(record)
 
     @contextlib.contextmanager

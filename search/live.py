@@ -40,6 +40,7 @@ class Board:
         slots: how many run at a time.
         horizon: epochs that a trial is planned for, on the average, if known.
         seconds: after which no further trial is begun, or None.
+        spent_seconds: time that earlier sittings took.
         clock: seconds, rising.
     """
 
@@ -51,6 +52,7 @@ class Board:
         *,
         horizon: float | None = None,
         seconds: float | None = None,
+        spent_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.trials, self.slots = name, trials, slots
@@ -58,9 +60,9 @@ class Board:
         self._lines: dict[int, _Line] = {}
         self._setting_up: dict[int, str] = dict.fromkeys(range(slots), "starting")
         self._ended: dict[int, TrialRecord] = {}
-        self._began = clock()
+        self._began = clock() - spent_seconds
         self._ready = False
-        deadline = None if seconds is None else self._began + seconds
+        deadline = None if seconds is None else clock() + seconds
         self._forecast = Forecast(trials, slots, horizon=horizon, deadline=deadline)
         self._plain: bool = True
         self._said = 0.0

@@ -19,7 +19,7 @@ from search.events import Checkpointed, load_readings
 from search.rebuild import STATES, fields_of, scores_of
 from search.record import StudyFolder, TrialRecord, write_bytes
 from search.set_aside import set_aside
-from search.storage import PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED
+from search.storage import PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, placed_here
 from search.study import Study
 from trainer.checkpoint import LORA_FILE, STATE_FILE, checkpoints, lora_damage, state_damage
 
@@ -34,7 +34,7 @@ def mend_trial(study: Study, folder: StudyFolder, row: FrozenTrial) -> list[str]
     Args:
         row: the trial as Optuna has it; others' trials are left alone.
     """
-    if SLOT not in row.user_attrs or row.state == TrialState.WAITING:
+    if not placed_here(row, study.name) or row.state == TrialState.WAITING:
         return []
     said: list[str] = []
     say = said.append

@@ -10,12 +10,13 @@ if __name__ == "__main__":  # before anything slow is imported
 
 import argparse
 import contextlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from search.about import About, check_continues
+from search.best_folder import restore_best
+from search.budget import why_not_asked
+from search.clock import Clock, noted_seconds
 from search.command import study_command
 from search.continuing import check_sources, continued, forget, has_trained
 from search.errors import BusyError, SearchError
@@ -23,7 +24,10 @@ from search.lock import holder, locked, workers_alive
 from search.probe_files import mend_probe
 from search.record import StudyFolder, write_bytes
 from search.set_aside import right_kinds
+from search.space_values import size as size_of
 from search.study import Study, load_study
+from search.tidy import sweep_study
+from search.workers import Team, resident
 from trainer.arguments import folder_to_write
 from trainer.command import Command, end
 
@@ -62,8 +66,9 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     study = going.study
     for note in going.notes:
         print(f"note: {note}")
-    if _finished(study, folder) and not going.anew:
-        print(f"study {study.name} is finished: {study.budget.trials} trials. A larger budget.trials goes on with it.")
+    ended = None if going.anew else _finished(study, folder)
+    if ended is not None:
+        print(f"study {study.name} is finished: {ended}. A larger budget goes on with it.")
         show(folder)
         return 0
     for notice in study.notices:
@@ -89,26 +94,40 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
             forget(folder)
         check_sources(study, folder)
         study.added.save(folder)
-        began = time.monotonic() - _spent(folder)
+        clock = Clock(folder)
+        clock.note()
+        restore_best(folder)
         write_bytes(folder.study_file, study.file.read_bytes())
-        _note_spent(study, folder, began)
-        _work(study, folder, began)
+        _begin(study, folder)
+        team = Team(
+            resident,
+            (study, folder),
+            study.workers.count,
+            preload=("search.worker",),
+            hung_after=study.workers.hung_after,
+        )
+        work(study, folder, team, clock)
 
 
-def _work(study: Study, folder: StudyFolder, began: float) -> None:
+def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
+    """From wherever the study is to its verdict."""
     from search.eta import planned_epochs
     from search.live import Board
-    from search.workers import Team, resident
     from trainer.config import TrainConfig
 
-    count = study.workers.count
-    team = Team(resident, (study, folder), count, preload=("search.worker",), hung_after=study.workers.hung_after)
-    seconds = None if study.budget.hours is None else study.budget.hours * 3600 - (time.monotonic() - began)
-    horizon = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
-    board = Board(study.name, study.budget.trials, count, horizon=horizon, seconds=seconds)
+    size = size_of(study.space)
+    board = Board(
+        study.name,
+        study.budget.trials if size is None else min(study.budget.trials, size),
+        team.count,
+        horizon=planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default)),
+        seconds=None if study.budget.hours is None else study.budget.hours * 3600 - clock.seconds,
+        spent_seconds=clock.seconds,
+    )
     for note in (*right_kinds(folder), *mend_probe(folder)):
         print(f"note: {note}")
     team.start()  # torch is imported there while Optuna is imported here
+    sweep_study(folder)
     try:
         from search.recovery import recover
 
@@ -116,51 +135,48 @@ def _work(study: Study, folder: StudyFolder, began: float) -> None:
             print(f"note: {note}", flush=True)
         from search.artifacts import open_store, publish_verdict, upload_trial
         from search.coordinator import Coordinator
-        from search.tidy import tidy_trial
         from search.verdict import finish
 
         store = open_store(folder)
-
-        def keep(trial: Any, record: Any) -> None:
-            upload_trial(trial, folder.trial(record.number), store)
-            _note_spent(study, folder, began)
-
         with board.shown():
             coordinator = Coordinator(
-                study, folder, team, board, spent_seconds=time.monotonic() - began, before_tell=keep
+                study,
+                folder,
+                team,
+                board,
+                clock=clock,
+                before_tell=lambda trial, record: upload_trial(trial, folder.trial(record.number), store),
             )
             coordinator.run()
             team.close()
-        for record in folder.records():
-            tidy_trial(folder.trial(record.number), record, study.keep)
-        verdict = finish(folder, wall_seconds=time.monotonic() - began)
-        publish_verdict(coordinator.optuna_study, folder, verdict, store)
-        for record in folder.records():
-            tidy_trial(folder.trial(record.number), record, study.keep, final=True)
+        clock.note()
+        finish(
+            folder,
+            wall_seconds=clock.seconds,
+            keep=study.keep,
+            publish=lambda verdict: publish_verdict(coordinator.optuna_study, folder, verdict, store),
+        )
     finally:
         team.close()
-        _note_spent(study, folder, began)
+        with contextlib.suppress(OSError):  # a full disk must not hide why the study ends
+            clock.note()
 
 
-def _finished(study: Study, folder: StudyFolder) -> bool:
-    from search.verdict import known_verdict
+def _finished(study: Study, folder: StudyFolder) -> str | None:
+    """What the study has spent, when its verdict is of the trials that are there and nothing is left to ask for."""
+    from search.verdict import belongs, known_verdict
 
     verdict = known_verdict(folder)
     if verdict is None or not all((folder.path / path).exists() for path in verdict.files.values()):
-        return False
-    ended = [record for record in folder.records() if record.state != "running"]
-    return len(ended) >= study.budget.trials
+        return None
+    records = list(folder.records())
+    if not belongs(verdict, records):
+        return None
+    return why_not_asked(study, [record.params for record in records], noted_seconds(folder))
 
 
-def _spent(folder: StudyFolder) -> float:
-    about = About.load(folder)
-    return about.seconds if about is not None else 0.0
-
-
-def _note_spent(study: Study, folder: StudyFolder, began: float) -> None:
-    if not folder.path.is_dir():  # moved while it ran
-        return
-    About(study.name, study.digest, study.meaning, round(time.monotonic() - began, 1)).save(folder)
+def _begin(study: Study, folder: StudyFolder) -> None:
+    About(study.name, study.digest, study.meaning).save(folder)
 
 
 def show(folder: StudyFolder) -> None:

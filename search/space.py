@@ -66,22 +66,12 @@ class Entry:
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
         return tuple(dict.fromkeys((self.values[0], self.values[-1]))) if numbers else self.values
 
-    def allows(self, value: Any) -> bool:
-        """Whether Optuna's value of this parameter, as somebody else gives it, is one that can be chosen."""
-        if self.values:
-            labels = map(_label, self.values)
-            return any(isinstance(value, bool) == isinstance(label, bool) and value == label for label in labels)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
-            return False
-        step = self.step or (1 if self.whole else None)
-        return step is None or abs((value - self.low) / step - round((value - self.low) / step)) < 1e-8
-
     def stored(self, value: Any) -> "tuple[Any, optuna.distributions.BaseDistribution]":
         """A chosen value as Optuna stores it, and what `suggest` chooses from."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.values:
-            return _label(value), CategoricalDistribution([_label(each) for each in self.values])
+            return label(value), CategoricalDistribution([label(each) for each in self.values])
         if self.whole:
             return int(value), IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
         return float(value), FloatDistribution(self.low, self.high, log=self.log, step=self.step)
@@ -89,7 +79,7 @@ class Entry:
     def suggest(self, trial: "optuna.trial.Trial") -> Any:
         """Ask Optuna for a value."""
         if self.values:
-            labels = {_label(value): value for value in self.values}
+            labels = {label(value): value for value in self.values}
             return labels[trial.suggest_categorical(self.parameter, list(labels))]
         if self.whole:
             return trial.suggest_int(
@@ -134,16 +124,6 @@ class Space:
                 if not entry.constant:
                     found[entry.parameter] = entry.stored(fields[entry.field])
         return found
-
-    def misfit(self, params: Mapping[str, Any]) -> str | None:
-        """What of another's values, by parameter, is not searched here; None when all can be chosen."""
-        for name, value in params.items():
-            entry = next((e for e in self.entries if e.parameter == name), None)
-            if entry is None:
-                return f"{name}, which is not searched"
-            if not entry.allows(value):
-                return f"{name}: {value}, which is outside what is searched"
-        return None
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """What can be chosen together, numbers by their ends; a seeded sample when there are thousands."""
@@ -307,7 +287,7 @@ def _entry(file: Path, where: str, field: str, parameter: str, written: Any, pro
             problems.append(problem(file, f"{where}.values", choices, "a list with at least one value"))
             return None
         values = tuple(_typed(file, f"{where}.{forms[0][0]}", field, value, problems) for value in choices)
-        if len({_label(value) for value in values}) != len(values):
+        if len({label(value) for value in values}) != len(values):
             problems.append(problem(file, f"{where}.values", choices, "each value once"))
         return Entry(field, parameter, values=values, when=when) if len(problems) == before else None
     low, high = (_typed(file, f"{where}.{end}", field, written[end], problems) for end in ("min", "max"))
@@ -389,6 +369,6 @@ def _ordered(file: Path, entries: list[Entry], searched: Mapping[str, Any], prob
     return ordered
 
 
-def _label(value: Any) -> Any:
+def label(value: Any) -> Any:
     """A choice as Optuna can store it."""
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -19,6 +19,7 @@ from search.errors import StudyError, problem
 from search.pruner import OWNER, PeerPruner
 from search.sampler import sampler_for
 from search.space import Space
+from search.space_values import misfit
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PROCESSED, TRAINED, SHIPPED = "processed", "epochs_trained", "epoch_shipped"
@@ -43,6 +44,11 @@ def _other_version(url: str, said: str) -> str:
         command = f"optuna storage upgrade --storage {shlex.quote(url)}"
         return f"written by an older Optuna; bring it up to date with: {command}"
     return f"written by a newer Optuna than {optuna.__version__}, which runs here: update it (pip install -U optuna)"
+
+
+def placed_here(trial: FrozenTrial, study: str) -> bool:
+    """Whether a trial was placed by this study's coordinator; one copied from another brings that one's attributes."""
+    return SLOT in trial.user_attrs and trial.user_attrs.get(OWNER, study) == study
 
 
 class Ledger:
@@ -94,7 +100,7 @@ class Ledger:
         """The trials that were placed here, running or ended. Others are named to the user and left."""
         found = []
         for trial in self.trials():
-            if trial.state != TrialState.WAITING and self._is_own(trial):
+            if trial.state != TrialState.WAITING and placed_here(trial, self.name):
                 found.append(trial)
             elif trial.state == TrialState.RUNNING:
                 self._name(trial, "is run by another process: it is left to that one")
@@ -127,7 +133,7 @@ class Ledger:
     def queued(self, space: Space) -> Iterator[FrozenTrial]:
         """Trials that somebody queued and that can be trained, by number; the others are named to the user."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            wrong = space.misfit(trial.system_attrs.get("fixed_params", {}))
+            wrong = misfit(space, trial.system_attrs.get("fixed_params", {}))
             if wrong is None:
                 yield trial
             else:
@@ -145,10 +151,17 @@ class Ledger:
         self._reported[number] = set(frozen.intermediate_values)
         # Optuna has no public way to go on with a running trial
         trial = Trial(self.study, frozen._trial_id)
-        asked = [""]
+        asked: list[str] = []
 
         def before(parameter: str) -> None:
+            first = asked[0] if asked else parameter
             asked.append(parameter)
+            if parameter not in trial.params and trial.relative_search_space is None:
+                # what is drawn together comes from the first parameter's seed, whichever was stored before a kill
+                self._reseed(number, first)
+                _ = trial.relative_params
+                if parameter == first:
+                    return
             self._reseed(number, parameter)
 
         try:
@@ -185,10 +198,6 @@ class Ledger:
         if told.state != state:
             raise UpdateFinishedTrialError(f"trial {trial.number} has been ended as {told.state.name}")
         return told.value
-
-    def _is_own(self, trial: FrozenTrial) -> bool:
-        # one copied from another study brings that one's attributes
-        return SLOT in trial.user_attrs and trial.user_attrs.get(OWNER, self.name) == self.name
 
     def _claim(self, queued: FrozenTrial, placed: dict[str, Any]) -> bool:
         """Take a queued trial; False when somebody else was faster. Killed in between, it is still queued."""

@@ -4,7 +4,7 @@ overfitting begins, what it cost and where the files are.
 `finish(folder)` is called when the last trial is recorded; `make_verdict(folder)` only looks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import log, log2
 from pathlib import Path
@@ -17,6 +17,7 @@ from search.decision import Decision, decide
 from search.errors import DamagedError
 from search.private_paths import shareable, without_private_paths
 from search.record import StudyFolder, TrialRecord, checked, read_json, write_json
+from search.settings import Keep
 from search.whole_set import same_point
 from search.words import Said, headline, say
 
@@ -73,6 +74,7 @@ class Verdict:
         cost: what it took.
         files: what to the path of it, relative to the study's folder.
         said: all that in plain words.
+        trials: number to state of every trial that it was made of; with others, another verdict is due.
     """
 
     study: str
@@ -89,6 +91,7 @@ class Verdict:
     cost: Cost = field(default_factory=Cost)
     files: Mapping[str, str] = field(default_factory=dict)
     said: Said = field(default_factory=Said)
+    trials: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def trial(self) -> int | None:
@@ -146,23 +149,42 @@ def known_verdict(folder: StudyFolder) -> Verdict | None:
         return None
 
 
-def finish(folder: StudyFolder | Path, *, wall_seconds: float | None = None, storage: str | None = None) -> Verdict:
-    """Draws the verdict and writes everything that goes with it: `best/`, sheets, `verdict.json`, `report.html`.
+def finish(
+    folder: StudyFolder | Path,
+    *,
+    wall_seconds: float | None = None,
+    storage: str | None = None,
+    keep: Keep | None = None,
+    publish: Callable[[Verdict], object] = lambda verdict: None,
+) -> Verdict:
+    """Draws the verdict and writes everything that goes with it: `best/`, sheets, `report.html`, `verdict.json`.
 
     Args:
         folder: the study's folder.
         wall_seconds: time on the clock, when the caller measured it.
         storage: URL of the Optuna storage for parameter importances; None takes `study.db`.
+        keep: what stays of the trials now that all have ended; None leaves them as they are.
+        publish: called with the verdict before `verdict.json` is written.
     """
     from search.best import write_best
     from search.report import write_report
+    from search.tidy import tidy_study
 
     folder = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
     verdict = make_verdict(folder, wall_seconds=wall_seconds)
     verdict = write_best(folder, verdict)
+    if keep is not None:
+        said = verdict.said
+        verdict = replace(verdict, said=replace(said, took=(*said.took, *tidy_study(folder, keep, verdict))))
     write_report(folder, verdict, storage=storage)
+    publish(verdict)
     verdict.save(folder.verdict_file)  # last: a study with a verdict has everything that goes with it
     return verdict
+
+
+def belongs(verdict: Verdict, records: Sequence[TrialRecord]) -> bool:
+    """Whether a verdict was made of these trials, all of them ended as they have now."""
+    return dict(verdict.trials) == _states(records) and all(record.state != "running" for record in records)
 
 
 def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> Verdict:
@@ -190,7 +212,7 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
         )
     errors = [without_private_paths(r.error) for r in records if r.state == "failed" and r.error]
-    return replace(verdict, said=say(verdict, errors))
+    return replace(verdict, said=say(verdict, errors), trials=_states(records))
 
 
 def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
@@ -214,6 +236,10 @@ def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
             table.add_row(Text(name, style="dim"), Text(str(folder / path) if folder else path, overflow="fold"))
         lines += [Text(), table]
     return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(1, 2))
+
+
+def _states(records: Sequence[TrialRecord]) -> dict[str, str]:
+    return {str(record.number): record.state for record in records}
 
 
 def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:

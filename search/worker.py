@@ -4,7 +4,6 @@ A checkpoint is saved, drawn, scored and told; training goes on while the coordi
 """
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -37,7 +36,7 @@ from search.lock import locked, worker_lock
 from search.probe import Probe, open_probe, write_base_samples, write_probe_samples
 from search.record import StudyFolder
 from search.study import Study
-from search.tidy import drop_after
+from search.tidy import delete, drop_after
 from trainer.base import Base, load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
 from trainer.devices import check_quantize, find_device
@@ -163,8 +162,8 @@ class _Worker:
         spec, began = trial.spec, time.perf_counter()
         _rewind(spec)
         if not Checkpointed.file(spec.folder, 0).is_file():
-            save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
             write_base_samples(self._folder.samples_file(spec.number, 0), self._probe)
+            save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
         pack = self._pack(spec)
         run = pack.join(run_dir=spec.folder, output_name=self._study.name, **build_run_keywords(spec.config))
         try:
@@ -287,7 +286,7 @@ def _rewind(spec: TrialSpec) -> None:
         epoch = int(path.name)
         between = range(spec.processed // step * step + step, epoch, step)
         if not measured.issuperset(between):
-            shutil.rmtree(path)
+            delete(path)
 
 
 def _check_there(folder: Path) -> None:

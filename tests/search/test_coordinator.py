@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 import pytest
 
+from search.clock import Clock
 from search.coordinator import Coordinator
 from search.errors import WorkerError
 from search.live import Board
@@ -47,7 +48,7 @@ def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
         team = Team(scripted, Script(folder.path, **script), count)
         team.start()
         try:
-            coordinator = Coordinator(study, folder, team, Board(name, TRIALS, count))
+            coordinator = Coordinator(study, folder, team, Board(name, TRIALS, count), clock=Clock(folder))
             if kill_after is not None:
                 _kill_after(coordinator, kill_after)
             coordinator.run()

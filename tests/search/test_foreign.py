@@ -9,6 +9,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from search.clock import Clock
 from search.coordinator import Coordinator
 from search.errors import SearchError
 from search.live import Board
@@ -54,7 +55,7 @@ def run(write_study: StudyWriter, folder: StudyFolder) -> Callable[..., Coordina
             board.checkpointed = seen  # type: ignore[method-assign]
         team.start()
         try:
-            coordinator = Coordinator(study, folder, team, board)
+            coordinator = Coordinator(study, folder, team, board, clock=Clock(folder))
             coordinator.run()
         finally:
             team.close()

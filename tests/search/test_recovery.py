@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from search.about import About, check_continues
+from search.clock import Clock
 from search.coordinator import Coordinator
 from search.database import storage_url
 from search.errors import StudyError
@@ -60,7 +61,7 @@ def sit(study: Study, folder: StudyFolder, board: Board | None = None) -> list[s
     team = Team(scripted, Script(folder.path), 1)
     team.start()
     try:
-        Coordinator(study, folder, team, board or Board(study.name, 2, 1)).run()
+        Coordinator(study, folder, team, board or Board(study.name, 2, 1), clock=Clock(folder)).run()
     finally:
         team.close()
     return notes

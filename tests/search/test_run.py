@@ -126,14 +126,17 @@ def test_it_ends_with_a_verdict_and_the_files_it_promises(undisturbed) -> None:
     verdict = Verdict.load(folder.verdict_file)
     assert verdict.cost.complete == 3
     assert "verdict" in said
+    assert sum("to compare" in sentence and "LoRA files" in sentence for sentence in verdict.sentences) == 1
     for name in ("study.db", "study.yaml", "report.html", "best/train.yaml", "best/sheet.png", "artifacts", "cache"):
         assert (folder.path / name).exists(), name
     for record in folder.records():
         trial = folder.trial(record.number)
         for name in ("config.yaml", "record.json", "trajectory.csv", "items.npz", "sheet.png", "onset.png"):
             assert (trial / name).is_file(), name
-        kept = [p.name for p in (trial / "checkpoints").iterdir()]
-        assert kept == [f"{record.epoch_shipped:04d}"]
+        kept = sorted(int(p.name) for p in (trial / "checkpoints").iterdir())
+        around = {record.epoch_shipped - 1, record.epoch_shipped, record.epoch_shipped + 1}
+        assert around & {*range(1, record.epochs_trained + 1)} <= set(kept)  # three trials: all are finalists
+        assert not list((trial / "checkpoints").glob("*/state.*"))
         assert folder.sampled_epochs(record.number) == list(range(record.epochs_trained + 1))
         assert record.timings["train"] > 0
         assert record.versions["torch"]

@@ -1,0 +1,118 @@
+"""Workers that train nothing, inside the coordinator's own process: all that a study writes is written by one process,
+always in the same order, so that it can be killed before any of its writes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from search.events import Checkpointed, GoOn, Prepared, Stop, TrialSpec, save_readings
+from search.record import StudyFolder, write_samples
+from search.tidy import drop_after
+from search.worker import AHEAD, _rewind
+from search.workers import Team
+from tests.search.made import Plan, picture, planted
+from trainer.checkpoint import (
+    LORA_FILE,
+    STATE_FILE,
+    checkpoint_path,
+    drop_old_states,
+    newest_state,
+    save_state,
+    write_checkpoint,
+)
+
+
+class _Worker:
+    """One slot: does the work of the real one, with readings that follow from the trial's settings."""
+
+    def __init__(self) -> None:
+        self.spec: TrialSpec | None = None
+        self.inbox: list[Any] = [Prepared(0.0)]
+        self.told = self.decided = 0
+
+    def send(self, message: Any) -> None:
+        if isinstance(message, Stop):
+            drop_after(self.folder(message.number), message.epoch)
+            self.spec = None
+        elif isinstance(message, GoOn):
+            self.decided = message.epoch
+        elif isinstance(message, TrialSpec):
+            self.spec, self.told, self.decided = message, message.processed, message.processed
+            self.folder = lambda number: message.folder.with_name(f"{number:04d}")
+            _rewind(message)
+            plan = Plan({}, quality=0.2 + message.config.rank / 20, turn=_turn(message))
+            self.readings = {r.epoch: r for r in planted(plan, message.config.epochs, message.number).readings}
+            if not Checkpointed.file(message.folder, 0).is_file():
+                self._draw(message, 0)
+                save_readings(Checkpointed.file(message.folder, 0), self.readings[0])
+            newest = newest_state(message.folder / "checkpoints")
+            self.epoch = int(newest.name) if newest else 0
+
+    def step(self) -> None:
+        """To the next checkpoint, unless too far ahead of the decisions."""
+        spec = self.spec
+        if spec is None:
+            return
+        step, last = spec.config.save_every_n_epochs, spec.config.epochs
+        if self.told == last or self.told - self.decided > AHEAD * step:
+            return
+        epoch = self.told + step
+        while self.epoch < epoch:  # trained again where a checkpoint was lost
+            self.epoch += step
+            self._save(spec, self.epoch)
+        if Checkpointed.file(spec.folder, epoch).is_file():
+            event = Checkpointed.load(spec.folder, spec.number, epoch)
+        else:
+            self._draw(spec, epoch)
+            event = Checkpointed(spec.number, epoch, self.readings[epoch], {"train": 1.0}, {})
+            event.save(spec.folder)
+        self.told = epoch
+        self.inbox.append(event)
+
+    def _save(self, spec: TrialSpec, epoch: int) -> None:
+        folder = spec.folder / "checkpoints"
+        if not (checkpoint_path(folder, epoch) / STATE_FILE).is_file():
+            write_checkpoint(folder, epoch, lambda aside: _fill(aside, spec.number, epoch))
+            drop_old_states(folder)
+
+    def _draw(self, spec: TrialSpec, epoch: int) -> None:
+        study = StudyFolder(spec.folder.parent.parent)
+        images = np.stack([picture(0, seed, epoch) for seed in (11, 12)])
+        write_samples(study.samples_file(spec.number, epoch), images, 2)
+
+
+class OneProcess(Team):
+    """Stands where `search.workers.Team` does."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._workers = [_Worker() for _ in range(count)]
+
+    def start(self) -> None:
+        """Nothing is started."""
+
+    def close(self, grace_seconds: float = 3.0) -> None:
+        """Nothing to end."""
+
+    def send(self, slot: int, message: Any) -> None:
+        self._workers[slot].send(message)
+
+    def receive(self, timeout: float) -> list[tuple[int, Any]]:
+        for worker in self._workers:
+            worker.step()
+        got = [(slot, message) for slot, worker in enumerate(self._workers) for message in worker.inbox]
+        for worker in self._workers:
+            worker.inbox = []
+        return got
+
+
+def _turn(spec: TrialSpec) -> float | None:
+    scale = spec.config.learning_rate_scale
+    return None if scale < 2 else 80 / scale
+
+
+def _fill(aside: Path, number: int, epoch: int) -> None:
+    save_file({"weights": np.full(64, number * 100.0 + epoch, np.float32)}, aside / LORA_FILE)
+    save_state(aside, {"epoch": epoch})

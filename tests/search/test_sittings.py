@@ -1,0 +1,160 @@
+"""A study goes on when its budget grows, and is finished only when its verdict is of the trials that are there."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import search.run
+from search.clock import Clock, noted_seconds
+from search.record import PROBE_FILE, StudyFolder, write_json
+from search.study import Study, load_study
+from search.verdict import Verdict
+from tests.search.conftest import study_writer
+from tests.search.one_process import OneProcess
+
+SPACE: dict[str, Any] = {"rank": {"values": [2, 4, 8, 12]}, "learning_rate_scale": {"min": 0.5, "max": 16, "log": True}}
+PROBE = {"prompts": ["a photo of sks toy"], "sets": ["C"], "seeds": [11, 12], "size": [64, 64]}
+
+
+class Sittings:
+    """One study, run again and again with changed settings."""
+
+    def __init__(self, home: Path) -> None:
+        self.write, self.runs = study_writer(home), home / "runs"
+        self.folder = StudyFolder(self.runs / "small")
+
+    def study(self, **changes: Any) -> Study:
+        values = {"train": {"resolution": 64, "save_every_n_epochs": 2, "epochs": 8}, "search": SPACE}
+        return load_study(self.write(**values | changes))
+
+    def sit(self, trials: int, **changes: Any) -> Verdict:
+        study = self.study(budget={"trials": trials, "startup_trials": 2}, **changes)
+        write_json(self.folder.path / PROBE_FILE, PROBE)
+        search.run.work(study, self.folder, OneProcess(1), Clock(self.folder))
+        return Verdict.load(self.folder.verdict_file)
+
+    def finished(self, trials: int, **changes: Any) -> str | None:
+        budget = {"trials": trials, "startup_trials": 2, **changes.pop("budget", {})}
+        return search.run._finished(self.study(budget=budget, **changes), self.folder)
+
+
+@pytest.fixture(scope="module")
+def two_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("sittings")
+    Sittings(home).sit(2)
+    return home
+
+
+@pytest.fixture
+def sittings(two_trials: Path, tmp_path: Path) -> Sittings:
+    """A study of two trials that has its verdict."""
+    found = Sittings(tmp_path)
+    shutil.copytree(two_trials / "runs", found.runs)
+    return found
+
+
+def test_a_finished_study_says_so_until_its_budget_grows(sittings) -> None:
+    assert sittings.finished(2) == "2 trials"
+    assert sittings.finished(1) == "2 trials"
+    assert sittings.finished(3) is None
+
+
+def test_a_verdict_that_is_not_of_all_trials_is_not_believed(sittings) -> None:
+    before = sittings.folder.verdict_file.read_bytes()
+    sittings.sit(3)
+    assert sittings.finished(3) == "3 trials"
+    sittings.folder.verdict_file.write_bytes(before)  # killed after the last trial, before the new verdict
+    assert sittings.finished(3) is None
+    assert sittings.finished(2) is None
+    assert set(sittings.sit(3).trials) == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[1, 2]", b'{"study": "s"'])
+def test_a_verdict_that_cannot_be_read_is_made_again(sittings, damage: bytes) -> None:
+    sittings.folder.verdict_file.write_bytes(damage)
+    assert sittings.finished(2) is None
+
+
+def test_a_study_that_ran_out_of_time_is_finished_until_it_gets_more(sittings) -> None:
+    write_json(sittings.folder.path / "clock.json", {"seconds": 7200})
+    assert sittings.finished(9, budget={"hours": 1.5}) == "2 trials in 1.5 hours"
+    assert sittings.finished(9, budget={"hours": 2.5}) is None
+
+
+def test_nothing_that_was_shipped_is_lost_when_a_study_that_keeps_nothing_goes_on(tmp_path: Path) -> None:
+    sittings = Sittings(tmp_path)
+    first = sittings.sit(2, keep={"checkpoints": "none"})
+    shipped = (sittings.folder.path / first.files["LoRA"]).read_bytes()
+    second = sittings.sit(3, keep={"checkpoints": "none"})
+    lora = sittings.folder.checkpoint(int(second.trial or 0), int(second.epoch or 0)) / "lora.safetensors"
+    assert (sittings.folder.path / second.files["LoRA"]).read_bytes() == lora.read_bytes()
+    if second.trial == first.trial:
+        assert lora.read_bytes() == shipped
+
+
+def test_a_lora_that_only_best_still_holds_is_carried_over(sittings) -> None:
+    verdict = Verdict.load(sittings.folder.verdict_file)
+    shipped = (sittings.folder.path / verdict.files["LoRA"]).read_bytes()
+    shutil.rmtree(sittings.folder.trial(int(verdict.trial or 0)) / "checkpoints")
+    search.run.work(sittings.study(budget={"trials": 2}), sittings.folder, OneProcess(1), Clock(sittings.folder))
+    assert (sittings.folder.path / verdict.files["LoRA"]).read_bytes() == shipped
+
+
+def test_best_is_the_old_one_or_the_new_one(sittings, monkeypatch) -> None:
+    import search.best
+
+    before = {p.name: p.read_bytes() for p in sittings.folder.best_folder.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search.best, "write_pictures", full)
+        with pytest.raises(OSError, match="No space"):
+            sittings.sit(3)
+    assert {p.name: p.read_bytes() for p in sittings.folder.best_folder.iterdir()} == before
+    sittings.folder.best_folder.rename(sittings.folder.path / ".best-old")  # killed between the two renames
+    search.best_folder.restore_best(sittings.folder)
+    assert {p.name: p.read_bytes() for p in sittings.folder.best_folder.iterdir()} == before
+
+
+def test_a_study_with_nothing_to_search_trains_once(tmp_path: Path) -> None:
+    sittings = Sittings(tmp_path)
+    verdict = sittings.sit(5, search={})
+    assert list(verdict.trials.values()) == ["complete"]
+    assert sittings.finished(5, search={}) == "1 trials, which is every configuration searched (1)"
+
+
+def test_a_small_space_ends_when_every_configuration_was_tried(tmp_path: Path) -> None:
+    sittings = Sittings(tmp_path)
+    verdict = sittings.sit(30, search={"rank": {"values": [2, 4, 8]}})
+    ranks = [record.params["rank"] for record in sittings.folder.records()]
+    assert set(ranks) == {2, 4, 8}
+    assert set(ranks[:-1]) != {2, 4, 8}
+    assert len(verdict.trials) == len(ranks) < 30
+
+
+def test_the_clock_goes_on_where_the_last_sitting_stopped(tmp_path: Path, monkeypatch) -> None:
+    folder = StudyFolder(tmp_path)
+    now = [1000.0]
+    monkeypatch.setattr("search.clock.time.monotonic", lambda: now[0])
+    clock = Clock(folder)
+    for _ in range(120):  # ten minutes, and then a kill without a word
+        now[0] += 5.0
+        clock.tick()
+    assert noted_seconds(folder) == pytest.approx(600, abs=6)
+    now[0] = 5.0  # another boot
+    again = Clock(folder)
+    now[0] += 60.0
+    assert again.seconds == pytest.approx(660, abs=6)
+
+
+@pytest.mark.parametrize("noted", ["", "{", "[]", '{"seconds": "many"}', '{"seconds": null}'])
+def test_a_clock_that_cannot_be_read_starts_anew(tmp_path: Path, noted: str) -> None:
+    (tmp_path / "clock.json").write_text(noted)
+    assert noted_seconds(StudyFolder(tmp_path)) == 0.0
+    (tmp_path / "study.json").write_text(json.dumps({"seconds": 12.5}))  # where 0.1 had it
+    assert noted_seconds(StudyFolder(tmp_path)) == 12.5
