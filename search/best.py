@@ -11,7 +11,7 @@ import numpy as np
 
 from search.best_folder import replacing_best
 from search.decision import Decision, decide
-from search.record import StudyFolder, TrialRecord, read_json, write_bytes
+from search.record import StudyFolder, TrialRecord, write_bytes
 from search.settings_words import settings
 from search.sheet import Marks, choose_epochs, contact_sheet
 from search.words import headline, plot_caption, trial_sentences
@@ -76,12 +76,11 @@ def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
 def _shipped_before(folder: StudyFolder, verdict: "Verdict") -> Path:
     """The LoRA in the `best/` of an earlier sitting, where that shipped the same epoch of the same trial; its own
     checkpoint may have been deleted since."""
-    try:
-        about = read_json(folder.verdict_file)
-        same = (about["trial"], about["epoch"]) == (verdict.trial, verdict.epoch)
-        return folder.path / (about["files"]["LoRA"] if same else "")
-    except (OSError, ValueError, LookupError, TypeError):
-        return folder.path
+    from search.verdict import known_verdict
+
+    before = known_verdict(folder)
+    same = before is not None and (before.trial, before.epoch) == (verdict.trial, verdict.epoch)
+    return folder.path / before.files.get("LoRA", "") if before is not None and same else folder.path
 
 
 def novel_prompts(folder: StudyFolder, most: int = 4) -> list[str]:

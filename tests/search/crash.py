@@ -133,8 +133,8 @@ def outcome(folder: StudyFolder) -> dict[str, Any]:
     if folder.verdict_file.is_file():
         verdict = asdict(Verdict.load(folder.verdict_file))
         verdict["cost"] |= {"wall_seconds": None}
-        verdict["sentences"] = [s for s in verdict["sentences"] if "worker time" not in s]
-        lora = (folder.path / verdict["files"]["LoRA"]).read_bytes().hex()
+        verdict["said"]["took"] = [s for s in verdict["said"]["took"] if "worker time" not in s]
+        lora = [path.read_bytes().hex() for path in folder.best_folder.glob("*.safetensors")]
         kept = len(list((folder.path / "artifacts").iterdir()))
         found |= {"verdict": verdict, "lora": lora, "artifacts": kept}
     return json.loads(json.dumps(found, sort_keys=True))
