@@ -112,7 +112,7 @@ def test_best_is_the_old_one_or_the_new_one(sittings, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(search.best, "write_pictures", full)
+        patch.setattr(search.best, "novel_prompts", full)
         with pytest.raises(OSError, match="No space"):
             sittings.sit(3)
     assert {p.name: p.read_bytes() for p in sittings.folder.best_folder.iterdir()} == before
