@@ -6,7 +6,6 @@ gives the same numbers, whatever the machine does meanwhile, killed and resumed 
 """
 
 import contextlib
-import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -29,6 +28,7 @@ from search.slots import Running, Slot
 from search.storage import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
 from search.study import Study
 from search.tidy import Tidier
+from search.versions import installed
 from search.workers import Team
 from trainer.config import parse_train_config
 
@@ -37,7 +37,6 @@ _NAMES = {state: name for name, state in _STATES.items()}
 _MOST_RETRIES = 3
 _MOST_SUSPECTS = 3
 """Trials in a row that fail for an unforeseen reason, none reaching a checkpoint meanwhile: then it is the machine."""
-_PACKAGES = ("onset", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "optuna", "numpy")
 
 
 class Coordinator:
@@ -69,7 +68,7 @@ class Coordinator:
             folder.database, study.name, seed=study.seed, startup_trials=study.budget.startup, say=board.note
         )
         self._slots = [Slot(index) for index in range(team.count)]
-        self._versions = _versions()
+        self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
         self._tidier = Tidier(folder, study.keep)
@@ -393,13 +392,3 @@ class Coordinator:
             self.board.note(f"trial {running.trial.number}: another process told Optuna that it is {state}")
             self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
             self._ended(slot, self._write_end(running.course, running.course.ended_elsewhere(state)))
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

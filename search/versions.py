@@ -1,0 +1,16 @@
+"""Which versions a trial was trained with."""
+
+import importlib.metadata
+
+_PACKAGES = ("onset", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "optuna", "numpy")
+
+
+def installed() -> dict[str, str]:
+    """Package to version, of those that are installed."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
