@@ -26,7 +26,10 @@ ENCODER = "ViT-B-32/openai"
 FOLDERS = ("train", "samples", "base")
 PICTURES = (".png", ".pdf", ".svg")
 LISTED = 8
-EXAMPLE = "example: python -m metrics.run --train photos --samples drawn --picture drift.png"
+EXAMPLE = """example:
+  python -m metrics.run --train photos --samples drawn --picture drift.png
+  python -m metrics.run --train photos --samples train/samples --epoch 10   what trainer.run has drawn
+  python -m metrics.run --trajectory losses.csv --picture onset.png"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,10 +52,13 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m metrics.run", description=(__doc__ or "").splitlines()[0], epilog=EXAMPLE
+        prog="python -m metrics.run",
+        description=(__doc__ or "").splitlines()[0],
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--train", metavar="DIR", help="the photos the LoRA was trained on, subfolders included")
-    parser.add_argument("--samples", metavar="DIR", help="images drawn with the LoRA, prompts in .txt beside them")
+    parser.add_argument("--samples", metavar="DIR", help="images drawn with the LoRA, prompts inside or beside them")
     parser.add_argument(
         "--epoch",
         type=_epoch,

@@ -143,15 +143,18 @@ class _Quiet(WSGIRequestHandler):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search.dashboard",
-        description="optuna-dashboard on 127.0.0.1 with this study's trials, contact sheets and onset plots.",
-        epilog="example: python -m search.dashboard studies/demo.yaml --port 8080",
+        description="Open optuna-dashboard on 127.0.0.1 with this study's trials, contact sheets and onset plots.",
+        epilog="example:\n  python -m search.dashboard studies/demo.yaml --port 8080",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", help="study file, or the study's folder (runs/demo)")
-    parser.add_argument("--port", type=port, default=8080, help="0 takes any free port (default 8080)")
+    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
+    parser.add_argument("--port", type=port, default=8080, help="0 takes any free port (default: 8080)")
     parser.add_argument(
-        "--runs", type=folder_named, default="runs", help="where studies leave their folders (default runs)"
+        "--runs", type=folder_named, default="runs", metavar="DIR", help="where studies leave files (default: runs)"
     )
-    parser.add_argument("--storage", help="URL of the Optuna storage, when it is not the study's own study.db")
+    parser.add_argument(
+        "--storage", metavar="URL", help="of the Optuna storage, when it is not the study's own study.db"
+    )
     return parser
 
 

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from trainer.dataset import Dataset
 
 
+_EXAMPLE = """example:
+  python -m search.export studies/demo.yaml --to exported
+  python -m search.export studies/demo.yaml --to exported --trial 7 --epoch 12"""
+
+
 @dataclass(frozen=True)
 class Exported:
     """What an export wrote.
@@ -158,7 +163,7 @@ def export(
         )
     about = picked.about
     if config.lr_scheduler not in FLAT_SCHEDULERS:
-        about += f"\nThe learning rate follows {config.epochs} epochs: another number would be another schedule."
+        about += f"\nLeave epochs at {config.epochs}: the learning rate is laid out over {config.epochs}."
     write(
         to / "train.yaml",
         train_yaml(
@@ -253,11 +258,12 @@ def _batches_per_epoch(config: "TrainConfig", dataset: "Dataset") -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search.export",
-        description="Writes the production run of a study's pick: train.yaml for our trainer, the LoRA in kohya's "
-        "format, config.toml, dataset.toml and the command for sd-scripts, and the JSON of the kohya_ss GUI.",
-        epilog="example: python -m search.export studies/demo.yaml --to exported --trial 7 --epoch 12",
+        description="Write the production run of a study's pick: train.yaml for our trainer, the LoRA in kohya's\n"
+        "format, train.sh for sd-scripts with its two files, and the JSON of the kohya_ss GUI.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", help="study file, or the study's folder (runs/demo)")
+    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
     parser.add_argument("--to", type=folder_to_write, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--trial", type=whole(0), metavar="N", help="default: the verdict's")
     parser.add_argument("--epoch", type=whole(0), metavar="E", help="default: the trial's epoch to ship")
@@ -268,14 +274,14 @@ def _parser() -> argparse.ArgumentParser:
         "--prepare-photos",
         type=folder_to_write,
         metavar="DIR",
-        help="write a copy of the photos that sd-scripts reads like our trainer (upright, flat, plain captions)",
+        help="write a copy of the photos that sd-scripts reads as our trainer does (upright, flat, plain captions)",
     )
     parser.add_argument(
         "--runs",
         type=folder_named,
         default="runs",
         metavar="DIR",
-        help="where studies leave their folders (default runs)",
+        help="where studies leave files (default: runs)",
     )
     return parser
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from search.errors import StudyError
 from search.record import StudyFolder, TrialRecord
-from search.whole_set import same_point
+from search.whole_set import compare_text, same_point
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     trained, held = _photos(folder)
     first, last = same_point(shipped, trained, held)
     if first != last:
-        said.append(
-            f"On all {trained + held} photos compare epochs {first} to {last}: the same point lies between them."
-        )
+        said.append(f"On all {trained + held} photos {compare_text(first, last)}.")
     return Pick(record, shipped, tuple(said))
 
 

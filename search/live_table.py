@@ -12,8 +12,8 @@ from search.words import onset_short, state_text
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-COLUMNS = ("trial", "settings", "epoch", "score", "best at", "onset", "state")
-RIGHT = ("trial", "epoch", "score", "best at")
+COLUMNS = ("trial", "settings", "epoch", "score", "best epoch", "onset", "state")
+RIGHT = ("trial", "epoch", "score", "best epoch")
 _SETTINGS = COLUMNS.index("settings")
 _NARROW, _LEAST_SETTINGS = 72, 8  # columns of text: where the settings and the onset's interval make room
 

@@ -192,7 +192,7 @@ def _trials(
     album: _Album,
     verdict: "Verdict",
 ) -> str:
-    heads = ["trial", "state", "score", "", "its best", "trained", "onset"]
+    heads = ["trial", "state", "score", "", "best epoch", "trained", "onset"]
     heads += ["optimizer", "rate", "schedule", "rank", "alpha", "time"]
     head = "".join(f'<th scope="col"><button type="button">{h}</button></th>' if h else "<th></th>" for h in heads)
     ranked = sorted(

@@ -22,8 +22,8 @@ p{margin:.4rem 0}
 .eyebrow{color:var(--muted);font-size:.8rem;letter-spacing:.08em;text-transform:uppercase;font-weight:600}
 .muted{color:var(--muted)}.small{font-size:.875rem}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:10px;margin:0 0 12px}
-.fact{background:var(--wash);border-radius:8px;padding:12px 14px}
-.fact b{display:block;font-size:1.3rem;line-height:1.25;font-variant-numeric:tabular-nums}
+.fact{background:var(--wash);border-radius:8px;padding:12px}
+.fact b{display:block;font-size:1.15rem;line-height:1.4;white-space:nowrap;font-variant-numeric:tabular-nums}
 .fact span{font-size:.8rem;color:var(--muted)}
 .fact.ship{background:var(--ship-wash)}.fact.ship b{color:var(--ship)}
 .fact.onset{background:var(--onset-wash)}.fact.onset b{color:var(--onset)}
@@ -46,8 +46,8 @@ a{color:var(--accent)}
 .bars{display:grid;grid-template-columns:max-content 1fr 3.5rem;gap:8px 14px;align-items:center}
 .bar{background:var(--wash);border-radius:4px;height:14px;overflow:hidden}
 .bar i{display:block;height:100%;background:var(--accent);border-radius:4px}
-.trials th,.trials td{padding:7px 8px;text-align:left;border-bottom:1px solid var(--rule);white-space:nowrap;
-font-size:.86rem}
+.trials th,.trials td{padding:7px 5px;text-align:left;border-bottom:1px solid var(--rule);white-space:nowrap;
+font-size:.82rem}
 .trials th{position:sticky;top:0;background:var(--paper);font-weight:600}
 .trials th button{all:unset;cursor:pointer;color:var(--muted)}
 .trials th button:hover,.trials th button:focus-visible{color:var(--ink)}
@@ -162,7 +162,7 @@ def spark(epochs: Sequence[float], scores: Sequence[float], shipped: float | Non
     last = points[-1][0] or 1
 
     def place(epoch: float, score: float) -> tuple[float, float]:
-        return 3 + 104 * epoch / last, 25 - 22 * min(1.0, max(0.0, score))
+        return 3 + 74 * epoch / last, 25 - 22 * min(1.0, max(0.0, score))
 
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in points))
     dot = ""
@@ -170,7 +170,7 @@ def spark(epochs: Sequence[float], scores: Sequence[float], shipped: float | Non
         x, y = place(*at[0])
         dot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="var(--ship)"/>'
     return (
-        f'<svg class="spark" width="110" height="28" role="img" aria-label="score over epochs">'
+        f'<svg class="spark" width="80" height="28" role="img" aria-label="score over epochs">'
         f'<polyline points="{line}"/>{dot}</svg>'
     )
 

@@ -55,7 +55,11 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
     parser.add_argument(
-        "--runs", type=folder_to_write, default=Path("runs"), metavar="DIR", help="where studies leave files"
+        "--runs",
+        type=folder_to_write,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where studies leave files (default: runs)",
     )
     arguments = parser.parse_args(argv)
     study = load_study(arguments.study)

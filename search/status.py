@@ -40,7 +40,11 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     )
     parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
     parser.add_argument(
-        "--runs", type=folder_named, default=Path("runs"), metavar="DIR", help="where studies leave files"
+        "--runs",
+        type=folder_named,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where studies leave files (default: runs)",
     )
     arguments = parser.parse_args(argv)
     folder = locate(arguments.study, arguments.runs)

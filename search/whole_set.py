@@ -12,3 +12,8 @@ def same_point(epoch: int, trained: int, held: int) -> tuple[int, int]:
     if trained <= 0:
         return epoch, epoch
     return max(1, round(epoch * (trained / (trained + held)) ** 0.5)), epoch
+
+
+def compare_text(first: int, last: int) -> str:
+    """`compare …`, for the verdict and for every exported file alike."""
+    return f"compare epochs {first} to {last}: with more photos the best one may come a little earlier"

@@ -10,6 +10,7 @@ from search.decision import Decision, OnsetFound
 from search.record import TrialRecord
 from search.settings_words import settings
 from search.space import FLAT_SCHEDULERS
+from search.whole_set import compare_text
 
 if TYPE_CHECKING:
     from search.verdict import Cost, Verdict
@@ -215,7 +216,9 @@ def _do(verdict: "Verdict") -> tuple[str, ...]:
     if verdict.photos is not None and verdict.photos[1]:
         said.append(_all_photos(verdict))
     if verdict.config.get("lr_scheduler") not in FLAT_SCHEDULERS:
-        said.append(f"Leave epochs at {verdict.epochs} in train.yaml: the learning rate follows it to the end.")
+        horizon = verdict.epochs
+        ends = f", and training ends at {found.epoch} by itself" if found.epoch != horizon else ""
+        said.append(f"Leave epochs at {horizon} in train.yaml: the learning rate is laid out over {horizon}{ends}.")
     return tuple(said)
 
 
@@ -227,7 +230,7 @@ def _all_photos(verdict: "Verdict") -> str:
         return f"{said}."
     if between[0] == between[1]:
         return f"{said}: epoch {between[1]} stays the one to take."
-    return f"{said} and compare its epochs {between[0]} to {between[1]}: the same point lies between them."
+    return f"{said} and {compare_text(*between)}."
 
 
 # --- why

@@ -89,7 +89,7 @@ def test_the_table_shows_what_runs_and_what_has_ended(board: Board) -> None:
         "1 of 4 trials",
         "ETA",
         "best so far: trial 0",
-        "best at",
+        "best epoch",
     ):
         assert part in shown
 
@@ -161,5 +161,5 @@ def test_more_slots_than_lines_still_leave_the_summary():
 
 def test_a_terminal_of_sixty_columns_names_scores_epochs_and_states():
     shown = "\n".join(drawn(full(64, 1, 4), 60, 30))
-    for part in ("0.300", "16/20", "pruned", "failed", "12.2", "best at"):
+    for part in ("0.300", "16/20", "pruned", "failed", "12.2", "best epoch"):
         assert part in shown
