@@ -171,6 +171,7 @@ def _score(options: argparse.Namespace) -> int:
         from metrics.folder_picture import draw_folder_scores
 
         draw_folder_scores(options.picture, scores, train, samples)
+        print(f"picture: {shown(options.picture)}", file=sys.stderr)
     return 0
 
 

@@ -178,6 +178,8 @@ def export(
     text = train_sh(there, about=about, name=name, horizon=trained, ship_epoch=shipped)
     write(kohya / "train.sh", text, "sd-scripts: the command")
     write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
+    if prepare_photos is not None:
+        written.append((Path(config.data), "the photos, as every trainer reads them"))
     text = json.dumps(gui, indent=2, sort_keys=True) + "\n"
     write(to / "kohya_ss.json", text, "kohya_ss GUI, LoRA tab: open it there")
     return Exported(record.number, picked.epoch, picked.said, tuple(written), tuple(notices))

@@ -239,7 +239,9 @@ def test_prepared_photos_are_what_all_three_trainers_are_told_of(tmp_path, tiny_
     assert "# sd-scripts: left out" in (tmp_path / "as-is" / "sd-scripts" / "config.toml").read_text()
     clean = tmp_path / "clean"
     assert main([str(folder.path), "--to", str(tmp_path / "out"), "--prepare-photos", str(clean)]) == 0
-    assert "its ending is not read" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "its ending is not read" not in said
+    assert re.search(rf"{re.escape(str(clean))} +the photos", said)
     config, _ = load_production(tmp_path / "out" / "train.yaml")
     assert Path(config.data) == clean
     for name in ("sd-scripts/dataset.toml", "kohya_ss-dataset.toml"):

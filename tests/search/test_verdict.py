@@ -172,8 +172,7 @@ def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
     early = round(verdict.epoch * (6 / 8) ** 0.5)
     assert verdict.on_all_photos == (early, verdict.epoch)
     assert any(
-        f"all 8 photos (2 were held out here), train best/train.yaml and compare epochs {early} to "
-        f"{verdict.epoch}" in s
+        f"all 8 photos (2 were held out here), train best/train.yaml and compare epochs {early} to {verdict.epoch}" in s
         for s in verdict.said.do
     )
 
