@@ -77,9 +77,10 @@ def test_fresh_samples_are_as_the_photos(folders, tmp_path: Path, tiny_clip: Pat
         abs(entry["units"]) < 4 for name, entry in measures.items() if entry["units"] and name != "prompt_change"
     )
     assert found["copied"] == {}
-    printed = capsys.readouterr().out
-    assert "12 samples against 20 photos" in printed
-    assert "burn" in printed
+    printed = capsys.readouterr()
+    assert "12 samples against 20 photos" in printed.out
+    assert "burn" in printed.out
+    assert f"picture: {tmp_path / 'p' / 'drift.png'}" in printed.err
     picture = np.asarray(Image.open(tmp_path / "p" / "drift.png").convert("RGB"))
     assert picture.shape[0] > 400
     assert picture.std() > 20
