@@ -92,7 +92,7 @@ def onset_sentences(name: str, onset: OnsetFound, last: int | None) -> tuple[str
     """
     title, context = f"{name.capitalize()} onset", name == "context"
     if onset.epoch is not None:
-        at = f"epoch {epoch_text(onset.epoch)}" + (", the first checkpoint," if onset.status == "at_start" else "")
+        at = f"epoch {epoch_text(onset.epoch)}" + (", the first checkpoint" if onset.status == "at_start" else "")
         between = interval_text(onset.low, onset.high)
         where = f"{title}: {at}" + (f" (90 % interval {between})" if between else "")
         if not context and onset.reproduces:
@@ -274,8 +274,11 @@ def _learned(found: Decision, plateau: tuple[int, int] | None) -> list[str]:
 def _choice(found: Decision) -> str:
     name, onset = found.earlier
     epoch, learned = found.epoch or 0, found.learned
+    # the score may be higher elsewhere: it compares trials, and chooses the epoch only where no losses are measured
+    measured = any(channel.endswith("_loss") for channel in (*found.context.channels, *found.memory.channels))
+    by = " by its losses" if measured else ""
     if onset is None or onset.epoch is None:
-        return f"Epoch {epoch} is the best checkpoint of all."
+        return f"Epoch {epoch} is the best checkpoint of all{by}."
     if learned is not None and epoch < learned:
         return (
             f"Epoch {epoch} is the last checkpoint before the {name} onset, which comes before the subject is learned."
@@ -284,7 +287,7 @@ def _choice(found: Decision) -> str:
         return f"No checkpoint that shows the subject lies before the {name} onset; epoch {epoch} is the first one."
     just = "just " if epoch_text(onset.epoch) == str(epoch) else ""
     shows = "that shows the subject and lies" if learned is not None else "that lies"
-    return f"Epoch {epoch} is the best checkpoint {shows} {just}before the {name} onset."
+    return f"Epoch {epoch} is the best checkpoint{by} {shows} {just}before the {name} onset."
 
 
 def _told(found: Decision) -> tuple[str, ...]:

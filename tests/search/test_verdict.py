@@ -188,7 +188,7 @@ def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
          "photos do not show. Read from: copies of photos, how well prompts are obeyed."),
         (OnsetFound("beyond"), "Context onset: none until epoch 40, the last checkpoint."),
         (OnsetFound("at_start", 4.0, 0.0, 8.0),
-         "Context onset: epoch 4, the first checkpoint, (90 % interval 0–8). From there on the subject gets worse in "
+         "Context onset: epoch 4, the first checkpoint (90 % interval 0–8). From there on the subject gets worse in "
          "contexts that the photos do not show."),
         (OnsetFound("unmeasured"),
          "Context onset: could not be judged. It needs a subject that can be cut out, or photos of whole contexts held "
@@ -222,6 +222,17 @@ def test_an_epoch_inside_the_context_interval_is_met_with_advice(finished, chann
     assert "no earlier epoch is safer" in late
     outside = " ".join(say(replace(verdict, decision=replace(found, epoch=8))).sure)
     assert "inside the interval" not in outside
+
+
+@pytest.mark.parametrize(("channel", "by"), [("context_loss", " by its losses"), ("fidelity", "")])
+def test_the_best_checkpoint_is_said_to_be_so_by_losses_where_the_score_may_be_higher_elsewhere(finished, channel, by):
+    _, verdict = finished
+    context = OnsetFound("found", 16.0, 9.5, None, (channel,))
+    found = Decision("ship", 2, 12, 0.5, learned=8, learned_by="images", context=context, last=32)
+    chosen = say(replace(verdict, decision=found)).why[-1]
+    assert chosen == f"Epoch 12 is the best checkpoint{by} that shows the subject and lies before the context onset."
+    never = say(replace(verdict, decision=replace(found, context=OnsetFound("beyond", channels=(channel,))))).why[-1]
+    assert never == f"Epoch 12 is the best checkpoint of all{by}."
 
 
 def test_settings_say_the_learning_rate_in_force():
