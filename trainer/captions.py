@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 from trainer.errors import DataError
@@ -30,7 +31,7 @@ def read_caption(photo: Path, warnings: list[str]) -> str | None:
     """
     for suffix in SUFFIXES:
         file = photo.with_suffix(suffix)
-        if not file.is_file():
+        if not os.path.isfile(file):  # also where a photo's name is as long as can be, and this one longer
             continue
         lines = [line.strip() for line in _read_text(file, warnings).splitlines() if line.strip()]
         if len(lines) > 1:

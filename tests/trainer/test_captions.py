@@ -33,3 +33,10 @@ def test_nuls_are_no_caption(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a photo\0\0\0 of a dog")
     with pytest.raises(DataError, match="it holds NUL bytes"):
         read_caption(tmp_path / "a.png", [])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpeg"])
+def test_a_photo_with_the_longest_name_a_file_can_have_is_read_without_a_caption(suffix: str, tmp_path: Path) -> None:
+    photo = tmp_path / ("a" * (255 - len(suffix)) + suffix)
+    photo.touch()
+    assert read_caption(photo, []) is None
