@@ -39,8 +39,25 @@ def right_kinds(folder: StudyFolder) -> list[str]:
         folder.path / "study.json",
         folder.path / "workers.log",
     ]
-    files += [folder.trial(number) / name for number in folder.folders() for name in ("record.json", "config.yaml")]
-    return _folders_where_files_are(folders, files)
+    files += [folder.path / name for name in ("clock.json", "inputs.json", "probe.json")]
+    names = ("record.json", "config.yaml", "trajectory.csv", "items.npz", "sheet.png", "onset.png")
+    files += [folder.trial(number) / name for number in folder.folders() for name in names]
+    return _folders_where_files_are(folders, files) + _folders_among_files(folder)
+
+
+def _folders_among_files(folder: StudyFolder) -> list[str]:
+    """Move folders out of the places that hold nothing but files, whose names are counted on."""
+    homes = [folder.trial(number) for number in folder.folders()]
+    places = [(place, home) for home in homes for place in (home / "readings", home / "samples")]
+    places += [(checkpoint, home) for home in homes for checkpoint in home.glob("checkpoints/[0-9]*")]
+    notes = []
+    for place, home in [*places, (folder.cache / "probe", folder.cache)]:
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.is_dir() and not path.name.startswith("."):
+                kept = free_name(home / path.name)
+                path.rename(kept)
+                notes.append(f"{path}: a file is needed here; what was there is now {kept}")
+    return notes
 
 
 def _folders_where_files_are(folders: Iterable[Path], files: Iterable[Path]) -> list[str]:

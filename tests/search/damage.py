@@ -139,22 +139,22 @@ ENDED: dict[str, Plant] = {
     **_kinds("folder", (delete, as_file), "trials/0000"),
     **_kinds("trajectory", (truncate, empty, delete, text), "trials/0000/trajectory.csv"),
     "trajectory with another score": _changed_score,
-    **_kinds("items", (truncate, flip, empty, delete), "trials/0000/items.npz"),
+    **_kinds("items", (truncate, flip, empty, delete, as_folder), "trials/0000/items.npz"),
     "LoRA of the shipped epoch truncate": _each(truncate, "trials/0000/checkpoints/*/lora.safetensors"),
     "LoRA of the shipped epoch flip": _each(flip, "trials/0000/checkpoints/*/lora.safetensors"),
     **_kinds("sample", (truncate, flip, empty), "trials/0000/samples/0001.png"),
-    **_kinds("base sample", (truncate,), "trials/0000/samples/0000.png"),
+    **_kinds("base sample", (truncate, as_folder), "trials/0000/samples/0000.png"),
     **_kinds("sheet", (truncate, flip), "trials/0000/sheet.png"),
 }
 """Of the trial that has ended."""
 
 RUNNING: dict[str, Plant] = {
-    **_newest_kinds("state.json", (truncate, flip, delete), "checkpoints", "state.json"),
+    **_newest_kinds("state.json", (truncate, flip, delete, as_folder), "checkpoints", "state.json"),
     **_newest_kinds("state.safetensors", (truncate, flip, delete), "checkpoints", "state.safetensors"),
     "every state delete": _states,
     **_newest_kinds("newest LoRA", (truncate, flip, delete), "checkpoints", "lora.safetensors"),
     "newest checkpoint empty": _newest(_empty_checkpoint, "checkpoints"),
-    **_newest_kinds("newest readings", (truncate, flip, empty, delete), "readings"),
+    **_newest_kinds("newest readings", (truncate, flip, empty, delete, as_folder), "readings"),
     **_kinds("first readings", (truncate, flip), "trials/0001/readings/0001.npz"),
     **_kinds("base readings", (truncate, delete), "trials/0001/readings/0000.npz"),
     **_kinds("running record", (empty,), "trials/0001/record.json"),
@@ -181,7 +181,7 @@ STUDY: dict[str, Plant] = {
 CACHE: dict[str, Plant] = {
     **_kinds("probe.json", (truncate, flip, empty, delete), "cache/probe/probe.json"),
     "probe.json {}": lambda folder: (folder.cache / "probe" / "probe.json").write_text("{}"),
-    **_kinds("calibration", (truncate, flip, delete), "cache/probe/calibration.npz"),
+    **_kinds("calibration", (truncate, flip, delete, as_folder), "cache/probe/calibration.npz"),
     **_kinds("arrays", (truncate, flip, delete), "cache/probe/arrays.npz"),
     **_kinds("the base's readings", (truncate, flip, delete), "cache/probe/base_readings.npz"),
     **_kinds("the base's pictures", (truncate, flip), "cache/probe/base.png"),

@@ -95,6 +95,8 @@ def scripted_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Stu
         ("trajectory with another score", "trial 0: trajectory.csv is damaged"),
         ("items flip", "trial 0: items.npz is damaged"),
         ("newest readings flip", "trial 1: the readings of epoch"),
+        ("newest readings as_folder", "a file is needed here"),
+        ("items as_folder", "a file is needed here"),
         ("base readings delete", "trial 1: the base's readings are damaged or missing"),
         ("readings as_file", "a folder is needed here"),
         ("running folder delete", None),
@@ -112,6 +114,21 @@ def test_the_study_goes_on_to_the_same_numbers(scripted_study, tmp_path: Path, k
     assert outcome(folder) == undisturbed
     assert said is None or any(said in note for note in notes), notes
     assert recover(study, folder) == [], "what is mended or marked is said once"
+
+
+def test_folders_in_the_place_of_files_are_kept_elsewhere(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "small")
+    home = folder.trial(0)
+    places = [folder.cache / "probe" / "arrays.npz", home / "checkpoints" / "0002" / "state.json"]
+    places += [home / "samples" / "0002.png", home / "readings" / "0002.npz", home / "trajectory.csv"]
+    for path in places:
+        path.mkdir(parents=True)
+        (path / "mine.txt").write_text("mine")
+    assert len(right_kinds(folder)) == len(places)
+    assert not any(path.exists() for path in places)
+    assert len(list(folder.path.rglob("mine.txt"))) == len(places)
+    assert list((home / "readings").iterdir()) == list((home / "samples").iterdir()) == []
+    assert right_kinds(folder) == []
 
 
 def test_what_is_lost_is_marked(scripted_study, tmp_path: Path) -> None:
