@@ -106,28 +106,6 @@ def test_finite_weights_that_overflow_are_told_before_training(copy_of) -> None:
     refused(base, "the base's VAE gives NaN or infinite latents: its weights are damaged")
 
 
-@pytest.mark.parametrize(
-    ("family", "part", "said"),
-    [
-        ("sd15", "unet", "the base's denoiser gives nothing but zeros"),
-        ("sdxl", "vae", "the base's VAE gives nothing but zeros"),
-        ("sd15", "text_encoder", "the base's text encoder gives the same for every caption"),
-    ],
-)
-def test_weights_that_are_all_zeros_are_told(family, part, said, copy_of) -> None:
-    """A download that reserves its place first and is cut short leaves a file of the right size."""
-    base = copy_of(family)
-    rewrite(weights_of(base, part), lambda tensors: {name: torch.zeros_like(t) for name, t in tensors.items()})
-    refused(base, said)
-
-
-def test_a_vae_that_scales_to_nothing_is_told(copy_of) -> None:
-    base = copy_of("sd15")
-    file = base / "vae" / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"scaling_factor": 0}))
-    refused(base, "the base's VAE gives nothing but zeros")
-
-
 def test_a_vae_in_fp16_is_named_where_it_overflows(tiny_sdxl) -> None:
     base = load_base(tiny_sdxl)
     base.vae.half()
