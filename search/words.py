@@ -110,7 +110,7 @@ def onset_sentences(name: str, onset: OnsetFound, last: int | None) -> tuple[str
     if context:
         needs = "It needs a subject that can be cut out, or photos of whole contexts held out (score.holdout_contexts)."
     else:
-        needs = "It needs held-out photos (score.holdout)."
+        needs = "It needs held-out photos (score.holdout) and at least two checkpoints."
     return f"{title}: could not be judged.", needs
 
 

@@ -199,6 +199,12 @@ def test_every_kind_of_onset_has_its_sentences(found, expected):
     assert " ".join(filter(None, onset_sentences("context", found, 40))) == expected
 
 
+def test_a_memory_onset_that_was_not_judged_names_all_that_it_needs():
+    """One checkpoint is too few, too, however many photos are held out."""
+    needs = onset_sentences("memory", OnsetFound("unmeasured"), 2)[1]
+    assert needs == "It needs held-out photos (score.holdout) and at least two checkpoints."
+
+
 def test_memory_without_held_out_photos_says_how_little_it_rests_on():
     said = " ".join(onset_sentences("memory", OnsetFound("beyond", channels=("copying",)), 40))
     assert said.startswith("Memory onset: no copies of the photos until epoch 40")
