@@ -26,7 +26,7 @@ CONTEXTS = ["{trigger} {class} in snow", "a drawing of {trigger} {class}"]
 def begin(study: Study, *, trained: bool = True, inputs: bool = True) -> StudyFolder:
     """What a first sitting leaves: `study.json`, what it was given, a checkpoint's readings."""
     folder = StudyFolder(study.file.parent / "runs" / study.name)
-    About(study.name, study.digest, study.meaning, 1.0).save(folder)
+    About(study.name, study.digest, study.meaning).save(folder)
     if inputs:
         write_json(Inputs.file(folder), asdict(Inputs(study.photos, study.masks_of)))
     if trained:
