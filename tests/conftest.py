@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
-
+# before torch is imported, which reads them once
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network fails instead of downloading
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for each other
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tests import tiny
 
 
 @pytest.fixture(scope="session")

@@ -380,5 +380,5 @@ def test_photos_are_read_as_a_camera_and_an_editor_leave_them(tmp_path: Path):
 
 def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", NOTHING_HEAVY], capture_output=True, text=True, check=True)
-    assert "example: python -m metrics.run" in done.stdout
+    assert "example:\n  python -m metrics.run" in done.stdout
     assert "heavy: []" in done.stdout

