@@ -80,6 +80,7 @@ def train_all(base_folder: Path, photos: Path, folder: Path, pairs: Sequence[Pai
     assert worse == {}, f"base {before}"
 
 
+@pytest.mark.slow
 def test_usual_pairs_train_to_a_lower_loss_in_one_pack(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> None:
     assert len(USUAL) == 16
     train_all(tiny_sd15, tiny_photos, tmp_path, USUAL)

@@ -128,6 +128,7 @@ def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, ti
         assert "loading" not in out
 
 
+@pytest.mark.slow
 def test_time_spent_on_samples_is_no_training_time(tiny_sd15, tiny_photos, tmp_path, monkeypatch) -> None:
     from trainer import production
 
