@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from metrics.any_table import from_table
 from metrics.files import write_whole
 from metrics.onset import Onset, Turn, find_onset
-from metrics.trajectory import Trajectory, from_table
+from metrics.trajectory import Trajectory
 
 MOST_ROWS = 24
 MOST_CHECKPOINTS = 400

@@ -172,24 +172,6 @@ def _mean_readings(group: list[Readings]) -> Readings:
 _AT = "@epochs"  # suffix of the npz entry that says at which epochs an item array was measured
 
 
-def from_table(path: str | Path) -> Trajectory:
-    """The trajectory in a CSV file: our own (or the folder it lies in), or a trainer's log of validation losses (see
-    `metrics.foreign`).
-
-    Raises:
-        MetricsError: one line saying what the table lacks.
-    """
-    from metrics.foreign import read_foreign_table
-
-    path = Path(path)
-    if path.is_dir():
-        return Trajectory.load(path)
-    table = read_table(path)
-    if {"effort", "score"} <= set(table.columns) and any(name in table.columns for name in CHANNELS):
-        return read_own_table(path)
-    return read_foreign_table(path, table)
-
-
 def read_own_table(path: Path) -> Trajectory:
     """Reads a `trajectory.csv` that `Trajectory.save` wrote, with the `items.npz` beside it when there is one."""
     table = read_table(path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metrics.errors import MetricsError
-from metrics.mask_files import find_mask_files, mask_size, read_mask
+from metrics.mask_files import read_mask
+from search.mask_files import mask_files
 from trainer.dataset import Photo, load_mask
 from trainer.images import resize_and_crop
 
@@ -23,33 +22,6 @@ if TYPE_CHECKING:
 
 
 FINE = 16  # places across from which on cross-attention tells more of a subject than what stands out (docs/log.md)
-
-
-def mask_digests(folder: str | Path, photos: Sequence[Photo]) -> list[str | None]:
-    """SHA-256 of the mask that each photo has in a folder, once it is known to have its photo's shape; None without.
-
-    Raises:
-        MetricsError: no such folder, no or several photos of a mask's name, not an image, another shape.
-    """
-    digests: list[str | None] = []
-    for photo, path in zip(photos, _mask_files(folder, photos), strict=True):
-        if path is None:
-            digests.append(None)
-            continue
-        width, height = mask_size(path)
-        if abs(width * photo.height - height * photo.width) > max(photo.width, photo.height, 0.01 * width * height):
-            raise MetricsError(
-                f"masks: {str(path)!r} is {width}×{height}, its photo {photo.width}×{photo.height}: "
-                "a mask shows all of its photo, in any size"
-            )
-        digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
-    return digests
-
-
-def masks_digest(photos: Sequence[Photo], digests: Sequence[str | None]) -> str:
-    """SHA-256 of all masks together, each with its photo: what the files are called does not count."""
-    lines = [f"{photo.digest} {digest}\n" for photo, digest in zip(photos, digests, strict=True) if digest]
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def photo_masks(
@@ -73,7 +45,7 @@ def photo_masks(
     notes: tuple[str, ...] = ()
     given: list[np.ndarray | None]
     if Path(source).is_dir():
-        given = [None if path is None else _cut(path, config.size) for path in _mask_files(source, photos)]
+        given = [None if path is None else _cut(path, config.size) for path in mask_files(source, photos)]
         if everything := sum(mask is not None and bool((mask > 0.5).mean() > EVERYTHING) for mask in given):
             notes = (f"{everything} of {len(photos)} masks are white all over: taken for none",)
         source = "auto"
@@ -97,10 +69,6 @@ def photo_masks(
         device=str(base.device),
     )
     return replace(found, notes=(*notes, *found.notes))
-
-
-def _mask_files(folder: str | Path, photos: Sequence[Photo]) -> list[Path | None]:
-    return find_mask_files(folder, [f"{photo.path.parent.name}/{photo.path.name}" for photo in photos])
 
 
 def _cut(path: Path, size: tuple[int, int]) -> np.ndarray:

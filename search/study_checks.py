@@ -10,7 +10,7 @@ from metrics.fill import strange_braces
 from metrics.readings import WEIGHTED
 from search.errors import StudyError, problem
 from search.inputs import PhotoMark, photo_marks
-from search.masks import mask_digests, masks_digest
+from search.mask_files import mask_digests, masks_digest
 from search.settings import Score
 from search.split import in_contexts
 from trainer.errors import DataError, unknown_key

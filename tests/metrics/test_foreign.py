@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from metrics.any_table import from_table
 from metrics.errors import MetricsError
 from metrics.onset import find_onset
 from metrics.table import describe
-from metrics.trajectory import Trajectory, from_table
+from metrics.trajectory import Trajectory
 from tests.metrics.planted import plant
 
 EPOCHS = np.arange(1, 9)
