@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.onset_truth import Case, Truth, true_onset
-from metrics.onset_turn import log_axis
-from metrics.unimodal import fit_valley
+from metrics.onset.plateau import log_axis
+from metrics.onset.valley import fit_valley
 
 DENSE = 12  # checkpoints drawn from which on a run has a behavioural onset of its own
 NOVEL = slice(20, None)  # images in new contexts: behind ten captions of photos, two seeds each (`onset_world._probe`)

@@ -1,4 +1,4 @@
-"""How far onsets stray beside half of their replicates' spread: what `metrics.onset_curves.SUMS` holds as `own_error`.
+"""How far onsets stray beside half of their replicates' spread: what `metrics.onset.curves.SUMS` holds as `own_error`.
 
     python -m benchmarks.onset --choosing --errors
 
@@ -16,10 +16,10 @@ import numpy as np
 from benchmarks.onset_plan import CONTEXTS
 from benchmarks.onset_table import without_channel
 from benchmarks.onset_truth import Case, truth_of
-from metrics.onset import SPREAD_SHARE, Turn, find_onset
-from metrics.onset_curves import Kind, onset_curves
-from metrics.onset_turn import plateau_end, replicate_spread
-from metrics.trajectory import Trajectory
+from metrics.onset.curves import Kind, onset_curves
+from metrics.onset.onset import SPREAD_SHARE, Turn, find_onset
+from metrics.onset.plateau import plateau_end, replicate_spread
+from metrics.trajectory.trajectory import Trajectory
 
 COVERED = 0.9
 

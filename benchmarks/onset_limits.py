@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.onset_truth import Case, truth_of, turns_from
-from metrics.onset import Onset, find_onset
-from metrics.onset_curves import Kind
+from metrics.onset.curves import Kind
+from metrics.onset.onset import Onset, find_onset
 
 RENDERS = (48, 96)  # 48 readings of a loss are what six photos at eight noise levels give
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from benchmarks.onset_truth import Case
-    from metrics.score import ProbeLabels
+    from metrics.checkpoint.score import ProbeLabels
 
 BEHAVIOUR = ("true_obedience", "true_fidelity", "true_quality")
 FARTHEST = 3  # octaves from the onset; what lies farther off counts there

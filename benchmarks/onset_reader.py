@@ -15,9 +15,9 @@ from benchmarks.onset_truth import SEEN, true_onset
 
 if TYPE_CHECKING:
     from benchmarks.onset_world import Losses, World
-    from metrics.calibration import Calibration
+    from metrics.checkpoint.calibration import Calibration
     from trainer.families.family import Base
-    from trainer.lora import LoraWeights
+    from trainer.lora.lora import LoraWeights
 
 CLIP = Path(__file__).resolve().parent.parent / "studies" / "demo" / "clip"
 LOOKED_AT = 5  # checkpoints of each run whose images are drawn, the last among them
@@ -122,7 +122,7 @@ class Reader:
         return arrays | {"looked_epochs": np.array(epochs)}, images
 
     def _ratios(self, lora: LoraWeights, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        from metrics.losses import log_ratios
+        from metrics.channels.losses import log_ratios
 
         return {name: log_ratios(losses, self.at_base[name]) for name, losses in self.losses(lora, names).items()}
 
@@ -143,7 +143,7 @@ class Reader:
 
     def _look(self, epoch: int, effort: float, images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """What is kept of each image; channels (value, low, high), the score, and the true quality the judges see."""
-        from metrics.score import read_checkpoint
+        from metrics.checkpoint.score import read_checkpoint
 
         readings = read_checkpoint(self.calibration, epoch=epoch, effort=effort, images=images)
         found = {"score": readings.score}
@@ -175,8 +175,8 @@ def _truth(key: str, ratios: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def calibrate_pack(plan: PackPlan, world: World, base: Base, drawn: np.ndarray) -> Calibration:
-    from metrics.encoders import load_encoder
-    from metrics.score import calibrate
+    from metrics.checkpoint.encoders import load_encoder
+    from metrics.checkpoint.score import calibrate
 
     trained = [True] * plan.num_photos + [False] * HELD_OUT
     encoder = load_encoder(str(CLIP), device=base.device.type)

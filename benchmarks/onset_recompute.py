@@ -80,7 +80,7 @@ def work(
     """One process: takes the next pack that nobody has claimed, until the time is up."""
     import torch
 
-    from trainer.base import load_base
+    from trainer.base_model.load import load_base
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -215,8 +215,8 @@ def _trained(plan: PackPlan, base: Base) -> tuple[World, dict[str, dict[int, Che
 
 def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str, dict[int, Checkpoint]]:
     """Every run's checkpoints on the fine grid."""
-    from trainer.dataset import scan_dataset
-    from trainer.pack import Pack
+    from trainer.data.dataset import scan_dataset
+    from trainer.packing.pack import Pack
 
     dataset = scan_dataset(photos)
     pack = Pack(base, dataset, batch_size=BATCH_SIZE, resolution=(64, 64), seed=plan.seed)
@@ -232,8 +232,8 @@ def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str,
 
 
 def _keywords(plan: PackPlan, name: str, data: Path) -> dict[str, Any]:
-    from trainer.config import TrainConfig
-    from trainer.pack import build_run_keywords
+    from trainer.config.config import TrainConfig
+    from trainer.packing.pack import build_run_keywords
 
     settings = {key: value for key, value in plan.runs[name].items() if key != "horizon"}
     config = TrainConfig(
@@ -247,9 +247,9 @@ def rescore(out: Path) -> None:
     """The scores of kept packs anew from their kept channels, after `score_of` has changed; packs that lack channels it
     reads are left as they are and named."""
     from benchmarks.onset_world import draw, make_world
-    from metrics.readings import Reading
-    from metrics.score import score_of
-    from trainer.base import load_base
+    from metrics.checkpoint.score import score_of
+    from metrics.trajectory.readings import Reading
+    from trainer.base_model.load import load_base
 
     base = load_base(BASE)
     for plan in plans():

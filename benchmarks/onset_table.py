@@ -13,10 +13,10 @@ from benchmarks.onset_limits import RENDERS, of_photos, of_renders, of_truth
 from benchmarks.onset_quality import BEHAVIOUR, FARTHEST, behaviour_around
 from benchmarks.onset_rivals import RULES, lowest_context_loss
 from benchmarks.onset_truth import Case, Truth, truth_of
-from metrics.onset import Onset, Turn, confirmed_onset, find_onset
-from metrics.onset_curves import Kind
-from metrics.trajectory import Trajectory
-from metrics.unimodal import fit_valley
+from metrics.onset.curves import Kind
+from metrics.onset.onset import Onset, Turn, confirmed_onset, find_onset
+from metrics.onset.valley import fit_valley
+from metrics.trajectory.trajectory import Trajectory
 
 KINDS: tuple[Kind, ...] = ("context", "memory")
 NEAR = 0.5  # octaves from the epoch to ship to a checkpoint whose images were drawn

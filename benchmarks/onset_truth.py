@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.onset_plan import FRESH, HELD_OUT
-from metrics.onset_curves import Kind
-from metrics.onset_turn import RISE, SHARE, log_axis
-from metrics.readings import Reading, Readings
-from metrics.trajectory import Trajectory
-from metrics.unimodal import fit_valley
+from metrics.onset.curves import Kind
+from metrics.onset.plateau import RISE, SHARE, log_axis
+from metrics.onset.valley import fit_valley
+from metrics.trajectory.readings import Reading, Readings
+from metrics.trajectory.trajectory import Trajectory
 
 KEYS: dict[Kind, str] = {"memory": "true_set", "context": "true_new"}  # of a kind's truth among a run's arrays
 SEEN = ("heldout", "shifted", "shifted_train")  # by detectors, of every run

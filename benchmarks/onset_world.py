@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.onset_plan import CHOOSING, CONTEXTS, FRESH, HELD_OUT, PackPlan
-from metrics.composites import make_composites
-from metrics.masks import subject_masks
-from metrics.score import ProbeLabels
-from search.prompts import composite_captions
+from metrics.checkpoint.score import ProbeLabels
+from metrics.subjects.composites import make_composites
+from metrics.subjects.masks import subject_masks
+from search.probe.prompts import composite_captions
 from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, find_concept, render_concept
-from trainer.dataset import Photo
-from trainer.evaluate import Evaluation
+from trainer.data.dataset import Photo
 from trainer.families.family import Base
-from trainer.lora import LoraWeights
-from trainer.sample import sample, with_lora
+from trainer.inference.evaluate import Evaluation
+from trainer.inference.sample import sample, with_lora
+from trainer.lora.lora import LoraWeights
 
 MOVED = {"shifted": 48, "shifted_train": 32}
 """Composites whose subjects are cut out of held-out (eight of each photo) and of training photos, by saliency."""

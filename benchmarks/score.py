@@ -38,13 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(rounds: int) -> dict[str, Any]:
     """Medians over rounds of seconds and of their ratio within a round."""
-    from metrics.encoders import load_encoder
-    from metrics.onset import find_onset
-    from metrics.score import read_checkpoint
-    from search.probe import open_probe
-    from search.study import load_study
-    from trainer.base import load_base
-    from trainer.sample import sample
+    from metrics.checkpoint.encoders import load_encoder
+    from metrics.checkpoint.score import read_checkpoint
+    from metrics.onset.onset import find_onset
+    from search.probe.probe import open_probe
+    from search.study.study import load_study
+    from trainer.base_model.load import load_base
+    from trainer.inference.sample import sample
 
     study = load_study(DEMO)
     base = load_base(DEMO.parent / "demo" / "base")
@@ -83,8 +83,8 @@ def _forty_checkpoints() -> Any:
     """Six photos and 48 composites at 40 checkpoints, falling and rising again."""
     import numpy as np
 
-    from metrics.readings import Reading, Readings
-    from metrics.trajectory import Trajectory
+    from metrics.trajectory.readings import Reading, Readings
+    from metrics.trajectory.trajectory import Trajectory
 
     generator = np.random.default_rng(0)
     epochs = np.arange(41) * 3

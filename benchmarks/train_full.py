@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.dataset import Dataset, Photo
+from trainer.data.dataset import Dataset, Photo
 from trainer.families import FAMILIES
 from trainer.families.ddpm import training_scheduler
 from trainer.families.family import Base
 from trainer.families.layout import CONFIGS
-from trainer.pack import Pack
+from trainer.packing.pack import Pack
 
 SIDES = {"sd15": 512, "sdxl": 1024}
 RANK, PHOTOS = 16, 4

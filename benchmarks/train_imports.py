@@ -7,9 +7,9 @@ import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-import trainer.base
-import trainer.kohya
-import trainer.pack
+import trainer.base_model.load
+import trainer.lora.kohya_file
+import trainer.packing.pack
 
 __all__ = [
     "AutoencoderKL",

@@ -87,9 +87,9 @@ def _work(connection: Connection, layout: Layout) -> None:
 
 def packed_steps(width: int, batch_size: int) -> Callable[[], int]:
     """A function that trains one epoch of `width` runs and returns how many samples that were."""
-    from trainer.base import load_base
-    from trainer.dataset import scan_dataset
-    from trainer.pack import Pack
+    from trainer.base_model.load import load_base
+    from trainer.data.dataset import scan_dataset
+    from trainer.packing.pack import Pack
 
     dataset = scan_dataset(PHOTOS)
     pack = Pack(load_base(BASE), dataset, batch_size=batch_size, resolution=(SIDE, SIDE))
@@ -111,9 +111,9 @@ def base_steps(batch_size: int) -> Callable[[], int]:
     import torch
     from torch.nn import functional as F
 
-    from trainer.base import load_base
-    from trainer.cpu import prepack_convolutions
+    from trainer.base_model.load import load_base
     from trainer.families.unet import lora_targets
+    from trainer.packing.cpu_tuning import prepack_convolutions
 
     base = load_base(BASE)
     prepack_convolutions(base.denoiser)
@@ -147,7 +147,7 @@ def plain_steps(batch_size: int) -> Callable[[], int]:
     from torchvision import transforms
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from trainer.dataset import scan_dataset
+    from trainer.data.dataset import scan_dataset
     from trainer.families.unet import lora_targets
 
     tokenizer = CLIPTokenizer.from_pretrained(BASE / "tokenizer")

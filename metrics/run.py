@@ -42,7 +42,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     _check_outputs(options)
     if options.trajectory is not None:
-        from metrics.table import main as table_main
+        from metrics.loss_tables.table_onset import main as table_main
 
         return table_main(options.trajectory, options.picture, options.json)
     if options.train is None or options.samples is None:
@@ -136,9 +136,9 @@ def _check_device(name: str) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from metrics.encoders import load_encoder
-    from metrics.folders import score_folders
-    from metrics.image_folder import read_folder, read_samples
+    from metrics.checkpoint.encoders import load_encoder
+    from metrics.comparison.compare import score_folders
+    from metrics.images.image_folder import read_folder, read_samples
 
     train = read_folder(options.train)
     samples, base = read_samples(options.samples, options.epoch)
@@ -160,7 +160,7 @@ def _score(options: argparse.Namespace) -> int:
     if options.json != "-":
         _print_table(scores, train, samples)
     if options.json:
-        from metrics.table import as_text, write_json
+        from metrics.loss_tables.table_onset import as_text, write_json
 
         asked = {name: _shown(getattr(options, name)) for name in FOLDERS} | named
         if options.json == "-":
@@ -168,7 +168,7 @@ def _score(options: argparse.Namespace) -> int:
         else:
             write_json(Path(options.json), asked | scores.as_json())
     if options.picture:
-        from metrics.folder_picture import draw_folder_scores
+        from metrics.comparison.picture import draw_folder_scores
 
         draw_folder_scores(options.picture, scores, train, samples)
         print(f"picture: {shown(options.picture)}", file=sys.stderr)
@@ -185,7 +185,7 @@ def _print_table(scores, train, samples) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from metrics.folder_picture import headline
+    from metrics.comparison.picture import headline
 
     console = Console(highlight=False, markup=False)  # file names may hold brackets
     table = Table(title=f"{len(samples)} samples against {len(train)} photos", title_justify="left")

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from search.command import study_command
-from search.database import storage_url
 from search.errors import SearchError, StudyError, problem
-from search.locate import locate
-from search.record import StudyFolder
+from search.record.record import StudyFolder
+from search.study.find_study import locate
+from search.tuning.database import storage_url
 from trainer.arguments import folder as folder_named
 from trainer.arguments import port
 from trainer.command import INTERRUPTED, Command, end, reason
@@ -82,8 +82,8 @@ def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
         warnings.simplefilter("ignore")
         from optuna_dashboard import wsgi
 
-    from search.artifacts import open_store
-    from search.storage import open_storage
+    from search.tuning.ledger import open_storage
+    from search.verdict.artifacts import open_store
 
     opened = open_storage(storage_url(folder.database)) if storage is None else _open_storage(storage)
     return wsgi(opened, artifact_store=open_store(folder))
@@ -93,7 +93,7 @@ def _open_storage(url: str) -> Any:
     """The storage that a user named."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from search.storage import open_storage
+    from search.tuning.ledger import open_storage
 
     shown = re.sub(r"://[^/]*@", "://***@", url)  # no password on a terminal
     try:

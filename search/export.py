@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.command import study_command
-from search.export_base import about_base
-from search.export_ending import Ending
-from search.locate import locate
-from search.moved import find_again
-from search.record import StudyFolder, read_json, write_bytes
-from search.space import FLAT_SCHEDULERS
+from search.exports.base import about_base
+from search.exports.ship_epoch import Ending
+from search.record.record import StudyFolder, read_json, write_bytes
+from search.study.find_study import locate
+from search.study.moved_files import find_again
+from search.study.space import FLAT_SCHEDULERS
 from trainer.arguments import folder as folder_named
 from trainer.arguments import folder_to_write, whole
 from trainer.command import Command, end
 
 if TYPE_CHECKING:
-    from trainer.config import TrainConfig
-    from trainer.dataset import Dataset
+    from trainer.config.config import TrainConfig
+    from trainer.data.dataset import Dataset
 
 
 _EXAMPLE = """example:
@@ -108,18 +108,18 @@ def export(
         StudyError: no such trial, no checkpoint of that epoch, or `prepare_photos` is not empty.
         ModelError, DataError: the base or the photos are no longer where the study had them.
     """
-    from search.best import novel_prompts
-    from search.export_kohya_gui import absolute, to_kohya_gui
-    from search.export_photos import prepare
-    from search.export_pick import pick
-    from search.export_sdscripts import to_sdscripts
-    from search.export_toml import toml
-    from search.export_train_sh import train_sh
-    from search.train_yaml import train_yaml
-    from trainer.base import describe_base
+    from search.exports.kohya_gui import absolute, to_kohya_gui
+    from search.exports.photos import prepare
+    from search.exports.pick import pick
+    from search.exports.sdscripts import to_sdscripts
+    from search.exports.toml import toml
+    from search.exports.train_sh import train_sh
+    from search.study.config_yaml import train_yaml
+    from search.verdict.best_files import novel_prompts
+    from trainer.base_model.load import describe_base
     from trainer.checkpoint import lora_damage
-    from trainer.config import parse_train_config
-    from trainer.dataset import scan_dataset
+    from trainer.config.config import parse_train_config
+    from trainer.data.dataset import scan_dataset
 
     picked = pick(folder, trial, epoch)
     record = picked.record
@@ -187,7 +187,7 @@ def export(
 
 def _photos(dataset: "Dataset") -> list[str]:
     """Where sd-scripts reads this set otherwise, one line a kind, and what helps."""
-    from search.export_photos import differences
+    from search.exports.photos import differences
 
     found = [str(difference) for difference in differences(dataset)]
     return [*found, "--prepare-photos DIR writes a copy of the photos that both read alike"] if found else []
@@ -236,7 +236,7 @@ def _copy_lora(source: Path, target: Path, name: str) -> Path:
     """The LoRA in fp16 under its new name, with everything that its metadata says about the training."""
     import torch
 
-    from trainer.kohya import load_lora, read_metadata, save_lora
+    from trainer.lora.kohya_file import load_lora, read_metadata, save_lora
 
     metadata = {**read_metadata(source), "ss_output_name": name, "modelspec.title": name}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +244,7 @@ def _copy_lora(source: Path, target: Path, name: str) -> Path:
 
 
 def _batches_per_epoch(config: "TrainConfig", dataset: "Dataset") -> int:
-    from trainer.buckets import assign_buckets, batches_per_epoch
+    from trainer.data.buckets import assign_buckets, batches_per_epoch
 
     sizes = assign_buckets(
         dataset.photos,

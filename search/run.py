@@ -13,21 +13,21 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.about import About, check_continues
-from search.best_folder import restore_best
-from search.budget import why_not_asked
-from search.clock import Clock, noted_seconds
 from search.command import study_command
-from search.continuing import check_sources, continued, forget, has_trained
 from search.errors import BusyError, SearchError
-from search.lock import holder, locked, workers_alive
-from search.probe_files import mend_probe
-from search.record import StudyFolder, write_bytes
-from search.set_aside import right_kinds
-from search.space_values import size as size_of
-from search.study import Study, load_study
-from search.tidy import sweep_study
-from search.workers import Team, resident
+from search.probe.probe_files import mend_probe
+from search.record.clock import Clock, noted_seconds
+from search.record.lock import holder, locked, workers_alive
+from search.record.record import StudyFolder, write_bytes
+from search.record.set_aside import right_kinds
+from search.recovery.continuing import check_sources, continued, forget, has_trained
+from search.recovery.study_json import About, check_continues
+from search.running.budget import why_not_asked
+from search.running.workers import Team, resident
+from search.study.space_values import size as size_of
+from search.study.study import Study, load_study
+from search.verdict.best_folder import restore_best
+from search.verdict.disk_cleanup import sweep_study
 from trainer.arguments import folder_to_write
 from trainer.command import Command, end
 
@@ -107,7 +107,7 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
             resident,
             (study, folder),
             study.workers.count,
-            preload=("search.worker",),
+            preload=("search.running.worker",),
             hung_after=study.workers.hung_after,
         )
         work(study, folder, team, clock)
@@ -115,9 +115,9 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
 
 def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     """From wherever the study is to its verdict."""
-    from search.eta import planned_epochs
-    from search.live import Board
-    from trainer.config import TrainConfig
+    from search.running.eta import planned_epochs
+    from search.running.progress import Board
+    from trainer.config.config import TrainConfig
 
     size = size_of(study.space)
     board = Board(
@@ -133,13 +133,13 @@ def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     team.start()  # torch is imported there while Optuna is imported here
     sweep_study(folder)
     try:
-        from search.recovery import recover
+        from search.recovery.study_folder import recover
 
         for note in recover(study, folder):
             print(f"note: {note}", flush=True)
-        from search.artifacts import open_store, publish_verdict, upload_trial
-        from search.coordinator import Coordinator
-        from search.verdict import finish
+        from search.running.coordinator import Coordinator
+        from search.verdict.artifacts import open_store, publish_verdict, upload_trial
+        from search.verdict.verdict import finish
 
         store = open_store(folder)
         with board.shown():
@@ -168,7 +168,7 @@ def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
 
 def _finished(study: Study, folder: StudyFolder) -> str | None:
     """What the study has spent, when its verdict is of the trials that are there and nothing is left to ask for."""
-    from search.verdict import belongs, known_verdict
+    from search.verdict.verdict import belongs, known_verdict
 
     verdict = known_verdict(folder)
     if verdict is None or not all((folder.path / path).exists() for path in verdict.files.values()):
@@ -187,7 +187,7 @@ def show(folder: StudyFolder) -> None:
     """Print a finished study's verdict. Raises SearchError where no trial came to anything."""
     from rich.console import Console
 
-    from search.verdict import Verdict, render
+    from search.verdict.verdict import Verdict, render
 
     Console().print(render(Verdict.load(folder.verdict_file), folder.path))
     records = list(folder.records())

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.command import study_command
-from search.decision import best_so_far
 from search.errors import DamagedError
-from search.live_table import COLUMNS, RIGHT, row
-from search.locate import locate
+from search.running.live_table import COLUMNS, RIGHT, row
+from search.study.find_study import locate
+from search.verdict.decision import best_so_far
 from trainer.arguments import folder as folder_named
 from trainer.command import Command, end
 
@@ -69,7 +69,7 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     if best is not None and not folder.verdict_file.is_file():
         console.print(f"best so far: trial {best.trial}, score {best.score:.3f} at epoch {best.epoch}")
     if folder.verdict_file.is_file():
-        from search.verdict import Verdict, render
+        from search.verdict.verdict import Verdict, render
 
         try:
             console.print(render(Verdict.load(folder.verdict_file), folder.path))

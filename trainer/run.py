@@ -80,10 +80,10 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     parser.add_argument("--dry-run", action="store_true", help="measure a few steps, tell steps, time and memory, stop")
     options = parser.parse_args(arguments)
 
-    from trainer.base import check_family
+    from trainer.base_model.load import check_family
     from trainer.devices import why_no_device
     from trainer.errors import ConfigError
-    from trainer.production_config import load_production
+    from trainer.production.production_config import load_production
 
     if (allowed := why_no_device(options.device)) is not None:
         raise ConfigError(None, "--device", options.device, allowed)
@@ -93,7 +93,7 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     check_family(config.base, config.family)
     command.folder = folder = options.out or options.config.with_suffix("")
     # the heavy libraries are imported after the file is known to be right
-    from trainer.production import dry_run, train
+    from trainer.production.production import dry_run, train
 
     if options.dry_run:
         dry_run(config, output, folder, device=options.device)

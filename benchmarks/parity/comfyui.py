@@ -6,9 +6,9 @@ from typing import Any
 from benchmarks.parity import ours
 from benchmarks.parity.checks import Check, ask, verdict
 from trainer.families.layout import CONFIGS
-from trainer.kohya import save_lora
-from trainer.lora import LoraModule, LoraWeights
-from trainer.merge import delta
+from trainer.lora.kohya_file import save_lora
+from trainer.lora.lora import LoraModule, LoraWeights
+from trainer.lora.merge import delta
 
 
 def run(checkout: Path, python: str, work: Path) -> list[Check]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from benchmarks.parity import ours
 from benchmarks.parity.checks import Check, ask, verdict
-from search.export_check import GUI_OPTIONS_FILE
-from search.export_kohya_gui import absolute, to_kohya_gui
-from search.export_toml import toml
+from search.exports.kohya_gui import absolute, to_kohya_gui
+from search.exports.option_check import GUI_OPTIONS_FILE
+from search.exports.toml import toml
 
 _PATHS = ("dataset_config", "output_dir", "pretrained_model_name_or_path", "config_file")
 _DIRTY = {

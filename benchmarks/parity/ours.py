@@ -7,13 +7,13 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.export_ending import Ending
-from search.export_sdscripts import SdScripts, to_sdscripts
-from search.export_toml import toml
-from trainer.buckets import assign_buckets, batches_per_epoch
-from trainer.config import TrainConfig, parse_train_config
-from trainer.dataset import Dataset, scan_dataset
-from trainer.families.traits import BaseTraits
+from search.exports.sdscripts import SdScripts, to_sdscripts
+from search.exports.ship_epoch import Ending
+from search.exports.toml import toml
+from trainer.config.config import TrainConfig, parse_train_config
+from trainer.data.buckets import assign_buckets, batches_per_epoch
+from trainer.data.dataset import Dataset, scan_dataset
+from trainer.families.prediction import BaseTraits
 
 if TYPE_CHECKING:
     from trainer.families.family import Base

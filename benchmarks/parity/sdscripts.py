@@ -6,10 +6,10 @@ from typing import Any
 
 from benchmarks.parity import ours
 from benchmarks.parity.checks import Check, ask, verdict
-from search.export_check import OPTIONS_FILE
-from trainer.dataset import scan_dataset
+from search.exports.option_check import OPTIONS_FILE
+from trainer.data.dataset import scan_dataset
 from trainer.families.layout import CONFIGS
-from trainer.schedules import build_schedule
+from trainer.optimization.schedules import build_schedule
 
 _RANK, _ALPHA = 4, 2.0
 

@@ -24,9 +24,9 @@ import numpy as np
 from studies.demo.concepts import CONCEPTS
 
 if TYPE_CHECKING:
-    from trainer.evaluate import Evaluation
     from trainer.families.family import Base
-    from trainer.lora import LoraWeights
+    from trainer.inference.evaluate import Evaluation
+    from trainer.lora.lora import LoraWeights
 
 BASE = Path(__file__).parent / "base"
 CONCEPT = "mushroom"
@@ -83,7 +83,7 @@ def true_losses(
 
 def fresh(base: Base, concept: str, contexts: str, images: int, levels: int, draws: int) -> Evaluation:
     from studies.demo.scenes import render_concept
-    from trainer.evaluate import Evaluation
+    from trainer.inference.evaluate import Evaluation
 
     pictures, captions, _, _ = render_concept(concept, contexts, images, RENDER_SEED)  # type: ignore[arg-type]
     return Evaluation.prepare(base, pictures, captions, levels=levels, draws=draws, seed=NOISE_SEED)
@@ -100,7 +100,7 @@ def true_quality(
     from studies.demo import judges as judging
     from studies.demo.pool import LABELS, from_scenes
     from studies.demo.scenes import concept_caption, draw_concept
-    from trainer.sample import sample
+    from trainer.inference.sample import sample
 
     judges, values = judging.load_judges(), {}
     for contexts in ("new", "set"):
@@ -144,8 +144,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("truth.csv"))
     args = parser.parse_args(argv)
 
-    from trainer.base import load_base
-    from trainer.kohya import load_lora
+    from trainer.base_model.load import load_base
+    from trainer.lora.kohya_file import load_lora
 
     precision = None if args.precision == "fp32" else args.precision
     base = load_base(args.base)

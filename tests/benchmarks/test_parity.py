@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.parity import kohya_ss, ours, sdscripts
 from benchmarks.parity.checks import ask, verdict
-from search.export_check import OPTIONS_FILE
+from search.exports.option_check import OPTIONS_FILE
 
 
 @pytest.mark.parametrize(("family", "modules"), [("sd15", 192 + 72), ("sdxl", 722 + 72 + 192)])

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.copying import clear_copies
-from metrics.encoders import load_encoder
+from metrics.channels.copying import clear_copies
+from metrics.checkpoint.encoders import load_encoder
+from metrics.checkpoint.image_descriptors import measure
+from metrics.comparison.compare import judge, score_folders
+from metrics.comparison.picture import headline
 from metrics.errors import MetricsError
-from metrics.folder_picture import headline
-from metrics.folders import judge, score_folders
-from metrics.image_folder import ImageFolder, read_folder
+from metrics.images.image_folder import ImageFolder, read_folder
 from metrics.run import main
-from metrics.traits import measure
 from studies.demo.scenes import render_concept
-from tests.metrics.sets import OTHERS, burnt, crops, recoloured
+from tests.metrics.photo_sets import OTHERS, burnt, crops, recoloured
 
 DEMO = Path(__file__).parents[2] / "studies" / "demo"
 NOTHING_HEAVY = (

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from search.record import StudyFolder
+from search.record.record import StudyFolder
 
 Plant = Callable[[StudyFolder], object]
 Change = Callable[[Path], None]

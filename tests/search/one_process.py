@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from search.events import Checkpointed, GoOn, Prepared, Stop, TrialSpec, save_readings
-from search.record import StudyFolder, write_samples
-from search.tidy import drop_after
-from search.worker import AHEAD, _rewind
-from search.workers import Team
-from tests.search.made import Plan, picture, planted
+from search.record.events import Checkpointed, GoOn, Prepared, Stop, TrialSpec, save_readings
+from search.record.record import StudyFolder, write_samples
+from search.running.worker import AHEAD, _rewind
+from search.running.workers import Team
+from search.verdict.disk_cleanup import drop_after
+from tests.search.finished_studies import Plan, picture, planted
 from trainer.checkpoint import (
     LORA_FILE,
     STATE_FILE,
@@ -84,7 +84,7 @@ class _Worker:
 
 
 class OneProcess(Team):
-    """Stands where `search.workers.Team` does."""
+    """Stands where `search.running.workers.Team` does."""
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -10,11 +10,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search.artifacts import open_store, publish_verdict, upload_trial
 from search.dashboard import serve
-from search.record import StudyFolder
-from search.verdict import finish
-from tests.search.made import PLANS, Plan, make_trial, shared_study
+from search.record.record import StudyFolder
+from search.verdict.artifacts import open_store, publish_verdict, upload_trial
+from search.verdict.verdict import finish
+from tests.search.finished_studies import PLANS, Plan, make_trial, shared_study
 
 pytestmark = pytest.mark.services
 _BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

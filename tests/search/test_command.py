@@ -11,9 +11,9 @@ import pytest
 
 from search import dashboard, export, run, status
 from search.command import study_command
-from search.record import StudyFolder
-from search.storage import Ledger
-from tests.search.made import make_study
+from search.record.record import StudyFolder
+from search.tuning.ledger import Ledger
+from tests.search.finished_studies import make_study
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,11 +15,11 @@ import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
-from search.artifacts import open_store, publish_verdict
 from search.dashboard import main, serve
-from search.record import StudyFolder
-from search.verdict import finish
-from tests.search.made import shared_study
+from search.record.record import StudyFolder
+from search.verdict.artifacts import open_store, publish_verdict
+from search.verdict.verdict import finish
+from tests.search.finished_studies import shared_study
 
 
 @pytest.fixture(scope="module")

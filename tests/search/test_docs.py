@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from metrics.readings import CHANNELS
-from search.study import load_study
-from trainer.config import TrainConfig
-from trainer.production_config import load_production
+from metrics.trajectory.readings import CHANNELS
+from search.study.study import load_study
+from trainer.config.config import TrainConfig
+from trainer.production.production_config import load_production
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

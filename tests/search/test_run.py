@@ -16,9 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from search.lock import locked
-from search.record import StudyFolder
-from search.verdict import Verdict
+from search.record.lock import locked
+from search.record.record import StudyFolder
+from search.verdict.verdict import Verdict
 from tests.search import damage
 
 DEMO = Path(__file__).parents[2] / "studies"
@@ -242,8 +242,8 @@ def test_the_lora_works_in_diffusers_as_the_samples_show(undisturbed) -> None:
     import torch
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-    from trainer.base import load_base
-    from trainer.sample import initial_noise
+    from trainer.base_model.load import load_base
+    from trainer.inference.sample import initial_noise
 
     folder, _ = undisturbed
     about = folder.probe()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import search.run
-from search.clock import Clock, noted_seconds
-from search.record import PROBE_FILE, StudyFolder, write_json
-from search.study import Study, load_study
-from search.verdict import Verdict
+from search.record.clock import Clock, noted_seconds
+from search.record.record import PROBE_FILE, StudyFolder, write_json
+from search.study.study import Study, load_study
+from search.verdict.verdict import Verdict
 from tests.search.conftest import study_writer
 from tests.search.one_process import OneProcess
 
@@ -104,7 +104,7 @@ def test_a_lora_that_only_best_still_holds_is_carried_over(sittings) -> None:
 
 
 def test_best_is_the_old_one_or_the_new_one(sittings, monkeypatch) -> None:
-    import search.best
+    import search.verdict.best_files
 
     before = {p.name: p.read_bytes() for p in sittings.folder.best_folder.iterdir()}
 
@@ -112,12 +112,12 @@ def test_best_is_the_old_one_or_the_new_one(sittings, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(search.best, "novel_prompts", full)
+        patch.setattr(search.verdict.best_files, "novel_prompts", full)
         with pytest.raises(OSError, match="No space"):
             sittings.sit(3)
     assert {p.name: p.read_bytes() for p in sittings.folder.best_folder.iterdir()} == before
     sittings.folder.best_folder.rename(sittings.folder.path / ".best-old")  # killed between the two renames
-    search.best_folder.restore_best(sittings.folder)
+    search.verdict.best_folder.restore_best(sittings.folder)
     assert {p.name: p.read_bytes() for p in sittings.folder.best_folder.iterdir()} == before
 
 
@@ -140,7 +140,7 @@ def test_a_small_space_ends_when_every_configuration_was_tried(tmp_path: Path) -
 def test_the_clock_goes_on_where_the_last_sitting_stopped(tmp_path: Path, monkeypatch) -> None:
     folder = StudyFolder(tmp_path)
     now = [1000.0]
-    monkeypatch.setattr("search.clock.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("search.record.clock.time.monotonic", lambda: now[0])
     clock = Clock(folder)
     for _ in range(120):  # ten minutes, and then a kill without a word
         now[0] += 5.0

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from studies.demo import truth
-from trainer.base import load_base
-from trainer.kohya import save_lora
-from trainer.lora import LoraModule, LoraWeights
+from trainer.base_model.load import load_base
+from trainer.lora.kohya_file import save_lora
+from trainer.lora.lora import LoraModule, LoraWeights
 
 PATH = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
 

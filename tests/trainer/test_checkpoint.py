@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from trainer import checkpoint
-from trainer.base import load_base
-from trainer.dataset import scan_dataset
+from trainer.base_model.load import load_base
+from trainer.data.dataset import scan_dataset
 from trainer.errors import ModelError, TrainerError
 from trainer.families.family import Base
-from trainer.kohya import load_lora
-from trainer.pack import Pack
-from trainer.runs import Run
+from trainer.lora.kohya_file import load_lora
+from trainer.packing.pack import Pack
+from trainer.packing.training_run import Run
 
 OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": "AdamW", "learning_rate": 1e-3, "lr_scheduler": "cosine_with_restarts", "num_cycles": 1.5},
@@ -208,8 +208,8 @@ def damaged_by(kind: str, path: Path) -> None:
 @pytest.mark.parametrize("file", [checkpoint.STATE_FILE, checkpoint.STATE_TENSORS, checkpoint.LORA_FILE])
 @pytest.mark.parametrize("kind", ["truncated", "emptied", "flipped", "garbage", "other JSON", "deleted"])
 def test_damage_at_rest_is_seen(file: str, kind: str, tmp_path: Path) -> None:
-    from trainer.kohya import save_lora
-    from trainer.lora import LoraModule, LoraWeights
+    from trainer.lora.kohya_file import save_lora
+    from trainer.lora.lora import LoraModule, LoraWeights
 
     def write(folder: Path) -> None:
         module = LoraModule(down=torch.ones(2, 32), up=torch.ones(32, 2), alpha=2.0)

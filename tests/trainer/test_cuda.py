@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.test_packed import (
+from tests.trainer.packing.test_pack import (
     EIGHT_BIT,
     HORIZON,
     SPECS,
@@ -18,13 +18,13 @@ from tests.trainer.test_packed import (
     parameters_of,
     train,
 )
-from trainer.base import load_base
-from trainer.dataset import Dataset, scan_dataset
-from trainer.evaluate import losses
+from trainer.base_model.load import load_base
+from trainer.data.dataset import Dataset, scan_dataset
 from trainer.families.family import Base
-from trainer.lora import LoraWeights, create_adapters
-from trainer.pack import Pack
-from trainer.sample import sample
+from trainer.inference.evaluate import losses
+from trainer.inference.sample import sample
+from trainer.lora.lora import LoraWeights, create_adapters
+from trainer.packing.pack import Pack
 
 pytestmark = pytest.mark.cuda
 

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from trainer import run
-from trainer.kohya import load_lora, read_metadata
+from trainer.lora.kohya_file import load_lora, read_metadata
 
 SETTINGS = {"resolution": 64, "batch_size": 4, "rank": 2, "epochs": 4, "save_every_n_epochs": 2, "learning_rate": 1e-2}
 OUTPUT = {"name": "toy", "sample_prompts": ["a photo of sks toy", "snow"], "sample_steps": 2}
@@ -130,7 +130,7 @@ def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, ti
 
 @pytest.mark.slow
 def test_time_spent_on_samples_is_no_training_time(tiny_sd15, tiny_photos, tmp_path, monkeypatch) -> None:
-    from trainer import production
+    from trainer.production import production
 
     def slow(*args: object, **keywords: object) -> None:
         time.sleep(2.0)
@@ -232,7 +232,7 @@ def test_words_that_no_caption_holds_and_endless_warmups_are_said(tiny_sd15, tin
 
 
 def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, capsys, monkeypatch) -> None:
-    from trainer.pack import Pack
+    from trainer.packing.pack import Pack
 
     path = write(tmp_path, tiny_sd15, tiny_photos, output=None)
     train_epoch = Pack.train_epoch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
-from trainer.families.traits import NOISE
+from trainer.families.prediction import NOISE
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError
 from trainer.families import layout
-from trainer.families.heard import heard
+from trainer.families.library_warnings import heard
+from trainer.families.missing_tensors import check_finite, check_shapes, check_tensors, title
 from trainer.families.tokenizers import check_vocabulary, own_tokenizer
-from trainer.families.whole import check_finite, check_shapes, check_tensors, title
 
 if TYPE_CHECKING:
     import torch

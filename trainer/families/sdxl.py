@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.families import autoencoder, clip, ddpm, layout, loading, names, unet
 from trainer.families.family import Base, Family
-from trainer.families.traits import noise_settings
+from trainer.families.prediction import noise_settings
 
 if TYPE_CHECKING:
     import torch

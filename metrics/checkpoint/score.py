@@ -1,0 +1,290 @@
+"""A checkpoint's images and losses against a calibration: all channels with their items, and the score."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from metrics.channels.bootstrap import reading_of_items, resampling_weights
+from metrics.channels.colour import burn, drift, scatter
+from metrics.channels.composition import collapse, framing_drift, layout_drift
+from metrics.channels.copying import copying, copying_null, own_caption_gap, own_photo_pull
+from metrics.channels.diversity import diversity, photo_vendi_excess, vendi_by_prompt
+from metrics.channels.losses import log_ratios, noise_bands
+from metrics.channels.obedience import obedience, prompt_changes
+from metrics.channels.similarity import fidelity, mean_cosines
+from metrics.checkpoint.calibration import Calibration, ProbeLabels, calibrate
+from metrics.checkpoint.encoders import Images
+from metrics.checkpoint.image_descriptors import Traits, measure
+from metrics.errors import MetricsError
+from metrics.trajectory.readings import DIVERSITY_FLOOR, Reading, Readings
+
+__all__ = ["Calibration", "ProbeLabels", "calibrate", "read_checkpoint", "score_of"]
+
+# One subject varies less than its class: images of one prompt that vary more than this share of the base's have not
+# settled on it. Chosen on CHOOSING concepts of the onset benchmark (docs/log.md); a style weighs consistency with 0.
+UNSETTLED = 0.5
+LOSSES = {"heldout": "heldout_loss", "context": "context_loss", "shifted": "shifted_loss"}
+
+
+def read_checkpoint(
+    calibration: Calibration,
+    *,
+    epoch: int,
+    effort: float,
+    images: Images,
+    losses: Mapping[str, np.ndarray] | None = None,
+) -> Readings:
+    """Readings of one checkpoint; a channel that cannot be measured is absent.
+
+    Items: losses `[N, levels, draws]` (and `shifted_loss_photo [M]`, whose composites they are); per-image channels
+    `[n']` over the images they are judged on (`burn` of the feature that is farthest off at this checkpoint);
+    `diversity` and `collapse` one per prompt (`DIVERSITY_FLOOR`: below it diversity counts). The mean of the items is
+    the value, save for `own_caption`, whose items are hits and whose value is a difference of their means.
+
+    Args:
+        images: the probe drawn by this checkpoint, uint8 `[n, H, W, 3]` or a list, one per label.
+        losses: as `base_losses` of `calibrate`.
+
+    Raises:
+        MetricsError: another number of images or shape of losses than in the calibration.
+    """
+    if len(images) != len(calibration.labels):
+        raise MetricsError(
+            f"checkpoint of epoch {epoch}: {len(images)} images, the probe has {len(calibration.labels)}"
+        )
+    channels: dict[str, Reading] = {}
+    items: dict[str, np.ndarray] = {}
+    _read_losses(calibration, losses or {}, channels, items)
+    traits = measure(images, calibration.encoder, calibration.identity_encoder)
+    _read_similarity(calibration, traits, channels, items)
+    _read_prompts(calibration, traits, channels, items)
+    _read_colour(calibration, traits, channels, items)
+    _read_composition(calibration, traits, channels, items)
+    return Readings(epoch, effort, channels, items, score_of(calibration, channels))
+
+
+def _read_losses(
+    calibration: Calibration,
+    losses: Mapping[str, np.ndarray],
+    channels: dict[str, Reading],
+    items: dict[str, np.ndarray],
+) -> None:
+    for name, channel in LOSSES.items():
+        if name not in losses:
+            continue
+        if name not in calibration.base_losses:
+            raise MetricsError(f"losses: {name!r} were not measured on the base")
+        ratios = log_ratios(losses[name], calibration.base_losses[name])
+        if not np.isfinite(ratios).all():
+            continue  # a LoRA that has blown up; its images say so
+        owners = calibration.shifted_photo if name == "shifted" and len(calibration.shifted_photo) else None
+        items[channel] = ratios
+        channels[channel] = reading_of_items(ratios, groups=owners)
+        if owners is not None:
+            items[f"{channel}_photo"] = owners
+        for band, values in noise_bands(ratios).items():
+            channels[f"{name}_{band}"] = reading_of_items(values, groups=owners)
+
+
+def _read_similarity(
+    calibration: Calibration, traits: Traits, channels: dict[str, Reading], items: dict[str, np.ndarray]
+) -> None:
+    labels, prompts = calibration.labels, calibration.labels.prompt_numbers
+    own = labels.from_set
+    photos = calibration.photos.rows(calibration.kept)
+    if traits.features.shape[1]:
+        items["clip_image"] = mean_cosines(traits.features[own], photos.features)
+        channels["clip_image"] = reading_of_items(items["clip_image"], groups=prompts[own])
+        items["diversity"] = diversity(traits.features, calibration.base.features, prompts)
+        if len(items["diversity"]):
+            channels["diversity"] = reading_of_items(items["diversity"])
+            items[DIVERSITY_FLOOR] = np.array([_diversity_floor(calibration)])
+        else:
+            del items["diversity"]
+    identity = bool(traits.identity.shape[1])
+    if identity:
+        items["fidelity"] = fidelity(traits.identity[own], calibration.base.identity[own], calibration.axis)
+        channels["fidelity"] = reading_of_items(items["fidelity"], groups=prompts[own])
+        novel = np.array(labels.sets) == "C"
+        if novel.any():
+            items["fidelity_novel"] = fidelity(
+                traits.identity[novel], calibration.base.identity[novel], calibration.axis
+            )
+            channels["fidelity_novel"] = reading_of_items(items["fidelity_novel"], groups=prompts[novel])
+            channels["fidelity_weak"] = _weaker_half(items["fidelity_novel"], prompts[novel])
+    if len(photos) >= 3:
+        seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
+        items["copying"] = copying(seen[own], known, remove_duplicates=False)
+        channels["copying"] = reading_of_items(items["copying"], groups=prompts[own])
+    photo = np.array(labels.photo)
+    drawn = np.unique(photo[photo >= 0])
+    if identity and min(calibration.trained[drawn].sum(), (~calibration.trained[drawn]).sum()) >= 2:
+        known = calibration.photos.identity
+        gap, hits = own_caption_gap(traits.identity, known, photo, calibration.trained)
+        channels["own_caption"] = Reading(gap, *_gap_interval(hits, photo, calibration.trained))
+        items["own_caption"] = hits[photo >= 0]
+        items["own_pull"] = own_photo_pull(
+            traits.identity, calibration.base.identity, known, photo, calibration.trained
+        )
+        channels["own_pull"] = reading_of_items(items["own_pull"], groups=prompts)
+
+
+def _weaker_half(items: np.ndarray, prompts: np.ndarray) -> Reading:
+    """The mean of the lower half of the items (the middle one counts); whole prompts are resampled for its spread."""
+
+    def mean_below(values: np.ndarray) -> float:
+        return float(np.sort(values)[: (len(values) + 1) // 2].mean())
+
+    groups = [items[prompts == prompt] for prompt in np.unique(prompts)]
+    draws = resampling_weights(len(groups), 200).astype(int)
+    means = [
+        mean_below(np.concatenate([groups[row] for row in np.repeat(np.arange(len(groups)), draw)])) for draw in draws
+    ]
+    low, high = np.quantile(means, [0.05, 0.95])
+    return Reading(mean_below(items), float(low), float(high))
+
+
+def _gap_interval(hits: np.ndarray, photo: np.ndarray, trained: np.ndarray) -> tuple[float, float]:
+    """90 % interval of the own-caption gap: photos are resampled within each kind."""
+    parts = []
+    for kind in (True, False):
+        rows = (photo >= 0) & (trained[np.maximum(photo, 0)] == kind)
+        parts.append(reading_of_items(hits[rows], groups=photo[rows]))
+    first, second = parts
+    value = first.value - second.value
+    down = np.hypot(first.value - first.low, second.high - second.value)
+    up = np.hypot(first.high - first.value, second.value - second.low)
+    return float(value - down), float(value + up)
+
+
+def _read_prompts(
+    calibration: Calibration, traits: Traits, channels: dict[str, Reading], items: dict[str, np.ndarray]
+) -> None:
+    if not calibration.texts.shape[1]:
+        return
+    labels, texts = calibration.labels, calibration.texts
+    items["clip_text"] = (traits.features.astype(np.float64) * texts).sum(axis=1)
+    channels["clip_text"] = reading_of_items(items["clip_text"], groups=labels.prompt_numbers)
+    rows = labels.contexts
+    features, base = traits.features[rows], calibration.base.features[rows]
+    prompts = labels.prompt_numbers[rows]
+    items["prompt_change"] = prompt_changes(features, base, texts[rows])
+    channels["prompt_change"] = reading_of_items(items["prompt_change"], groups=prompts)
+    contexts = [text for text, used in zip(labels.neutral, rows, strict=True) if used]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(contexts))}
+    if len(numbers) < 2:
+        return
+    context = np.array([numbers[text] for text in contexts])
+    distinct = texts[rows][[contexts.index(text) for text in numbers]]
+    items["prompt"] = obedience(features, base, distinct, context)
+    channels["prompt"] = reading_of_items(items["prompt"], groups=prompts)
+
+
+def _read_colour(
+    calibration: Calibration, traits: Traits, channels: dict[str, Reading], items: dict[str, np.ndarray]
+) -> None:
+    own, prompts = calibration.labels.from_set, calibration.labels.prompt_numbers
+    photos = calibration.photos.rows(calibration.kept)
+    outside = burn(traits.burn, calibration.base.burn, photos.burn)
+    worst = int(outside.mean(axis=0).argmax())
+    items["burn"] = outside[:, worst]
+    channels["burn"] = reading_of_items(items["burn"], groups=prompts)
+    if np.isfinite(calibration.colour_null[0]):
+        _, items["colour"] = drift(traits.colour_cdfs[own], photos.colour_cdfs, calibration.colour_null)
+        channels["colour"] = reading_of_items(items["colour"], groups=prompts[own])
+    if len(photos) >= 2 and own.sum() >= 2:
+        items["scatter"] = scatter(traits.colour_means[own], photos.colour_means)
+        channels["scatter"] = reading_of_items(items["scatter"], groups=prompts[own])
+
+
+def _read_composition(
+    calibration: Calibration, traits: Traits, channels: dict[str, Reading], items: dict[str, np.ndarray]
+) -> None:
+    own, prompts = calibration.labels.from_set, calibration.labels.prompt_numbers
+    photos = calibration.photos.rows(calibration.kept)
+    if np.isfinite(calibration.layout_null) and own.sum() >= 3:
+        _, items["composition"] = layout_drift(traits.layouts[own], photos.layouts, calibration.layout_null)
+        channels["composition"] = reading_of_items(items["composition"], groups=prompts[own])
+        _, items["framing"] = framing_drift(traits.framings[own], photos.framings, calibration.framing_null)
+        channels["framing"] = reading_of_items(items["framing"], groups=prompts[own])
+    if len(photos) >= 3:
+        items["layout_copying"] = copying(traits.layouts[own], photos.layouts, remove_duplicates=False)
+        channels["layout_copying"] = reading_of_items(items["layout_copying"], groups=prompts[own])
+    ratios = collapse(traits.layouts, calibration.base.layouts, prompts)
+    if len(ratios):
+        items["collapse"] = ratios
+        channels["collapse"] = reading_of_items(ratios)
+
+
+def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float:
+    """Quality in [0, 1]: harmonic mean of learned fidelity and kept obedience, times 1 - the worst excess.
+
+    Learned is fidelity in the set's own contexts and in the weaker half of the images in new ones, as far as the probe
+    has them, each clipped to [0, 1]: a checkpoint is as good as it is when it is not lucky. Kept is 1 + `prompt`,
+    clipped likewise. Without a text encoder fidelity stands alone, without any encoder there is no score (NaN).
+    Excesses: see `excesses`.
+    """
+    shares = [channels[name].value for name in ("fidelity", "fidelity_weak") if name in channels]
+    if not shares:
+        return float("nan")
+    shares += [1 + channels["prompt"].value] if "prompt" in channels else []
+    clipped = np.clip(shares, 0, 1)
+    mean = len(clipped) / (1 / clipped).sum() if clipped.min() > 0 else 0.0
+    return float(mean) * (1 - max(excesses(calibration, channels).values(), default=0.0))
+
+
+def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[str, float]:
+    """How far copying, colour, composition and diversity lie beyond their nulls: each in [0, 1], 0 within.
+
+    An AUC counts from the upper 95 % of its null to 1; a colour z beyond 3, or beyond the base's own drift where that
+    is larger, by the share it exceeds it; burn beyond 2.5 by half that share; a ratio below its floor by the share that
+    is missing; diversity beyond `UNSETTLED` by the share it exceeds it (`consistency`). Each is multiplied by its
+    weight.
+    """
+    found: dict[str, float] = {}
+    num_photos, num_own = int(calibration.kept.sum()), int(calibration.labels.from_set.sum())
+    ceiling = min(0.5 + 1.645 * copying_null(num_own, num_photos), 0.95)
+    if "copying" in channels:
+        found["copying"] = _share_above(channels["copying"].value, ceiling)
+    colour = [0.5 * _beyond(channels["burn"].value, 2.5)] if "burn" in channels else []
+    if "colour" in channels:
+        colour.append(_beyond(channels["colour"].value, max(3.0, _base_drift(calibration))))
+    if "scatter" in channels:
+        colour.append(_beyond(channels["scatter"].value, 2.0))
+    found["colour"] = max(colour, default=0.0)
+    layout = []
+    if "layout_copying" in channels:
+        layout.append(_share_above(channels["layout_copying"].value, ceiling))
+    if "collapse" in channels:
+        layout.append(_missing(channels["collapse"].value, 0.25))
+    found["composition"] = max(layout, default=0.0)
+    if "diversity" in channels:
+        found["diversity"] = _missing(channels["diversity"].value, _diversity_floor(calibration))
+        found["consistency"] = _beyond(channels["diversity"].value, UNSETTLED)
+    return {name: float(np.clip(value * calibration.weights.get(name, 1.0), 0, 1)) for name, value in found.items()}
+
+
+def _base_drift(calibration: Calibration) -> float:
+    own = calibration.labels.from_set
+    photos = calibration.photos.rows(calibration.kept)
+    return drift(calibration.base.colour_cdfs[own], photos.colour_cdfs, calibration.colour_null)[0]
+
+
+def _diversity_floor(calibration: Calibration) -> float:
+    """A quarter of what the photos would read, at most of the base's: one subject is less diverse than its class."""
+    prompts = calibration.labels.prompt_numbers
+    base = float((vendi_by_prompt(calibration.base.features, prompts) - 1).mean())
+    size = int(np.bincount(prompts).max())
+    return 0.25 * min(1.0, photo_vendi_excess(calibration.photos.features[calibration.kept], size) / max(base, 1e-6))
+
+
+def _share_above(value: float, ceiling: float) -> float:
+    return max(0.0, (value - ceiling) / (1 - ceiling))
+
+
+def _beyond(value: float, limit: float) -> float:
+    return 1 - limit / value if value > limit else 0.0
+
+
+def _missing(value: float, floor: float) -> float:
+    return max(0.0, 1 - value / floor) if floor > 0 else 0.0

@@ -1,0 +1,111 @@
+"""Which photos are the same photo twice: saved anew, resized, mirrored, a little brighter or cropped.
+
+By pixels, not by an encoder's features: photos of one shoot are alike to an encoder, but only copies lie on top of each
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metrics.comparison.copies import mirror_images
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SIDE, _LARGE = 32, 128  # pixels compared; and of what crops are cut from
+_BLOCKS = 8  # places along a side: a subject that has moved shows in one of them
+_ALIKE, _LIKELY = 0.985, 0.85  # correlation of copies; and from which on a pair is aligned more closely
+_WORST = 0.5  # largest difference in a place, in standard deviations of the photo
+_SCALES, _PLACES = (0.95, 0.9, 0.85, 0.8), (0.0, 0.5, 1.0)
+_STEPS = (0.02, 0.01, 0.005)
+_LEAST = 0.7  # of the other's side
+
+Box = tuple[float, float, float, float]
+_WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+_CROPS: tuple[Box, ...] = (
+    _WHOLE,
+    *(
+        ((1 - scale) * x, (1 - scale) * y, (1 - scale) * x + scale, (1 - scale) * y + scale)
+        for scale in _SCALES
+        for x in _PLACES
+        for y in _PLACES
+    ),
+)
+
+
+def twins(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Which images are copies of which: symmetric boolean `[N, N]`, false on the diagonal.
+
+    A copy is laid on its original, as it is or mirrored, either of the two cropped by up to a fifth: then grey levels
+    correlate by 0.985 or more, and nowhere do they differ by half of the photo's spread. Ours; between different photos
+    of one shoot the correlation stays below 0.9 (`tests/metrics/comparison/test_twins.py` plants both).
+
+    Args:
+        images: uint8 `[H, W, 3]`, all cut to one shape.
+    """
+    plain = [_prepared(image) for image in images]
+    flipped = [_prepared(image) for image in mirror_images(images)]
+    whole = np.array([_levels(image, _WHOLE) for image in plain]).reshape(len(plain), _SIDE * _SIDE)
+    found = np.zeros((len(plain), len(plain)), bool)
+    for row, image in enumerate(plain):
+        for other in (image, flipped[row]):
+            crops = np.array([_levels(other, box) for box in _CROPS])
+            alike = whole @ crops.T  # [N, crops]
+            for column in np.flatnonzero(alike.max(axis=1) >= _LIKELY):
+                if column != row and not found[row, column]:
+                    start = _CROPS[int(alike[column].argmax())]
+                    found[row, column] = found[column, row] = _same(whole[column], other, start)
+    return found
+
+
+def _prepared(image: np.ndarray) -> Image:
+    from PIL import Image
+
+    grey = Image.fromarray(image).convert("L")
+    if max(grey.size) > _LARGE:
+        grey = grey.resize((_LARGE, _LARGE), Image.Resampling.BOX, reducing_gap=2.0)
+    return grey
+
+
+def _levels(image: Image, box: Box) -> np.ndarray:
+    """Grey levels of a part of an image, `[_SIDE²]` with mean 0 and norm 1; zeros where there is nothing to see."""
+    from PIL import Image
+
+    width, height = image.size
+    part = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+    levels = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box=part), np.float64).ravel()
+    levels -= levels.mean()
+    norm = float(np.linalg.norm(levels))
+    return levels / norm if norm > 1e-9 else levels
+
+
+def _same(whole: np.ndarray, other: Image, box: Box) -> bool:
+    """Whether a part of `other`, about `box`, shows what `whole` does."""
+    levels = _levels(other, box)
+    best = float(whole @ levels)
+    for step in _STEPS:
+        better = True
+        while better:
+            better = False
+            for tried in _near(box, step):
+                there = _levels(other, tried)
+                if (found := float(whole @ there)) > best + 1e-6:
+                    box, levels, best, better = tried, there, found, True
+    if best < _ALIKE:
+        return False
+    apart = (_SIDE * (whole - levels)).reshape(_BLOCKS, _SIDE // _BLOCKS, _BLOCKS, _SIDE // _BLOCKS)
+    return float(np.sqrt((apart**2).mean(axis=(1, 3))).max()) < _WORST
+
+
+def _near(box: Box, step: float) -> Iterator[Box]:
+    """A box moved and scaled a little, inside the image: cutting photos to one size never stretches them."""
+    left, top, right, bottom = box
+    for x, y, grow in ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1)):
+        side = min(max(right - left + step * grow, _LEAST), 1.0)
+        middle = ((left + right) / 2 + step * x, (top + bottom) / 2 + step * y)
+        corner = [min(max(centre - side / 2, 0.0), 1.0 - side) for centre in middle]
+        yield corner[0], corner[1], corner[0] + side, corner[1] + side

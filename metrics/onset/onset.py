@@ -1,0 +1,329 @@
+"""The onset of overfitting: from a trajectory of readings to two epochs with intervals, and the epoch to ship.
+
+`find_onset` looks at a whole trajectory, `confirmed_onset` at one that is still growing. Both are pure numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from metrics.onset.behaviour import BEHAVIOURS, BehaviourTurn, LearnedBy, behaviour_turn, learned_row
+from metrics.onset.curves import Kind, OnsetCurves, onset_curves
+from metrics.onset.plateau import RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
+from metrics.onset.replicates import Curves
+from metrics.onset.sentences import sentence
+from metrics.onset.witnesses import MADE_UP, REAL, Disagreement, disagreement
+from metrics.trajectory.trajectory import Trajectory
+
+TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
+OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasured"]
+
+FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted_onsets.py)
+CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
+EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING concepts (docs/log.md)
+# Half an interval is the sum's own error and this share of the replicates' standard deviation, in octaves: replicates
+# add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
+SPREAD_SHARE = 0.5
+COPIES = ("copying", "composition")
+FEW = 6  # trained checkpoints below which the paired standard errors decide
+SURE = 1.645  # of them, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where one kind of overfitting begins.
+
+    Attributes:
+        status: found; beyond the last checkpoint; at_start, at or before the first trained checkpoint; unmeasured.
+        epoch: interpolated between checkpoints in log epoch; None unless found or at_start.
+        low, high: its 90 % interval; a `high` of None means that it may lie beyond the last checkpoint.
+        channels: the channels that say so.
+    """
+
+    status: TurnStatus
+    epoch: float | None = None
+    low: float | None = None
+    high: float | None = None
+    channels: tuple[str, ...] = ()
+
+    @property
+    def by_behaviour(self) -> bool:
+        """Whether generated images say so and no loss does."""
+        return bool(self.channels) and set(self.channels) <= set(BEHAVIOURS)
+
+
+@dataclass(frozen=True)
+class Onset:
+    """The verdict on one trajectory.
+
+    Attributes:
+        status: of the earlier turn; never_learned when there was nothing to overfit.
+        context: from here on the subject in contexts that the set does not show gets worse.
+        memory: from here on even photos of the same shoot get worse.
+        learned: first epoch with 90 % of the fidelity the run reaches before it overfits; None when it never learns.
+        best: the epoch to ship.
+        turned: channel to the epoch at which it turned, those that did.
+        sentence: all this in plain words.
+        learned_by: what says that the subject is learned: "images", "losses" alone, or "assumed"; "" when it is not.
+        disagreement: where moved subjects contradict real photos of held-out contexts; then `context` rests on the
+            real ones alone. None where they agree or one is missing.
+        likeness: the highest `fidelity` of any trained checkpoint, whether before or after the onset; None where images
+            were not judged.
+    """
+
+    status: OnsetStatus
+    context: Turn
+    memory: Turn
+    learned: int | None
+    best: int
+    turned: dict[str, float] = field(default_factory=dict)
+    sentence: str = ""
+    learned_by: LearnedBy = ""
+    disagreement: Disagreement | None = None
+    likeness: float | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Onset:
+        """The onset that `dataclasses.asdict` made into a dict; names that this version does not know are left out."""
+        known = _known(cls, values)
+        for name in ("context", "memory"):
+            turn = _known(Turn, values[name])
+            known[name] = Turn(**{**turn, "channels": tuple(turn.get("channels") or ())})
+        if known.get("disagreement") is not None:
+            known["disagreement"] = Disagreement(**_known(Disagreement, known["disagreement"]))
+        return cls(**known)
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Channels that place no onset here, because others are to be believed."""
+        return () if self.disagreement is None else (MADE_UP,)
+
+    @property
+    def earlier(self) -> Turn:
+        """The turn that comes first; when neither was found, the one that was measured."""
+        dated = [turn for turn in (self.context, self.memory) if turn.epoch is not None]
+        if dated:
+            return min(dated, key=lambda turn: turn.epoch or 0.0)
+        return self.memory if self.context.status == "unmeasured" else self.context
+
+    @property
+    def epoch(self) -> float | None:
+        return self.earlier.epoch
+
+    @property
+    def low(self) -> float | None:
+        return self.earlier.low
+
+    @property
+    def high(self) -> float | None:
+        return self.earlier.high
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
+    """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
+
+    Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth),
+    if it rises by more than the checkpoints' own noise explains.
+    Memory is read from `heldout_loss`; contexts from 0.65 `shifted_loss` + 0.3 `context_loss` + 0.05 `heldout_loss`, or
+    else from `shifted_loss` + 0.4 `heldout_loss`, or, without held-out photos, from `shifted_loss` and what `fidelity`
+    says has been learned (`metrics.onset.curves.SUMS`). Copying and composition together speak for memory where they
+    surely turn before the loss. Without losses the behavioural channels speak alone: copying for memory, the second
+    one that turns for contexts. With fewer than six checkpoints a paired test of the checkpoints takes the fit's place.
+    Where moved subjects and real held-out contexts surely contradict each other (`metrics.onset.witnesses`), the real
+    ones alone place the onset in new contexts.
+
+    Args:
+        trajectory: at least one checkpoint.
+        seed: of the bootstrap; the same trajectory and seed give the same onset.
+    """
+    return _judge(trajectory, seed, FOUND_SHARE, 0.0)
+
+
+def confirmed_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset | None:
+    """The onset of a trajectory that is still growing, once it is certain enough to stop the trial; None before.
+
+    Certain enough: the subject is learned, there are checkpoints enough for a fit, almost every replicate has turned
+    and ends clear of the threshold by twice a checkpoint's jitter, and the last two checkpoints lie behind the onset
+    (which may lie at the first). Set on planted nulls, of which at most
+    5 % of whole trajectories are ever stopped (tests/metrics/onset/test_onset.py).
+    """
+    epochs = trajectory.epochs
+    if (epochs > 0).sum() < FEW:
+        return None
+    onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN)
+    if onset.status not in ("found", "at_start") or onset.learned is None or onset.epoch is None:
+        return None
+    return onset if epochs[-2] > max(onset.epoch, onset.learned) else None
+
+
+def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> Onset:
+    if not len(trajectory):
+        raise ValueError("a trajectory needs at least one checkpoint")
+    unmeasured = Turn("unmeasured")
+    losses = onset_curves(trajectory, seed=seed)
+    turns: dict[Kind, Turn] = {"context": unmeasured, "memory": unmeasured}
+    turns |= {kind: _loss_turn(read, share, margin) for kind, read in losses.items()}
+    contradiction = None
+    if "context" in losses and {MADE_UP, REAL} <= set(losses["context"].channels):
+        real = onset_curves(trajectory, seed=seed, ignoring=(MADE_UP,))["context"]
+        by_real = _loss_turn(real, share, margin)
+        dated = [turn.epoch for turn in (turns["context"], by_real) if turn.epoch is not None]
+        contradiction = disagreement(trajectory, dated, seed=seed)
+        if contradiction is not None:
+            losses["context"], turns["context"] = real, by_real
+    row, by = learned_row(trajectory, {kind: read.measured for kind, read in losses.items()}, turns["memory"].epoch)
+    learned = None if row is None else int(trajectory.epochs[row])
+    alone = turns["context"].channels == ("shifted_loss",)
+    if alone and (turns["context"].epoch or np.inf) < (learned or np.inf):
+        turns["context"] = unmeasured  # it saw contexts being forgotten while the subject was still being learned
+    context, memory = turns["context"], turns["memory"]
+    turned = {turn.channels[0]: turn.epoch for turn in turns.values() if turn.epoch is not None}
+    if row is not None:
+        seen = {channel: at for channel in BEHAVIOURS if (at := behaviour_turn(trajectory, channel, row)) is not None}
+        turned |= {channel: at.epoch for channel, at in seen.items()}
+        context, memory = _with_behaviour(trajectory, context, memory, seen)
+
+    status = _status(context, memory, learned)
+    if status == "never_learned":
+        context = memory = unmeasured
+        turned = {}
+    seen = trajectory.values("fidelity")[trajectory.epochs > 0, 0]
+    likeness = float(np.nanmax(seen)) if np.isfinite(seen).any() else None
+    onset = Onset(
+        status, context, memory, learned, 0, turned, learned_by=by, disagreement=contradiction, likeness=likeness
+    )
+    best, note = _best(trajectory, onset, losses)
+    return replace(onset, best=best, sentence=sentence(onset, best, note, trajectory.unit, int(trajectory.epochs[-1])))
+
+
+def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
+    channels, curves = read.channels, read.curves
+    epochs = curves.epochs
+    first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
+    if (epochs > 0).sum() < FEW:
+        return _few_checkpoints(channels, curves, read.own_error)
+    end = plateau_end(curves.stacked, epochs, curves.jitter)
+    ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
+    rises = (end.excess[1:] > margin * curves.jitter).mean() >= share
+    if not rises or not surely_rises(curves.mean, epochs, curves.jitter):
+        return Turn("beyond", channels=channels)
+    point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
+    axis = log_axis(epochs)
+    half = read.own_error + SPREAD_SHARE * replicate_spread(end, epochs)
+    low = float(2 ** max(point - half, axis[0]))
+    high = float(2 ** (point + half)) if point + half <= axis[-1] else None
+    if 2**point <= first or (epochs[0] > 0 and end.bottom[0] == 0 and 2**point <= epochs[1]):
+        return Turn("at_start", first, float(epochs[0]), None if high is None else max(high, first), channels)
+    return Turn("found", float(2**point), low, high, channels)
+
+
+def _few_checkpoints(channels: tuple[str, ...], curves: Curves, own_error: float) -> Turn:
+    """A paired test: the first later checkpoint that is surely worse than the best, if the last one is, too."""
+    epochs, mean = curves.epochs, curves.mean
+    best = int(mean.argmin())
+    rise = max(RISE, SHARE * float(mean[0] - mean[best]))
+    later = np.arange(best + 1, len(mean))
+    paired = curves.replicates[:, later] - curves.replicates[:, [best]]
+    worse = later[(mean[later] - mean[best] > rise) & (mean[later] - mean[best] > SURE * paired.std(axis=0))]
+    if not worse.size or worse[-1] != len(mean) - 1:
+        return Turn("beyond", channels=channels)
+    at = int(worse[0])
+    axis = log_axis(epochs)
+    part = np.clip(rise / max(mean[at] - mean[at - 1], 1e-12), 0, 1) if at == best + 1 else 0.5
+    epoch = float(2.0 ** (axis[at - 1] + part * (axis[at] - axis[at - 1])))
+    first, factor = float(epochs[epochs > 0][0]), 2**own_error
+    low = min(float(epochs[max(best - 1, 0)]), epoch / factor)
+    high = max(float(epochs[min(at + 1, len(epochs) - 1)]), epoch * factor)
+    if best == 0 or epoch <= first:
+        return Turn("at_start", first, float(epochs[0]), float(epochs[at]), channels)
+    return Turn("found", epoch, low, high if high <= epochs[-1] and at + 1 < len(epochs) else None, channels)
+
+
+def _with_behaviour(
+    trajectory: Trajectory, context: Turn, memory: Turn, seen: Mapping[str, BehaviourTurn]
+) -> tuple[Turn, Turn]:
+    """Lets the behavioural channels speak where no loss does, copying alone for memory, and copying and composition
+    together where they surely come before the loss: photos that are reproduced have been learned by heart."""
+    measured = [name for name in BEHAVIOURS if np.isfinite(trajectory.values(name)[:, 0]).any()]
+    if context.status == "unmeasured" and len(measured) >= 2:
+        second = sorted(seen, key=lambda name: seen[name].epoch)[:2]
+        context = (
+            _behaviour_turn_of(seen, tuple(second)) if len(second) == 2 else Turn("beyond", channels=tuple(measured))
+        )
+    held_out = np.isfinite(trajectory.values("heldout_loss")[:, 0]).any()
+    if not held_out and "copying" in measured:
+        memory = _behaviour_turn_of(seen, COPIES[:1]) if "copying" in seen else Turn("beyond", channels=COPIES[:1])
+    elif all(name in seen for name in COPIES):
+        reproduced = _behaviour_turn_of(seen, COPIES)
+        memory = reproduced if _surely_before(reproduced, memory) else memory
+    return context, memory
+
+
+def _surely_before(turn: Turn, other: Turn) -> bool:
+    if other.status == "unmeasured" or turn.high is None:
+        return False
+    return other.epoch is None or turn.high < (other.low or 0.0)
+
+
+def _behaviour_turn_of(seen: Mapping[str, BehaviourTurn], names: tuple[str, ...]) -> Turn:
+    """All of them together: when the last one has turned."""
+    together = [seen[name] for name in names]
+    high = max(turn.high for turn in together)
+    low, epoch = max(turn.low for turn in together), max(turn.epoch for turn in together)
+    return Turn("found", epoch, low, None if np.isinf(high) else high, names)
+
+
+def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
+    if learned is None:
+        return "never_learned"
+    statuses = {context.status, memory.status}
+    for status in ("at_start", "found", "beyond"):
+        if status in statuses:
+            return status
+    return "unmeasured"
+
+
+def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurves]) -> tuple[int, str]:
+    """The epoch to ship: the best quality, smoothed over three checkpoints, learned and before the onset; where losses
+    decide, the last of those that are as good."""
+    epochs = trajectory.epochs
+    quality = _quality(trajectory, losses)
+    allowed = epochs > 0 if (epochs > 0).any() else np.ones(len(epochs), bool)
+    if onset.learned is None:
+        return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), "nothing was learned"
+    allowed &= epochs >= onset.learned
+    end = onset.epoch if losses else onset.low
+    before = allowed & (epochs < (np.inf if end is None else end))
+    if before.any():
+        best = quality[before].max()
+        near = best - EQUAL * max(best, 0.0) if losses else best
+        return int(epochs[before & (quality >= near)][-1]), ""
+    earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
+    if earlier.size:
+        return int(epochs[earlier[-1]]), "the last checkpoint before the onset; the subject is learned only later"
+    return int(epochs[allowed][0]), "every checkpoint lies after the onset"
+
+
+def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:
+    """[T] larger is better, smoothed: the curve that places the onset turned over, new contexts before the set's own;
+    the score where there are no losses."""
+    quality = trajectory.scores
+    if read := next(iter(losses.values()), None):
+        quality = np.full(len(trajectory), np.nan)
+        quality[read.curves.rows] = -read.curves.mean
+    if not np.isfinite(quality).any():
+        return np.zeros(len(trajectory))
+    padded = np.pad(quality, 1, constant_values=np.nan)
+    window = np.stack([padded[:-2], padded[1:-1], padded[2:]])
+    known = np.isfinite(window)
+    mean = np.where(known, window, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(np.isfinite(quality), mean, -np.inf)

@@ -1,0 +1,136 @@
+"""Where one channel turns: the end of a loss's plateau, and the first lasting change of a behaviour."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metrics.onset.valley import fit_valley, isotonic
+
+RISE, SHARE = 0.002, 0.15  # a plateau ends where the loss has risen by max(0.2 %, 15 % of its depth)
+WIDTHS = (0.12, 0.18, 0.27, 0.4)  # octaves: the narrowest smoother that makes jitter small against the rise
+SMALL = 0.2  # of the rise
+NULL_CURVES, NULL_SHARE = 300, 0.95  # falling curves under the same jitter, and how many of them a turn has to beat
+LEVEL_WIDTH = 2.0  # times that: the smoother of the level at the bottom
+
+
+class PlateauEnd(NamedTuple):
+    """Per curve: the log2 epoch at which its plateau ends (inf: it does not), its depth, where its bottom lies, and
+    how far above the threshold it ends (ln units)."""
+
+    log_epoch: np.ndarray
+    depth: np.ndarray
+    bottom: np.ndarray
+    excess: np.ndarray
+
+
+def replicate_spread(end: PlateauEnd, epochs: np.ndarray) -> float:
+    """Standard deviation of where all curves but the first end their plateaus, in octaves; those that do not end it
+    count as if they did at the last checkpoint.
+
+    Args:
+        end: of a curve and its replicates. epochs: [K].
+    """
+    return float(np.minimum(end.log_epoch[1:], log_axis(epochs)[-1]).std())
+
+
+def log_axis(epochs: np.ndarray) -> np.ndarray:
+    """log2 epochs; epoch 0 takes a place one octave before the first trained checkpoint."""
+    axis = np.log2(np.maximum(epochs, 1e-9).astype(np.float64))
+    if epochs[0] == 0 and len(epochs) > 1:
+        axis[0] = axis[1] - 1.0
+    return axis
+
+
+def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> PlateauEnd:
+    """The plateau's end of every curve: smoothed, fitted by a valley, crossed with bottom level + rise.
+
+    The level at the bottom comes from a wider smoother than the fit: the lowest of many jittery checkpoints lies
+    below the true bottom, and a threshold hung from it is crossed too early.
+
+    Args:
+        curves: [R, K] ln ratios to the base; the first one decides how much is smoothed. epochs: [K] increasing.
+        jitter: standard deviation of one checkpoint.
+    """
+    axis = log_axis(epochs)
+    anchored = bool(epochs[0] == 0)
+    width = _width(curves[0], axis, anchored, jitter)
+    valley = fit_valley(curves @ smoother(axis, width, anchored).T)
+    flat = curves @ smoother(axis, LEVEL_WIDTH * width, anchored).T
+    levels = np.take_along_axis(flat, valley.bottom[:, None], axis=1)[:, 0]
+    levels = np.maximum(levels, np.take_along_axis(valley.fit, valley.bottom[:, None], axis=1)[:, 0])
+    depth = curves[:, 0] - levels
+    threshold = levels + np.maximum(RISE, SHARE * depth)
+    rows, index = np.arange(len(curves)), np.arange(len(epochs))
+    over = (valley.fit > threshold[:, None]) & (index > valley.bottom[:, None])
+    crosses = over.any(axis=1)
+    after = np.where(crosses, over.argmax(axis=1), 1)
+    low, high = valley.fit[rows, after - 1], valley.fit[rows, after]
+    share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
+    crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
+    return PlateauEnd(np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold)
+
+
+def surely_rises(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> bool:
+    """Whether a curve that falls and rises again explains the trained checkpoints better than one that only falls, by
+    more than jitter alone would make it seem: the lowest of many noisy checkpoints always has higher ones behind it.
+
+    The squared residuals that the rise spares, as a share of what is left, against those of `NULL_CURVES` falling fits
+    with normal noise of the checkpoints' own jitter.
+
+    Args:
+        curve: [K]. epochs: [K] increasing. jitter: standard deviation of one checkpoint.
+    """
+    trained = curve[epochs > 0][None]
+    falling = -isotonic(-trained)
+    noise = np.random.default_rng(5).normal(size=(NULL_CURVES, trained.shape[1]))
+    null = _spared(falling + max(jitter, 1e-9) * noise)
+    return bool(_spared(trained)[0] > np.quantile(null, NULL_SHARE))
+
+
+def _spared(curves: np.ndarray) -> np.ndarray:
+    left = fit_valley(curves).error
+    return (((curves + isotonic(-curves)) ** 2).sum(axis=1) - left) / (left + 1e-12)
+
+
+def smoothed(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> np.ndarray:
+    """[K] the curve as `plateau_end` smooths it before it fits a valley; fewer than four checkpoints stay as they are.
+
+    Args:
+        curve: [K]. epochs: [K] increasing. jitter: standard deviation of one checkpoint.
+    """
+    if len(epochs) < 4:
+        return curve
+    axis, anchored = log_axis(epochs), bool(epochs[0] == 0)
+    return smoother(axis, _width(curve, axis, anchored, jitter), anchored) @ curve
+
+
+def _width(curve: np.ndarray, axis: np.ndarray, anchored: bool, jitter: float) -> float:
+    for width in WIDTHS:
+        matrix = smoother(axis, width, anchored)
+        smooth = matrix @ curve
+        bottom = int(smooth.argmin())
+        rise = max(RISE, SHARE * float(curve[0] - smooth[bottom]))
+        if jitter * float(np.linalg.norm(matrix[bottom])) <= SMALL * rise:
+            return width
+    return WIDTHS[-1]
+
+
+def smoother(axis: np.ndarray, width: float, anchored: bool) -> np.ndarray:
+    """[K, K] local linear regression with a Gaussian kernel of `width` octaves; the base's point stays as it is.
+
+    Source: Fan 1992, local linear smoothers have no bias of first order at the ends.
+    """
+    matrix = np.zeros((len(axis), len(axis)))
+    first = int(anchored)
+    matrix[:first, :first] = 1.0
+    x = axis[first:]
+    off = x[None, :] - x[:, None]
+    kernel = np.exp(-0.5 * (off / width) ** 2)
+    s0, s1, s2 = kernel.sum(axis=1), (kernel * off).sum(axis=1), (kernel * off**2).sum(axis=1)
+    # A ridge turns the line into a mean where there is no neighbour to draw a line through.
+    ridge = 1e-3 * width**2 * s0
+    weights = kernel * ((s2 + ridge)[:, None] - s1[:, None] * off)
+    matrix[first:, first:] = weights / weights.sum(axis=1, keepdims=True)
+    return matrix

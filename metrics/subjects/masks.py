@@ -1,0 +1,301 @@
+"""Subject masks for cutting photos out: the user's own, a segmentation model by name, attention maps, or saliency."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metrics.errors import MetricsError
+from metrics.subjects.saliency import common_saliency
+
+SMALLEST, LARGEST = 0.01, 0.75
+"""Shares of a photo outside of which a mask is no subject that could be moved."""
+EVERYTHING = 0.98
+"""Share of a photo from which on a given mask says nothing (an opaque alpha channel, rounded corners)."""
+SPECK = 0.01
+"""Pieces of given masks below this share of the largest are no part of the subject."""
+AGREE = 0.5
+"""Overlap (intersection over union) of two masks of a photo from which on they show the same subject."""
+SHARED, FEWEST = 0.03, 6
+"""Below so much in common, in at least so many photos, salient subjects are not one subject (docs/log.md)."""
+_TOO_SMALL_OR_LARGE = f"less than {100 * SMALLEST:.0f} % or more than {100 * LARGEST:.0f} % of the picture"
+
+
+@dataclass(frozen=True)
+class SubjectMasks:
+    """One soft mask per photo.
+
+    Attributes:
+        masks: float32 `[H, W]` in [0, 1], of the photo's size.
+        sources: for each photo `given`, `segmentation`, `attention` or `saliency`.
+        usable: for each photo, whether there is a subject to cut out.
+        notes: what a person should be told, one sentence each.
+        style: whether nothing is cut out because the photos teach a style: it was said, or they share no subject.
+    """
+
+    masks: tuple[np.ndarray, ...]
+    sources: tuple[str, ...]
+    usable: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
+    style: bool = False
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing can be cut out at all (a style, for example), or None."""
+        if self.style and "none" in self.sources:
+            return "a style, as masks: none says: the loss of moved subjects is not measured"
+        if self.style:
+            return (
+                "what stands out in one photo is not what stands out in the others, as in a set that teaches a style: "
+                "the loss of moved subjects is not measured; if there is a subject, give masks (alpha channel or a "
+                "mask folder) or say masks: saliency or masks: attention"
+            )
+        if sum(self.usable) * 2 >= len(self.usable) and any(self.usable):
+            return None
+        unusable = [source for source, usable in zip(self.sources, self.usable, strict=True) if not usable]
+        many = f"{len(unusable)} of {len(self.usable)} photos"
+        if unusable.count("given") * 2 > len(unusable):
+            return (
+                f"the masks of {many} cover {_TOO_SMALL_OR_LARGE}, so there is nothing to move: the loss of moved "
+                "subjects is not measured"
+            )
+        return (
+            f"no subject stands out in {many}, as in a set that teaches a style: the loss of moved subjects is not "
+            "measured; give masks (alpha channel or a mask folder) if there is a subject"
+        )
+
+
+def subject_masks(
+    photos: Sequence[np.ndarray],
+    *,
+    source: str = "auto",
+    given: Sequence[np.ndarray | None] | None = None,
+    attention: Sequence[np.ndarray] | None = None,
+    segmenter: str | None = None,
+    class_word: str | None = None,
+    device: str = "cpu",
+) -> SubjectMasks:
+    """Masks for all photos, each from the best source there is.
+
+    Args:
+        photos: uint8 `[H, W, 3]`, sizes may differ.
+        source: `auto` (given, then segmentation if a model is named, attention, saliency; where only the last two are
+            left and the photos share no subject, it is a style and not cut out), or one of `given` (`alpha` is the
+            same), `segmentation`, `attention`, `saliency`, `none` (a style: nothing is cut out).
+        given: the user's mask per photo (alpha channel or mask folder), `[H, W]` in [0, 1] or 0…255; None where there
+            is none.
+        attention: maps of the class word, `[h, w]` of any size, from the base's cross-attention: they say what the
+            subject is, the photos' colours where it ends.
+        segmenter: a transformers model name or folder; CLIPSeg-like models are asked for `class_word`.
+
+    Raises:
+        MetricsError: unknown source, the asked source is not there, or a mask's size fits no photo.
+    """
+    if source == "alpha":
+        source = "given"
+    if source not in ("auto", "given", "segmentation", "attention", "saliency", "none"):
+        raise MetricsError(f"masks: {source!r} is not allowed: auto, alpha, segmentation, attention, saliency or none")
+    if source == "none":
+        empty = tuple(np.zeros(photo.shape[:2], np.float32) for photo in photos)
+        return SubjectMasks(empty, ("none",) * len(photos), (False,) * len(photos), style=True)
+    if source == "segmentation" and segmenter is None:
+        raise MetricsError("masks: 'segmentation' needs the name of a model")
+    if source == "attention" and attention is None:
+        raise MetricsError("masks: 'attention' needs attention maps")
+    segmented: Sequence[np.ndarray | None] = [None] * len(photos)
+    named: Sequence[bool] = [True] * len(photos)
+    if segmenter is not None and source in ("auto", "segmentation"):
+        segmented, named = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
+
+    salient = common_saliency(photos) if source in ("auto", "saliency") else None
+    attended = common_saliency(photos, attention) if source in ("auto", "attention") and attention is not None else None
+    masks, sources, missing = [], [], 0
+    for index, photo in enumerate(photos):
+        own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
+        if own is not None and (own > 0.5).mean() > EVERYTHING:
+            own = None  # an alpha channel that is opaque everywhere is no mask; one that is black says: no subject here
+        segment = segmented[index]
+        if source in ("auto", "given") and own is not None:
+            mask, kind = _without_specks(own), "given"
+        elif source in ("auto", "segmentation") and segment is not None:
+            mask, kind = _without_specks(segment), "segmentation"
+        elif attended is not None:
+            mask, kind = _drawn(attended.maps[index], photo.shape[:2]), "attention"
+        elif salient is not None:
+            mask, kind = _drawn(salient.maps[index], photo.shape[:2]), "saliency"
+        else:
+            mask, kind = np.zeros(photo.shape[:2], np.float32), "none"
+            missing += 1
+        masks.append(mask)
+        sources.append(kind)
+    usable = tuple(SMALLEST <= float((mask > 0.5).mean()) <= LARGEST for mask in masks)
+    notes = []
+    found = [each.shared for each in (salient, attended) if each is not None]
+    unlike = bool(found) and max(found) < SHARED and len(photos) >= FEWEST
+    if unlike and source == "auto" and set(sources) <= {"saliency", "attention"}:
+        return SubjectMasks(tuple(masks), tuple(sources), (False,) * len(photos), style=True)
+    if missing:
+        notes.append(f"{missing} of {len(photos)} photos have no {source} mask and are not moved")
+    unfit = usable.count(False) - missing
+    if unfit and any(usable):
+        notes.append(f"{unfit} of {len(photos)} photos are not moved: their masks cover {_TOO_SMALL_OR_LARGE}")
+    unnamed = sum(kind == "segmentation" and not known for kind, known in zip(sources, named, strict=True))
+    if unnamed and class_word:
+        notes.append(
+            f"{unnamed} of {len(photos)} photos have no segment that {segmenter} calls {class_word!r}: what touches "
+            "the border least is moved; look at the sheet of composites"
+        )
+    if salient is not None and "attention" in sources and any(usable):
+        at = [row for row, kind in enumerate(sources) if kind == "attention"]
+        other = [_drawn(salient.maps[row], photos[row].shape[:2]) for row in at]
+        apart = sum(_overlap(masks[row], mask) < AGREE for row, mask in zip(at, other, strict=True))
+        if 2 * apart > len(at):
+            notes.append(
+                f"where the base looks for {class_word!r} is not what stands out in {apart} of {len(photos)} photos: "
+                "look at the sheet of composites, and give masks (alpha channel or a mask folder) if subjects are cut "
+                "wrongly"
+            )
+    if "saliency" in sources and any(usable):
+        notes.append(
+            "subjects were found by saliency, which is crude: look at the sheet of composites, "
+            "and give masks (alpha channel or a mask folder) if it errs"
+        )
+    return SubjectMasks(tuple(masks), tuple(sources), usable, tuple(notes))
+
+
+def segmentation_masks(
+    photos: Sequence[np.ndarray], model: str, *, class_word: str | None = None, device: str = "cpu"
+) -> tuple[list[np.ndarray], list[bool]]:
+    """Masks from a segmentation model of transformers: float32 `[H, W]` in [0, 1] for each photo.
+
+    Models that take a text (CLIPSeg) are asked for `class_word`; of the others (semantic, instance, panoptic) the
+    segments whose label shares a word with it are kept, and without such a segment the one that touches the border
+    least.
+
+    Args:
+        model: hub name or folder.
+
+    Returns:
+        The masks, and for each photo whether a segment has such a label.
+
+    Raises:
+        MetricsError: the model cannot be loaded or is no segmentation model.
+    """
+    try:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(model)
+        if config.model_type == "clipseg":
+            return _clipseg_masks(photos, model, class_word or "the main subject", device), [True] * len(photos)
+        return _labelled_masks(photos, model, class_word, device)
+    except Exception as error:  # the hub, the config parser and the pipeline each raise their own
+        reason = " ".join(str(error).split())[:200]
+        raise MetricsError(f"masks: segmentation model {model!r} cannot be used ({reason})") from error
+
+
+def _drawn(belief: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The main pieces of a map that is above 0.5 on the subject, of the photo's size."""
+    return _cleaned(belief > 0.5, belief, size)
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    one, other = first > 0.5, second > 0.5
+    return float((one & other).sum() / max((one | other).sum(), 1))
+
+
+def _split(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Score map `[h, w]` in [0, 1] to the mask of its main pieces, soft at the edge, of the photo's size."""
+    from skimage.filters import threshold_otsu
+
+    if score.max() - score.min() < 1e-3:
+        return np.zeros(size, np.float32)
+    return _cleaned(score > threshold_otsu(score), score, size)
+
+
+def _cleaned(inside: np.ndarray, score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The main piece of `inside [h, w]` and large ones near it, without holes and hairs, of the photo's size."""
+    from scipy import ndimage
+
+    inside = ndimage.binary_fill_holes(ndimage.binary_opening(inside, iterations=1))
+    pieces, count = ndimage.label(inside)
+    if not count:
+        return np.zeros(size, np.float32)
+    numbers = np.arange(1, count + 1)
+    border = np.bincount(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]), minlength=count + 1)[1:]
+    # a strip of sky lies along the border, a subject that is cut off has most of its outline inside
+    weight = ndimage.sum_labels(score, pieces, numbers) * np.exp(-border / np.sqrt(np.bincount(pieces.ravel())[1:]))
+    away = ndimage.minimum(ndimage.distance_transform_edt(pieces != numbers[weight.argmax()]), pieces, numbers)
+    kept = np.isin(pieces, numbers[(weight >= 0.2 * weight.max()) & (away <= 0.1 * max(inside.shape))])
+    return _resized(ndimage.gaussian_filter(kept.astype(np.float32), 0.7), size)
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """Background removers leave specks, which would count as the subject's outermost parts."""
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(mask > 0.5, structure=np.ones((3, 3)))
+    if count < 2:
+        return mask
+    areas = np.bincount(pieces.ravel())
+    small = areas < SPECK * areas[1:].max()
+    return np.where(small[pieces] & (pieces > 0), 0, mask).astype(np.float32)
+
+
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(mask, np.float32))
+    resized = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(resized, np.float32).clip(0, 1)
+
+
+def _checked(mask: np.ndarray | None, photo: np.ndarray, index: int) -> np.ndarray:
+    array = np.asarray(mask, np.float32)
+    if array.shape != photo.shape[:2]:
+        raise MetricsError(f"masks: mask {index} is {array.shape}, its photo {photo.shape[:2]}")
+    return array / 255 if array.max() > 1 else array
+
+
+def _clipseg_masks(photos: Sequence[np.ndarray], model: str, text: str, device: str) -> list[np.ndarray]:
+    import torch
+    from PIL import Image
+    from transformers import AutoProcessor, CLIPSegForImageSegmentation
+
+    processor: Any = AutoProcessor.from_pretrained(model)
+    network: Any = CLIPSegForImageSegmentation.from_pretrained(model).eval().to(device)
+    masks = []
+    for photo in photos:
+        inputs = processor(text=[text], images=[Image.fromarray(photo)], return_tensors="pt", padding=True).to(device)
+        with torch.inference_mode():
+            logits = network(**inputs).logits
+        score = torch.sigmoid(logits.float()).cpu().numpy()
+        masks.append(_split(score.reshape(score.shape[-2:]), photo.shape[:2]))
+    return masks
+
+
+def _labelled_masks(
+    photos: Sequence[np.ndarray], model: str, class_word: str | None, device: str
+) -> tuple[list[np.ndarray], list[bool]]:
+    from PIL import Image
+    from transformers import pipeline
+
+    segment: Any = pipeline("image-segmentation", model=model, device=device)
+    wanted = set((class_word or "").lower().split())
+    masks, known = [], []
+    for photo in photos:
+        segments = [
+            (str(part["label"]), np.asarray(part["mask"], np.float32) / 255) for part in segment(Image.fromarray(photo))
+        ]
+        named = [mask for label, mask in segments if wanted & set(label.lower().replace(",", " ").split())]
+        known.append(bool(named))
+        if not named and segments:
+            named = [min((mask for _, mask in segments), key=_border_share)]
+        masks.append(np.max(named, axis=0) if named else np.zeros(photo.shape[:2], np.float32))
+    return masks, known
+
+
+def _border_share(mask: np.ndarray) -> float:
+    """How much of the border a mask covers, less how much of the whole: small for what stands inside the picture."""
+    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return float(edge.mean() - mask.mean()) if mask.mean() > SMALLEST else 1.0

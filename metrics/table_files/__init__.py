@@ -1,0 +1,1 @@
+"""Files in which people keep tables, read as data frames."""

@@ -1,0 +1,175 @@
+"""Where sd-scripts reads photos and captions otherwise than our trainer does, and a copy that both read alike.
+
+The rules are those of sd-scripts' `library/train_util.py` (glob_images, load_image, DreamBoothDataset.read_caption).
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.errors import StudyError
+
+if TYPE_CHECKING:
+    from trainer.data.dataset import Dataset, Photo
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_READ = frozenset((*_ENDINGS, *(ending.upper() for ending in _ENDINGS)))
+_ORIENTATION = 0x0112
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+TURNED = "EXIF rotation is ignored"
+SEE_THROUGH = "transparency is dropped and what lies beneath is shown"
+OTHER_MODE = "other conversion to 8-bit RGB"
+SKIPPED = "left out: its ending is not read"
+EMPTY = "stops it: an empty caption file"
+OTHER_CAPTION = "another caption is read"
+MARKED = "a byte-order mark stays in the caption"
+OTHER_ENDING = "no caption is read: of .txt and .caption it reads one kind a folder"
+EXTRA = "trained as well, though left out here"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One kind of reading a set otherwise.
+
+    Attributes:
+        what: the kind, one of the constants here.
+        files: that it happens to, in the set's order.
+    """
+
+    what: str
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        names = ", ".join(path.name for path in self.files[:3])
+        more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
+        return f"sd-scripts: {self.what} ({len(self.files)}: {names}{more})"
+
+
+def caption_ending(photos: Sequence["Photo"]) -> str:
+    """The one ending of captions that sd-scripts shall read in a folder: that of the most of its photos."""
+    own = [_caption_file(photo) for photo in photos]
+    count = sum(file.suffix == ".caption" for file in own if file is not None)
+    return ".caption" if count * 2 > sum(file is not None for file in own) else ".txt"
+
+
+def differences(dataset: "Dataset") -> tuple[Difference, ...]:
+    """What sd-scripts would read otherwise in this set, by kind; nothing when it reads the same."""
+    found: dict[str, list[Path]] = {}
+    for photos in _by_folder(dataset):
+        ending = caption_ending(photos)
+        for photo in photos:
+            for what in _differences(photo, ending):
+                found.setdefault(what, []).append(photo.path)
+        ours = {photo.path.name for photo in photos}
+        for path in sorted(photos[0].path.parent.iterdir()):
+            if path.suffix in _READ and path.name not in ours and not path.name.startswith("."):
+                found.setdefault(EXTRA, []).append(path)
+    return tuple(Difference(what, tuple(files)) for what, files in found.items())
+
+
+def prepare(dataset: "Dataset", to: Path) -> Path:
+    """Writes the set into `to` so that our trainer and sd-scripts read the same pixels and captions.
+
+    Photos that both read alike are copied as they are; others become upright RGB PNGs, transparency laid over white.
+    Each gets a one-line UTF-8 `.txt`. Folders keep their repeats and names; regularisation images go to `to/reg`.
+
+    Raises:
+        StudyError: `to` is a folder with something in it.
+        DataError: a photo cannot be read.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StudyError([f"--prepare-photos: {to} is not allowed: a new or an empty folder"])
+    for photos in _by_folder(dataset):
+        shelf = to / ("reg" if photos[0].is_reg else "") / _shelf_name(photos[0])
+        shelf.mkdir(parents=True, exist_ok=True)
+        taken: set[str] = set()
+        for photo in photos:
+            alike = not set(_differences(photo, ".txt")) & {TURNED, SEE_THROUGH, OTHER_MODE, SKIPPED}
+            suffix = photo.path.suffix if alike else ".png"
+            stem = photo.path.stem
+            while stem in taken:
+                stem += f"_{photo.path.suffix[1:]}"
+            taken.add(stem)
+            target = shelf / f"{stem}{suffix}"
+            if alike:
+                shutil.copyfile(photo.path, target)
+            else:
+                _save_png(photo, target)
+            target.with_suffix(".txt").write_text(f"{photo.caption}\n", encoding="utf-8", newline="\n")
+    return to
+
+
+def _by_folder(dataset: "Dataset") -> list[list["Photo"]]:
+    folders: dict[tuple[Path, bool], list[Photo]] = {}
+    for photo in dataset.photos:
+        folders.setdefault((photo.path.parent, photo.is_reg), []).append(photo)
+    return list(folders.values())
+
+
+def _differences(photo: "Photo", ending: str) -> list[str]:
+    from PIL import Image
+
+    if photo.path.suffix not in _READ:
+        return [SKIPPED]
+    found = []
+    with Image.open(photo.path) as image:
+        if image.getexif().get(_ORIENTATION, 1) not in (0, 1):
+            found.append(TURNED)
+        if _hides_something(image):
+            found.append(SEE_THROUGH)
+        elif image.mode[0] in "IF":  # 16 bits and floats are clipped there
+            found.append(OTHER_MODE)
+    caption = _caption_difference(photo, ending)
+    return found + ([caption] if caption else [])
+
+
+def _hides_something(image: Any) -> bool:
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+        return False
+    low, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return low < 255
+
+
+def _caption_file(photo: "Photo") -> Path | None:
+    files = (photo.path.with_suffix(suffix) for suffix in (".txt", ".caption"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _caption_difference(photo: "Photo", ending: str) -> str | None:
+    own = _caption_file(photo)
+    theirs = photo.path.with_suffix(ending)
+    if own is None:
+        return None  # both take the words of the folder's name
+    if not theirs.is_file():
+        return OTHER_ENDING
+    content = theirs.read_bytes()
+    if not content:
+        return EMPTY
+    try:
+        first = _LINE_END.split(content.decode("utf-8"), maxsplit=1)[0].strip()
+    except UnicodeDecodeError:
+        return f"stops it: {theirs.suffix} is not UTF-8"
+    if first == photo.caption:
+        return None
+    return MARKED if first.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}").strip() == photo.caption else OTHER_CAPTION
+
+
+def _shelf_name(photo: "Photo") -> str:
+    name = photo.path.parent.name
+    number, _, rest = name.partition("_")
+    if number.isdigit() and rest:
+        return name
+    words = " ".join(word for word in (photo.trigger, photo.class_word) if word)
+    return f"{photo.repeats}_{words or 'photos'}"
+
+
+def _save_png(photo: "Photo", target: Path) -> None:
+    from PIL import Image
+
+    from trainer.data.dataset import load_pixels
+
+    Image.fromarray(load_pixels(photo)).save(target, format="PNG")

@@ -1,0 +1,103 @@
+"""What an export is of: a trial, the epoch to ship, and in words whether and where to ship it."""
+
+from dataclasses import dataclass
+
+from search.errors import StudyError
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.all_photos import compare_text, same_point
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A trial to export.
+
+    Attributes:
+        record: the trial's.
+        epoch: the epoch to ship; None where there is nothing to ship yet.
+        said: lines for a person: the verdict on it, and where the epoch lies when all photos are trained on.
+    """
+
+    record: TrialRecord
+    epoch: int | None
+    said: tuple[str, ...]
+
+    @property
+    def about(self) -> str:
+        """The lines as one text, for comments."""
+        return "\n".join(self.said)
+
+
+def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
+    """The verdict's trial and epoch, or those asked for: who names an epoch gets it.
+
+    Raises:
+        StudyError: no such trial, or no checkpoint of that epoch.
+    """
+    record = _record(folder, trial)
+    nothing = "" if epoch is not None else _nothing_to_ship(folder, record)
+    shipped = None if nothing else _epoch(folder, record, epoch)
+    where = f"Onset, study {folder.path.name}, trial {record.number}" + (f", epoch {shipped}." if shipped else ".")
+    if shipped is None:
+        return Pick(record, None, (where, nothing or "No epoch to ship is known: the run goes to its last epoch."))
+    said = [where, f"Ship epoch {shipped} of {record.epochs}."]
+    trained, held = _photos(folder)
+    first, last = same_point(shipped, trained, held)
+    if first != last:
+        said.append(f"On all {trained + held} photos {compare_text(first, last)}.")
+    return Pick(record, shipped, tuple(said))
+
+
+def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
+    numbers = folder.numbers()
+    if trial is not None:
+        if trial not in numbers:
+            known = ", ".join(map(str, numbers)) or "none"
+            raise StudyError([f"{folder.path}: --trial: {trial} is not allowed: trials here are {known}"])
+        return TrialRecord.load(folder.trial(trial))
+    from search.verdict.verdict import known_verdict
+
+    verdict = known_verdict(folder)
+    if verdict is not None and verdict.trial is not None:
+        return TrialRecord.load(folder.trial(verdict.trial))
+    best = folder.best
+    if best is None:
+        raise StudyError([f"{folder.path}: there is no complete trial to export yet (--trial N takes any)"])
+    return best
+
+
+def _nothing_to_ship(folder: StudyFolder, record: TrialRecord) -> str:
+    """Why the trial has nothing to ship yet, as its decision says; empty when it has, or was stopped on its way."""
+    from search.verdict.decision import decide
+    from search.verdict.sentences import headline, trial_sentences
+    from search.verdict.verdict import known_verdict
+
+    found = decide(record)
+    if found.ships:
+        return ""
+    verdict = known_verdict(folder)
+    if verdict is not None and verdict.trial == record.number:
+        return headline(verdict)
+    if found.outcome == "unfinished":
+        return ""  # who asks for a trial that was stopped gets the best it had until then
+    return f"Trial {record.number}: {trial_sentences(found)[0]}"
+
+
+def _epoch(folder: StudyFolder, record: TrialRecord, epoch: int | None) -> int | None:
+    if epoch is None or epoch == record.epoch_shipped:
+        return record.epoch_shipped
+    kept = sorted(int(p.parent.name) for p in folder.trial(record.number).glob("checkpoints/[0-9]*/lora.safetensors"))
+    if epoch not in kept:
+        have = ", ".join(map(str, kept)) or "none (keep.checkpoints: all keeps every one)"
+        raise StudyError(
+            [f"{folder.path}: --epoch: {epoch} is not allowed: checkpoints kept of trial {record.number}: {have}"]
+        )
+    return epoch
+
+
+def _photos(folder: StudyFolder) -> tuple[int, int]:
+    """(trained on, held out) by the search; (0, 0) when the probe is gone."""
+    try:
+        about = folder.probe()
+    except (OSError, ValueError):
+        return 0, 0
+    return len(about.get("trained", ())), len(about.get("heldout", ())) + len(about.get("context", ()))

@@ -1,0 +1,79 @@
+"""How the run that ships ends: with which epoch's LoRA, and whether training goes on behind it."""
+
+from dataclasses import dataclass
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+from search.study.space import FLAT_SCHEDULERS
+
+if TYPE_CHECKING:
+    from trainer.config.config import TrainConfig
+
+_WITH_HORIZON = {
+    "linear": "get_linear_schedule_with_warmup",
+    "cosine": "get_cosine_schedule_with_warmup",
+    "cosine_with_restarts": "get_cosine_with_hard_restarts_schedule_with_warmup",
+    "polynomial": "get_polynomial_decay_schedule_with_warmup",
+}
+"""The functions of `diffusers.optimization` that sd-scripts' schedules are."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a production run.
+
+    Attributes:
+        epoch: the epoch to ship; None ships the last one.
+        go_on: train to the horizon all the same, to compare.
+        steps_per_epoch: optimizer steps; needed where training ends before a horizon that the schedule follows.
+    """
+
+    epoch: int | None = None
+    go_on: bool = False
+    steps_per_epoch: int = 0
+
+    def last_epoch(self, config: "TrainConfig") -> int:
+        """The epoch at which training ends."""
+        return config.epochs if self.epoch is None or self.go_on else min(self.epoch, config.epochs)
+
+    def needs_copy(self, config: "TrainConfig") -> bool:
+        """Whether sd-scripts, which names the last epoch's file after the run, ends with another than the one to
+        ship."""
+        return self.epoch is not None and self.epoch < self.last_epoch(config)
+
+
+def saved_every(config: "TrainConfig", ending: Ending) -> int:
+    """`save_every_n_epochs` such that the epoch to ship is among those saved."""
+    if not ending.needs_copy(config):
+        return config.save_every_n_epochs
+    return gcd(config.save_every_n_epochs, ending.epoch or 0)
+
+
+def schedule(config: "TrainConfig", ending: Ending, num_cycles: int) -> dict[str, Any]:
+    """sd-scripts' options of the schedule.
+
+    sd-scripts lays a schedule out over the epochs that it trains. A run that ends before its horizon takes the very
+    function of that schedule by name, with the horizon's steps (`lr_scheduler_type` goes before `lr_scheduler`).
+    """
+    if config.relative_step:
+        return {"lr_scheduler": "adafactor", "lr_warmup_steps": 0}
+    own_warmup = config.optimizer == "AdamWScheduleFree"
+    values: dict[str, Any] = {
+        "lr_scheduler": config.lr_scheduler,
+        "lr_warmup_steps": 0 if own_warmup else config.warmup_steps,
+    }
+    if config.lr_scheduler == "cosine_with_restarts":
+        values["lr_scheduler_num_cycles"] = num_cycles
+    if config.lr_scheduler in FLAT_SCHEDULERS or ending.last_epoch(config) == config.epochs:
+        return values
+    arguments = [
+        f"num_warmup_steps={config.warmup_steps}",
+        f"num_training_steps={config.epochs * ending.steps_per_epoch}",
+    ]
+    if config.lr_scheduler == "cosine_with_restarts":
+        arguments.append(f"num_cycles={num_cycles}")
+    return values | {
+        "lr_warmup_steps": 0,  # sd-scripts refuses another beside lr_scheduler_type
+        "lr_scheduler_type": f"diffusers.optimization.{_WITH_HORIZON[config.lr_scheduler]}",
+        "lr_scheduler_args": arguments,
+    }

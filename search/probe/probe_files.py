@@ -1,0 +1,61 @@
+"""The probe's files: whether they are as they were written, without loading torch, and what outlives the cache."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.record.record import PROBE_FILE, StudyFolder, read_json, write_bytes
+
+_ARRAYS = ("arrays.npz", "calibration.npz", "base_readings.npz")
+_PICTURES = ("base.png",)
+_SEAL = "sha256"
+
+
+def sealed(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `probe.json` says, with a digest of it."""
+    plain = json.loads(json.dumps(about, default=lambda value: value.tolist()))
+    return {**plain, _SEAL: _digest(plain)}
+
+
+def mend_probe(folder: StudyFolder) -> list[str]:
+    """Let a damaged probe be built again (it follows from the study's settings); says so in a line."""
+    home = folder.cache / "probe"
+    if not (home / PROBE_FILE).is_file():
+        return []
+    damaged = [name for name in (PROBE_FILE, *_ARRAYS, *_PICTURES) if not _is_whole(home / name)]
+    if not damaged:
+        return []
+    (home / PROBE_FILE).unlink()  # a probe without it does not exist
+    return [f"{home / damaged[0]} is damaged or missing: the probe is built again from the study's settings"]
+
+
+def keep_probe_file(home: Path) -> None:
+    """Keep `probe.json` in the study's folder, too: what its pictures show is needed when the cache is deleted."""
+    kept = home.parent.parent / PROBE_FILE
+    content = (home / PROBE_FILE).read_bytes()
+    if not kept.is_file() or kept.read_bytes() != content:
+        write_bytes(kept, content)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as arrays:
+                return arrays.testzip() is None
+        if path.suffix == ".png":
+            from PIL import Image
+
+            with Image.open(path) as picture:
+                picture.load()
+            return True
+        about = read_json(path)
+        return _SEAL not in about or about.pop(_SEAL) == _digest(about)
+    except Exception:  # zipfile, PIL and JSON each raise kinds of their own on damaged files
+        return False
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

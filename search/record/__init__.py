@@ -1,0 +1,1 @@
+"""What a study leaves on disk: folders, records, locks, and the events that coordinator and workers exchange."""

@@ -1,0 +1,162 @@
+"""What the coordinator and a worker say to each other."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from metrics.trajectory.readings import Reading, Readings
+from search.record.record import write_bytes
+from trainer.config.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """To a worker: train this trial, from its newest checkpoint if it has one.
+
+    Attributes:
+        number: Optuna's.
+        folder: `trials/0007`.
+        config: what to train.
+        processed: the last epoch the coordinator has decided on; events go on after it.
+    """
+
+    number: int
+    folder: Path
+    config: TrainConfig
+    processed: int = 0
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """To a worker: the trial has been decided on up to this epoch and goes on."""
+
+    number: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """To a worker: the trial ended at this epoch; what was trained beyond it is thrown away."""
+
+    number: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Quit:
+    """To a worker: end."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """From a worker: base, encoder and probe are ready."""
+
+    seconds: float
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unprepared:
+    """From a worker: it cannot begin. `wrong_input`: the user has to change something."""
+
+    error: str
+    wrong_input: bool
+
+
+@dataclass(frozen=True)
+class Alive:
+    """From a worker: it is at work, or waits for an answer; `search.running.workers` replaces one that says nothing."""
+
+
+@dataclass(frozen=True)
+class Doing:
+    """From a worker, for the live table only: what it is at. `number` is None outside trials."""
+
+    what: str
+    number: int | None = None
+    epoch: float = 0
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """From a worker: a checkpoint has been trained, saved, drawn and scored.
+
+    Attributes:
+        timings: seconds since the checkpoint before: "train", "save", "sample", "score".
+        memory: "rss_gib", "gpu_gib".
+    """
+
+    number: int
+    epoch: int
+    readings: Readings
+    timings: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+
+    @staticmethod
+    def file(folder: Path, epoch: int) -> Path:
+        """Where a trial keeps this event until it has ended, so that a restart repeats nothing."""
+        return folder / "readings" / f"{epoch:04d}.npz"
+
+    @staticmethod
+    def epochs(folder: Path) -> list[int]:
+        """Epochs of a trial whose readings are kept, rising; 0 is the base."""
+        return sorted(int(p.stem) for p in (folder / "readings").glob("[0-9]*.npz"))
+
+    def save(self, folder: Path) -> None:
+        """Write the event whole or not at all."""
+        save_readings(self.file(folder, self.epoch), self.readings, {"timings": self.timings, "memory": self.memory})
+
+    @classmethod
+    def load(cls, folder: Path, number: int, epoch: int) -> "Checkpointed":
+        readings, about = load_readings(cls.file(folder, epoch))
+        return cls(number, epoch, readings, about["timings"], about["memory"])
+
+
+@dataclass(frozen=True)
+class Failed:
+    """From a worker: the trial could not reach this checkpoint.
+
+    `again`: trying once more may help. `machine`: no trial could (the disk is full, say).
+    """
+
+    number: int
+    epoch: int
+    error: str
+    again: bool
+    machine: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """From `search.running.workers`: the process in this slot is gone. `replaced`: another one has been started."""
+
+    reason: str
+    replaced: bool = True
+
+
+def save_readings(path: Path, readings: Readings, about: Mapping[str, object] | None = None) -> None:
+    """Keep one checkpoint's readings exactly (float64), with anything JSON beside them."""
+    head = {
+        "epoch": readings.epoch,
+        "effort": readings.effort,
+        "score": readings.score,
+        "channels": {name: [r.value, r.low, r.high] for name, r in readings.channels.items()},
+        "about": about or {},
+    }
+    out = io.BytesIO()
+    arrays = {f"item:{name}": np.asarray(values) for name, values in readings.items.items()}
+    np.savez(out, allow_pickle=False, head=np.array(json.dumps(head)), **arrays)
+    write_bytes(path, out.getvalue())
+
+
+def load_readings(path: Path) -> tuple[Readings, dict]:
+    """What `save_readings` wrote: (readings, about)."""
+    with np.load(path, allow_pickle=False) as arrays:
+        head = json.loads(str(arrays["head"]))
+        items = {name.removeprefix("item:"): arrays[name] for name in arrays.files if name.startswith("item:")}
+    channels = {name: Reading(*values) for name, values in head["channels"].items()}
+    return Readings(head["epoch"], head["effort"], channels, items, head["score"]), head["about"]

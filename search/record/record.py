@@ -1,0 +1,270 @@
+"""The files that a study leaves behind: one folder for the study, one for each trial, written whole or not at all."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from metrics.files import write_whole
+from search.errors import DamagedError
+from search.record.added_prompts import AddedPrompts
+from trainer.inference.sample_files import SheetNote, sheet_png
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from metrics.trajectory.trajectory import Trajectory
+
+T = TypeVar("T")
+PROBE_FILE = "probe.json"
+_LOG = logging.getLogger(__name__)
+_ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
+STATES = ("running", "complete", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of one trial; `record.json` in its folder, written for failures too.
+
+    Attributes:
+        number: Optuna's trial number.
+        state: one of `STATES`.
+        config: every field of the TrainConfig that was trained.
+        params: the searched values only, by TrainConfig field.
+        epochs: the horizon: what the learning-rate schedule was laid out for.
+        epochs_trained: how far the run went.
+        epoch_shipped: the epoch to ship (`Onset.best`), None for failures.
+        stopped: why training ended: "horizon", "onset", "pruned", "failed" or "" while it runs.
+        onset: `metrics.onset.Onset` as a dict (status, context, memory, learned, best, turned, sentence), or None.
+        score: score in [0, 1] at `epoch_shipped`.
+        value: what Optuna was told (`score` of a complete trial, the last report of a pruned one).
+        startup: drawn before the sampler had enough finished trials to learn from.
+        versions: package name to version.
+        seeds: "train" and "probe", two separate streams.
+        dataset: digest of the photos trained on (held-out photos are not among them).
+        timings: seconds spent: "train", "sample", "score", "save".
+        memory: "rss_gib" of the worker, "gpu_gib" at its peak where there is one.
+        error: the last error's text, or None.
+        slot, began: where it ran, and that slot's clock then (`search.running.coordinator`); None when nobody noted it.
+        lost: what of its files was damaged and could not be rebuilt, for people; "" when all is there.
+    """
+
+    number: int
+    state: str
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    epochs: int
+    epochs_trained: int = 0
+    epoch_shipped: int | None = None
+    stopped: str = ""
+    onset: Mapping[str, Any] | None = None
+    score: float | None = None
+    value: float | None = None
+    startup: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    dataset: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    slot: int | None = None
+    began: int | None = None
+    lost: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Write `record.json` into the trial's folder."""
+        write_json(folder / "record.json", asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrialRecord":
+        """Read `record.json` of a trial's folder; names that this version does not know are left out.
+
+        Raises:
+            DamagedError: it is not there, or not a record.
+        """
+        path = folder / "record.json"
+        try:
+            record = checked(cls, {f.name for f in fields(cls)}, read_json(path))
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{path}: {_damage(error)}: python -m search.run rebuilds it") from error
+        if record.state not in STATES or record.number != int(folder.name):
+            raise DamagedError(f"{path}: not the record of this trial: python -m search.run rebuilds it")
+        return record
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """`runs/<study>`: where each file of a study lies. Reading it needs neither Optuna nor torch."""
+
+    path: Path
+
+    @property
+    def study_file(self) -> Path:
+        """The study file as it was run."""
+        return self.path / "study.yaml"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def best_folder(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def workers_log(self) -> Path:
+        """What libraries print while workers work, and tracebacks."""
+        return self.path / "workers.log"
+
+    @property
+    def verdict_file(self) -> Path:
+        return self.path / "verdict.json"
+
+    def trial(self, number: int) -> Path:
+        """Folder of one trial: `trials/0007`."""
+        return self.path / "trials" / f"{number:04d}"
+
+    def numbers(self) -> list[int]:
+        """Numbers of the trials that have a record, rising."""
+        return [number for number in self.folders() if (self.trial(number) / "record.json").is_file()]
+
+    def folders(self) -> list[int]:
+        """Numbers of the trials that have a folder, rising."""
+        names = (path.name for path in self.path.glob("trials/[0-9]*"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def records(self) -> Iterator[TrialRecord]:
+        """Every trial's record, by number; damaged ones are left out (`search.recovery.study_folder` rebuilds them)."""
+        for number in self.numbers():
+            with contextlib.suppress(DamagedError):
+                yield TrialRecord.load(self.trial(number))
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the highest value (the earlier one on a tie), or None."""
+        complete = [r for r in self.records() if r.state == "complete" and r.value is not None]
+        return max(complete, key=lambda r: (r.value, -r.number)) if complete else None
+
+    def trajectory(self, number: int) -> "Trajectory":
+        """The trial's readings over its checkpoints (pandas is imported here)."""
+        from metrics.trajectory.trajectory import Trajectory
+
+        return Trajectory.load(self.trial(number))
+
+    def checkpoint(self, number: int, epoch: int) -> Path:
+        """Folder of one checkpoint, with `lora.safetensors` in kohya's format; absent when it was not kept."""
+        return self.trial(number) / "checkpoints" / f"{epoch:04d}"
+
+    def samples_file(self, number: int, epoch: int) -> Path:
+        """The probe's images of one checkpoint: one PNG, prompts down, seeds across, no gaps. Epoch 0 is the base's."""
+        return self.trial(number) / "samples" / f"{epoch:04d}.png"
+
+    def sampled_epochs(self, number: int) -> list[int]:
+        """Epochs of the trial for which the probe's images were kept, rising; 0 (the base) among them."""
+        return sorted(int(p.stem) for p in (self.trial(number) / "samples").glob("[0-9]*.png"))
+
+    def samples(self, number: int, epoch: int) -> "np.ndarray":
+        """The probe's images of one checkpoint, uint8 [prompts, seeds, H, W, 3], in the order of `probe()`; white for
+        prompts that were added later."""
+        import numpy as np
+        from PIL import Image
+
+        about = self.probe()
+        sheet = np.asarray(Image.open(self.samples_file(number, epoch)).convert("RGB"))
+        rows, columns = len(about["prompts"]), len(about["seeds"])
+        height = about["size"][1] if AddedPrompts.load(self).prompts else sheet.shape[0] // rows
+        drawn, width = sheet.shape[0] // height, sheet.shape[1] // columns
+        images = sheet.reshape(drawn, height, columns, width, 3).swapaxes(1, 2)[:rows]
+        missing = np.full((rows - len(images), *images.shape[1:]), 255, np.uint8)
+        return np.concatenate([images, missing]) if len(missing) else images
+
+    def readable_samples(self, number: int, epochs: Iterable[int]) -> "dict[int, np.ndarray]":
+        """`samples` of these epochs, without those whose picture is damaged."""
+        found = {}
+        for epoch in epochs:
+            try:
+                found[epoch] = self.samples(number, epoch)
+            except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's word for a broken PNG
+                _LOG.warning("%s is damaged: left out (%s)", self.samples_file(number, epoch), error)
+        return found
+
+    def probe(self) -> dict[str, Any]:
+        """What every checkpoint is looked at with: prompts, sets ("A"|"B"|"C" each), seeds, size, steps, guidance,
+        scheduler, negative; `trained`, `heldout` and `context`: file names of the photos trained on, held out alone,
+        held out with their context. Prompts that were added after the start are the last of set C."""
+        kept = self.path / PROBE_FILE  # the cache may be deleted at any time
+        about = read_json(kept if kept.is_file() else self.cache / "probe" / PROBE_FILE)
+        added = list(AddedPrompts.load(self).prompts)
+        about["prompts"] = [*about["prompts"], *added]
+        if "sets" in about:
+            about["sets"] = [*about["sets"], *["C"] * len(added)]
+        return about
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON aside, fsync and rename, so that a reader sees the old file or the new one."""
+    write_bytes(path, (json.dumps(content, indent=2, default=_plain) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def checked(kind: type[T], names: Collection[str], values: Any) -> T:
+    """A dataclass with these fields from what a JSON file holds; names that it does not know are left out.
+
+    Raises:
+        ValueError: something is missing, or of another type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"a {kind.__name__} is a mapping")
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    found: T = _ADAPTERS[kind].validate_python({k: v for k, v in values.items() if k in names})
+    return found
+
+
+def _damage(error: Exception) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else "damaged"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; makes its folder."""
+    write_whole(path, lambda file: file.write(content))
+
+
+def write_samples(
+    path: Path, images: "np.ndarray", columns: int, *, prompts: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> None:
+    """Write the probe's images, uint8 [N, H, W, 3] with the seeds of a prompt side by side, as one PNG that says what
+    is on it.
+
+    Args:
+        path: its name is the epoch; any other is the base's.
+        prompts, seeds: of each image.
+    """
+    epoch = int(path.stem) if path.stem.isdecimal() else 0
+    note = SheetNote(epoch, len(images) // columns, columns, tuple(prompts), tuple(seeds))
+    write_bytes(path, sheet_png(images, note))
+
+
+def _plain(value: object) -> object:
+    """numpy scalars, paths and tuples as JSON has them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

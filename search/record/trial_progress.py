@@ -1,0 +1,93 @@
+"""A trial's course: what is known of it so far, read again from its folder whenever it is placed, and how it ends."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from math import isnan
+from pathlib import Path
+
+from metrics.onset.onset import Onset, find_onset
+from metrics.trajectory.trajectory import Trajectory
+from search.record.events import Checkpointed, load_readings
+from search.record.record import TrialRecord
+from trainer.config.config import TrainConfig
+
+_UNSCORED = "its checkpoints have no score (no encoder could judge them)"
+
+
+@dataclass(frozen=True)
+class Course:
+    """A trial as far as it has come.
+
+    Attributes:
+        decided: epoch up to which it was decided that the trial goes on, in this sitting or an earlier one. What was
+            decided stands: a checkpoint that has to be measured again is not decided on again.
+    """
+
+    record: TrialRecord
+    config: TrainConfig
+    decided: int = 0
+    trajectory: Trajectory = field(default_factory=Trajectory)
+
+    @property
+    def processed(self) -> int:
+        """Epoch of the last checkpoint in the trajectory."""
+        return self.record.epochs_trained
+
+    @property
+    def due(self) -> int:
+        """Epoch of the next checkpoint."""
+        return next(_looked_at(self.config, self.processed), self.config.epochs)
+
+    def advanced(self, event: Checkpointed, folder: Path) -> "Course":
+        """With one more checkpoint; before the first one comes the base, which the folder holds as epoch 0."""
+        trajectory = self.trajectory
+        if not len(trajectory):
+            trajectory = Trajectory((load_readings(Checkpointed.file(folder, 0))[0],))
+        timings = {k: self.record.timings.get(k, 0.0) + v for k, v in event.timings.items()}
+        memory = {k: max(self.record.memory.get(k, 0.0), v) for k, v in event.memory.items()}
+        record = replace(self.record, epochs_trained=event.epoch, timings=timings, memory=memory)
+        return replace(self, record=record, trajectory=trajectory.append(event.readings))
+
+    def replayed(self, folder: Path) -> "Course":
+        """With what had been decided on, as far as its readings are there without a gap: what comes after a gap is
+        trained and measured again."""
+        course = self
+        if not Checkpointed.file(folder, 0).is_file():  # the base's: the worker puts it there
+            return course
+        for epoch in _looked_at(self.config, 0):
+            if epoch > self.decided or not Checkpointed.file(folder, epoch).is_file():
+                break
+            course = course.advanced(Checkpointed.load(folder, self.record.number, epoch), folder)
+        return course
+
+    def ended(self, state: str, why: str, onset: Onset | None, error: str | None = None) -> TrialRecord:
+        """The record of a trial that ends here; one that would be complete without a score has failed."""
+        shipped = onset.best if onset is not None and state != "failed" else None
+        scores = {r.epoch: r.score for r in self.trajectory.readings}
+        score = scores.get(shipped) if shipped is not None else None
+        if state == "complete" and (score is None or isnan(score)):
+            state, why, error = "failed", "failed", _UNSCORED
+        return replace(
+            self.record,
+            state=state,
+            stopped=why,
+            epoch_shipped=shipped,
+            onset=None if onset is None else asdict(onset),
+            score=score,
+            value={"complete": score, "pruned": scores.get(self.processed)}.get(state),
+            error=error,
+        )
+
+    def ended_elsewhere(self, state: str) -> TrialRecord:
+        """The record of a trial that another process has told Optuna about: what was measured until then counts, the
+        value that it was given there does not."""
+        onset = find_onset(self.trajectory) if len(self.trajectory) > 1 and state != "failed" else None
+        return self.ended(state, "told", onset, f"another process told Optuna that this trial is {state}")
+
+
+def _looked_at(config: TrainConfig, after: int) -> Iterator[int]:
+    """Epochs after one at which a trial is looked at: every `save_every_n_epochs`, and its horizon."""
+    step = config.save_every_n_epochs
+    yield from range(after // step * step + step, config.epochs, step)
+    if after < config.epochs:
+        yield config.epochs

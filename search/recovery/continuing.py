@@ -1,0 +1,234 @@
+"""Whether a study may go on as its file now says: what only adds is taken up, what would change its meaning is refused.
+
+`docs/study-file.md` says which is which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from search.errors import StudyError, problem
+from search.record.added_prompts import AddedPrompts
+from search.record.record import StudyFolder
+from search.recovery.study_json import About
+from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
+from search.study.settings import Score, Stop
+from search.study.space import FLAT_SCHEDULERS
+from search.study.study import MASK_FILES, Study, flat
+from search.tuning.database import connect
+from trainer.config.config import TrainConfig
+from trainer.errors import ModelError, shown
+
+ENCODERS = {"score.encoder": "encoder", "score.identity_encoder": "identity_encoder"}
+_CONTEXTS = "score.probe.contexts"
+
+
+@dataclass(frozen=True)
+class Continued:
+    """How a study goes on.
+
+    Attributes:
+        study: with the prompts that it scores since it was begun, and those that were added apart.
+        notes: what is taken up, one line each.
+        anew: an earlier sitting has trained nothing, and under other settings: what it left is in the way.
+    """
+
+    study: Study
+    notes: tuple[str, ...] = ()
+    anew: bool = False
+
+
+def continued(study: Study, folder: StudyFolder) -> Continued:
+    """Hold a study against what it was begun with. Until a checkpoint was read, nothing binds.
+
+    Raises:
+        StudyError: something has changed that may not: one line each, with what it was.
+    """
+    meaning = _begun_with(folder)
+    if meaning is None:
+        return Continued(study)
+    inputs = Inputs.load(folder)
+    if not has_trained(folder):
+        return Continued(study, anew=meaning != study.meaning or not _same_sources(study, folder, inputs))
+    changes = _Changes(study, folder, meaning, inputs)
+    refused = list(changes.refused())
+    if refused:
+        raise StudyError(refused)
+    study, notes = _with_added_prompts(study, folder, changes.begun[_CONTEXTS])
+    return Continued(study, (*changes.taken, *notes))
+
+
+def check_sources(study: Study, folder: StudyFolder) -> None:
+    """Whether base and encoders are still those that the study was begun with, wherever they lie.
+
+    Raises:
+        StudyError: another one lies at the same path.
+        ModelError: the base is not there, or not whole.
+    """
+    inputs = Inputs.load(folder)
+    if inputs is None or not has_trained(folder):
+        return
+    begun = f"the study {study.name!r} was begun with another"
+    wrong = []
+    if inputs.base is not None and fingerprint_of_base(study, folder) != inputs.base:
+        wrong.append(problem(study.file, "base", study.written["base"], f"{begun} base at this place; put it back, or "
+                             "give the study with the new base another name"))  # fmt: skip
+    now = fingerprints(study, folder) if inputs.encoders else {}
+    for key, fingerprint in inputs.encoders.items():
+        if now.get(key) not in (None, fingerprint):
+            allowed = f"{begun} encoder in this folder; put it back, or give the study another name"
+            wrong.append(problem(study.file, f"score.{key}", getattr(study.score, key), allowed))
+    if wrong:
+        raise StudyError(wrong)
+
+
+def has_trained(folder: StudyFolder) -> bool:
+    """Whether any trial of the study has reached a checkpoint, or ended otherwise than by failing before one."""
+    trials = folder.path / "trials"
+    if any(int(path.stem) for path in trials.glob("[0-9]*/readings/[0-9]*.npz") if path.stem.isdigit()):
+        return True
+    if any(trials.glob("[0-9]*/checkpoints/[0-9]*")) or any(trials.glob("[0-9]*/trajectory.csv")):
+        return True
+    if not folder.database.is_file():
+        return False
+    try:
+        with connect(folder.database) as database:
+            states = {state for (state,) in database.execute("SELECT DISTINCT state FROM trials")}
+            (values,) = database.execute("SELECT COUNT(*) FROM trial_intermediate_values").fetchone()
+    except sqlite3.Error:  # locked, or damaged: what it holds is not known
+        return True
+    return bool(values) or not states <= {"RUNNING", "FAIL"}
+
+
+def forget(folder: StudyFolder) -> None:
+    """Clear away what a sitting that trained nothing has left, so that the corrected study begins anew."""
+    for name in ("study.json", Inputs.file(folder).name, "verdict.json", "probe.json", AddedPrompts.file(folder).name):
+        (folder.path / name).unlink(missing_ok=True)
+    for suffix in ("-wal", "-shm", ""):
+        folder.database.with_name(folder.database.name + suffix).unlink(missing_ok=True)
+    for path in (folder.path / "trials", folder.path / "artifacts", folder.cache / "probe"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:
+    about = About.load(folder)
+    return about.meaning if about is not None and about.meaning else None
+
+
+def _same_sources(study: Study, folder: StudyFolder, inputs: Inputs | None) -> bool:
+    if inputs is None:
+        return True
+    with contextlib.suppress(ModelError):  # which the workers will tell
+        return inputs.base == fingerprint_of_base(study, folder) and inputs.encoders == fingerprints(study, folder)
+    return True
+
+
+def _with_added_prompts(study: Study, folder: StudyFolder, scored: Sequence[str]) -> tuple[Study, tuple[str, ...]]:
+    """Prompts that trials before were not scored by are drawn from now on, and not scored: scores stay comparable."""
+    before = AddedPrompts.load(folder)
+    new = [prompt for prompt in study.score.probe.contexts if prompt not in (*scored, *before.templates)]
+    probe = study.score.probe.model_copy(update={"contexts": list(scored)})
+    score = study.score.model_copy(update={"probe": probe})
+    said = f"{_CONTEXTS}: {len(new)} added: drawn from now on, not scored, so that all trials stay comparable"
+    added = before.joined_by(new, study.subject)
+    return replace(study, score=score, added=added), (said,) if new else ()
+
+
+class _Changes:
+    """The difference between what a study was begun with and what its file says; `taken` fills as it is looked at."""
+
+    def __init__(self, study: Study, folder: StudyFolder, meaning: Mapping[str, Any], inputs: Inputs | None) -> None:
+        defaults = {"score": Score().model_dump(mode="json"), "stop": Stop().model_dump(mode="json")}
+        # a setting that is newer than the study counts as its default
+        self.begun: dict[str, Any] = json.loads(json.dumps(dict(flat(defaults)))) | dict(meaning)
+        self.study, self.folder, self.inputs, self.now = study, folder, inputs, study.meaning
+        self.taken: list[str] = []
+
+    def refused(self) -> Iterator[str]:
+        """One line for each change that may not be."""
+        for key in sorted({*self.begun, *self.now}):
+            if self.begun.get(key) == self.now.get(key):
+                continue
+            note = self._adds(key)
+            if note is None:
+                yield self._refusal(key)
+            elif note:
+                self.taken.append(note)
+
+    def _adds(self, key: str) -> str | None:
+        """What is said of a change that only adds ("": nothing); None when it does not."""
+        before, now = self.begun.get(key), self.now.get(key)
+        went_on = f"{key}: {_words(before)} → {_words(now)}"
+        if key.startswith("stop."):
+            return f"{went_on}: holds from now on; trials that have ended stay as they are"
+        if key == _CONTEXTS:
+            return "" if set(before or ()) <= set(now or ()) else None
+        if key == "base":
+            same = self.inputs is not None and self.inputs.base == fingerprint_of_base(self.study, self.folder)
+            return f"{went_on}: the same base at another place" if same else None
+        if key in ENCODERS and self.inputs is not None:
+            kept = self.inputs.encoders.get(ENCODERS[key])
+            same = kept is not None and kept == fingerprints(self.study, self.folder).get(ENCODERS[key])
+            return f"{went_on}: the same encoder at another place" if same else None
+        if key == "score.shifted.masks" and self.begun.get(MASK_FILES) and self.now.get(MASK_FILES):
+            return f"{went_on}: the same masks at another place"  # their content is a key of its own
+        if key == "train.epochs":
+            return self._more_epochs(before, now)
+        if key.startswith("search.") and key.rpartition(".")[2] in ("min", "max"):
+            return f"{went_on}: coming trials are drawn from the wider range" if self._wider(key) else None
+        return None
+
+    def _more_epochs(self, before: Any, now: Any) -> str | None:
+        """More epochs of runs whose learning rate does not know of them are the same runs, gone on with."""
+        usual = TrainConfig.model_fields["epochs"].default
+        before, now = before or usual, now or usual
+        fixed = [chosen for chosen in self.study.space.combinations() if "epochs" not in chosen]
+        if now <= before or any(self.study.config(c).lr_scheduler not in FLAT_SCHEDULERS for c in fixed):
+            return None
+        stay = f"those that have ended stay at {before}"
+        return f"train.epochs: {before} → {now}: trials that run and coming ones go on to {now}, {stay}"
+
+    def _wider(self, key: str) -> bool:
+        entry, _, end = key.rpartition(".")
+        before, now = self.begun.get(key), self.now.get(key)
+        if not isinstance(before, int | float) or not isinstance(now, int | float):
+            return False
+        if now > before if end == "min" else now < before:
+            return False
+        step = self.begun.get(f"{entry}.step")
+        return step is None or (end == "max" and (now - before) % step == 0)
+
+    def _refusal(self, key: str) -> str:
+        study, inputs = self.study, self.inputs
+        restore = "restore it, or give the changed study another name"
+        if key == "photos":
+            named = changed_photos(inputs.photos, study.photos, study.data) if inputs is not None else ""
+            which = named or "which ones is not known any more"
+            allowed = f"photos or captions changed since the study {study.name!r} was begun: {which}; {restore}"
+            return problem(study.file, "data", study.written["data"], allowed)
+        if key == MASK_FILES and key not in self.begun:
+            allowed = "masks are cut as their photos are since this study was begun; give it another name"
+            return problem(study.file, key, self.now.get(key), allowed)
+        if key == MASK_FILES:
+            named = changed_masks(inputs.masks, study.masks_of) if inputs is not None else ""
+            which = named or "which ones is not known any more"
+            allowed = f"masks changed since the study {study.name!r} was begun: {which}; {restore}"
+            return problem(study.file, "score.shifted.masks", study.score.shifted.masks, allowed)
+        was = f"with {shown(self.begun[key])}" if key in self.begun else "without it"
+        why = ""
+        if key.startswith("search.") and key.endswith(".values"):
+            why = " (a list of values is fixed: the sampler has learned from it)"
+        elif key == "train.epochs":
+            why = " (only more epochs, and only where no schedule is laid out for them, go on with the same runs)"
+        allowed = f"the study {study.name!r} was begun {was}{why}; {restore} (docs/study-file.md says what may change)"
+        return problem(study.file, key, self.now.get(key), allowed)
+
+
+def _words(value: Any) -> str:
+    return "nothing" if value is None else str(value)

@@ -1,0 +1,394 @@
+"""The only writer of a study: asks Optuna, places trials, reports, prunes, tells, and leaves every file behind.
+
+Events are taken in logical time (epochs trained on a slot so far, then trial number), never in order of arrival: each
+slot's next event has a known time, and the coordinator waits for the slower one. So the same study under the same seed
+gives the same numbers, whatever the machine does meanwhile, killed and resumed included.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import yaml
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from metrics.onset.onset import Onset, confirmed_onset, find_onset
+from search.errors import SearchError, StudyError, WorkerError
+from search.record.clock import Clock
+from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, Stop, TrialSpec, Unprepared
+from search.record.record import StudyFolder, TrialRecord, write_bytes
+from search.record.trial_progress import Course
+from search.record.versions import installed
+from search.running.budget import why_not_asked
+from search.running.progress import Board
+from search.running.slots import Running, Slot
+from search.running.workers import Team
+from search.study.study import Study
+from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
+from search.tuning.pruner import describe
+from search.verdict.disk_cleanup import Tidier
+from trainer.config.config import parse_train_config
+
+_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+_NAMES = {state: name for name, state in _STATES.items()}
+_MOST_RETRIES = 3
+_MOST_SUSPECTS = 3
+"""Trials in a row that fail for an unforeseen reason, none reaching a checkpoint meanwhile: then it is the machine."""
+
+
+class Coordinator:
+    """Runs a study to the end of its budget.
+
+    Args:
+        study: what to do.
+        folder: where its files go.
+        team: workers, started or about to be.
+        board: what is shown while it runs.
+        clock: the time that the study has taken.
+        before_tell: called with a trial and its record when all of its files are there and Optuna can still be
+            written to for it (artifacts).
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        folder: StudyFolder,
+        team: Team,
+        board: Board,
+        *,
+        clock: Clock,
+        before_tell: Callable[[Trial, TrialRecord], object] | None = None,
+    ) -> None:
+        self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
+        self._before_tell = before_tell
+        self._ledger = Ledger(
+            folder.database, study.name, seed=study.seed, startup_trials=study.budget.startup, say=board.note
+        )
+        self._slots = [Slot(index) for index in range(team.count)]
+        self._versions = installed()
+        self._waiting: list[int] = []  # running in Optuna, on no slot yet
+        self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
+        self._tidier = Tidier(folder, study.keep)
+        self._take_up()
+
+    @property
+    def optuna_study(self) -> optuna.Study:
+        """The Optuna study, for what is published about it at the end."""
+        return self._ledger.study
+
+    def run(self) -> None:
+        """Ask, wait, decide, until the budget is spent and every trial has ended.
+
+        Raises:
+            StudyError: the workers found that the study's input is wrong.
+            WorkerError: the workers cannot work.
+        """
+        while True:
+            self._fill()
+            busy = [slot for slot in self._slots if slot.running is not None]
+            if not busy:
+                break
+            slot = min(busy, key=lambda s: s.time)
+            event = self._next_event(slot)
+            self._check_place()
+            with self._unless_ended_elsewhere(slot):
+                if isinstance(event, Failed):
+                    self._failed(slot, event)
+                elif event is not None:
+                    self._checkpointed(slot, event)
+        if self._suspects and not any(trial.intermediate_values for trial in self._ledger.own()):
+            self._give_up()
+        self._clear_suspects()
+        left = sum(1 for _ in self._ledger.queued(self.study.space))
+        if left:
+            self.board.note(f"{left} queued trials are left: a larger budget.trials takes them up")
+
+    # --- taking up where an earlier sitting stopped
+
+    def _take_up(self) -> None:
+        """Rebuild slots and clocks from what Optuna and the trials' folders hold."""
+        for trial in self._ledger.own():
+            index = trial.user_attrs[SLOT]
+            began = trial.user_attrs.get(BEGAN)
+            here = began is not None and index < len(self._slots) and self._slots[index].running is None
+            if trial.state in FINISHED:
+                record = self._settle(trial)
+                if here:
+                    self._slots[index].clock = began + (0 if record is None else record.epochs_trained)
+            elif here:
+                self._slots[index].clock = began
+                self._resume(self._slots[index], trial.number)
+            else:  # there are fewer slots now
+                self._waiting.append(trial.number)
+
+    def _settle(self, trial: FrozenTrial) -> TrialRecord | None:
+        """Optuna says that a trial has ended: let its record say so, too, and tidy what a kill left."""
+        folder, state = self.folder.trial(trial.number), _NAMES[trial.state]
+        if not (folder / "record.json").is_file():
+            self.board.note(f"trial {trial.number} is {state}, but it has no record here: it is left out")
+            return None
+        record = TrialRecord.load(folder)
+        if record.state != state:
+            fresh = replace(record, epochs_trained=0, timings={}, memory={})
+            course = Course(fresh, parse_train_config(record.config), trial.user_attrs.get(PROCESSED, 0))
+            course = course.replayed(folder)
+            record = self._write_end(course, course.ended_elsewhere(state))
+        self._tidier.ended(record)
+        self.board.ended(record)
+        return record
+
+    def _resume(self, slot: Slot, number: int) -> None:
+        try:
+            trial, params = self._ledger.reattach(number, self.study.space)
+            if STARTUP not in trial.user_attrs:
+                self._ledger.note(trial, **{STARTUP: self._ledger.starting_up})
+            # the slot last: until it is one that exists, a trial waits for one
+            self._ledger.note(trial, **{BEGAN: slot.clock, SLOT: slot.index})
+            self._place(slot, trial, params)
+        except UpdateFinishedTrialError:
+            self._settle(self._ledger.trial(number))
+
+    # --- asking and placing
+
+    def _fill(self) -> None:
+        for slot in self._slots:
+            while slot.running is None and not slot.retired and (self._waiting or self._may_ask()):
+                self._resume(slot, self._waiting.pop(0) if self._waiting else self._asked(slot))
+
+    def _asked(self, slot: Slot) -> int:
+        return self._ledger.ask(self.study.space, slot=slot.index, began=slot.clock)
+
+    def _may_ask(self) -> bool:
+        tried = [trial.params for trial in self._ledger.own()]
+        return why_not_asked(self.study, tried, self._clock.seconds) is None
+
+    def _place(self, slot: Slot, trial: Trial, params: dict[str, Any]) -> None:
+        config = self.study.config(params)
+        folder = self.folder.trial(trial.number)
+        record = TrialRecord(
+            number=trial.number,
+            state="running",
+            config=config.model_dump(mode="json"),
+            params=params,
+            epochs=config.epochs,
+            startup=trial.user_attrs[STARTUP],
+            versions=self._versions,
+            seeds={"train": config.seed, "probe": self.study.score.seed},
+            dataset=self.study.dataset,
+            slot=trial.user_attrs[SLOT],
+            began=trial.user_attrs[BEGAN],
+        )
+        self._ledger.note(trial, **describe(config))
+        course = Course(record, config, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
+        slot.running = Running(trial, course)
+        slot.events.clear()
+        fields = config.model_dump(mode="json", exclude_defaults=True)
+        write_bytes(folder / "config.yaml", yaml.safe_dump(fields, sort_keys=False).encode())
+        course.record.save(folder)
+        self.board.began(slot.index, course.record)
+        self._send_spec(slot)
+
+    def _send_spec(self, slot: Slot) -> None:
+        assert slot.running is not None
+        number, course = slot.running.trial.number, slot.running.course
+        self.team.send(slot.index, TrialSpec(number, self.folder.trial(number), course.config, course.processed))
+
+    # --- events
+
+    def _next_event(self, slot: Slot) -> Checkpointed | Failed | None:
+        """Waits for what happens next on a slot; None: its trial has to move to another one."""
+        while not slot.events:
+            self._clock.tick()
+            for index, message in self.team.receive(timeout=1.0):
+                self._take(self._slots[index], message)
+            self._check_place()
+            if slot.running is None:
+                return None
+        return slot.events.popleft()
+
+    def _check_place(self) -> None:
+        """SQLite would go on in a file that has moved, and everything else be written where it was."""
+        if not self.folder.database.is_file():
+            raise SearchError(
+                f"{self.folder.path}: the study's folder was moved or deleted while it ran; put it back, and the same "
+                "command goes on"
+            )
+
+    def _take(self, slot: Slot, message: Any) -> None:
+        """Sort one message in, without deciding anything."""
+        if isinstance(message, Checkpointed | Failed):
+            current = slot.running
+            if current is None or message.number != current.trial.number:
+                return
+            if message.epoch > current.course.processed:
+                slot.events.append(message)
+        elif isinstance(message, Doing):
+            self.board.doing(slot.index, message)
+        elif isinstance(message, Prepared):
+            slot.ready = True
+            self.board.prepared(slot.index, message)
+        elif isinstance(message, Unprepared):
+            raise (
+                StudyError([f"{self.study.file}: {message.error}"])
+                if message.wrong_input
+                else WorkerError(message.error)
+            )
+        elif isinstance(message, Lost):
+            self._lost(slot, message)
+
+    def _lost(self, slot: Slot, lost: Lost) -> None:
+        """The worker is new: it gets the same trial again, which goes on from its newest checkpoint. While it was
+        loading, the trial had no part in it."""
+        in_trial, slot.ready = slot.ready, False
+        running = slot.running
+        if not lost.replaced:
+            self._retire(slot, lost.reason)
+        elif running is not None:
+            slot.events.clear()
+            number = running.trial.number
+            self.board.note(f"trial {number}: worker lost ({lost.reason}); going on from its last checkpoint")
+            running.retries += in_trial
+            if running.retries > _MOST_RETRIES:
+                error = f"its worker was lost {running.retries} times: {lost.reason}"
+                slot.events.append(Failed(number, running.course.due, error, again=True))
+            else:
+                self._send_spec(slot)
+
+    def _retire(self, slot: Slot, reason: str) -> None:
+        """No worker becomes ready here: its trial goes to another slot, if there is one."""
+        slot.retired = True
+        if all(other.retired for other in self._slots):
+            raise WorkerError(f"no worker could start: {reason}; details are in {self.folder.workers_log}")
+        self.board.note(f"worker {slot.index} cannot start ({reason}); going on without it")
+        if slot.running is not None:
+            self._waiting.append(slot.running.trial.number)
+            slot.free()
+
+    def _failed(self, slot: Slot, event: Failed) -> None:
+        running = slot.running
+        assert running is not None
+        if event.machine:
+            raise WorkerError(f"{event.error}; every finished checkpoint is kept: the same command goes on from there")
+        if not event.again:
+            self._end(slot, "failed", "failed", None, event.error)
+        elif running.retries < _MOST_RETRIES:
+            running.retries += 1
+            self.board.note(f"trial {event.number}: {event.error}; trying again")
+            self._send_spec(slot)
+        else:
+            self._suspect(slot, running, event.error)
+
+    def _suspect(self, slot: Slot, running: Running, error: str) -> None:
+        """A trial failed for a reason nobody foresaw: it, or the machine. The next trials tell."""
+        record = replace(running.course.record, error=error)
+        record.save(self.folder.trial(record.number))
+        running.course = replace(running.course, record=record)
+        self._suspects.append(running)
+        self.board.note(f"trial {record.number}: {error}; given up for now")
+        slot.clock += record.epochs_trained
+        slot.free()
+        if len(self._suspects) >= _MOST_SUSPECTS:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        count = len(self._suspects)
+        trials = f"{count} trials in a row" if count > 1 else "every trial"
+        raise WorkerError(
+            f"{trials} failed: {self._suspects[-1].course.record.error}; details are in {self.folder.workers_log}. "
+            "They are kept: once it is mended, the same command goes on with them"
+        )
+
+    def _clear_suspects(self) -> None:
+        """The machine works, so the trials that failed did so on their own account."""
+        while self._suspects:
+            running = self._suspects.pop(0)
+            try:
+                record = self._conclude(running, "failed", "failed", None, running.course.record.error)
+            except UpdateFinishedTrialError:
+                self._settle(self._ledger.trial(running.trial.number))
+            else:
+                self._tidied(record)
+
+    def _checkpointed(self, slot: Slot, event: Checkpointed) -> None:
+        running = slot.running
+        assert running is not None
+        running.course = running.course.advanced(event, self.folder.trial(event.number))
+        running.retries = 0
+        self._clear_suspects()
+        if event.epoch > running.course.decided:
+            self._ledger.report(running.trial, event.epoch, event.readings.score)
+            if self._decided_to_end(slot):
+                return
+            self._ledger.note(running.trial, **{PROCESSED: event.epoch})
+            running.course = replace(running.course, decided=event.epoch)
+        running.course.record.save(self.folder.trial(event.number))
+        self.board.checkpointed(slot.index, running.course.record, event.readings)
+        self.team.send(slot.index, GoOn(event.number, event.epoch))
+
+    def _decided_to_end(self, slot: Slot) -> bool:
+        """End the trial where its newest checkpoint is a reason to."""
+        running, stop = slot.running, self.study.stop
+        assert running is not None
+        course = running.course
+        onset = confirmed_onset(course.trajectory) if stop.onset else None
+        if onset is not None:
+            self._end(slot, "complete", "onset", onset)
+        elif course.processed >= course.config.epochs:
+            self._end(slot, "complete", "horizon", find_onset(course.trajectory))
+        elif stop.prune and running.trial.should_prune():
+            self._end(slot, "pruned", "pruned", find_onset(course.trajectory))
+        else:
+            return False
+        return True
+
+    def _end(self, slot: Slot, state: str, why: str, onset: Onset | None, error: str | None = None) -> None:
+        """Leave every file of the trial behind, tell Optuna, and only then delete what nobody needs any more."""
+        running = slot.running
+        assert running is not None
+        self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
+        self._ended(slot, self._conclude(running, state, why, onset, error))
+
+    def _conclude(self, running: Running, state: str, why: str, onset: Onset | None, error: str | None) -> TrialRecord:
+        """The trial's last files, and then Optuna; returns its record."""
+        record = self._write_end(running.course, running.course.ended(state, why, onset, error))
+        self._ledger.note(running.trial, **{TRAINED: record.epochs_trained})
+        if record.epoch_shipped is not None:
+            self._ledger.note(running.trial, **{SHIPPED: record.epoch_shipped})
+        if self._before_tell is not None:
+            self._before_tell(running.trial, record)
+        self._ledger.tell(running.trial, _STATES[record.state], record.score)
+        return record
+
+    def _write_end(self, course: Course, record: TrialRecord) -> TrialRecord:
+        """The trial's last files; returns its record."""
+        folder = self.folder.trial(record.number)
+        if len(course.trajectory):
+            course.trajectory.save(folder)
+        record.save(folder)
+        return record
+
+    def _ended(self, slot: Slot, record: TrialRecord) -> None:
+        """What comes after Optuna has been told."""
+        self._tidied(record)
+        slot.clock += record.epochs_trained
+        slot.free()
+
+    def _tidied(self, record: TrialRecord) -> None:
+        self._tidier.ended(record)
+        self.board.ended(record)
+
+    @contextlib.contextmanager
+    def _unless_ended_elsewhere(self, slot: Slot) -> Iterator[None]:
+        """Give a slot's trial up when Optuna refuses to write to it since another process has ended it."""
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            running = slot.running
+            assert running is not None
+            state = _NAMES[self._ledger.trial(running.trial.number).state]
+            self.board.note(f"trial {running.trial.number}: another process told Optuna that it is {state}")
+            self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
+            self._ended(slot, self._write_end(running.course, running.course.ended_elsewhere(state)))

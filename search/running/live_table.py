@@ -1,0 +1,151 @@
+"""The live table: as many of the trials as fit on the terminal, the running ones and the summary first of all."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search.record.record import TrialRecord
+from search.verdict.decision import decide
+from search.verdict.sentences import onset_short, state_text
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+COLUMNS = ("trial", "settings", "epoch", "score", "best epoch", "onset", "state")
+RIGHT = ("trial", "epoch", "score", "best epoch")
+_SETTINGS = COLUMNS.index("settings")
+_NARROW, _LEAST_SETTINGS = 72, 8  # columns of text: where the settings and the onset's interval make room
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that runs: its record at the last checkpoint, that checkpoint's score, and what the worker does now."""
+
+    record: TrialRecord
+    score: float | None
+    doing: str
+    epoch: float
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """Something `rich` can print, at most as high and as wide as the terminal.
+
+    Attributes:
+        title: above the table; left out where there is no room.
+        running: always shown, as far as the terminal has lines at all.
+        ended: the best of them are shown, the rest is counted.
+        summary: parts of the line below; always shown.
+    """
+
+    title: str
+    running: Sequence[Running]
+    ended: Sequence[TrialRecord]
+    summary: Sequence[str]
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.text import Text
+
+        width, height = options.max_width, max(4, console.size.height - 1)  # the cursor stands on the last line
+        below = _wrapped(self.summary, width)[: max(1, height - 2)]
+        left = height - len(below)
+        head = 2 if left >= 4 else 0  # the names of the columns and a line
+        titled = left - head >= len(self.running) + 4
+        left -= head + titled
+        shown, more = self._chosen(left)
+        if titled:
+            yield Text(self.title, style="bold", overflow="ellipsis", no_wrap=True)
+        yield from _grid(
+            [*map(_running_row, self.running[:left]), *map(row, shown)], len(self.running), width, head > 0
+        )
+        if more:
+            yield Text(more, style="dim", overflow="ellipsis", no_wrap=True)
+        for line in below:
+            yield Text(line, overflow="ellipsis", no_wrap=True)
+
+    def _chosen(self, lines: int) -> tuple[list[TrialRecord], str]:
+        """The ended trials that fit into so many lines beside the running ones, and what is said of the others."""
+        room = lines - len(self.running)
+        if room >= len(self.ended):
+            return sorted(self.ended, key=lambda r: r.number), ""
+        best = sorted(self.ended, key=_rank)[: max(0, room - 1)]
+        others = Counter(state_text(r) for r in self.ended if r not in best)
+        if room < 1 or not others:
+            return [], ""
+        kinds = ", ".join(f"{number} {state}" for state, number in others.most_common())
+        return best, f"… and {sum(others.values())} more: {kinds}"
+
+
+def row(record: TrialRecord) -> tuple[str, ...]:
+    """A trial as a line of a table, in the order of `COLUMNS`."""
+    found = decide(record)
+    return (
+        str(record.number),
+        settings_of(record),
+        f"{record.epochs_trained}/{record.epochs}",
+        "" if found.score is None else f"{found.score:.3f}",
+        "–" if found.shipped is None else str(found.shipped),
+        onset_short(found) if record.onset is not None else "",
+        state_text(record),
+    )
+
+
+def settings_of(record: TrialRecord) -> str:
+    """The searched values, short."""
+    short = {"learning_rate_scale": "lr×", "learning_rate": "lr", "alpha_ratio": "alpha×", "lr_scheduler": "",
+             "optimizer": "", "num_cycles": "cycles", "relative_step": None, "epochs": None}  # fmt: skip
+    parts = []
+    for key, value in record.params.items():
+        name = short.get(key, key)
+        if name is not None:
+            number = f"{value:.3g}" if isinstance(value, float) else str(value)
+            parts.append(f"{name} {number}".strip())
+    return ", ".join(parts)
+
+
+def _rank(record: TrialRecord) -> tuple[bool, float, int]:
+    found = decide(record)
+    return (not found.ships, -(found.score or 0.0), record.number)
+
+
+def _running_row(line: Running) -> tuple[str, ...]:
+    record = line.record
+    score = "" if line.score is None else f"{line.score:.3f}"
+    return (str(record.number), settings_of(record), f"{line.epoch:g}/{record.epochs}", score, "", "", line.doing)
+
+
+def _grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool) -> "RenderResult":
+    """Rows of one line each, the first `bold` ones in bold; where it is narrow, settings and intervals make room."""
+    from rich.text import Text
+
+    if width < _NARROW:
+        rows = [(*r[:5], r[5].split(" ")[0] if r[5][:1].isdigit() else r[5], r[6]) for r in rows]
+    widths = [max([len(r[i]) for r in rows] + [len(name) * headed]) for i, name in enumerate(COLUMNS)]
+    widths[_SETTINGS] = max(0, min(widths[_SETTINGS], width - sum(widths) + widths[_SETTINGS] - 2 * len(COLUMNS) + 2))
+    used = [i for i in range(len(COLUMNS)) if i != _SETTINGS or widths[i] >= _LEAST_SETTINGS]
+
+    def line(cells: Sequence[str], style: str) -> Text:
+        shown = [_cell(cells[i], widths[i], right=COLUMNS[i] in RIGHT) for i in used]
+        return Text("  ".join(shown).rstrip(), style=style, no_wrap=True, overflow="ellipsis")
+
+    if headed:
+        yield line(COLUMNS, "dim")
+        yield Text("─" * min(width, sum(widths[i] for i in used) + 2 * len(used) - 2), style="dim")
+    for number, cells in enumerate(rows):
+        yield line(cells, "bold" if number < bold else "")
+
+
+def _cell(text: str, width: int, *, right: bool) -> str:
+    short = text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    return short.rjust(width) if right else short.ljust(width)
+
+
+def _wrapped(parts: Sequence[str], width: int) -> list[str]:
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines

@@ -1,0 +1,197 @@
+"""What is shown while a study runs: a table that is drawn in place, or a few plain lines where there is no terminal."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metrics.trajectory.readings import Readings
+from search.record.events import Doing, Prepared
+from search.record.record import TrialRecord
+from search.running.eta import Forecast
+from search.running.live_table import LiveTable, Running, row
+from search.verdict.decision import best_so_far, decide
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PLAIN_EVERY_SECONDS = 30.0
+
+
+@dataclass
+class _Line:
+    """A running trial."""
+
+    record: TrialRecord
+    score: float | None = None
+    doing: str = "starting"
+    epoch: float = 0.0
+
+
+class Board:
+    """Collects what happens and shows it. Nothing here decides anything.
+
+    Args:
+        name: the study's.
+        trials: how many there will be.
+        slots: how many run at a time.
+        horizon: epochs that a trial is planned for, on the average, if known.
+        seconds: after which no further trial is begun, or None.
+        spent_seconds: time that earlier sittings took.
+        clock: seconds, rising.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trials: int,
+        slots: int,
+        *,
+        horizon: float | None = None,
+        seconds: float | None = None,
+        spent_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.trials, self.slots = name, trials, slots
+        self._clock = clock
+        self._lines: dict[int, _Line] = {}
+        self._setting_up: dict[int, str] = dict.fromkeys(range(slots), "starting")
+        self._ended: dict[int, TrialRecord] = {}
+        self._began = clock() - spent_seconds
+        self._ready = False
+        deadline = None if seconds is None else clock() + seconds
+        self._forecast = Forecast(trials, slots, horizon=horizon, deadline=deadline)
+        self._plain: bool = True
+        self._said = 0.0
+        self._lock = threading.Lock()
+        self._console: Console | None = None
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw the table while the block runs, if this is a terminal."""
+        if not sys.stdout.isatty():
+            yield
+            return
+        from rich.live import Live
+
+        self._plain = False
+        with Live(get_renderable=self.table, refresh_per_second=2, vertical_overflow="crop") as live:
+            self._console = live.console
+            yield
+            live.update(self.table(), refresh=True)
+
+    # --- what happens
+
+    def prepared(self, slot: int, message: Prepared) -> None:
+        with self._lock:
+            self._setting_up.pop(slot, None)
+            self._ready = True
+            self._forecast.prepared(slot, self._clock())
+        for notice in message.notices:
+            self.note(notice)
+        if self._plain and slot == 0:
+            self._print(f"ready after {message.seconds:.0f} s: base, encoder and probe are loaded")
+
+    def began(self, slot: int, record: TrialRecord) -> None:
+        with self._lock:
+            self._lines[slot] = _Line(record, epoch=record.epochs_trained)
+            self._forecast.began(slot, record, self._clock())
+
+    def doing(self, slot: int, message: Doing) -> None:
+        with self._lock:
+            line = self._lines.get(slot)
+            if message.number is None:
+                self._setting_up[slot] = message.what
+            elif line is not None and message.number == line.record.number:
+                line.doing = message.what
+                line.epoch = max(line.epoch, message.epoch)
+        self._now_and_then()
+
+    def checkpointed(self, slot: int, record: TrialRecord, readings: Readings) -> None:
+        with self._lock:
+            line = self._lines.get(slot)
+            if line is not None:
+                self._forecast.checkpointed(slot, record.epochs_trained, self._clock())
+                line.record, line.score, line.epoch = record, readings.score, max(line.epoch, record.epochs_trained)
+        self._now_and_then()
+
+    def ended(self, record: TrialRecord) -> None:
+        with self._lock:
+            slot = next((slot for slot, line in self._lines.items() if line.record.number == record.number), None)
+            self._forecast.ended(slot, record, self._clock())
+            running = self._ready or bool(self._lines)
+            self._lines.pop(slot, None) if slot is not None else None
+            self._ended[record.number] = record
+        if self._plain and running:
+            self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
+
+    def note(self, text: str) -> None:
+        """Something the user should know, once."""
+        self._print(text)
+
+    # --- how it is shown
+
+    def eta_seconds(self) -> float | None:
+        """Seconds to the end of the last trial, None before the first checkpoint."""
+        with self._lock:
+            return self._forecast.seconds_left(self._clock())
+
+    def summary(self) -> tuple[str, ...]:
+        """How far it is, how long still, the best so far."""
+        best, eta = best_so_far(self._ended.values()), self.eta_seconds()
+        parts = [f"{len(self._ended)} of {self.trials} trials", _time(self._clock() - self._began)]
+        parts.append("ETA " + (_time(eta) if eta is not None else "unknown yet"))
+        if best is not None:
+            parts.append(f"best so far: trial {best.trial}, {best.score:.3f} at epoch {best.epoch}")
+        return tuple(parts)
+
+    def table(self) -> LiveTable:
+        """Everything at a glance, as far as it fits: running trials, the best of those that ended, the summary."""
+        with self._lock:
+            lines = sorted(self._lines.items(), key=lambda pair: pair[1].record.number)
+            running = [
+                Running(line.record, line.score, self._setting_up.get(slot, line.doing), line.epoch)
+                for slot, line in lines
+            ]
+            ended = list(self._ended.values())
+        return LiveTable(f"study {self.name}", running, ended, self.summary())
+
+    def _now_and_then(self) -> None:
+        now = self._clock()
+        if self._plain and self._lines and now - self._said > _PLAIN_EVERY_SECONDS:
+            self._said = now
+            with self._lock:
+                at = ", ".join(
+                    f"trial {line.record.number} epoch {line.epoch:g}/{line.record.epochs}"
+                    for line in self._lines.values()
+                )
+            self._print(" · ".join([*self.summary(), at]))
+
+    def _print(self, text: str) -> None:
+        if self._console is not None:
+            self._console.print(text, markup=False)
+        else:
+            print(text, flush=True)
+
+
+def said(record: TrialRecord) -> str:
+    """A trial that has ended as one line."""
+    number, settings, epoch, score, best, onset, state = row(record)
+    parts = [f"trial {number}: {state}"]
+    if score:
+        parts.append(f"score {score}" + (f" at epoch {best}" if decide(record).ships else ""))
+    if onset and onset != "–":
+        parts.append(f"onset {onset}")
+    parts += [f"epoch {epoch}", settings]
+    if record.error:
+        parts.append(record.error.splitlines()[-1])
+    return " · ".join(parts)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

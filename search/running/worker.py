@@ -1,0 +1,329 @@
+"""One resident worker process: base and encoder stay loaded for the whole study; trials come and go.
+
+A checkpoint is saved, drawn, scored and told; training goes on while the coordinator decides, a little ahead of it.
+"""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metrics.checkpoint.encoders import load_encoder
+from metrics.errors import MetricsError
+from search.probe.probe import Probe, open_probe, write_base_samples, write_probe_samples
+from search.record.events import (
+    Alive,
+    Checkpointed,
+    Doing,
+    Failed,
+    GoOn,
+    Prepared,
+    Quit,
+    Stop,
+    TrialSpec,
+    Unprepared,
+    save_readings,
+)
+from search.record.lock import locked, worker_lock
+from search.record.record import StudyFolder
+from search.running.machine_faults import device_is_lost, machine_fault
+from search.study.input_digests import keep_inputs
+from search.study.study import Study
+from search.verdict.disk_cleanup import delete, drop_after
+from trainer.base_model.load import Base, load_base
+from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
+from trainer.devices import check_quantize, find_device
+from trainer.errors import TrainerError
+from trainer.packing.pack import Pack, build_pack_keywords, build_run_keywords
+from trainer.packing.training_run import Run
+
+AHEAD = 2
+"""Checkpoints that a trial may be trained beyond the last one decided on."""
+
+
+_LIFE_EVERY_SECONDS = 1.0
+_IDLE_SECONDS = 10.0
+
+
+class _Stopped(Exception):
+    """The coordinator ended the trial."""
+
+
+def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -> None:
+    """Serve one slot until told to quit, or until the coordinator is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the coordinator, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked while processes are started
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _write_to(folder.workers_log)
+    with locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:
+        if not alone:
+            connection.send(Unprepared("the worker before this one is still alive", wrong_input=False))
+            return
+        try:
+            worker = _Worker(connection, slot, study, folder)
+        except (TrainerError, MetricsError) as error:
+            connection.send(Unprepared(str(error), wrong_input=True))
+            return
+        except Exception as error:
+            traceback.print_exc()
+            text = machine_fault(error) or f"{type(error).__name__}: {error}"
+            connection.send(Unprepared(text, wrong_input=False))
+            return
+        try:
+            worker.serve()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+class _Worker:
+    """What stays loaded, and the trial at hand."""
+
+    def __init__(self, connection: Connection, slot: int, study: Study, folder: StudyFolder) -> None:
+        began = time.perf_counter()
+        self._connection, self._study, self._folder = connection, study, folder
+        cores = os.cpu_count() or 1
+        # whoever builds the probe has the cores to itself: the other workers wait for it
+        torch.set_num_threads(cores)
+        device = find_device(_device(study, slot), key="workers.device")
+        config = study.config(next(study.space.combinations()))
+        check_quantize(config.quantize, device)
+        self._say("loading the base")
+        base = load_base(
+            study.base, family=config.family, device=device, precision=config.precision, quantize=config.quantize
+        )
+        self._say("loading the encoder")
+        features = folder.cache / "features"
+        encoder = load_encoder(study.encoder, device=str(device), cache_dir=features)
+        spec = study.identity_encoder
+        identity = None if spec is None else load_encoder(spec, device=str(device), cache_dir=features)
+        self._say("building the probe")
+        self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
+        if slot == 0:
+            keep_inputs(study, folder)  # all of it has been accepted
+        torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
+        self._packs: dict[str, Pack] = {}
+        self._decided = 0
+        self._alive_at = 0.0
+        self._show_life(base)
+        notices = (*(f"the base: {notice}" for notice in base.notices), *self._probe.notices) if slot == 0 else ()
+        self._connection.send(Prepared(time.perf_counter() - began, notices))
+
+    def serve(self) -> None:
+        """Train what comes."""
+        while True:
+            message = self._receive()
+            if isinstance(message, Quit):
+                return
+            if isinstance(message, Stop):
+                drop_after(self._folder.trial(message.number), message.epoch)
+            while isinstance(message, TrialSpec):
+                message = self._train(message)
+            if isinstance(message, Quit):
+                return
+
+    def _train(self, spec: TrialSpec) -> Any:
+        """Train one trial; returns the message that ended it, when that one needs an answer."""
+        trial = _Trial(spec)
+        self._decided = spec.processed
+        try:
+            self._run(trial)
+        except _Stopped as stopped:
+            (message,) = stopped.args
+            if isinstance(message, Stop):
+                drop_after(spec.folder, message.epoch)
+                return None
+            return message
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:
+            known = isinstance(error, TrainerError | MetricsError)
+            if not known:
+                traceback.print_exc()
+            if device_is_lost(error):
+                os._exit(1)  # the next process has a device that works, or the coordinator gives up
+            self._packs.clear()  # whatever state the pack was left in
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            fault = machine_fault(error)
+            self._connection.send(
+                Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)
+            )
+        return None
+
+    def _run(self, trial: "_Trial") -> None:
+        spec, began = trial.spec, time.perf_counter()
+        _rewind(spec)
+        if not Checkpointed.file(spec.folder, 0).is_file():
+            write_base_samples(self._folder.samples_file(spec.number, 0), self._probe)
+            save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
+        pack = self._pack(spec)
+        run = pack.join(run_dir=spec.folder, output_name=self._study.name, **build_run_keywords(spec.config))
+        try:
+            for epoch in Checkpointed.epochs(spec.folder):  # measured before a restart, not decided on
+                if spec.processed < epoch < run.epoch:
+                    self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
+            trained = time.perf_counter() - began
+            while True:
+                if run.due:
+                    self._checkpoint(trial, run, trained)
+                    trained = 0.0
+                self._wait_for_decision(trial, run)
+                began = time.perf_counter()
+                self._say("training", spec.number, run.epoch)
+                pack.train_epoch(on_step=lambda _: self._listen(trial, block=False))
+                trained += time.perf_counter() - began
+                if run.failed is not None:
+                    raise TrainerError(run.failed)
+        finally:
+            if run in pack.runs:
+                pack.leave(run)
+
+    def _checkpoint(self, trial: "_Trial", run: Run, trained: float) -> None:
+        """Save, draw, score, keep, tell."""
+        spec, epoch = trial.spec, run.epoch
+        _check_there(spec.folder)
+        began = time.perf_counter()
+        kept = checkpoint_path(spec.folder / "checkpoints", epoch)
+        if lora_damage(kept) is not None or state_damage(kept) is not None:  # or not there at all
+            run.save()
+        if epoch <= trial.told:
+            return
+        if Checkpointed.file(spec.folder, epoch).is_file():
+            self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
+            return
+        saved = time.perf_counter() - began
+        readings, images, seconds = self._probe.read(
+            run.lora_weights(), epoch=epoch, effort=run.effort, say=lambda what: self._say(what, spec.number, epoch)
+        )
+        began = time.perf_counter()
+        _check_there(spec.folder)
+        if self._study.keep.samples:
+            write_probe_samples(self._folder.samples_file(spec.number, epoch), self._probe, images)
+        saved += time.perf_counter() - began
+        event = Checkpointed(
+            spec.number, epoch, readings, {"train": trained, "save": saved, **seconds}, _memory(self._probe.base.device)
+        )
+        event.save(spec.folder)
+        self._tell(trial, event)
+
+    def _tell(self, trial: "_Trial", event: Checkpointed) -> None:
+        self._connection.send(event)
+        trial.told = event.epoch
+
+    def _wait_for_decision(self, trial: "_Trial", run: Run) -> None:
+        """Listen; wait where the horizon is reached or training is too far ahead of the decisions."""
+        far = AHEAD * trial.spec.config.save_every_n_epochs
+        self._listen(trial, block=False)
+        while run.finished or trial.told - self._decided > far:
+            self._say("waiting", trial.spec.number, run.epoch)
+            self._listen(trial, block=True)
+
+    def _listen(self, trial: "_Trial", *, block: bool) -> None:
+        """Take what the coordinator has said; raises _Stopped when the trial is not to go on."""
+        self._alive()
+        while block or self._connection.poll():
+            block = False
+            message = self._receive()
+            if isinstance(message, GoOn) and message.number == trial.spec.number:
+                self._decided = max(self._decided, message.epoch)
+            elif isinstance(message, Stop) and message.number != trial.spec.number:
+                drop_after(self._folder.trial(message.number), message.epoch)
+            elif isinstance(message, Stop | Quit | TrialSpec):
+                raise _Stopped(message)
+
+    def _receive(self) -> Any:
+        """The coordinator's next message; says now and then that this worker is only waiting."""
+        while not self._connection.poll(_IDLE_SECONDS):
+            self._connection.send(Alive())
+        return self._connection.recv()
+
+    def _alive(self) -> None:
+        now = time.monotonic()
+        if now - self._alive_at > _LIFE_EVERY_SECONDS:
+            self._alive_at = now
+            self._connection.send(Alive())
+
+    def _show_life(self, base: Base) -> None:
+        """Let each pass through the base be a sign of life: images are drawn and losses read with it."""
+        for model in (base.denoiser, base.vae.encoder, base.vae.decoder, *base.text_encoders):
+            model.register_forward_hook(lambda *_: self._alive())
+
+    def _pack(self, spec: TrialSpec) -> Pack:
+        keywords = build_pack_keywords(spec.config)
+        key = repr(sorted(keywords.items()))
+        if key not in self._packs:
+            self._packs[key] = Pack(self._probe.base, self._probe.trained, cache=self._probe.cache, **keywords)
+        return self._packs[key]
+
+    def _say(self, what: str, number: int | None = None, epoch: float = 0) -> None:
+        self._connection.send(Doing(what, number, epoch))
+
+
+class _Trial:
+    """Where a trial is. `told`: the last epoch whose checkpoint was told to the coordinator."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self.spec, self.told = spec, spec.processed
+
+    @property
+    def due(self) -> int:
+        step = self.spec.config.save_every_n_epochs
+        return min(self.told // step * step + step, self.spec.config.epochs)
+
+
+def _rewind(spec: TrialSpec) -> None:
+    """Drop checkpoints behind one whose readings are missing, so that it is trained and measured again."""
+    step, measured = spec.config.save_every_n_epochs, set(Checkpointed.epochs(spec.folder))
+    for path in checkpoints(spec.folder / "checkpoints"):
+        epoch = int(path.name)
+        between = range(spec.processed // step * step + step, epoch, step)
+        if not measured.issuperset(between):
+            delete(path)
+
+
+def _check_there(folder: Path) -> None:
+    """Writing into a folder that has moved would make half of it again, where it was."""
+    if not folder.is_dir():
+        raise TrainerError(f"{folder} is gone: moved or deleted while it was trained in")
+
+
+def _device(study: Study, slot: int) -> str:
+    if study.workers.device != "auto":
+        return study.workers.device
+    if torch.cuda.is_available():
+        return f"cuda:{slot % torch.cuda.device_count()}"
+    return "cpu"
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """Memory of this process now, and the peak of its GPU."""
+    import psutil
+
+    found = {"rss_gib": psutil.Process().memory_info().rss / 2**30}
+    if device.type == "cuda":
+        found["gpu_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+    return found
+
+
+def _write_to(path: Path) -> None:
+    """Send what libraries print, and tracebacks, to a file: the terminal belongs to the live table."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _die_with_parent() -> None:
+    """End with the coordinator, however it ended: a worker that outlives it could write into a resumed trial."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,124 @@
+"""What a study file says, held against what is there: names, prompts, encoders, photos and masks, without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from metrics.checkpoint.encoder_names import why_no_encoder
+from metrics.errors import MetricsError
+from metrics.subjects.prompt_template import strange_braces
+from metrics.trajectory.readings import WEIGHTED
+from search.errors import StudyError, problem
+from search.study.input_digests import PhotoMark, photo_marks
+from search.study.mask_files import mask_digests, masks_digest
+from search.study.settings import Score
+from search.study.split import in_contexts
+from trainer.errors import DataError, unknown_key
+
+MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
+
+
+def beside(file: Path, value: str) -> str:
+    """A folder beside the study file as an absolute path; any other value as it is."""
+    return str((file.parent / value).resolve()) if is_folder(file.parent, value) else value
+
+
+def is_folder(parent: Path, value: str) -> bool:
+    """Whether a value names a folder that is there, seen from `parent`."""
+    try:
+        return bool(value) and (parent / value).is_dir()
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
+def check_score(path: Path, score: Score) -> list[str]:
+    """What is wrong with the scoring that each field alone cannot tell, one line each."""
+    problems = [
+        problem(path, f"score.weights.{channel}", weight, unknown_key(channel, WEIGHTED))
+        for channel, weight in score.weights.items()
+        if channel not in WEIGHTED
+    ]
+    masks = score.shifted.masks
+    if masks not in MASKS and not is_folder(path.parent, masks):
+        problems.append(problem(path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks"))
+    segmenter = score.shifted.segmenter
+    if (masks == "segmentation" and segmenter is None) or (segmenter is not None and not segmenter.strip()):
+        problems.append(problem(path, "score.shifted.segmenter", segmenter, "a model's name, for masks: segmentation"))
+    templates = (
+        *((f"probe.contexts[{i}]", template, ("trigger", "class")) for i, template in enumerate(score.probe.contexts)),
+        ("shifted.caption", score.shifted.caption, ("trigger", "class", "context", "position", "size")),
+    )
+    for where, template, names in templates:
+        if strange_braces(template, names):
+            said = ", ".join(f"{{{name}}}" for name in names)
+            problems.append(problem(path, f"score.{where}", template, f"text with only {said} in braces"))
+        elif not template.strip() or "\n" in template.strip():
+            problems.append(problem(path, f"score.{where}", template, "words in one line"))
+    for i, context in enumerate(score.shifted.contexts):
+        if set(context) & set("{}") or not context.strip() or "\n" in context.strip():
+            allowed = "text without braces, in one line: an empty place, without a subject"
+            problems.append(problem(path, f"score.shifted.contexts[{i}]", context, allowed))
+    for key, spec in (("encoder", score.encoder), ("identity_encoder", score.identity_encoder)):
+        if spec is not None and (why := why_no_encoder(beside(path, spec))) is not None:
+            problems.append(problem(path, f"score.{key}", spec, why))
+    return list(dict.fromkeys(problems))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The photos and masks of a study, without their pixels; as `Study` has them."""
+
+    dataset: str
+    mask_files: str | None
+    photos: tuple[PhotoMark, ...]
+    masks_of: Mapping[str, str]
+    subject: tuple[str, str]
+    warnings: tuple[str, ...]
+
+
+def scan(path: Path, data: str, reg_data: str | None, score: Score) -> Seen:
+    """Look at the photos, and at their masks where these are a folder.
+
+    Raises:
+        StudyError: photos, held-out contexts or masks that cannot be used, one line each.
+    """
+    from trainer.data.dataset import scan_dataset
+
+    try:
+        dataset = scan_dataset(data, reg_data=reg_data)
+    except DataError as error:
+        raise StudyError([problem(path, "data", data, str(error))]) from None
+    captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
+    if len(captions) < 2:
+        raise StudyError([problem(path, "data", data, "two photos or more are needed: there is one")])
+    unsaid = [
+        problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say: no photo has them")
+        for i, words in enumerate(score.holdout_contexts)
+        if not words.strip() or not in_contexts(captions, [words])
+    ]
+    if unsaid:
+        raise StudyError(unsaid)
+    apart = len(in_contexts(captions, score.holdout_contexts))
+    most = len(captions) - 2 - apart
+    there = f"there are {len(captions)} photos" + (f", {apart} of them in holdout_contexts" if apart else "")
+    words = ", ".join(score.holdout_contexts)
+    if apart == 1:
+        raise StudyError([problem(path, "score.holdout_contexts", words, "two photos or more: one has these words")])
+    if apart and most < 0:
+        raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
+    if score.holdout > most:
+        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
+    first = dataset.photos[0]  # of the training photos, which stand first
+    subject = (first.trigger or "", first.class_word or "")
+    marks = photo_marks(dataset.photos, data, reg_data)
+    mask_files, masks_of = None, dict[str, str]()
+    if score.shifted.composites and is_folder(path.parent, score.shifted.masks):
+        try:
+            photos = [photo for photo in dataset.photos if not photo.is_reg]
+            digests = mask_digests(beside(path, score.shifted.masks), photos)
+            mask_files = masks_digest(photos, digests)
+            named = zip(photo_marks(photos, data, reg_data), digests, strict=True)
+            masks_of = {mark.file: digest for mark, digest in named if digest is not None}
+        except MetricsError as error:
+            raise StudyError([problem(path, "score.shifted.masks", score.shifted.masks, str(error))]) from None
+    return Seen(dataset.digest, mask_files, marks, masks_of, subject, tuple(dataset.warnings))

@@ -1,0 +1,173 @@
+"""The sections of a study file beside `train` and `search`: scoring, budget, when to stop, where it runs."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from trainer.config.yaml_file import as_number
+
+CONTEXTS = (
+    "a photo of {trigger} {class} on a beach",
+    "a photo of {trigger} {class} in deep snow",
+    "a photo of {trigger} {class} in a forest, seen from far away",
+    "a photo of {trigger} {class} on a busy street at night",
+    "a close-up of {trigger} {class} at the left edge, a plain red wall behind",
+    "a watercolour painting of {trigger} {class}",
+    "a black and white pencil drawing of {trigger} {class}",
+    "a photo of {trigger} {class} in a kitchen, seen from above",
+)
+PLACES = (
+    "a beach",
+    "a snowy field",
+    "a forest",
+    "a city street at night",
+    "a plain red wall",
+    "a kitchen",
+    "a mountain lake",
+    "an empty parking lot",
+)
+
+
+MOST_SEED = 2**32 - 1
+_Prompt = Annotated[str, Field(min_length=1, max_length=2000)]
+_Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        return as_number(value)
+
+
+class Probe(_Section):
+    """What every checkpoint is drawn with; one image for each prompt and seed."""
+
+    seeds: int = Field(default=2, ge=1, le=100)
+    """Images per prompt."""
+    steps: int = Field(default=12, ge=1, le=1000)
+    """Sampler steps."""
+    guidance: float = Field(default=6.0, ge=1, le=100)
+    """Classifier-free guidance; 1 is none."""
+    scheduler: Literal["dpmpp_2m", "unipc", "ddim", "euler_a"] = "dpmpp_2m"
+    """Sampler."""
+    negative: str = Field(default="", max_length=2000)
+    """Negative prompt."""
+    trained: int = Field(default=4, ge=0, le=1000)
+    """Set A: captions of this many photos trained on."""
+    heldout: int = Field(default=4, ge=0, le=1000)
+    """Set B: captions of at most this many held-out photos."""
+    contexts: list[_Prompt] = Field(default=list(CONTEXTS), min_length=1, max_length=1000)
+    """Set C: prompts in contexts that the photos do not show, with {trigger} and {class}."""
+
+
+class Losses(_Section):
+    """Losses of photos held out, alone or with their context: each at fixed noise levels with fixed noise."""
+
+    levels: int = Field(default=8, ge=1, le=1000)
+    """Noise levels."""
+    draws: int = Field(default=4, ge=1, le=1000)
+    """Noises for each level."""
+
+
+class Shifted(_Section):
+    """The shifted loss: subjects cut out, moved and pasted into contexts that the base draws."""
+
+    composites: int = Field(default=64, ge=0, le=100_000)
+    """How many; 0 switches the channel off."""
+    levels: int = Field(default=4, ge=1, le=1000)
+    """Noise levels."""
+    draws: int = Field(default=1, ge=1, le=1000)
+    """Noises for each level."""
+    contexts: list[_Prompt] = Field(default=list(PLACES), min_length=1, max_length=1000)
+    """Prompts of the backgrounds, without the subject."""
+    caption: _Prompt = "a photo of {trigger} {class}, {context}"
+    """Caption of a composite; {position} (left, centre, right) and {size} (small, large) may stand in it too."""
+    masks: str = "auto"
+    """auto (alpha channel, else the segmenter if one is named, else saliency), alpha, segmentation, attention (the
+    base's own, for the class word), saliency, none (a style), or a folder of masks named as the photos."""
+    segmenter: str | None = None
+    """Segmentation model of transformers; CLIPSeg-like ones are asked for the class word."""
+
+
+class Score(_Section):
+    """How a checkpoint is scored."""
+
+    encoder: str = "ViT-B-32/laion2b_s34b_b79k"
+    """open_clip model as NAME/pretrained, or a folder with an open_clip config and weights."""
+    identity_encoder: str | None = None
+    """A second image encoder for identity, e.g. timm:vit_small_patch14_dinov2.lvd142m, or a folder of timm's."""
+    holdout: int = Field(default=4, ge=0, le=100_000)
+    """Photos held out of training to measure with."""
+    holdout_contexts: list[str] = Field(default_factory=list, max_length=1000)
+    """Contexts held out as a whole: all photos whose captions have one of these words, e.g. [beach, at night]. Their
+    loss shows what new contexts cost."""
+    seed: int = Field(default=1, ge=0, le=MOST_SEED)
+    """Seed of the hold-out split, the probe's images and the losses' noise: never that of training."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of drawing and of losses; auto takes bf16 where the device is faster with it."""
+    probe: Probe = Probe()
+    losses: Losses = Losses()
+    shifted: Shifted = Shifted()
+    weights: dict[str, _Weight] = Field(default_factory=dict)
+    """Channel to its weight in the score; channels left out have weight 1."""
+
+
+class Budget(_Section):
+    """How much to spend. May change between one run of a study and the next."""
+
+    trials: int = Field(default=30, ge=1, le=100_000)
+    """Trials in all, failed ones included."""
+    startup_trials: int | None = Field(default=None, ge=1, le=100_000)
+    """Trials drawn at random before the sampler learns; None: a third of `trials`, at most 10."""
+    hours: float | None = Field(default=None, gt=0, le=100_000)
+    """No new trial is begun after this long (time of earlier sittings counts)."""
+
+    @property
+    def startup(self) -> int:
+        """`startup_trials` in force."""
+        return self.startup_trials or min(10, max(1, self.trials // 3))
+
+
+class Stop(_Section):
+    """When a trial ends before its horizon."""
+
+    onset: bool = True
+    """At a confirmed onset of overfitting."""
+    prune: bool = True
+    """When it is worse than its peers at equal progress."""
+
+
+class Workers(_Section):
+    """Where trials run. May change between one run of a study and the next."""
+
+    kind: Literal["local"] = "local"
+    """Processes on this machine."""
+    count: int = Field(default=1, ge=1, le=1024)
+    """Worker processes; with several, worker i takes GPU i where there are GPUs."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """CPU threads of each worker; None shares the cores among them."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    hung_after: float | None = Field(default=None, gt=0, le=86400)
+    """Seconds without a sign of life after which a worker is replaced; None: 20 times its own slowest step, at least
+    120."""
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", value, re.ASCII):
+            raise ValueError("auto, cpu, cuda, cuda:N or mps")
+        return value
+
+
+class Keep(_Section):
+    """What stays on disk. May change between one run of a study and the next."""
+
+    checkpoints: Literal["best", "all", "none"] = "best"
+    """best: of every complete trial the epoch to ship."""
+    samples: bool = True
+    """The probe's images of every checkpoint."""

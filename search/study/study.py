@@ -1,0 +1,280 @@
+"""A study file, read strictly: every mistake is named before torch is loaded.
+
+A searchable name is a field of `trainer.config.config.TrainConfig`; there is no second list.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from search.errors import StudyError, problem
+from search.record.added_prompts import NONE_ADDED, AddedPrompts
+from search.study.checks import beside, check_score, is_folder, scan
+from search.study.input_digests import PhotoMark
+from search.study.settings import Budget, Keep, Score, Stop, Workers
+from search.study.space import Space, parse_space
+from trainer.config.config import TrainConfig, in_words, parse_train_config
+from trainer.config.sources import resolve_source, why_no_file_name
+from trainer.config.yaml_file import read_yaml
+from trainer.errors import ConfigError, unknown_key
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "score": Score,
+    "budget": Budget,
+    "stop": Stop,
+    "workers": Workers,
+    "keep": Keep,
+}
+_PATHS = ("base", "data", "reg_data")
+_KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
+_TOP_LEVEL_ONLY = (*_PATHS, "seed")
+_NOT_SEARCHED = (
+    *_TOP_LEVEL_ONLY,
+    *("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", "save_every_n_epochs"),
+)
+"""The resident base and the probe are made for one value of these."""
+MASK_FILES = "score.shifted.masks: content"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study file, checked.
+
+    Attributes:
+        file: where it was read from.
+        name: names the folder under `runs/`.
+        base, data, reg_data: absolute paths (`base` may be a hub id).
+        seed: of training and of the sampler.
+        train: fixed TrainConfig fields.
+        space: what is searched.
+        dataset: digest of the photos.
+        mask_files: digest of their masks, where `score.shifted.masks` is a folder.
+        photos, masks_of: the same, one by one.
+        subject: trigger and class word, "" without.
+        added: prompts that are drawn and not scored: added after the study had begun.
+        notices: what the user should know before it runs, one line each.
+    """
+
+    file: Path
+    name: str
+    base: str
+    data: str
+    reg_data: str | None
+    seed: int
+    train: Mapping[str, Any]
+    space: Space
+    score: Score
+    budget: Budget
+    stop: Stop
+    workers: Workers
+    keep: Keep
+    dataset: str
+    mask_files: str | None
+    photos: tuple[PhotoMark, ...]
+    masks_of: Mapping[str, str]
+    written: Mapping[str, Any]
+    notices: tuple[str, ...] = ()
+    subject: tuple[str, str] = ("", "")
+    added: AddedPrompts = NONE_ADDED
+
+    def config(self, params: Mapping[str, Any]) -> TrainConfig:
+        """The TrainConfig of one trial. Raises ConfigError when the values do not go together."""
+        return parse_train_config({**self._fixed, **params}, file=self.file)
+
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        paths = {"base": self.base, "data": self.data, "reg_data": self.reg_data}
+        return {**paths, "seed": self.seed, **self.train}
+
+    @property
+    def encoder(self) -> str:
+        """`score.encoder`, a folder beside the study file as an absolute path."""
+        return beside(self.file, self.score.encoder)
+
+    @property
+    def identity_encoder(self) -> str | None:
+        """`score.identity_encoder` likewise."""
+        return None if self.score.identity_encoder is None else beside(self.file, self.score.identity_encoder)
+
+    @property
+    def masks(self) -> str:
+        """`score.shifted.masks` likewise."""
+        return beside(self.file, self.score.shifted.masks)
+
+    @cached_property
+    def meaning(self) -> dict[str, Any]:
+        """What may not change while a study goes on, flat: dotted key to value. Budget and placement may."""
+        nested = {
+            "base": self.written["base"],
+            "photos": self.dataset,
+            "seed": self.seed,
+            "train": dict(self.train),
+            "search": self.written.get("search", {}),
+            "score": self.score.model_dump(mode="json"),
+            "stop": self.stop.model_dump(mode="json"),
+            **({MASK_FILES: self.mask_files} if self.mask_files else {}),
+        }
+        return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the meaning."""
+        return hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def probe_digest(self) -> str:
+        """SHA-256 of all that the probe is built from: what may change while a study goes on plays no part in it."""
+        fixed = {f"train.{field}" for field in _NOT_SEARCHED}
+        kept = {
+            key: value
+            for key, value in self.meaning.items()
+            if key in ("photos", MASK_FILES) or key.startswith("score.") or key in fixed
+        }
+        for key in ("score.encoder", "score.identity_encoder", "score.shifted.masks"):
+            if _is_place(self.file, kept.get(key)):
+                kept[key] = "a folder"  # which may be another one tomorrow, with the same in it
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def load_study(path: str | Path) -> Study:
+    """Reads and checks a study file and what it points at; paths are relative to the file's folder.
+
+    Raises:
+        StudyError: with one line for each mistake.
+    """
+    path = Path(path)
+    try:
+        values = read_yaml(path)
+    except ConfigError as error:
+        raise StudyError([str(error)]) from None
+    problems: list[str] = []
+    for key in values:
+        if key not in _KEYS:
+            problems.append(problem(path, key, values[key], unknown_key(key, _KEYS)))
+    name = _required(path, values, "study", str, "a name for the folder under runs/", problems)
+    if isinstance(name, str) and (why := why_no_file_name(name)) is not None:
+        problems.append(problem(path, "study", name, why))
+    seed = values.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        problems.append(problem(path, "seed", seed, "a whole number from 0 to 2^63 - 1"))
+    sources = {key: _source(path, values, key, problems) for key in _PATHS}
+    sections = {key: _section(path, key, model, values.get(key), problems) for key, model in SECTIONS.items()}
+    train = _mapping(path, values, "train", problems)
+    for key in train:
+        if key in _TOP_LEVEL_ONLY:
+            problems.append(problem(path, f"train.{key}", train[key], f"give {key} at the top of the study file"))
+    searched = _mapping(path, values, "search", problems)
+    for key in searched:
+        if key in _NOT_SEARCHED:
+            problems.append(problem(path, f"search.{key}", searched[key], f"{key} is the same for every trial"))
+    space, wrong = parse_space(path, searched, train)
+    problems += wrong
+    if problems:
+        raise StudyError(problems)
+    fixed = {**sources, "seed": seed, **train}
+    notices, wrong = space.check(path, fixed)
+    if wrong:
+        raise StudyError(wrong)
+    score: Score = sections["score"]
+    wrong = check_score(path, score)
+    if wrong:
+        raise StudyError(wrong)
+    seen = scan(path, str(sources["data"]), sources["reg_data"], score)
+    return Study(
+        file=path,
+        name=str(name),
+        base=str(sources["base"]),
+        data=str(sources["data"]),
+        reg_data=sources["reg_data"],
+        seed=seed,
+        train=train,
+        space=space,
+        dataset=seen.dataset,
+        mask_files=seen.mask_files,
+        photos=seen.photos,
+        masks_of=seen.masks_of,
+        subject=(train.get("trigger") or seen.subject[0], train.get("class_word") or seen.subject[1]),
+        written=values,
+        notices=(*seen.warnings, *notices),
+        **sections,
+    )
+
+
+def _required(path: Path, values: Mapping[str, Any], key: str, kind: type, what: str, problems: list[str]) -> Any:
+    if key not in values:
+        problems.append(problem(path, key, None, f"it is required: {what}"))
+        return None
+    if not isinstance(values[key], kind):
+        problems.append(problem(path, key, values[key], what))
+        return None
+    return values[key]
+
+
+def _source(path: Path, values: Mapping[str, Any], key: str, problems: list[str]) -> str | None:
+    what = {"base": "the base model's path or hub id", "data": "the training folder", "reg_data": "a folder"}[key]
+    if key == "reg_data" and values.get(key) is None:
+        return None
+    value = _required(path, values, key, str, what, problems)
+    if value is None:
+        return None
+    try:
+        found = resolve_source(path, key, value)
+    except ConfigError as error:
+        problems.append(str(error))
+        return None
+    if key == "base" and not Path(found).exists() and (path.parent / value).parent.is_dir():
+        # `demo/bsae` looks like a hub id, but its folder is here: a misspelt path, not a download
+        there = sorted(p.name for p in (path.parent / value).parent.iterdir() if p.is_dir())
+        problems.append(problem(path, key, value, f"a path that exists; {Path(value).parent} holds {', '.join(there)}"))
+        return None
+    if key == "base" and Path(found).is_dir() and not (Path(found) / "model_index.json").is_file():
+        problems.append(problem(path, key, value, "a diffusers folder (model_index.json is missing) or a .safetensors"))
+    return found
+
+
+def _mapping(path: Path, values: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+    value = values.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        problems.append(problem(path, key, value, "a mapping of TrainConfig fields"))
+        return {}
+    return dict(value)
+
+
+def _section(path: Path, key: str, model: type[BaseModel], value: Any, problems: list[str]) -> Any:
+    try:
+        return model() if value is None else model.model_validate(value)
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            where = ".".join([key, *map(str, one["loc"])])
+            given = None if one["type"] == "missing" else one["input"]
+            problems.append(problem(path, where, given, _allowed(model, one)))
+        return model()
+
+
+def _allowed(model: type[BaseModel], error: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        return in_words(str(error["msg"]))
+    for part in error["loc"][:-1]:
+        model = model.model_fields[part].annotation  # type: ignore[assignment]
+    return unknown_key(str(error["loc"][-1]), model.model_fields)
+
+
+def _is_place(file: Path, value: Any) -> bool:
+    return isinstance(value, str) and is_folder(file.parent, value)
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key to value, of mappings in mappings."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

@@ -1,0 +1,1 @@
+"""Optuna: the study's database, sampler, pruner and importances."""

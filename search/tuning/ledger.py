@@ -1,0 +1,218 @@
+"""The Optuna study behind a study folder: opened by its one writer, the coordinator.
+
+Others may add trials to it: queued ones are taken up when they fit the study, the rest is left as it is.
+"""
+
+import logging
+import shlex
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from search.errors import StudyError, problem
+from search.study.space import Space
+from search.study.space_values import misfit
+from search.tuning.database import BUSY_SECONDS, connect, storage_url
+from search.tuning.pruner import OWNER, PeerPruner
+from search.tuning.sampler import sampler_for
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+PROCESSED, TRAINED, SHIPPED = "processed", "epochs_trained", "epoch_shipped"
+"""User attributes: the epoch up to which a trial was decided on, how far it ran, the epoch to ship."""
+SLOT, BEGAN, STARTUP = "slot", "began", "startup"
+"""User attributes of a trial that was placed: its slot, that slot's clock then, whether it was drawn at random."""
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """The Optuna storage behind a URL; waits where another program has locked a SQLite file."""
+    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except RuntimeError as error:  # Optuna's word for tables of another version
+        if "storage upgrade" not in str(error) and "schema" not in str(error):
+            raise
+        raise StudyError([f"{url}: {_other_version(url, str(error))}"]) from error
+
+
+def _other_version(url: str, said: str) -> str:
+    if "storage upgrade" in said:
+        command = f"optuna storage upgrade --storage {shlex.quote(url)}"
+        return f"written by an older Optuna; bring it up to date with: {command}"
+    return f"written by a newer Optuna than {optuna.__version__}, which runs here: update it (pip install -U optuna)"
+
+
+def placed_here(trial: FrozenTrial, study: str) -> bool:
+    """Whether a trial was placed by this study's coordinator; one copied from another brings that one's attributes."""
+    return SLOT in trial.user_attrs and trial.user_attrs.get(OWNER, study) == study
+
+
+class Ledger:
+    """One Optuna study in SQLite, written by one process.
+
+    Args:
+        path: the database; made if it is not there.
+        name: the study's name in it.
+        seed: of the sampler.
+        startup_trials: trials drawn at random first.
+        say: told what a user should know of others' trials, once each.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        *,
+        seed: int,
+        startup_trials: int,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with connect(path) as database:
+            database.execute("PRAGMA journal_mode=WAL")  # readers (status, dashboard) never block the writer
+        storage = open_storage(storage_url(path))
+        self.path, self.name, self.seed, self.startup_trials = path, name, seed, startup_trials
+        self._say, self._named = say, set[int]()
+        self._reported: dict[int, set[int]] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction="maximize",
+                load_if_exists=True,
+                sampler=sampler_for(seed, 0, "", startup_trials),
+                pruner=PeerPruner(),
+            )
+            self.study.set_metric_names(["score"])
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number, others' among them."""
+        return self.study.get_trials(deepcopy=False)
+
+    def own(self) -> list[FrozenTrial]:
+        """The trials that were placed here, running or ended. Others are named to the user and left."""
+        found = []
+        for trial in self.trials():
+            if trial.state != TrialState.WAITING and placed_here(trial, self.name):
+                found.append(trial)
+            elif trial.state == TrialState.RUNNING:
+                self._name(trial, "is run by another process: it is left to that one")
+        return found
+
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial as it is stored."""
+        return self.trials()[number]
+
+    @property
+    def starting_up(self) -> bool:
+        """Whether the next trial is drawn at random: too few have ended for the sampler to learn from."""
+        ended = sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in self.trials())
+        return ended < self.startup_trials
+
+    def ask(self, space: Space, *, slot: int, began: int) -> int:
+        """Number of the next trial: one that somebody queued, else a new one; to be reattached.
+
+        A new one is made and placed in one commit.
+        """
+        placed = {OWNER: self.name, SLOT: slot, BEGAN: began, STARTUP: self.starting_up}
+        for queued in self.queued(space):
+            if self._claim(queued, placed):
+                return queued.number
+        self.study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=placed))
+        return next(
+            t.number for t in reversed(self.trials()) if t.state == TrialState.RUNNING and t.user_attrs == placed
+        )
+
+    def queued(self, space: Space) -> Iterator[FrozenTrial]:
+        """Trials that somebody queued and that can be trained, by number; the others are named to the user."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            wrong = misfit(space, trial.system_attrs.get("fixed_params", {}))
+            if wrong is None:
+                yield trial
+            else:
+                self._name(trial, f"was queued with {wrong}: it is left in the queue")
+
+    def reattach(self, number: int, space: Space) -> tuple[Trial, dict[str, Any]]:
+        """A running trial under its own number; what it had not yet been given when its coordinator died is asked for
+        as it would have been then.
+
+        Raises:
+            StudyError: a trial that somebody added has a parameter of the same name and another kind.
+        """
+        self._reseed(number, "")
+        frozen = self.trial(number)
+        self._reported[number] = set(frozen.intermediate_values)
+        # Optuna has no public way to go on with a running trial
+        trial = Trial(self.study, frozen._trial_id)
+        asked: list[str] = []
+
+        def before(parameter: str) -> None:
+            first = asked[0] if asked else parameter
+            asked.append(parameter)
+            if parameter not in trial.params and trial.relative_search_space is None:
+                # what is drawn together comes from the first parameter's seed, whichever was stored before a kill
+                self._reseed(number, first)
+                _ = trial.relative_params
+                if parameter == first:
+                    return
+            self._reseed(number, parameter)
+
+        try:
+            return trial, space.suggest(trial, before)
+        except ValueError as error:
+            clash = [t.number for t in self.trials() if asked[-1] in t.distributions and t.number != number]
+            if not clash:
+                raise
+            allowed = f"what another process added as trial {clash[0]} ({error}); give this study another name"
+            raise StudyError([problem(self.path, "search", asked[-1], allowed)]) from None
+
+    def report(self, trial: Trial, epoch: int, score: float) -> None:
+        """Report a checkpoint's score, once."""
+        reported = self._reported.setdefault(trial.number, set())
+        if epoch not in reported:
+            trial.report(score, epoch)
+            reported.add(epoch)
+
+    def note(self, trial: Trial, **attributes: Any) -> None:
+        """Set user attributes, each in a commit of its own and only where something changes."""
+        known = trial.user_attrs
+        for key, value in attributes.items():
+            if key not in known or known[key] != value:
+                trial.set_user_attr(key, value)
+
+    def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> float | None:
+        """End a trial; returns the value that Optuna keeps.
+
+        Raises:
+            UpdateFinishedTrialError: another process has ended it otherwise.
+        """
+        given = value if state == TrialState.COMPLETE else None
+        told = self.study.tell(trial, given, state=state, skip_if_finished=True)
+        if told.state != state:
+            raise UpdateFinishedTrialError(f"trial {trial.number} has been ended as {told.state.name}")
+        return told.value
+
+    def _claim(self, queued: FrozenTrial, placed: dict[str, Any]) -> bool:
+        """Take a queued trial; False when somebody else was faster. Killed in between, it is still queued."""
+        storage = self.study._storage  # as Study.ask does it, which would also take what does not fit
+        try:
+            for key, value in placed.items():
+                storage.set_trial_user_attr(queued._trial_id, key, value)
+            return storage.set_trial_state_values(queued._trial_id, state=TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+
+    def _name(self, trial: FrozenTrial, what: str) -> None:
+        if trial.number not in self._named:
+            self._named.add(trial.number)
+            self._say(f"trial {trial.number} {what}")
+
+    def _reseed(self, number: int, parameter: str) -> None:
+        self.study.sampler = sampler_for(self.seed, number, parameter, self.startup_trials)

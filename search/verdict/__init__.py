@@ -1,0 +1,1 @@
+"""What a study found: the decision, its sentences, best/, sheet, report and artifacts."""

@@ -1,0 +1,125 @@
+"""What optuna-dashboard shows beside the numbers: sheets, plots and tables as artifacts, and the verdict as a note.
+
+The store holds copies only: the dashboard can delete a study with its artifacts.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.best_files import write_pictures
+from search.verdict.decision import decide
+from search.verdict.sentences import headline, state_text, trial_sentences
+from search.verdict.settings_sentences import settings
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.artifacts._protocol import ArtifactStore
+
+    from search.verdict.verdict import Verdict
+
+FOLDER = "artifacts"
+_TRIAL_FILES = ("sheet.png", "onset.png", "trajectory.csv")
+_BEST_FILES = ("sheet.png", "onset.png", "train.yaml")
+_MIME = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}
+
+
+def open_store(folder: StudyFolder | Path) -> "ArtifactStore":
+    """The study's artifact store; Optuna does not make its folder, so it is made here."""
+    from optuna.artifacts import FileSystemArtifactStore
+
+    path = (folder.path if isinstance(folder, StudyFolder) else Path(folder)) / FOLDER
+    path.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(str(path))
+
+
+def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "ArtifactStore") -> list[str]:
+    """Draws what is missing and uploads a trial's sheet, onset plot and trajectory, with a note that shows them.
+
+    To be called after `record.json` is written and before `tell`: a finished trial takes no artifacts.
+
+    Returns:
+        names of the files uploaded; those already there under the same name are not uploaded twice.
+    """
+    trial_folder = Path(trial_folder)
+    folder = StudyFolder(trial_folder.parent.parent)
+    record = TrialRecord.load(trial_folder)
+    write_pictures(folder, record.number)
+    ids = {name: _upload(trial, trial_folder / name, store, name) for name in _TRIAL_FILES}
+    _note(trial, _trial_note(record), ids)
+    return [name for name, artifact in ids.items() if artifact is not None]
+
+
+def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdict", store: "ArtifactStore") -> None:
+    """Makes the verdict the study's note, with the winner's plot and sheet as the study's artifacts."""
+    ids: dict[str, str | None] = {}
+    if verdict.trial is not None:
+        prefix = f"best-{verdict.trial:04d}-"
+        ids = {name: _upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
+    lines = [f"# {headline(verdict)}"]
+    for heading, sentences in verdict.said.parts:
+        lines += ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]
+    _note(study, "\n".join(lines), ids)
+
+
+def _upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "ArtifactStore", name: str) -> str | None:
+    import optuna
+    from optuna.artifacts import get_all_artifact_meta, upload_artifact
+
+    if not path.is_file():
+        return None
+    storage = owner.study._storage if isinstance(owner, optuna.trial.Trial) else owner._storage
+    for known in get_all_artifact_meta(owner, storage=storage):
+        if known.filename == name:
+            if not _holds(store, known.artifact_id, path):
+                with path.open("rb") as content:
+                    store.write(known.artifact_id, content)
+            return known.artifact_id
+    source = path
+    if path.name != name:  # the dashboard shows the file's own name
+        source = path.parent / f".{name}" / name
+        source.parent.mkdir(exist_ok=True)
+        source.write_bytes(path.read_bytes())
+    try:
+        return upload_artifact(
+            artifact_store=store, file_path=str(source), study_or_trial=owner, mimetype=_MIME[path.suffix]
+        )
+    finally:
+        if source is not path:
+            source.unlink()
+            source.parent.rmdir()
+
+
+def _holds(store: "ArtifactStore", artifact: str, path: Path) -> bool:
+    """Whether the store has these bytes: Optuna writes the entry first, so an interrupted upload leaves one without, or
+    with the first part of them; and a study that goes on may have others to show under the same name."""
+    try:
+        with store.open_reader(artifact) as content:
+            return content.read() == path.read_bytes()
+    except Exception:
+        return False
+
+
+def _note(owner: "optuna.Study | optuna.trial.Trial", text: str, ids: dict[str, str | None]) -> None:
+    from optuna_dashboard import save_note
+    from optuna_dashboard.artifact import get_artifact_path
+
+    shown = [
+        f"![{name}]({get_artifact_path(owner, artifact)})"
+        for name, artifact in ids.items()
+        if artifact is not None and name.endswith(".png")
+    ]
+    save_note(owner, "\n\n".join([text, *reversed(shown)]))
+
+
+def _trial_note(record: TrialRecord) -> str:
+    lines = [
+        settings(record.config),
+        "",
+        f"{state_text(record)}: {record.epochs_trained} of {record.epochs} epochs",
+        "",
+    ]
+    lines += [f"- {sentence}" for sentence in trial_sentences(decide(record))]
+    if record.error:
+        lines += ["", f"```\n{record.error.strip()}\n```"]
+    return "\n".join(lines)

@@ -1,0 +1,214 @@
+"""`best/`: the LoRA to ship, the train.yaml to train it again on all photos, its contact sheet and onset plot."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search.record.record import StudyFolder, TrialRecord, write_bytes
+from search.verdict.best_folder import replacing_best
+from search.verdict.decision import Decision, decide
+from search.verdict.sentences import headline, plot_caption, trial_sentences
+from search.verdict.settings_sentences import settings
+from search.verdict.sheet import Marks, choose_epochs, contact_sheet
+
+if TYPE_CHECKING:
+    from search.verdict.verdict import Verdict
+
+SHEET, PLOT, NOTHING = "sheet.png", "onset.png", "SHIP-NOTHING-YET.txt"
+SHIP_WORDS, BEST_WORDS = "ship this", "its best"
+_LOG = logging.getLogger(__name__)
+_MOST_COLUMNS = 20
+
+
+def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
+    """Replaces `best/` as a whole: a study that went on may have another winner.
+
+    Where nothing ships it holds no LoRA, and `SHIP-NOTHING-YET.txt` says why.
+
+    Returns:
+        the verdict with the paths in `files` (relative to the study's folder).
+    """
+    with replacing_best(folder) as aside:
+        return _fill(folder, verdict, aside)
+
+
+def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
+    from search.study.config_yaml import train_yaml
+    from trainer.config.config import parse_train_config
+
+    files: dict[str, str] = {}
+    found = verdict.decision
+    if found.trial is not None:
+        record = TrialRecord.load(folder.trial(found.trial))
+        lora = folder.checkpoint(found.trial, found.shipped or 0) / "lora.safetensors"
+        if not lora.is_file():
+            lora = _shipped_before(folder, verdict)
+        if found.ships and lora.is_file():
+            target = aside / f"{verdict.study}.safetensors"
+            write_bytes(target, lora.read_bytes())
+            files["LoRA"] = f"{folder.best_folder.name}/{target.name}"
+        config = parse_train_config(record.config)
+        about = f"Onset, study {verdict.study}, trial {found.trial}. {headline(verdict)}"
+        target = aside / "train.yaml"
+        prompts = novel_prompts(folder)
+        text = train_yaml(
+            config, folder=folder.best_folder, name=verdict.study, epoch=found.shipped, about=about, prompts=prompts
+        )
+        write_bytes(target, text.encode())
+        files["train.yaml"] = f"{folder.best_folder.name}/{target.name}"
+        for name, what, draw in PICTURES:
+            target = aside / name
+            if _drawn(folder, record, target, partial(draw, shipping=headline(verdict))):
+                files[what] = f"{folder.best_folder.name}/{target.name}"
+    if not found.ships:
+        target = aside / NOTHING
+        write_bytes(target, "\n".join([headline(verdict), "", *verdict.said.do, *verdict.said.why, ""]).encode())
+        files["why nothing"] = f"{folder.best_folder.name}/{target.name}"
+    files["report"] = _relative(folder, folder.report)
+    return replace(verdict, files={**files, **verdict.files})
+
+
+def _shipped_before(folder: StudyFolder, verdict: "Verdict") -> Path:
+    """The LoRA in the `best/` of an earlier sitting, where that shipped the same epoch of the same trial; its own
+    checkpoint may have been deleted since."""
+    from search.verdict.verdict import known_verdict
+
+    before = known_verdict(folder)
+    same = before is not None and (before.trial, before.epoch) == (verdict.trial, verdict.epoch)
+    return folder.path / before.files.get("LoRA", "") if before is not None and same else folder.path
+
+
+def novel_prompts(folder: StudyFolder, most: int = 4) -> list[str]:
+    """Prompts of the probe in contexts that the photos do not show; none when the probe is gone."""
+    try:
+        about = folder.probe()
+    except (OSError, ValueError):
+        return []
+    sets = about.get("sets") or []
+    return [p for p, kind in zip(about["prompts"], sets, strict=False) if kind == "C"][:most]
+
+
+def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
+    """Draws a trial's contact sheet and onset plot into its folder, as far as there is something to draw.
+
+    A picture that cannot be drawn is logged and left out: it must not cost the verdict.
+
+    Returns:
+        file name to path of what is there now.
+    """
+    record = TrialRecord.load(folder.trial(number))
+    written = (folder.trial(number) / "record.json").stat().st_mtime
+    made: dict[str, Path] = {}
+    for name, _, draw in PICTURES:
+        path = folder.trial(number) / name
+        fresh = path.is_file() and path.stat().st_mtime >= written
+        if fresh or _drawn(folder, record, path, draw):
+            made[name] = path
+    return made
+
+
+def marks(found: Decision, *, shipping: bool = False) -> Marks:
+    """What a trial's sheet points out: its best epoch (`shipping`: the one to ship) and the earlier of its onsets."""
+    name, onset = found.earlier
+    word = SHIP_WORDS if shipping else BEST_WORDS
+    if onset is None:
+        return Marks(shipped=found.shipped, shipped_name=word)
+    return Marks(found.shipped, onset.epoch, onset.low, onset.high, f"{name} onset", word)
+
+
+def _drawn(
+    folder: StudyFolder, record: TrialRecord, path: Path, draw: Callable[[StudyFolder, TrialRecord, Path], bool]
+) -> bool:
+    try:
+        return draw(folder, record, path)
+    except Exception as error:
+        _LOG.warning("trial %d: %s was not drawn (%s: %s)", record.number, path.name, type(error).__name__, error)
+        return False
+
+
+def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping: str | None = None) -> bool:
+    """`shipping`: the verdict's headline, on the sheet of the trial that it is about."""
+    import io
+
+    epochs = folder.sampled_epochs(record.number)
+    if not epochs:
+        return False
+    found = decide(record)
+    about, pointed = folder.probe(), marks(found, shipping=shipping is not None)
+    chosen = choose_epochs(epochs, _MOST_COLUMNS, (pointed.shipped, pointed.onset))
+    images = {e: list(_rows(kept)) for e, kept in folder.readable_samples(record.number, chosen).items()}
+    if not images:
+        return False
+    captions = [p for p in about["prompts"] for _ in about["seeds"]]
+    sheet = contact_sheet(
+        images,
+        captions,
+        title=f"{folder.path.name} · {shipping or f'trial {record.number} · {trial_sentences(found)[0]}'}",
+        subtitle=settings(record.config),
+        marks=pointed,
+        cell=_cell(next(iter(images.values()))[0].shape[1]),
+    )
+    out = io.BytesIO()
+    sheet.save(out, format="PNG", compress_level=4)
+    write_bytes(path, out.getvalue())
+    return True
+
+
+def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping: str | None = None) -> bool:
+    if record.onset is None or not (folder.trial(record.number) / "trajectory.csv").is_file():
+        return False
+    from metrics.onset.onset import Onset, Turn
+    from metrics.onset.plot import plot_onset
+
+    trajectory = folder.trajectory(record.number)
+    if len(trajectory) < 2:
+        return False
+    found, onset = decide(record), Onset.of(record.onset)
+    if found.context.status == "not_learned":
+        onset = replace(onset, context=Turn("unmeasured"), memory=Turn("unmeasured"))
+    thumbnails = None
+    epochs = folder.sampled_epochs(record.number)
+    if epochs:
+        pointed = marks(found)
+        chosen = choose_epochs(epochs, 8, (pointed.shipped, pointed.onset))
+        row = _novel_row(folder.probe())
+        kept = folder.readable_samples(record.number, chosen)
+        thumbnails = (list(kept), np.stack([images[row, 0] for images in kept.values()])) if kept else None
+    word = None if not found.ships else "best" if shipping is None else "ship"
+    aside = path.with_name(f".{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot_onset(
+        aside, trajectory, onset, thumbnails=thumbnails, title=f"{folder.path.name} · trial {record.number}",
+        caption=plot_caption(found, shipping), best=word,
+    )  # fmt: skip
+    write_bytes(path, aside.read_bytes())
+    aside.unlink()
+    return True
+
+
+def _rows(samples: np.ndarray) -> np.ndarray:
+    """uint8 [prompts, seeds, H, W, 3] -> [prompts × seeds, H, W, 3]."""
+    return samples.reshape(-1, *samples.shape[2:])
+
+
+def _novel_row(about: Mapping[str, Any]) -> int:
+    """The first prompt of a context that the photos do not show: where overfitting is seen first."""
+    sets = list(about.get("sets", ()))
+    return sets.index("C") if "C" in sets else 0
+
+
+def _cell(width: int) -> int:
+    """Width on the sheet: small pictures twice as large, large ones at most 192 pixels."""
+    return width * 2 if width <= 96 else min(width, 192)
+
+
+def _relative(folder: StudyFolder, path: Path) -> str:
+    return path.relative_to(folder.path).as_posix()
+
+
+PICTURES = ((SHEET, "contact sheet", _draw_sheet), (PLOT, "onset plot", _draw_plot))

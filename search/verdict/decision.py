@@ -1,0 +1,155 @@
+"""What is decided about a trial, and so about a study: taken here once, kept in `verdict.json`, told by everything.
+
+A study's decision is its winner's. Tables, sheets, plots, the report, notes and `best/` say what stands here and
+nothing of their own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any, Literal
+
+from metrics.onset.behaviour import LEARNED_FLOOR, LearnedBy
+from metrics.onset.onset import Onset, Turn, TurnStatus
+from metrics.onset.witnesses import Disagreement
+from search.record.record import TrialRecord
+
+Outcome = Literal["ship", "not_learned", "poor", "unfinished", "failed", "nothing"]
+ToldStatus = TurnStatus | Literal["not_learned"]
+
+LEAST_SCORE = 0.05  # below it a checkpoint shows the subject not at all, or nothing but it
+
+
+@dataclass(frozen=True)
+class OnsetFound:
+    """One of the two onsets as it is told.
+
+    Attributes:
+        status: "found"; "at_start" (at or before the first checkpoint); "beyond" (none until the last checkpoint);
+            "unmeasured"; "not_learned" (images do not show the subject, so there is nothing to overfit).
+        epoch: where it lies; None unless found or at_start.
+        low, high: its 90 % interval; a `high` of None is open: it may lie beyond the last checkpoint.
+        channels: the channels that say so.
+    """
+
+    status: ToldStatus
+    epoch: float | None = None
+    low: float | None = None
+    high: float | None = None
+    channels: tuple[str, ...] = ()
+
+    @property
+    def by_copies(self) -> bool:
+        """Whether copies in generated images alone were looked at, because no photos are held out."""
+        return self.channels == ("copying",)
+
+    @property
+    def reproduces(self) -> bool:
+        """Whether it is copied photos that say so."""
+        return self.epoch is not None and "copying" in self.channels
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a trial (a study: with its winner), and what is known about it.
+
+    Attributes:
+        outcome: "ship"; "not_learned" (its images do not show the subject); "poor" (no epoch before its onset has a
+            score worth the name); "unfinished" (it was pruned, or still runs); "failed"; "nothing" (no trial at all).
+        trial: its number; None under "nothing".
+        epoch: the checkpoint it is about: to ship, or else the one that comes nearest to it; None without any.
+        score: in [0, 1] at `epoch`.
+        learned: from which epoch on the images show the subject; None where they do not, or where only losses say so.
+        learned_by: "images"; "losses" alone; "assumed" where nothing measures it; "" when it is not learned.
+        context: from where on new contexts get worse. memory: from where on even photos of the same shoots do.
+        last: the last epoch looked at.
+        disagreement: moved subjects that contradict real photos of held-out contexts, or None.
+        likeness: the highest fidelity of any checkpoint, 0 as the base to 1 as the photos; None when not measured.
+    """
+
+    outcome: Outcome
+    trial: int | None = None
+    epoch: int | None = None
+    score: float | None = None
+    learned: int | None = None
+    learned_by: LearnedBy = ""
+    context: OnsetFound = field(default_factory=lambda: OnsetFound("unmeasured"))
+    memory: OnsetFound = field(default_factory=lambda: OnsetFound("unmeasured"))
+    last: int | None = None
+    disagreement: Disagreement | None = None
+    likeness: float | None = None
+
+    @property
+    def learns_too_late(self) -> bool:
+        """Whether nothing ships because the images show the subject only after overfitting has begun."""
+        return self.outcome == "not_learned" and self.likeness is not None and self.likeness >= LEARNED_FLOOR
+
+    @property
+    def ships(self) -> bool:
+        """Whether there is an epoch to ship."""
+        return self.outcome == "ship"
+
+    @property
+    def shipped(self) -> int | None:
+        """The epoch to ship; None when nothing is."""
+        return self.epoch if self.ships else None
+
+    @property
+    def earlier(self) -> tuple[str, OnsetFound | None]:
+        """("context" or "memory", that onset) for the earlier one that has an epoch; ("", None) when none has."""
+        found = [(name, onset) for name in ("context", "memory") if (onset := getattr(self, name)).epoch is not None]
+        return min(found, key=lambda pair: pair[1].epoch) if found else ("", None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `verdict.json`: every field, and `ship` as true or false."""
+        return {"ship": self.ships, **asdict(self)}
+
+
+def decide(record: TrialRecord) -> Decision:
+    """The decision about one trial, from its record alone."""
+    onset = None if record.onset is None else Onset.of(record.onset)
+    score = record.score if record.score is not None else record.value if record.state == "complete" else None
+    score = None if score is None or not isfinite(score) else score
+    outcome = _outcome(record, onset, score)
+    if onset is None:
+        return Decision(outcome, record.number, record.epoch_shipped, score, last=record.epochs_trained or None)
+    by: LearnedBy = onset.learned_by or ("images" if onset.learned is not None else "")  # older records do not say
+    seen = score is not None and score >= LEAST_SCORE and onset.status != "never_learned"
+    told = seen or by == "images"  # else there is no subject to get worse
+    return Decision(
+        outcome,
+        record.number,
+        record.epoch_shipped,
+        score,
+        learned=onset.learned if seen and by != "losses" else None,
+        learned_by=by if seen or by == "losses" else "",
+        context=_found(onset.context, told),
+        memory=_found(onset.memory, told),
+        last=record.epochs_trained,
+        disagreement=onset.disagreement if told else None,
+        likeness=onset.likeness,
+    )
+
+
+def best_so_far(records: Iterable[TrialRecord]) -> Decision | None:
+    """The decision with the highest score among complete trials that have an epoch to ship; None when none has."""
+    decisions = [decision for record in records if (decision := decide(record)).ships]
+    return max(decisions, key=lambda d: (d.score or 0.0, -(d.trial or 0)), default=None)
+
+
+def _outcome(record: TrialRecord, onset: Onset | None, score: float | None) -> Outcome:
+    if record.state == "failed":
+        return "failed"
+    if record.state in ("running", "pruned"):
+        return "unfinished"
+    if record.epoch_shipped is None or onset is None or onset.status == "never_learned":
+        return "not_learned"
+    if score is not None and score >= LEAST_SCORE:
+        return "ship"
+    return "not_learned" if onset.likeness is not None and onset.likeness < LEARNED_FLOOR else "poor"
+
+
+def _found(turn: Turn, told: bool) -> OnsetFound:
+    if not told:
+        return OnsetFound("not_learned")
+    return OnsetFound(turn.status, turn.epoch, turn.low, turn.high, turn.channels)

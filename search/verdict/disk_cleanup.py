@@ -1,0 +1,118 @@
+"""What stays on disk of a trial that has ended. Nothing is deleted before Optuna has been told of the trial's end."""
+
+import contextlib
+import re
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.record.record import StudyFolder, TrialRecord
+from search.study.settings import Keep
+from search.verdict.ranking import contenders, finalists, kept_bytes, kept_epochs, saved_epochs
+
+if TYPE_CHECKING:
+    from search.verdict.verdict import Verdict
+
+
+_LEFTOVER = re.compile(r"\..*\.([0-9a-f]{12}|part)")  # as metrics.files and trainer.files write aside
+
+
+def drop_after(folder: Path, epoch: int) -> None:
+    """Delete what a worker trained beyond the epoch at which its trial was ended."""
+    for path in [*folder.glob("checkpoints/[0-9]*"), *folder.glob("readings/[0-9]*"), *folder.glob("samples/[0-9]*")]:
+        if int(path.stem) > epoch:
+            delete(path)
+
+
+def tidy_trial(folder: Path, record: TrialRecord, keep: Keep, *, finalist: bool) -> None:
+    """Keep what `keep` says of a trial that has ended; safe to be cut off and done again.
+
+    Args:
+        folder: the trial's.
+        record: its record.
+        keep: the study's setting.
+        finalist: whether it is one, or may still become one (`search.verdict.ranking`).
+    """
+    drop_after(folder, record.epochs_trained)
+    if not keep.samples:
+        delete(folder / "samples")
+    epochs = saved_epochs(folder)
+    kept = kept_epochs(record, epochs, keep, finalist=finalist)
+    for epoch in epochs:
+        checkpoint = folder / "checkpoints" / f"{epoch:04d}"
+        if epoch not in kept:
+            delete(checkpoint)
+            continue
+        for state in sorted(checkpoint.glob("state.*")):  # only needed to go on training; .json, which vouches, first
+            delete(state)
+    delete(folder / "readings")  # last: without them a trial is tidy
+
+
+class Tidier:
+    """Tidies trials as they end, and those that later ones push out of the running for the finals."""
+
+    def __init__(self, folder: StudyFolder, keep: Keep) -> None:
+        self._folder, self._keep = folder, keep
+        self._contenders: dict[int, TrialRecord] = {}
+
+    def ended(self, record: TrialRecord) -> None:
+        """To be called once Optuna has been told of a trial's end."""
+        known = {**self._contenders, record.number: record}
+        still = contenders(known.values())
+        for number, one in known.items():
+            home = self._folder.trial(number)
+            if number not in still or (home / "readings").is_dir():
+                tidy_trial(home, one, self._keep, finalist=number in still)
+        self._contenders = {number: one for number, one in known.items() if number in still}
+
+
+def tidy_study(folder: StudyFolder, keep: Keep, verdict: "Verdict") -> list[str]:
+    """Tidy every trial now that all have ended and the winner is known; says what the kept checkpoints weigh.
+
+    Safe before the verdict is written: what it ships always stays in its trial's folder, too.
+    """
+    records = list(folder.records())
+    chosen = finalists(records, [] if verdict.trial is None else [verdict.trial, *verdict.ties])
+    for record in records:
+        tidy_trial(folder.trial(record.number), record, keep, finalist=record.number in chosen)
+        sweep(folder.trial(record.number))
+    number, size = kept_bytes(folder)
+    if number == 0:
+        return []
+    shown = ", ".join(str(n) for n in chosen)
+    what = {
+        "all": "every checkpoint",
+        "none": f"the epoch to ship of trial{'s'[: len(chosen) > 1]} {shown}",
+        "best": f"the epochs around the onset of trial{'s'[: len(chosen) > 1]} {shown}, to compare, and the epoch to "
+        "ship of each other complete trial",
+    }[keep.checkpoints]
+    return [f"Kept in trials/: {what}; {number} LoRA file{'s'[: number > 1]}, {_weight(size)}."]
+
+
+def delete(path: Path) -> None:
+    """Whole or not at all: a folder goes aside first, so that nobody ever takes half of it for a checkpoint."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    aside = path.with_name(f".{secrets.token_hex(8)}.part")
+    with contextlib.suppress(FileNotFoundError):  # a worker may be at it, too
+        path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _weight(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+
+
+def sweep_study(folder: StudyFolder) -> None:
+    """Delete what kills left half written in a study's own folder; only for who holds its lock."""
+    for leftover in folder.path.iterdir():
+        if _LEFTOVER.fullmatch(leftover.name):
+            delete(leftover)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what kills left half written or half deleted in a trial's folder; only when no worker is alive."""
+    for leftover in [*folder.glob(".*"), *folder.glob("*/.*")]:
+        delete(leftover)

@@ -1,0 +1,83 @@
+"""How a trial stands among those that have ended, and what is kept of it for that.
+
+Losers leave the epoch they would ship; finalists also the checkpoints around it, since what people do next is compare
+epochs.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from pathlib import Path
+
+from search.record.record import StudyFolder, TrialRecord
+from search.study.settings import Keep
+
+FINALISTS = 3
+"""The winner and those that come next to it."""
+MOST_NOISE = 0.02
+"""Scores closer than this may turn out to be ties (`search.verdict.verdict`), so that either can become the winner."""
+_AROUND = 2  # checkpoints before the first and after the last epoch that matters
+
+
+def contenders(records: Iterable[TrialRecord]) -> set[int]:
+    """Numbers of the trials that may still be among the finalists, however the study goes on.
+
+    The highest scores, and all within the noise of the highest. Only complete trials, unless there are none.
+    """
+    scored = [(value, record) for record in records if (value := _value(record)) is not None]
+    pool = [(v, r) for v, r in scored if r.state == "complete"] or scored
+    pool.sort(key=lambda pair: (-pair[0], pair[1].number))
+    return {r.number for place, (v, r) in enumerate(pool) if place < FINALISTS or v >= pool[0][0] - MOST_NOISE}
+
+
+def finalists(records: Sequence[TrialRecord], ranked: Sequence[int]) -> list[int]:
+    """At most `FINALISTS` numbers: `ranked` (the winner and its ties) first, then by score."""
+    values = {record.number: _value(record) or 0.0 for record in records}
+    rest = sorted(contenders(records) - set(ranked), key=lambda number: (-values[number], number))
+    return [*ranked, *rest][:FINALISTS]
+
+
+def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: Keep, *, finalist: bool) -> set[int]:
+    """Of the epochs whose checkpoints a trial that has ended has, those that stay.
+
+    Args:
+        record: of the trial.
+        epochs: rising.
+        keep: the study's setting.
+        finalist: whether it is one, or may still become one.
+    """
+    if keep.checkpoints == "all":
+        return set(epochs)
+    shipped = record.epoch_shipped
+    if (
+        shipped is None
+        or shipped not in epochs
+        or not (finalist or (record.state == "complete" and keep.checkpoints == "best"))
+    ):
+        return set()
+    if not finalist or keep.checkpoints == "none":
+        return {shipped}
+    matter = [shipped, *_turns(record)]
+    places = [place for place, epoch in enumerate(epochs) if min(matter) <= epoch <= max(matter)]
+    return set(epochs[max(0, places[0] - _AROUND) : places[-1] + _AROUND + 1])
+
+
+def kept_bytes(folder: StudyFolder) -> tuple[int, int]:
+    """(number, bytes) of the LoRA files under `trials/`."""
+    sizes = [path.stat().st_size for path in folder.path.glob("trials/*/checkpoints/[0-9]*/lora.safetensors")]
+    return len(sizes), sum(sizes)
+
+
+def saved_epochs(folder: Path) -> list[int]:
+    """Epochs of a trial's checkpoints, rising."""
+    return sorted(int(path.name) for path in folder.glob("checkpoints/[0-9]*"))
+
+
+def _turns(record: TrialRecord) -> list[float]:
+    """Epochs at which an onset was found."""
+    turns = [(record.onset or {}).get(name) or {} for name in ("context", "memory")]
+    return [turn["epoch"] for turn in turns if turn.get("epoch") is not None]
+
+
+def _value(record: TrialRecord) -> float | None:
+    value = record.value if record.state == "complete" else record.score
+    return value if record.epoch_shipped is not None and value is not None and isfinite(value) else None

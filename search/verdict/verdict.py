@@ -1,0 +1,342 @@
+"""What a study found, in numbers (`verdict.json`) and in plain words: the best config, the epoch to ship, where
+overfitting begins, what it cost and where the files are.
+
+`finish(folder)` is called when the last trial is recorded; `make_verdict(folder)` only looks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import log, log2
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metrics.errors import MetricsError
+from search.errors import DamagedError
+from search.record.record import StudyFolder, TrialRecord, checked, read_json, write_json
+from search.study.settings import Keep
+from search.verdict.all_photos import same_point
+from search.verdict.decision import Decision, decide
+from search.verdict.private_paths import shareable, without_private_paths
+from search.verdict.sentences import Said, headline, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from metrics.trajectory.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the study spent.
+
+    Attributes:
+        seconds: worker time over all trials; `train`, `sample` and `score` are its parts.
+        wall_seconds: time on the clock, None when nobody measured it.
+        epochs: trained epochs over all trials.
+        complete, pruned, failed, running: numbers of trials.
+        at_onset: how many of the complete ones were stopped at a confirmed onset.
+    """
+
+    seconds: float = 0.0
+    train: float = 0.0
+    sample: float = 0.0
+    score: float = 0.0
+    wall_seconds: float | None = None
+    epochs: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: int = 0
+    at_onset: int = 0
+
+    @property
+    def trials(self) -> int:
+        return self.complete + self.pruned + self.failed + self.running
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study found.
+
+    Attributes:
+        study: the study's name.
+        decision: what to do, and what is known of the winner: the one that everything else tells.
+        config: the winner's TrainConfig, every field; paths outside the project are shortened to their last part.
+        params: the searched ones.
+        epochs: its horizon; `epochs_trained`: how far it went.
+        plateau: first and last checkpoint around the epoch to ship that score no worse than it by more than `noise`.
+        noise: the score's jitter between neighbouring checkpoints, one standard deviation; trials closer are ties.
+        ties: numbers of the other trials that are as good within the noise.
+        photos: (trained on, held out).
+        lora_bytes: size of the LoRA to ship; None when there is none or its checkpoint was not kept.
+        cost: what it took.
+        files: what to the path of it, relative to the study's folder.
+        said: all that in plain words.
+        trials: number to state of every trial that it was made of; with others, another verdict is due.
+    """
+
+    study: str
+    decision: Decision = field(default_factory=lambda: Decision("nothing"))
+    config: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
+    epochs_trained: int | None = None
+    plateau: tuple[int, int] | None = None
+    noise: float = 0.0
+    ties: tuple[int, ...] = ()
+    photos: tuple[int, int] | None = None
+    lora_bytes: int | None = None
+    cost: Cost = field(default_factory=Cost)
+    files: Mapping[str, str] = field(default_factory=dict)
+    said: Said = field(default_factory=Said)
+    trials: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trial(self) -> int | None:
+        """Number of the best trial; None when no trial has a score."""
+        return self.decision.trial
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that the decision is about; to ship only where `decision.ships`."""
+        return self.decision.epoch
+
+    @property
+    def score(self) -> float | None:
+        """The score at that epoch."""
+        return self.decision.score
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Every sentence, in the order in which they are read."""
+        return tuple(sentence for _, part in self.said.parts for sentence in part)
+
+    @property
+    def on_all_photos(self) -> tuple[int, int] | None:
+        """First and last epoch of a run on all photos between which the same point lies; None when nothing ships."""
+        trained, held = self.photos or (0, 0)
+        shipped = self.decision.shipped
+        return None if shipped is None or not trained else same_point(shipped, trained, held)
+
+    def save(self, path: Path) -> None:
+        """Write `verdict.json`."""
+        write_json(path, {"headline": headline(self), **asdict(self), "decision": self.decision.as_json()})
+
+    @classmethod
+    def load(cls, path: Path) -> "Verdict":
+        """Read `verdict.json`; names that this version does not know are left out. A file of a version that kept no
+        decision is drawn anew from the study's records.
+
+        Raises:
+            DamagedError: it is not there, or not a verdict.
+        """
+        try:
+            read = read_json(path)
+            if isinstance(read, dict) and "status" in read and "decision" not in read:
+                return replace(make_verdict(StudyFolder(path.parent)), files=read.get("files", {}))
+            return checked(cls, {f.name for f in fields(cls)}, read)
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{path}: damaged: python -m search.run writes it again") from error
+
+
+def known_verdict(folder: StudyFolder) -> Verdict | None:
+    """The verdict that a study left; None where there is none yet, or it is damaged (search.run writes it again)."""
+    try:
+        return Verdict.load(folder.verdict_file)
+    except DamagedError:
+        return None
+
+
+def finish(
+    folder: StudyFolder | Path,
+    *,
+    wall_seconds: float | None = None,
+    storage: str | None = None,
+    keep: Keep | None = None,
+    publish: Callable[[Verdict], object] = lambda verdict: None,
+) -> Verdict:
+    """Draws the verdict and writes everything that goes with it: `best/`, sheets, `report.html`, `verdict.json`.
+
+    Args:
+        folder: the study's folder.
+        wall_seconds: time on the clock, when the caller measured it.
+        storage: URL of the Optuna storage for parameter importances; None takes `study.db`.
+        keep: what stays of the trials now that all have ended; None leaves them as they are.
+        publish: called with the verdict before `verdict.json` is written.
+    """
+    from search.verdict.best_files import write_best
+    from search.verdict.disk_cleanup import tidy_study
+    from search.verdict.report import write_report
+
+    folder = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
+    verdict = make_verdict(folder, wall_seconds=wall_seconds)
+    verdict = write_best(folder, verdict)
+    if keep is not None:
+        said = verdict.said
+        verdict = replace(verdict, said=replace(said, took=(*said.took, *tidy_study(folder, keep, verdict))))
+    write_report(folder, verdict, storage=storage)
+    publish(verdict)
+    verdict.save(folder.verdict_file)  # last: a study with a verdict has everything that goes with it
+    return verdict
+
+
+def belongs(verdict: Verdict, records: Sequence[TrialRecord]) -> bool:
+    """Whether a verdict was made of these trials, all of them ended as they have now."""
+    return dict(verdict.trials) == _states(records) and all(record.state != "running" for record in records)
+
+
+def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> Verdict:
+    """Looks at the trials' records and trajectories and decides; writes nothing."""
+    records = list(folder.records())
+    cost = _cost(records, wall_seconds)
+    noise = _noise([t for r in records if (t := _trajectory(folder, r)) is not None])
+    ranked = _ranked(folder, records, noise)
+    files = {"trials": "trials", "database": folder.database.name}
+    verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))
+    if ranked:
+        winner, ties = ranked[0], ranked[1:]
+        decision = decide(winner)
+        lora = folder.checkpoint(winner.number, decision.shipped or 0) / "lora.safetensors"
+        verdict = replace(
+            verdict,
+            decision=decision,
+            config=shareable(winner.config),
+            params=winner.params,
+            epochs=winner.epochs,
+            epochs_trained=winner.epochs_trained,
+            plateau=_plateau(_trajectory(folder, winner), decision.epoch, noise),
+            noise=noise,
+            ties=tuple(sorted(r.number for r in ties)),
+            lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
+        )
+    errors = [without_private_paths(r.error) for r in records if r.state == "failed" and r.error]
+    return replace(verdict, said=say(verdict, errors), trials=_states(records))
+
+
+def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
+    """The verdict for a terminal, as something `rich` can print."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    colour = {"ship": "green", "nothing": "red"}.get(verdict.decision.outcome, "yellow")
+    lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}")]
+    for heading, sentences in verdict.said.parts:
+        lines += [Text(), Text(heading, style="bold")]
+        for sentence in sentences:
+            said = Table.grid(padding=(0, 1))
+            said.add_row("•", Text(sentence))
+            lines.append(said)
+    if verdict.files:
+        table = Table.grid(padding=(0, 2))
+        for name, path in verdict.files.items():
+            table.add_row(Text(name, style="dim"), Text(str(folder / path) if folder else path, overflow="fold"))
+        lines += [Text(), table]
+    return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(1, 2))
+
+
+def _states(records: Sequence[TrialRecord]) -> dict[str, str]:
+    return {str(record.number): record.state for record in records}
+
+
+def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
+    def spent(part: str) -> float:
+        return float(sum(r.timings.get(part, 0.0) for r in records))
+
+    def count(state: str) -> int:
+        return sum(r.state == state for r in records)
+
+    return Cost(
+        seconds=float(sum(sum(r.timings.values()) for r in records)),
+        train=spent("train"),
+        sample=spent("sample"),
+        score=spent("score"),
+        wall_seconds=wall_seconds,
+        epochs=sum(r.epochs_trained for r in records),
+        complete=count("complete"),
+        pruned=count("pruned"),
+        failed=count("failed"),
+        running=count("running"),
+        at_onset=sum(r.state == "complete" and r.stopped == "onset" for r in records),
+    )
+
+
+def _ranked(folder: StudyFolder, records: Sequence[TrialRecord], noise: float) -> list[TrialRecord]:
+    """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value.
+
+    Trials with an epoch to ship come before those without one, whatever these score.
+    """
+    scored = [r for r in records if r.epoch_shipped is not None and _value(r) is not None]
+    complete = [r for r in scored if r.state == "complete"]
+    pool = [r for r in complete if decide(r).ships] or complete or scored
+    if not pool:
+        return []
+    top = max(_value(r) or 0.0 for r in pool)
+    close = [r for r in pool if (_value(r) or 0.0) >= top - noise]
+
+    def order(record: TrialRecord) -> tuple[float, float, float, int]:
+        plateau = _plateau(_trajectory(folder, record), record.epoch_shipped, noise)
+        width = log2(plateau[1] / max(plateau[0], 1)) if plateau else 0.0
+        return (_size_step(folder, record), -round(width, 2), -(_value(record) or 0.0), record.number)
+
+    return sorted(close, key=order)
+
+
+def _value(record: TrialRecord) -> float | None:
+    value = record.value if record.state == "complete" else record.score
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _size_step(folder: StudyFolder, record: TrialRecord) -> float:
+    """The LoRA's size on a ladder of 5 % steps, so that a few bytes of metadata decide nothing.
+
+    Checkpoints of losing trials may be gone: the number of weights per layer is known from the config alone.
+    """
+    rank = float(record.config.get("rank") or 1)
+    conv = float(record.config.get("conv_rank") or 0)
+    share = 0.4 if record.config.get("targets") == "attention" else 1.0  # attention's share of kohya's weights in SD1.5
+    text = 1.1 if record.config.get("train_text_encoder") else 1.0
+    return round(log((rank * share + conv) * text) / 0.05)
+
+
+def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
+    try:
+        return folder.trajectory(record.number)
+    except MetricsError:  # none was written, or it is damaged
+        return None
+
+
+def _noise(trajectories: Sequence["Trajectory"]) -> float:
+    """Standard deviation of a score between neighbouring checkpoints, from second differences (robust; 0.002–0.02)."""
+    jumps = [np.diff(t.scores[t.epochs > 0], n=2) / np.sqrt(6.0) for t in trajectories]
+    found = np.concatenate(jumps) if jumps else np.empty(0)
+    found = found[np.isfinite(found)]
+    sigma = 1.4826 * float(np.median(np.abs(found))) if found.size >= 4 else 0.005
+    return float(np.clip(sigma, 0.002, 0.02))
+
+
+def _plateau(trajectory: "Trajectory | None", epoch: int | None, noise: float) -> tuple[int, int] | None:
+    """First and last epoch of the unbroken run of checkpoints around `epoch` that score no worse than it by more than
+    `noise`."""
+    if trajectory is None or epoch is None or epoch not in trajectory.epochs:
+        return None
+    epochs, scores = trajectory.epochs, trajectory.scores
+    here = int(np.flatnonzero(epochs == epoch)[0])
+    good = scores >= scores[here] - noise
+    low = high = here
+    while low > 0 and good[low - 1] and epochs[low - 1] > 0:
+        low -= 1
+    while high + 1 < len(epochs) and good[high + 1]:
+        high += 1
+    return int(epochs[low]), int(epochs[high])
+
+
+def _photos(folder: StudyFolder) -> tuple[int, int] | None:
+    try:
+        about = folder.probe()
+    except (OSError, ValueError):
+        return None
+    return len(about.get("trained", ())), len(about.get("heldout", ())) + len(about.get("context", ()))

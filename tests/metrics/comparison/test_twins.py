@@ -1,0 +1,71 @@
+"""Copies of a photo are known whatever was done to the file, and two photos of one shoot are two photos."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from metrics.comparison.twins import twins
+
+SIDE = 160
+
+
+def shot(seed: int, *, place: tuple[float, float] = (0.5, 0.5), scene: int = 0) -> Image.Image:
+    """A striped disc before a cloudy scene; `scene` decides the scene, `place` where the disc stands."""
+    clouds = np.random.default_rng(scene).uniform(40, 215, (9, 9, 3)).astype(np.uint8)
+    ground = np.asarray(Image.fromarray(clouds).resize((SIDE, SIDE), Image.Resampling.BICUBIC), float)
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] / SIDE
+    disc = (rows - place[0]) ** 2 + (columns - place[1]) ** 2 < 0.05
+    pixels = np.where(disc[..., None], np.where(np.sin(columns * 25) > 0, 230, 20)[..., None], ground)
+    pixels = pixels + np.random.default_rng(seed).normal(0, 3, pixels.shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def saved(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def cropped(image: Image.Image, left: float, top: float, side: float) -> Image.Image:
+    box = (left * SIDE, top * SIDE, (left + side) * SIDE, (top + side) * SIDE)
+    return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box)
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "as it is": lambda image: image,
+    "saved as JPEG": lambda image: saved(image, 50),
+    "made smaller": lambda image: image.resize((70, 70), Image.Resampling.LANCZOS).resize((SIDE, SIDE)),
+    "mirrored": ImageOps.mirror,
+    "mirrored and saved": lambda image: saved(ImageOps.mirror(image), 70),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+    "less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "cropped": lambda image: cropped(image, 0.03, 0.06, 0.9),
+    "cropped at a corner, mirrored, brighter": lambda image: ImageEnhance.Brightness(
+        ImageOps.mirror(cropped(image, 0.0, 0.13, 0.87))
+    ).enhance(1.05),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_is_known_by_its_pixels(change: str) -> None:
+    images = [shot(seed, scene=seed, place=(0.4 + 0.05 * seed, 0.5)) for seed in range(3)]
+    copy = CHANGES[change](images[1])
+    expected = np.zeros((4, 4), bool)
+    expected[1, 3] = expected[3, 1] = True
+    np.testing.assert_array_equal(twins([np.asarray(image) for image in (*images, copy)]), expected)
+
+
+def test_photos_of_one_shoot_are_different_photos() -> None:
+    places = [(0.5, 0.3), (0.5, 0.4), (0.42, 0.5), (0.5, 0.62), (0.6, 0.5)]
+    shoot = [np.asarray(shot(seed, place=place)) for seed, place in enumerate(places)]
+    assert not twins(shoot).any()
+
+
+def test_nothing_to_see_is_the_same_nothing() -> None:
+    assert not twins([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (0, 200)]).any()
+    assert twins([]).shape == (0, 0)
+    assert not twins([np.asarray(shot(0))]).any()

@@ -1,0 +1,83 @@
+"""The onset of a table on the command line: text, JSON and picture."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metrics.loss_tables.table_onset import describe, main
+from metrics.onset.onset import find_onset
+from metrics.onset.plot import plot_onset
+from metrics.trajectory.readings import Reading
+from metrics.trajectory.trajectory import Trajectory
+from tests.metrics.planted_onsets import plant
+
+
+def test_a_table_of_losses_gets_its_onset_json_and_picture(tmp_path, capsys):
+    epochs = np.arange(0, 122, 2)
+    losses = 0.12 * np.exp(-0.3 * epochs / (epochs + 6) + 0.1 * (epochs / 60) ** 2)
+    pd.DataFrame({"epoch": epochs, "val_loss": losses}).to_csv(tmp_path / "run.csv", index=False)
+    assert main(tmp_path / "run.csv", tmp_path / "out" / "onset.png", tmp_path / "out" / "onset.json") == 0
+    said = capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "onset.json").read_text())
+    assert record["memory"]["status"] == "found"
+    assert record["context"]["status"] == "unmeasured"
+    assert (record["unit"], record["source"]) == ("epoch", "column val_loss")
+    assert [each["epoch"] for each in record["checkpoints"]] == epochs.tolist()
+    assert record["checkpoints"][-1]["heldout_loss"][0] == pytest.approx(np.log(losses[-1] / losses[0]))
+    assert f"of {len(epochs)} checkpoints are shown" in said
+    curve = np.log(losses / losses[0])
+    true = epochs[curve.argmin() :][curve[curve.argmin() :] > curve.min() - 0.15 * curve.min()][0]
+    assert abs(np.log2(record["memory"]["epoch"] / true)) < 0.1
+    assert f"{record['sentence']}" in said
+    assert "memory onset" in said
+    assert (tmp_path / "out" / "onset.png").read_bytes()[:4] == b"\x89PNG"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["onset.json", "onset.png"]
+
+
+def test_the_page_marks_what_happens_and_stays_short():
+    trajectory = plant("valley", 2).trajectory
+    onset = find_onset(trajectory)
+    page = describe(trajectory, onset).splitlines()
+    assert len(page) < 36
+    marked = {word: line for line in page[:-2] for word in ("learned", "ship", "context onset") if word in line}
+    assert int(marked["ship"].split()[0]) == onset.best
+    assert int(marked["learned"].split()[0]) == onset.learned
+    assert page[-1] == onset.sentence
+
+
+def test_colours_and_layouts_get_a_panel_of_their_own(tmp_path):
+    from PIL import Image
+
+    losses = plant("valley", 2).trajectory
+    drifting = [
+        replace(reading, channels=dict(reading.channels) | {"colour": Reading(row / 4, row / 4 - 1, row / 4 + 1)})
+        for row, reading in enumerate(losses.readings)
+    ]
+    onset, heights = find_onset(losses), []
+    for trajectory in (losses, Trajectory(tuple(drifting))):
+        with Image.open(plot_onset(tmp_path / "onset.png", trajectory, onset)) as picture:
+            heights.append(picture.height)
+            dark = (np.asarray(picture.convert("L"))[-40:] < 120).sum()  # the epochs' label stays on the picture
+            assert dark > 100
+    assert heights[1] - heights[0] > 150
+
+
+def test_the_picture_shows_thumbnails_and_truth(tmp_path):
+    from PIL import Image
+
+    trajectory = plant("valley", 2).trajectory
+    onset = find_onset(trajectory)
+    images = np.full((3, 20, 10, 3), [250, 0, 250], np.uint8)
+    truth = {"shifted_loss": (trajectory.epochs, trajectory.values("shifted_loss")[:, 0])}
+    plot_onset(tmp_path / "plain.png", trajectory, onset)
+    plot_onset(
+        tmp_path / "full.png", trajectory, onset, thumbnails=([0, 60, 120], images), truth=truth, title="trial 7"
+    )
+    plain, full = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("plain", "full"))
+    assert full.shape[0] > plain.shape[0]
+    magenta = (full == [250, 0, 250]).all(axis=2)
+    assert magenta.sum() > 10_000
+    assert not (plain == [250, 0, 250]).all(axis=2).any()

@@ -1,0 +1,128 @@
+"""What behaviour says about the onset: copying, composition and obedience after the subject is learned."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metrics.onset.onset import find_onset
+from metrics.trajectory.readings import DIVERSITY_FLOOR, Reading, Readings
+from metrics.trajectory.trajectory import Trajectory
+
+
+def behaving(levels: dict[str, list[float]], half: float = 0.05) -> Trajectory:
+    """Channels as they are given; losses are those of six photos that agree."""
+    readings = []
+    for row in range(len(next(iter(levels.values())))):
+        channels = {name: Reading(v[row], v[row] - half, v[row] + half) for name, v in levels.items()}
+        losses = {name: np.full(6, each.value) for name, each in channels.items() if name.endswith("_loss")}
+        readings.append(Readings(5 * row, 5.0 * row, channels, losses))
+    return Trajectory(tuple(readings))
+
+
+def test_without_losses_copying_alone_speaks_for_memory_and_the_second_channel_for_contexts():
+    learned = [0, 0.9, 1, 1, 1, 1, 1, 1, 1, 1]
+    copying = [0.1, 0.3, 0.3, 0.3, 0.3, 0.7, 0.8, 0.9, 0.9, 0.9]
+    drifting = [0, 0, 0, 0, 0, 0, 0, 2, 2, 2]
+    steady = [0] * 10
+    both = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": drifting}))
+    assert both.turned == {"copying": 25, "composition": 35}
+    assert (both.memory.status, both.memory.epoch, both.memory.channels) == ("found", 25, ("copying",))
+    assert (both.context.epoch, both.context.channels) == (35, ("copying", "composition"))
+    assert "Photos are copied from epoch 25 on (90 % interval" in both.sentence
+    one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
+    assert (one.memory.epoch, one.context.status) == (25, "beyond")
+
+
+def test_without_copies_and_held_out_photos_it_says_how_little_is_known_of_memory():
+    none = find_onset(behaving({"fidelity": [0, 0.9] + [1] * 8, "copying": [0.2] * 10, "composition": [0] * 10}))
+    assert (none.memory.status, none.memory.by_behaviour) == ("beyond", True)
+    assert "No copies of photos turned up within 45 epochs" in none.sentence
+    assert "none are held out" in none.sentence
+
+
+def test_held_out_photos_that_were_hardly_read_leave_memory_open():
+    """A trial that was pruned at its first checkpoint: held-out photos are there, a curve is not."""
+    few = behaving({"fidelity": [0, 0.9], "copying": [0.1, 0.2], "heldout_loss": [0, -0.1]})
+    onset = find_onset(few)
+    assert onset.memory.status == "unmeasured"
+    assert "held out" not in onset.sentence
+
+
+def test_copying_and_composition_that_turn_before_the_loss_are_the_memory_onset():
+    learned = [0, 0.9, 1, 1, 1, 1, 1, 1, 1, 1]
+    copying = [0.1, 0.3, 0.3, 0.3, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9]
+    drifting = [0, 0, 0, 0, 0, 2, 2, 2, 2, 2]
+    late = [0, -0.1, -0.15, -0.2, -0.2, -0.2, -0.2, -0.2, -0.19, -0.1]
+    early = [0, -0.2, -0.2, -0.15, -0.1, -0.05, 0, 0.1, 0.2, 0.3]
+    found = {}
+    for name, loss in (("late", late), ("early", early)):
+        channels = {"fidelity": learned, "copying": copying, "composition": drifting, "heldout_loss": loss}
+        found[name] = find_onset(behaving(channels)).memory
+    assert found["late"].channels == ("copying", "composition")
+    assert found["late"].epoch == 25
+    assert found["early"].channels == ("heldout_loss",)
+    assert found["early"].epoch < 20
+    alone = find_onset(behaving({"fidelity": learned, "copying": copying, "heldout_loss": late})).memory
+    assert alone.channels == ("heldout_loss",)
+
+
+@pytest.mark.parametrize("step", [3, 6, 12])
+def test_the_interval_of_a_behaviour_holds_the_epoch_at_which_it_truly_crosses(step):
+    covered, widths = [], []
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        readings = []
+        for epoch in range(0, 121, step):
+            means = {
+                "copying": (0.3 + 0.5 * max(0, epoch - 50) / 60, 0.1),  # crosses the photos' own 0.5 at epoch 74
+                "composition": (0.5 + 4 * max(0, epoch - 50) / 60, 0.8),  # and 1.0 at epoch 57.5
+                "fidelity": (epoch / (epoch + 3), 0.1),
+            }
+            items = {name: mean + spread * generator.normal(size=24) for name, (mean, spread) in means.items()}
+            half = {name: 1.645 * values.std(ddof=1) / 24**0.5 for name, values in items.items()}
+            channels = {
+                name: Reading(values.mean(), values.mean() - half[name], values.mean() + half[name])
+                for name, values in items.items()
+            }
+            readings.append(Readings(epoch, float(epoch), channels, items))
+        turn = find_onset(Trajectory(tuple(readings))).memory
+        assert turn.epoch is not None
+        covered.append(turn.low <= 74 <= (turn.high or np.inf))
+        widths.append((turn.high or 121) - turn.low)
+    assert np.mean(covered) >= 0.85
+    assert np.median(widths) <= max(2 * step, 24)
+
+
+def test_learning_is_not_overfitting():
+    """A change that is over when the subject is learned does not count; nor does one within the photos' own level."""
+    fidelity = [0, 0.3, 0.6, 1, 1, 1, 1, 1, 1, 1]
+    prompt = [0, -0.2, -0.4, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5]
+    copying = [0, 0, 0, 0.1, 0.1, 0.2, 0.3, 0.4, 0.45, 0.45]
+    onset = find_onset(behaving({"fidelity": fidelity, "prompt": prompt, "copying": copying}))
+    assert onset.learned == 15
+    assert onset.turned == {}
+    assert onset.status == "beyond"
+
+
+def test_nothing_measured_is_said():
+    onset = find_onset(behaving({"fidelity": [0, 0.9, 1, 1, 1, 1, 1, 1]}))
+    assert onset.status == "unmeasured"
+    assert onset.sentence.startswith("Nothing here says when overfitting begins")
+
+
+def test_fidelity_that_stays_at_the_base_is_not_learned():
+    onset = find_onset(behaving({"fidelity": [0, 0.02, 0.05, 0.01, 0.03, 0.04, 0.05, 0.05]}))
+    assert onset.status == "never_learned"
+    assert "not learned" in onset.sentence
+
+
+@pytest.mark.parametrize(("end", "turned"), [(0.5, False), (0.22, False), (0.1, True)])
+def test_diversity_that_stays_above_a_quarter_of_the_photos_has_not_turned(end, turned):
+    falling = np.concatenate([[1, 0.9, 0.9, 0.9], np.linspace(0.9, end, 4), [end, end]]).tolist()
+    images = behaving({"fidelity": [0, 0.9] + [1] * 8, "diversity": falling, "prompt": [0] * 10}, half=0.02)
+    floor = tuple(
+        replace(reading, items=dict(reading.items) | {DIVERSITY_FLOOR: np.array([0.2])}) for reading in images.readings
+    )
+    assert "diversity" in find_onset(images).turned  # without the photos' level any fall counts
+    assert ("diversity" in find_onset(Trajectory(floor)).turned) == turned

@@ -1,0 +1,88 @@
+"""Moved subjects against real photos of held-out contexts: who contradicts whom, who is believed, and what is said."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metrics.onset.onset import Onset, confirmed_onset, find_onset
+from metrics.onset.plot import plot_onset
+from metrics.trajectory.readings import Reading, Readings
+from metrics.trajectory.trajectory import Trajectory
+from tests.metrics.onset.test_onset import with_contexts
+from tests.metrics.planted_onsets import plant
+
+EPOCHS = np.array([0, *range(2, 33, 2)])
+LEARNS = -np.log1p(EPOCHS / 4) / np.log1p(8)  # 0 at the base, -1 at the end, falling all the way
+WORSENS = EPOCHS / EPOCHS[-1]
+
+
+def run(moved: np.ndarray, real: np.ndarray, *, spread: float = 0.02, photos: int = 6) -> Trajectory:
+    """A subject that is learned by epoch 8, with these losses of moved subjects and of held-out contexts."""
+    generator = np.random.default_rng(3)
+    own = {"shifted_loss": generator.normal(0, spread, 12), "context_loss": generator.normal(0, spread, photos)}
+    own["heldout_loss"] = generator.normal(0, 0.02, 6)
+    readings = []
+    for row, epoch in enumerate(EPOCHS.tolist()):
+        level = {"shifted_loss": moved[row], "context_loss": real[row], "heldout_loss": 0.6 * LEARNS[row]}
+        items = {name: level[name] + epoch / 32 * own[name] for name in level}
+        items["fidelity"] = min(1.0, epoch / 8) + generator.normal(0, 0.02, 8) * (epoch > 0)
+        readings.append(Readings(epoch, float(epoch), {name: _reading(v) for name, v in items.items()}, items, 0.5))
+    return Trajectory(tuple(readings))
+
+
+def test_moved_subjects_that_contradict_real_contexts_lose_and_it_is_said():
+    """Masks that show one eye of a cat: +150 % on what they cut out, -55 % on real photos elsewhere."""
+    eye = run(0.92 * WORSENS, 0.8 * LEARNS)
+    onset = find_onset(eye)
+    assert onset.context.status == "beyond"
+    assert onset.context.channels == ("context_loss",)
+    assert "disagree" in onset.sentence
+    assert "+150 %" in onset.sentence
+    assert "−55 %" in onset.sentence
+    assert onset.disagreement is not None
+    assert onset.disagreement.moved_rises
+    assert all(confirmed_onset(Trajectory(eye.readings[:count])) is None for count in range(7, len(eye) + 1))
+
+
+def test_moved_subjects_that_only_get_better_do_not_hide_what_real_contexts_lose():
+    real = 0.5 * LEARNS + 1.6 * np.maximum(0, EPOCHS - 10) / 22
+    onset = find_onset(run(1.2 * LEARNS, real))
+    assert onset.disagreement is not None
+    assert not onset.disagreement.moved_rises
+    assert onset.context.channels == ("context_loss",)
+    assert 8 <= onset.context.epoch <= 16, "rises from 10 on"
+
+
+def test_where_one_of_them_is_not_sure_both_are_read_together():
+    for spread, photos in ((2.5, 6), (0.02, 1)):
+        apart = run(0.92 * WORSENS, 0.8 * LEARNS if photos > 1 else 0.0 * LEARNS, spread=spread, photos=photos)
+        onset = find_onset(apart)
+        assert onset.disagreement is None
+        assert "shifted_loss" in onset.context.channels
+
+
+@pytest.mark.parametrize("kind", ["valley", "falling", "plateau", "late"])
+def test_witnesses_of_one_truth_are_never_said_to_disagree(kind):
+    assert all(find_onset(with_contexts(plant(kind, seed).trajectory)).disagreement is None for seed in range(12))
+
+
+def test_an_onset_reads_back_from_its_record_with_the_disagreement_in_it():
+    onset = find_onset(run(0.92 * WORSENS, 0.8 * LEARNS))
+    assert Onset.of(asdict(onset)) == onset
+    assert Onset.of({**asdict(onset), "from_a_later_version": 1}) == onset
+
+
+def test_the_picture_says_which_curve_is_not_used(tmp_path: Path):
+    eye = run(0.92 * WORSENS, 0.8 * LEARNS)
+    text = plot_onset(tmp_path / "onset.svg", eye, find_onset(eye)).read_text(encoding="utf-8")
+    assert re.search(r"moved subjects\s+\(not used\)|\(not used\)", text)
+    agreed = run(0.5 * LEARNS, 0.8 * LEARNS)
+    assert "(not used)" not in plot_onset(tmp_path / "a.svg", agreed, find_onset(agreed)).read_text(encoding="utf-8")
+
+
+def _reading(values: np.ndarray) -> Reading:
+    half = 1.645 * float(values.std(ddof=1)) / np.sqrt(values.size) if values.size > 1 else 0.0
+    return Reading(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)

@@ -1,0 +1,85 @@
+"""Masks from folders: found by name, read whatever their format, each told by its path where it cannot be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metrics.errors import MetricsError
+from metrics.subjects.mask_files import find_mask_files, mask_size, read_mask
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    inside = np.zeros((40, 60), bool)
+    inside[10:30, 5:25] = True
+    return inside
+
+
+def test_masks_are_found_by_name_in_folders_named_as_the_photos_are_or_in_the_folder_itself(tmp_path: Path):
+    mask = Image.new("L", (8, 8), 255)
+    (tmp_path / "10_sks man").mkdir()
+    for name in ("10_sks man/001.png", "001.bmp", "two.webp"):
+        mask.save(tmp_path / name)
+    found = find_mask_files(
+        tmp_path, ["10_sks man/001.jpg", "5_sks man/001.jpg", "5_sks man/two.jpg", "5_sks man/x.png"]
+    )
+    names = ["10_sks man/001.png", "001.bmp", "two.webp"]
+    assert found == [*(tmp_path / name for name in names), None]
+    with pytest.raises(MetricsError, match=r"no mask named like a photo, such as three\.png"):
+        find_mask_files(tmp_path, ["three.jpg"])
+    with pytest.raises(MetricsError, match=r"two\.webp' is named like several photos, a/two\.jpg and b/two"):
+        find_mask_files(tmp_path, ["a/two.jpg", "b/two.jpg"])
+    with pytest.raises(MetricsError, match="no such folder"):
+        find_mask_files(tmp_path / "nowhere", ["one.jpg"])
+
+
+def test_every_kind_of_mask_is_read_alike(tmp_path: Path, truth: np.ndarray):
+    white = truth.astype(np.uint8) * 255
+    Image.fromarray(white).save(tmp_path / "white.png")
+    Image.fromarray(truth.astype(np.uint8)).save(tmp_path / "one.png")
+    Image.fromarray((500 + truth * 65000).astype(np.uint16)).save(tmp_path / "deep.png")
+    nearly_opaque = np.full((40, 60), 255, np.uint8)
+    nearly_opaque[0, 0] = 0
+    Image.fromarray(np.dstack([*[white] * 3, np.full((40, 60), 255, np.uint8)])).save(tmp_path / "opaque.png")
+    Image.fromarray(np.dstack([*[white] * 3, nearly_opaque])).save(tmp_path / "drawn.png")
+    Image.fromarray(truth).save(tmp_path / "bits.png")
+    Image.fromarray(np.dstack([np.full((40, 60, 3), 255, np.uint8), white])).save(tmp_path / "on-white.png")
+    Image.fromarray(np.dstack([np.full((40, 60, 3), 64, np.uint8), white])).save(tmp_path / "cut-out.png")
+    palette = Image.fromarray(truth.astype(np.uint8))
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    turned = Image.fromarray(white).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees to the right
+    turned.save(tmp_path / "turned.png", exif=exif)
+    paths = sorted(tmp_path.glob("*.png"))
+    assert len(paths) == 10
+    for path in paths:
+        assert mask_size(path) == (60, 40), path.name
+        np.testing.assert_allclose(read_mask(path), truth, atol=0.01, err_msg=path.name)
+
+
+def test_a_black_mask_stays_black_though_it_was_compressed(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 4, (40, 60), dtype=np.uint8)
+    for most in (1, 4):
+        Image.fromarray(noise.clip(0, most)).save(tmp_path / "black.jpg", quality=95)
+        assert 0 < read_mask(tmp_path / "black.jpg").max() < 0.05
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    assert read_mask(tmp_path / "black.png").max() == 0
+
+
+def test_files_that_are_no_images_are_named(tmp_path: Path):
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    Image.new("L", (8, 8), 255).save(tmp_path / "exif.webp", exif=b"Exif\0\0nonsense")
+    with pytest.raises(MetricsError, match=r"exif\.webp' cannot be read as an image"):
+        mask_size(tmp_path / "exif.webp")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "half.png")
+    half = tmp_path / "half.png"
+    half.write_bytes(half.read_bytes()[:1500])
+    for read in (mask_size, read_mask):
+        with pytest.raises(MetricsError, match=r"broken\.png' cannot be read as an image"):
+            read(tmp_path / "broken.png")
+    with pytest.raises(MetricsError, match=r"half\.png' cannot be read as an image"):
+        read_mask(half)

@@ -1,0 +1,340 @@
+"""The export command: every file of the production run is there, loads where it is meant to, and says the same run."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from search.export import export, main
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.verdict import finish
+from tests.search.base_predictions import traits
+from tests.search.finished_studies import PLANS, make_study, shared_study
+from trainer.config.config import parse_train_config
+from trainer.production.production_config import load_production
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
+    return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+
+
+@pytest.fixture(scope="module")
+def exported(study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("exported")
+    assert main([str(study.path), "--to", str(to)]) == 0
+    return to
+
+
+def test_all_files_are_there(exported):
+    found = {p.relative_to(exported).as_posix() for p in exported.rglob("*") if p.is_file()}
+    assert found == {
+        "train.yaml", "toy.safetensors", "kohya_ss.json", "kohya_ss-dataset.toml",
+        "sd-scripts/config.toml", "sd-scripts/dataset.toml", "sd-scripts/train.sh",
+    }  # fmt: skip
+
+
+def test_train_yaml_is_the_trials_run_with_its_full_horizon(study, exported):
+    record = TrialRecord.load(study.trial(2))
+    config, output = load_production(exported / "train.yaml")
+    assert config == parse_train_config(record.config)
+    assert config.epochs == 40
+    assert output.name == "toy"
+    assert output.ship_epoch == record.epoch_shipped
+    assert output.stop_at_ship_epoch
+    assert output.sample_prompts
+
+
+def test_no_file_but_the_guis_names_a_place_of_this_machine(exported, tiny_sd15):
+    texts = [p for p in exported.rglob("*") if p.suffix in (".yaml", ".toml", ".sh") and "kohya_ss-" not in p.name]
+    assert len(texts) == 4
+    for path in texts:
+        assert str(tiny_sd15.parents[1]) not in path.read_text(), path
+    base = yaml.safe_load((exported / "train.yaml").read_text())["base"]
+    assert (exported / base).resolve() == tiny_sd15.resolve()
+
+
+def test_the_rate_that_the_scale_stands_for_is_beside_it(exported):
+    (line,) = [x for x in (exported / "train.yaml").read_text().splitlines() if x.startswith("learning_rate_scale")]
+    assert "learning rate 0.0006" in line
+
+
+def test_the_three_trainers_are_told_the_same_run(exported):
+    ours, output = load_production(exported / "train.yaml")
+    theirs = tomllib.loads((exported / "sd-scripts" / "config.toml").read_text())
+    gui = json.loads((exported / "kohya_ss.json").read_text())
+    assert theirs["max_train_epochs"] == gui["epoch"] == output.ship_epoch < ours.epochs
+    (horizon,) = [x for x in theirs["lr_scheduler_args"] if x.startswith("num_training_steps=")]
+    assert int(horizon.split("=")[1]) % ours.epochs == 0, "the schedule is laid out over all epochs"
+    assert gui["lr_scheduler_args"].split() == theirs["lr_scheduler_args"]
+    assert theirs["network_dim"] == gui["network_dim"] == ours.rank
+    assert theirs["network_alpha"] == gui["network_alpha"] == ours.effective_alpha == 4.0
+    assert theirs["unet_lr"] == gui["unet_lr"] == ours.effective_learning_rate == pytest.approx(6e-4)
+    assert theirs["lr_scheduler"] == gui["lr_scheduler"] == "cosine_with_restarts"
+    assert theirs["lr_scheduler_num_cycles"] == gui["lr_scheduler_num_cycles"] == 2
+    assert (exported / "sd-scripts" / theirs["dataset_config"]).is_file()
+    assert Path(gui["dataset_config"]).is_file()
+
+
+def _run_train_sh(script: Path, tmp_path: Path, *, cwd: Path, arguments: list[str]) -> list[str]:
+    """Runs train.sh with an `accelerate` that notes what it is told and makes the files that sd-scripts would."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "accelerate").write_text(
+        f"#!{sys.executable}\n"
+        "import sys, tomllib\nfrom pathlib import Path\n"
+        f"Path({str(tmp_path / 'told')!r}).write_text('\\0'.join(sys.argv[1:]))\n"
+        "config = tomllib.loads(Path(sys.argv[-1].partition('=')[2]).read_text())\n"
+        "out, last = Path(config['output_dir']), config['max_train_epochs']\n"
+        "out.mkdir()\n"
+        "for epoch in range(config['save_every_n_epochs'], last + 1, config['save_every_n_epochs']):\n"
+        "    end = '' if epoch == last else f'-{epoch:06d}'\n"
+        "    (out / f\"{config['output_name']}{end}.safetensors\").write_text(str(epoch))\n"
+    )
+    (tools / "accelerate").chmod(0o755)
+    path = {"PATH": f"{tools}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["sh", str(script), *arguments], cwd=cwd, env=path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return (tmp_path / "told").read_text().split("\0")
+
+
+@pytest.mark.parametrize("from_the_checkout", [True, False])
+def test_train_sh_runs_the_right_script_on_the_right_file(exported, tmp_path, from_the_checkout):
+    checkout = tmp_path / "my sd-scripts"
+    checkout.mkdir()
+    folder = shutil.copytree(exported, tmp_path / "moved to" / "here") / "sd-scripts"
+    where = {"cwd": checkout, "arguments": []} if from_the_checkout else {"cwd": tmp_path, "arguments": [checkout.name]}
+    command = _run_train_sh(folder / "train.sh", tmp_path, **where)
+    assert command[:1] == ["launch"]
+    assert command[-2:] == [str(checkout / "train_network.py"), "--config_file=config.toml"]
+    shipped = load_production(exported / "train.yaml")[1].ship_epoch
+    assert (folder / "output" / "toy.safetensors").read_text() == str(shipped)
+
+
+def test_going_on_ends_with_the_file_of_the_epoch_to_ship_too(study, tmp_path):
+    done = export(study, tmp_path / "out", go_on=True)
+    assert any(f"toy-{done.epoch:06d}.safetensors" in notice for notice in done.notices), "what the GUI cannot do"
+    (tmp_path / "run").mkdir()
+    _run_train_sh(tmp_path / "out/sd-scripts/train.sh", tmp_path / "run", cwd=tmp_path, arguments=["."])
+    output = tmp_path / "out" / "sd-scripts" / "output"
+    assert (output / "toy.safetensors").read_text() == str(done.epoch)
+    assert (output / "toy-000040.safetensors").read_text() == "40"
+    assert load_production(tmp_path / "out" / "train.yaml")[1].stop_at_ship_epoch is False
+
+
+@pytest.mark.parametrize("name", ["x\ntouch PWNED\nb", "a'; touch PWNED; '", "$(touch PWNED)", "`touch PWNED`", "-rf"])
+def test_no_name_becomes_a_command(study, tmp_path, name):
+    from search.exports.sdscripts import to_sdscripts
+    from search.exports.ship_epoch import Ending
+    from search.exports.toml import toml
+    from search.exports.train_sh import train_sh
+    from trainer.data.dataset import scan_dataset
+
+    config = parse_train_config(TrialRecord.load(study.trial(2)).config)
+    folder = tmp_path / "out"
+    there = to_sdscripts(
+        config, scan_dataset(config.data), traits=traits(), folder=folder, name=name, ending=Ending(20, go_on=True)
+    )
+    folder.mkdir()
+    (folder / "config.toml").write_text(toml(there.config, comment=f"study {name}"))
+    script = folder / "train.sh"
+    script.write_text(train_sh(there, about=f"Onset, study {name}.", name=name, horizon=40, ship_epoch=20))
+    _run_train_sh(script, tmp_path, cwd=tmp_path, arguments=["."])
+    assert not list(tmp_path.rglob("PWNED"))
+    assert (folder / "output" / f"{name}.safetensors").read_text() == "20"
+
+
+def test_diffusers_loads_the_lora_completely_and_it_changes_the_image(exported, tiny_sd15):
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from safetensors import safe_open
+
+    torch.set_num_threads(2)
+    with safe_open(exported / "toy.safetensors", "pt") as file:
+        metadata, keys = file.metadata(), list(file.keys())
+        assert file.get_tensor(keys[0]).dtype == torch.float16
+    assert metadata["ss_output_name"] == "toy"
+    assert metadata["sshs_model_hash"][:8] != "e3b0c442", "the hash of nothing"
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_sd15, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+
+    def draw() -> np.ndarray:
+        generator = torch.Generator().manual_seed(3)
+        return pipe("sks toy", num_inference_steps=2, generator=generator, height=64, width=64, output_type="np").images
+
+    before = draw()
+    pipe.load_lora_weights(exported, weight_name="toy.safetensors")
+    adapted = [n for n, _ in pipe.unet.named_modules() if n.endswith("lora_A.default_0")]
+    assert len(adapted) == sum(k.startswith("lora_unet_") and k.endswith(".alpha") for k in keys) > 0
+    scales = {m.scaling["default_0"] for m in pipe.unet.modules() if getattr(m, "scaling", None)}
+    assert scales == {0.5}, "alpha 4 of rank 8 arrives as a scale of one half"
+    assert np.abs(draw() - before).max() > 0.02
+
+
+def test_another_trial_without_a_kept_checkpoint_is_exported_without_a_lora_and_says_so(study, tmp_path):
+    done = export(study, tmp_path / "out", trial=3)
+    assert done.trial == 3
+    assert done.epoch is not None
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+    assert any("no LoRA" in notice for notice in done.notices)
+    config = tomllib.loads((tmp_path / "out" / "sd-scripts" / "config.toml").read_text())
+    assert config["optimizer_type"] == "Prodigy"
+    assert "d_coef=2.0" in config["optimizer_args"]
+
+
+def test_it_follows_the_verdict_when_there_is_one(tmp_path, tiny_photos, tiny_sd15):
+    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1])
+    verdict = finish(folder)
+    assert main([str(tmp_path / "toy.yaml"), "--runs", str(tmp_path / "runs"), "--to", str(tmp_path / "out")]) == 0
+    assert f"trial {verdict.trial}, epoch {verdict.epoch}" in (tmp_path / "out" / "train.yaml").read_text()
+
+
+def test_a_study_with_nothing_to_ship_says_so_and_exports_no_lora(tmp_path, tiny_photos, tiny_sd15, capsys):
+    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1], learn=False)
+    finish(folder)
+    assert main([str(folder.path), "--to", str(tmp_path / "out")]) == 0
+    assert "Ship nothing yet" in capsys.readouterr().out
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+    for name in ("train.yaml", "sd-scripts/config.toml", "sd-scripts/train.sh"):
+        assert "# Ship nothing yet" in (tmp_path / "out" / name).read_text()
+    assert load_production(tmp_path / "out" / "train.yaml")[1].ship_epoch is None
+
+
+def test_the_range_on_all_photos_is_told_by_every_file(tmp_path, tiny_photos, tiny_sd15, capsys):
+    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1])
+    verdict = finish(folder)
+    (said,) = [s for s in verdict.sentences if "compare epochs" in s]
+    between = re.search(
+        r"compare epochs \d+ to \d+: with more photos the best one may come a little earlier", said
+    ).group()
+    assert main([str(folder.path), "--to", str(tmp_path / "out")]) == 0
+    assert between in capsys.readouterr().out
+    for name in ("train.yaml", "sd-scripts/config.toml", "sd-scripts/train.sh"):
+        assert between in (tmp_path / "out" / name).read_text()
+
+
+def test_prepared_photos_are_what_all_three_trainers_are_told_of(tmp_path, tiny_sd15, capsys):
+    from PIL import Image
+
+    from tests import tiny
+
+    data = tiny.make_photos(tmp_path / "photos")
+    first = sorted(data.rglob("*.png"))[0]
+    Image.open(first).save(first.with_suffix(".gif"))
+    first.unlink()
+    folder = make_study(tmp_path, tiny_sd15, data, PLANS[:1])
+    assert main([str(folder.path), "--to", str(tmp_path / "as-is")]) == 0
+    said = capsys.readouterr().out
+    assert "left out: its ending is not read (1: " in said
+    assert "--prepare-photos" in said
+    assert "# sd-scripts: left out" in (tmp_path / "as-is" / "sd-scripts" / "config.toml").read_text()
+    clean = tmp_path / "clean"
+    assert main([str(folder.path), "--to", str(tmp_path / "out"), "--prepare-photos", str(clean)]) == 0
+    said = capsys.readouterr().out
+    assert "its ending is not read" not in said
+    assert re.search(rf"{re.escape(str(clean))} +the photos", said)
+    config, _ = load_production(tmp_path / "out" / "train.yaml")
+    assert Path(config.data) == clean
+    for name in ("sd-scripts/dataset.toml", "kohya_ss-dataset.toml"):
+        file = tmp_path / "out" / name
+        subsets = tomllib.loads(file.read_text())["datasets"][0]["subsets"]
+        assert {(file.parent / subset["image_dir"]).resolve().parent for subset in subsets} == {clean}
+    assert main([str(folder.path), "--to", str(tmp_path / "out"), "--prepare-photos", str(clean)]) == 2
+
+
+def test_a_project_that_has_moved_is_exported(tmp_path, tiny_sd15):
+    from tests import tiny
+
+    project = tmp_path / "before"
+    data = tiny.make_photos(project / "data" / "photos")
+    shutil.copytree(tiny_sd15, project / "models" / "base")
+    make_study(project, project / "models" / "base", data, PLANS[:1])
+    project.rename(tmp_path / "after")
+    after = tmp_path / "after"
+    assert main([str(after / "runs" / "toy"), "--to", str(after / "out")]) == 0
+    config, _ = load_production(after / "out" / "train.yaml")
+    assert Path(config.data) == after / "data" / "photos"
+    assert Path(config.base) == after / "models" / "base"
+    after.rename(tmp_path / "again")
+    config, _ = load_production(tmp_path / "again" / "out" / "train.yaml")
+    assert Path(config.data) == tmp_path / "again" / "data" / "photos"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--trial", "99"], ("99", "trials here are 0, 1, 2")),
+        (["--trial", "2", "--epoch", "13"], ("13", "checkpoints kept of trial 2")),
+    ],
+)
+def test_what_is_not_there_is_refused_in_one_line(study, tmp_path, capsys, arguments, named):
+    assert main([str(study.path), "--to", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert all(word in error for word in named)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_that_does_not_exist_is_refused_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "search.export", str(tmp_path / "no.yaml"), "--to", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no.yaml" in done.stderr
+
+
+def test_photos_that_are_gone_are_named(tmp_path, tiny_sd15, capsys):
+    from tests import tiny
+
+    data = tiny.make_photos(tmp_path / "photos")
+    folder = make_study(tmp_path, tiny_sd15, data, PLANS[:1])
+    data.rename(tmp_path / "moved")
+    assert main([str(folder.path), "--to", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert str(data) in error
+    assert "\n" not in error
+
+
+def test_the_base_says_which_script_and_which_parameterisation(tmp_path, tiny_photos, tiny_sdxl, tiny_sd15_v):
+    xl = make_study(tmp_path / "xl", tiny_sdxl, tiny_photos, PLANS[:1])
+    export(xl, tmp_path / "xl-out")
+    assert "sdxl_train_network.py" in (tmp_path / "xl-out" / "sd-scripts" / "train.sh").read_text()
+    assert json.loads((tmp_path / "xl-out" / "kohya_ss.json").read_text())["sdxl"] is True
+    v = make_study(tmp_path / "v", tiny_sd15_v, tiny_photos, PLANS[:1])
+    export(v, tmp_path / "v-out")
+    config = tomllib.loads((tmp_path / "v-out" / "sd-scripts" / "config.toml").read_text())
+    assert config["v_parameterization"] is True
+    assert config["zero_terminal_snr"] is True
+    gui = json.loads((tmp_path / "v-out" / "kohya_ss.json").read_text())
+    assert gui["v_parameterization"] is True
+    assert "--zero_terminal_snr" in gui["additional_parameters"]
+
+
+def test_a_single_file_says_by_its_marks_what_it_predicts(tmp_path, tiny_photos):
+    import torch
+    from safetensors.torch import save_file
+
+    base = tmp_path / "noob.safetensors"
+    names = ("conditioner.embedders.1.model.ln_final.weight", "v_pred", "ztsnr")
+    save_file({name: torch.zeros(1) for name in names}, base)
+    folder = make_study(tmp_path, base, tiny_photos, PLANS[:1])
+    done = export(folder, tmp_path / "out")
+    config = tomllib.loads((tmp_path / "out" / "sd-scripts" / "config.toml").read_text())
+    assert config["v_parameterization"] is True
+    assert config["zero_terminal_snr"] is True
+    assert not [notice for notice in done.notices if "no other tool can load" in notice]
+
+
+def test_what_no_other_tool_can_load_is_said(study, tmp_path):
+    done = export(study, tmp_path / "out")
+    assert any("no other tool can load this base: the widths of its UNet" in notice for notice in done.notices)
+    assert "# no other tool can load this base" in (tmp_path / "out" / "sd-scripts" / "config.toml").read_text()

@@ -1,0 +1,283 @@
+"""What is damaged between two sittings is gone back from, rebuilt or marked; the study goes on to the same numbers."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from search.errors import StudyError
+from search.record.clock import Clock
+from search.record.record import StudyFolder, TrialRecord
+from search.record.set_aside import right_kinds
+from search.recovery.study_folder import recover
+from search.recovery.study_json import About, check_continues
+from search.running.coordinator import Coordinator
+from search.running.progress import Board
+from search.running.workers import Team
+from search.study.study import Study, load_study
+from search.tuning.database import storage_url
+from search.verdict.verdict import Verdict
+from tests.search import damage
+from tests.search.conftest import study_writer
+from tests.search.scripted_worker import Script, scripted
+
+Outcome = tuple[list[Any], list[Any]]
+STUDIES = Path(__file__).parents[3] / "studies"
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing of the coordinator runs after it."""
+
+
+class _Killing(Board):
+    """Kills the coordinator at a checkpoint of the second trial."""
+
+    def checkpointed(self, slot: int, record: TrialRecord, readings: Any) -> None:
+        if (record.number, record.epochs_trained) == (1, 6):
+            raise Killed
+
+
+def outcome(folder: StudyFolder) -> Outcome:
+    """All that a study's numbers are: in Optuna, and in the records."""
+    study = optuna.load_study(study_name=None, storage=storage_url(folder.database))
+    rows = [(t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in study.trials]
+    names = ("number", "state", "params", "epochs_trained", "epoch_shipped", "score", "value", "stopped", "config")
+    return rows, [[getattr(record, name) for name in names] for record in folder.records()]
+
+
+def sit(study: Study, folder: StudyFolder, board: Board | None = None) -> list[str]:
+    """One sitting with scripted workers; returns what was said about damage."""
+    notes = right_kinds(folder)
+    notes += recover(study, folder)
+    team = Team(scripted, Script(folder.path), 1)
+    team.start()
+    try:
+        Coordinator(study, folder, team, board or Board(study.name, 2, 1), clock=Clock(folder)).run()
+    finally:
+        team.close()
+    return notes
+
+
+@pytest.fixture(scope="module")
+def scripted_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, StudyFolder, Outcome]:
+    """A study of two trials, its folder as a kill in the second trial leaves it, and how it ends undisturbed."""
+    home = tmp_path_factory.mktemp("recovery")
+    path = study_writer(home)(
+        train={"resolution": 64, "save_every_n_epochs": 2, "epochs": 12},
+        search={
+            "rank": {"values": [2, 4]},
+            "learning_rate_scale": {"min": 0.5, "max": 1.5, "log": True},
+        },
+        budget={"trials": 2},
+    )
+    study = load_study(path)
+    whole, half = StudyFolder(home / "whole" / "small"), StudyFolder(home / "half" / "small")
+    assert sit(study, whole) == []
+    with pytest.raises(Killed):
+        sit(study, half, _Killing("small", 2, 1))
+    return study, half, outcome(whole)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("record empty", "trial 0: record.json is damaged or missing: rebuilt from Optuna"),
+        ("folder delete", "trial 0: its folder is gone"),
+        ("trajectory with another score", "trial 0: trajectory.csv is damaged"),
+        ("items flip", "trial 0: items.npz is damaged"),
+        ("newest readings flip", "trial 1: the readings of epoch"),
+        ("newest readings as_folder", "a file is needed here"),
+        ("items as_folder", "a file is needed here"),
+        ("base readings delete", "trial 1: the base's readings are damaged or missing"),
+        ("readings as_file", "a folder is needed here"),
+        ("running folder delete", None),
+        ("database text", "study.db is damaged"),
+        ("database deleted", "study.db did not know of trials 0, 1: rebuilt from their records"),
+        ("database of an earlier day", "study.db did not know of trials 0, 1: rebuilt from their records"),
+    ],
+)
+def test_the_study_goes_on_to_the_same_numbers(scripted_study, tmp_path: Path, kind: str, said: str | None) -> None:
+    study, half, undisturbed = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    {**damage.ENDED, **damage.RUNNING, **damage.STUDY}[kind](folder)
+    notes = sit(study, folder)
+    assert outcome(folder) == undisturbed
+    assert said is None or any(said in note for note in notes), notes
+    assert recover(study, folder) == [], "what is mended or marked is said once"
+
+
+def test_folders_in_the_place_of_files_are_kept_elsewhere(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "small")
+    home = folder.trial(0)
+    places = [folder.cache / "probe" / "arrays.npz", home / "checkpoints" / "0002" / "state.json"]
+    places += [home / "samples" / "0002.png", home / "readings" / "0002.npz", home / "trajectory.csv"]
+    for path in places:
+        path.mkdir(parents=True)
+        (path / "mine.txt").write_text("mine")
+    assert len(right_kinds(folder)) == len(places)
+    assert not any(path.exists() for path in places)
+    assert len(list(folder.path.rglob("mine.txt"))) == len(places)
+    assert list((home / "readings").iterdir()) == list((home / "samples").iterdir()) == []
+    assert right_kinds(folder) == []
+
+
+def test_what_is_lost_is_marked(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    damage.truncate(folder.trial(0) / "trajectory.csv")
+    recover(study, folder)
+    record = TrialRecord.load(folder.trial(0))
+    assert record.lost == "trajectory.csv"
+    assert record.state == "complete"
+    assert (folder.trial(0) / "trajectory.csv.damaged").is_file()
+
+
+def test_a_trial_that_is_lost_altogether_keeps_its_number_and_its_folder(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    damage.STUDY["database deleted and a record emptied"](folder)
+    before = (folder.trial(0) / "trajectory.csv").read_bytes()
+    notes = sit(study, folder)
+    assert any("trial 0: its record is lost" in note for note in notes)
+    rows, _ = outcome(folder)
+    assert [row[1] for row in rows] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert (folder.trial(0) / "trajectory.csv").read_bytes() == before
+
+
+def test_another_study_in_the_folder_is_refused_by_name(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "dog")
+    shutil.copytree(half.path, folder.path)
+    renamed = study.file.with_name("dog.yaml")
+    renamed.write_text(study.file.read_text().replace("study: small", "study: dog"))
+    with pytest.raises(StudyError, match=r"study: 'dog' is not allowed: .*dog holds study 'small'"):
+        check_continues(load_study(renamed), folder)
+    damage.STUDY["database deleted"](folder)
+    About("small", "", study.meaning).save(folder)
+    with pytest.raises(StudyError, match="holds study 'small'"):
+        check_continues(load_study(renamed), folder)
+
+
+def test_without_its_study_json_a_changed_study_is_still_told(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    for content in ("", "{}", "null", "[1]"):
+        (folder.path / "study.json").write_text(content)
+        check_continues(study, folder)
+    changed = study.file.with_name("changed.yaml")
+    values = yaml.safe_load(study.file.read_text())
+    values["train"]["batch_size"] = 3
+    changed.write_text(yaml.safe_dump(values))
+    with pytest.raises(StudyError, match=r"train\.batch_size: 3 is not allowed: trial 0 of 'small' was trained with"):
+        check_continues(load_study(changed), folder)
+
+
+def test_a_database_of_an_older_optuna_says_what_to_run(scripted_study, tmp_path: Path) -> None:
+    import sqlite3
+
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    with sqlite3.connect(folder.database) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v3.0.0.d'")
+    database.close()
+    with pytest.raises(StudyError, match="by an older Optuna; bring it up to date with: optuna storage upgrade"):
+        recover(study, folder)
+    assert folder.database.is_file()
+
+
+# --- the real thing
+
+
+def command(file: Path, runs: Path, until: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
+    """`search.run`; interrupted as soon as `until` holds."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.run", str(file), "--runs", str(runs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(STUDIES.parent)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while until is not None and process.poll() is None:
+        if until():
+            process.send_signal(signal.SIGINT)
+            break
+        time.sleep(0.01)
+    said, _ = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, said)
+
+
+def real_values() -> dict[str, Any]:
+    """The demo cut down to two trials of five epochs and a small probe."""
+    values: dict[str, Any] = yaml.safe_load((STUDIES / "demo.yaml").read_text())
+    score = values["score"]
+    values |= {key: str(STUDIES / values[key]) for key in ("base", "data")}
+    values |= {"study": "mini", "budget": {"trials": 2}, "stop": {"onset": False, "prune": False}, "keep": {}}
+    values["train"] |= {"epochs": 5, "save_every_n_epochs": 1}
+    values["search"] = {"rank": {"values": [4, 8]}, "learning_rate_scale": {"min": 1, "max": 8, "log": True}}
+    score |= {"encoder": str(STUDIES / score["encoder"]), "precision": "fp32", "holdout": 4}
+    score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1, "contexts": score["probe"]["contexts"][:2]}
+    score["losses"] |= {"levels": 2, "draws": 1}
+    score["shifted"] |= {"composites": 8, "levels": 2}
+    return values
+
+
+@pytest.fixture(scope="module")
+def real_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyFolder, StudyFolder]:
+    """A study file, its folder interrupted in the second trial, and its folder undisturbed."""
+    home = tmp_path_factory.mktemp("real")
+    file = home / "mini.yaml"
+    file.write_text(yaml.safe_dump(real_values()))
+    half, whole = StudyFolder(home / "half" / "mini"), StudyFolder(home / "whole" / "mini")
+    assert command(file, whole.path.parent).returncode == 0
+    stopped = command(file, half.path.parent, lambda: (half.trial(1) / "readings" / "0003.npz").is_file())
+    assert stopped.returncode == 130, stopped.stdout
+    return file, half, whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*damage.ENDED, *damage.RUNNING, *damage.STUDY, *damage.CACHE])
+def test_every_kind_of_damage(real_study, tmp_path: Path, kind: str) -> None:
+    file, half, whole = real_study
+    folder = StudyFolder(tmp_path / "mini")
+    shutil.copytree(half.path, folder.path)
+    {**damage.ENDED, **damage.RUNNING, **damage.STUDY, **damage.CACHE}[kind](folder)
+    done = command(file, tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "Traceback" not in done.stdout
+    if kind == "database deleted and a record emptied":
+        assert [r.number for r in folder.records()] == [1, 2]
+        return
+    assert outcome(folder) == outcome(whole)
+    assert (folder.trial(1) / "trajectory.csv").read_bytes() == (whole.trial(1) / "trajectory.csv").read_bytes()
+    assert Verdict.load(folder.verdict_file).trial == Verdict.load(whole.verdict_file).trial
+    assert folder.report.is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", damage.FINISHED)
+def test_a_finished_study_makes_its_verdict_again(real_study, tmp_path: Path, kind: str) -> None:
+    file, _, whole = real_study
+    folder = StudyFolder(tmp_path / "mini")
+    shutil.copytree(whole.path, folder.path)
+    damage.FINISHED[kind](folder)
+    done = command(file, tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert Verdict.load(folder.verdict_file).trial == Verdict.load(whole.verdict_file).trial
+    assert folder.report.is_file()
+    assert (folder.best_folder / "mini.safetensors").is_file()
+    assert outcome(folder) == outcome(whole)

@@ -1,0 +1,215 @@
+"""What the coordinator decides follows from the study alone: not from who is faster, who dies, or when it is killed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search.errors import WorkerError
+from search.record.clock import Clock
+from search.record.record import StudyFolder
+from search.running.coordinator import Coordinator
+from search.running.progress import Board
+from search.running.workers import Team
+from search.study.study import load_study
+from search.tuning.ledger import Ledger
+from tests.search.conftest import study_writer
+from tests.search.scripted_worker import Script, scripted
+
+Outcome = list[tuple[Any, ...]]
+TRIALS = 10
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing of the coordinator runs after it."""
+
+
+@pytest.fixture(scope="module")
+def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+    """Runs a study of scripted trials: `run_scripted("name", count=2, jitter=1, …)`; returns all trials."""
+    home = tmp_path_factory.mktemp("scripted")
+    path = study_writer(home)(
+        train={"resolution": 64, "save_every_n_epochs": 2, "epochs": 24},
+        search={
+            "lr_scheduler": {"values": ["constant", "cosine"]},
+            "epochs": {"values": [12, 16], "when": {"lr_scheduler": "cosine"}},
+            "learning_rate_scale": {"min": 0.5, "max": 8, "log": True},
+            "rank": {"values": [2, 4, 8, 12]},
+        },
+        budget={"trials": TRIALS, "startup_trials": 4},
+    )
+
+    def run(name: str, *, count: int = 2, kill_after: int | None = None, **script: Any) -> Outcome:
+        study = load_study(path)
+        folder = StudyFolder(home / "runs" / name)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        team = Team(scripted, Script(folder.path, **script), count)
+        team.start()
+        try:
+            coordinator = Coordinator(study, folder, team, Board(name, TRIALS, count), clock=Clock(folder))
+            if kill_after is not None:
+                _kill_after(coordinator, kill_after)
+            coordinator.run()
+        finally:
+            team.close()
+        outcomes[name] = _outcome(coordinator.optuna_study, folder)
+        return outcomes[name]
+
+    outcomes: dict[str, Outcome] = {}
+    run.folder = lambda name: StudyFolder(home / "runs" / name)  # type: ignore[attr-defined]
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_scripted: Callable[..., Outcome]) -> Outcome:
+    """The study as it goes when nothing happens."""
+    return run_scripted("undisturbed", slowest=0.0)
+
+
+def _kill_after(coordinator: Coordinator, writes: int) -> None:
+    """Ends the coordinator at its n-th write to the database, alternately before and after the write happened."""
+    storage = coordinator.optuna_study._storage
+    left = [writes]
+
+    def killing(original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0 and writes % 2:
+                raise Killed
+            result = original(*args, **kwargs)
+            if left[0] == 0:
+                raise Killed
+            return result
+
+        return write
+
+    for name in (
+        "create_new_trial",
+        "set_trial_param",
+        "set_trial_user_attr",
+        "set_trial_intermediate_value",
+        "set_trial_state_values",
+    ):
+        setattr(storage, name, killing(getattr(storage, name)))
+
+
+def _outcome(study: optuna.Study, folder: StudyFolder) -> Outcome:
+    """Everything that a study's numbers are."""
+    records = {r.number: r for r in folder.records()}
+    return [
+        (
+            t.number,
+            t.state.name,
+            t.params,
+            t.value,
+            t.intermediate_values,
+            records[t.number].epochs_trained,
+            records[t.number].epoch_shipped,
+            records[t.number].stopped,
+            records[t.number].score,
+        )
+        for t in study.get_trials()
+    ]
+
+
+def test_the_order_of_arrival_changes_nothing(run_scripted, undisturbed) -> None:
+    assert run_scripted("jittered", jitter=2, slowest=0.02) == undisturbed
+
+
+def test_trials_end_at_their_horizon_at_an_onset_or_against_their_peers(undisturbed) -> None:
+    assert len(undisturbed) == TRIALS
+    assert {(row[1], row[7]) for row in undisturbed} == {
+        ("COMPLETE", "horizon"),
+        ("COMPLETE", "onset"),
+        ("PRUNED", "pruned"),
+    }
+
+
+def test_lost_workers_change_nothing_and_make_no_new_trials(run_scripted, undisturbed) -> None:
+    assert run_scripted("disturbed", dies_at=((0, 2), (1, 12), (3, 10), (4, 4))) == undisturbed
+
+
+@pytest.mark.parametrize("writes", [4, 41, 84, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 130, 13))])
+def test_a_killed_coordinator_goes_on_to_the_same_numbers(run_scripted, undisturbed, writes: int) -> None:
+    with pytest.raises(Killed):
+        run_scripted(f"killed-{writes}", kill_after=writes)
+    assert run_scripted(f"killed-{writes}", jitter=5) == undisturbed
+
+
+def test_one_slot_gives_the_same_numbers_again_too(run_scripted) -> None:
+    assert run_scripted("one", count=1, jitter=1) == run_scripted("one-again", count=1, jitter=2)
+
+
+def test_a_failure_that_repeats_itself_is_recorded_and_the_study_goes_on(run_scripted) -> None:
+    rows = run_scripted("failing", fails_at=((2, 6),))
+    assert [row[1] for row in rows].count("FAIL") == 1
+    assert rows[2][1] == "FAIL"
+    assert len(rows) == TRIALS
+    (record,) = [r for r in run_scripted.folder("failing").records() if r.number == 2]
+    assert record.state == "failed"
+    assert record.error == "planted failure"
+    assert record.epochs_trained == 4
+
+
+def test_a_failure_that_passes_is_tried_again_without_a_trace(run_scripted, undisturbed) -> None:
+    assert run_scripted("healed", fails_at=((2, 6), (5, 4)), again=True, heals=True) == undisturbed
+
+
+def test_a_failure_that_could_pass_but_does_not_is_given_up(run_scripted) -> None:
+    rows = run_scripted("hopeless", fails_at=((2, 6),), again=True)
+    assert rows[2][1] == "FAIL"
+
+
+def test_a_fault_of_the_machine_stops_the_study_and_no_trial_pays_for_it(run_scripted, undisturbed) -> None:
+    with pytest.raises(WorkerError, match=r"^planted failure; .*goes on"):
+        run_scripted("full-disk", fails_at=((2, 6),), machine=True)
+    assert run_scripted("full-disk") == undisturbed
+
+
+def test_when_trial_after_trial_fails_the_study_stops_and_no_trial_pays_for_it(run_scripted, undisturbed) -> None:
+    with pytest.raises(WorkerError, match=r"3 trials in a row failed: planted failure; .*workers\.log"):
+        run_scripted("broken", fails_at=tuple((number, 2) for number in range(TRIALS)), again=True)
+    assert {r.state for r in run_scripted.folder("broken").records()} == {"running"}
+    assert run_scripted("broken") == undisturbed
+
+
+def test_a_slot_without_a_worker_hands_its_trial_to_the_others(run_scripted) -> None:
+    rows = run_scripted("one-slot-short", never_ready=(1,))
+    assert [row[1] for row in rows].count("FAIL") == 0
+    assert len(rows) == TRIALS
+
+
+def test_without_any_worker_the_study_stops_before_a_trial_fails(run_scripted, undisturbed) -> None:
+    with pytest.raises(WorkerError, match=r"no worker could start: it ended with exit code 9; .*workers\.log"):
+        run_scripted("no-worker", never_ready=(0, 1))
+    assert run_scripted("no-worker") == undisturbed
+
+
+def test_trials_after_the_start_up_are_sampled_from_what_was_learned(run_scripted, undisturbed) -> None:
+    records = list(run_scripted.folder("undisturbed").records())
+    assert [r.startup for r in records][:4] == [True] * 4
+    assert sum(not r.startup for r in records) >= 4
+
+
+def test_a_reattached_trial_is_given_what_it_would_have_been_given(write_study, tmp_path: Path) -> None:
+    space = load_study(
+        write_study(search={"rank": {"min": 1, "max": 64}, "noise_offset": {"min": 0.0, "max": 1.0}})
+    ).space
+
+    def ledger(name: str) -> Ledger:
+        return Ledger(tmp_path / f"{name}.db", "s", seed=7, startup_trials=2)
+
+    asked = ledger("whole")
+    _, whole = asked.reattach(asked.ask(space, slot=0, began=0), space)
+    half = ledger("half")
+    half._reseed(0, "")
+    trial = half.study.ask()  # killed before anything was suggested…
+    half._reseed(0, "rank")
+    trial.suggest_int("rank", 1, 64)  # …or after the first
+    again, params = ledger("half").reattach(0, space)
+    assert again.number == 0
+    assert params == whole
+    again.report(0.5, 1)
+    assert half.study.tell(again, 0.5).value == 0.5

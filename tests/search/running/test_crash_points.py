@@ -1,0 +1,65 @@
+"""Killed before any of its writes, a study goes on to what it would have been: bit for bit, start-up marks included.
+
+By default every tenth write of its trials and some around its verdict, each a copy of what a kill would leave;
+`pytest -m slow` kills before all of them, and takes a disk that is full for a moment, too.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.search.conftest import study_writer
+
+SMALL: dict[str, Any] = {
+    "train": {"resolution": 64, "save_every_n_epochs": 2, "epochs": 6},
+    "search": {
+        "lr_scheduler": {"values": ["constant", "cosine"]},
+        "epochs": {"values": [4, 6], "when": {"lr_scheduler": "cosine"}},
+        "learning_rate_scale": {"min": 0.5, "max": 16, "log": True},
+        "rank": {"values": [2, 4, 8, 12]},
+    },
+    "budget": {"trials": 3, "startup_trials": 2},
+}
+LARGE: dict[str, Any] = SMALL | {
+    "train": SMALL["train"] | {"epochs": 20},
+    "search": SMALL["search"] | {"epochs": {"values": [10, 14], "when": {"lr_scheduler": "cosine"}}},
+    "budget": {"trials": 9, "startup_trials": 4},
+}
+
+
+@pytest.fixture
+def killed_everywhere(tmp_path: Path) -> Callable[..., None]:
+    """Runs `tests.search.crash_points` on a study and asserts that nothing differs."""
+
+    def run(study: dict[str, Any], *arguments: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.search.crash_points",
+            str(study_writer(tmp_path)(**study)),
+            str(tmp_path),
+        ]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+    return run
+
+
+def test_killed_at_every_tenth_write(killed_everywhere) -> None:
+    killed_everywhere(SMALL, "--how", "copy", "--every", "10", "--verdict", "50")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill", "full"])
+def test_before_every_write_of_the_trials(killed_everywhere, how: str) -> None:
+    killed_everywhere(LARGE, "--every", "1", "--how", how)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill", "full"])
+def test_before_every_write_of_pictures_and_verdict(killed_everywhere, how: str) -> None:
+    killed_everywhere(SMALL, "--every", "0", "--verdict", "100000", "--step", "1", "--how", how)

@@ -1,0 +1,165 @@
+"""What is shown while a study runs says what is true, in lines without a terminal and in a table on one."""
+
+import io
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from metrics.trajectory.readings import Readings
+from search.record.events import Doing, Prepared
+from search.record.record import TrialRecord
+from search.running.progress import Board, said
+
+PARAMS = {"optimizer": "Lion", "lr_scheduler": "cosine", "learning_rate_scale": 3.14159, "rank": 8, "epochs": 20}
+FOUND = {
+    "status": "found",
+    "learned": 6,
+    "learned_by": "images",
+    "best": 10,
+    "context": {"status": "found", "epoch": 12.2, "low": 9.6, "high": None},
+    "memory": {"status": "beyond", "epoch": None, "low": None, "high": None},
+}
+
+
+def record(number: int, **changes: Any) -> TrialRecord:
+    return replace(TrialRecord(number=number, state="running", config={}, params=PARAMS, epochs=20), **changes)
+
+
+def ended(number: int, value: float) -> TrialRecord:
+    return record(
+        number,
+        state="complete",
+        stopped="onset",
+        epochs_trained=16,
+        epoch_shipped=10,
+        onset=FOUND,
+        score=value,
+        value=value,
+    )
+
+
+@pytest.fixture
+def board() -> Board:
+    """One trial has ended, one runs."""
+    board = Board("toy", trials=4, slots=2)
+    board.prepared(0, Prepared(3.0, ("look at the masks",)))
+    board.prepared(1, Prepared(3.0))
+    board.began(0, record(0))
+    board.began(1, record(1))
+    board.ended(ended(0, 0.7))
+    board.doing(1, Doing("drawing", 1, 5))
+    board.checkpointed(1, record(1, epochs_trained=5), Readings(5, 0.1, {}, {}, 0.25))
+    return board
+
+
+def test_lines_name_trial_score_onset_and_how_far(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    board.ended(ended(1, 0.5))
+    line = capsys.readouterr().out.splitlines()[-1]
+    for part in (
+        "trial 1: stopped at its onset",
+        "score 0.500 at epoch 10",
+        "onset 12.2 (9.6–open) context",
+        "epoch 16/20",
+        "lr× 3.14",
+        "(2/4)",
+    ):
+        assert part in line
+
+
+def test_notices_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board("toy", trials=4, slots=2)
+    board.prepared(0, Prepared(3.0, ("look at the masks",)))
+    board.prepared(1, Prepared(3.0, ()))
+    assert capsys.readouterr().out.count("look at the masks") == 1
+
+
+def test_the_table_shows_what_runs_and_what_has_ended(board: Board) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(board.table())
+    shown = console.export_text()
+    for part in (
+        "study toy",
+        "12.2 (9.6–open) context",
+        "drawing",
+        "5/20",
+        "0.250",
+        "1 of 4 trials",
+        "ETA",
+        "best so far: trial 0",
+        "best epoch",
+    ):
+        assert part in shown
+
+
+def test_the_best_so_far_and_the_time_left(board: Board) -> None:
+    assert "best so far: trial 0, 0.700 at epoch 10" in " · ".join(board.summary())
+    assert board.eta_seconds() is not None
+    assert Board("new", 4, 1).eta_seconds() is None
+
+
+def test_an_error_is_told_by_its_last_line() -> None:
+    assert said(record(3, state="failed", stopped="failed", error="Traceback\n  …\nOutOfMemoryError: 8 GiB")).endswith(
+        "OutOfMemoryError: 8 GiB"
+    )
+
+
+def full(trials: int, running: int, ended_before: int) -> Board:
+    board = Board("a-study-with-a-rather-long-name", trials=trials, slots=running)
+    for number in range(ended_before):
+        state = ("complete", "pruned", "failed")[number % 3] if number else "complete"
+        stopped = {"complete": "horizon"}.get(state, state)
+        board.ended(replace(ended(number, 0.3 + number / 100), state=state, stopped=stopped))
+    for slot in range(running):
+        board.prepared(slot, Prepared(3.0))
+        board.began(slot, record(ended_before + slot))
+        board.checkpointed(slot, record(ended_before + slot, epochs_trained=5), Readings(5, 0.1, {}, {}, 0.25))
+    return board
+
+
+def drawn(board: Board, width: int, height: int) -> list[str]:
+    console = Console(width=width, height=height, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(board.table())
+    return console.export_text().rstrip("\n").splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("height", [10, 30, 60])
+@pytest.mark.parametrize("ended_before", [0, 3, 40])
+def test_the_table_fits_any_terminal_and_always_shows_what_runs_and_how_long_still(width, height, ended_before):
+    lines = drawn(full(64, 3, ended_before), width, height)
+    assert len(lines) < height, "the last line is the cursor's"
+    assert max(map(len, lines)) <= width
+    shown = "\n".join(lines)
+    for number in range(ended_before, ended_before + 3):
+        assert re.search(rf"^ *{number} .*5/20", shown, re.MULTILINE), f"trial {number} runs"
+    assert f"{ended_before} of 64 trials" in shown
+    assert "ETA" in shown
+    finished = len(re.findall(r"16/20", shown))
+    counted = re.search(r"… and (\d+) more", shown)
+    assert finished + (int(counted[1]) if counted else 0) == ended_before, "whoever is not shown is counted"
+    if height == 60:
+        assert finished == ended_before
+
+
+def test_the_best_of_the_finished_are_the_ones_that_are_shown():
+    lines = drawn(full(64, 2, 40), 200, 16)
+    scores = [float(s) for line in lines if "16/20" in line and (s := re.search(r"0\.\d{3}", line)[0])]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] == 0.69, "the best complete one"
+    assert "… and" in "\n".join(lines)
+
+
+def test_more_slots_than_lines_still_leave_the_summary():
+    lines = drawn(full(64, 30, 5), 80, 12)
+    assert len(lines) < 12
+    assert "5 of 64 trials" in "\n".join(lines)
+    assert "ETA" in "\n".join(lines)
+
+
+def test_a_terminal_of_sixty_columns_names_scores_epochs_and_states():
+    shown = "\n".join(drawn(full(64, 1, 4), 60, 30))
+    for part in ("0.300", "16/20", "pruned", "failed", "12.2", "best epoch"):
+        assert part in shown

@@ -1,0 +1,85 @@
+"""A worker process that speaks the real protocol but trains nothing: its readings follow from the trial's settings.
+
+For what is decided about trials; what is trained and measured is tested with the real worker.
+"""
+
+import os
+import random
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from search.record.events import Checkpointed, Failed, GoOn, Prepared, Quit, Stop, TrialSpec, save_readings
+from tests.search.finished_studies import Plan, planted
+
+AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Script:
+    """How the scripted workers behave.
+
+    jitter: seed of how long each checkpoint takes, up to `slowest` seconds; another seed, another order of arrival.
+    dies_at: (trial, epoch) to the number of times the process ends there without a word.
+    fails_at: (trial, epoch) that cannot be reached; `again`: whether trying once more may help; `heals`: it does.
+    machine: what fails is the machine's fault.
+    never_ready: slots whose workers end while they load.
+    """
+
+    folder: Path
+    jitter: int = 0
+    slowest: float = 0.004
+    dies_at: tuple[tuple[int, int], ...] = ()
+    fails_at: tuple[tuple[int, int], ...] = ()
+    again: bool = False
+    heals: bool = False
+    machine: bool = False
+    never_ready: tuple[int, ...] = ()
+
+
+def scripted(connection: Connection, slot: int, script: Script) -> None:
+    """Serve one slot."""
+    pace = random.Random(f"{script.jitter}/{slot}")
+    if slot in script.never_ready:
+        os._exit(9)
+    connection.send(Prepared(0.0))
+    message: object = None
+    while not isinstance(message, Quit):
+        message = connection.recv() if not isinstance(message, TrialSpec) else message
+        if isinstance(message, TrialSpec):
+            message = _train(connection, message, script, pace)
+
+
+def _train(connection: Connection, spec: TrialSpec, script: Script, pace: random.Random) -> object:
+    config = spec.config
+    turn = None if config.learning_rate_scale < 2 else 80 / config.learning_rate_scale
+    plan = Plan({}, quality=0.2 + config.rank / 20, turn=turn)
+    readings = {r.epoch: r for r in planted(plan, config.epochs, spec.number).readings}
+    save_readings(Checkpointed.file(spec.folder, 0), readings[0])
+    told = decided = spec.processed
+    while True:
+        while connection.poll() or told == config.epochs or told - decided > AHEAD * config.save_every_n_epochs:
+            message = connection.recv()
+            if not isinstance(message, GoOn):
+                return None if isinstance(message, Stop) else message
+            decided = message.epoch
+        time.sleep(pace.random() * script.slowest)
+        epoch = told + config.save_every_n_epochs
+        if (spec.number, epoch) in script.dies_at and _first_time(script, spec, epoch):
+            os._exit(9)
+        if (spec.number, epoch) in script.fails_at and (not script.heals or _first_time(script, spec, epoch)):
+            connection.send(Failed(spec.number, epoch, "planted failure", again=script.again, machine=script.machine))
+            return None
+        event = Checkpointed(spec.number, epoch, readings[epoch], {"train": 1.0}, {})
+        event.save(spec.folder)
+        connection.send(event)
+        told = epoch
+
+
+def _first_time(script: Script, spec: TrialSpec, epoch: int) -> bool:
+    mark = script.folder / f"{spec.number}-{epoch}.happened"
+    if mark.exists():
+        return False
+    mark.touch()
+    return True

@@ -1,0 +1,115 @@
+"""What the dashboard shows is in the store, byte for byte, before a trial is told, and once only."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.artifacts import open_store, publish_verdict, upload_trial
+from search.verdict.verdict import finish
+from tests.search.finished_studies import shared_study
+
+
+@pytest.fixture
+def running(tmp_path, tmp_path_factory, tiny_sd15: Path, tiny_photos: Path):
+    """A study whose ninth trial is running, with the files of trial 2 in its folder."""
+    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    shutil.copytree(made.path, folder.path)
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}")
+    trial = study.ask()
+    shutil.copytree(folder.trial(2), folder.trial(trial.number))
+    replace(TrialRecord.load(folder.trial(2)), number=trial.number).save(folder.trial(trial.number))
+    return folder, study, trial
+
+
+def _read(store, artifact: str) -> bytes:
+    with store.open_reader(artifact) as content:
+        return content.read()
+
+
+def test_a_trials_files_arrive_whole_before_it_is_told(running):
+    folder, study, trial = running
+    store = open_store(folder)
+    uploaded = upload_trial(trial, folder.trial(trial.number), store)
+    assert "sheet.png" in uploaded
+    assert "trajectory.csv" in uploaded
+    study.tell(trial, 0.7)
+    frozen = study.trials[trial.number]
+    found = {m.filename: m for m in get_all_artifact_meta(frozen, storage=study._storage)}
+    assert set(found) == set(uploaded)
+    for name, meta in found.items():
+        assert _read(store, meta.artifact_id) == (folder.trial(trial.number) / name).read_bytes()
+    assert found["sheet.png"].mimetype == "image/png"
+    assert found["trajectory.csv"].mimetype == "text/csv"
+
+
+def test_the_note_shows_the_sheet_and_says_both_onsets(running):
+    folder, study, trial = running
+    upload_trial(trial, folder.trial(trial.number), open_store(folder))
+    note = _note(study, trial.number)
+    sheet = next(m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png")
+    assert sheet.artifact_id in note
+    assert "Context onset: epoch" in note
+    assert "Memory onset: epoch" in note
+    assert "cosine_with_restarts, 2 cycles, rank 8, alpha 4" in note
+
+
+def test_uploading_twice_leaves_one_of_each(running):
+    folder, _, trial = running
+    store = open_store(folder)
+    first = upload_trial(trial, folder.trial(trial.number), store)
+    assert upload_trial(trial, folder.trial(trial.number), store) == first
+    assert len(get_all_artifact_meta(trial)) == len(first)
+
+
+@pytest.mark.parametrize("arrived", [None, 100])
+def test_an_upload_that_was_cut_off_is_done_again_under_its_own_entry(running, arrived: int | None):
+    folder, _, trial = running
+    store = open_store(folder)
+    upload_trial(trial, folder.trial(trial.number), store)
+    (sheet,) = (m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png")
+    stored = folder.path / "artifacts" / sheet.artifact_id  # the entry is written first, then the bytes
+    if arrived is None:
+        stored.unlink()
+    else:
+        stored.write_bytes(stored.read_bytes()[:arrived])
+    upload_trial(trial, folder.trial(trial.number), store)
+    assert [m.artifact_id for m in get_all_artifact_meta(trial) if m.filename == "sheet.png"] == [sheet.artifact_id]
+    assert _read(store, sheet.artifact_id) == (folder.trial(trial.number) / "sheet.png").read_bytes()
+
+
+def test_a_failed_trial_leaves_its_error_as_a_note(running):
+    folder, study, trial = running
+    failed = TrialRecord.load(folder.trial(4))
+    shutil.rmtree(folder.trial(trial.number))
+    replace(failed, number=trial.number).save(folder.trial(trial.number))
+    assert upload_trial(trial, folder.trial(trial.number), open_store(folder)) == []
+    assert "the loss is NaN at epoch 4" in _note(study, trial.number)
+
+
+def test_the_verdict_becomes_the_studys_note(running):
+    folder, study, trial = running
+    study.tell(trial, 0.1)
+    shutil.rmtree(folder.trial(trial.number))
+    verdict = finish(folder)
+    store = open_store(folder)
+    publish_verdict(study, folder, verdict, store)
+    publish_verdict(study, folder, verdict, store)
+    names = [m.filename for m in get_all_artifact_meta(study)]
+    assert names.count("best-0002-sheet.png") == 1
+    note = _note(study, None)
+    assert note.startswith(f"# Ship epoch {verdict.epoch} of trial 2")
+    assert all(sentence in note for sentence in verdict.sentences)
+
+
+def _note(study: optuna.Study, number: int | None) -> str:
+    from optuna_dashboard._note import get_note_from_system_attrs
+
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    trial = None if number is None else study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    return get_note_from_system_attrs(attributes, trial)["body"]

@@ -1,0 +1,102 @@
+"""What is kept of a trial depends on how it stands; what may still be shipped is never deleted."""
+
+from pathlib import Path
+
+import pytest
+
+from search.record.record import StudyFolder, TrialRecord
+from search.study.settings import Keep
+from search.study.space import Entry, Space
+from search.study.space_values import size
+from search.verdict.decision import Decision
+from search.verdict.disk_cleanup import tidy_study
+from search.verdict.ranking import contenders, finalists, kept_epochs
+from search.verdict.verdict import Verdict
+
+EPOCHS = list(range(2, 42, 2))
+
+
+def trial(number: int, value: float, *, state: str = "complete", shipped: int = 20, turn: float | None = None):
+    onset = None if turn is None else {"context": {"epoch": turn}, "memory": {"epoch": None}}
+    return TrialRecord(
+        number, state, config={}, params={}, epochs=40, epochs_trained=40, epoch_shipped=shipped, onset=onset,
+        score=value, value=value,
+    )  # fmt: skip
+
+
+def test_the_best_three_and_all_within_the_noise_of_the_best_may_still_win() -> None:
+    records = [trial(0, 0.5), trial(1, 0.8), trial(2, 0.79), trial(3, 0.785), trial(4, 0.7), trial(5, 0.781)]
+    assert contenders(records) == {1, 2, 3, 5}
+    assert contenders(records[:2]) == {0, 1}
+
+
+def test_who_is_out_stays_out_however_the_study_goes_on() -> None:
+    records = [trial(n, v) for n, v in enumerate((0.3, 0.8, 0.79, 0.1, 0.805, 0.795, 0.9, 0.7, 0.89))]
+    for upto in range(1, len(records)):
+        out = {r.number for r in records[:upto]} - contenders(records[:upto])
+        assert not out & contenders(records[: upto + 1])
+
+
+def test_a_pruned_trial_counts_only_while_none_is_complete() -> None:
+    pruned = [trial(0, 0.9, state="pruned"), trial(1, 0.8, state="pruned")]
+    assert contenders(pruned) == {0, 1}
+    assert contenders([*pruned, trial(2, 0.3)]) == {2}
+
+
+def test_the_verdicts_order_goes_before_the_score() -> None:
+    records = [trial(0, 0.8), trial(1, 0.79), trial(2, 0.6), trial(3, 0.5)]
+    assert finalists(records, [1, 0]) == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "finalist", "state", "expected"),
+    [
+        (
+            "best",
+            True,
+            "complete",
+            {16, 18, 20, 22, 24, 26, 28},
+        ),  # from 20 to the turn at 24.6, and two beside
+        ("best", False, "complete", {20}),
+        ("best", False, "pruned", set()),
+        ("best", True, "pruned", {16, 18, 20, 22, 24, 26, 28}),
+        ("none", True, "complete", {20}),
+        ("none", False, "complete", set()),
+        ("all", False, "pruned", set(EPOCHS)),
+    ],
+)
+def test_what_is_kept(checkpoints: str, finalist: bool, state: str, expected: set[int]) -> None:
+    record = trial(0, 0.8, state=state, turn=24.6)
+    assert kept_epochs(record, EPOCHS, Keep(checkpoints=checkpoints), finalist=finalist) == expected
+
+
+def test_at_the_end_only_the_finalists_keep_their_checkpoints_and_what_that_weighs_is_said(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    for number, value in enumerate((0.8, 0.79, 0.7, 0.4)):
+        trial(number, value, turn=24).save(folder.trial(number))
+        for epoch in EPOCHS:
+            checkpoint = folder.checkpoint(number, epoch)
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "lora.safetensors").write_bytes(b"x" * 100_000)
+            (checkpoint / "state.json").write_text("x")
+        (folder.trial(number) / "checkpoints" / ".0b1c.part").mkdir()  # of a kill
+    verdict = Verdict(study="s", decision=Decision("ship", trial=1, epoch=20), ties=(0,))
+    (said,) = tidy_study(folder, Keep(), verdict)
+    kept = [sorted(int(p.name) for p in (folder.trial(n) / "checkpoints").iterdir()) for n in range(4)]
+    assert kept == [list(range(16, 30, 2))] * 3 + [[20]]
+    assert "around the onset of trials 1, 0, 2" in said
+    assert said.endswith("22 LoRA files, 2.2 MB.")
+    assert not list(tmp_path.rglob("state.*"))
+    (said,) = tidy_study(folder, Keep(checkpoints="none"), verdict)
+    assert [len(list((folder.trial(n) / "checkpoints").iterdir())) for n in range(4)] == [1, 1, 1, 0]
+
+
+def test_a_space_knows_how_many_configurations_it_has() -> None:
+    scheduler = Entry("lr_scheduler", "lr_scheduler", values=("constant", "cosine"))
+    horizon = Entry("epochs", "epochs", values=(4, 6, 8), when=(("lr_scheduler", ("cosine",)),))
+    ranks = Entry("rank", "rank", low=2, high=8, step=2, whole=True)
+    assert size(Space()) == 1
+    assert size(Space((scheduler, horizon))) == 4
+    assert size(Space((scheduler, horizon, ranks))) == 16
+    assert size(Space((Entry("noise_offset", "noise_offset", low=0, high=0.1, step=0.05),))) == 3
+    assert size(Space((scheduler, Entry("noise_offset", "noise_offset", low=0, high=0.1)))) is None

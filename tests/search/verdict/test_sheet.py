@@ -1,0 +1,75 @@
+"""Contact sheets: epochs go across, prompts go down, and what is to be pointed out is."""
+
+import numpy as np
+import pytest
+
+from search.verdict.sheet import BAND, SHIP_PAPER, Marks, choose_epochs, contact_sheet
+
+EPOCHS = (0, 5, 10, 20)
+CAPTIONS = ("a photo of sks toy", "a photo of sks toy", "sks toy on the moon, seen from very far away, in winter")
+
+
+def _colour(epoch: int, row: int) -> tuple[int, int, int]:
+    return (40 + 10 * EPOCHS.index(epoch), 60 + 20 * row, 200)
+
+
+def _images() -> dict[int, list[np.ndarray]]:
+    return {e: [np.full((32, 48, 3), _colour(e, row), np.uint8) for row in range(len(CAPTIONS))] for e in EPOCHS}
+
+
+def _box(sheet: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of all pixels of one colour."""
+    rows, columns = np.nonzero((sheet == np.array(colour)).all(axis=-1))
+    assert rows.size, f"{colour} is not on the sheet"
+    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+
+
+def test_epochs_go_across_and_prompts_down_and_no_picture_is_squeezed():
+    sheet = np.asarray(contact_sheet(_images(), CAPTIONS, title="Trial 7", cell=96))
+    boxes = {(e, row): _box(sheet, _colour(e, row)) for e in EPOCHS for row in range(len(CAPTIONS))}
+    for row in range(len(CAPTIONS)):
+        lefts = [boxes[e, row][0] for e in EPOCHS]
+        assert lefts == sorted(lefts)
+        assert len(set(lefts)) == len(EPOCHS)
+        assert len({boxes[e, row][1] for e in EPOCHS}) == 1, "one row, one height"
+    tops = [boxes[5, row][1] for row in range(len(CAPTIONS))]
+    assert tops == sorted(tops)
+    assert len(set(tops)) == len(CAPTIONS)
+    left, top, right, bottom = boxes[10, 2]
+    assert (right - left + 1, bottom - top + 1) == (96, 64)
+
+
+def test_the_epoch_to_ship_and_the_onset_are_marked_in_their_columns_only():
+    marks = Marks(shipped=5, onset=12.0, low=8.0, high=14.0)
+    sheet = np.asarray(contact_sheet(_images(), CAPTIONS, marks=marks))
+    plain = np.asarray(contact_sheet(_images(), CAPTIONS))
+    for paper, epoch in ((SHIP_PAPER, 5), (BAND, 10)):
+        left, _, right, _ = _box(sheet, paper)
+        picture = _box(sheet, _colour(epoch, 0))
+        assert left <= picture[0]
+        assert picture[2] <= right
+        others = [_box(sheet, _colour(e, 0)) for e in EPOCHS if e != epoch]
+        assert all(right < other[0] or left > other[2] for other in others)
+        assert not (plain == np.array(paper)).all(axis=-1).any()
+
+
+def test_the_base_is_never_marked_even_where_the_interval_begins_at_it():
+    marks = Marks(shipped=5, onset=1.0, low=0.0, high=12.0)
+    assert marks.nearest(EPOCHS) == 5
+    sheet = np.asarray(contact_sheet(_images(), CAPTIONS, marks=marks))
+    assert _box(sheet, BAND)[0] > _box(sheet, _colour(0, 0))[2]
+
+
+def test_a_checkpoint_without_one_of_the_images_is_refused_by_name():
+    images = _images()
+    images[10] = images[10][:-1]
+    with pytest.raises(ValueError, match="epoch 10 has 2 images for 3 prompts"):
+        contact_sheet(images, CAPTIONS)
+
+
+def test_a_long_run_is_thinned_out_but_never_loses_what_matters():
+    chosen = choose_epochs(range(0, 202, 2), 8, keep=(37, 120, None))
+    assert len(chosen) <= 8
+    assert {0, 200, 120} <= set(chosen)
+    assert {36, 38} & set(chosen)
+    assert choose_epochs([4, 0, 2], 8) == [0, 2, 4]

@@ -1,0 +1,299 @@
+"""The verdict: the right trial, the right epoch, in plain words, whatever the study came to."""
+
+import io
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from metrics.trajectory.readings import Readings
+from metrics.trajectory.trajectory import Trajectory
+from search.errors import SearchError
+from search.record.record import StudyFolder, TrialRecord
+from search.run import show
+from search.verdict.decision import Decision, OnsetFound
+from search.verdict.sentences import duration, onset_sentences, say
+from search.verdict.settings_sentences import settings
+from search.verdict.verdict import Verdict, _plateau, finish, make_verdict, render
+from tests.search.finished_studies import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
+from trainer.config.config import load_train_config, parse_train_config
+from trainer.production.production_config import load_production
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
+    return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+
+
+@pytest.fixture(scope="module")
+def finished(study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, Verdict]:
+    copy = StudyFolder(tmp_path_factory.mktemp("finished") / "runs" / "toy")
+    shutil.copytree(study.path, copy.path)
+    return copy, finish(copy, wall_seconds=125.0)
+
+
+def _text(verdict: Verdict) -> str:
+    out = io.StringIO()
+    Console(file=out, width=400).print(render(verdict))
+    return out.getvalue()
+
+
+def test_it_names_the_planted_winner_and_an_epoch_between_learning_and_onset(finished):
+    folder, verdict = finished
+    assert (verdict.decision.outcome, verdict.trial) == ("ship", 2)
+    onset = verdict.decision
+    assert onset.learned <= verdict.epoch < onset.context.epoch
+    assert verdict.epoch == TrialRecord.load(folder.trial(2)).epoch_shipped
+    assert abs(onset.context.epoch - 18) < 6, "planted at 18"
+    assert verdict.plateau[0] <= verdict.epoch <= verdict.plateau[1]
+
+
+def test_it_says_what_it_cost(finished):
+    _, verdict = finished
+    cost = verdict.cost
+    assert (cost.trials, cost.complete, cost.pruned, cost.failed, cost.at_onset) == (8, 6, 1, 1, 1)
+    assert cost.epochs == 40 * 5 + 32 + 10 + 4
+    assert cost.seconds == pytest.approx(cost.train + cost.sample + cost.score)
+    assert cost.wall_seconds == 125.0
+    assert "2 min 5 s on the clock" in verdict.sentences[-1]
+
+
+def test_the_words_name_epoch_settings_both_onsets_their_channels_and_the_files(finished):
+    _, verdict = finished
+    said = _text(verdict)
+    assert f"Ship epoch {verdict.epoch} of trial 2" in said
+    assert re.search(r"Context onset: epoch [\d.]+ \(90 % interval [\d.]+–[\w.]+\)\..*Read from: moved subjects", said)
+    assert re.search(r"Memory onset: epoch [\d.]+ \(90 % interval .*even held-out photos of the same shoots", said)
+    assert "learning rate 0.0006" in said
+    assert "best/toy.safetensors" in said
+    assert "the loss is NaN at epoch 4" in said
+
+
+def test_best_holds_the_shipped_lora_and_a_train_yaml_that_keeps_the_horizon(finished):
+    folder, verdict = finished
+    shipped = folder.checkpoint(2, verdict.epoch) / "lora.safetensors"
+    assert (folder.best_folder / "toy.safetensors").read_bytes() == shipped.read_bytes()
+    assert verdict.lora_bytes == shipped.stat().st_size
+    config, output = load_production(folder.best_folder / "train.yaml")
+    assert config == parse_train_config(TrialRecord.load(folder.trial(2)).config)
+    assert config.epochs == 40
+    assert output.ship_epoch == verdict.epoch
+    for path in verdict.files.values():
+        assert (folder.path / path).exists(), path
+
+
+def test_verdict_json_reads_back_as_the_same_verdict(finished):
+    folder, verdict = finished
+    again = Verdict.load(folder.verdict_file)
+    assert again == verdict
+
+
+def test_among_ties_the_smaller_file_wins_and_the_other_is_named(tmp_path, tiny_photos):
+    config = {"optimizer": "AdamW", "lr_scheduler": "constant", "learning_rate_scale": 4.0}
+    plans = (
+        Plan({**config, "rank": 16}, quality=0.601),
+        Plan({**config, "rank": 4}, quality=0.6),
+        Plan({**config, "rank": 2}, quality=0.4),
+    )
+    folder = make_study(tmp_path, tmp_path, tiny_photos, plans)
+    for number, value in ((0, 0.601), (1, 0.6), (2, 0.4)):
+        record = TrialRecord.load(folder.trial(number))
+        replace(record, value=value, score=value).save(folder.trial(number))
+    verdict = make_verdict(folder)
+    assert verdict.trial == 1
+    assert verdict.ties == (0,)
+    assert any(s.startswith("Trial 0 is as good within the noise") for s in verdict.sentences)
+
+
+def test_among_ties_of_one_size_the_wider_plateau_wins(tmp_path, tiny_photos):
+    config = {"optimizer": "AdamW", "lr_scheduler": "constant", "rank": 8}
+    narrow, wide = Plan(config, quality=0.66, turn=4), Plan(config, quality=0.55, turn=None)
+    folder = make_study(tmp_path, tmp_path, tiny_photos, (narrow, wide))
+    records = [TrialRecord.load(folder.trial(n)) for n in (0, 1)]
+    for record in records:  # the same value for both: only the plateau is left to decide
+        replace(record, value=0.6, score=0.6).save(folder.trial(record.number))
+    assert make_verdict(folder).trial == 1
+
+
+def test_nothing_learned_is_said_and_nothing_is_recommended(tmp_path, tiny_photos):
+    folder = make_study(tmp_path, tmp_path, tiny_photos, PLANS[:1], learn=False)
+    verdict = make_verdict(folder)
+    assert verdict.decision.outcome == "not_learned"
+    said = _text(verdict)
+    assert "Ship nothing yet" in said
+    assert "higher learning rate" in said
+    assert "show the subject from" not in said
+
+
+def test_a_score_of_nothing_is_never_recommended(tmp_path, tiny_photos):
+    folder = make_study(tmp_path, tmp_path, tiny_photos, (replace(PLANS[0], quality=0.01),))
+    verdict = finish(folder)
+    assert verdict.decision.outcome == "poor"
+    said = _text(verdict)
+    assert "Ship nothing yet" in said
+    assert "lower learning rate" in said
+    assert "epoch to ship" not in (folder.best_folder / "train.yaml").read_text()
+
+
+def test_a_study_where_everything_failed_still_ends_with_a_verdict(tmp_path, tiny_photos):
+    folder = make_study(tmp_path, tmp_path, tiny_photos, (PLANS[4], PLANS[4]))
+    verdict = finish(folder)
+    assert verdict.decision.outcome == "nothing"
+    assert verdict.trial is None
+    assert "2 trials failed" in _text(verdict)
+    assert "the loss is NaN at epoch 4" in folder.report.read_text()
+    assert not (folder.best_folder / "train.yaml").exists()
+
+
+def test_with_only_pruned_trials_the_best_of_them_is_shown_as_unfinished(tmp_path, tiny_photos):
+    verdict = make_verdict(make_study(tmp_path, tmp_path, tiny_photos, (PLANS[1],)))
+    assert (verdict.decision.outcome, verdict.trial) == ("unfinished", 0)
+    assert "Ship nothing yet: no trial has trained to its end" in _text(verdict)
+
+
+def test_a_study_that_went_on_leaves_nothing_of_the_old_winner_in_best(finished, tmp_path):
+    folder = StudyFolder(tmp_path / "toy")
+    shutil.copytree(finished[0].path, folder.path)
+    (folder.best_folder / "stale.png").write_bytes(b"old")
+    record = TrialRecord.load(folder.trial(3))
+    replace(record, value=0.99, score=0.99).save(folder.trial(3))
+    verdict = finish(folder)
+    assert verdict.trial == 3
+    assert not (folder.best_folder / "stale.png").exists()
+    assert not (folder.best_folder / "toy.safetensors").exists(), "trial 3's checkpoint was not kept"
+    assert "the LoRA of that epoch was not kept" in _text(verdict)
+
+
+def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
+    _, verdict = finished  # 6 of 8 photos trained on
+    early = round(verdict.epoch * (6 / 8) ** 0.5)
+    assert verdict.on_all_photos == (early, verdict.epoch)
+    assert any(
+        f"all 8 photos (2 were held out here), train best/train.yaml and compare epochs {early} to {verdict.epoch}" in s
+        for s in verdict.said.do
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (OnsetFound("found", 16.0, 12.0, 20.0, ("shifted_loss", "prompt")),
+         "Context onset: epoch 16 (90 % interval 12–20). From there on the subject gets worse in contexts that the "
+         "photos do not show. Read from: moved subjects, how well prompts are obeyed."),
+        (OnsetFound("found", 7.5, 6.0, None, ("copying", "prompt")),
+         "Context onset: epoch 7.5 (90 % interval 6–open). From there on the subject gets worse in contexts that the "
+         "photos do not show. Read from: copies of photos, how well prompts are obeyed."),
+        (OnsetFound("beyond"), "Context onset: none until epoch 40, the last checkpoint."),
+        (OnsetFound("at_start", 4.0, 0.0, 8.0),
+         "Context onset: epoch 4, the first checkpoint (90 % interval 0–8). From there on the subject gets worse in "
+         "contexts that the photos do not show."),
+        (OnsetFound("unmeasured"),
+         "Context onset: could not be judged. It needs a subject that can be cut out, or photos of whole contexts held "
+         "out (score.holdout_contexts)."),
+    ],
+)  # fmt: skip
+def test_every_kind_of_onset_has_its_sentences(found, expected):
+    assert " ".join(filter(None, onset_sentences("context", found, 40))) == expected
+
+
+def test_a_memory_onset_that_was_not_judged_names_all_that_it_needs():
+    """One checkpoint is too few, too, however many photos are held out."""
+    needs = onset_sentences("memory", OnsetFound("unmeasured"), 2)[1]
+    assert needs == "It needs held-out photos (score.holdout) and at least two checkpoints."
+
+
+def test_memory_without_held_out_photos_says_how_little_it_rests_on():
+    said = " ".join(onset_sentences("memory", OnsetFound("beyond", channels=("copying",)), 40))
+    assert said.startswith("Memory onset: no copies of the photos until epoch 40")
+    assert "score.holdout" in said
+    copied = onset_sentences("memory", OnsetFound("found", 9, 8, 12, ("copying", "composition")), 40)
+    assert copied == ("Memory onset: epoch 9 (90 % interval 8–12).", "From there on images copy the photos.")
+    measured = onset_sentences("memory", OnsetFound("beyond", channels=("heldout_loss",)), 40)
+    assert measured == ("Memory onset: none until epoch 40, the last checkpoint.", "")
+
+
+@pytest.mark.parametrize(("channels", "advised"), [(("shifted_loss",), True), (("context_loss",), False)])
+def test_an_epoch_inside_the_context_interval_is_met_with_advice(finished, channels, advised):
+    _, verdict = finished
+    context = OnsetFound("found", 16.0, 9.5, None, channels)
+    found = Decision("ship", 2, 12, 0.5, learned=8, learned_by="images", context=context, last=32)
+    sure = " ".join(say(replace(verdict, decision=found)).sure)
+    assert "Epoch 12 lies inside the interval of the context onset" in sure
+    assert "To be safe, take epoch 8." in sure
+    assert ("score.holdout_contexts" in sure) == advised
+    late = " ".join(say(replace(verdict, decision=replace(found, learned=10))).sure)
+    assert "no earlier epoch is safer" in late
+    outside = " ".join(say(replace(verdict, decision=replace(found, epoch=8))).sure)
+    assert "inside the interval" not in outside
+
+
+@pytest.mark.parametrize(("channel", "by"), [("context_loss", " by its losses"), ("fidelity", "")])
+def test_the_best_checkpoint_is_said_to_be_so_by_losses_where_the_score_may_be_higher_elsewhere(finished, channel, by):
+    _, verdict = finished
+    context = OnsetFound("found", 16.0, 9.5, None, (channel,))
+    found = Decision("ship", 2, 12, 0.5, learned=8, learned_by="images", context=context, last=32)
+    chosen = say(replace(verdict, decision=found)).why[-1]
+    assert chosen == f"Epoch 12 is the best checkpoint{by} that shows the subject and lies before the context onset."
+    never = say(replace(verdict, decision=replace(found, context=OnsetFound("beyond", channels=(channel,))))).why[-1]
+    assert never == f"Epoch 12 is the best checkpoint of all{by}."
+
+
+def test_settings_say_the_learning_rate_in_force():
+    given = {"base": "b", "data": "d"}
+    relative = parse_train_config(
+        {**given, "optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor"}
+    )
+    assert "sets its own learning rate" in settings(relative.model_dump())
+    scaled = parse_train_config(
+        {**given, "optimizer": "Lion", "learning_rate_scale": 3.0, "rank": 16, "alpha_ratio": 0.25}
+    )
+    assert "learning rate 6e-05" in settings(scaled.model_dump())
+    assert settings(scaled.model_dump()).endswith("rank 16, alpha 4")
+    assert "alpha 16" in settings(parse_train_config({**given, "rank": 16}).model_dump())
+
+
+def test_markup_in_an_error_is_printed_as_it_is(tmp_path, tiny_photos):
+    plan = replace(PLANS[4], error="RuntimeError: shape [4, 16] and [/bold] do not fit")
+    verdict = make_verdict(make_study(tmp_path, tmp_path, tiny_photos, (plan,)))
+    assert "shape [4, 16] and [/bold] do not fit" in _text(verdict)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(42.4, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")])
+def test_durations_read_like_a_clock(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_a_lora_of_the_planted_study_loads(study, tiny_sd15, tmp_path):
+    make_lora(tmp_path / "lora.safetensors", tiny_sd15, rank=4)
+    from trainer.lora.kohya_file import load_lora
+
+    assert all(m.rank == 4 for m in load_lora(tmp_path / "lora.safetensors").modules.values())
+
+
+def test_train_yaml_names_the_lora_and_draws_samples(finished):
+    config, output = load_production(finished[0].best_folder / "train.yaml")
+    assert config == load_train_config(finished[0].best_folder / "train.yaml"), "who wants the config alone gets it"
+    assert output.name == "toy"
+    assert output.sample_prompts == tuple(p for p, kind in PROMPTS if kind == "C")
+
+
+def test_a_better_neighbour_does_not_end_the_plateau():
+    scores = {4: 0.50, 6: 0.54, 8: 0.50, 10: 0.53, 12: 0.30}
+    nothing = Readings(0, 0.0, {})
+    trajectory = Trajectory((nothing, *(replace(nothing, epoch=e, score=score) for e, score in scores.items())))
+    assert _plateau(trajectory, 8, 0.02) == (4, 10)
+
+
+def test_a_study_with_nothing_but_failures_is_no_success(tmp_path, tiny_photos, capsys):
+    failed = Plan(PLANS[0].config, state="failed", error="the loss became NaN at epoch 1")
+    folder = make_study(tmp_path, tmp_path, tiny_photos, (failed, failed))
+    finish(folder)
+    with pytest.raises(SearchError, match="every trial failed, the last one with: the loss became NaN at epoch 1"):
+        show(folder)
+    assert "verdict · toy" in capsys.readouterr().out
+    mixed = make_study(tmp_path / "mixed", tmp_path, tiny_photos, (failed, PLANS[0]))
+    finish(mixed)
+    show(mixed)

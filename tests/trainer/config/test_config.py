@@ -1,0 +1,248 @@
+"""TrainConfig: every mistake named, every pair judged, numbers as people write them."""
+
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from trainer.config.config import (
+    OptimizerName,
+    SchedulerName,
+    TrainConfig,
+    load_train_config,
+    parse_train_config,
+)
+from trainer.config.rules import check_pair
+from trainer.errors import ConfigError
+from trainer.optimization.optimizers import OPTIMIZERS
+
+REQUIRED = {"base": "org/base", "data": "photos"}
+
+
+def config(**values: object) -> TrainConfig:
+    return parse_train_config({**REQUIRED, **values})
+
+
+def refusal(**values: object) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        config(**values)
+    return caught.value
+
+
+def test_import_loads_no_torch_and_is_fast() -> None:
+    code = (
+        "import sys, time; t = time.process_time(); import trainer.config.config; seconds = time.process_time() - t;"
+        "assert not {'torch', 'pandas', 'scipy', 'optuna', 'diffusers'} & set(sys.modules); print(seconds)"
+    )
+    seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert seconds < 0.6  # 0.2 on an idle machine
+
+
+def test_unknown_key_names_the_nearest_known_one() -> None:
+    assert "did you mean rank?" in str(refusal(rnak=8))
+    assert refusal(rnak=8).key == "rnak"
+
+
+def test_each_refusal_names_key_value_and_what_is_allowed() -> None:
+    assert str(refusal(rank=0)) == "rank: 0 is not allowed: greater than or equal to 1"
+    assert "'AdamW', 'AdamW8bit'" in refusal(optimizer="Adam").allowed
+    assert refusal(rank=True).key == "rank"
+    assert refusal(rank="16").key == "rank"
+    assert refusal(resolution=63).allowed.startswith("a multiple of 8")
+    assert refusal(alpha_ratio=1.5).allowed == "less than or equal to 1"
+    assert refusal(alpha=4.0, alpha_ratio=0.5).key == "alpha_ratio"
+    assert refusal(learning_rate=float("nan")).key == "learning_rate"
+    assert refusal(learning_rate=1e-4, learning_rate_scale=2.0).key == "learning_rate_scale"
+    assert refusal(min_bucket_resolution=2048).key == "min_bucket_resolution"
+
+
+def test_a_missing_required_setting_is_named() -> None:
+    with pytest.raises(ConfigError, match="data: None is not allowed: it is required"):
+        parse_train_config({"base": "org/base"})
+
+
+def test_numbers_written_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    file = tmp_path / "train.yaml"
+    file.write_text("base: org/base\ndata: photos\nlearning_rate: 1e-5\noptimizer_args: {eps: 1e-7}\ntrigger: 1e5\n")
+    loaded = load_train_config(file)
+    assert loaded.learning_rate == 1e-5
+    assert loaded.optimizer_args == {"eps": 1e-7}
+    assert loaded.trigger == "1e5"
+
+
+def test_paths_are_resolved_against_the_file_and_hub_ids_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "demo" / "base").mkdir(parents=True)
+    file = tmp_path / "train.yaml"
+    file.write_text("base: demo/base\ndata: photos\n")
+    assert load_train_config(file).base == str(tmp_path / "demo" / "base")
+    file.write_text("base: org/model\ndata: photos\n")
+    assert load_train_config(file).base == "org/model"
+    file.write_text("base: ./missing/base\ndata: photos\n")
+    with pytest.raises(ConfigError, match=r"train.yaml: base: './missing/base' is not allowed: a path that exists"):
+        load_train_config(file)
+    file.write_text("base: org/model\ndata: phtos\n")
+    with pytest.raises(ConfigError, match=r"data: 'phtos'"):
+        load_train_config(file)
+
+
+@pytest.mark.parametrize("text", ["- a\n", "base: [\n", "base: a\nbase: b\ndata: c\n"])
+def test_broken_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"train\.yaml"):
+        load_train_config(file)
+
+
+def test_what_webuis_make_of_dora_is_said_where_it_is_chosen() -> None:
+    assert config(dora=True).notices() == ()
+    (said,) = config(dora=True).cautions()
+    assert said.startswith("dora: A1111 and ComfyUI")
+    assert config().cautions() == ()
+
+
+def test_alpha_is_absolute_or_a_ratio_or_the_rank() -> None:
+    assert config(rank=16).effective_alpha == 16
+    assert config(rank=16, alpha=0).effective_alpha == 16
+    assert "alpha: 0 means rank" in config(rank=16, alpha=0).notices()[0]
+    assert config(rank=16, alpha=4).effective_alpha == 4
+    assert config(rank=16, alpha_ratio=0.25).effective_alpha == 4
+
+
+def test_learning_rates_follow_the_optimizer() -> None:
+    assert config().effective_learning_rate == 1e-4
+    assert config(learning_rate_scale=2.0).effective_learning_rate == 2e-4
+    assert config(learning_rate_scale=2.0).effective_text_encoder_lr == 1e-4
+    assert config(learning_rate=4e-4).effective_text_encoder_lr == 2e-4
+    assert config(optimizer="Prodigy").effective_learning_rate == 1.0
+    lion, adamw = OPTIMIZERS["Lion"], OPTIMIZERS["AdamW"]
+    assert 3 <= adamw.learning_rate / lion.learning_rate <= 10
+    assert 3 <= lion.weight_decay / adamw.weight_decay <= 10
+    assert config(optimizer="Adafactor").effective_max_grad_norm == 0
+    assert config(optimizer="Adafactor", max_grad_norm=0.5).effective_max_grad_norm == 0.5
+
+
+def test_cycles_are_a_number_or_a_length_in_epochs() -> None:
+    restarts = {"lr_scheduler": "cosine_with_restarts"}
+    assert config(**restarts, num_cycles=3).effective_num_cycles == 3
+    assert config(**restarts, cycle_epochs=4, epochs=12).effective_num_cycles == 3
+    assert config(**restarts, cycle_epochs=4, epochs=10).effective_num_cycles == 2.5
+    assert refusal(**restarts).key == "num_cycles"
+    assert refusal(**restarts, num_cycles=2, cycle_epochs=2).key == "cycle_epochs"
+    assert config(**restarts, num_cycles=1).notices() == ("cosine_with_restarts with one cycle is cosine",)
+
+
+def test_warm_up_belongs_to_schedules_that_have_one() -> None:
+    assert refusal(warmup_steps=10).key == "warmup_steps"
+    assert refusal(lr_scheduler="constant_with_warmup").key == "warmup_steps"
+    assert config(lr_scheduler="cosine", warmup_steps=10).warmup_steps == 10
+    assert config(optimizer="AdamWScheduleFree", warmup_steps=10).warmup_steps == 10
+
+
+def test_pairs_that_cannot_work_are_refused_with_a_reason() -> None:
+    refused = {
+        (optimizer, scheduler, relative)
+        for optimizer, scheduler, relative in product(get_args(OptimizerName), get_args(SchedulerName), (False, True))
+        if check_pair(optimizer, scheduler, relative)
+    }
+    others = set(get_args(OptimizerName)) - {"Adafactor"}
+    schedulers = set(get_args(SchedulerName))
+    expected = {(o, s, True) for o in others for s in schedulers}
+    expected |= {(o, "adafactor", False) for o in (*others, "Adafactor")}
+    expected |= {("Adafactor", s, True) for s in schedulers - {"adafactor", "constant"}}
+    expected |= {("AdamWScheduleFree", s, False) for s in schedulers - {"constant"}}
+    assert refused == expected
+    assert "relative_step: true" in refusal(optimizer="Adafactor", lr_scheduler="adafactor").allowed
+    assert refusal(relative_step=True).key == "relative_step"
+
+
+def test_settings_without_effect_are_said_once() -> None:
+    assert config().notices() == ()
+    said = config(keep_tokens=1, d_coef=2.0, num_cycles=3, text_encoder_lr=1e-5, bucket_step=32).notices()
+    assert len(said) == 5
+    assert all("takes no effect" in sentence for sentence in said)
+    relative = config(optimizer="Adafactor", relative_step=True, lr_scheduler="adafactor", learning_rate=1e-3)
+    assert "relative-step Adafactor sets its own rate" in relative.notices()[0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rates", "said"),
+    [
+        (
+            "Prodigy",
+            {"learning_rate": 1e-4},
+            "learning_rate: 0.0001 will not work: it takes a rate of about 1 with Prodigy",
+        ),
+        (
+            "DAdaptAdam",
+            {"learning_rate": 5e-3},
+            "learning_rate: 0.005 will not work: it takes a rate of about 1 with DAda",
+        ),
+        ("Prodigy", {"learning_rate_scale": 1e-4}, "learning_rate_scale: 0.0001 will not work"),
+        ("AdamW", {"learning_rate": 1.0}, "learning_rate: 1 will not work: it takes a rate of about 0.0001 with AdamW"),
+        (
+            "Lion8bit",
+            {"learning_rate": 0.5},
+            "learning_rate: 0.5 will not work: it takes a rate of about 2e-05 with Lion8",
+        ),
+        ("AdamWScheduleFree", {"learning_rate_scale": 5000.0}, "learning_rate_scale: 5000 will not work"),
+        ("Prodigy", {}, None),
+        ("Prodigy", {"learning_rate": 0.5}, None),
+        ("DAdaptAdam", {"learning_rate": 0.1, "d_coef": 0.2}, None),
+        ("AdamW", {"learning_rate": 2e-2}, None),
+        ("Adafactor", {"learning_rate": 0.5, "optimizer_args": {"scale_parameter": True}}, None),
+    ],
+)
+def test_a_rate_of_another_kind_of_optimizer_is_told(optimizer: str, rates: dict, said: str | None) -> None:
+    notices = config(optimizer=optimizer, **rates).notices()
+    if said is None:
+        assert notices == ()
+    else:
+        (notice,) = notices
+        assert notice.startswith(said)
+        assert "learning_rate_scale" in notice
+
+
+def test_buckets_fit_the_resolution_and_rounded_bounds_are_told() -> None:
+    refused = refusal(enable_bucket=True, resolution=64, bucket_step=128, min_bucket_resolution=64)
+    assert (refused.key, refused.allowed) == ("bucket_step", "at most the resolution's shorter side (64)")
+    assert (
+        refusal(enable_bucket=True, resolution=(128, 64), bucket_step=72, min_bucket_resolution=8).key == "bucket_step"
+    )
+    bounds = {"min_bucket_resolution": 37, "max_bucket_resolution": 131}
+    assert config(enable_bucket=True, resolution=64, bucket_step=16, **bounds).notices() == (
+        "min_bucket_resolution: 37 is taken as 32, a multiple of bucket_step, as by sd-scripts",
+        "max_bucket_resolution: 131 is taken as 144, a multiple of bucket_step, as by sd-scripts",
+    )
+    assert config(enable_bucket=True).notices() == ()
+
+
+def test_prodigy_has_one_rate_for_all_parts() -> None:
+    assert refusal(optimizer="Prodigy", train_text_encoder=True, text_encoder_lr=0.5).key == "text_encoder_lr"
+    assert config(optimizer="Prodigy", train_text_encoder=True).effective_text_encoder_lr == 1.0
+
+
+def test_optimizer_args_are_those_of_the_optimizer() -> None:
+    assert "did you mean betas?" in refusal(optimizer_args={"beta": [0.9, 0.99]}).allowed
+    assert config(optimizer_args={"betas": [0.9, 0.99]}).optimizer_args["betas"] == [0.9, 0.99]
+
+
+def test_every_field_is_described() -> None:
+    properties = TrainConfig.model_json_schema()["properties"]
+    assert [name for name, field in properties.items() if not field.get("description")] == []
+    assert set(get_args(OptimizerName)) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("word", ["sks", "ohwx man", "ツバメ　の子", "می\u200cخواهم", "l'été", "a, b"])
+def test_words_of_any_script_are_triggers(word: str) -> None:
+    assert config(trigger=word, class_word=word).trigger == word
+
+
+@pytest.mark.parametrize("word", ["", "  ", "a\nb", "a\u2028b", "a\x00b", "a" * 201])
+def test_what_no_caption_can_say_is_no_trigger(word: str) -> None:
+    assert refusal(trigger=word).key == "trigger"
+    assert refusal(class_word=word).allowed.startswith("words in one line")

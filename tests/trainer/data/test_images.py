@@ -1,0 +1,140 @@
+"""Pixels of image files: every size, kind and orientation, in as little memory as they need."""
+
+import shutil
+import sys
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.data import images
+from trainer.data.images import look_at, read_alpha, read_pixels, resize_and_crop
+from trainer.errors import DataError
+
+
+def test_shrinking_averages_areas() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 30, 3), dtype=np.uint8)
+    expected = pixels.reshape(4, 3, 10, 3, 3).astype(float).mean((1, 3))
+    np.testing.assert_allclose(resize_and_crop(pixels, (10, 4)), expected, atol=0.51)
+    # a fractional step: 5 → 2 pixels; each new one covers two and a half old ones
+    row = np.array([0, 50, 100, 150, 250], dtype=np.uint8)[None, :, None].repeat(5, 0).repeat(3, 2)
+    assert resize_and_crop(row, (2, 2))[0, :, 0].tolist() == [40, 180]
+
+
+def test_cropping_takes_the_middle() -> None:
+    pixels = np.arange(10, dtype=np.uint8)[None, :, None].repeat(4, 0).repeat(3, 2)
+    assert resize_and_crop(pixels, (4, 4))[0, :, 0].tolist() == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (100, 40), (7, 90), (513, 770)])
+def test_the_size_asked_for_is_the_size_given(size: tuple[int, int]) -> None:
+    pixels = np.zeros((33, 57, 3), dtype=np.uint8)
+    assert resize_and_crop(pixels, size).shape == (size[1], size[0], 3)
+
+
+def test_averaging_in_blocks_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (301, 407, 3), dtype=np.uint8)
+    at_once = resize_and_crop(pixels, (96, 64))
+    monkeypatch.setattr(images, "_BLOCK", 1500)
+    np.testing.assert_array_equal(resize_and_crop(pixels, (96, 64)), at_once)
+
+
+def test_averaging_a_large_photo_takes_a_small_part_of_its_size_in_memory() -> None:
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    tracemalloc.start()
+    resize_and_crop(pixels, (64, 64))
+    assert tracemalloc.get_traced_memory()[1] < 4 * pixels.nbytes  # in float64 it alone would be eight times as large
+    tracemalloc.stop()
+
+
+def scene(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 255, (12, 18, 3), dtype=np.uint8)).resize(size, Image.BICUBIC).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [("png", "RGB"), ("jpg", "RGB"), ("jpg", "L"), ("png", "P"), ("tif", "CMYK")]
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_that_is_far_too_large_is_reduced_and_looks_the_same(
+    suffix: str, mode: str, orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    scene((720, 480), mode).save(path, exif=exif)
+    exact = read_pixels(path, (32, 48))
+    monkeypatch.setattr(images, "_ORDINARY_PIXELS", 1000)
+    seen: list[tuple[int, ...]] = []
+    real = images.resize_and_crop
+    monkeypatch.setattr(images, "resize_and_crop", lambda p, size: seen.append(p.shape) or real(p, size))  # type: ignore[func-returns-value]
+    reduced = read_pixels(path, (32, 48))
+    assert reduced.shape == (48, 32, 3)
+    assert np.abs(reduced.astype(int) - exact).mean() < 2
+    if mode != "P":  # palettes are not averaged
+        assert min(seen[0][:2]) < 480
+        assert min(seen[0][:2]) >= 4 * 48
+
+
+def test_alpha_of_a_photo_that_is_far_too_large_is_cut_like_its_pixels(tmp_path: Path, monkeypatch) -> None:
+    image = scene((720, 480), "RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 360, 480))
+    image.save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "_ORDINARY_PIXELS", 1000)
+    mask = read_alpha(tmp_path / "a.png", (48, 32))
+    assert mask is not None
+    assert mask[:, :23].max() == 0
+    assert mask[:, 25:].min() == 1
+    pixels = read_pixels(tmp_path / "a.png", (48, 32))
+    assert (pixels[:, :23] == 255).all()
+    assert (pixels[:, 25:] != 255).any()
+
+
+def test_photos_above_pillows_own_limit_are_read_without_its_warning(tmp_path: Path, monkeypatch) -> None:
+    scene((90, 60)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # 5,400 pixels: more than twice that, which Pillow refuses
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        facts = look_at(tmp_path / "a.png")
+        pixels = read_pixels(tmp_path / "a.png", (32, 32))
+    assert (facts.width, facts.height, facts.complaints) == (90, 60, ())
+    assert pixels.shape == (32, 32, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1000  # other users of Pillow keep their guard
+
+
+def test_there_is_a_limit_and_it_is_told(tmp_path: Path, monkeypatch) -> None:
+    scene((90, 60)).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MOST_PIXELS", 5_000)
+    with pytest.raises(DataError, match=r"a\.png: 90×60 pixels are too many"):
+        look_at(tmp_path / "a.png")
+
+
+def test_what_pillow_complains_of_is_told_by_name_without_a_source_line(tmp_path: Path, recwarn) -> None:
+    scene((32, 32)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0broken")
+    (complaint,) = look_at(tmp_path / "a.jpg").complaints
+    assert "EXIF" in complaint
+    read_pixels(tmp_path / "a.jpg")
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.HEIF", "a.jpg"])
+def test_heic_is_read_by_pillow_heif_whatever_its_ending(name: str, tmp_path: Path) -> None:
+    images.register_heif()
+    scene((64, 48), "L").convert("RGB").save(tmp_path / "a.heic", quality=90)
+    shutil.move(tmp_path / "a.heic", tmp_path / name)
+    facts = look_at(tmp_path / name)
+    assert (facts.width, facts.height) == (64, 48)
+    difference = read_pixels(tmp_path / name).astype(int) - np.asarray(scene((64, 48), "L"))[..., None]
+    assert np.abs(difference).mean() < 4
+
+
+def test_heic_under_another_name_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
+    images.register_heif()
+    scene((64, 48)).save(tmp_path / "b.heic")
+    shutil.move(tmp_path / "b.heic", tmp_path / "b.jpg")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
+    with pytest.raises(DataError, match=r"b\.jpg: a HEIC image: pip install pillow-heif"):
+        look_at(tmp_path / "b.jpg")

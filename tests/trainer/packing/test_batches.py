@@ -1,0 +1,132 @@
+"""Batches and draws: the same for all who ask, as often as was said, and weighted as was said."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.base_model.load import load_base
+from trainer.data.cache import LatentCache
+from trainer.data.dataset import Dataset, scan_dataset
+from trainer.families.family import Base
+from trainer.packing.batches import Feed
+from trainer.packing.loss import draw_examples, run_losses
+from trainer.streams import stream
+
+PLAIN: dict[str, Any] = {
+    "batch_size": 4,
+    "resolution": (32, 32),
+    "enable_bucket": False,
+    "bucket_step": 64,
+    "min_bucket_resolution": 256,
+    "max_bucket_resolution": 1024,
+    "flip": False,
+    "shuffle_caption": False,
+    "keep_tokens": 0,
+    "caption_dropout": 0.0,
+    "clip_skip": None,
+    "train_text_encoder": False,
+    "seed": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def base(tiny_sd15: Path) -> Base:
+    return load_base(tiny_sd15)
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_photos: Path) -> Dataset:
+    return scan_dataset(tiny_photos)
+
+
+def feed(base: Base, dataset: Dataset, **settings: Any) -> Feed:
+    return Feed(base, dataset, LatentCache(base), **{**PLAIN, **settings})
+
+
+def test_an_epoch_shows_every_photo_as_often_as_its_folder_says(base: Base, dataset: Dataset) -> None:
+    shown = [index for batch in feed(base, dataset).epoch(3) for index in batch]
+    assert sorted(shown) == sorted(list(range(8)) * 2)
+
+
+def test_asking_again_or_in_another_order_gives_the_same_batch(base: Base, dataset: Dataset) -> None:
+    some = feed(base, dataset, flip=True, shuffle_caption=True, caption_dropout=0.4)
+    first = some.batch([0, 1, 2, 3], 2, 1)
+    some.batch([4, 5, 6, 7], 0, 0)
+    again = feed(base, dataset, flip=True, shuffle_caption=True, caption_dropout=0.4).batch([0, 1, 2, 3], 2, 1)
+    assert first.captions == again.captions
+    assert torch.equal(first.mean, again.mean)
+    assert torch.equal(first.conditioning["prompt_embeds"], again.conditioning["prompt_embeds"])
+
+
+def test_captions_are_dropped_as_often_as_was_said(base: Base, dataset: Dataset) -> None:
+    some = feed(base, dataset, caption_dropout=0.25)
+    captions = [caption for number in range(200) for caption in some.batch([0, 1, 2, 3], 0, number).captions]
+    assert captions.count("") / len(captions) == pytest.approx(0.25, abs=0.05)
+    batch = next(some.batch([0, 1, 2, 3], 0, n) for n in range(50) if "" in some.batch([0, 1, 2, 3], 0, n).captions)
+    empty = base.family.encode_prompts(base, [""])["prompt_embeds"][0]
+    torch.testing.assert_close(batch.conditioning["prompt_embeds"][batch.captions.index("")], empty)
+
+
+def test_shuffling_keeps_the_first_tags_and_all_of_them(base: Base, dataset: Dataset) -> None:
+    photos = tuple(replace(photo, caption="sks toy, red, blue, green, snow") for photo in dataset.photos)
+    some = feed(base, replace(dataset, photos=photos), shuffle_caption=True, keep_tokens=1)
+    captions = {caption for epoch in range(10) for caption in some.batch([0, 1, 2, 3], epoch, 0).captions}
+    assert len(captions) > 10
+    assert all(caption.startswith("sks toy, ") for caption in captions)
+    assert all(sorted(c.split(", ")) == sorted(["sks toy", "red", "blue", "green", "snow"]) for c in captions)
+
+
+def test_flipping_shows_both_sides_about_evenly(base: Base, dataset: Dataset) -> None:
+    plain, flipping = feed(base, dataset), feed(base, dataset, flip=True)
+    straight = plain.batch([0], 0, 0).mean
+    same = [torch.equal(flipping.batch([0], 0, number).mean, straight) for number in range(100)]
+    assert 30 < sum(same) < 70
+
+
+def test_regularisation_images_weigh_what_was_said(base: Base, dataset: Dataset) -> None:
+    photos = tuple(replace(photo, is_reg=index >= 4) for index, photo in enumerate(dataset.photos))
+    batch = feed(base, replace(dataset, photos=photos)).batch([1, 5, 2, 6], 0, 0)
+    assert batch.prior.tolist() == [False, True, False, True]
+    settings: dict[str, Any] = {"seed": 0, "epoch": 0, "batch": 0}
+    drawn = draw_examples(base, batch.mean, batch.std, batch.prior, **settings, prior_loss_weight=0.25)
+    assert drawn.weight.tolist() == [1.0, 0.25, 1.0, 0.25]
+
+
+def test_latents_are_drawn_anew_from_the_posterior(base: Base, dataset: Dataset) -> None:
+    batch = feed(base, dataset).batch([0, 1], 0, 0)
+    std = torch.full_like(batch.std, 0.5)
+    prior = batch.prior
+    first = draw_examples(base, batch.mean, std, prior, seed=0, epoch=0, batch=0)
+    again = draw_examples(base, batch.mean, std, prior, seed=0, epoch=0, batch=0)
+    later = draw_examples(base, batch.mean, std, prior, seed=0, epoch=1, batch=0)
+    assert torch.equal(first.noisy, again.noisy)
+    assert not torch.equal(first.noisy, later.noisy)
+    noise = first.target
+    alphas = base.noise_scheduler.alphas_cumprod[first.timesteps].view(-1, 1, 1, 1)
+    latents = (first.noisy - (1 - alphas).sqrt() * noise) / alphas.sqrt()
+    spread = ((latents - batch.mean) / 0.5).flatten()
+    assert float(spread.std()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_noise_offset_moves_whole_channels_and_nothing_else_is_drawn_differently(base: Base, dataset: Dataset) -> None:
+    batch = feed(base, dataset).batch([0, 1], 0, 0)
+    plain = draw_examples(base, batch.mean, batch.std, batch.prior, seed=0, epoch=0, batch=0)
+    moved = draw_examples(base, batch.mean, batch.std, batch.prior, seed=0, epoch=0, batch=0, noise_offset=0.1)
+    offsets = moved.target - plain.target
+    assert float(offsets.flatten(2).std(dim=2).max()) < 1e-6
+    expected = 0.1 * torch.randn(2, 4, 1, 1, generator=stream(0, "noise offset", 0, 0))
+    torch.testing.assert_close(offsets[:, :, :1, :1], expected, atol=1e-6, rtol=1e-4)
+    assert torch.equal(moved.timesteps, plain.timesteps)
+
+
+def test_each_runs_loss_is_the_weighted_mean_of_its_own_rows() -> None:
+    prediction, target = torch.randn(6, 4, 2, 2), torch.randn(6, 4, 2, 2)
+    weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 0.0, 3.0])
+    losses = run_losses(prediction, target, weight, 2)
+    for run in range(2):
+        rows = slice(3 * run, 3 * run + 3)
+        expected = ((prediction - target)[rows].square().mean(dim=(1, 2, 3)) * weight[rows]).mean()
+        assert float(losses[run]) == pytest.approx(float(expected), rel=1e-6)

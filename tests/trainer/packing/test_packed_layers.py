@@ -1,0 +1,161 @@
+"""The stacks of a pack: gradients, what is freed, and saved LoRAs beside the base."""
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.packing.test_pack import base_in, new_pack
+from trainer.data.dataset import Dataset, scan_dataset
+from trainer.lora.lora import create_adapters
+from trainer.lora.merge import merged
+from trainer.packing.packed_layers import PackedLayers, applied
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_photos: Path) -> Dataset:
+    return scan_dataset(tiny_photos)
+
+
+def test_a_trained_dora_merged_answers_as_it_did_in_training(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    pack = new_pack(base, dataset)
+    run = pack.join(run_dir=tmp_path, rank=3, epochs=3, learning_rate=1e-2, dora=True)
+    pack.train_epoch()
+    inputs = (torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), torch.randn(2, 32, 32))
+    with torch.no_grad():
+        with PackedLayers(base, [run.adapters]).active():
+            trained = base.denoiser(*inputs).sample
+        with merged(base, run.lora_weights()):
+            torch.testing.assert_close(base.denoiser(*inputs).sample, trained, atol=1e-5, rtol=1e-4)
+        assert float((base.denoiser(*inputs).sample - trained).abs().max()) > 1e-2
+
+
+def test_dora_starts_as_the_base(tiny_sd15: Path) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    inputs = (torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), torch.randn(2, 32, 32))
+    layers = PackedLayers(base, [create_adapters(base, rank=4, alpha=4.0, dora=True)])
+    with torch.no_grad():
+        before = base.denoiser(*inputs).sample
+        with layers.active():
+            torch.testing.assert_close(base.denoiser(*inputs).sample, before, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize("conv_rank", [None, 2])
+def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
+    tiny_sd15: Path, strength: float, conv_rank: int | None
+) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    loras = []
+    for dora, seed in ((True, 1), (False, 2)):
+        adapters = create_adapters(
+            base, rank=3, alpha=1.5, dora=dora, seed=seed, train_text_encoder=True, conv_rank=conv_rank
+        )
+        for parameter in adapters.parameters():
+            change = 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+            parameter.data += change * parameter.detach().abs().mean().clamp(min=0.5)
+        loras.append(adapters.weights())
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([10, 500]))
+    embeds = torch.randn(2, 32, 32, generator=generator)
+    with torch.no_grad():
+        plain, answers = base.denoiser(*inputs, embeds).sample, []
+        for lora in loras:
+            with merged(base, lora, strength):
+                answers.append(base.denoiser(*inputs, embeds).sample)
+        with applied(base, [loras[0]], strength=strength):
+            alone = base.denoiser(*inputs, embeds).sample
+        torch.testing.assert_close(alone - plain, answers[0] - plain, atol=2e-5, rtol=1e-3)
+        assert float((answers[0] - plain).abs().max()) > 1e-2
+        if conv_rank is None:  # in company: a DoRA, the base and a plain LoRA
+            rows = [part.repeat(3, *[1] * (part.ndim - 1)) for part in (*inputs, embeds)]
+            with applied(base, [loras[0], None, loras[1]], strength=strength):
+                together = base.denoiser(*rows).sample.chunk(3)
+            for found, expected in zip(together, (answers[0], plain, answers[1]), strict=True):
+                torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-3)
+
+
+def test_a_run_that_left_leaves_nothing_behind(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
+    pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
+    stays = pack.join(run_dir=tmp_path / "stays", rank=2, epochs=9)
+    held: list[weakref.ref[Any]] = []
+    for number in range(2):
+        run = pack.join(run_dir=tmp_path / str(number), rank=2, epochs=9)
+        pack.train_epoch()
+        assert pack._layers is not None
+        held += [weakref.ref(run), weakref.ref(pack._layers), weakref.ref(pack._layers._sites[0])]
+        pack.leave(run)
+        del run
+    pack.train_epoch()
+    gc.collect()
+    assert [reference() for reference in held] == [None] * 6
+    assert stays.epoch == 3
+
+
+def test_gradients_of_passes_add_up_until_they_are_cleared(tiny_sd15: Path) -> None:
+    base = base_in(tiny_sd15, torch.float64)
+    base.denoiser.requires_grad_(False)
+    inputs = (torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), torch.randn(2, 32, 32))
+    inputs = (inputs[0].double(), inputs[1], inputs[2].double())
+    members = [create_adapters(base, rank=rank, alpha=4.0, seed=rank) for rank in (4, 3)]
+
+    def gradients(layers: PackedLayers, passes: int) -> list[torch.Tensor]:
+        layers.clear_gradients()
+        with layers.active():
+            for _ in range(passes):
+                base.denoiser(*inputs).sample.square().sum().backward()
+        layers.collect_gradients()
+        found = [p.grad for member in members[: layers.width] for _, p in member.named_parameters()]
+        assert all(gradient is not None for gradient in found)
+        return [gradient.clone() for gradient in found if gradient is not None]
+
+    for width in (1, 2):
+        layers = PackedLayers(base, members[:width])
+        once = gradients(layers, 1)
+        assert any(bool(gradient.any()) for gradient in once)
+        for first, second, again in zip(once, gradients(layers, 2), gradients(layers, 1), strict=True):
+            torch.testing.assert_close(second, 2 * first)
+            assert torch.equal(again, first)
+        row = layers.row_of_gradients
+        assert (row is not None) == (width == 1)
+        if row is not None:
+            assert torch.equal(row, torch.cat([gradient.flatten() for gradient in gradients(layers, 1)]))
+    layers.clear_gradients()
+    layers.collect_gradients()
+    assert all(p.grad is None for member in members for _, p in member.named_parameters())
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+def test_saved_weights_applied_beside_the_base_answer_like_each_lora_merged_in_fp32(
+    tiny_sd15: Path, dtype: torch.dtype, share: float
+) -> None:
+    base, exact = base_in(tiny_sd15, dtype), base_in(tiny_sd15, torch.float32)
+    loras = []
+    for rank, seed in ((2, 1), (5, 2)):
+        adapters = create_adapters(base, rank=rank, alpha=1.0, train_text_encoder=True, seed=seed)
+        for parameter in adapters.parameters():
+            parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(seed))
+        loras.append(adapters.weights())
+    generator = torch.Generator().manual_seed(0)
+    noisy, embeds = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 32, 32, generator=generator)
+    timesteps = torch.tensor([10, 500])
+    with applied(base, [loras[0], None, loras[1]], strength=0.7):
+        rows = (noisy.repeat(3, 1, 1, 1).to(dtype), timesteps.repeat(3), embeds.repeat(3, 1, 1).to(dtype))
+        found = base.denoiser(*rows).sample.float().chunk(3)
+    pristine = {name: value.clone() for name, value in exact.denoiser.state_dict().items()}
+    with torch.no_grad():
+        plain = exact.denoiser(noisy, timesteps, embeds).sample
+        for lora, answer in ((loras[0], found[0]), (loras[1], found[2])):
+            for (component, path), module in lora.modules.items():
+                if component == "denoiser":
+                    weight = exact.denoiser.get_submodule(path).weight
+                    change = 0.7 * module.alpha / module.rank * module.up.flatten(1) @ module.down.flatten(1)
+                    weight += change.view(weight.shape)
+            effect = exact.denoiser(noisy, timesteps, embeds).sample - plain
+            exact.denoiser.load_state_dict(pristine)
+            assert float((answer - plain - effect).norm() / effect.norm()) < share
+    assert float((found[1] - plain).norm() / plain.norm()) < share

@@ -1,0 +1,1 @@
+"""Everything that a training run can be told, and the YAML that says it. Imports no torch."""

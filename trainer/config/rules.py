@@ -1,0 +1,175 @@
+"""Which settings of a run go together, and which of them do nothing: rules over a whole TrainConfig."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.data.buckets import bounds_on_grid
+from trainer.errors import unknown_key
+from trainer.optimization.optimizers import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from trainer.config.config import TrainConfig
+
+FLAT_SCHEDULERS = ("constant", "constant_with_warmup", "adafactor")
+"""Schedules whose course does not depend on the horizon: the epoch is an outcome, not a setting."""
+SELF_TUNING = ("Prodigy", "DAdaptAdam")
+"""Optimizers that find their own step size; their learning rate is a factor of it."""
+_TOO_LITTLE, _TOO_MUCH = 0.01, 0.1  # rates that self-tuning optimizers, and the others, cannot be meant to have
+RESOLUTION = "a multiple of 8, or [width, height] in multiples of 8"
+_FLAGS = (
+    *("amsgrad", "foreach", "fused", "is_paged", "scale_parameter", "warmup_init", "weight_decouple"),
+    *("fixed_decay", "bias_correction", "safeguard_warmup", "ams_bound"),
+)
+"""Optimizer arguments that are true or false."""
+
+
+def follows_horizon(config: TrainConfig) -> bool:
+    """Whether the learning rate at a step depends on `epochs`, so that a run cannot be prolonged."""
+    if config.lr_scheduler == "cosine_with_restarts" and config.cycle_epochs is not None:
+        return config.warmup_steps > 0  # which shifts the cycles; without, they are as long as ever
+    return config.lr_scheduler not in FLAT_SCHEDULERS
+
+
+def check_pair(optimizer: str, lr_scheduler: str, relative_step: bool) -> str | None:
+    """The reason why this optimizer and scheduler cannot work together; None if they can."""
+    if relative_step and optimizer != "Adafactor":
+        return f"relative_step belongs to Adafactor; {optimizer} needs a learning rate of its own"
+    if relative_step and lr_scheduler not in ("adafactor", "constant"):
+        return "relative-step Adafactor sets its own rate; use lr_scheduler: adafactor (or relative_step: false)"
+    if lr_scheduler == "adafactor" and not relative_step:
+        return "lr_scheduler adafactor follows the rate that optimizer Adafactor sets with relative_step: true"
+    if optimizer == "AdamWScheduleFree" and lr_scheduler != "constant":
+        return "AdamWScheduleFree replaces the schedule; use lr_scheduler: constant (warmup_steps is its own)"
+    return None
+
+
+def conflicts(config: TrainConfig) -> Iterator[tuple[str, str]]:
+    """(key, what is allowed) for each pair of settings that cannot work together."""
+    if config.alpha is not None and config.alpha_ratio is not None:
+        yield "alpha_ratio", "alpha or alpha_ratio, not both"
+    if any(side < 8 or side % 8 for side in config.size):
+        yield "resolution", RESOLUTION
+    if config.min_bucket_resolution > config.max_bucket_resolution:
+        yield "min_bucket_resolution", f"at most max_bucket_resolution ({config.max_bucket_resolution})"
+    if config.enable_bucket and min(config.size) < config.bucket_step:
+        yield "bucket_step", f"at most the resolution's shorter side ({min(config.size)})"
+    if config.enable_bucket and min(config.size) < config.min_bucket_resolution:
+        yield "min_bucket_resolution", f"at most the resolution's shorter side ({min(config.size)})"
+    if config.enable_bucket and max(config.size) > config.max_bucket_resolution:
+        yield "max_bucket_resolution", f"at least the resolution's longer side ({max(config.size)})"
+    reason = check_pair(config.optimizer, config.lr_scheduler, config.relative_step)
+    if reason is not None:
+        yield "lr_scheduler" if config.relative_step == (config.optimizer == "Adafactor") else "relative_step", reason
+    if config.learning_rate is not None and config.learning_rate_scale != 1.0:
+        yield "learning_rate_scale", "learning_rate is absolute; leave it out to scale the optimizer's usual rate"
+    one_rate = config.optimizer in SELF_TUNING and config.train_text_encoder
+    if one_rate and config.text_encoder_lr not in (None, config.effective_learning_rate):
+        yield "text_encoder_lr", f"{config.optimizer} has one rate for all; leave text_encoder_lr out"
+    no_warmup = config.lr_scheduler in ("constant", "adafactor") and config.optimizer != "AdamWScheduleFree"
+    if no_warmup and config.warmup_steps:
+        yield "warmup_steps", f"0 under lr_scheduler {config.lr_scheduler} (constant_with_warmup warms up)"
+    if config.lr_scheduler == "constant_with_warmup" and not config.warmup_steps:
+        yield "warmup_steps", "at least 1 under constant_with_warmup"
+    if config.lr_scheduler == "cosine_with_restarts":
+        if config.num_cycles is not None and config.cycle_epochs is not None:
+            yield "cycle_epochs", "num_cycles or cycle_epochs, not both"
+        if config.num_cycles is None and config.cycle_epochs is None:
+            yield "num_cycles", "cosine_with_restarts needs num_cycles or cycle_epochs (one cycle is plain cosine)"
+    for name, value in config.optimizer_args.items():
+        if name not in OPTIMIZERS[config.optimizer].args:
+            yield "optimizer_args", f"{name}: {unknown_key(name, OPTIMIZERS[config.optimizer].args)}"
+        elif (form := _argument_form(config.optimizer, name, value)) is not None:
+            yield "optimizer_args", f"{name}: {form}"
+    if config.quantize is not None and config.dora:
+        yield "dora", "false on a quantised base"
+
+
+def check_rate(config: TrainConfig) -> tuple[str, str] | None:
+    """(key, what is allowed) where the learning rate is one of another kind of optimizer, so that nothing is learned or
+    everything destroyed; None where it can be meant."""
+    usual = OPTIMIZERS[config.optimizer]
+    key = "learning_rate" if config.learning_rate is not None else "learning_rate_scale"
+    rate, self_tuning = config.effective_learning_rate, config.optimizer in SELF_TUNING
+    if config.relative_step or config.optimizer_args.get("scale_parameter") is True:
+        return None
+    fix = "leave learning_rate out to take that, and use learning_rate_scale to multiply each optimizer's usual rate"
+    if self_tuning and rate * config.d_coef < _TOO_LITTLE:
+        return key, (
+            f"a rate of about 1 with {config.optimizer}, which finds its own step size and multiplies it by the rate: "
+            f"with {rate:g} it learns nothing; {fix}"
+        )
+    if not self_tuning and rate >= _TOO_MUCH:
+        return key, f"a rate of about {usual.learning_rate:g} with {config.optimizer}: {rate:g} ruins the LoRA; {fix}"
+    return None
+
+
+def notices(config: TrainConfig) -> Iterator[str]:
+    """One sentence for each setting that takes no effect, or another one than its number says."""
+    off = "takes no effect"
+    if config.alpha == 0:
+        yield f"alpha: 0 means rank, so alpha is {config.rank}"
+    given = config.model_fields_set
+    has_reg = config.reg_data is not None or Path(config.data, "reg").is_dir()
+    for key, needs, active in (
+        ("text_encoder_lr", "train_text_encoder is false", config.train_text_encoder),
+        ("conv_alpha", "conv_rank is not set", config.conv_rank is not None),
+        ("d_coef", "the optimizer is neither Prodigy nor DAdaptAdam", config.optimizer in SELF_TUNING),
+        ("num_cycles", "the scheduler is not cosine_with_restarts", config.lr_scheduler == "cosine_with_restarts"),
+        ("cycle_epochs", "the scheduler is not cosine_with_restarts", config.lr_scheduler == "cosine_with_restarts"),
+        ("keep_tokens", "shuffle_caption is false", config.shuffle_caption),
+        ("bucket_step", "enable_bucket is false", config.enable_bucket),
+        ("min_bucket_resolution", "enable_bucket is false", config.enable_bucket),
+        ("max_bucket_resolution", "enable_bucket is false", config.enable_bucket),
+        ("prior_loss_weight", "there are no regularisation images (reg_data, or a folder reg in data)", has_reg),
+        ("learning_rate", "relative-step Adafactor sets its own rate", not config.relative_step),
+        ("learning_rate_scale", "relative-step Adafactor sets its own rate", not config.relative_step),
+        ("text_encoder_lr", "relative-step Adafactor sets its own rate", not config.relative_step),
+        ("min_snr_gamma", "sd3 is trained by flow matching", config.family != "sd3"),
+    ):
+        default = type(config).model_fields[key].default
+        if key in given and getattr(config, key) != default and not active:
+            yield f"{key}: {getattr(config, key)} {off}: {needs}"
+    if config.enable_bucket:
+        smallest, largest = bounds_on_grid(
+            config.min_bucket_resolution, config.max_bucket_resolution, config.bucket_step
+        )
+        for key, bound in (("min_bucket_resolution", smallest), ("max_bucket_resolution", largest)):
+            if getattr(config, key) != bound:
+                yield f"{key}: {getattr(config, key)} is taken as {bound}, a multiple of bucket_step, as by sd-scripts"
+    if (wrong := check_rate(config)) is not None:
+        key, allowed = wrong
+        yield f"{key}: {getattr(config, key):g} will not work: it takes {allowed}"
+    if config.lr_scheduler == "cosine_with_restarts" and config.effective_num_cycles <= 1:
+        yield "cosine_with_restarts with one cycle is cosine"
+
+
+def cautions(config: TrainConfig) -> Iterator[str]:
+    """One sentence for each setting that does what it says, with a consequence elsewhere that nobody would look for."""
+    if config.dora:
+        yield (
+            "dora: A1111 and ComfyUI scale DoRA by other norms than it is trained with and draw other images without "
+            "saying so: leave it out for a LoRA to be used there"
+        )
+
+
+def _argument_form(optimizer: str, name: str, value: object) -> str | None:
+    """What an optimizer's argument has to be, when it is something else."""
+    if name in _FLAGS:
+        return None if isinstance(value, bool) else "true or false"
+    if name == "betas":
+        pair = isinstance(value, list | tuple) and len(value) == 2 and all(_number(v) and 0 <= v < 1 for v in value)
+        return None if pair else "two numbers from 0 to below 1, as [0.9, 0.99]"
+    if name == "eps" and optimizer == "Adafactor":
+        pair = isinstance(value, list | tuple) and len(value) == 2 and all(_number(v) and v >= 0 for v in value)
+        return None if pair else "two numbers, 0 or more, as [1e-30, 1e-3]"
+    if name in ("beta1", "beta3") and value is None:
+        return None
+    return None if _number(value) else "a number"
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

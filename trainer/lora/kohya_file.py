@@ -1,0 +1,147 @@
+"""LoRA files as kohya's sd-scripts writes them, which WebUIs, ComfyUI and diffusers read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.errors import ModelError
+from trainer.families import FAMILIES
+from trainer.files import write_whole
+from trainer.lora.lora import LoraModule, LoraWeights, Site
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
+
+
+def save_lora(
+    path: str | Path,
+    lora: LoraWeights,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a LoRA: `NAME.lora_down.weight`, `.lora_up.weight`, 0-d `.alpha` (and `.dora_scale`) for each module.
+
+    The hashes `sshs_model_hash`, `sshs_legacy_hash` and `modelspec.hash_sha256` are computed here, whatever `metadata`
+    says. The file appears whole or not at all.
+
+    Args:
+        dtype: of the matrices; None is fp16. An alpha that the dtype cannot hold exactly is kept in fp32.
+    """
+    import torch
+    from safetensors.torch import save
+
+    path = Path(path)
+    tensors = state_dict(lora, dtype or torch.float16)
+    kept = {key: value for key, value in (metadata or {}).items() if not key.startswith("sshs_")}
+    own = {key: value for key, value in kept.items() if key.startswith("ss_")}
+    kept |= hashes(save(tensors, own))
+    if any(key.startswith("modelspec.") for key in kept):
+        kept["modelspec.hash_sha256"] = "0x" + kept["sshs_model_hash"]
+    content = save(tensors, kept)
+    write_whole(path, lambda file: file.write(content))
+    return path
+
+
+def load_lora(path: str | Path, *, family: str | None = None) -> LoraWeights:
+    """Read a LoRA in kohya's format (or with diffusers' block names in kohya's keys), in fp32 on the CPU.
+
+    alpha absent or 0 means alpha = rank. The family is told by the names, unless given.
+
+    Raises:
+        ModelError: not a LoRA file, a name that the family does not have, a module that lacks a half.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    names = list(dict.fromkeys(key.split(".", 1)[0] for key in tensors if ".lora_down." in key))
+    if not names:
+        raise ModelError(f"{path}: no kohya LoRA: no key ends with .lora_down.weight")
+    chosen = family or family_of(names)
+    modules: dict[Site, LoraModule] = {}
+    for name in names:
+        site = FAMILIES[chosen].module_path(name)
+        if site is None:
+            raise ModelError(f"{path}: {name} is no module of a {chosen} model")
+        down, up = tensors.get(f"{name}.lora_down.weight"), tensors.get(f"{name}.lora_up.weight")
+        if down is None or up is None:
+            raise ModelError(f"{path}: {name} lacks lora_down or lora_up")
+        alpha = float(tensors[f"{name}.alpha"]) if f"{name}.alpha" in tensors else 0.0
+        magnitude = tensors.get(f"{name}.dora_scale")
+        modules[site] = LoraModule(
+            down=down.to(torch.float32),
+            up=up.to(torch.float32),
+            alpha=alpha or float(down.shape[0]),
+            magnitude=None if magnitude is None else magnitude.to(torch.float32).flatten(),
+        )
+    return LoraWeights(modules, chosen)
+
+
+def family_of(names: list[str]) -> str:
+    """Family of a LoRA by its modules' names."""
+    if any(name.startswith("lora_transformer_") for name in names):
+        return "sd3"
+    two = any(name.startswith("lora_te2_") for name in names)
+    blocks = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
+    if two or any(name.startswith(blocks) for name in names):
+        return "sdxl"
+    # diffusers' block names in both: SD1.5 has one transformer block in each Transformer2DModel, SDXL up to ten
+    deep = any(re.search(r"_transformer_blocks_[1-9]", name) for name in names)
+    return "sdxl" if deep else "sd15"
+
+
+def state_dict(lora: LoraWeights, dtype: torch.dtype) -> dict[str, Tensor]:
+    """kohya's keys → tensors on the CPU, matrices in `dtype`."""
+    import torch
+
+    family = FAMILIES[lora.family]
+    tensors: dict[str, Tensor] = {}
+    for (component, module_path), module in lora.modules.items():
+        name = family.kohya_name(component, module_path)
+        tensors[f"{name}.lora_down.weight"] = module.down.detach().to("cpu", dtype).contiguous()
+        tensors[f"{name}.lora_up.weight"] = module.up.detach().to("cpu", dtype).contiguous()
+        alpha = torch.tensor(float(module.alpha), dtype=dtype)
+        exact = float(alpha) == module.alpha
+        tensors[f"{name}.alpha"] = alpha if exact else torch.tensor(float(module.alpha), dtype=torch.float32)
+        if module.magnitude is not None:
+            shape = (-1, *[1] * (module.down.ndim - 1))
+            tensors[f"{name}.dora_scale"] = module.magnitude.detach().to("cpu", dtype).reshape(shape).contiguous()
+    return tensors
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Metadata of a safetensors file; empty when it has none."""
+    with Path(path).open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return json.loads(file.read(length)).get("__metadata__", {})
+
+
+def hashes(content: bytes) -> dict[str, str]:
+    """`sshs_model_hash` and `sshs_legacy_hash` of a safetensors file that holds the tensors and `ss_*` keys only.
+
+    The first is the SHA-256 of everything after the header; the second the first eight digits of that of 64 KiB at
+    1 MiB (sd-scripts, train_util.precalculate_safetensors_hashes), left out where the file is shorter than that: it
+    would be the hash of nothing.
+    """
+    (length,) = struct.unpack("<Q", content[:8])
+    found = {"sshs_model_hash": hashlib.sha256(memoryview(content)[8 + length :]).hexdigest()}
+    legacy = content[_LEGACY_START : _LEGACY_START + _LEGACY_LENGTH]
+    if legacy:
+        found["sshs_legacy_hash"] = hashlib.sha256(legacy).hexdigest()[:8]
+    return found

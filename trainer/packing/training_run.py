@@ -1,0 +1,230 @@
+"""One run: adapters, optimizer, schedule, clipping, and where it stands; it saves itself and goes on exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from trainer import checkpoint
+from trainer.errors import TrainerError
+from trainer.lora.lora import Adapters, LoraWeights
+from trainer.optimization.optimizers import build_optimizer, effective_learning_rate, evaluation_mode
+from trainer.optimization.schedules import build_schedule
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+class Run:
+    """The private part of a trial or a production run; `Pack.join` makes them.
+
+    epoch, step: epochs finished and optimizer steps taken.
+    total_epochs: the horizon of its schedule.
+    effort: Σ over steps of the effective learning rate (brought up to date at the end of an epoch).
+    last_loss: mean training loss of the last epoch; NaN before the first one.
+    failed: why it cannot go on, or None.
+    passed_over: damaged checkpoints, newer than the one it goes on from, in a line each.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_dir: Path,
+        adapters: Adapters,
+        optimizer: str,
+        learning_rate: float,
+        text_encoder_lr: float,
+        weight_decay: float | None,
+        relative_step: bool,
+        d_coef: float,
+        optimizer_args: Mapping[str, Any],
+        max_grad_norm: float,
+        lr_scheduler: str,
+        num_cycles: float,
+        warmup_steps: int,
+        epochs: int,
+        steps_per_epoch: int,
+        save_every_n_epochs: int,
+        min_snr_gamma: float | None,
+        noise_offset: float,
+        prior_loss_weight: float,
+        loss_scaling: bool,
+        describe: Callable[..., dict[str, str]],
+    ) -> None:
+        self.run_dir, self.adapters = Path(run_dir), adapters
+        self.total_epochs, self.save_every_n_epochs = epochs, save_every_n_epochs
+        self.min_snr_gamma, self.noise_offset, self.prior_loss_weight = min_snr_gamma, noise_offset, prior_loss_weight
+        self.max_grad_norm, self._describe = max_grad_norm, describe
+        self._steps_per_epoch = steps_per_epoch
+        groups = [{"params": adapters.parameters("denoiser"), "lr": learning_rate}]
+        if adapters.parameters("text_encoder"):
+            groups.append({"params": adapters.parameters("text_encoder"), "lr": text_encoder_lr})
+        self.parameters = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
+        self.optimizer: Optimizer = build_optimizer(
+            optimizer,
+            groups,
+            weight_decay=weight_decay,
+            relative_step=relative_step,
+            d_coef=d_coef,
+            warmup_steps=warmup_steps,
+            optimizer_args=optimizer_args,
+        )
+        self._schedule_settings: dict[str, Any] = {
+            "name": "adafactor" if relative_step else lr_scheduler,
+            "total_steps": epochs * steps_per_epoch,
+            "warmup_steps": warmup_steps,
+            "num_cycles": num_cycles,
+        }
+        self._base_rates = [float(group["lr"] or 0.0) for group in self.optimizer.param_groups]
+        self._schedule = build_schedule(self.optimizer, **self._schedule_settings)
+        self._scaler = torch.amp.GradScaler(self.parameters[0].device.type) if loss_scaling else None
+        self.epoch = self.step = 0
+        self.effort = 0.0
+        self.last_loss = math.nan
+        self.failed: str | None = None
+        self.passed_over: list[str] = []
+        self._effort_here: Tensor | float = 0.0
+        self._last_rate: Tensor | float | None = None
+        self._loss_sum: Tensor | None = None
+        self._losses = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has reached its horizon."""
+        return self.epoch >= self.total_epochs
+
+    @property
+    def due(self) -> bool:
+        """Whether the epoch just finished is one that gets a checkpoint."""
+        return self.epoch > 0 and (self.epoch % self.save_every_n_epochs == 0 or self.finished)
+
+    @property
+    def learning_rate(self) -> float:
+        """Effective learning rate of the denoiser's adapters at the last step, before the first one (of this sitting)
+        at the next (waits for the device under Adafactor with scaled parameters)."""
+        return float(effective_learning_rate(self.optimizer) if self._last_rate is None else self._last_rate)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss of the present epoch so far (waits for the device)."""
+        return self.last_loss if self._loss_sum is None else float(self._loss_sum) / self._losses
+
+    def lora_weights(self) -> LoraWeights:
+        """The weights to sample, score and deliver: schedule-free AdamW's are its averages."""
+        with evaluation_mode(self.optimizer):
+            return self.adapters.weights()
+
+    def save(self) -> Path:
+        """Writes checkpoints/<epoch>/ under the run's folder: complete or absent. Older states make room.
+
+        Raises:
+            TrainerError: the run has failed; its weights are not worth keeping.
+        """
+        if self.failed is not None:
+            raise TrainerError(f"{self.run_dir}: not saved: {self.failed}")
+        folder = self.run_dir / "checkpoints"
+        path = checkpoint.write_checkpoint(folder, self.epoch, self._write)
+        checkpoint.drop_old_states(folder)
+        return path
+
+    def resume(self, folder: Path) -> None:
+        """Goes on exactly from a checkpoint with state, of this run or of one with the same adapters and optimizer.
+
+        Raises:
+            TrainerError: the state is broken, or of other adapters, another optimizer or epochs of another length.
+        """
+        state = checkpoint.load_state(folder, self.parameters[0].device)
+        own = dict(self.adapters.named_parameters())
+        saved = state["parameters"]
+        if {name: p.shape for name, p in own.items()} != {name: p.shape for name, p in saved.items()}:
+            raise TrainerError(f"{folder}: made with other LoRA settings (rank, targets, text encoder)")
+        if state["optimizer_class"] != type(self.optimizer).__name__:
+            raise TrainerError(f"{folder}: made with {state['optimizer_class']}, not {type(self.optimizer).__name__}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(saved[name])
+        if state["step"] != state["epoch"] * self._steps_per_epoch:
+            raise TrainerError(
+                f"{folder}: {state['step']} steps in {state['epoch']} epochs, but an epoch has {self._steps_per_epoch} "
+                "steps here: other photos, or another number of processes"
+            )
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step, self.effort = state["epoch"], state["step"], state["effort"]
+        self.last_loss = state["last_loss"]
+        if self._schedule is not None:
+            for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+                group["lr"] = rate
+            self._schedule = build_schedule(self.optimizer, **self._schedule_settings, step=self.step)
+        if self._scaler is not None and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss to go backward from; fp16 gradients are scaled run by run."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def note_loss(self, loss: Tensor) -> None:
+        """Adds a batch's loss (0-d, detached) to the epoch's mean, on the device."""
+        self._loss_sum = loss.clone() if self._loss_sum is None else self._loss_sum.add_(loss)
+        self._losses += 1
+
+    def apply_step(self, row: Tensor | None = None) -> None:
+        """One optimizer and schedule step on the gradients at hand.
+
+        Args:
+            row: all of them one after the other [n], where they lie so: a hundred small tensors cost more to clip.
+        """
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        if self.max_grad_norm > 0 and row is not None:
+            row.mul_((self.max_grad_norm / (torch.linalg.vector_norm(row) + 1e-6)).clamp_(max=1.0))
+        elif self.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        if self._scaler is not None:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        else:
+            self.optimizer.step()
+        self._last_rate = effective_learning_rate(self.optimizer)
+        self._effort_here = self._effort_here + self._last_rate
+        if self._schedule is not None:
+            self._schedule.step()
+        self.step += 1
+
+    def finish_epoch(self) -> None:
+        """Counts the epoch and waits for the device once: loss, effort, and whether all is still finite."""
+        assert self._loss_sum is not None
+        norms = torch.stack(torch._foreach_norm([p.detach() for p in self.parameters])).sum()
+        report = torch.stack([(self._loss_sum / self._losses).double(), norms.double()]).tolist()
+        if not all(map(math.isfinite, report)):
+            what = "loss" if not math.isfinite(report[0]) else "weights"
+            self.failed = f"the {what} became NaN or infinite in epoch {self.epoch + 1}"
+        else:
+            self.epoch += 1
+        self.last_loss = report[0]
+        self.effort += float(self._effort_here)
+        self.forget_epoch()
+
+    def forget_epoch(self) -> None:
+        """Drops the sums of an epoch begun."""
+        self._effort_here, self._loss_sum, self._losses = 0.0, None, 0
+
+    def _write(self, folder: Path) -> None:
+        from trainer.lora.kohya_file import save_lora
+
+        save_lora(folder / checkpoint.LORA_FILE, self.lora_weights(), self._describe(epoch=self.epoch, steps=self.step))
+        state = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "effort": self.effort,
+            "last_loss": self.last_loss,
+            "optimizer_class": type(self.optimizer).__name__,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+            "parameters": dict(self.adapters.named_parameters()),
+        }
+        checkpoint.save_state(folder, state)

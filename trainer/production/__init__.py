@@ -1,0 +1,1 @@
+"""A production run: its file, its folder, its progress."""

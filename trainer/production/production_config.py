@@ -1,0 +1,91 @@
+"""train.yaml of a production run: a TrainConfig, and an `output` section for what is made of it. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from trainer.config.config import TrainConfig, in_words, parse_train_config
+from trainer.config.sources import resolve_source, why_no_file_name
+from trainer.config.yaml_file import read_yaml
+from trainer.errors import ConfigError, unknown_key
+
+Prompt = Annotated[str, Field(max_length=2000)]
+
+
+class Output(BaseModel):
+    """What a production run leaves behind besides its checkpoints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    name: str | None = None
+    """Name of the LoRA file, without folders, and what WebUIs show; None takes the YAML file's name."""
+    ship_epoch: int | None = Field(None, ge=1, le=100_000)
+    """Epoch whose LoRA the run ends with, under `name`; None is the last one. The schedule follows `epochs` as ever."""
+    stop_at_ship_epoch: bool = True
+    """End training at ship_epoch; false goes on to `epochs`, to compare, and still ends with ship_epoch's LoRA."""
+    sample_prompts: tuple[Prompt, ...] = Field((), max_length=1000)
+    """Prompts drawn at each checkpoint; none, no samples."""
+    sample_every_n_epochs: int | None = Field(None, ge=1, le=100_000)
+    """Epochs between samples; None is save_every_n_epochs."""
+    sample_seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of the first prompt's noise; the next prompts count on from it."""
+    sample_steps: int = Field(20, ge=1, le=1000)
+    """Sampler steps."""
+    sample_guidance: float = Field(6.0, ge=0, le=100)
+    """Classifier-free guidance scale."""
+    sample_scheduler: Literal["dpmpp_2m", "unipc", "ddim", "euler_a"] = "dpmpp_2m"
+    """Sampler."""
+    sample_negative: str = Field("", max_length=2000)
+    """Negative prompt."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and (why := why_no_file_name(value)) is not None:
+            raise ValueError(why)
+        return value
+
+    def last_epoch(self, epochs: int) -> int:
+        """The epoch at which training ends, of `epochs` that the schedule is laid out for."""
+        return self.ship_epoch if self.ship_epoch is not None and self.stop_at_ship_epoch else epochs
+
+
+def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
+    """Read a train.yaml, with or without an `output` section. Paths in it are relative to the file's folder.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or a setting is wrong.
+    """
+    path = Path(path)
+    values = read_yaml(path)
+    section = values.pop("output", None)
+    for key in ("base", "data", "reg_data"):
+        if isinstance(values.get(key), str):
+            values[key] = resolve_source(path, key, values[key])
+    for key in values.keys() & Output.model_fields.keys():
+        raise ConfigError(path, key, values[key], f"a setting of the section output: write it there (output.{key})")
+    config = parse_train_config(values, file=path)
+    output = _parse_output({} if section is None else section, path)
+    if output.ship_epoch is not None and output.ship_epoch > config.epochs:
+        raise ConfigError(path, "output.ship_epoch", output.ship_epoch, f"at most epochs ({config.epochs})")
+    return config, output.model_copy(update={"name": output.name or path.stem})
+
+
+def _parse_output(section: object, path: Path) -> Output:
+    if not isinstance(section, Mapping):
+        raise ConfigError(path, "output", section, "a section of settings, one `key: value` a line")
+    for key in section:
+        if key not in Output.model_fields:
+            raise ConfigError(path, f"output.{key}", section[key], unknown_key(str(key), Output.model_fields))
+    try:
+        return Output(**section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        described = (Output.model_fields[key].description or "").removesuffix(".")
+        allowed = in_words(first["msg"]) if key == "name" else f"{in_words(first['msg'])} ({described})"
+        raise ConfigError(path, f"output.{key}", section.get(key), allowed) from None
