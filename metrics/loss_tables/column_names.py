@@ -10,13 +10,21 @@ from metrics.trajectory.readings import CHANNELS
 LOSS_CHANNELS = tuple(name for name in CHANNELS if name.endswith("_loss"))  # the held-out loss first
 
 # Words of names, as `words_of` cuts them; the surest validation and the best average come first.
-VALIDATION = ("heldout", "holdout", "held", "val", "valid", "validate", "validation", "eval", "evaluation", "test")
+VALIDATION = (
+    *("heldout", "holdout", "held", "val", "valid", "validate", "validation", "eval", "evaluation", "unseen", "test"),
+)
 UNSURE = len(VALIDATION)
-AVERAGES = ("epoch average", "average", "avg", "mean", "epoch")
-TRAINING = re.compile(  # what trainers call the loss that they train on, as `words_of` cuts it
-    r"\b(train|training)\b|^(un)?smooth(ed)? loss(?!.*\bval)|^(loss )?av[rg] loss$"
-    r"|^loss (current|average|avg|epoch average|epoch|loss|log step|step|ema|running|moving|smooth)$"
-    r"|^(current|step|batch|running|moving|ema|micro|log step) loss$|^loss (unet|text encoder|te|transformer|dit)$"
+AVERAGES = ("epoch average", "average", "avg", "mean", "pooled", "epoch")
+_IN_TRAINING = re.compile(r"^(?!.*\bvalidation step\b).*\b(train|training|tr)\b")
+"""Says "of the training" beside any other word; OneTrainer's `validation_step/` goes on with a name of the user's."""
+_TRAINERS_WORDS = frozenset(  # of which trainers make the names of the loss that they train on
+    (
+        *("loss", "current", "average", "avg", "avr", "mean", "epoch", "step", "steps", "log", "ema"),
+        *("running", "moving", "smooth", "smoothed", "unsmoothed", "batch", "micro", "simple", "total", "raw"),
+        *("weighted", "unweighted", "mse", "mae", "l", "huber", "diffusion", "denoising", "reconstruction"),
+        *("noise", "prior", "instance", "class", "preservation", "normal", "base", "gen", "rep", "video"),
+        *("img", "unet", "text", "encoder", "te", "transformer", "dit"),
+    )
 )
 BESIDE_TRAINING = re.compile(  # what is logged beside it and beside no validation
     r"\b(lr|learning rate|(grad|gradient) norm|samples per second|steps per second|it s|tokens per second)\b"
@@ -53,6 +61,19 @@ def is_loss(name: str) -> bool:
     return "loss" in words_of(name) and not NO_LOSS.search(words_of(name))
 
 
+def is_training(name: str) -> bool:
+    """Whether it is what trainers call the loss that they train on."""
+    words = words_of(name)
+    if _IN_TRAINING.search(words):
+        return True
+    return "loss" in words.split() and set(re.sub(r"\d+", "", words).split()) <= _TRAINERS_WORDS
+
+
+def is_validation(name: str) -> bool:
+    """Whether it says that it is a loss of what is not trained on."""
+    return rank_of(name) < UNSURE or is_channel(name)
+
+
 def is_channel(name: str) -> bool:
     """Whether it names one of our own loss channels."""
     return words_of(name).replace(" ", "_") in LOSS_CHANNELS
@@ -61,7 +82,7 @@ def is_channel(name: str) -> bool:
 def rank_of(name: str) -> int:
     """0 for the surest validation; UNSURE and more where none is named: channels of new contexts come last."""
     words = words_of(name)
-    found = [rank for rank, word in enumerate(VALIDATION) if word in words.split() and not TRAINING.search(words)]
+    found = [rank for rank, word in enumerate(VALIDATION) if word in words.split() and not is_training(name)]
     channel = words.replace(" ", "_")
     return found[0] if found else UNSURE + (LOSS_CHANNELS.index(channel) if channel in LOSS_CHANNELS else 0)
 

@@ -12,10 +12,11 @@ import numpy as np
 from metrics.errors import MetricsError
 from metrics.loss_tables.column_names import (
     BESIDE_TRAINING,
-    TRAINING,
+    IMAGE_FILE,
     UNSURE,
-    is_channel,
     is_loss,
+    is_training,
+    is_validation,
     listed,
     rank_of,
     words_of,
@@ -96,29 +97,37 @@ def widened(path: Path, table: pandas.DataFrame) -> tuple[pandas.DataFrame, int]
     if not times:
         return table, 1
     refuse_several_runs(path, table, names)
-    refuse_losses_of_the_training(path, filter(is_loss, tags), tags)
-    ranks = {tag: rank_of(tag) for tag in tags if is_loss(tag) and not TRAINING.search(words_of(tag))}
+    held_out = bool(photos) or says_validation(table, names)
+    refuse_losses_of_the_training(path, filter(is_loss, tags), tags, held_out=held_out)
+    ranks = {tag: rank_of(tag) for tag in tags if is_loss(tag) and (held_out or not is_training(tag))}
     losses = table[table[named].isin([tag for tag, rank in ranks.items() if rank == min(ranks.values())])]
     most = refuse_mixed(path, losses, times[0], [*kept[1:], named], measured=[value])
     return table.pivot_table(index=kept, columns=named, values=value).reset_index(), most
 
 
-def refuse_losses_of_the_training(path: Path, losses: Iterable[str], beside: Iterable[str]) -> None:
-    """Refuses a table whose losses are all of the training: by their names, or because none is named as a validation's
-    and they stand beside what is logged in training.
+def refuse_losses_of_the_training(path: Path, losses: Iterable[str], beside: Iterable[str], *, held_out: bool) -> None:
+    """Refuses a table none of whose losses is named as a validation's: trainers have many names for what they train on.
 
     Args:
         losses: names of losses. beside: names of all that is logged.
+        held_out: something else says that the losses are of photos held out (a column of splits or of photos).
     """
     losses = list(losses)
-    left = [name for name in losses if not TRAINING.search(words_of(name))]
-    if losses and not left:
-        raise MetricsError(f"{path}: {listed(losses)} is of the training, {FALLS}")
-    if not left or min(map(rank_of, left)) < UNSURE or any(map(is_channel, left)):
+    if not losses or held_out or any(is_validation(name) or IMAGE_FILE.search(name.lower()) for name in losses):
         return
+    rename = "(if it is of photos that are not trained on, name it val_loss)"
     if sign := next((name for name in map(str, beside) if BESIDE_TRAINING.search(words_of(name))), None):
-        rename = "(if it is of photos that are not trained on, name it val_loss)"
-        raise MetricsError(f"{path}: {listed(left)} beside {sign} is of the training, {FALLS} {rename}")
+        raise MetricsError(f"{path}: {listed(losses)} beside {sign} is of the training, {FALLS} {rename}")
+    if all(map(is_training, losses)):
+        raise MetricsError(f"{path}: {listed(losses)} is of the training, {FALLS} {rename}")
+    unsure = "does not say that it is of a validation, and may be of the training"
+    raise MetricsError(f"{path}: {listed(losses)} {unsure}, {FALLS} {rename}")
+
+
+def says_validation(table: pandas.DataFrame, names: dict[str, str]) -> bool:
+    """Whether a column such as `split` tells a validation's rows."""
+    columns = [names[key] for key in (*SPLIT_COLUMNS, *RUN_COLUMNS) if key in names]
+    return any(rank_of(str(value)) < UNSURE for name in columns for value in table[name].dropna().unique())
 
 
 def refuse_several_runs(path: Path, table: pandas.DataFrame, names: dict[str, str]) -> None:
@@ -131,7 +140,7 @@ def refuse_several_runs(path: Path, table: pandas.DataFrame, names: dict[str, st
 def _is_split(values: pandas.Series) -> bool:
     """Whether a column of runs tells training from validation, as TensorBoard's do."""
     said = [str(value) for value in values.dropna().unique()]
-    return all(rank_of(each) < UNSURE or TRAINING.search(words_of(each)) for each in said)
+    return all(rank_of(each) < UNSURE or is_training(each) for each in said)
 
 
 def refuse_mixed(path: Path, table: pandas.DataFrame, time: str, items: list[str], *, measured: list[str]) -> int:

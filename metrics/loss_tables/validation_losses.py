@@ -13,10 +13,10 @@ from metrics.loss_tables.column_names import (
     AVERAGES,
     IMAGE_FILE,
     LOSS_CHANNELS,
-    TRAINING,
     UNSURE,
     VALIDATION,
     is_loss,
+    is_training,
     listed,
     rank_of,
     run_and_metric,
@@ -78,10 +78,10 @@ def read_foreign_table(path: Path, table: pandas.DataFrame) -> Trajectory:
     numbers = set(table.select_dtypes("number").columns)
     numeric = {key: name for key, name in names.items() if name in numbers}
     ratios = _ratio_columns(table, numeric)
-    losses = _loss_columns(path, table)
+    named, drawn = item_columns(table, names)
+    losses = _loss_columns(path, table, held_out=bool(rows or named))
     main = next((name for name, column in ratios.items() if [column] == losses), "heldout_loss")
     table = table.dropna(subset=losses, how="all")
-    named, drawn = item_columns(table, names)
     table, items = without_summaries(table, named), [*named, *drawn]
     key = _time_column(path, table, names, numeric, items)
     time = numeric[key]
@@ -136,17 +136,18 @@ def _ratio_columns(table: pandas.DataFrame, numeric: dict[str, str]) -> dict[str
     return losses if ours else {}
 
 
-def _loss_columns(path: Path, table: pandas.DataFrame) -> list[str]:
-    """The surest validation loss, or else any loss that is not known for a training loss."""
+def _loss_columns(path: Path, table: pandas.DataFrame, *, held_out: bool) -> list[str]:
+    """The surest validation loss, or else, where rows or photos say that they are held out, any loss."""
     losses = [name for name in table.columns if is_loss(name)]
-    ranks = {name: rank_of(name) for name in losses if not TRAINING.search(words_of(name))}
-    refuse_losses_of_the_training(path, losses, table.columns)
-    chosen = _one_loss(path, [name for name, rank in ranks.items() if rank == min(ranks.values())])
+    refuse_losses_of_the_training(path, losses, table.columns, held_out=held_out)
+    left = [name for name in losses if not is_training(name)] or losses
+    chosen = _one_loss(path, [name for name in left if rank_of(name) == min(map(rank_of, left))])
     if not chosen:  # TensorBoard's own export, whose file is named run-…-tag-loss_average.csv
         chosen = [name for name in table.columns if name.lower() == "value"]
-        tag = words_of(path.stem.rpartition("tag-")[2])
-        if chosen and "loss" in tag and TRAINING.search(tag):
-            raise MetricsError(f"{path}: by its name, {tag.replace(' ', '_')} is of the training, {FALLS}")
+        _, named, tag = path.stem.rpartition("tag-")
+        training = rank_of(tag) >= UNSURE if named else is_training(tag)
+        if chosen and is_loss(tag) and training:
+            raise MetricsError(f"{path}: by its name, {words_of(tag).replace(' ', '_')} is of the training, {FALLS}")
     if not chosen:
         wanted = "a name with loss in it that is not its std, best or such, or Value"
         raise MetricsError(f"{path}: no numeric loss column ({wanted}); it has {listed(table.columns)}")

@@ -1,4 +1,4 @@
-"""Reads the files in which people keep tables: delimited text from anywhere, Markdown, JSON lines."""
+"""Reads the files in which people keep tables: delimited text from anywhere, Markdown, JSON lines, workbooks, logs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from metrics.command import one_line, reason
 from metrics.errors import MetricsError
+from metrics.table_files.trainer_logs import is_event_log, read_database, read_events
+from metrics.table_files.workbook import read_workbook
 
 if TYPE_CHECKING:
     import pandas
 
 _SAVE = "save the table as CSV (in the spreadsheet: File, Save as, CSV UTF-8)"
 _NO_TEXT = (  # how files begin that are no text, what they are, and what to do
-    (rb"SQLite format 3\0", "an SQLite database", "write the table of losses into a CSV"),
     (rb"\xd0\xcf\x11\xe0", "an old Excel workbook", _SAVE),
-    (rb"PK\x03\x04.*(xl/|\[Content_Types\])", "an Excel workbook", _SAVE),
     (rb"PK\x03\x04.*opendocument\.spreadsheet", "an OpenDocument workbook", _SAVE),
     (rb"PK\x03\x04|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|Rar!|\x28\xb5\x2f\xfd", "an archive", "unpack it"),
     (rb"PAR1|ARROW1", "a Parquet or Arrow file", "write it with pandas: read_parquet(…).to_csv(…)"),
@@ -27,13 +27,14 @@ _NO_TEXT = (  # how files begin that are no text, what they are, and what to do
     (rb"\x80[\x02-\x05]", "a pickle", "write the table as CSV"),
     (rb"\s*<(!doctype|html|\?xml)", "a web page", "download the table itself, as CSV"),
 )
-EVENTS = "in TensorBoard open Scalars, tick 'Show data download links' and save the validation loss as CSV"
+_WORKBOOK = re.compile(rb"PK\x03\x04.*(xl/|\[Content_Types\])", re.DOTALL)
 _RULE = re.compile(r"[|+]?\s*:?-{2,}:?\s*([|+]\s*:?-{2,}:?\s*)*[|+]?")  # of a Markdown table
 
 
 def read_table(path: Path) -> pandas.DataFrame:
-    """Any delimited text file with a header, or JSON with an object for each row; the index is the line in the file
-    less two, which makes the row's number in a plain table.
+    """Any delimited text file with a header, JSON with an object for each row, an Excel workbook, or a trainer's log
+    (columns step, tag and value). The index of a text is the line in the file less two, which makes the row's number in
+    a plain table.
 
     Raises:
         MetricsError: one line saying what is there instead, and what to do.
@@ -42,33 +43,46 @@ def read_table(path: Path) -> pandas.DataFrame:
     try:
         if path.is_dir():
             raise MetricsError(f"{name}: a folder, not a table")
+        with path.open("rb") as file:
+            head = file.read(64)
+        if is_event_log(path, head):
+            return read_events(path)
+        if head.startswith(b"SQLite format 3\0"):
+            return read_database(path)
         raw = path.read_bytes()
     except FileNotFoundError as error:
         raise MetricsError(f"{name}: no such file") from error
     except OSError as error:
         raise MetricsError(f"{name}: {reason(error)}") from error
-    _refuse_what_is_no_text(name, path, raw)
-    text = _decoded(raw).replace("\r\n", "\n").replace("\r", "\n")
-    try:
-        table = _json_table(text) if text.lstrip()[:1] in ("{", "[") else _delimited(text)
-    except (ValueError, RecursionError) as error:  # pandas' and json's parser errors are ValueErrors
-        raise MetricsError(f"{name}: not a table: {one_line(str(error).splitlines()[0])[:200]}") from error
+    table = read_workbook(path, raw, _SAVE) if _WORKBOOK.match(_ends(raw)) else _text_table(name, raw)
     table.columns = [str(column).strip() for column in table.columns]
     if table.empty:
         raise MetricsError(f"{name}: the table has no rows")
     return table
 
 
-def _refuse_what_is_no_text(name: str, path: Path, raw: bytes) -> None:
+def _text_table(name: str, raw: bytes) -> pandas.DataFrame:
+    _refuse_what_is_no_text(name, raw)
+    text = _decoded(raw).replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        return _json_table(text) if text.lstrip()[:1] in ("{", "[") else _delimited(text)
+    except (ValueError, RecursionError) as error:  # pandas' and json's parser errors are ValueErrors
+        raise MetricsError(f"{name}: not a table: {one_line(str(error).splitlines()[0])[:200]}") from error
+
+
+def _refuse_what_is_no_text(name: str, raw: bytes) -> None:
     if not raw.strip():
         raise MetricsError(f"{name}: not a table: the file is empty")
-    if "tfevents" in path.name or b"brain.Event:" in raw[:64]:
-        raise MetricsError(f"{name}: a TensorBoard log, not a table: {EVENTS}")
     for sign, what, to_do in _NO_TEXT:
-        if re.match(sign, raw[:4096] + raw[-4096:], re.DOTALL | re.IGNORECASE):
+        if re.match(sign, _ends(raw), re.DOTALL | re.IGNORECASE):
             raise MetricsError(f"{name}: {what}, not a table in text: {to_do}")
     if b"\0" in raw[:4096] and not raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise MetricsError(f"{name}: not text: {_SAVE}")
+
+
+def _ends(raw: bytes) -> bytes:
+    """What tells a file's kind: its beginning, and its end, where archives list what they hold."""
+    return raw[:4096] + raw[-4096:]
 
 
 def _decoded(raw: bytes) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from metrics.errors import MetricsError
 from metrics.files import write_whole
-from metrics.table_files.read import EVENTS, read_table
+from metrics.table_files.read import read_table
 from metrics.trajectory.readings import CHANNELS, Reading, Readings
 
 if TYPE_CHECKING:
@@ -144,10 +144,7 @@ class Trajectory:
         """Reads what `save` wrote. Raises MetricsError when the folder holds no trajectory."""
         path = Path(folder) / "trajectory.csv"
         if not path.is_file():
-            log = any("tfevents" in each.name for each in path.parent.iterdir()) if path.parent.is_dir() else False
-            raise MetricsError(
-                f"{folder}: no trajectory.csv here" + (f", but a TensorBoard log: {EVENTS}" if log else "")
-            )
+            raise MetricsError(f"{folder}: no trajectory.csv here")
         return read_own_table(path)
 
 

@@ -41,15 +41,17 @@ def assert_reads(trajectory, losses, channel="heldout_loss"):
         ("eval/loss", ["eval/accuracy_loss"]),
         ("eval_kl_loss", ["eval_kl_loss_stderr", "eval_kl_loss_min", "eval_kl_loss_max", "best_eval_kl_loss"]),
         ("val_mse_loss", ["val_mse_loss_low", "val_mse_loss_high"]),
-        ("loss", ["retrieval_loss"]),
-        ("loss", ["latest_loss"]),
+        ("loss_val", ["retrieval_loss", "latest_loss"]),
+        ("loss/val/pooled", ["loss/val/dogs", "loss/val/cats", "train_loss"]),
+        ("loss/validation_step/total_average", ["loss/validation_step/train photos", "loss/train_step"]),
+        ("loss/validation_step/train photos", ["loss/train_step", "smooth_loss/train_step"]),
         ("valLoss", ["trainLoss", "latestLoss"]),
         ("VALLOSS", ["LOSS"]),
         ("Validation - Loss", ["Train - Loss"]),
         ("val_loss", ["test_loss"]),
         ("val_loss_epoch", ["val_loss_step"]),
         ("eval_test_loss", ["eval_train_loss"]),
-        ("constraint_loss", ["train_loss"]),
+        ("unseen_loss", ["train_loss"]),
         ("held_out_loss", ["loss"]),
         ("lora test 3 - eval/loss", ["lora test 3 - loss", "lora test 3 - eval/loss__MIN"]),
     ],
@@ -63,9 +65,23 @@ def test_the_validation_loss_is_read_and_nothing_beside_it(tmp_path, wanted, bes
         assert trajectory.source.split(", taken")[0] == f"column {wanted}"
 
 
-@pytest.mark.parametrize("name", ["loss", "retrieval_loss", "latest_loss", "Value", "lora test 3 - loss"])
+@pytest.mark.parametrize("name", ["Value", "loss/img1.png"])
 def test_a_loss_that_only_may_be_of_a_validation_is_marked(tmp_path, name):
     assert "taken for a validation loss" in read(tmp_path, {"epoch": EPOCHS, name: LOSSES}).source
+
+
+@pytest.mark.parametrize(
+    "name", ["retrieval_loss", "latest_loss", "lora test 3 - loss", "constraint_loss", "my loss", "contest_loss"]
+)
+def test_a_loss_that_is_not_named_as_a_validations_is_refused(tmp_path, name):
+    said = refusal(tmp_path, {"epoch": EPOCHS, name: LOSSES})
+    assert "a validation loss is needed (if it is of photos that are not trained on, name it val_loss)" in said
+    by_photo = pd.concat([one_run(image=f"{number}.png") for number in range(3)]).rename(columns={"val_loss": name})
+    assert read(tmp_path, by_photo).items("heldout_loss").shape == (8, 3)  # no trainer logs the photos it trains on
+    split = pd.DataFrame({"epoch": EPOCHS, "split": "val", name: LOSSES})
+    assert_reads(read(tmp_path, split), LOSSES)
+    tags = pd.DataFrame({"step": EPOCHS, "tag": name, "split": "val", "value": LOSSES})
+    assert_reads(read(tmp_path, tags), LOSSES)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +106,6 @@ def test_columns_that_differ_by_an_item_are_one_loss(tmp_path, names):
     ("names", "complaint"),
     [
         (["runA - val_loss", "runB - val_loss"], "columns runA - val_loss, runB - val_loss are of several runs; keep"),
-        (["a - loss", "b - loss", "a - train_loss"], "columns a - loss, b - loss are of several runs; keep one"),
         (["val/kl_loss", "val/rec_loss"], "columns val/kl_loss, val/rec_loss are not named like items of one loss"),
         (["val_loss_l1", "val_loss_l1_smooth"], "not named like items of one loss"),
         (["val_best_loss", "val_loss_std"], "no numeric loss column"),
@@ -154,7 +169,7 @@ def test_a_validation_goes_before_a_test_and_keeps_its_images(tmp_path):
     ],
 )
 def test_rows_that_are_not_plainly_of_one_validation_are_refused(tmp_path, words, complaint):
-    columns = {"epoch": EPOCHS, "phase": np.resize(words, len(EPOCHS)), "loss": LOSSES}
+    columns = {"epoch": EPOCHS, "phase": np.resize(words, len(EPOCHS)), "val_loss": LOSSES}
     assert complaint in refusal(tmp_path, columns)
     assert_reads(read(tmp_path, columns | {"phase": np.nan}), LOSSES)  # an empty column says nothing
 

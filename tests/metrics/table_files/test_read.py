@@ -114,13 +114,13 @@ def test_what_is_no_table_is_named_with_what_to_do(tmp_path):
     )
     noise = np.random.default_rng(0).bytes(500)
     for name, content, wanted in (
-        ("a.xlsx", (tmp_path / "book.xlsx").read_bytes(), "an Excel workbook, not a table in text: save the table as"),
+        ("a.xlsx", (tmp_path / "book.xlsx").read_bytes(), "an Excel workbook that cannot be read (File"),
         ("losses.csv", (tmp_path / "book.xlsx").read_bytes(), "an Excel workbook"),
         ("logs.csv", (tmp_path / "logs.zip").read_bytes(), "an archive, not a table in text: unpack it"),
         ("old.xls", b"\xd0\xcf\x11\xe0" + noise, "an old Excel workbook"),
-        ("events.out.tfevents.17.host", noise, "a TensorBoard log, not a table: in TensorBoard"),
-        ("log", events, "a TensorBoard log"),
-        ("study.db", (tmp_path / "made.db").read_bytes(), "an SQLite database"),
+        ("events.out.tfevents.17.host", noise, "a TensorBoard log without numbers"),
+        ("log", events, "a TensorBoard log without numbers"),
+        ("study.db", (tmp_path / "made.db").read_bytes(), "an SQLite database, and not ai-toolkit's"),
         ("t.parquet", b"PAR1" + noise, "a Parquet or Arrow file"),
         ("t.png", b"\x89PNG\r\n" + noise, "a picture"),
         ("t.html", b"<!DOCTYPE html><html>", "a web page"),
@@ -144,7 +144,10 @@ def test_what_is_no_table_is_named_with_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["loss/average", "loss/current", "loss/epoch_average", "avr_loss", "loss/train_step", "smooth_loss/train_step",
-     "smooth loss", "loss/loss", "train_loss", "train/loss", "step_loss", "loss/epoch", "dog - train/loss"],
+     "smooth loss", "loss/loss", "train_loss", "train/loss", "step_loss", "loss/epoch", "dog - train/loss",
+     "loss", "Loss", "loss_simple", "mse_loss", "total_loss", "tr_loss", "average_loss", "epoch_loss", "loss/smoothed",
+     "loss/unet_avg", "loss/avr", "loss_avg_100", "prior_loss", "instance_loss", "raw loss", "loss/img", "loss/base",
+     "loss/preservation", "train_loss_ema", "loss (ema)", "running_loss", "diffusion_loss", "loss_2", "lossStep"],
 )  # fmt: skip
 def test_training_losses_are_refused_under_the_names_of_trainers(tmp_path, name):
     for table in (

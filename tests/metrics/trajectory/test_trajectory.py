@@ -156,17 +156,17 @@ def test_a_learning_rate_column_becomes_effort(tmp_path):
     ("table", "complaint"),
     [
         ({"epoch": [1, 2, 3], "accuracy": [1, 2, 3]}, "no numeric loss column"),
-        ({"time": ["a", "b", "c"], "loss": [1, 2, 3]}, "no column of whole epochs or steps"),
-        ({"epoch": [1, 2], "loss": [1, 2]}, "2 checkpoints with a loss"),
-        ({"epoch": [1, 2, 3], "loss": [1, 0, 2]}, "at or below 0"),
-        ({"epoch": [1, 2, 3], "loss": [1, np.inf, 2]}, "infinite"),
+        ({"time": ["a", "b", "c"], "val_loss": [1, 2, 3]}, "no column of whole epochs or steps"),
+        ({"epoch": [1, 2], "val_loss": [1, 2]}, "2 checkpoints with a loss"),
+        ({"epoch": [1, 2, 3], "val_loss": [1, 0, 2]}, "at or below 0"),
+        ({"epoch": [1, 2, 3], "val_loss": [1, np.inf, 2]}, "infinite"),
         ({"epoch": [1, 1, 1], "val_loss": [1, 2, 2]}, "1 checkpoint with a loss"),
         ({"epoch": [1, 2, 3], "val_loss": ["0.1", "-", "0.2"]}, "not all numbers: '-'"),
         ({"step": [1, 2, 3], "loss/average": [3, 2, 1], "loss/current": [3, 2, 1]}, "a validation loss is needed"),
         ({"step": [1, 2, 3], "train_loss": [3, 2, 1]}, "a validation loss is needed"),
         ({"epoch": [1, 2, 3], "effort": 1.0, "score": ["a", "b", "c"], "prompt": 1.0}, "row 2: score is 'a'"),
         ({"epoch": [1, None, 3], "effort": 1.0, "score": 0.5, "prompt": 1.0}, "row 3: epoch is nothing"),
-        ({"epoch": [1, 2, 3, 1], "loss": [1, 2, 2, 1], "run": ["a", "a", "a", "b"]}, "several runs"),
+        ({"epoch": [1, 2, 3, 1], "val_loss": [1, 2, 2, 1], "run": ["a", "a", "a", "b"]}, "several runs"),
         ({"epoch": ["epoch-1", "epoch-2", "epoch-3"], "val_loss": [1, 2, 3]}, "column epoch has 'epoch-1'"),
         ({"step": ["500", "1,000", "1,500"], "val_loss": [1, 2, 3]}, "column step has '1,000'"),
         ({"epoch": [0.5, 1.5, 2.5], "val_loss": [1, 2, 3]}, "column epoch has 0.5"),
@@ -182,7 +182,7 @@ def test_unusable_tables_are_refused_in_one_line(tmp_path, table, complaint):
 
 def test_the_column_that_was_read_is_named(tmp_path):
     epochs = np.arange(0, 30, 3)
-    for name, words in (("val_loss", "column val_loss"), ("loss", "column loss, taken for a validation loss")):
+    for name, words in (("val_loss", "column val_loss"), ("Value", "column Value, taken for a validation loss")):
         pd.DataFrame({"epoch": epochs, name: valley(epochs)}).to_csv(tmp_path / "t.csv", index=False)
         trajectory = from_table(tmp_path / "t.csv")
         assert trajectory.source.startswith(words)
