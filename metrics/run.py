@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     _check_outputs(options)
     if options.trajectory is not None:
         from metrics.loss_tables.table_onset import main as table_main
@@ -50,7 +50,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     return _score(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="python -m metrics.run",
         description=(__doc__ or "").splitlines()[0],

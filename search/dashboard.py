@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None, command: Command) -> int:
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     folder = locate(options.study, options.runs)
     command.folder = folder.path
     server = serve(folder, options.port, storage=options.storage)
@@ -140,7 +140,8 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="python -m search.dashboard",
         description="Open optuna-dashboard on 127.0.0.1 with this study's trials, contact sheets and onset plots.",

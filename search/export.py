@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None, command: Command) -> int:
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     folder = locate(options.study, options.runs)
     command.folder = folder.path
     exported = export(
@@ -257,7 +257,8 @@ def _batches_per_epoch(config: "TrainConfig", dataset: "Dataset") -> int:
     return batches_per_epoch(dataset.photos, sizes, config.batch_size)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="python -m search.export",
         description="Write the production run of a study's pick: train.yaml for our trainer, the LoRA in kohya's\n"

@@ -47,21 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None, command: Command) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m search.run",
-        description="Run a study: search LoRA settings, find where each begins to overfit, end with a verdict.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
-    parser.add_argument(
-        "--runs",
-        type=folder_to_write,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where studies leave files (default: runs)",
-    )
-    arguments = parser.parse_args(argv)
+    arguments = command_line().parse_args(argv)
     study = load_study(arguments.study)
     folder = StudyFolder(arguments.runs / study.name)
     command.folder = folder.path
@@ -80,6 +66,25 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     _run(study, folder, anew=going.anew)
     show(folder)
     return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.run",
+        description="Run a study: search LoRA settings, find where each begins to overfit, end with a verdict.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
+    parser.add_argument(
+        "--runs",
+        type=folder_to_write,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where studies leave files (default: runs)",
+    )
+    return parser
 
 
 def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:

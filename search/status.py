@@ -32,21 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None, command: Command) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m search.status",
-        description="Show a study's trials: settings, epochs, score, onset, state.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
-    parser.add_argument(
-        "--runs",
-        type=folder_named,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where studies leave files (default: runs)",
-    )
-    arguments = parser.parse_args(argv)
+    arguments = command_line().parse_args(argv)
     folder = locate(arguments.study, arguments.runs)
     command.folder = folder.path
     from rich.console import Console
@@ -76,6 +62,25 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
         except DamagedError as error:
             console.print(f"note: {error}", soft_wrap=True)
     return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.status",
+        description="Show a study's trials: settings, epochs, score, onset, state.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
+    parser.add_argument(
+        "--runs",
+        type=folder_named,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where studies leave files (default: runs)",
+    )
+    return parser
 
 
 if __name__ == "__main__":

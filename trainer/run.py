@@ -63,22 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None, command: Command) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.run",
-        description="Trains the LoRA that a train.yaml describes; goes on where it stopped.",
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", metavar="TRAIN.yaml", type=Path)
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=folder_to_write,
-        help="folder of the run (default: beside the file, by its name)",
-    )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--dry-run", action="store_true", help="measure a few steps, tell steps, time and memory, stop")
-    options = parser.parse_args(arguments)
+    options = command_line().parse_args(arguments)
 
     from trainer.base_model.load import check_family
     from trainer.devices import why_no_device
@@ -100,6 +85,26 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     else:
         train(config, output, folder, device=options.device)
     return DONE
+
+
+def command_line() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.run",
+        description="Trains the LoRA that a train.yaml describes; goes on where it stopped.",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", metavar="TRAIN.yaml", type=Path, help="the training file")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=folder_to_write,
+        help="folder of the run (default: beside the file, by its name)",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--dry-run", action="store_true", help="measure a few steps, tell steps, time and memory, stop")
+    return parser
 
 
 if __name__ == "__main__":

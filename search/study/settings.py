@@ -35,7 +35,9 @@ _Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -87,8 +89,9 @@ class Shifted(_Section):
     caption: _Prompt = "a photo of {trigger} {class}, {context}"
     """Caption of a composite; {position} (left, centre, right) and {size} (small, large) may stand in it too."""
     masks: str = "auto"
-    """auto (alpha channel, else the segmenter if one is named, else saliency), alpha, segmentation, attention (the
-    base's own, for the class word), saliency, none (a style), or a folder of masks named as the photos."""
+    """auto (alpha channel, else the segmenter if one is named, else where the base looks, else saliency), alpha,
+    segmentation, attention (the base's own, for the class word), saliency, none (a style), or a folder of masks named
+    as the photos."""
     segmenter: str | None = None
     """Segmentation model of transformers; CLIPSeg-like ones are asked for the class word."""
 
@@ -110,10 +113,14 @@ class Score(_Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of drawing and of losses; auto takes bf16 where the device is faster with it."""
     probe: Probe = Probe()
+    """What is drawn at each checkpoint."""
     losses: Losses = Losses()
+    """Losses of held-out photos."""
     shifted: Shifted = Shifted()
+    """Losses of subjects that are moved elsewhere."""
     weights: dict[str, _Weight] = Field(default_factory=dict)
-    """Channel to its weight in the score; channels left out have weight 1."""
+    """How much copying, colour, composition, diversity and consistency can each take from the score; those left out
+    have weight 1."""
 
 
 class Budget(_Section):
@@ -168,6 +175,7 @@ class Keep(_Section):
     """What stays on disk. May change between one run of a study and the next."""
 
     checkpoints: Literal["best", "all", "none"] = "best"
-    """best: of every complete trial the epoch to ship."""
+    """best: of every complete trial the epoch to ship, of the three finalists also those around the onset; all; none:
+    only the finalists' epoch to ship."""
     samples: bool = True
     """The probe's images of every checkpoint."""

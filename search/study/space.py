@@ -23,7 +23,7 @@ from trainer.errors import ConfigError, unknown_key
 if TYPE_CHECKING:
     import optuna
 
-_KEYS = ("values", "value", "min", "max", "log", "step", "when")
+ENTRY_KEYS = ("values", "value", "min", "max", "log", "step", "when")
 _MOST_COMBINATIONS = 4096
 _MOST_STEPS = 1_000_000
 
@@ -270,8 +270,8 @@ def _entry(file: Path, where: str, field: str, parameter: str, written: Any, pro
         problems.append(problem(file, where, written, "a mapping: {values: […]}, {value: x} or {min: a, max: b}"))
         return None
     for key in written:
-        if key not in _KEYS:
-            problems.append(problem(file, f"{where}.{key}", written[key], unknown_key(str(key), _KEYS)))
+        if key not in ENTRY_KEYS:
+            problems.append(problem(file, f"{where}.{key}", written[key], unknown_key(str(key), ENTRY_KEYS)))
             return None
     before = len(problems)
     when = _conditions(file, where, written.get("when", {}), problems)

@@ -34,7 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 _PATHS = ("base", "data", "reg_data")
 _KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")
-_NOT_SEARCHED = (
+NOT_SEARCHED = (
     *_TOP_LEVEL_ONLY,
     *("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", "save_every_n_epochs"),
 )
@@ -130,7 +130,7 @@ class Study:
     @cached_property
     def probe_digest(self) -> str:
         """SHA-256 of all that the probe is built from: what may change while a study goes on plays no part in it."""
-        fixed = {f"train.{field}" for field in _NOT_SEARCHED}
+        fixed = {f"train.{field}" for field in NOT_SEARCHED}
         kept = {
             key: value
             for key, value in self.meaning.items()
@@ -171,7 +171,7 @@ def load_study(path: str | Path) -> Study:
             problems.append(problem(path, f"train.{key}", train[key], f"give {key} at the top of the study file"))
     searched = _mapping(path, values, "search", problems)
     for key in searched:
-        if key in _NOT_SEARCHED:
+        if key in NOT_SEARCHED:
             problems.append(problem(path, f"search.{key}", searched[key], f"{key} is the same for every trial"))
     space, wrong = parse_space(path, searched, train)
     problems += wrong
