@@ -24,7 +24,7 @@ from search.probe.prompts import composite_captions, neutral_caption, probe_labe
 from search.record.events import load_readings, save_readings
 from search.record.lock import locked
 from search.record.record import PROBE_FILE, read_json, write_json, write_samples
-from search.study.settings import Score
+from search.study.settings import ScoreSection
 from search.study.split import in_contexts, split, with_twins
 from search.study.study import Study
 from trainer.config.config import TrainConfig
@@ -58,7 +58,7 @@ class Probe:
     base: Base
     cache: LatentCache
     config: TrainConfig
-    score: Score
+    score: ScoreSection
     labels: ProbeLabels
     num_seeds: int
     trained: Dataset
@@ -334,7 +334,7 @@ def _losses(probe: Probe, lora: LoraWeights | None) -> dict[str, np.ndarray]:
     return {name: e.losses(lora, precision=probe.precision) for name, e in probe.losses.items()}
 
 
-def _drawing(score: Score, config: TrainConfig) -> dict[str, Any]:
+def _drawing(score: ScoreSection, config: TrainConfig) -> dict[str, Any]:
     return {
         "size": config.size,
         "steps": score.probe.steps,
@@ -345,7 +345,7 @@ def _drawing(score: Score, config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _precision(score: Score, base: Base) -> str | None:
+def _precision(score: ScoreSection, base: Base) -> str | None:
     if score.precision != "auto":
         return score.precision
     if base.dtype != torch.float32:

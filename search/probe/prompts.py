@@ -8,7 +8,7 @@ import numpy as np
 from metrics.checkpoint.score import ProbeLabels
 from metrics.subjects.composites import Composites, context_caption, position_words
 from metrics.subjects.prompt_template import fill
-from search.study.settings import Score
+from search.study.settings import ScoreSection
 from trainer.data.dataset import Photo
 
 _SMALL = 0.85  # of the subject's size in its own photo
@@ -16,7 +16,7 @@ _STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composit
 
 
 def probe_labels(
-    score: Score, photos: Sequence[Photo], trained: Sequence[int], heldout: Sequence[int]
+    score: ScoreSection, photos: Sequence[Photo], trained: Sequence[int], heldout: Sequence[int]
 ) -> tuple[ProbeLabels, int]:
     """Sets A, B and C times the seeds; a caption that several photos share is drawn once."""
     rng = np.random.default_rng([score.seed, len(trained) + len(heldout)])
@@ -65,6 +65,6 @@ def composite_captions(template: str, photos: Sequence[Photo], made: Composites,
     return captions
 
 
-def probe_seed(score: Score, stream: str, index: int) -> int:
+def probe_seed(score: ScoreSection, stream: str, index: int) -> int:
     """Seeds of the probe's own streams, apart from training's small numbers."""
     return 1_000_003 * (1 + score.seed) + 10_007 * _STREAMS[stream] + index

@@ -39,7 +39,7 @@ class GoOn:
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopTrial:
     """To a worker: the trial ended at this epoch; what was trained beyond it is thrown away."""
 
     number: int

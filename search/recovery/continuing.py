@@ -18,7 +18,7 @@ from search.record.added_prompts import AddedPrompts
 from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
-from search.study.settings import Score, Stop
+from search.study.settings import ScoreSection, StopSection
 from search.study.space import FLAT_SCHEDULERS
 from search.study.study import MASK_FILES, Study, flat
 from search.tuning.database import connect
@@ -144,7 +144,7 @@ class _Changes:
     """The difference between what a study was begun with and what its file says; `taken` fills as it is looked at."""
 
     def __init__(self, study: Study, folder: StudyFolder, meaning: Mapping[str, Any], inputs: Inputs | None) -> None:
-        defaults = {"score": Score().model_dump(mode="json"), "stop": Stop().model_dump(mode="json")}
+        defaults = {"score": ScoreSection().model_dump(mode="json"), "stop": StopSection().model_dump(mode="json")}
         # a setting that is newer than the study counts as its default
         self.begun: dict[str, Any] = json.loads(json.dumps(dict(flat(defaults)))) | dict(meaning)
         self.study, self.folder, self.inputs, self.now = study, folder, inputs, study.meaning

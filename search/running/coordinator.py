@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from metrics.onset.onset import Onset, confirmed_onset, find_onset
 from search.errors import SearchError, StudyError, WorkerError
 from search.record.clock import Clock
-from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, Stop, TrialSpec, Unprepared
+from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, StopTrial, TrialSpec, Unprepared
 from search.record.record import StudyFolder, TrialRecord, write_bytes
 from search.record.trial_progress import Course
 from search.record.versions import installed
@@ -348,7 +348,7 @@ class Coordinator:
         """Leave every file of the trial behind, tell Optuna, and only then delete what nobody needs any more."""
         running = slot.running
         assert running is not None
-        self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
+        self.team.send(slot.index, StopTrial(running.trial.number, running.course.processed))
         self._ended(slot, self._conclude(running, state, why, onset, error))
 
     def _conclude(self, running: Running, state: str, why: str, onset: Onset | None, error: str | None) -> TrialRecord:
@@ -390,5 +390,5 @@ class Coordinator:
             assert running is not None
             state = _NAMES[self._ledger.trial(running.trial.number).state]
             self.board.note(f"trial {running.trial.number}: another process told Optuna that it is {state}")
-            self.team.send(slot.index, Stop(running.trial.number, running.course.processed))
+            self.team.send(slot.index, StopTrial(running.trial.number, running.course.processed))
             self._ended(slot, self._write_end(running.course, running.course.ended_elsewhere(state)))

@@ -19,7 +19,7 @@ _NARROW, _LEAST_SETTINGS = 72, 8  # columns of text: where the settings and the 
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningRow:
     """A trial that runs: its record at the last checkpoint, that checkpoint's score, and what the worker does now."""
 
     record: TrialRecord
@@ -40,7 +40,7 @@ class LiveTable:
     """
 
     title: str
-    running: Sequence[Running]
+    running: Sequence[RunningRow]
     ended: Sequence[TrialRecord]
     summary: Sequence[str]
 
@@ -109,7 +109,7 @@ def _rank(record: TrialRecord) -> tuple[bool, float, int]:
     return (not found.ships, -(found.score or 0.0), record.number)
 
 
-def _running_row(line: Running) -> tuple[str, ...]:
+def _running_row(line: RunningRow) -> tuple[str, ...]:
     record = line.record
     score = "" if line.score is None else f"{line.score:.3f}"
     return (str(record.number), settings_of(record), f"{line.epoch:g}/{record.epochs}", score, "", "", line.doing)

@@ -12,7 +12,7 @@ from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
 from search.record.record import TrialRecord
 from search.running.eta import Forecast
-from search.running.live_table import LiveTable, Running, row
+from search.running.live_table import LiveTable, RunningRow, row
 from search.verdict.decision import best_so_far, decide
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Board:
         with self._lock:
             lines = sorted(self._lines.items(), key=lambda pair: pair[1].record.number)
             running = [
-                Running(line.record, line.score, self._setting_up.get(slot, line.doing), line.epoch)
+                RunningRow(line.record, line.score, self._setting_up.get(slot, line.doing), line.epoch)
                 for slot, line in lines
             ]
             ended = list(self._ended.values())

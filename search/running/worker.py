@@ -26,7 +26,7 @@ from search.record.events import (
     GoOn,
     Prepared,
     Quit,
-    Stop,
+    StopTrial,
     TrialSpec,
     Unprepared,
     save_readings,
@@ -123,7 +123,7 @@ class _Worker:
             message = self._receive()
             if isinstance(message, Quit):
                 return
-            if isinstance(message, Stop):
+            if isinstance(message, StopTrial):
                 drop_after(self._folder.trial(message.number), message.epoch)
             while isinstance(message, TrialSpec):
                 message = self._train(message)
@@ -138,7 +138,7 @@ class _Worker:
             self._run(trial)
         except _Stopped as stopped:
             (message,) = stopped.args
-            if isinstance(message, Stop):
+            if isinstance(message, StopTrial):
                 drop_after(spec.folder, message.epoch)
                 return None
             return message
@@ -234,9 +234,9 @@ class _Worker:
             message = self._receive()
             if isinstance(message, GoOn) and message.number == trial.spec.number:
                 self._decided = max(self._decided, message.epoch)
-            elif isinstance(message, Stop) and message.number != trial.spec.number:
+            elif isinstance(message, StopTrial) and message.number != trial.spec.number:
                 drop_after(self._folder.trial(message.number), message.epoch)
-            elif isinstance(message, Stop | Quit | TrialSpec):
+            elif isinstance(message, StopTrial | Quit | TrialSpec):
                 raise _Stopped(message)
 
     def _receive(self) -> Any:

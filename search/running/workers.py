@@ -32,7 +32,7 @@ class Target(Protocol):
 
 
 @dataclass
-class _Slot:
+class _WorkerProcess:
     """One worker process.
 
     `losses`: processes of this slot that ended before they were ready, in a row; `silent`: seconds without a word, as
@@ -75,7 +75,7 @@ class Team:
         self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
             self._context.set_forkserver_preload(list(preload))
-        self._slots: list[_Slot] = []
+        self._slots: list[_WorkerProcess] = []
         self._launching: threading.Thread | None = None
         self._failure: str | None = None
 
@@ -154,7 +154,7 @@ class Team:
             got.append((index, self._replace(index, _ended(slot.process.exitcode))))
         return got
 
-    def _patience(self, slot: _Slot) -> float | None:
+    def _patience(self, slot: _WorkerProcess) -> float | None:
         """Seconds that a worker may be silent; None: as long as it takes."""
         if not slot.ready:
             return None if slot.loading is None else max(_LEAST_LOADING, _MARGIN * slot.loading)
@@ -179,7 +179,7 @@ class Team:
         except (OSError, EOFError) as error:  # the server of processes was ended while it imported
             self._failure = f"worker processes cannot be started: {error or type(error).__name__}"
 
-    def _launch(self, index: int, losses: int) -> _Slot:
+    def _launch(self, index: int, losses: int) -> _WorkerProcess:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=self._target, args=(theirs, index, self._setup), name=f"onset-worker-{index}", daemon=True
@@ -187,7 +187,7 @@ class Team:
         with _deaf_children():
             process.start()
         theirs.close()  # so that our end sees the worker's death
-        return _Slot(process, ours, losses)
+        return _WorkerProcess(process, ours, losses)
 
     def _ready(self) -> None:
         if self._launching is not None:

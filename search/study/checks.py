@@ -11,7 +11,7 @@ from metrics.trajectory.readings import WEIGHTED
 from search.errors import StudyError, problem
 from search.study.input_digests import PhotoMark, photo_marks
 from search.study.mask_files import mask_digests, masks_digest
-from search.study.settings import Score
+from search.study.settings import ScoreSection
 from search.study.split import in_contexts
 from trainer.errors import DataError, unknown_key
 
@@ -31,7 +31,7 @@ def is_folder(parent: Path, value: str) -> bool:
         return False
 
 
-def check_score(path: Path, score: Score) -> list[str]:
+def check_score(path: Path, score: ScoreSection) -> list[str]:
     """What is wrong with the scoring that each field alone cannot tell, one line each."""
     problems = [
         problem(path, f"score.weights.{channel}", weight, unknown_key(channel, WEIGHTED))
@@ -76,7 +76,7 @@ class Seen:
     warnings: tuple[str, ...]
 
 
-def scan(path: Path, data: str, reg_data: str | None, score: Score) -> Seen:
+def scan(path: Path, data: str, reg_data: str | None, score: ScoreSection) -> Seen:
     """Look at the photos, and at their masks where these are a folder.
 
     Raises:

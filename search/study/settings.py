@@ -45,7 +45,7 @@ class _Section(BaseModel):
         return as_number(value)
 
 
-class Probe(_Section):
+class ProbeSection(_Section):
     """What every checkpoint is drawn with; one image for each prompt and seed."""
 
     seeds: int = Field(default=2, ge=1, le=100)
@@ -66,7 +66,7 @@ class Probe(_Section):
     """Set C: prompts in contexts that the photos do not show, with {trigger} and {class}."""
 
 
-class Losses(_Section):
+class LossesSection(_Section):
     """Losses of photos held out, alone or with their context: each at fixed noise levels with fixed noise."""
 
     levels: int = Field(default=8, ge=1, le=1000)
@@ -75,7 +75,7 @@ class Losses(_Section):
     """Noises for each level."""
 
 
-class Shifted(_Section):
+class ShiftedSection(_Section):
     """The shifted loss: subjects cut out, moved and pasted into contexts that the base draws."""
 
     composites: int = Field(default=64, ge=0, le=100_000)
@@ -96,7 +96,7 @@ class Shifted(_Section):
     """Segmentation model of transformers; CLIPSeg-like ones are asked for the class word."""
 
 
-class Score(_Section):
+class ScoreSection(_Section):
     """How a checkpoint is scored."""
 
     encoder: str = "ViT-B-32/laion2b_s34b_b79k"
@@ -112,18 +112,18 @@ class Score(_Section):
     """Seed of the hold-out split, the probe's images and the losses' noise: never that of training."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of drawing and of losses; auto takes bf16 where the device is faster with it."""
-    probe: Probe = Probe()
+    probe: ProbeSection = ProbeSection()
     """What is drawn at each checkpoint."""
-    losses: Losses = Losses()
+    losses: LossesSection = LossesSection()
     """Losses of held-out photos."""
-    shifted: Shifted = Shifted()
+    shifted: ShiftedSection = ShiftedSection()
     """Losses of subjects that are moved elsewhere."""
     weights: dict[str, _Weight] = Field(default_factory=dict)
     """How much copying, colour, composition, diversity and consistency can each take from the score; those left out
     have weight 1."""
 
 
-class Budget(_Section):
+class BudgetSection(_Section):
     """How much to spend. May change between one run of a study and the next."""
 
     trials: int = Field(default=30, ge=1, le=100_000)
@@ -139,7 +139,7 @@ class Budget(_Section):
         return self.startup_trials or min(10, max(1, self.trials // 3))
 
 
-class Stop(_Section):
+class StopSection(_Section):
     """When a trial ends before its horizon."""
 
     onset: bool = True
@@ -148,7 +148,7 @@ class Stop(_Section):
     """When it is worse than its peers at equal progress."""
 
 
-class Workers(_Section):
+class WorkersSection(_Section):
     """Where trials run. May change between one run of a study and the next."""
 
     kind: Literal["local"] = "local"
@@ -171,7 +171,7 @@ class Workers(_Section):
         return value
 
 
-class Keep(_Section):
+class KeepSection(_Section):
     """What stays on disk. May change between one run of a study and the next."""
 
     checkpoints: Literal["best", "all", "none"] = "best"

@@ -17,7 +17,7 @@ from search.errors import StudyError, problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.study.checks import beside, check_score, is_folder, scan
 from search.study.input_digests import PhotoMark
-from search.study.settings import Budget, Keep, Score, Stop, Workers
+from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
 from trainer.config.config import TrainConfig, in_words, parse_train_config
 from trainer.config.sources import resolve_source, why_no_file_name
@@ -25,11 +25,11 @@ from trainer.config.yaml_file import read_yaml
 from trainer.errors import ConfigError, unknown_key
 
 SECTIONS: dict[str, type[BaseModel]] = {
-    "score": Score,
-    "budget": Budget,
-    "stop": Stop,
-    "workers": Workers,
-    "keep": Keep,
+    "score": ScoreSection,
+    "budget": BudgetSection,
+    "stop": StopSection,
+    "workers": WorkersSection,
+    "keep": KeepSection,
 }
 _PATHS = ("base", "data", "reg_data")
 _KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
@@ -69,11 +69,11 @@ class Study:
     seed: int
     train: Mapping[str, Any]
     space: Space
-    score: Score
-    budget: Budget
-    stop: Stop
-    workers: Workers
-    keep: Keep
+    score: ScoreSection
+    budget: BudgetSection
+    stop: StopSection
+    workers: WorkersSection
+    keep: KeepSection
     dataset: str
     mask_files: str | None
     photos: tuple[PhotoMark, ...]
@@ -181,7 +181,7 @@ def load_study(path: str | Path) -> Study:
     notices, wrong = space.check(path, fixed)
     if wrong:
         raise StudyError(wrong)
-    score: Score = sections["score"]
+    score: ScoreSection = sections["score"]
     wrong = check_score(path, score)
     if wrong:
         raise StudyError(wrong)

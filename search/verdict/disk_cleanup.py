@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.record.record import StudyFolder, TrialRecord
-from search.study.settings import Keep
+from search.study.settings import KeepSection
 from search.verdict.ranking import contenders, finalists, kept_bytes, kept_epochs, saved_epochs
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def drop_after(folder: Path, epoch: int) -> None:
             delete(path)
 
 
-def tidy_trial(folder: Path, record: TrialRecord, keep: Keep, *, finalist: bool) -> None:
+def tidy_trial(folder: Path, record: TrialRecord, keep: KeepSection, *, finalist: bool) -> None:
     """Keep what `keep` says of a trial that has ended; safe to be cut off and done again.
 
     Args:
@@ -52,7 +52,7 @@ def tidy_trial(folder: Path, record: TrialRecord, keep: Keep, *, finalist: bool)
 class Tidier:
     """Tidies trials as they end, and those that later ones push out of the running for the finals."""
 
-    def __init__(self, folder: StudyFolder, keep: Keep) -> None:
+    def __init__(self, folder: StudyFolder, keep: KeepSection) -> None:
         self._folder, self._keep = folder, keep
         self._contenders: dict[int, TrialRecord] = {}
 
@@ -67,7 +67,7 @@ class Tidier:
         self._contenders = {number: one for number, one in known.items() if number in still}
 
 
-def tidy_study(folder: StudyFolder, keep: Keep, verdict: "Verdict") -> list[str]:
+def tidy_study(folder: StudyFolder, keep: KeepSection, verdict: "Verdict") -> list[str]:
     """Tidy every trial now that all have ended and the winner is known; says what the kept checkpoints weigh.
 
     Safe before the verdict is written: what it ships always stays in its trial's folder, too.

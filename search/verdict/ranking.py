@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 from search.record.record import StudyFolder, TrialRecord
-from search.study.settings import Keep
+from search.study.settings import KeepSection
 
 FINALISTS = 3
 """The winner and those that come next to it."""
@@ -36,7 +36,7 @@ def finalists(records: Sequence[TrialRecord], ranked: Sequence[int]) -> list[int
     return [*ranked, *rest][:FINALISTS]
 
 
-def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: Keep, *, finalist: bool) -> set[int]:
+def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *, finalist: bool) -> set[int]:
     """Of the epochs whose checkpoints a trial that has ended has, those that stay.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from metrics.errors import MetricsError
 from search.errors import DamagedError
 from search.record.record import StudyFolder, TrialRecord, checked, read_json, write_json
-from search.study.settings import Keep
+from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
 from search.verdict.decision import Decision, decide
 from search.verdict.private_paths import shareable, without_private_paths
@@ -154,7 +154,7 @@ def finish(
     *,
     wall_seconds: float | None = None,
     storage: str | None = None,
-    keep: Keep | None = None,
+    keep: KeepSection | None = None,
     publish: Callable[[Verdict], object] = lambda verdict: None,
 ) -> Verdict:
     """Draws the verdict and writes everything that goes with it: `best/`, sheets, `report.html`, `verdict.json`.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from search.record.events import Checkpointed, GoOn, Prepared, Stop, TrialSpec, save_readings
+from search.record.events import Checkpointed, GoOn, Prepared, StopTrial, TrialSpec, save_readings
 from search.record.record import StudyFolder, write_samples
 from search.running.worker import AHEAD, _rewind
 from search.running.workers import Team
@@ -33,7 +33,7 @@ class _Worker:
         self.told = self.decided = 0
 
     def send(self, message: Any) -> None:
-        if isinstance(message, Stop):
+        if isinstance(message, StopTrial):
             drop_after(self.folder(message.number), message.epoch)
             self.spec = None
         elif isinstance(message, GoOn):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from search.record.events import Checkpointed, Failed, GoOn, Prepared, Quit, Stop, TrialSpec, save_readings
+from search.record.events import Checkpointed, Failed, GoOn, Prepared, Quit, StopTrial, TrialSpec, save_readings
 from tests.search.finished_studies import Plan, planted
 
 AHEAD = 2
@@ -62,7 +62,7 @@ def _train(connection: Connection, spec: TrialSpec, script: Script, pace: random
         while connection.poll() or told == config.epochs or told - decided > AHEAD * config.save_every_n_epochs:
             message = connection.recv()
             if not isinstance(message, GoOn):
-                return None if isinstance(message, Stop) else message
+                return None if isinstance(message, StopTrial) else message
             decided = message.epoch
         time.sleep(pace.random() * script.slowest)
         epoch = told + config.save_every_n_epochs

@@ -11,7 +11,7 @@ from metrics.trajectory.readings import Reading, Readings
 from search.record.added_prompts import AddedPrompts
 from search.record.events import Checkpointed
 from search.record.record import StudyFolder, TrialRecord, write_json, write_samples
-from search.study.settings import Keep
+from search.study.settings import KeepSection
 from search.verdict.disk_cleanup import drop_after, tidy_trial
 
 
@@ -109,7 +109,7 @@ def test_what_was_trained_beyond_the_end_is_dropped(trained: Path) -> None:
 )
 def test_what_is_kept_is_a_setting(trained: Path, state: str, checkpoints: str, expected: set[str]) -> None:
     record = TrialRecord(number=0, state=state, config={}, params={}, epochs=8, epochs_trained=6, epoch_shipped=4)
-    tidy_trial(trained, record, Keep(checkpoints=checkpoints, samples=False), finalist=False)
+    tidy_trial(trained, record, KeepSection(checkpoints=checkpoints, samples=False), finalist=False)
     assert kept(trained) == expected
 
 

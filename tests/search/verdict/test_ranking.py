@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.record.record import StudyFolder, TrialRecord
-from search.study.settings import Keep
+from search.study.settings import KeepSection
 from search.study.space import Entry, Space
 from search.study.space_values import size
 from search.verdict.decision import Decision
@@ -67,7 +67,7 @@ def test_the_verdicts_order_goes_before_the_score() -> None:
 )
 def test_what_is_kept(checkpoints: str, finalist: bool, state: str, expected: set[int]) -> None:
     record = trial(0, 0.8, state=state, turn=24.6)
-    assert kept_epochs(record, EPOCHS, Keep(checkpoints=checkpoints), finalist=finalist) == expected
+    assert kept_epochs(record, EPOCHS, KeepSection(checkpoints=checkpoints), finalist=finalist) == expected
 
 
 def test_at_the_end_only_the_finalists_keep_their_checkpoints_and_what_that_weighs_is_said(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_at_the_end_only_the_finalists_keep_their_checkpoints_and_what_that_weig
             (checkpoint / "state.json").write_text("x")
         (folder.trial(number) / "checkpoints" / ".0b1c.part").mkdir()  # of a kill
     verdict = Verdict(study="s", decision=Decision("ship", trial=1, epoch=20), ties=(0,))
-    (said,) = tidy_study(folder, Keep(), verdict)
+    (said,) = tidy_study(folder, KeepSection(), verdict)
     kept = [sorted(int(p.name) for p in (folder.trial(n) / "checkpoints").iterdir()) for n in range(4)]
     assert kept == [list(range(16, 30, 2))] * 3 + [[20]]
     assert "around the onset of trials 1, 0, 2" in said
     assert said.endswith("22 LoRA files, 2.2 MB.")
     assert not list(tmp_path.rglob("state.*"))
-    (said,) = tidy_study(folder, Keep(checkpoints="none"), verdict)
+    (said,) = tidy_study(folder, KeepSection(checkpoints="none"), verdict)
     assert [len(list((folder.trial(n) / "checkpoints").iterdir())) for n in range(4)] == [1, 1, 1, 0]
 
 
