@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from search.reference import commands_page, fields_page, main, section
-from search.study.settings import Budget, Keep, Score, Stop, Workers
+from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
 from trainer.config.config import TrainConfig
 from trainer.production.production_config import Output
 
@@ -68,13 +68,19 @@ def test_a_field_without_a_docstring_is_not_passed_over():
 
 def test_every_field_has_a_row():
     page = fields_page()
-    for prefix, model in {"": TrainConfig, "output.": Output, "budget.": Budget, "stop.": Stop, "keep.": Keep}.items():
+    for prefix, model in {
+        "": TrainConfig,
+        "output.": Output,
+        "budget.": BudgetSection,
+        "stop.": StopSection,
+        "keep.": KeepSection,
+    }.items():
         assert [name for name in model.model_fields if f"\n| `{prefix}{name}` | " not in page] == []
     nested = {f"score.{part}.{name}" for part in ("probe", "losses", "shifted") for name in _fields(part)}
     assert [
-        name for name in nested | {f"workers.{n}" for n in Workers.model_fields} if f"\n| `{name}` |" not in page
+        name for name in nested | {f"workers.{n}" for n in WorkersSection.model_fields} if f"\n| `{name}` |" not in page
     ] == []
 
 
 def _fields(part: str) -> list[str]:
-    return list(Score.model_fields[part].annotation.model_fields)
+    return list(ScoreSection.model_fields[part].annotation.model_fields)
