@@ -98,7 +98,7 @@ class Command:
                 _drop_what_cannot_be_written()
                 told = self._told(error)
                 log = f"; {self._write_log(error)}" if told.log else ""
-                _say(f"{self.prefix}{told.line}{log}")
+                _say("\n".join(f"{self.prefix}{line}" for line in told.line.split("\n")) + log)
                 return told.code
         return code
 

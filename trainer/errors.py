@@ -1,7 +1,7 @@
 """What can go wrong in `trainer`: one root, each error saying what a person has to change."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MOST_CHARACTERS = 120
@@ -26,6 +26,25 @@ class ConfigError(TrainerError):
         where = f"{file}: " if file is not None else ""
         super().__init__(f"{where}{key}: {shown(value)} is not allowed: {allowed}")
 
+    @property
+    def all(self) -> "tuple[ConfigError, ...]":
+        """Each wrong setting by itself."""
+        return (self,)
+
+
+class ConfigErrors(ConfigError):
+    """Several settings are wrong: one line for each. As a ConfigError it is the first of them."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        first = errors[0]
+        super().__init__(first.file, first.key, first.value, first.allowed)
+        self._all = tuple(errors)
+        self.args = ("\n".join(map(str, errors)),)
+
+    @property
+    def all(self) -> "tuple[ConfigError, ...]":
+        return self._all
+
 
 class DataError(TrainerError):
     """A training folder, image or caption cannot be used."""
@@ -33,6 +52,12 @@ class DataError(TrainerError):
 
 class ModelError(TrainerError):
     """A base model or a LoRA file cannot be loaded, or is of another family."""
+
+
+def refuse(errors: Sequence[ConfigError]) -> None:
+    """Raises ConfigError where there are errors, with all of them."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else ConfigErrors(errors)
 
 
 def shown(value: object) -> str:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.errors import problem
 from search.study.choices import every_choice
-from trainer.config.config import OPEN_ENDED_TYPES, TrainConfig, in_words, parse_train_config
+from trainer.config.config import TrainConfig, allowed_of, parse_train_config
 from trainer.config.rules import FLAT_SCHEDULERS, check_pair, check_rate
 from trainer.config.yaml_file import as_number
 from trainer.errors import ConfigError, unknown_key
@@ -184,11 +184,12 @@ class Space:
             return set()
         try:
             config = parse_train_config(values)
-        except ConfigError as error:
-            where = f"search.{error.key}" if error.key in chosen else f"train.{error.key}"
-            words = {k: v for k, v in chosen.items() if isinstance(v, str | bool) and k != error.key}
-            under = " (under " + ", ".join(f"{k}: {v}" for k, v in words.items()) + ")" if words else ""
-            found.setdefault((error.key, error.allowed), problem(file, where, error.value, error.allowed + under))
+        except ConfigError as errors:
+            for error in errors.all:
+                where = f"search.{error.key}" if error.key in chosen else f"train.{error.key}"
+                words = {k: v for k, v in chosen.items() if isinstance(v, str | bool) and k != error.key}
+                under = " (under " + ", ".join(f"{k}: {v}" for k, v in words.items()) + ")" if words else ""
+                found.setdefault((error.key, error.allowed), problem(file, where, error.value, error.allowed + under))
             return set()
         if (wrong := check_rate(config)) is not None:
             key, allowed = wrong
@@ -260,8 +261,7 @@ def _typed(file: Path, where: str, field: str, value: Any, problems: list[str]) 
     try:
         TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
-        messages = dict.fromkeys(in_words(str(e["msg"])) for e in error.errors(include_url=False))
-        problems.append(problem(file, where, value, OPEN_ENDED_TYPES.get(field, " or ".join(messages))))
+        problems.append(problem(file, where, value, allowed_of(field, error.errors(include_url=False))))
     return value
 
 

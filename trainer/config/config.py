@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,10 +20,10 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.config.rules import RESOLUTION, cautions, conflicts, notices
+from trainer.config.rules import MOST_PIXELS, RESOLUTION, cautions, conflicts, notices
 from trainer.config.sources import is_one_line, resolve_source
 from trainer.config.yaml_file import as_number, read_yaml
-from trainer.errors import ConfigError, unknown_key
+from trainer.errors import ConfigError, refuse, unknown_key
 from trainer.optimization.optimizers import OPTIMIZERS
 
 OptimizerName = Literal[
@@ -32,8 +32,6 @@ OptimizerName = Literal[
 SchedulerName = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "adafactor"
 ]
-MOST_PIXELS = 16_384
-"""Longest side that any setting can ask for."""
 Side = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 
 
@@ -172,8 +170,8 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
-        for key, allowed in conflicts(self):
-            raise _Conflict(key, allowed)
+        if found := tuple(conflicts(self)):
+            raise _Conflict(found)
         return self
 
     @property
@@ -247,31 +245,47 @@ def load_train_config(path: str | Path) -> TrainConfig:
 
 
 def parse_train_config(values: Mapping[str, Any], *, file: str | Path | None = None) -> TrainConfig:
-    """Checks settings given as a mapping. Raises ConfigError on the first wrong one."""
-    for key in values:
-        if key not in TrainConfig.model_fields:
-            raise ConfigError(file, str(key), values[key], unknown_key(str(key), TrainConfig.model_fields))
+    """Checks settings given as a mapping. Raises ConfigError with all that are wrong."""
+    unknown = [key for key in values if key not in TrainConfig.model_fields]
+    errors = [ConfigError(file, str(k), values[k], unknown_key(str(k), TrainConfig.model_fields)) for k in unknown]
+    config = None
     try:
-        return TrainConfig(**values)
+        config = TrainConfig(**{key: value for key, value in values.items() if key not in unknown})
     except ValidationError as error:
-        first = error.errors()[0]
-        cause = first.get("ctx", {}).get("error")
+        errors += _explained(error, values, file)
+    refuse(errors)
+    assert config is not None
+    return config
+
+
+def _explained(error: ValidationError, values: Mapping[str, Any], file: str | Path | None) -> list[ConfigError]:
+    """One error for each setting that is wrong; settings are held against each other once each by itself is right."""
+    by_key: dict[str, list[Any]] = {}
+    for each in error.errors():
+        cause = each.get("ctx", {}).get("error")
         if isinstance(cause, _Conflict):
-            given = values.get(cause.key, TrainConfig.model_fields[cause.key].default)
-            raise ConfigError(file, cause.key, given, cause.allowed) from None
-        key = str(first["loc"][0])
-        allowed, value = OPEN_ENDED_TYPES.get(key, first["msg"]), values.get(key)
-        if first["type"] == "missing":
-            raise ConfigError(file, key, None, f"it is required: {_summary(key)}") from None
-        raise ConfigError(file, key, value, in_words(allowed)) from None
+            defaults = TrainConfig.model_fields
+            return [ConfigError(file, key, values.get(key, defaults[key].default), text) for key, text in cause.found]
+        by_key.setdefault(str(each["loc"][0]), []).append(each)
+    return [
+        ConfigError(file, key, None, f"it is required: {_summary(key)}")
+        if found[0]["type"] == "missing"
+        else ConfigError(file, key, values.get(key), allowed_of(key, found))
+        for key, found in by_key.items()
+    ]
+
+
+def allowed_of(field: str, found: Sequence[Any]) -> str:
+    """What is allowed for a field of TrainConfig, of pydantic's errors about it."""
+    return OPEN_ENDED_TYPES.get(field) or " or ".join(dict.fromkeys(in_words(str(each["msg"])) for each in found))
 
 
 class _Conflict(ValueError):
-    """Settings that do not go together; the message is what is allowed for `key`."""
+    """Settings that do not go together: keys, each with what is allowed."""
 
-    def __init__(self, key: str, allowed: str) -> None:
-        self.key, self.allowed = key, allowed
-        super().__init__(f"{key}: {allowed}")
+    def __init__(self, found: tuple[tuple[str, str], ...]) -> None:
+        self.found = found
+        super().__init__("; ".join(f"{key}: {allowed}" for key, allowed in found))
 
 
 def _summary(key: str) -> str:

@@ -19,7 +19,9 @@ FLAT_SCHEDULERS = ("constant", "constant_with_warmup", "adafactor")
 SELF_TUNING = ("Prodigy", "DAdaptAdam")
 """Optimizers that find their own step size; their learning rate is a factor of it."""
 _TOO_LITTLE, _TOO_MUCH = 0.01, 0.1  # rates that self-tuning optimizers, and the others, cannot be meant to have
-RESOLUTION = "a multiple of 8, or [width, height] in multiples of 8"
+MOST_PIXELS = 16_384
+"""Longest side that any setting can ask for."""
+RESOLUTION = f"a multiple of 8 from 8 to {MOST_PIXELS}, or [width, height] in such multiples"
 _FLAGS = (
     *("amsgrad", "foreach", "fused", "is_paged", "scale_parameter", "warmup_init", "weight_decouple"),
     *("fixed_decay", "bias_correction", "safeguard_warmup", "ams_bound"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trainer.config.config import TrainConfig, in_words, parse_train_config
 from trainer.config.sources import resolve_source, why_no_file_name
 from trainer.config.yaml_file import read_yaml
-from trainer.errors import ConfigError, unknown_key
+from trainer.errors import ConfigError, refuse, unknown_key
 
 Prompt = Annotated[str, Field(max_length=2000)]
 
@@ -63,29 +63,51 @@ def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
     path = Path(path)
     values = read_yaml(path)
     section = values.pop("output", None)
+    errors: list[ConfigError] = []
     for key in ("base", "data", "reg_data"):
         if isinstance(values.get(key), str):
-            values[key] = resolve_source(path, key, values[key])
-    for key in values.keys() & Output.model_fields.keys():
-        raise ConfigError(path, key, values[key], f"a setting of the section output: write it there (output.{key})")
-    config = parse_train_config(values, file=path)
-    output = _parse_output({} if section is None else section, path)
-    if output.ship_epoch is not None and output.ship_epoch > config.epochs:
-        raise ConfigError(path, "output.ship_epoch", output.ship_epoch, f"at most epochs ({config.epochs})")
+            try:
+                values[key] = resolve_source(path, key, values[key])
+            except ConfigError as error:
+                errors += error.all
+    for key in [key for key in values if key in Output.model_fields]:
+        allowed = f"a setting of the section output: write it there (output.{key})"
+        errors.append(ConfigError(path, key, values.pop(key), allowed))
+    config, output = None, None
+    try:
+        config = parse_train_config(values, file=path)
+    except ConfigError as error:
+        errors += error.all
+    try:
+        output = _parse_output({} if section is None else section, path)
+    except ConfigError as error:
+        errors += error.all
+    if config and output and output.ship_epoch is not None and output.ship_epoch > config.epochs:
+        errors.append(ConfigError(path, "output.ship_epoch", output.ship_epoch, f"at most epochs ({config.epochs})"))
+    refuse(errors)
+    assert config is not None
+    assert output is not None
     return config, output.model_copy(update={"name": output.name or path.stem})
 
 
 def _parse_output(section: object, path: Path) -> Output:
     if not isinstance(section, Mapping):
         raise ConfigError(path, "output", section, "a section of settings, one `key: value` a line")
-    for key in section:
-        if key not in Output.model_fields:
-            raise ConfigError(path, f"output.{key}", section[key], unknown_key(str(key), Output.model_fields))
+    known = Output.model_fields
+    unknown = [key for key in section if key not in known]
+    errors = [ConfigError(path, f"output.{key}", section[key], unknown_key(str(key), known)) for key in unknown]
+    output = None
     try:
-        return Output(**section)
+        output = Output(**{key: value for key, value in section.items() if key not in unknown})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
-        described = (Output.model_fields[key].description or "").removesuffix(".")
-        allowed = in_words(first["msg"]) if key == "name" else f"{in_words(first['msg'])} ({described})"
-        raise ConfigError(path, f"output.{key}", section.get(key), allowed) from None
+        firsts = {str(each["loc"][0]): each for each in reversed(error.errors())}
+        errors += [_explained(key, firsts[key], section, path) for key in known if key in firsts]
+    refuse(errors)
+    assert output is not None
+    return output
+
+
+def _explained(key: str, error: Any, section: Mapping[Any, Any], path: Path) -> ConfigError:
+    described = (Output.model_fields[key].description or "").removesuffix(".")
+    said = in_words(error["msg"])
+    return ConfigError(path, f"output.{key}", section.get(key), said if key == "name" else f"{said} ({described})")

@@ -18,6 +18,7 @@ from trainer.config.config import (
 from trainer.config.rules import check_pair
 from trainer.errors import ConfigError
 from trainer.optimization.optimizers import OPTIMIZERS
+from trainer.production.production_config import load_production
 
 REQUIRED = {"base": "org/base", "data": "photos"}
 
@@ -246,3 +247,28 @@ def test_words_of_any_script_are_triggers(word: str) -> None:
 def test_what_no_caption_can_say_is_no_trigger(word: str) -> None:
     assert refusal(trigger=word).key == "trigger"
     assert refusal(class_word=word).allowed.startswith("words in one line")
+
+
+def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "base: nowhere/at/all\nrnak: 8\nresolution: 1000000\nbatch_size: 0\nseed: x\nsample_steps: 3\n"
+        "output: {name: a/b, ship_epoch: 0, sample_stesp: 4}\n"
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_production(path)
+    lines = str(refused.value).splitlines()
+    wrong = {line.split(": ")[1]: line for line in lines}
+    named = {"base", "rnak", "resolution", "batch_size", "seed", "sample_steps", "data"}
+    assert set(wrong) == named | {"output.name", "output.ship_epoch", "output.sample_stesp"}
+    assert all(line.startswith(f"{path}: ") and " is not allowed: " in line for line in lines)
+    assert "did you mean rank?" in wrong["rnak"]
+    assert "a multiple of 8 from 8 to 16384" in wrong["resolution"]
+    assert (refused.value.key, len(refused.value.all)) == ("base", len(lines))
+
+
+def test_all_settings_that_do_not_go_together_are_told_at_once() -> None:
+    settings = {"base": "b", "data": "d", "alpha": 4, "alpha_ratio": 0.5, "resolution": 500, "warmup_steps": 5}
+    with pytest.raises(ConfigError) as refused:
+        parse_train_config(settings)
+    assert [error.key for error in refused.value.all] == ["alpha_ratio", "resolution", "warmup_steps"]
