@@ -129,9 +129,11 @@ def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
         study.name,
         study.budget.trials if size is None else min(study.budget.trials, size),
         team.count,
-        horizon=planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default)),
+        horizons=planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default)),
         seconds=None if study.budget.hours is None else study.budget.hours * 3600 - clock.seconds,
         spent_seconds=clock.seconds,
+        prunes=study.stop.prune,
+        stops=study.stop.onset,
     )
     for note in (*right_kinds(folder), *mend_probe(folder)):
         print(f"note: {note}")

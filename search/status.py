@@ -11,15 +11,21 @@ if __name__ == "__main__":  # before anything slow is imported
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search.command import study_command
 from search.errors import DamagedError
-from search.running.live_table import COLUMNS, RIGHT, row
+from search.record.record import StudyFolder
+from search.running.live_table import grid, row
 from search.study.find_study import locate
 from search.verdict.decision import best_so_far
 from trainer.arguments import folder as folder_named
 from trainer.command import Command, end
 
+if TYPE_CHECKING:
+    from search.verdict.verdict import Verdict
+
+_WINNER = "*"
 _EXAMPLE = """example:
   python -m search.status studies/demo.yaml
   python -m search.status runs/demo"""
@@ -36,17 +42,18 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     folder = locate(arguments.study, arguments.runs)
     command.folder = folder.path
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    table = Table(title=f"study {folder.path.name}")
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column in RIGHT else "left")
     records = list(folder.records())
-    for record in records:
-        table.add_row(*map(Text, row(record)))
-    console.print(table)
+    verdict, note = _verdict(folder)
+    winner = None if verdict is None or not verdict.decision.ships else verdict.trial
+    rows = [_marked(row(record), record.number == winner) for record in records]
+    console.print(Text(f"study {folder.path.name}", style="bold"))
+    for line in grid(rows, 0, console.width, headed=True):
+        console.print(line)
+    if winner is not None:
+        console.print(Text(f"{_WINNER} the trial to ship", style="dim"))
     damaged = sorted({*folder.folders()} - {record.number for record in records})
     if damaged:
         numbers = ", ".join(map(str, damaged))
@@ -54,13 +61,12 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     best = best_so_far(records)
     if best is not None and not folder.verdict_file.is_file():
         console.print(f"best so far: trial {best.trial}, score {best.score:.3f} at epoch {best.epoch}")
-    if folder.verdict_file.is_file():
-        from search.verdict.verdict import Verdict, render
+    if verdict is not None:
+        from search.verdict.verdict import render
 
-        try:
-            console.print(render(Verdict.load(folder.verdict_file), folder.path))
-        except DamagedError as error:
-            console.print(f"note: {error}", soft_wrap=True)
+        console.print(render(verdict, folder.path, brief=not arguments.all))
+    elif note:
+        console.print(f"note: {note}", soft_wrap=True)
     return 0
 
 
@@ -80,7 +86,24 @@ def command_line() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where studies leave files (default: runs)",
     )
+    parser.add_argument("--all", action="store_true", help="the whole verdict: also why, how sure, and what it took")
     return parser
+
+
+def _verdict(folder: StudyFolder) -> "tuple[Verdict | None, str]":
+    """The verdict if there is one, or why it cannot be read."""
+    if not folder.verdict_file.is_file():
+        return None, ""
+    from search.verdict.verdict import Verdict
+
+    try:
+        return Verdict.load(folder.verdict_file), ""
+    except DamagedError as error:
+        return None, str(error)
+
+
+def _marked(cells: tuple[str, ...], wins: bool) -> tuple[str, ...]:
+    return (f"{_WINNER} {cells[0]}" if wins else cells[0], *cells[1:])
 
 
 if __name__ == "__main__":

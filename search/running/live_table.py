@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COLUMNS = ("trial", "settings", "epoch", "score", "best epoch", "onset", "state")
 RIGHT = ("trial", "epoch", "score", "best epoch")
 _SETTINGS = COLUMNS.index("settings")
-_NARROW, _LEAST_SETTINGS = 72, 8  # columns of text: where the settings and the onset's interval make room
+_NARROW, _LEAST_SETTINGS = 96, 8  # columns of text: where the settings and the onset's interval make room
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ class LiveTable:
         shown, more = self._chosen(left)
         if titled:
             yield Text(self.title, style="bold", overflow="ellipsis", no_wrap=True)
-        yield from _grid(
-            [*map(_running_row, self.running[:left]), *map(row, shown)], len(self.running), width, head > 0
-        )
+        yield from grid([*map(_running_row, self.running[:left]), *map(row, shown)], len(self.running), width, head > 0)
         if more:
             yield Text(more, style="dim", overflow="ellipsis", no_wrap=True)
         for line in below:
@@ -115,7 +113,7 @@ def _running_row(line: RunningRow) -> tuple[str, ...]:
     return (str(record.number), settings_of(record), f"{line.epoch:g}/{record.epochs}", score, "", "", line.doing)
 
 
-def _grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool) -> "RenderResult":
+def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool) -> "RenderResult":
     """Rows of one line each, the first `bold` ones in bold; where it is narrow, settings and intervals make room."""
     from rich.text import Text
 

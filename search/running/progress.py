@@ -4,14 +4,15 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, inf
 from typing import TYPE_CHECKING
 
 from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
 from search.record.record import TrialRecord
-from search.running.eta import Forecast
+from search.running.eta import Forecast, TimeLeft
 from search.running.live_table import LiveTable, RunningRow, row
 from search.verdict.decision import best_so_far, decide
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PLAIN_EVERY_SECONDS = 30.0
+_FINISH_SECONDS = 4.0  # the verdict and the report of the demo
+_UNITS = ((100, 1, "s", 5), (6000, 60, "min", 1), (36000, 3600, "h", 0.1), (inf, 3600, "h", 1))
+"""Up to how many seconds each, its seconds, its name, and the steps in it."""
 
 
 @dataclass
@@ -38,7 +42,8 @@ class Board:
         name: the study's.
         trials: how many there will be.
         slots: how many run at a time.
-        horizon: epochs that a trial is planned for, on the average, if known.
+        horizons: a sample of the epochs that trials are planned for, if known.
+        prunes, stops: whether trials may be pruned, and stopped at their onset.
         seconds: after which no further trial is begun, or None.
         spent_seconds: time that earlier sittings took.
         clock: seconds, rising.
@@ -50,7 +55,9 @@ class Board:
         trials: int,
         slots: int,
         *,
-        horizon: float | None = None,
+        horizons: Sequence[int] = (),
+        prunes: bool = True,
+        stops: bool = True,
         seconds: float | None = None,
         spent_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -63,7 +70,9 @@ class Board:
         self._began = clock() - spent_seconds
         self._ready = False
         deadline = None if seconds is None else clock() + seconds
-        self._forecast = Forecast(trials, slots, horizon=horizon, deadline=deadline)
+        self._forecast = Forecast(
+            trials, slots, horizons=horizons, deadline=deadline, prunes=prunes, stops=stops, finish=_FINISH_SECONDS
+        )
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()
@@ -134,16 +143,16 @@ class Board:
 
     # --- how it is shown
 
-    def eta_seconds(self) -> float | None:
-        """Seconds to the end of the last trial, None before the first checkpoint."""
+    def time_left(self) -> TimeLeft | None:
+        """Seconds to the verdict, None before the first checkpoint."""
         with self._lock:
-            return self._forecast.seconds_left(self._clock())
+            return self._forecast.time_left(self._clock())
 
     def summary(self) -> tuple[str, ...]:
         """How far it is, how long still, the best so far."""
-        best, eta = best_so_far(self._ended.values()), self.eta_seconds()
+        best, left = best_so_far(self._ended.values()), self.time_left()
         parts = [f"{len(self._ended)} of {self.trials} trials", _time(self._clock() - self._began)]
-        parts.append("ETA " + (_time(eta) if eta is not None else "unknown yet"))
+        parts.append("ETA " + (time_left_text(left) if left is not None else "unknown yet"))
         if best is not None:
             parts.append(f"best so far: trial {best.trial}, {best.score:.3f} at epoch {best.epoch}")
         return tuple(parts)
@@ -189,6 +198,22 @@ def said(record: TrialRecord) -> str:
     if record.error:
         parts.append(record.error.splitlines()[-1])
     return " · ".join(parts)
+
+
+def time_left_text(left: TimeLeft) -> str:
+    """`5 min (4 to 7)`: the time left in the largest unit that fits, with its range; `5 min` where the range is that.
+
+    >>> time_left_text(TimeLeft(290.0, 250.0, 400.0)), time_left_text(TimeLeft(44.0, 30.0, 62.0))
+    ('5 min (4 to 7)', '45 s (30 to 65)')
+    """
+    if left.high < 1:
+        return "a moment"
+    _, size, unit, step = next(each for each in _UNITS if left.seconds < each[0])
+    low, middle, high = (
+        f"{turn(seconds / size / step) * step:.{step < 1:d}f}"
+        for turn, seconds in ((floor, left.low), (round, left.seconds), (ceil, left.high))
+    )
+    return f"{middle} {unit}" + ("" if low == middle == high else f" ({low} to {high})")
 
 
 def _time(seconds: float) -> str:

@@ -215,8 +215,11 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     return replace(verdict, said=say(verdict, errors), trials=_states(records))
 
 
-def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
-    """The verdict for a terminal, as something `rich` can print."""
+_BRIEF_FILES = ("LoRA", "why nothing", "report")
+
+
+def render(verdict: Verdict, folder: Path | None = None, *, brief: bool = False) -> "RenderableType":
+    """The verdict for a terminal, as something `rich` can print; `brief`: what to do, and where the rest stands."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table
@@ -224,7 +227,8 @@ def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
 
     colour = {"ship": "green", "nothing": "red"}.get(verdict.decision.outcome, "yellow")
     lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}")]
-    for heading, sentences in verdict.said.parts:
+    said_now = replace(verdict.said, why=(), sure=(), took=()) if brief else verdict.said
+    for heading, sentences in said_now.parts:
         lines += [Text(), Text(heading, style="bold")]
         for sentence in sentences:
             said = Table.grid(padding=(0, 1))
@@ -232,10 +236,13 @@ def render(verdict: Verdict, folder: Path | None = None) -> "RenderableType":
             lines.append(said)
     if verdict.files:
         table = Table.grid(padding=(0, 2))
-        for name, path in verdict.files.items():
+        shown = {name: path for name, path in verdict.files.items() if not brief or name in _BRIEF_FILES}
+        for name, path in shown.items():
             table.add_row(Text(name, style="dim"), Text(str(folder / path) if folder else path, overflow="fold"))
         lines += [Text(), table]
-    return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(1, 2))
+    if brief:
+        lines += [Text("Why, how sure, and what it took: in the report, or with --all.", style="dim")]
+    return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(not brief, 2))
 
 
 def _states(records: Sequence[TrialRecord]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from rich.console import Console
 from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
 from search.record.record import TrialRecord
-from search.running.progress import Board, said
+from search.running.eta import TimeLeft
+from search.running.progress import Board, said, time_left_text
 
 PARAMS = {"optimizer": "Lion", "lr_scheduler": "cosine", "learning_rate_scale": 3.14159, "rank": 8, "epochs": 20}
 FOUND = {
@@ -96,8 +97,23 @@ def test_the_table_shows_what_runs_and_what_has_ended(board: Board) -> None:
 
 def test_the_best_so_far_and_the_time_left(board: Board) -> None:
     assert "best so far: trial 0, 0.700 at epoch 10" in " · ".join(board.summary())
-    assert board.eta_seconds() is not None
-    assert Board("new", 4, 1).eta_seconds() is None
+    assert board.time_left() is not None
+    assert Board("new", 4, 1).time_left() is None
+
+
+@pytest.mark.parametrize(
+    ("left", "text"),
+    [
+        ((0, 0, 0.4), "a moment"),
+        ((44, 30, 62), "45 s (30 to 65)"),
+        ((290, 250, 400), "5 min (4 to 7)"),
+        ((300, 300, 300), "5 min"),
+        ((12000, 9000, 15000), "3.3 h (2.5 to 4.2)"),
+        ((900000, 720000, 1080000), "250 h (200 to 300)"),
+    ],
+)
+def test_the_time_left_is_told_with_its_range_and_no_finer_than_it_is_known(left, text):
+    assert time_left_text(TimeLeft(*left)) == text
 
 
 def test_an_error_is_told_by_its_last_line() -> None:

@@ -1,0 +1,47 @@
+"""`status` shows a whole study on one small screen: a line for each trial, the winner marked, what to do."""
+
+import pytest
+
+from search.record.record import StudyFolder
+from search.status import main
+from tests.search.finished_studies import PLANS, make_study, shared_study
+
+
+@pytest.fixture
+def folder(tmp_path_factory, tiny_sd15, tiny_photos) -> StudyFolder:
+    return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+
+
+def told(folder: StudyFolder, width: int, capsys, monkeypatch, *more: str) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.chdir(folder.path.parent)
+    assert main([folder.path.name, *more]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_trial_is_a_line_and_only_the_winner_is_marked(folder, capsys, monkeypatch, width):
+    lines = told(folder, width, capsys, monkeypatch)
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if "/40 " in line and not line.startswith("│")]
+    assert len(rows) == len(PLANS)
+    assert [line.split()[:2] for line in rows if "*" in line] == [["*", "2"]]
+    assert ("AdamW, c" in "\n".join(rows)) == (width > 60)
+    assert "Ship epoch 18 of trial 2" in "\n".join(lines)
+
+
+def test_sixty_columns_take_under_forty_lines_and_all_says_the_rest(folder, capsys, monkeypatch):
+    brief = told(folder, 60, capsys, monkeypatch)
+    assert len(brief) < 40 - 6, "with fourteen trials it still fits"
+    whole = told(folder, 60, capsys, monkeypatch, "--all")
+    for part in ("How sure", "What it took", "onset.png"):
+        assert part in "\n".join(whole)
+        assert part not in "\n".join(brief)
+    assert "report.html" in "\n".join(brief)
+
+
+def test_without_a_verdict_nobody_is_marked(tmp_path, tiny_sd15, tiny_photos, capsys, monkeypatch):
+    made = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:2])
+    lines = told(made, 80, capsys, monkeypatch)
+    assert not any("*" in line for line in lines)
+    assert "best so far: trial 0" in "\n".join(lines)
