@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -58,3 +59,21 @@ def check_quantize(kind: str | None, device: torch.device) -> None:
     """Raises ConfigError when a base is to be quantised where there is no CUDA device."""
     if kind is not None and device.type != "cuda":
         raise ConfigError(None, "quantize", kind, f"left out here: quantised weights need a CUDA GPU, this is {device}")
+
+
+def repeat_exactly(device: torch.device) -> None:
+    """Let this process compute the same bits each time on a CUDA device, whose sums are else taken in any order. To be
+    called before anything is computed there; other devices are left as they are. What has no such form raises a
+    RuntimeError (`has_no_exact_form`), attention's gradient among it if such things were only to warn."""
+    import torch
+
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # only shows reads of what was never written
+
+
+def has_no_exact_form(error: BaseException) -> bool:
+    """Whether `repeat_exactly` forbids what failed."""
+    return "does not have a deterministic implementation" in str(error)

@@ -46,3 +46,16 @@ def device_is_lost(error: BaseException) -> bool:
     ran out is no such error."""
     text = f"{type(error).__name__}: {error}"
     return "CUDA error" in text and "out of memory" not in text
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """What a trial that does not fit the GPU's memory is told, with what takes less; None: it is another error."""
+    text = " ".join(str(error).split())
+    if "out of memory" not in text or "CUDA" not in text:
+        return None
+    amount = re.search(r"Tried to allocate ([\d.]+ \w+)", text)
+    wanted = f" ({amount[1]} more were asked for)" if amount else ""
+    return (
+        f"the GPU is out of memory{wanted}: a smaller batch_size, rank or resolution, gradient_checkpointing: true, "
+        "precision: bf16 or fewer workers take less"
+    )

@@ -33,13 +33,13 @@ from search.record.events import (
 )
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
-from search.running.machine_faults import device_is_lost, machine_fault
+from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
 from search.study.input_digests import keep_inputs
 from search.study.study import Study
 from search.verdict.disk_cleanup import delete, drop_after
 from trainer.base_model.load import Base, load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
-from trainer.devices import check_quantize, find_device
+from trainer.devices import check_quantize, find_device, has_no_exact_form, repeat_exactly
 from trainer.errors import TrainerError
 from trainer.packing.pack import Pack, build_pack_keywords, build_run_keywords
 from trainer.packing.training_run import Run
@@ -96,6 +96,7 @@ class _Worker:
         device = find_device(_device(study, slot), key="workers.device")
         config = study.config(next(study.space.combinations()))
         check_quantize(config.quantize, device)
+        repeat_exactly(device)
         self._say("loading the base")
         base = load_base(
             study.base, family=config.family, device=device, precision=config.precision, quantize=config.quantize
@@ -150,12 +151,16 @@ class _Worker:
                 traceback.print_exc()
             if device_is_lost(error):
                 os._exit(1)  # the next process has a device that works, or the coordinator gives up
+            if has_no_exact_form(error):  # then nearly the same numbers, rather than none
+                torch.use_deterministic_algorithms(False)
             self._packs.clear()  # whatever state the pack was left in
-            text = str(error) if known else f"{type(error).__name__}: {error}"
+            text = str(error) if known else out_of_memory(error) or f"{type(error).__name__}: {error}"
             fault = machine_fault(error)
             self._connection.send(
                 Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)
             )
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # now that the error holds nothing of it any more
         return None
 
     def _run(self, trial: "_Trial") -> None:

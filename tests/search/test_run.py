@@ -47,7 +47,8 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(study: Path, runs: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(DEMO.parent)}
+    paths = [str(DEMO.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.Popen(
         [sys.executable, "-m", "search.run", str(study), "--runs", str(runs)],
         stdout=subprocess.PIPE,

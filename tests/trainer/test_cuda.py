@@ -84,7 +84,7 @@ def test_a_nan_in_one_run_does_not_reach_the_others(tiny_sd15: Path, dataset: Da
         assert (runs[1].failed is not None) == poisoned
     for place in (0, 2):
         for name, value in ends[0][place].items():
-            torch.testing.assert_close(value, ends[1][place][name], atol=1e-5, rtol=0)  # CUDA adds in any order
+            torch.testing.assert_close(value, ends[1][place][name], atol=3e-5, rtol=0)  # CUDA adds in any order
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.running.machine_faults import device_is_lost, machine_fault
+from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
 from trainer.files import write_whole
 
 
@@ -51,6 +51,14 @@ def test_everything_else_may_be_the_trial(error: Exception) -> None:
 
 def test_a_lost_device_is_known_by_its_error() -> None:
     assert device_is_lost(RuntimeError("CUDA error: device-side assert triggered"))
+
+
+def test_a_trial_that_does_not_fit_is_told_what_takes_less() -> None:
+    error = RuntimeError("CUDA out of memory. Tried to allocate 68.00 MiB. GPU 0 has a total capacity of 79 GiB of …")
+    said = out_of_memory(error)
+    assert said is not None
+    assert said.startswith("the GPU is out of memory (68.00 MiB more were asked for): a smaller batch_size")
+    assert out_of_memory(ValueError("rank")) is None
 
 
 def test_a_file_that_is_too_large_for_the_disk_leaves_the_old_one(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""A study on a GPU: to its verdict, killed and resumed, short of memory, and with the GPU lost. Run with -m cuda."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from search.record.clock import Clock
+from search.record.record import StudyFolder
+from search.run import work
+from search.running.workers import Target, Team
+from search.study.study import load_study
+from tests.search.gpu_workers import TOO_LARGE, lost_once, short_of_memory
+from tests.search.test_run import DEMO, finish, start, wait_until, workers_of
+
+pytestmark = pytest.mark.cuda
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    """The demo study with three trials of four epochs and a small probe, on the GPU."""
+    values: dict[str, Any] = yaml.safe_load((DEMO / "demo.yaml").read_text())
+    for key in ("base", "data"):
+        values[key] = str(DEMO / values[key])
+    values["train"] |= {"epochs": 4, "save_every_n_epochs": 1}
+    values["search"]["epochs"]["values"] = [3, 4]
+    score = values["score"]
+    score |= {"encoder": str(DEMO / score["encoder"]), "holdout": 4}
+    score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1}
+    score["probe"]["contexts"] = score["probe"]["contexts"][:2]
+    score["losses"] |= {"levels": 2, "draws": 1}
+    score["shifted"] |= {"composites": 8, "levels": 2}
+    values["budget"] = {"trials": 3, "startup_trials": 2}
+    values["workers"] = {"count": 2, "threads": 1, "device": "cuda"}
+    values |= {"stop": {"onset": False, "prune": False}, "keep": {}, **changes}
+    path = folder / "demo.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def run_with(target: Target, study_file: Path, runs: Path) -> StudyFolder:
+    """The study to its end, with workers of another kind."""
+    study = load_study(study_file)
+    folder = StudyFolder(runs / study.name)
+    folder.path.mkdir(parents=True)
+    team = Team(target, (study, folder), study.workers.count)
+    work(study, folder, team, Clock(folder))
+    return folder
+
+
+def processes_on_the_gpu() -> set[int]:
+    done = subprocess.run(
+        ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"], capture_output=True, text=True, check=True
+    )
+    return {int(line) for line in done.stdout.split()}
+
+
+def assert_same(before: StudyFolder, after: StudyFolder) -> None:
+    for first, second in zip(before.records(), after.records(), strict=True):
+        assert (first.params, first.state, first.epoch_shipped) == (second.params, second.state, second.epoch_shipped)
+        tables = [(folder.trial(first.number) / "trajectory.csv").read_text() for folder in (before, after)]
+        assert tables[0] == tables[1]
+        epoch = first.epochs_trained
+        assert (before.samples(first.number, epoch) == after.samples(first.number, epoch)).all()
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("short"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study_file: Path) -> StudyFolder:
+    runs = study_file.parent / "undisturbed"
+    said = finish(start(study_file, runs))
+    assert "verdict" in said
+    return StudyFolder(runs / "demo")
+
+
+def test_a_study_twice_gives_the_same_numbers(study_file: Path, undisturbed: StudyFolder) -> None:
+    assert [record.state for record in undisturbed.records()] == ["complete"] * 3
+    assert all(record.memory["gpu_gib"] > 0 for record in undisturbed.records())
+    runs = study_file.parent / "again"
+    finish(start(study_file, runs))
+    assert_same(undisturbed, StudyFolder(runs / "demo"))
+
+
+def test_killed_and_resumed_it_gives_the_same_numbers_and_leaves_no_process_on_the_gpu(
+    study_file: Path, undisturbed: StudyFolder
+) -> None:
+    runs = study_file.parent / "disturbed"
+    folder = StudyFolder(runs / "demo")
+    process = start(study_file, runs)
+    wait_until(lambda: (folder.trial(0) / "readings" / "0001.npz").is_file(), process)
+    victim, *others = workers_of(process)
+    victim.kill()
+    wait_until(lambda: any((folder.trial(n) / "readings" / "0003.npz").is_file() for n in (0, 1)), process)
+    orphans = {p.pid: p for p in [victim, *others, *workers_of(process)]}
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not psutil.wait_procs(list(orphans.values()), timeout=30)[1], "workers outlive their coordinator"
+    assert not processes_on_the_gpu() & orphans.keys()
+    finish(start(study_file, runs))
+    assert_same(undisturbed, folder)
+
+
+def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_study_goes_on(tmp_path: Path) -> None:
+    search = {"rank": {"values": [4, TOO_LARGE]}, "learning_rate_scale": {"min": 1, "max": 8, "log": True}}
+    study_file = write_study(
+        tmp_path,
+        search=search,
+        train={"resolution": 64, "epochs": 2, "optimizer": "AdamW"},
+        budget={"trials": 5, "startup_trials": 8},
+        workers={"count": 1, "threads": 1, "device": "cuda"},
+    )
+    folder = run_with(short_of_memory, study_file, tmp_path / "runs")
+    records = list(folder.records())
+    assert {record.params["rank"] for record in records} == {4, TOO_LARGE}
+    for record in records:
+        large = record.params["rank"] == TOO_LARGE
+        assert record.state == ("failed" if large else "complete")
+        assert not large or str(record.error).startswith("the GPU is out of memory (")
+    held = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("runs/memory-*.json"))]
+    assert len({trial["pid"] for trial in held}) == 1, "the worker stays"
+    allocated = [trial["allocated"] for trial in held]
+    # cuBLAS holds 32 MiB or not; of a trial that stayed there would be more, each time
+    assert max(allocated) - min(allocated) < 2**25 + 2**22, held
+    assert max(trial["reserved"] for trial in held) < 2**29, held
+
+
+def test_a_gpu_lost_in_a_trial_is_had_again_by_another_process(tmp_path: Path, undisturbed: StudyFolder) -> None:
+    folder = run_with(lost_once, write_study(tmp_path), tmp_path / "runs")
+    assert (tmp_path / "runs" / "lost").is_file()
+    assert_same(undisturbed, folder)
+
+
+@pytest.mark.parametrize("module", ["search.run", "trainer.run"])
+def test_a_gpu_that_is_not_there_ends_a_command_in_one_line(
+    tmp_path: Path, tiny_sd15: Path, tiny_photos: Path, module: str
+) -> None:
+    if module == "search.run":
+        study = write_study(tmp_path, workers={"count": 1, "device": "cuda:99"})
+        arguments = [str(study), "--runs", str(tmp_path / "runs")]
+    else:
+        path = tmp_path / "train.yaml"
+        path.write_text(yaml.safe_dump({"base": str(tiny_sd15), "data": str(tiny_photos), "resolution": 64}))
+        arguments = [str(path), "--device", "cuda:99"]
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "'cuda:99' is not allowed: this machine has cuda:0" in last
+    assert "Traceback" not in done.stderr
+    assert np.array_equal(sorted(tmp_path.rglob("*.safetensors")), [])
