@@ -1,4 +1,4 @@
-"""One base model, many LoRA runs: training, checkpoints, sampling, delivery."""
+"""One base model, many LoRA runs: training, checkpoints, sampling."""
 
 import logging
 

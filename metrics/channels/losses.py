@@ -11,8 +11,7 @@ def log_ratios(losses: np.ndarray, base_losses: np.ndarray) -> np.ndarray:
     """ln L - ln L_0 of each image, noise level and draw: `[N, levels, draws]`, larger is worse, 0 is the base.
 
     Raw losses of different noise levels differ a hundredfold, so the ratio is taken first and the mean after it; the
-    same images, levels and noises as in the base make the ratios a hundred times quieter than the losses (METRICS.md,
-    "Facts").
+    same images, levels and noises as in the base make the ratios a hundred times quieter than the losses.
 
     Args:
         losses, base_losses: unweighted MSE `[N, levels, draws]`, the same noise and timesteps in both.

@@ -51,8 +51,7 @@ def make_composites(
     and on their own height above the ground; their middle comes near a quarter, a half or three quarters of the width,
     so that they are plainly on the left, in the centre or on the right, as captions say. A subject that its photo cuts
     off at an edge is pasted at that edge, and from edge to edge where it is cut off at both, so that no cut shows.
-    Swapping the background alone measures too little: place and size must move where they can (METRICS.md, "Two
-    onsets").
+    Swapping the background alone measures too little: place and size must move where they can.
 
     Args:
         photos: uint8 `[H, W, 3]`, sizes may differ.

@@ -1,7 +1,4 @@
-"""A trial at a glance: its probe images laid out with epochs across and prompts down.
-
-`contact_sheet` draws; `write_trial_sheet` reads a trial's folder, draws and saves `sheet.png`.
-"""
+"""A trial at a glance: its probe images laid out with epochs across and prompts down."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
