@@ -14,7 +14,7 @@ from search.verdict.best_folder import replacing_best
 from search.verdict.decision import Decision, decide
 from search.verdict.sentences import headline, plot_caption, trial_sentences
 from search.verdict.settings_sentences import settings
-from search.verdict.sheet import Marks, choose_epochs, contact_sheet
+from search.verdict.sheet import SET_NAMES, Marks, choose_epochs, contact_sheet
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SHEET, PLOT, NOTHING = "sheet.png", "onset.png", "SHIP-NOTHING-YET.txt"
 SHIP_WORDS, BEST_WORDS = "ship this", "its best"
 _LOG = logging.getLogger(__name__)
-_MOST_COLUMNS = 20
+_MOST_COLUMNS, _MOST_HEIGHT = 12, 1600
+_LEAST_CELL, _HEADS_HEIGHT = 64, 180  # pixels: of an image, and of all that is not an image
 
 
 def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
@@ -141,17 +142,22 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
     found = decide(record)
     about, pointed = folder.probe(), marks(found, shipping=shipping is not None)
     chosen = choose_epochs(epochs, _MOST_COLUMNS, (pointed.shipped, pointed.onset))
-    images = {e: list(_rows(kept)) for e, kept in folder.readable_samples(record.number, chosen).items()}
-    if not images:
+    samples = folder.readable_samples(record.number, chosen)
+    if not samples:
         return False
-    captions = [p for p in about["prompts"] for _ in about["seeds"]]
+    height, width = next(iter(samples.values())).shape[2:4]
+    cell, seeds = fitting(len(about["prompts"]), len(about["seeds"]), height, width)
+    images = {e: list(_rows(kept[:, :seeds])) for e, kept in samples.items()}
+    captions = [p for p in about["prompts"] for _ in range(seeds)]
+    kinds = [SET_NAMES.get(kind, "") for kind in about.get("sets") or () for _ in range(seeds)]
     sheet = contact_sheet(
         images,
         captions,
+        kinds=kinds,
         title=f"{folder.path.name} · {shipping or f'trial {record.number} · {trial_sentences(found)[0]}'}",
         subtitle=settings(record.config),
         marks=pointed,
-        cell=_cell(next(iter(images.values()))[0].shape[1]),
+        cell=cell,
     )
     out = io.BytesIO()
     sheet.save(out, format="PNG", compress_level=4)
@@ -200,6 +206,18 @@ def _novel_row(about: Mapping[str, Any]) -> int:
     """The first prompt of a context that the photos do not show: where overfitting is seen first."""
     sets = list(about.get("sets", ()))
     return sets.index("C") if "C" in sets else 0
+
+
+def fitting(prompts: int, seeds: int, height: int, width: int) -> tuple[int, int]:
+    """(width of an image, seeds shown) so that a sheet of so many prompts is not too high: smaller images, then
+    fewer seeds."""
+
+    def widest(shown: int) -> int:
+        free = (_MOST_HEIGHT - _HEADS_HEIGHT - 12 * prompts) / (prompts * shown) - 6
+        return min(_cell(width), int(free * width / height))
+
+    shown = next((count for count in range(seeds, 0, -1) if widest(count) >= min(_LEAST_CELL, _cell(width))), 1)
+    return max(16, widest(shown)), shown
 
 
 def _cell(width: int) -> int:

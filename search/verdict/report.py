@@ -13,13 +13,13 @@ from metrics.errors import MetricsError
 from search.record.record import StudyFolder, TrialRecord, write_bytes
 from search.tuning.database import storage_url
 from search.tuning.importances import parameter_importances
-from search.verdict.best_files import PLOT, SHEET, SHIP_WORDS, marks, write_pictures
+from search.verdict.best_files import PLOT, SHEET, marks, write_pictures
 from search.verdict.decision import decide
 from search.verdict.private_paths import without_private_paths
 from search.verdict.report_page import bars, facts, page, score_chart, section, spark
 from search.verdict.sentences import duration, headline, onset_short, size, state_text, trial_sentences, turn_short
 from search.verdict.settings_sentences import learning_rate, settings
-from search.verdict.sheet import choose_epochs
+from search.verdict.sheet import SET_NAMES, choose_epochs
 
 if TYPE_CHECKING:
     from metrics.trajectory.trajectory import Trajectory
@@ -138,9 +138,8 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> str:
         return "onset" if epoch == turn or pointed.inside(epoch) else ""
 
     def label(epoch: int) -> str:
-        words = {"ship": SHIP_WORDS, "onset": pointed.onset_name if epoch == turn else "onset range"}
         name = "base" if epoch == 0 else f"epoch {epoch}"
-        return f'<th scope="col" class="{kind(epoch)}">{name}<small>{words.get(kind(epoch), "")}</small></th>'
+        return f'<th scope="col" class="{kind(epoch)}">{name}<small>{pointed.label(epoch, chosen)}</small></th>'
 
     samples = folder.readable_samples(best.number, chosen)
     rows = []
@@ -151,14 +150,18 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> str:
             f'alt="{escape(prompt)}, epoch {e}"></td>'
             for e in samples
         )
-        rows.append(f'<tr><th scope="row">{escape(prompt)}{_set(about, row)}</th>{cells}</tr>')
+        said = f"{escape(prompt)}{_set(about, row)}"
+        # on a phone the prompt stands above its images, not beside them
+        rows.append(f'<tr class="above"><th colspan="{len(samples)}"><div>{said}</div></th></tr>')
+        rows.append(f'<tr><th scope="row">{said}</th>{cells}</tr>')
     head = "".join(label(e) for e in samples)
     table = f'<table class="grid"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     note = (
         "the same prompts and seeds at every epoch; rows marked “new context” ask for what the photos do not show"
         + ("" if len(about["seeds"]) < 2 else "; other seeds are on the contact sheet")
     )
-    return section(f"Trial {best.number}, epoch by epoch", f'<div class="scroll">{table}</div>', note)
+    hint = f'<p class="swipe small">{len(samples)} epochs: move the images sideways →</p>'
+    return section(f"Trial {best.number}, epoch by epoch", f'{hint}<div class="scroll">{table}</div>', note)
 
 
 def _spread(about: Mapping[str, Any], most: int) -> list[int]:
@@ -169,9 +172,8 @@ def _spread(about: Mapping[str, Any], most: int) -> list[int]:
 
 
 def _set(about: Mapping[str, Any], row: int) -> str:
-    names = {"A": "trained caption", "B": "held-out caption", "C": "new context"}
     sets = about.get("sets") or ()
-    return f'<br><span class="muted small">{names.get(sets[row], "")}</span>' if row < len(sets) else ""
+    return f'<br><span class="muted small">{SET_NAMES.get(sets[row], "")}</span>' if row < len(sets) else ""
 
 
 def _importances(folder: StudyFolder, storage: str | None) -> str:

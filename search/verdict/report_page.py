@@ -39,6 +39,9 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 width:210px;padding-right:14px;font-weight:400;z-index:1}
 .grid td img{width:96px;max-width:none;border-radius:5px}
 .grid thead th{white-space:nowrap}
+.swipe,.grid tr.above{display:none}.swipe{color:var(--accent);font-weight:600}
+.grid tr.above th{position:static;width:auto;max-width:none;padding-top:10px}
+.grid tr.above div{position:sticky;left:0;max-width:min(300px,78vw);font-size:.85rem;line-height:1.35}
 a{color:var(--accent)}
 .grid .ship{background:var(--ship-wash)}.grid .onset{background:var(--onset-wash)}
 .grid thead small{display:block;font-weight:600;min-height:1.3em}
@@ -78,12 +81,19 @@ dl.files{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;margin:
 overflow-wrap:anywhere}
 footer{color:var(--muted);font-size:.8rem;margin-top:24px}
 @media (max-width:640px){main{padding:18px 12px 40px}section{padding:16px}h1{font-size:1.55rem}
-.grid th:first-child{min-width:110px;width:110px;white-space:normal;font-size:.75rem}.grid td img{width:72px}}
+.grid thead th:first-child,.grid tbody th[scope=row]{display:none}.grid tr.above{display:table-row}.swipe{display:block}
+.grid td img{width:92px}.grid thead th{font-size:.8rem}
+.scroll::-webkit-scrollbar{height:8px}.scroll::-webkit-scrollbar-thumb{background:var(--muted);border-radius:4px}}
 @media print{section{break-inside:avoid}.find{display:none}}
 """
 
 SCRIPT = """
 (() => {
+  const ship = document.querySelector('.grid thead .ship');
+  if (ship) {
+    const frame = ship.closest('.scroll');
+    frame.scrollLeft = ship.offsetLeft + ship.offsetWidth / 2 - frame.clientWidth / 2;
+  }
   const table = document.querySelector('table.trials');
   if (!table) return;
   const value = (body, column) => {

@@ -15,7 +15,11 @@ INK, MUTED, RULE, PAPER = (24, 28, 36), (104, 112, 128), (226, 230, 238), (255, 
 SHIP, ONSET, BAND = (18, 128, 92), (204, 84, 30), (253, 240, 230)
 SHIP_PAPER = (226, 245, 238)
 
-_MARGIN, _GAP, _CAPTION_WIDTH = 28, 6, 290
+SET_NAMES = {"A": "trained caption", "B": "held-out caption", "C": "new context"}
+"""What a prompt's set is called wherever its images are shown."""
+RANGE_WORDS = "onset range"
+
+_MARGIN, _GAP, _CAPTION_WIDTH, _KIND_HEIGHT = 28, 6, 290, 18
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,16 @@ class Marks:
         """Whether a trained epoch lies in the onset's interval."""
         return self.low is not None and epoch > 0 and self.low <= epoch <= (epoch if self.high is None else self.high)
 
+    def label(self, epoch: int, epochs: Sequence[int]) -> str:
+        """What stands above an epoch's images among those of `epochs`; the onset's range is named once."""
+        turn = self.nearest(epochs)
+        if epoch == self.shipped:
+            return self.shipped_name
+        if epoch == turn:
+            return self.onset_name
+        unnamed = [each for each in sorted(epochs) if self.inside(each) and each not in (self.shipped, turn)]
+        return RANGE_WORDS if epoch in unnamed[:1] else ""
+
     def nearest(self, epochs: Sequence[int]) -> int | None:
         """The one of `epochs` nearest to the onset; None without one."""
         onset = self.onset
@@ -52,6 +66,7 @@ def contact_sheet(
     images: Mapping[int, Sequence[np.ndarray]],
     captions: Sequence[str],
     *,
+    kinds: Sequence[str] = (),
     title: str = "",
     subtitle: str = "",
     marks: Marks | None = None,
@@ -62,6 +77,7 @@ def contact_sheet(
     Args:
         images: epoch to that checkpoint's images, uint8 `[H, W, 3]`, one per row, in the order of `captions`.
         captions: the prompt of each row; equal neighbours share one caption.
+        kinds: what each row is, under its caption ("new context"); empty: nothing is said.
         title: one line above the grid.
         subtitle: a smaller line under the title.
         marks: the epochs to point out.
@@ -100,13 +116,15 @@ def contact_sheet(
     turn = marks.nearest(epochs)
     for column, epoch in enumerate(epochs):
         x = left + column * (cell + _GAP)
-        _column_head(draw, (x, head), cell, total_height - _MARGIN, epoch, marks, turn)
+        _column_head(draw, (x, head), cell, total_height - _MARGIN, epoch, marks, marks.label(epoch, epochs), turn)
 
     y = top
     for caption, rows in groups:
         block = len(rows) * (cell_height + _GAP) - _GAP
         draw.line((_MARGIN, y - _GAP, _MARGIN + _CAPTION_WIDTH - 16, y - _GAP), fill=RULE, width=1)
-        _paragraph(draw, (_MARGIN, y + 4), caption, _CAPTION_WIDTH - 22, block)
+        below = _paragraph(draw, (_MARGIN, y + 4), caption, _CAPTION_WIDTH - 22, block - (_KIND_HEIGHT if kinds else 0))
+        if kinds:
+            draw.text((_MARGIN, below), kinds[rows[0]], fill=MUTED, font=font(13))
         for index in rows:
             for column, epoch in enumerate(epochs):
                 picture = Image.fromarray(np.ascontiguousarray(images[epoch][index]))
@@ -119,12 +137,18 @@ def contact_sheet(
 
 
 def choose_epochs(epochs: Sequence[int], most: int, keep: Sequence[float | int | None] = ()) -> list[int]:
-    """At most `most` epochs, spread evenly, always with the first, the last and the nearest to each of `keep`."""
+    """At most `most` epochs: the first, the last, the nearest to each of `keep`, those around, others evenly."""
     epochs = sorted(epochs)
     if len(epochs) <= most:
         return epochs
     wanted = {epochs[0], epochs[-1]}
-    wanted |= {min(epochs, key=lambda e: abs(e - k)) for k in keep if k is not None}
+    near = [min(range(len(epochs)), key=lambda place: abs(epochs[place] - k)) for k in keep if k is not None]
+    wanted |= {epochs[place] for place in near}
+    around = sorted(range(len(epochs)), key=lambda place: min((abs(place - n) for n in near), default=0))
+    for place in around if near else ():
+        if len(wanted) >= most * 3 // 4:
+            break
+        wanted.add(epochs[place])
     for fraction in np.linspace(0, 1, most):
         if len(wanted) >= most:
             break
@@ -159,6 +183,7 @@ def _column_head(
     bottom: int,
     epoch: int,
     marks: Marks,
+    label: str,
     turn: int | None,
 ) -> None:
     x, y = at
@@ -167,17 +192,19 @@ def _column_head(
     if shipped or inside:
         box = (x - _GAP // 2, y, x + cell + _GAP // 2 - 1, bottom)
         draw.rectangle(box, fill=SHIP_PAPER if shipped else BAND)
-    label = "base" if epoch == 0 else f"epoch {epoch}"
-    draw.text((x + cell / 2, y + 14), label, fill=INK, font=font(17, bold=True), anchor="mm")
-    if shipped:
-        draw.text((x + cell / 2, y + 34), f"▲ {marks.shipped_name}", fill=SHIP, font=font(13, bold=True), anchor="mm")
-    elif epoch == turn:
-        draw.text((x + cell / 2, y + 34), f"● {marks.onset_name}", fill=ONSET, font=font(13, bold=True), anchor="mm")
-    elif inside:
-        draw.text((x + cell / 2, y + 34), "onset range", fill=ONSET, font=font(13), anchor="mm")
+    name = "base" if epoch == 0 else f"epoch {epoch}"
+    draw.text((x + cell / 2, y + 14), name, fill=INK, font=font(17 if cell >= 88 else 14, bold=True), anchor="mm")
+    if label:
+        sign = "▲ " if shipped else "● " if epoch == turn else ""
+        bold = shipped or epoch == turn
+        draw.text(
+            (x + cell / 2, y + 34), sign + label, fill=SHIP if shipped else ONSET,
+            font=font(13 if cell >= 104 else 10, bold=bold), anchor="mm",
+        )  # fmt: skip
 
 
-def _paragraph(draw: "ImageDraw.ImageDraw", at: tuple[int, int], text: str, width: int, height: int) -> None:
+def _paragraph(draw: "ImageDraw.ImageDraw", at: tuple[int, int], text: str, width: int, height: int) -> int:
+    """Writes as many lines as fit; returns where the next one would stand."""
     face, leading = font(16), 22
     lines: list[str] = []
     for word in text.split():
@@ -190,6 +217,7 @@ def _paragraph(draw: "ImageDraw.ImageDraw", at: tuple[int, int], text: str, widt
         lines = [*lines[: most - 1], f"{lines[most - 1]} …"]
     for i, line in enumerate(lines):
         draw.text((at[0], at[1] + i * leading), _fitted(draw, line, face, width), fill=INK, font=face)
+    return at[1] + len(lines) * leading
 
 
 def _fitted(draw: "ImageDraw.ImageDraw", text: str, face: "ImageFont.FreeTypeFont", width: int) -> str:

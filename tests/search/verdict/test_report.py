@@ -181,3 +181,12 @@ def test_a_report_of_nothing_is_still_a_page(tmp_path):
     folder = StudyFolder(tmp_path / "empty")
     page = _Page(write_report(folder, Verdict(study="empty")).read_text(encoding="utf-8"))
     assert "no trial got far enough to be scored." in page.text
+
+
+def test_on_a_phone_each_prompt_stands_above_its_images(written):
+    _, _, report_text = written
+    grid = report_text[report_text.index('<table class="grid">') :].split("</table>")[0]
+    above, beside = grid.count('<tr class="above">'), grid.count('<th scope="row">')
+    assert above == beside > 0
+    assert grid.count("onset range") <= 1
+    assert "new context" in grid

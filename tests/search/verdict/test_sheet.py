@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from search.verdict.best_files import fitting
 from search.verdict.sheet import BAND, SHIP_PAPER, Marks, choose_epochs, contact_sheet
 
 EPOCHS = (0, 5, 10, 20)
@@ -73,3 +74,42 @@ def test_a_long_run_is_thinned_out_but_never_loses_what_matters():
     assert {0, 200, 120} <= set(chosen)
     assert {36, 38} & set(chosen)
     assert choose_epochs([4, 0, 2], 8) == [0, 2, 4]
+
+
+def test_around_what_matters_epochs_are_shown_one_by_one():
+    chosen = choose_epochs(range(0, 202, 2), 12, keep=(60,))
+    assert len(chosen) == 12
+    assert set(range(54, 68, 2)) <= set(chosen)
+    assert {0, 200} <= set(chosen)
+
+
+def test_the_range_of_the_onset_is_named_once():
+    marks = Marks(shipped=8, onset=12.0, low=6.0, high=None, onset_name="context onset")
+    epochs = (0, 4, 6, 8, 10, 12, 14, 16)
+    labels = [marks.label(epoch, epochs) for epoch in epochs]
+    assert labels == ["", "", "onset range", "ship this", "", "context onset", "", ""]
+    assert [marks.label(epoch, epochs[2:]) for epoch in epochs[2:]] == labels[2:]
+
+
+def test_each_caption_says_what_its_images_are():
+    plain = np.asarray(contact_sheet(_images(), CAPTIONS))
+    told = np.asarray(contact_sheet(_images(), CAPTIONS, kinds=["trained caption"] * 2 + ["new context"]))
+    differ = np.nonzero((plain != told).any(axis=-1))
+    first = _box(told, _colour(0, 0))
+    assert differ[0].size
+    assert differ[1].max() < first[0], "beside the images only"
+    assert np.ptp(differ[0]) > first[3] - first[1], "at both captions"
+
+
+@pytest.mark.parametrize("prompts", [1, 6, 16, 30])
+@pytest.mark.parametrize("seeds", [1, 4])
+@pytest.mark.parametrize("size", [(64, 64), (512, 512), (1152, 768)])
+def test_a_sheet_is_never_higher_than_a_screen_can_show(prompts, seeds, size):
+    cell, shown = fitting(prompts, seeds, *size)
+    images = {epoch: [np.zeros((*size, 3), np.uint8)] * (prompts * shown) for epoch in (0, 2)}
+    captions = [f"prompt {number}" for number in range(prompts) for _ in range(shown)]
+    sheet = contact_sheet(images, captions, title="t", subtitle="s", kinds=["new context"] * len(captions), cell=cell)
+    assert sheet.height <= 1600
+    assert 1 <= shown <= seeds
+    if prompts <= 6:
+        assert shown == seeds or cell < 160
