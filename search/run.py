@@ -26,6 +26,7 @@ from search.running.budget import why_not_asked
 from search.running.workers import Team, resident
 from search.study.space_values import size as size_of
 from search.study.study import Study, load_study
+from search.tuning.database import storage_url
 from search.verdict.best_folder import restore_best
 from search.verdict.disk_cleanup import sweep_study
 from trainer.arguments import folder_to_write
@@ -50,6 +51,7 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     arguments = command_line().parse_args(argv)
     study = load_study(arguments.study)
     folder = StudyFolder(arguments.runs / study.name)
+    storage_url(folder.database)  # refused before anything is written
     command.folder = folder.path
     check_continues(study, folder)
     going = continued(study, folder)

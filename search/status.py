@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from search.command import study_command
 from search.errors import DamagedError
-from search.record.record import StudyFolder
+from search.record.record import StudyFolder, TrialRecord
 from search.running.live_table import grid, row
 from search.study.find_study import locate
 from search.verdict.decision import best_so_far
@@ -46,7 +46,7 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
 
     console = Console()
     records = list(folder.records())
-    verdict, note = _verdict(folder)
+    verdict, note = _verdict(folder, records)
     winner = None if verdict is None or not verdict.decision.ships else verdict.trial
     rows = [_marked(row(record), record.number == winner) for record in records]
     console.print(Text(f"study {folder.path.name}", style="bold"))
@@ -59,14 +59,14 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
         numbers = ", ".join(map(str, damaged))
         console.print(f"note: trials {numbers}: the record is damaged or missing; search.run rebuilds it")
     best = best_so_far(records)
-    if best is not None and not folder.verdict_file.is_file():
+    if best is not None and verdict is None:
         console.print(f"best so far: trial {best.trial}, score {best.score:.3f} at epoch {best.epoch}")
     if verdict is not None:
         from search.verdict.verdict import render
 
         console.print(render(verdict, folder.path, brief=not arguments.all))
     elif note:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -90,16 +90,20 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def _verdict(folder: StudyFolder) -> "tuple[Verdict | None, str]":
-    """The verdict if there is one, or why it cannot be read."""
+def _verdict(folder: StudyFolder, records: Sequence[TrialRecord]) -> "tuple[Verdict | None, str]":
+    """The verdict on these trials if there is one, or why it is not shown."""
     if not folder.verdict_file.is_file():
         return None, ""
-    from search.verdict.verdict import Verdict
+    from search.verdict.sentences import headline
+    from search.verdict.verdict import Verdict, belongs
 
     try:
-        return Verdict.load(folder.verdict_file), ""
+        verdict = Verdict.load(folder.verdict_file)
     except DamagedError as error:
         return None, str(error)
+    if belongs(verdict, records):
+        return verdict, ""
+    return None, f"the study has gone on since its verdict of {len(verdict.trials)} trials: {headline(verdict)}"
 
 
 def _marked(cells: tuple[str, ...], wins: bool) -> tuple[str, ...]:

@@ -279,7 +279,8 @@ def _cached(folder: Path, keys: list[str], compute: Callable[[list[int]], np.nda
         for index, row in zip(missing, compute(missing), strict=True):
             rows[index] = row
             target = folder / keys[index][:2] / f"{keys[index]}.npz"
-            with contextlib.suppress(FileNotFoundError):  # the folder was deleted that very moment: it is a cache
+            # the folder may be deleted that very moment: it is a cache
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
                 write_whole(target, functools.partial(np.savez, features=row), durable=False)
     return np.stack([rows[index] for index in range(len(keys))]) if keys else np.zeros((0, 0), np.float32)
 

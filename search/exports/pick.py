@@ -54,15 +54,14 @@ def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
             known = ", ".join(map(str, numbers)) or "none"
             raise StudyError([f"{folder.path}: --trial: {trial} is not allowed: trials here are {known}"])
         return TrialRecord.load(folder.trial(trial))
-    from search.verdict.verdict import known_verdict
+    from search.verdict.verdict import known_verdict, make_verdict
 
     verdict = known_verdict(folder)
-    if verdict is not None and verdict.trial is not None:
-        return TrialRecord.load(folder.trial(verdict.trial))
-    best = folder.best
-    if best is None:
+    if verdict is None or verdict.trial is None:
+        verdict = make_verdict(folder)
+    if verdict.trial is None or not verdict.cost.complete:
         raise StudyError([f"{folder.path}: there is no complete trial to export yet (--trial N takes any)"])
-    return best
+    return TrialRecord.load(folder.trial(verdict.trial))
 
 
 def _nothing_to_ship(folder: StudyFolder, record: TrialRecord) -> str:

@@ -16,10 +16,11 @@ from metrics.checkpoint.calibration import VERSION as CALIBRATION_VERSION
 from metrics.checkpoint.encoders import Encoder
 from metrics.checkpoint.score import Calibration, ProbeLabels, calibrate, read_checkpoint
 from metrics.comparison.twins import twins
+from metrics.errors import MetricsError
 from metrics.subjects.composites import composites_sheet, make_composites
 from metrics.trajectory.readings import Readings
 from search.probe.photo_masks import photo_masks
-from search.probe.probe_files import keep_probe_file, sealed
+from search.probe.probe_files import PROBE_FILES, building, keep_probe_file, sealed
 from search.probe.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
 from search.record.events import load_readings, save_readings
 from search.record.lock import locked
@@ -37,7 +38,6 @@ from trainer.lora.lora import LoraWeights
 
 BUILD_SECONDS = 3600.0  # how long other workers wait for the one that builds the probe
 _BACKGROUNDS_PER_CONTEXT = 2
-_ATTEMPTS = 3
 
 
 @dataclass
@@ -100,23 +100,31 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
     cache = LatentCache(base, folder / "latents")
     dataset = scan_dataset(study.data, reg_data=study.reg_data, trigger=config.trigger, class_word=config.class_word)
 
-    def opened() -> Probe:
-        about = read_json(home / PROBE_FILE) if (home / PROBE_FILE).is_file() else None
-        known = (study.probe_digest, CALIBRATION_VERSION)
-        if about is None or "photos" not in about or (about["study"], about.get("calibration")) != known:
-            about = _build(study, config, base, cache, dataset, home, encoder, identity)
-        keep_probe_file(home)
-        return _load(study, config, base, cache, dataset, home, about, encoder, identity)
+    def load(place: Path, about: dict[str, Any]) -> Probe:
+        keep_probe_file(place, folder.parent)
+        return _load(study, config, base, cache, dataset, place, about, encoder, identity)
 
-    attempts = _ATTEMPTS
-    while True:
-        try:
-            with locked(folder / "probe.lock", wait_seconds=BUILD_SECONDS):
-                return opened()
-        except FileNotFoundError:  # the cache was deleted that very moment
-            attempts -= 1
-            if not attempts:
-                raise
+    # lock and new probe lie beside the cache, which may be deleted at any time
+    with locked(folder.parent / ".probe.lock", wait_seconds=BUILD_SECONDS):
+        about = _known(study, home)
+        if about is not None:
+            try:
+                return load(home, about)
+            except (FileNotFoundError, MetricsError):
+                if all((home / name).is_file() for name in PROBE_FILES):
+                    raise
+        with building(folder.parent, home) as aside:
+            return load(aside, _build(study, config, base, cache, dataset, aside, encoder, identity))
+
+
+def _known(study: Study, home: Path) -> dict[str, Any] | None:
+    """What the kept probe's `probe.json` says; None where there is none, or one of other settings."""
+    try:
+        about: dict[str, Any] = read_json(home / PROBE_FILE)
+    except FileNotFoundError:
+        return None
+    same = (about["study"], about.get("calibration")) == (study.probe_digest, CALIBRATION_VERSION)
+    return about if same and "photos" in about else None
 
 
 def _build(
@@ -129,7 +137,7 @@ def _build(
     encoder: Encoder,
     identity: Encoder | None,
 ) -> dict[str, Any]:
-    """Write everything that costs time; `probe.json` last, so that a probe without one does not exist."""
+    """Write everything that costs time into `home`; returns what its `probe.json` says."""
     score = study.score
     photos = [photo for photo in dataset.photos if not photo.is_reg]
     pixels = [load_pixels(photo, config.size) for photo in photos]
@@ -174,7 +182,6 @@ def _build(
         else:
             notes = (*notes, masks.reason)
     arrays: dict[str, Any] = {"shifted_images": shifted_images, "shifted_photo": owners, "base_images": base_images}
-    home.mkdir(parents=True, exist_ok=True)
     np.savez(home / "arrays.npz", allow_pickle=False, **arrays)
 
     moved = shifted_images, shifted_captions

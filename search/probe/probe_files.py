@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from search.record.record import PROBE_FILE, StudyFolder, read_json, write_bytes
 
 _ARRAYS = ("arrays.npz", "calibration.npz", "base_readings.npz")
 _PICTURES = ("base.png",)
+PROBE_FILES = (PROBE_FILE, *_ARRAYS, *_PICTURES)
+"""Without each of them there is no probe."""
 _SEAL = "sha256"
 
 
@@ -25,16 +29,38 @@ def mend_probe(folder: StudyFolder) -> list[str]:
     home = folder.cache / "probe"
     if not (home / PROBE_FILE).is_file():
         return []
-    damaged = [name for name in (PROBE_FILE, *_ARRAYS, *_PICTURES) if not _is_whole(home / name)]
+    damaged = [name for name in PROBE_FILES if not _is_whole(home / name)]
     if not damaged:
         return []
     (home / PROBE_FILE).unlink()  # a probe without it does not exist
     return [f"{home / damaged[0]} is damaged or missing: the probe is built again from the study's settings"]
 
 
-def keep_probe_file(home: Path) -> None:
+@contextmanager
+def building(folder: Path, home: Path) -> Iterator[Path]:
+    """A folder to build a probe in, beside the cache: whoever deletes that meanwhile costs nothing but the copy there.
+
+    Args:
+        folder: the study's.
+        home: where the probe's files go at the end, `probe.json` last: a probe without it does not exist.
+    """
+    aside = folder / ".probe.part"  # swept away where a kill leaves it
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        with suppress(FileNotFoundError, FileExistsError):  # the cache was deleted that very moment
+            home.mkdir(parents=True, exist_ok=True)
+            (home / PROBE_FILE).unlink(missing_ok=True)
+            for path in sorted(aside.iterdir(), key=lambda path: path.name == PROBE_FILE):
+                shutil.move(path, home / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def keep_probe_file(home: Path, folder: Path) -> None:
     """Keep `probe.json` in the study's folder, too: what its pictures show is needed when the cache is deleted."""
-    kept = home.parent.parent / PROBE_FILE
+    kept = folder / PROBE_FILE
     content = (home / PROBE_FILE).read_bytes()
     if not kept.is_file() or kept.read_bytes() != content:
         write_bytes(kept, content)

@@ -82,6 +82,14 @@ class Doing:
 
 
 @dataclass(frozen=True)
+class Noticed:
+    """From a worker: what the user should know of a trial."""
+
+    number: int
+    notice: str
+
+
+@dataclass(frozen=True)
 class Checkpointed:
     """From a worker: a checkpoint has been trained, saved, drawn and scored.
 

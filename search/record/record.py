@@ -150,12 +150,6 @@ class StudyFolder:
             with contextlib.suppress(DamagedError):
                 yield TrialRecord.load(self.trial(number))
 
-    @property
-    def best(self) -> TrialRecord | None:
-        """The complete trial with the highest value (the earlier one on a tie), or None."""
-        complete = [r for r in self.records() if r.state == "complete" and r.value is not None]
-        return max(complete, key=lambda r: (r.value, -r.number)) if complete else None
-
     def trajectory(self, number: int) -> "Trajectory":
         """The trial's readings over its checkpoints (pandas is imported here)."""
         from metrics.trajectory.trajectory import Trajectory

@@ -24,6 +24,7 @@ from search.record.events import (
     Doing,
     Failed,
     GoOn,
+    Noticed,
     Prepared,
     Quit,
     StopTrial,
@@ -171,6 +172,8 @@ class _Worker:
             save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
         pack = self._pack(spec)
         run = pack.join(run_dir=spec.folder, output_name=self._study.name, **build_run_keywords(spec.config))
+        for line in run.passed_over:
+            self._connection.send(Noticed(spec.number, line))
         try:
             for epoch in Checkpointed.epochs(spec.folder):  # measured before a restart, not decided on
                 if spec.processed < epoch < run.epoch:

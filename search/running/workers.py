@@ -176,8 +176,9 @@ class Team:
         try:
             for index in range(self.count):
                 self._slots.append(self._launch(index, 0))
-        except (OSError, EOFError) as error:  # the server of processes was ended while it imported
-            self._failure = f"worker processes cannot be started: {error or type(error).__name__}"
+        except Exception as error:  # such as a server of processes that was ended while it imported
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            self._failure = f"worker processes cannot be started: {said}"
 
     def _launch(self, index: int, losses: int) -> _WorkerProcess:
         ours, theirs = self._context.Pipe()

@@ -8,6 +8,9 @@ from contextlib import closing
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
+from search.errors import StudyError
+from trainer.files import shown
+
 BUSY_SECONDS = 60.0
 """How long one waits for a database that another program has locked."""
 
@@ -16,10 +19,14 @@ def storage_url(database: PurePath) -> str:
     """The Optuna storage URL of a SQLite file: absolute, and every character of the path stands for itself.
 
     Raises:
-        ValueError: the path is not text (bytes that are not UTF-8).
+        StudyError: the path is not text (bytes that are not UTF-8).
     """
     path = database.resolve() if isinstance(database, Path) else database
-    return "sqlite:///" + quote(path.as_posix(), safe="/:")  # C:/Users/… on Windows
+    try:
+        return "sqlite:///" + quote(path.as_posix(), safe="/:")  # C:/Users/… on Windows
+    except UnicodeEncodeError:
+        allowed = "is not allowed: the address of a database is UTF-8; rename the folder, or take another with --runs"
+        raise StudyError([f"{shown(str(path.parent))} {allowed}"]) from None
 
 
 def connect(database: Path) -> closing[sqlite3.Connection]:

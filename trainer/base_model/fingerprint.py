@@ -8,6 +8,7 @@ its size, times and inode are the same.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -91,7 +92,8 @@ class _Known:
         if self._file is None or self._now == self._before:
             return
         text = json.dumps(self._now, indent=1)
-        write_whole(self._file, lambda file: file.write(text.encode()), durable=False)
+        with contextlib.suppress(FileNotFoundError, FileExistsError):  # the folder was deleted that very moment
+            write_whole(self._file, lambda file: file.write(text.encode()), durable=False)
 
     def _read(self) -> dict[str, Any]:
         try:

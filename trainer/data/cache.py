@@ -118,7 +118,7 @@ class LatentCache:
         content = save(kept, {_DIGEST: _digest(kept)})
         try:
             write_whole(path, lambda file: file.write(content), durable=False)
-        except FileNotFoundError:  # the folder was deleted that very moment: it is a cache
+        except (FileNotFoundError, FileExistsError):  # the folder was deleted that very moment: it is a cache
             return
         except PermissionError:  # on Windows another process may be reading the same entry: it holds the same
             if not path.exists():

@@ -23,19 +23,6 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     record.save(folder.trial(7))
     assert folder.numbers() == [7]
     assert next(iter(folder.records())).value == 0.5
-    assert folder.best is not None
-
-
-def test_the_earlier_of_equals_is_best(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    for number, value in enumerate((0.1, 0.7, 0.7, 0.3)):
-        TrialRecord(number=number, state="complete", config={}, params={}, epochs=1, value=value).save(
-            folder.trial(number)
-        )
-    TrialRecord(number=4, state="pruned", config={}, params={}, epochs=1, value=0.9).save(folder.trial(4))
-    best = folder.best
-    assert best is not None
-    assert best.number == 1
 
 
 def test_samples_come_back_by_prompt_and_seed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from search.errors import WorkerError
 from search.record.events import Alive, Doing, GoOn, Lost, Prepared, Quit
 from search.running.workers import Team
 
@@ -102,3 +103,9 @@ def test_a_slow_worker_that_shows_life_is_left_alone(team) -> None:
     one.send(0, GoOn(3, 1))
     got = messages(one, lambda got: any(isinstance(m, Doing) for _, m in got), timeout=0.1)
     assert got == [(0, Doing("answered", 3))]
+
+
+def test_whatever_keeps_workers_from_starting_is_told(team) -> None:
+    none = team(works_slowly, lambda: None, 2)  # cannot be sent to another process
+    with pytest.raises(WorkerError, match=r"worker processes cannot be started: .*pickle"):
+        none.receive(1.0)

@@ -1,5 +1,6 @@
 """A study's database is found under every name a folder can have, and waited for where it is locked."""
 
+import os
 from pathlib import Path, PureWindowsPath
 
 import optuna
@@ -7,6 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from search.errors import StudyError
 from search.tuning.database import BUSY_SECONDS, connect, outer_trouble, storage_url
 from search.tuning.importances import parameter_importances
 from search.tuning.ledger import Ledger, open_storage
@@ -50,3 +52,8 @@ def test_a_locked_database_is_told_from_other_errors(tmp_path: Path, monkeypatch
             ledger.study.ask()
     assert outer_trouble(caught.value) == "database is locked"
     assert outer_trouble(ValueError("database is locked")) is None
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"n\\xe9 is not allowed: the address of a database is UTF-8"):
+        storage_url(tmp_path / os.fsdecode(b"n\xe9") / "study.db")

@@ -183,3 +183,16 @@ def test_a_verdict_of_an_earlier_version_is_drawn_anew_from_the_records(tmp_path
     again = Verdict.load(folder.verdict_file)
     assert again.decision == verdict.decision
     assert again.said.why == verdict.said.why
+
+
+def test_a_study_that_has_gone_on_shows_no_verdict_from_before_as_todays(tmp_path, tiny_photos, capsys):
+    folder = make_study(tmp_path, tmp_path, tiny_photos, (replace(ONE, turn=18),))
+    verdict = finish(folder)
+    assert status([str(folder.path)]) == 0
+    assert verdict.sentences[0].split()[0] in capsys.readouterr().out
+    make_trial(folder, 1, ONE, tmp_path, tiny_photos)
+    assert status([str(folder.path)]) == 0
+    said = capsys.readouterr().out
+    assert f"the study has gone on since its verdict of 1 trials: {headline(verdict)}" in said
+    assert "best so far: trial" in said
+    assert "report.html" not in said
