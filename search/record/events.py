@@ -82,7 +82,7 @@ class Doing:
 
 
 @dataclass(frozen=True)
-class Noticed:
+class Note:
     """From a worker: what the user should know of a trial."""
 
     number: int

@@ -17,19 +17,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metrics.onset.onset import Onset, confirmed_onset, find_onset
 from search.errors import SearchError, StudyError, WorkerError
+from search.record import events
 from search.record.clock import Clock
-from search.record.events import (
-    Checkpointed,
-    Doing,
-    Failed,
-    GoOn,
-    Lost,
-    Noticed,
-    Prepared,
-    StopTrial,
-    TrialSpec,
-    Unprepared,
-)
+from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, StopTrial, TrialSpec, Unprepared
 from search.record.record import StudyFolder, TrialRecord, write_bytes
 from search.record.trial_progress import Course
 from search.record.versions import installed
@@ -238,7 +228,7 @@ class Coordinator:
                 slot.events.append(message)
         elif isinstance(message, Doing):
             self.board.doing(slot.index, message)
-        elif isinstance(message, Noticed):
+        elif isinstance(message, events.Note):
             self.board.note(f"trial {message.number}: {message.notice}")
         elif isinstance(message, Prepared):
             slot.ready = True

@@ -24,7 +24,7 @@ from search.record.events import (
     Doing,
     Failed,
     GoOn,
-    Noticed,
+    Note,
     Prepared,
     Quit,
     StopTrial,
@@ -173,7 +173,7 @@ class _Worker:
         pack = self._pack(spec)
         run = pack.join(run_dir=spec.folder, output_name=self._study.name, **build_run_keywords(spec.config))
         for line in run.passed_over:
-            self._connection.send(Noticed(spec.number, line))
+            self._connection.send(Note(spec.number, line))
         try:
             for epoch in Checkpointed.epochs(spec.folder):  # measured before a restart, not decided on
                 if spec.processed < epoch < run.epoch:
