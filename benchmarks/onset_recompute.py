@@ -27,6 +27,7 @@ from benchmarks.onset_truth import write_tables
 
 if TYPE_CHECKING:
     from benchmarks.onset_world import World
+    from trainer.config.config import TrainConfig
     from trainer.families.family import Base
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -216,11 +217,13 @@ def _trained(plan: PackPlan, base: Base) -> tuple[World, dict[str, dict[int, Che
 def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str, dict[int, Checkpoint]]:
     """Every run's checkpoints on the fine grid."""
     from trainer.data.dataset import scan_dataset
+    from trainer.packing.builder import pack_settings, run_settings
     from trainer.packing.pack import Pack
 
     dataset = scan_dataset(photos)
-    pack = Pack(base, dataset, batch_size=BATCH_SIZE, resolution=(64, 64), seed=plan.seed)
-    runs = {name: pack.join(run_dir=scratch / name, **_keywords(plan, name, dataset.root)) for name in plan.runs}
+    configs = {name: _config(plan, name, dataset.root) for name in plan.runs}
+    pack = Pack(base, dataset, pack_settings(next(iter(configs.values()))))
+    runs = {name: pack.join(run_settings(config), run_dir=scratch / name) for name, config in configs.items()}
     found: dict[str, dict[int, Checkpoint]] = {name: {} for name in runs}
     grids = {name: set(epoch_grid(plan.horizon(name))) for name in runs}
     while any(run.failed is None and not run.finished for run in runs.values()):
@@ -231,16 +234,14 @@ def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str,
     return found
 
 
-def _keywords(plan: PackPlan, name: str, data: Path) -> dict[str, Any]:
+def _config(plan: PackPlan, name: str, data: Path) -> TrainConfig:
     from trainer.config.config import TrainConfig
-    from trainer.packing.pack import build_run_keywords
 
     settings = {key: value for key, value in plan.runs[name].items() if key != "horizon"}
-    config = TrainConfig(
+    return TrainConfig(
         base=str(BASE), data=str(data), resolution=64, batch_size=BATCH_SIZE, epochs=plan.horizon(name), seed=plan.seed,
         **settings,
     )  # fmt: skip
-    return build_run_keywords(config)
 
 
 def rescore(out: Path) -> None:

@@ -16,7 +16,10 @@ from trainer.families import FAMILIES
 from trainer.families.ddpm import training_scheduler
 from trainer.families.family import Base
 from trainer.families.layout import CONFIGS
+from trainer.lora.lora import AdapterSettings
+from trainer.optimization.schedules import ScheduleSettings
 from trainer.packing.pack import Pack
+from trainer.packing.settings import FeedSettings, PackSettings, RunSettings
 
 SIDES = {"sd15": 512, "sdxl": 1024}
 RANK, PHOTOS = 16, 4
@@ -127,14 +130,13 @@ def new_pack(base: Base, width: int, checkpointing: bool) -> Pack:
     pack = Pack(
         base,
         Dataset(Path("."), photos),
+        PackSettings(FeedSettings(resolution=(side, side)), gradient_checkpointing=checkpointing),
         cache=RandomCache(base),  # type: ignore[arg-type]
-        batch_size=1,
-        resolution=(side, side),
-        gradient_checkpointing=checkpointing,
     )
+    settings = RunSettings(AdapterSettings(RANK, RANK), schedule=ScheduleSettings(epochs=10**6))
     folder = Path(tempfile.mkdtemp(prefix="onset-benchmark-"))
     for number in range(width):
-        pack.join(run_dir=folder / str(number), rank=RANK, learning_rate=1e-4, epochs=10**6)
+        pack.join(settings, run_dir=folder / str(number))
     return pack
 
 

@@ -89,13 +89,21 @@ def packed_steps(width: int, batch_size: int) -> Callable[[], int]:
     """A function that trains one epoch of `width` runs and returns how many samples that were."""
     from trainer.base_model.load import load_base
     from trainer.data.dataset import scan_dataset
+    from trainer.lora.lora import AdapterSettings
+    from trainer.optimization.optimizers import OptimizerSettings
+    from trainer.optimization.schedules import ScheduleSettings
     from trainer.packing.pack import Pack
+    from trainer.packing.settings import FeedSettings, PackSettings, RunSettings
 
     dataset = scan_dataset(PHOTOS)
-    pack = Pack(load_base(BASE), dataset, batch_size=batch_size, resolution=(SIDE, SIDE))
+    feed = FeedSettings(batch_size=batch_size, resolution=(SIDE, SIDE))
+    pack = Pack(load_base(BASE), dataset, PackSettings(feed))
+    settings = RunSettings(
+        AdapterSettings(RANK, RANK), OptimizerSettings(learning_rate=RATE), ScheduleSettings(epochs=10**6)
+    )
     folder = Path(tempfile.mkdtemp(prefix="onset-benchmark-"))
     for number in range(width):
-        pack.join(run_dir=folder / str(number), rank=RANK, learning_rate=RATE, epochs=10**6)
+        pack.join(settings, run_dir=folder / str(number))
     samples = sum(len(batch) for batch in pack.feed.epoch(0)) * width
 
     def step() -> int:

@@ -10,6 +10,7 @@ from search.exports.option_check import OPTIONS_FILE
 from trainer.data.dataset import scan_dataset
 from trainer.families.layout import CONFIGS
 from trainer.optimization.schedules import build_schedule
+from trainer.packing.builder import run_settings
 
 _RANK, _ALPHA = 4, 2.0
 
@@ -76,11 +77,7 @@ def _rates(case: ours.Case) -> list[float] | None:
     rate = case.there.config["unet_lr"]
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
     schedule = build_schedule(
-        optimizer,
-        name=config.lr_scheduler,
-        total_steps=config.epochs * case.ending.steps_per_epoch,
-        warmup_steps=config.warmup_steps,
-        num_cycles=config.effective_num_cycles,
+        optimizer, run_settings(config).schedule, total_steps=config.epochs * case.ending.steps_per_epoch
     )
     rates = []
     for _ in range(_steps(case)):

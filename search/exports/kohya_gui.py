@@ -83,7 +83,7 @@ def to_kohya_gui(
         if key in dataset:
             values[key] = dataset[key]
     if config.conv_rank is not None:
-        values |= {"conv_dim": config.conv_rank, "conv_alpha": config.conv_alpha or config.conv_rank}
+        values |= {"conv_dim": config.conv_rank, "conv_alpha": config.effective_conv_alpha}
     fields = json.loads(GUI_OPTIONS_FILE.read_text(encoding="utf-8"))["fields"]
     extra = _extra(config, exported, values, fields)
     values["additional_parameters"] = " ".join(extra)

@@ -100,8 +100,7 @@ def to_sdscripts(
     if not config.train_text_encoder:
         values["network_train_unet_only"] = True
     if config.conv_rank is not None:
-        alpha = config.conv_alpha or config.conv_rank
-        values["network_args"] = [f"conv_dim={config.conv_rank}", f"conv_alpha={alpha:g}"]
+        values["network_args"] = [f"conv_dim={config.conv_rank}", f"conv_alpha={config.effective_conv_alpha:g}"]
     if config.min_snr_gamma is not None and family != "sd3":
         values["min_snr_gamma"] = config.min_snr_gamma
     if config.noise_offset:

@@ -42,7 +42,9 @@ from trainer.base_model.load import Base, load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
 from trainer.devices import check_quantize, find_device, has_no_exact_form, repeat_exactly
 from trainer.errors import TrainerError
-from trainer.packing.pack import Pack, build_pack_keywords, build_run_keywords
+from trainer.packing.builder import pack_settings, run_settings
+from trainer.packing.pack import Pack
+from trainer.packing.settings import PackSettings
 from trainer.packing.training_run import Run
 
 AHEAD = 2
@@ -112,7 +114,7 @@ class _Worker:
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
-        self._packs: dict[str, Pack] = {}
+        self._packs: dict[PackSettings, Pack] = {}
         self._decided = 0
         self._alive_at = 0.0
         self._show_life(base)
@@ -171,7 +173,7 @@ class _Worker:
             write_base_samples(self._folder.samples_file(spec.number, 0), self._probe)
             save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
         pack = self._pack(spec)
-        run = pack.join(run_dir=spec.folder, output_name=self._study.name, **build_run_keywords(spec.config))
+        run = pack.join(run_settings(spec.config, output_name=self._study.name), run_dir=spec.folder)
         for line in run.passed_over:
             self._connection.send(Note(spec.number, line))
         try:
@@ -265,11 +267,10 @@ class _Worker:
             model.register_forward_hook(lambda *_: self._alive())
 
     def _pack(self, spec: TrialSpec) -> Pack:
-        keywords = build_pack_keywords(spec.config)
-        key = repr(sorted(keywords.items()))
-        if key not in self._packs:
-            self._packs[key] = Pack(self._probe.base, self._probe.trained, cache=self._probe.cache, **keywords)
-        return self._packs[key]
+        settings = pack_settings(spec.config)
+        if settings not in self._packs:
+            self._packs[settings] = Pack(self._probe.base, self._probe.trained, settings, cache=self._probe.cache)
+        return self._packs[settings]
 
     def _say(self, what: str, number: int | None = None, epoch: float = 0) -> None:
         self._connection.send(Doing(what, number, epoch))

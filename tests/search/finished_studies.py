@@ -96,9 +96,9 @@ def make_lora(path: Path, base: Path, *, rank: int = 8, alpha: float = 4.0) -> N
     """A LoRA for `base` in kohya's format as the trainer writes it, with weights that do something."""
     import torch
 
+    from tests.trainer.packs import create_adapters
     from trainer.base_model.load import load_base
     from trainer.lora.kohya_file import save_lora
-    from trainer.lora.lora import create_adapters
 
     weights = create_adapters(load_base(base), rank=rank, alpha=alpha, seed=0).weights()
     generator = torch.Generator().manual_seed(0)

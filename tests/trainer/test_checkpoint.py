@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.trainer import packs
+from tests.trainer.packs import join
 from trainer import checkpoint
 from trainer.base_model.load import load_base
 from trainer.data.dataset import scan_dataset
@@ -41,11 +43,11 @@ def base(tiny_sd15: Path) -> Base:
 
 
 def new_pack(base: Base, photos: Path, **keywords: Any) -> Pack:
-    return Pack(base, scan_dataset(photos), batch_size=4, resolution=(32, 32), seed=7, **keywords)
+    return packs.new_pack(base, scan_dataset(photos), batch_size=4, resolution=(32, 32), seed=7, **keywords)
 
 
 def join_all(pack: Pack, folder: Path) -> list[Run]:
-    return [pack.join(run_dir=folder / o["optimizer"], epochs=4, **{"rank": 4, **o}) for o in OPTIMIZERS]
+    return [join(pack, run_dir=folder / o["optimizer"], epochs=4, **{"rank": 4, **o}) for o in OPTIMIZERS]
 
 
 def everything(run: Run) -> dict[str, Any]:
@@ -95,8 +97,8 @@ def test_saving_disturbs_nothing(base: Base, tiny_photos: Path, tmp_path: Path) 
     ends = []
     for save in (False, True):
         pack = new_pack(base, tiny_photos)
-        run = pack.join(
-            run_dir=tmp_path / str(save), rank=4, optimizer="AdamWScheduleFree", learning_rate=1e-3, epochs=3
+        run = join(
+            pack, run_dir=tmp_path / str(save), rank=4, optimizer="AdamWScheduleFree", learning_rate=1e-3, epochs=3
         )
         for _ in range(3):
             pack.train_epoch()
@@ -112,12 +114,12 @@ def test_text_encoders_resume_exactly_too(tiny_sdxl: Path, tiny_photos: Path, tm
     for stops in (False, True):
         pack = new_pack(base, tiny_photos, train_text_encoder=True)
         keywords = {"run_dir": tmp_path / str(stops), "rank": 2, "learning_rate": 1e-3, "epochs": 2}
-        run = pack.join(**keywords)
+        run = join(pack, **keywords)
         pack.train_epoch()
         if stops:
             run.save()
             pack = new_pack(base, tiny_photos, train_text_encoder=True)
-            run = pack.join(**keywords)
+            run = join(pack, **keywords)
         pack.train_epoch()
         ends.append(everything(run))
     assert_same(ends[1], ends[0])
@@ -129,7 +131,7 @@ def test_a_checkpoint_holds_the_lora_and_the_newest_two_hold_state(
     base: Base, tiny_photos: Path, tmp_path: Path
 ) -> None:
     pack = new_pack(base, tiny_photos)
-    run = pack.join(run_dir=tmp_path / "0007", rank=4, alpha=2.0, learning_rate=1e-3, epochs=3)
+    run = join(pack, run_dir=tmp_path / "0007", rank=4, alpha=2.0, learning_rate=1e-3, epochs=3)
     for _ in range(3):
         pack.train_epoch()
         assert run.save().name == f"{run.epoch:04d}"
@@ -148,7 +150,7 @@ def test_a_checkpoint_holds_the_lora_and_the_newest_two_hold_state(
 
 def test_schedule_free_is_saved_in_its_evaluation_mode(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
     pack = new_pack(base, tiny_photos)
-    run = pack.join(run_dir=tmp_path / "0", rank=4, optimizer="AdamWScheduleFree", learning_rate=1e-2, epochs=1)
+    run = join(pack, run_dir=tmp_path / "0", rank=4, optimizer="AdamWScheduleFree", learning_rate=1e-2, epochs=1)
     pack.train_epoch()
     folder = run.save()
     iterates = {name: parameter.detach().clone() for name, parameter in run.adapters.named_parameters()}
@@ -176,13 +178,13 @@ def test_a_checkpoint_that_could_not_be_finished_does_not_exist(tmp_path: Path) 
 
 def test_what_cannot_be_continued_is_refused_by_name(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
     pack = new_pack(base, tiny_photos)
-    run = pack.join(run_dir=tmp_path / "0", rank=4, epochs=3)
+    run = join(pack, run_dir=tmp_path / "0", rank=4, epochs=3)
     pack.train_epoch()
     path = run.save()
     with pytest.raises(TrainerError, match="made with other LoRA settings"):
-        new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=5, epochs=3)
+        join(new_pack(base, tiny_photos), run_dir=tmp_path / "0", rank=5, epochs=3)
     with pytest.raises(TrainerError, match="made with AdamW, not Lion"):
-        new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=4, optimizer="Lion", epochs=3)
+        join(new_pack(base, tiny_photos), run_dir=tmp_path / "0", rank=4, optimizer="Lion", epochs=3)
     (path / checkpoint.STATE_TENSORS).write_bytes(b"torn")
     with pytest.raises(TrainerError, match=r"state\.safetensors is damaged: the run cannot go on from here"):
         checkpoint.load_state(path)
@@ -244,14 +246,14 @@ def test_a_run_whose_newest_state_is_damaged_goes_on_from_the_one_before_to_the_
     base: Base, tiny_photos: Path, tmp_path: Path
 ) -> None:
     pack = new_pack(base, tiny_photos)
-    run = pack.join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=3)
+    run = join(pack, run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=3)
     for _ in range(2):
         pack.train_epoch()
         newest = run.save()
     pack.train_epoch()
     damaged_by("flipped", newest / checkpoint.STATE_TENSORS)
     again = new_pack(base, tiny_photos)
-    resumed = again.join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=3)
+    resumed = join(again, run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=3)
     assert resumed.epoch == 1
     assert resumed.passed_over == [f"{newest}: state.safetensors is damaged: this checkpoint is passed over"]
     again.train_epoch()
@@ -263,22 +265,22 @@ def test_a_run_whose_newest_state_is_damaged_goes_on_from_the_one_before_to_the_
 
 def test_a_state_as_the_version_before_wrote_it_is_gone_on_from(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
     pack = new_pack(base, tiny_photos)
-    run = pack.join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=2)
+    run = join(pack, run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=2)
     pack.train_epoch()
     file = run.save() / checkpoint.STATE_FILE
     file.write_text(json.dumps(json.loads(file.read_text())["tree"]))
-    resumed = new_pack(base, tiny_photos).join(run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=2)
+    resumed = join(new_pack(base, tiny_photos), run_dir=tmp_path / "0", rank=4, learning_rate=1e-3, epochs=2)
     assert_same(everything(resumed), everything(run))
 
 
 def test_a_run_may_branch_from_the_checkpoint_of_another(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
     pack = new_pack(base, tiny_photos)
-    trunk = pack.join(run_dir=tmp_path / "trunk", rank=4, learning_rate=1e-3, epochs=3)
+    trunk = join(pack, run_dir=tmp_path / "trunk", rank=4, learning_rate=1e-3, epochs=3)
     pack.train_epoch()
     start = trunk.save()
     pack.train_epoch()
     other = new_pack(base, tiny_photos)
-    branch = other.join(run_dir=tmp_path / "branch", rank=4, learning_rate=1e-3, epochs=9, start_from=start)
+    branch = join(other, run_dir=tmp_path / "branch", rank=4, learning_rate=1e-3, epochs=9, start_from=start)
     assert (branch.epoch, branch.total_epochs) == (1, 9)
     other.train_epoch()
     assert_same(everything(branch), everything(trunk))
@@ -287,7 +289,7 @@ def test_a_run_may_branch_from_the_checkpoint_of_another(base: Base, tiny_photos
 def test_a_full_pack_says_so(base: Base, tiny_photos: Path, tmp_path: Path) -> None:
     pack = new_pack(base, tiny_photos, width=1, max_rank=8)
     with pytest.raises(ModelError, match="above the pack's max_rank 8"):
-        pack.join(run_dir=tmp_path / "0", rank=16)
-    pack.join(run_dir=tmp_path / "0", rank=8)
+        join(pack, run_dir=tmp_path / "0", rank=16)
+    join(pack, run_dir=tmp_path / "0", rank=8)
     with pytest.raises(ModelError, match="its width is 1"):
-        pack.join(run_dir=tmp_path / "1", rank=8)
+        join(pack, run_dir=tmp_path / "1", rank=8)

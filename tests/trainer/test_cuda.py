@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainer import packs
 from tests.trainer.packing.test_pack import (
     EIGHT_BIT,
     HORIZON,
@@ -18,13 +19,13 @@ from tests.trainer.packing.test_pack import (
     parameters_of,
     train,
 )
+from tests.trainer.packs import create_adapters, join
 from trainer.base_model.load import load_base
 from trainer.data.dataset import Dataset, scan_dataset
 from trainer.families.family import Base
 from trainer.inference.evaluate import losses
 from trainer.inference.sample import sample
-from trainer.lora.lora import LoraWeights, create_adapters
-from trainer.packing.pack import Pack
+from trainer.lora.lora import LoraWeights
 
 pytestmark = pytest.mark.cuda
 
@@ -53,7 +54,7 @@ def test_packed_equals_alone_under_plain_peft_to_1e_10_in_fp64(
 ) -> None:
     pack = new_pack(base_in(tiny_sd15, torch.float64, "cuda"), dataset)
     runs = [
-        pack.join(run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(SPECS[:width])
+        join(pack, run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(SPECS[:width])
     ]
     train(pack, 10)
     for run, spec in zip(runs, SPECS[:width], strict=True):
@@ -65,7 +66,7 @@ def test_packed_equals_alone_under_plain_peft_to_1e_5_in_fp32_with_eight_bits(
 ) -> None:
     pack = new_pack(base_in(tiny_sd15, torch.float32, "cuda"), dataset)
     specs = [SPECS[0], EIGHT_BIT, SPECS[1]]
-    runs = [pack.join(run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
+    runs = [join(pack, run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
     train(pack, 10)
     for run, spec in zip(runs, specs, strict=True):
         alone = alone_under_peft(tiny_sd15, torch.float32, dataset, spec, 10, "cuda")[-1]
@@ -76,7 +77,7 @@ def test_a_nan_in_one_run_does_not_reach_the_others(tiny_sd15: Path, dataset: Da
     ends = []
     for poisoned in (False, True):
         pack = new_pack(base_in(tiny_sd15, torch.float32, "cuda"), dataset)
-        runs = [pack.join(run_dir=tmp_path / f"{poisoned}{i}", epochs=9, rank=4, learning_rate=1e-3) for i in range(3)]
+        runs = [join(pack, run_dir=tmp_path / f"{poisoned}{i}", epochs=9, rank=4, learning_rate=1e-3) for i in range(3)]
         if poisoned:
             next(iter(runs[1].parameters)).data[0, 0] = float("nan")
         pack.train_epoch()
@@ -102,8 +103,8 @@ def test_optimizers_lower_the_loss(
     tiny_sd15: Path, dataset: Dataset, tiny_photos: Path, tmp_path: Path, keywords: dict[str, Any], precision: str
 ) -> None:
     base = load_base(tiny_sd15, device="cuda", precision=precision)
-    pack = Pack(base, dataset, batch_size=4, resolution=(64, 64))
-    run = pack.join(run_dir=tmp_path, epochs=15, rank=8, **keywords)
+    pack = packs.new_pack(base, dataset, batch_size=4, resolution=(64, 64))
+    run = join(pack, run_dir=tmp_path, epochs=15, rank=8, **keywords)
     for _ in range(15):
         pack.train_epoch()
     assert run.failed is None
@@ -115,8 +116,8 @@ def test_a_quantised_base_trains_and_draws(
     tiny_sd15: Path, dataset: Dataset, tiny_photos: Path, tmp_path: Path, quantize: str
 ) -> None:
     base = load_base(tiny_sd15, device="cuda", precision="bf16", quantize=quantize)
-    pack = Pack(base, dataset, batch_size=4, resolution=(64, 64), gradient_checkpointing=True)
-    runs = [pack.join(run_dir=tmp_path / str(i), epochs=15, rank=8, learning_rate=3e-3) for i in range(2)]
+    pack = packs.new_pack(base, dataset, batch_size=4, resolution=(64, 64), gradient_checkpointing=True)
+    runs = [join(pack, run_dir=tmp_path / str(i), epochs=15, rank=8, learning_rate=3e-3) for i in range(2)]
     for _ in range(15):
         pack.train_epoch()
     assert [run.failed for run in runs] == [None, None]
@@ -146,8 +147,8 @@ def test_vae_and_text_encoders_leave_the_gpu_once_everything_is_cached(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
     base = load_base(tiny_sd15, device="cuda")
-    pack = Pack(base, dataset, batch_size=4, resolution=(64, 64))
-    pack.join(run_dir=tmp_path, epochs=2, rank=4, learning_rate=1e-3)
+    pack = packs.new_pack(base, dataset, batch_size=4, resolution=(64, 64))
+    join(pack, run_dir=tmp_path, epochs=2, rank=4, learning_rate=1e-3)
     pack.train_epoch()
     base.park()
     assert {p.device.type for p in base.vae.parameters()} == {"cpu"}

@@ -182,6 +182,11 @@ class TrainConfig(BaseModel):
         return float(self.alpha or self.rank)
 
     @property
+    def effective_conv_alpha(self) -> float | None:
+        """Alpha of the adapters on 3×3 convolutions; None where there are none."""
+        return None if self.conv_rank is None else float(self.conv_alpha or self.conv_rank)
+
+    @property
     def effective_learning_rate(self) -> float:
         """Peak learning rate of the denoiser's adapters (without meaning under relative_step)."""
         if self.learning_rate is not None:

@@ -23,6 +23,29 @@ ADAPTER = "default"
 
 
 @dataclass(frozen=True)
+class AdapterSettings:
+    """Which modules get adapters, and of what form; `create_adapters` acts on it."""
+
+    rank: int
+    """Of linear layers and 1×1 convolutions, 1 or more."""
+    alpha: float
+    """Scale is alpha ÷ rank; above 0."""
+    targets: str = "kohya"
+    """"kohya": every linear and 1×1 convolution of the transformer blocks; "attention": its projections only."""
+    conv_rank: int | None = None
+    """Rank of adapters on 3×3 convolutions, 1 or more; None leaves them alone."""
+    conv_alpha: float | None = None
+    """Alpha of those, above 0; None without conv_rank."""
+    dora: bool = False
+    """Weight-decomposed LoRA."""
+    rslora: bool = False
+    """Scale is alpha ÷ √rank."""
+
+    def __post_init__(self) -> None:
+        assert (self.conv_rank is None) == (self.conv_alpha is None), "conv_rank and conv_alpha go together"
+
+
+@dataclass(frozen=True)
 class LoraModule:
     """One module's LoRA: ΔW = alpha ÷ rank · up @ down.
 
@@ -95,24 +118,12 @@ def alpha_in_file(alpha: float, rank: int, *, rslora: bool) -> float:
 
 
 def create_adapters(
-    base: Base,
-    *,
-    rank: int,
-    alpha: float,
-    targets: str = "kohya",
-    conv_rank: int | None = None,
-    conv_alpha: float | None = None,
-    dora: bool = False,
-    rslora: bool = False,
-    train_text_encoder: bool = False,
-    seed: int = 0,
+    base: Base, settings: AdapterSettings, *, train_text_encoder: bool = False, seed: int = 0
 ) -> Adapters:
     """Fresh adapters on every module that kohya adapts: down kaiming-uniform(a=√5), up zero, scale alpha ÷ rank.
 
     Args:
-        rank, alpha: of linear layers and 1×1 convolutions.
-        targets: "kohya" or "attention".
-        conv_rank, conv_alpha: of 3×3 convolutions; None leaves them alone; alpha None or 0 means the rank.
+        train_text_encoder: put them on the text encoders as well.
         seed: initial values come from this seed's own stream, module by module.
 
     Raises:
@@ -121,27 +132,28 @@ def create_adapters(
     import torch
     from peft import LoraConfig
 
-    config = LoraConfig(r=rank, lora_alpha=int(alpha), use_dora=dora, use_rslora=rslora)
+    rank, alpha = settings.rank, settings.alpha
+    config = LoraConfig(r=rank, lora_alpha=int(alpha), use_dora=settings.dora, use_rslora=settings.rslora)
     components = ("denoiser", *(base.text_components if train_text_encoder else ()))
     layers: dict[Site, Any] = {}
     with torch.random.fork_rng(devices=[]):  # peft draws initial values too; they are replaced
         for component in components:
-            for path in base.family.lora_targets(base, component, targets, conv_rank is not None):
+            for path in base.family.lora_targets(base, component, settings.targets, settings.conv_rank is not None):
                 module = base.component(component).get_submodule(path)
-                spatial = _is_spatial(module)
-                site_rank = conv_rank if spatial and conv_rank is not None else rank
-                site_alpha = (conv_alpha or float(site_rank)) if spatial else alpha
+                site_rank, site_alpha = rank, alpha
+                if _is_spatial(module) and settings.conv_rank is not None and settings.conv_alpha is not None:
+                    site_rank, site_alpha = settings.conv_rank, settings.conv_alpha
                 layers[component, path] = _peft_layer(module, config, site_rank, site_alpha, (seed, component, path))
     dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
     for layer in layers.values():
         for container in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
             container.to(base.device, dtype)
     alone = None
-    if dora:
+    if settings.dora:
         alone = "DoRA"
-    elif conv_rank is not None:
+    elif settings.conv_rank is not None:
         alone = "convolutions (conv_rank)"
-    return Adapters(layers, base.family.name, rslora, alone)
+    return Adapters(layers, base.family.name, settings.rslora, alone)
 
 
 def _peft_layer(module: nn.Module, config: Any, rank: int, alpha: float, stream_name: tuple[int, str, str]) -> Any:

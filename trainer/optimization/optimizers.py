@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError, TrainerError
@@ -40,50 +40,61 @@ class OptimizerKind:
     build: Callable[[ParamGroups, float, dict[str, Any]], Optimizer]
 
 
-def build_optimizer(
-    name: str,
-    groups: ParamGroups,
-    *,
-    weight_decay: float | None = None,
-    relative_step: bool = False,
-    d_coef: float = 1.0,
-    warmup_steps: int = 0,
-    optimizer_args: Mapping[str, Any] | None = None,
-) -> Optimizer:
-    """Builds `name` over `groups` (each with its own "lr").
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How adapters are moved by their gradients; `build_optimizer` acts on it, and the run that clips."""
+
+    optimizer: str = "AdamW"
+    """A name of `OPTIMIZERS`."""
+    learning_rate: float = 1e-4
+    """Peak rate of the denoiser's adapters, above 0."""
+    text_encoder_lr: float = 5e-5
+    """Peak rate of the text encoders' adapters, 0 or more."""
+    weight_decay: float | None = None
+    """Decoupled weight decay, 0 or more; None takes the optimizer's usual one."""
+    relative_step: bool = False
+    """Adafactor sets its own rate, max(1e-3, RMS(p)) × min(1e-2, 1/√t); the rates here are then ignored."""
+    d_coef: float = 1.0
+    """Prodigy's coefficient; for DAdaptAdam it multiplies the rate, which is what its authors scale."""
+    optimizer_args: Mapping[str, Any] = field(default_factory=dict)
+    """Further keywords of the optimizer's class."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 never."""
+
+
+def build_optimizer(settings: OptimizerSettings, groups: ParamGroups, *, warmup_steps: int = 0) -> Optimizer:
+    """The optimizer over `groups` (each with its own "lr").
 
     Args:
-        weight_decay: None takes the optimizer's usual one.
-        relative_step: Adafactor sets its own rate, max(1e-3, RMS(p)) × min(1e-2, 1/√t); "lr" is ignored.
-        d_coef: Prodigy's coefficient; for DAdaptAdam it multiplies the rate, which is what its authors scale.
-        warmup_steps: only AdamWScheduleFree has a warm-up of its own.
-        optimizer_args: further keywords of the optimizer's class.
+        warmup_steps: of the schedule; only AdamWScheduleFree has a warm-up of its own.
 
     Raises:
         ConfigError: `optimizer_args` that the class does not take.
         TrainerError: the library is missing or cannot run here; the message names the alternative.
     """
-    kind = OPTIMIZERS[name]
-    keywords: dict[str, Any] = dict(optimizer_args or {})
+    name, kind = settings.optimizer, OPTIMIZERS[settings.optimizer]
+    keywords: dict[str, Any] = dict(settings.optimizer_args)
     groups = [dict(group) for group in groups]
     if name == "Adafactor":
-        keywords.update(relative_step=relative_step)
-        if relative_step:
+        keywords.update(relative_step=settings.relative_step)
+        if settings.relative_step:
             groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
         else:
             keywords.setdefault("scale_parameter", False)
     elif name == "Prodigy":
-        keywords.update(d_coef=d_coef)
+        keywords.update(d_coef=settings.d_coef)
     elif name == "DAdaptAdam":
-        groups = [{**group, "lr": group["lr"] * d_coef} for group in groups]
+        groups = [{**group, "lr": group["lr"] * settings.d_coef} for group in groups]
     elif name == "AdamWScheduleFree":
         keywords.update(warmup_steps=warmup_steps)
+    weight_decay = kind.weight_decay if settings.weight_decay is None else settings.weight_decay
     try:
-        return kind.build(groups, kind.weight_decay if weight_decay is None else weight_decay, keywords)
+        return kind.build(groups, weight_decay, keywords)
     except (TypeError, ValueError, AssertionError) as error:
-        if not optimizer_args:
+        if not settings.optimizer_args:
             raise
-        raise ConfigError(None, "optimizer_args", dict(optimizer_args or {}), f"what {name} takes ({error})") from error
+        given = dict(settings.optimizer_args)
+        raise ConfigError(None, "optimizer_args", given, f"what {name} takes ({error})") from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,26 +10,31 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LambdaLR
 
 
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """The course of the learning rate over the horizon; `build_schedule` acts on it."""
+
+    lr_scheduler: str = "constant"
+    """diffusers' name of the course, or "adafactor" where the optimizer sets its own rate."""
+    num_cycles: float = 1.0
+    """Cycles of cosine_with_restarts, above 0; not whole when the horizon ends within a cycle."""
+    warmup_steps: int = 0
+    """Optimizer steps over which the rate rises from 0."""
+    epochs: int = 10
+    """The horizon: epochs that the course is laid out for, 1 or more."""
+
+
 def build_schedule(
-    optimizer: Optimizer,
-    name: str,
-    *,
-    total_steps: int,
-    warmup_steps: int = 0,
-    num_cycles: float = 1.0,
-    power: float = 1.0,
-    step: int = 0,
+    optimizer: Optimizer, settings: ScheduleSettings, *, total_steps: int, step: int = 0
 ) -> LambdaLR | None:
-    """The schedule `name` over `optimizer`, as it stands after `step` optimizer steps; None where the optimizer sets
-    its own rate ("adafactor").
+    """The schedule over `optimizer`, as it stands after `step` optimizer steps; None where the optimizer sets its own
+    rate ("adafactor").
 
     Args:
         total_steps: optimizer steps of the whole horizon.
-        num_cycles: of cosine_with_restarts; not whole when the horizon ends within a cycle.
-        power: of polynomial.
         step: steps already taken; rates are closed forms of it, so a resumed schedule goes on exactly.
     """
-    if name == "adafactor":
+    if settings.lr_scheduler == "adafactor":
         # transformers' AdafactorSchedule only reports the optimizer's own rate: `effective_learning_rate` does
         return None
     from diffusers.optimization import get_scheduler
@@ -38,12 +44,11 @@ def build_schedule(
     # diffusers' polynomial starts from the defaults, which need not be the groups' (Adafactor's are None)
     optimizer.defaults["lr"] = optimizer.param_groups[0]["lr"]
     schedule = get_scheduler(
-        name,
+        settings.lr_scheduler,
         optimizer,
-        num_warmup_steps=warmup_steps,
+        num_warmup_steps=settings.warmup_steps,
         num_training_steps=total_steps,
-        num_cycles=num_cycles,  # the closed form takes parts of a cycle
-        power=power,
+        num_cycles=settings.num_cycles,  # the closed form takes parts of a cycle
     )
     if step:
         schedule.last_epoch = step
@@ -54,24 +59,14 @@ def build_schedule(
     return schedule
 
 
-def learning_rates(
-    name: str,
-    *,
-    learning_rate: float,
-    total_steps: int,
-    warmup_steps: int = 0,
-    num_cycles: float = 1.0,
-    power: float = 1.0,
-) -> list[float]:
+def learning_rates(settings: ScheduleSettings, *, learning_rate: float, total_steps: int) -> list[float]:
     """The rate in force at each of `total_steps` optimizer steps (not for "adafactor"). Two runs that share a prefix of
     this list share that part of their training."""
     import torch
 
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=learning_rate)
-    schedule = build_schedule(
-        optimizer, name, total_steps=total_steps, warmup_steps=warmup_steps, num_cycles=num_cycles, power=power
-    )
+    schedule = build_schedule(optimizer, settings, total_steps=total_steps)
     if schedule is None:
         raise ValueError("adafactor's rate depends on the weights")
     course = schedule.lr_lambdas[0]

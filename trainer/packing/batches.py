@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer.data.buckets import assign_buckets, crop_corner, epoch_batches
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset
+from trainer.packing.settings import FeedSettings
 from trainer.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -39,46 +40,21 @@ class Batch:
 class Feed:
     """The batches of every epoch of one dataset: the same for all runs, whoever asks, in whatever order.
 
-    Args:
-        resolution: (width, height) in pixels.
-        train_text_encoder: leave prompts to be encoded at each step.
-        Others: fields of TrainConfig.
+    sizes: the bucket (width, height) of each photo.
     """
 
-    def __init__(
-        self,
-        base: Base,
-        dataset: Dataset,
-        cache: LatentCache,
-        *,
-        batch_size: int,
-        resolution: tuple[int, int],
-        enable_bucket: bool,
-        bucket_step: int,
-        min_bucket_resolution: int,
-        max_bucket_resolution: int,
-        flip: bool,
-        shuffle_caption: bool,
-        keep_tokens: int,
-        caption_dropout: float,
-        clip_skip: int | None,
-        train_text_encoder: bool,
-        seed: int,
-    ) -> None:
-        self.base, self.dataset, self.seed = base, dataset, seed
-        self.batch_size, self.flip, self.clip_skip = batch_size, flip, clip_skip
-        self.shuffle_caption, self.keep_tokens, self.caption_dropout = shuffle_caption, keep_tokens, caption_dropout
-        self.train_text_encoder = train_text_encoder
+    def __init__(self, base: Base, dataset: Dataset, cache: LatentCache, settings: FeedSettings) -> None:
+        self.base, self.dataset, self.settings = base, dataset, settings
         self.sizes = assign_buckets(
             dataset.photos,
-            resolution=resolution,
-            enable_bucket=enable_bucket,
-            step=bucket_step,
-            smallest=min_bucket_resolution,
-            largest=max_bucket_resolution,
+            resolution=settings.resolution,
+            enable_bucket=settings.enable_bucket,
+            step=settings.bucket_step,
+            smallest=settings.min_bucket_resolution,
+            largest=settings.max_bucket_resolution,
         )
         dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
-        mirrored = (False, True) if flip else (False,)
+        mirrored = (False, True) if settings.flip else (False,)
         self._latents = [
             [tuple(part.to(dtype) for part in cache.latents(photo, size, flip=flip)) for flip in mirrored]
             for photo, size in zip(dataset.photos, self.sizes, strict=True)
@@ -93,19 +69,21 @@ class Feed:
         self._sized = {name: torch.cat([row[name] for row in sized]) for name in sized[0]}
         self._rows: dict[str, int] = {}
         self._embeds: dict[str, Tensor] = {}
-        if not train_text_encoder and not shuffle_caption:
+        if not settings.train_text_encoder and not settings.shuffle_caption:
             captions = list(dict.fromkeys([photo.caption for photo in dataset.photos] + [""]))
             self._rows = {caption: row for row, caption in enumerate(captions)}
-            self._embeds = cache.prompts(captions, clip_skip)
+            self._embeds = cache.prompts(captions, settings.clip_skip)
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, as indices into the dataset's photos."""
-        return epoch_batches(self.dataset, self.sizes, batch_size=self.batch_size, seed=self.seed, epoch=epoch)
+        settings = self.settings
+        return epoch_batches(self.dataset, self.sizes, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch)
 
     def batch(self, indices: Sequence[int], epoch: int, batch: int) -> Batch:
         """Batch number `batch` of `epoch`, whose photos are `indices`."""
-        draws = random.Random(stream_seed(self.seed, "photos", epoch, batch))
-        latents = [self._latents[index][draws.random() < 0.5 if self.flip else 0] for index in indices]
+        settings = self.settings
+        draws = random.Random(stream_seed(settings.seed, "photos", epoch, batch))
+        latents = [self._latents[index][draws.random() < 0.5 if settings.flip else 0] for index in indices]
         captions = [
             self._caption(self.dataset.photos[index].caption, epoch, batch, i) for i, index in enumerate(indices)
         ]
@@ -114,9 +92,9 @@ class Feed:
         if self._embeds:
             chosen = torch.tensor([self._rows[caption] for caption in captions]).to(self.base.device, non_blocking=True)
             conditioning |= {name: table[chosen] for name, table in self._embeds.items()}
-        elif not self.train_text_encoder:
+        elif not settings.train_text_encoder:
             with torch.no_grad():
-                conditioning |= self.base.family.encode_prompts(self.base, captions, self.clip_skip)
+                conditioning |= self.base.family.encode_prompts(self.base, captions, settings.clip_skip)
         return Batch(
             mean=torch.stack([mean for mean, _ in latents]),
             std=torch.stack([std for _, std in latents]),
@@ -126,12 +104,13 @@ class Feed:
         )
 
     def _caption(self, caption: str, epoch: int, batch: int, place: int) -> str:
-        draws = random.Random(stream_seed(self.seed, "captions", epoch, batch, place))
-        if self.caption_dropout and draws.random() < self.caption_dropout:
+        settings = self.settings
+        draws = random.Random(stream_seed(settings.seed, "captions", epoch, batch, place))
+        if settings.caption_dropout and draws.random() < settings.caption_dropout:
             return ""
-        if not self.shuffle_caption:
+        if not settings.shuffle_caption:
             return caption
         tags = [tag.strip() for tag in caption.split(",")]
-        head, tail = tags[: self.keep_tokens], tags[self.keep_tokens :]
+        head, tail = tags[: settings.keep_tokens], tags[settings.keep_tokens :]
         draws.shuffle(tail)
         return ", ".join(head + tail)

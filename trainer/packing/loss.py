@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from trainer.packing.settings import LossSettings
 from trainer.streams import stream
 
 if TYPE_CHECKING:
@@ -33,20 +34,16 @@ def draw_examples(
     std: Tensor,
     prior: Tensor,
     *,
+    settings: LossSettings,
     seed: int,
     epoch: int,
     batch: int,
-    min_snr_gamma: float | None = None,
-    noise_offset: float = 0.0,
-    prior_loss_weight: float = 1.0,
 ) -> Examples:
     """The examples of batch number `batch` of an epoch: the same for every run with the same seed and settings.
 
     Args:
         mean, std: posterior of the latents [B, C, h, w]; a fresh sample is drawn, as the base was trained.
         prior: [B] bool, true for regularisation images.
-        min_snr_gamma: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy".
-        noise_offset: kohya's: a constant per image and channel, noise + offset · randn[B, C, 1, 1].
     """
 
     def normal(name: str, *shape: int) -> Tensor:
@@ -55,13 +52,13 @@ def draw_examples(
 
     latents = mean + std * normal("latents", *mean.shape)
     noise = normal("noise", *mean.shape)
-    if noise_offset:
-        noise = noise + noise_offset * normal("noise offset", *mean.shape[:2], 1, 1)
+    if settings.noise_offset:
+        noise = noise + settings.noise_offset * normal("noise offset", *mean.shape[:2], 1, 1)
     family = base.family
     timesteps = family.sample_timesteps(base, mean.shape[0], stream(seed, "timesteps", epoch, batch))
-    weight = family.loss_weight(base, timesteps, min_snr_gamma).to(mean.dtype)
-    if prior_loss_weight != 1.0:
-        weight = torch.where(prior, weight * prior_loss_weight, weight)
+    weight = family.loss_weight(base, timesteps, settings.min_snr_gamma).to(mean.dtype)
+    if settings.prior_loss_weight != 1.0:
+        weight = torch.where(prior, weight * settings.prior_loss_weight, weight)
     return Examples(
         noisy=family.add_noise(base, latents, noise, timesteps),
         timesteps=timesteps,

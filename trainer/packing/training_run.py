@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,16 +16,18 @@ from trainer.errors import TrainerError
 from trainer.lora.lora import Adapters, LoraWeights
 from trainer.optimization.optimizers import build_optimizer, effective_learning_rate, evaluation_mode
 from trainer.optimization.schedules import build_schedule
+from trainer.packing.settings import RunSettings
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
 
 
 class Run:
     """The private part of a trial or a production run; `Pack.join` makes them.
 
     epoch, step: epochs finished and optimizer steps taken.
-    total_epochs: the horizon of its schedule.
+    settings: what is its own.
     effort: Σ over steps of the effective learning rate (brought up to date at the end of an epoch).
     last_loss: mean training loss of the last epoch; NaN before the first one.
     failed: why it cannot go on, or None.
@@ -36,52 +39,22 @@ class Run:
         *,
         run_dir: Path,
         adapters: Adapters,
-        optimizer: str,
-        learning_rate: float,
-        text_encoder_lr: float,
-        weight_decay: float | None,
-        relative_step: bool,
-        d_coef: float,
-        optimizer_args: Mapping[str, Any],
-        max_grad_norm: float,
-        lr_scheduler: str,
-        num_cycles: float,
-        warmup_steps: int,
-        epochs: int,
+        settings: RunSettings,
         steps_per_epoch: int,
-        save_every_n_epochs: int,
-        min_snr_gamma: float | None,
-        noise_offset: float,
-        prior_loss_weight: float,
         loss_scaling: bool,
         describe: Callable[..., dict[str, str]],
     ) -> None:
-        self.run_dir, self.adapters = Path(run_dir), adapters
-        self.total_epochs, self.save_every_n_epochs = epochs, save_every_n_epochs
-        self.min_snr_gamma, self.noise_offset, self.prior_loss_weight = min_snr_gamma, noise_offset, prior_loss_weight
-        self.max_grad_norm, self._describe = max_grad_norm, describe
-        self._steps_per_epoch = steps_per_epoch
-        groups = [{"params": adapters.parameters("denoiser"), "lr": learning_rate}]
+        self.run_dir, self.adapters, self.settings = Path(run_dir), adapters, settings
+        self._steps_per_epoch, self._describe = steps_per_epoch, describe
+        learning, schedule = settings.optimizer, settings.schedule
+        groups = [{"params": adapters.parameters("denoiser"), "lr": learning.learning_rate}]
         if adapters.parameters("text_encoder"):
-            groups.append({"params": adapters.parameters("text_encoder"), "lr": text_encoder_lr})
+            groups.append({"params": adapters.parameters("text_encoder"), "lr": learning.text_encoder_lr})
         self.parameters = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
-        self.optimizer: Optimizer = build_optimizer(
-            optimizer,
-            groups,
-            weight_decay=weight_decay,
-            relative_step=relative_step,
-            d_coef=d_coef,
-            warmup_steps=warmup_steps,
-            optimizer_args=optimizer_args,
-        )
-        self._schedule_settings: dict[str, Any] = {
-            "name": "adafactor" if relative_step else lr_scheduler,
-            "total_steps": epochs * steps_per_epoch,
-            "warmup_steps": warmup_steps,
-            "num_cycles": num_cycles,
-        }
+        self.optimizer: Optimizer = build_optimizer(learning, groups, warmup_steps=schedule.warmup_steps)
+        self._course = replace(schedule, lr_scheduler="adafactor") if learning.relative_step else schedule
         self._base_rates = [float(group["lr"] or 0.0) for group in self.optimizer.param_groups]
-        self._schedule = build_schedule(self.optimizer, **self._schedule_settings)
+        self._schedule = self._schedule_at(0)
         self._scaler = torch.amp.GradScaler(self.parameters[0].device.type) if loss_scaling else None
         self.epoch = self.step = 0
         self.effort = 0.0
@@ -96,12 +69,12 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether it has reached its horizon."""
-        return self.epoch >= self.total_epochs
+        return self.epoch >= self.settings.schedule.epochs
 
     @property
     def due(self) -> bool:
         """Whether the epoch just finished is one that gets a checkpoint."""
-        return self.epoch > 0 and (self.epoch % self.save_every_n_epochs == 0 or self.finished)
+        return self.epoch > 0 and (self.epoch % self.settings.output.save_every_n_epochs == 0 or self.finished)
 
     @property
     def learning_rate(self) -> float:
@@ -159,7 +132,7 @@ class Run:
         if self._schedule is not None:
             for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
                 group["lr"] = rate
-            self._schedule = build_schedule(self.optimizer, **self._schedule_settings, step=self.step)
+            self._schedule = self._schedule_at(self.step)
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
 
@@ -180,10 +153,11 @@ class Run:
         """
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        if self.max_grad_norm > 0 and row is not None:
-            row.mul_((self.max_grad_norm / (torch.linalg.vector_norm(row) + 1e-6)).clamp_(max=1.0))
-        elif self.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        most = self.settings.optimizer.max_grad_norm
+        if most > 0 and row is not None:
+            row.mul_((most / (torch.linalg.vector_norm(row) + 1e-6)).clamp_(max=1.0))
+        elif most > 0:
+            torch.nn.utils.clip_grad_norm_(self.parameters, most)
         if self._scaler is not None:
             self._scaler.step(self.optimizer)
             self._scaler.update()
@@ -212,6 +186,10 @@ class Run:
     def forget_epoch(self) -> None:
         """Drops the sums of an epoch begun."""
         self._effort_here, self._loss_sum, self._losses = 0.0, None, 0
+
+    def _schedule_at(self, step: int) -> LambdaLR | None:
+        total_steps = self.settings.schedule.epochs * self._steps_per_epoch
+        return build_schedule(self.optimizer, self._course, total_steps=total_steps, step=step)
 
     def _write(self, folder: Path) -> None:
         from trainer.lora.kohya_file import save_lora

@@ -25,8 +25,10 @@ from trainer.families.clip import count_long_prompts
 from trainer.files import shown
 from trainer.inference.sample import sample
 from trainer.inference.sample_files import SampleNote, write_samples
+from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.distributed import Crew, join_crew
-from trainer.packing.pack import Pack, Run, build_pack_keywords, build_run_keywords
+from trainer.packing.pack import Pack
+from trainer.packing.training_run import Run
 from trainer.production.production_config import Output
 from trainer.production.production_folder import (
     check_content,
@@ -213,14 +215,8 @@ def _start(
     if crew.is_main and keep:
         note_settings(config, folder, content)
     with crew.main_first():
-        pack = Pack(
-            base,
-            dataset,
-            cache=LatentCache(base, cache),
-            crew=crew,
-            **build_pack_keywords(config),
-        )
-    run = pack.join(run_dir=folder, output_name=output.name, **build_run_keywords(config))
+        pack = Pack(base, dataset, pack_settings(config), cache=LatentCache(base, cache), crew=crew)
+    run = pack.join(run_settings(config, output_name=output.name), run_dir=folder)
     for line in run.passed_over:
         console.print(f"warning: {line}")
     total = pack.steps_per_epoch * config.epochs

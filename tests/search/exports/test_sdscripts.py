@@ -267,7 +267,7 @@ COURSES = [
 def test_a_run_that_ends_at_the_epoch_to_ship_keeps_the_schedule_of_its_horizon(photos, course, function, more):
     import torch
 
-    from trainer.optimization.schedules import build_schedule
+    from trainer.optimization.schedules import ScheduleSettings, build_schedule
 
     _, out = _exported(photos, ending=Ending(8, steps_per_epoch=11), warmup_steps=3, **course)
     assert out.config["max_train_epochs"] == 8
@@ -291,10 +291,8 @@ def test_a_run_that_ends_at_the_epoch_to_ship_keeps_the_schedule_of_its_horizon(
     ours = rates(
         lambda optimizer: build_schedule(
             optimizer,
-            name=course["lr_scheduler"],
+            ScheduleSettings(course["lr_scheduler"], more.get("num_cycles", 1), warmup_steps=3),
             total_steps=220,
-            warmup_steps=3,
-            num_cycles=more.get("num_cycles", 1),
         )
     )
     assert theirs == pytest.approx(ours, abs=1e-6)

@@ -17,7 +17,8 @@ from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict
 from trainer.base_model.load import load_base
 from trainer.config.config import parse_train_config
-from trainer.packing.pack import Pack, build_pack_keywords, build_run_keywords
+from trainer.packing.builder import pack_settings, run_settings
+from trainer.packing.pack import Pack
 
 DEMO = Path(__file__).parents[3] / "studies" / "demo.yaml"
 NINETY_PERCENT = 1.645
@@ -32,8 +33,8 @@ def scores_at_the_horizon(study: Study, folder: StudyFolder, scratch: Path) -> d
         if record.state != "pruned":
             continue
         config = parse_train_config(record.config)
-        pack = Pack(base, probe.trained, cache=probe.cache, **build_pack_keywords(config))
-        run = pack.join(run_dir=scratch / f"{record.number:04d}", **build_run_keywords(config))
+        pack = Pack(base, probe.trained, pack_settings(config), cache=probe.cache)
+        run = pack.join(run_settings(config), run_dir=scratch / f"{record.number:04d}")
         trajectory = Trajectory((probe.base_readings,))
         while not run.finished and run.failed is None:
             pack.train_epoch()

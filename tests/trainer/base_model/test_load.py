@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 
 from tests.trainer.families.test_families import full_size_base
 from tests.trainer.original_format import to_original_format
+from tests.trainer.packs import join, new_pack
 from trainer.base_model.load import check_family, detect_family, load_base
 from trainer.data.dataset import scan_dataset
 from trainer.errors import ModelError
 from trainer.families import layout, tokenizers
-from trainer.packing.pack import Pack
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3"])
@@ -178,8 +178,8 @@ def test_a_quantised_denoiser_stays_close_to_the_base(kind: str, tiny_sd15) -> N
 def test_a_lora_is_trained_on_a_quantised_base(kind, gradient_checkpointing, tiny_sd15, tiny_photos, tmp_path) -> None:
     """On a CPU, where commands refuse it; on a GPU in test_cuda.py."""
     base = load_base(tiny_sd15, quantize=kind)
-    pack = Pack(base, scan_dataset(tiny_photos), resolution=(64, 64), gradient_checkpointing=gradient_checkpointing)
-    run = pack.join(run_dir=tmp_path, rank=4, epochs=1)
+    pack = new_pack(base, scan_dataset(tiny_photos), resolution=(64, 64), gradient_checkpointing=gradient_checkpointing)
+    run = join(pack, run_dir=tmp_path, rank=4, epochs=1)
     pack.train_epoch()
     modules = run.lora_weights().modules.values()
     assert all(module.up.isfinite().all() and module.up.abs().max() > 1e-4 for module in modules)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainer.packs import join, new_pack
 from trainer.base_model.load import load_base
 from trainer.config.config import OptimizerName, SchedulerName, parse_train_config
 from trainer.config.rules import check_pair
 from trainer.data.dataset import load_pixels, scan_dataset
 from trainer.errors import ConfigError
 from trainer.inference.evaluate import Evaluation
-from trainer.packing.pack import Pack, build_pack_keywords, build_run_keywords
+from trainer.packing.builder import pack_settings, run_settings
+from trainer.packing.pack import Pack
 
 EPOCHS = 12
 # random weights have no fine structure to spoil: rates are those that move them within a few dozen steps
@@ -64,10 +66,8 @@ def settings(pair: Pair) -> dict[str, Any]:
 def train_all(base_folder: Path, photos: Path, folder: Path, pairs: Sequence[Pair]) -> None:
     base, dataset = load_base(base_folder), scan_dataset(photos)
     configs = [parse_train_config(settings(pair)) for pair in pairs]
-    pack = Pack(base, dataset, **build_pack_keywords(configs[0]))
-    runs = [
-        pack.join(run_dir=folder / str(index), **build_run_keywords(config)) for index, config in enumerate(configs)
-    ]
+    pack = Pack(base, dataset, pack_settings(configs[0]))
+    runs = [pack.join(run_settings(config), run_dir=folder / str(index)) for index, config in enumerate(configs)]
     images = np.stack([load_pixels(photo, (32, 32)) for photo in dataset.photos])
     captions = [photo.caption for photo in dataset.photos]
     evaluation = Evaluation.prepare(base, images, captions, levels=4, draws=2, seed=1)
@@ -105,10 +105,12 @@ def test_every_family_learns_its_photos_with_text_encoders_in_a_pack(
 ) -> None:
     base = load_base(request.getfixturevalue(family))
     dataset = scan_dataset(tiny_photos)
-    pack = Pack(base, dataset, batch_size=4, resolution=(32, 32), train_text_encoder=True, gradient_checkpointing=True)
+    pack = new_pack(
+        base, dataset, batch_size=4, resolution=(32, 32), train_text_encoder=True, gradient_checkpointing=True
+    )
     options = ({"min_snr_gamma": 5.0, "noise_offset": 0.05}, {"rslora": True, "targets": "attention"})
     runs = [
-        pack.join(run_dir=tmp_path / str(index), rank=4, learning_rate=2e-3, text_encoder_lr=1e-3, epochs=6, **option)
+        join(pack, run_dir=tmp_path / str(index), rank=4, learning_rate=2e-3, text_encoder_lr=1e-3, epochs=6, **option)
         for index, option in enumerate(options)
     ]
     images = np.stack([load_pixels(photo, (32, 32)) for photo in dataset.photos])
@@ -125,8 +127,8 @@ def test_every_family_learns_its_photos_with_text_encoders_in_a_pack(
 
 def test_half_precision_trains_with_adapters_in_fp32(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> None:
     base = load_base(tiny_sd15, precision="bf16")
-    pack = Pack(base, scan_dataset(tiny_photos), batch_size=4, resolution=(32, 32))
-    runs = [pack.join(run_dir=tmp_path / str(i), rank=4, learning_rate=2e-3, epochs=4) for i in range(2)]
+    pack = new_pack(base, scan_dataset(tiny_photos), batch_size=4, resolution=(32, 32))
+    runs = [join(pack, run_dir=tmp_path / str(i), rank=4, learning_rate=2e-3, epochs=4) for i in range(2)]
     losses = []
     for _ in range(4):
         pack.train_epoch()

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import random
 import re
 import struct
 
@@ -14,15 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from tests.trainer.families.test_families import full_size_base
+from tests.trainer.packing.test_metadata import metadata
 from trainer.base_model.load import load_base
-from trainer.data.buckets import assign_buckets
-from trainer.data.dataset import scan_dataset
 from trainer.errors import ModelError
 from trainer.families.family import Base
 from trainer.inference.sample import initial_noise, sample
 from trainer.lora.kohya_file import load_lora, read_metadata, save_lora
 from trainer.lora.lora import LoraModule, LoraWeights
-from trainer.lora.metadata import build_metadata
 
 
 def random_lora(
@@ -42,28 +39,6 @@ def random_lora(
                 alpha=alpha,
             )
     return LoraWeights(modules, base.family.name)
-
-
-def metadata(base: Base, photos, **changes) -> dict[str, str]:
-    dataset = scan_dataset(photos)
-    settings = {
-        "output_name": "toy",
-        "rank": 4,
-        "alpha": 2.0,
-        "learning_rate": 1e-4,
-        "text_encoder_lr": 5e-5,
-        "optimizer": "AdamW",
-        "lr_scheduler": "constant",
-        "seed": 7,
-        "epoch": 3,
-        "epochs": 10,
-        "steps": 24,
-        "max_train_steps": 80,
-        "resolution": (64, 64),
-        "batch_size": 2,
-        "started_at": 1_700_000_000.0,
-    }
-    return build_metadata(base, dataset, assign_buckets(dataset.photos, resolution=(64, 64)), **(settings | changes))
 
 
 @pytest.mark.parametrize(("family", "counts"), [("sd15", (192, 72, 0)), ("sdxl", (722, 72, 192))])
@@ -196,41 +171,6 @@ def test_the_metadata_is_kohyas(tiny_sd15, tiny_photos, tmp_path) -> None:
     assert json.loads(found["ss_dataset_dirs"]) == {"2_sks toy": {"n_repeats": 2, "img_count": 8}}
     assert json.loads(found["ss_tag_frequency"])["2_sks toy"]["a photo of sks toy"] == 8
     assert json.loads(found["ss_bucket_info"])["buckets"] == {"0": {"resolution": [64, 64], "count": 16}}
-
-
-def test_the_datasets_are_listed_by_their_folders_own_names(tiny_sd15, tiny_photos) -> None:
-    found = metadata(load_base(tiny_sd15), tiny_photos, flip=True)
-    (dataset,) = json.loads(found["ss_datasets"])
-    assert dataset["resolution"] == [64, 64]
-    assert dataset["num_train_images"] == 16
-    assert dataset["tag_frequency"] == json.loads(found["ss_tag_frequency"])
-    (subset,) = dataset["subsets"]
-    assert subset["image_dir"] == "2_sks toy"
-    assert (subset["num_repeats"], subset["img_count"]) == (2, 8)
-    assert (subset["class_tokens"], subset["is_reg"], subset["flip_aug"]) == ("sks toy", False, True)
-    assert not [key for key, value in found.items() if str(tiny_photos.parent) in value], "no path of this machine"
-    assert not [key for key in found if key.endswith("sd_model_hash")], "a folder has no hash of a file"
-
-
-def test_a_single_file_base_is_named_by_its_hashes(tiny_sd15, tiny_photos, tmp_path) -> None:
-    """The reference is sd-scripts' model_hash and calculate_sha256, written down anew."""
-    base = load_base(tiny_sd15)
-    content = random.Random(0).randbytes(0x120000)
-    (tmp_path / "base.safetensors").write_bytes(content)
-    base.source = str(tmp_path / "base.safetensors")
-    found = metadata(base, tiny_photos)
-    assert found["ss_new_sd_model_hash"] == hashlib.sha256(content).hexdigest()
-    assert found["ss_sd_model_hash"] == hashlib.sha256(content[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
-    assert found["ss_sd_model_name"] == "base.safetensors"
-
-
-def test_sdxl_and_convolutions_say_so(tiny_sdxl, tiny_photos) -> None:
-    base = load_base(tiny_sdxl)
-    found = metadata(base, tiny_photos, conv_rank=2, conv_alpha=1.0, train_text_encoder=True)
-    assert found["ss_base_model_version"] == "sdxl_base_v1-0"
-    assert found["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
-    assert json.loads(found["ss_network_args"]) == {"conv_dim": "2", "conv_alpha": "1.0"}
-    assert found["ss_text_encoder_lr"] == "5e-05"
 
 
 def test_hashes_are_those_of_the_addnet_extension(tiny_sdxl, tiny_photos, tmp_path) -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.trainer.families.test_families import full_size_base
+from tests.trainer.packs import create_adapters
 from trainer.base_model.load import load_base
 from trainer.families.family import Base
-from trainer.lora.lora import ADAPTER, create_adapters
+from trainer.lora.lora import ADAPTER
 
 
 @pytest.fixture(scope="module")

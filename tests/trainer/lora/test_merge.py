@@ -43,7 +43,7 @@ def test_merged_and_adapter_outputs_agree(name: str, strength: float, request) -
 
 def test_merging_is_pefts_merge(tiny_sd15) -> None:
     """peft's own layers, merged by peft, give the same weights; convolutions and DoRA included."""
-    from trainer.lora.lora import create_adapters
+    from tests.trainer.packs import create_adapters
 
     for options in ({"conv_rank": 2, "conv_alpha": 1.0}, {"dora": True}):
         base = load_base(tiny_sd15)

@@ -14,7 +14,13 @@ from transformers.optimization import Adafactor, AdafactorSchedule
 
 from trainer.errors import TrainerError
 from trainer.optimization import optimizers
-from trainer.optimization.optimizers import OPTIMIZERS, build_optimizer, effective_learning_rate, evaluation_mode
+from trainer.optimization.optimizers import (
+    OPTIMIZERS,
+    OptimizerSettings,
+    build_optimizer,
+    effective_learning_rate,
+    evaluation_mode,
+)
 
 CLASSES = {
     "AdamW": torch.optim.AdamW,
@@ -48,7 +54,7 @@ def steps(optimizer: torch.optim.Optimizer, p: nn.Parameter, count: int) -> list
 def test_each_name_builds_its_class_and_goes_downhill(name: str) -> None:
     p = parameter()
     rate = OPTIMIZERS[name].learning_rate
-    optimizer = build_optimizer(name, [{"params": [p], "lr": rate}])
+    optimizer = build_optimizer(OptimizerSettings(name), [{"params": [p], "lr": rate}])
     assert type(optimizer) is CLASSES[name]
     losses = steps(optimizer, p, 30)
     assert losses[-1] < losses[0]
@@ -64,7 +70,7 @@ def test_allowed_arguments_exist_in_the_class(name: str) -> None:
 def test_each_group_keeps_its_rate_and_the_weight_decay_is_the_usual_one() -> None:
     for name, kind in OPTIMIZERS.items():
         groups = [{"params": [parameter(1)], "lr": 1e-3}, {"params": [parameter(2)], "lr": 5e-4}]
-        optimizer = build_optimizer(name, groups)
+        optimizer = build_optimizer(OptimizerSettings(name), groups)
         assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 5e-4]
         assert {group["weight_decay"] for group in optimizer.param_groups} == {kind.weight_decay}
 
@@ -72,7 +78,7 @@ def test_each_group_keeps_its_rate_and_the_weight_decay_is_the_usual_one() -> No
 def test_eight_bit_states_are_eight_bit_on_the_cpu() -> None:
     for name in ("AdamW8bit", "Lion8bit"):
         p = parameter()
-        optimizer = build_optimizer(name, [{"params": [p], "lr": 1e-4}])
+        optimizer = build_optimizer(OptimizerSettings(name), [{"params": [p], "lr": 1e-4}])
         steps(optimizer, p, 1)
         assert optimizer.state[p]["state1"].dtype == torch.uint8
 
@@ -82,9 +88,9 @@ def test_without_bitsandbytes_the_alternative_is_named(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(TrainerError, match=r"AdamW8bit needs bitsandbytes.*use AdamW instead"):
-        build_optimizer("AdamW8bit", [{"params": [parameter()], "lr": 1e-4}])
+        build_optimizer(OptimizerSettings("AdamW8bit"), [{"params": [parameter()], "lr": 1e-4}])
     with pytest.raises(TrainerError, match="use Lion instead"):
-        build_optimizer("Lion8bit", [{"params": [parameter()], "lr": 1e-4}])
+        build_optimizer(OptimizerSettings("Lion8bit"), [{"params": [parameter()], "lr": 1e-4}])
 
 
 def test_bitsandbytes_is_imported_without_noise() -> None:
@@ -95,7 +101,7 @@ def test_bitsandbytes_is_imported_without_noise() -> None:
 
 def test_schedule_free_is_looked_at_in_its_averages_and_trained_in_its_iterates() -> None:
     p = parameter()
-    optimizer = build_optimizer("AdamWScheduleFree", [{"params": [p], "lr": 0.05}])
+    optimizer = build_optimizer(OptimizerSettings("AdamWScheduleFree"), [{"params": [p], "lr": 0.05}])
     steps(optimizer, p, 10)
     iterate = p.detach().clone()
     with evaluation_mode(optimizer):
@@ -112,7 +118,7 @@ def test_relative_steps_are_the_closed_form_and_what_transformers_reports() -> N
     p = parameter()
     with torch.no_grad():
         p.mul_(0.3)
-    optimizer = build_optimizer("Adafactor", [{"params": [p], "lr": 1.0}], relative_step=True)
+    optimizer = build_optimizer(OptimizerSettings("Adafactor", relative_step=True), [{"params": [p], "lr": 1.0}])
     reported = AdafactorSchedule(optimizer)
     for step in range(1, 20):
         rms = float(p.detach().square().mean().sqrt())
@@ -124,7 +130,7 @@ def test_relative_steps_are_the_closed_form_and_what_transformers_reports() -> N
 
 
 def test_fixed_adafactor_uses_the_rate_as_it_is() -> None:
-    optimizer = build_optimizer("Adafactor", [{"params": [parameter()], "lr": 3e-4}])
+    optimizer = build_optimizer(OptimizerSettings("Adafactor"), [{"params": [parameter()], "lr": 3e-4}])
     assert effective_learning_rate(optimizer) == 3e-4
     assert optimizer.param_groups[0]["scale_parameter"] is False
     assert optimizer.param_groups[0]["relative_step"] is False
@@ -133,7 +139,7 @@ def test_fixed_adafactor_uses_the_rate_as_it_is() -> None:
 @pytest.mark.parametrize("name", ["Prodigy", "DAdaptAdam"])
 def test_the_effective_rate_of_adaptive_optimizers_is_d_times_the_rate(name: str) -> None:
     p = parameter()
-    optimizer = build_optimizer(name, [{"params": [p], "lr": 0.5}])
+    optimizer = build_optimizer(OptimizerSettings(name), [{"params": [p], "lr": 0.5}])
     assert effective_learning_rate(optimizer) == pytest.approx(0.5e-6)
     steps(optimizer, p, 30)
     d = optimizer.param_groups[0]["d"]
@@ -146,7 +152,7 @@ def test_d_coef_scales_the_step() -> None:
     for d_coef in (1.0, 2.0):
         for name in ("Prodigy", "DAdaptAdam"):
             p = parameter()
-            optimizer = build_optimizer(name, [{"params": [p], "lr": 1.0}], d_coef=d_coef)
+            optimizer = build_optimizer(OptimizerSettings(name, d_coef=d_coef), [{"params": [p], "lr": 1.0}])
             steps(optimizer, p, 12)
             found.append(float(effective_learning_rate(optimizer)))
     assert found[2] > 1.3 * found[0]
@@ -155,7 +161,7 @@ def test_d_coef_scales_the_step() -> None:
 
 def test_schedule_free_warms_up_by_itself() -> None:
     p = parameter()
-    optimizer = build_optimizer("AdamWScheduleFree", [{"params": [p], "lr": 1e-3}], warmup_steps=4)
+    optimizer = build_optimizer(OptimizerSettings("AdamWScheduleFree"), [{"params": [p], "lr": 1e-3}], warmup_steps=4)
     found = []
     for _ in range(6):
         steps(optimizer, p, 1)

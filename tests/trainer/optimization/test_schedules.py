@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import get_scheduler as transformers_scheduler
 
+from tests.trainer.packs import join, new_pack
 from trainer.base_model.load import load_base
 from trainer.data.dataset import scan_dataset
-from trainer.optimization.schedules import build_schedule, learning_rates
-from trainer.packing.pack import Pack
+from trainer.optimization.schedules import ScheduleSettings, build_schedule, learning_rates
 
 TOTAL, WARMUP, RATE = 60, 6, 2e-4
 
@@ -40,7 +40,7 @@ CLOSED_FORMS = {
 def test_rates_follow_the_closed_form(name: str) -> None:
     form, settings = CLOSED_FORMS[name]
     expected = [RATE * form(step) for step in range(TOTAL)]
-    found = learning_rates(name, learning_rate=RATE, total_steps=TOTAL, **settings)
+    found = learning_rates(ScheduleSettings(name, **settings), learning_rate=RATE, total_steps=TOTAL)
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-18)
 
 
@@ -48,7 +48,7 @@ def test_rates_follow_the_closed_form(name: str) -> None:
 def test_a_polynomial_starts_from_its_groups_rate_whatever_the_optimizers_default(default: float | None) -> None:
     optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": RATE}], lr=0.1)
     optimizer.defaults["lr"] = default
-    schedule = build_schedule(optimizer, "polynomial", total_steps=TOTAL)
+    schedule = build_schedule(optimizer, ScheduleSettings("polynomial"), total_steps=TOTAL)
     assert schedule is not None
     found = [RATE * schedule.lr_lambdas[0](step) for step in range(TOTAL)]
     assert found == pytest.approx([RATE * CLOSED_FORMS["polynomial"][0](step) for step in range(TOTAL)], rel=1e-12)
@@ -68,12 +68,12 @@ def test_rates_are_those_of_transformers_and_a_resumed_schedule_goes_on(name: st
         scheduler_specific_kwargs=specific,
     )
     ours = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
-    schedule = build_schedule(ours, name, total_steps=TOTAL, **settings)
+    schedule = build_schedule(ours, ScheduleSettings(name, **settings), total_steps=TOTAL)
     assert schedule is not None
     for step in range(TOTAL):
         assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
         fresh = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
-        resumed = build_schedule(fresh, name, total_steps=TOTAL, step=step, **settings)
+        resumed = build_schedule(fresh, ScheduleSettings(name, **settings), total_steps=TOTAL, step=step)
         assert fresh.param_groups[0]["lr"] == ours.param_groups[0]["lr"]
         theirs.step()
         reference.step()
@@ -86,26 +86,37 @@ def test_rates_are_those_of_transformers_and_a_resumed_schedule_goes_on(name: st
 
 
 def test_a_cycle_may_end_with_the_horizon_half_way() -> None:
-    whole = learning_rates("cosine_with_restarts", learning_rate=1.0, total_steps=40, num_cycles=2.0)
-    cut = learning_rates("cosine_with_restarts", learning_rate=1.0, total_steps=30, num_cycles=1.5)
+    whole, cut = (
+        learning_rates(ScheduleSettings("cosine_with_restarts", cycles), learning_rate=1.0, total_steps=steps)
+        for cycles, steps in ((2.0, 40), (1.5, 30))
+    )
     assert cut == pytest.approx(whole[:30], abs=1e-9)
 
 
 def test_restarts_with_one_cycle_are_cosine() -> None:
-    one = learning_rates("cosine_with_restarts", learning_rate=1.0, total_steps=50, num_cycles=1.0)
-    assert one == pytest.approx(learning_rates("cosine", learning_rate=1.0, total_steps=50), abs=1e-12)
+    one, none = (
+        learning_rates(ScheduleSettings(name), learning_rate=1.0, total_steps=50)
+        for name in ("cosine_with_restarts", "cosine")
+    )
+    assert one == pytest.approx(none, abs=1e-12)
 
 
 def test_a_run_uses_its_schedule_and_sums_its_effort(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> None:
-    pack = Pack(load_base(tiny_sd15), scan_dataset(tiny_photos), batch_size=4, resolution=(32, 32))
+    pack = new_pack(load_base(tiny_sd15), scan_dataset(tiny_photos), batch_size=4, resolution=(32, 32))
     assert pack.steps_per_epoch == 4
-    run = pack.join(
-        run_dir=tmp_path, rank=2, epochs=3, learning_rate=RATE, lr_scheduler="cosine_with_restarts", num_cycles=3.0
+    run = join(
+        pack,
+        run_dir=tmp_path,
+        rank=2,
+        epochs=3,
+        learning_rate=RATE,
+        lr_scheduler="cosine_with_restarts",
+        num_cycles=3.0,
     )
     used = [run.optimizer.param_groups[0]["lr"]]
     for _ in range(3):
         pack.train_epoch(lambda pack: used.append(run.optimizer.param_groups[0]["lr"]))
-    expected = learning_rates("cosine_with_restarts", learning_rate=RATE, total_steps=12, num_cycles=3.0)
+    expected = learning_rates(ScheduleSettings("cosine_with_restarts", 3.0), learning_rate=RATE, total_steps=12)
     assert used[:12] == pytest.approx(expected, rel=1e-12)
     assert run.effort == pytest.approx(sum(expected), rel=1e-12)
 
@@ -113,7 +124,7 @@ def test_a_run_uses_its_schedule_and_sums_its_effort(tiny_sd15: Path, tiny_photo
 def test_steps_are_batches_over_accumulation_rounded_up(tiny_sd15: Path, tiny_photos: Path) -> None:
     base, dataset = load_base(tiny_sd15), scan_dataset(tiny_photos)  # 8 photos × 2 repeats
     for batch_size, accumulation, steps in ((1, 1, 16), (3, 1, 6), (3, 4, 2), (5, 3, 2), (16, 2, 1)):
-        pack = Pack(
+        pack = new_pack(
             base,
             dataset,
             batch_size=batch_size,

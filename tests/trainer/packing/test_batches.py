@@ -11,25 +11,12 @@ from trainer.base_model.load import load_base
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset, scan_dataset
 from trainer.families.family import Base
-from trainer.packing.batches import Feed
-from trainer.packing.loss import draw_examples, run_losses
+from trainer.packing.batches import Batch, Feed
+from trainer.packing.loss import Examples, draw_examples, run_losses
+from trainer.packing.settings import FeedSettings, LossSettings
 from trainer.streams import stream
 
-PLAIN: dict[str, Any] = {
-    "batch_size": 4,
-    "resolution": (32, 32),
-    "enable_bucket": False,
-    "bucket_step": 64,
-    "min_bucket_resolution": 256,
-    "max_bucket_resolution": 1024,
-    "flip": False,
-    "shuffle_caption": False,
-    "keep_tokens": 0,
-    "caption_dropout": 0.0,
-    "clip_skip": None,
-    "train_text_encoder": False,
-    "seed": 5,
-}
+PLAIN = FeedSettings(batch_size=4, resolution=(32, 32), seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +30,13 @@ def dataset(tiny_photos: Path) -> Dataset:
 
 
 def feed(base: Base, dataset: Dataset, **settings: Any) -> Feed:
-    return Feed(base, dataset, LatentCache(base), **{**PLAIN, **settings})
+    return Feed(base, dataset, LatentCache(base), replace(PLAIN, **settings))
+
+
+def draw(base: Base, batch: Batch, *, epoch: int = 0, number: int = 0, **settings: Any) -> Examples:
+    """What a run of these loss settings learns from at the batch."""
+    loss = LossSettings(**settings)
+    return draw_examples(base, batch.mean, batch.std, batch.prior, settings=loss, seed=0, epoch=epoch, batch=number)
 
 
 def test_an_epoch_shows_every_photo_as_often_as_its_folder_says(base: Base, dataset: Dataset) -> None:
@@ -90,18 +83,14 @@ def test_regularisation_images_weigh_what_was_said(base: Base, dataset: Dataset)
     photos = tuple(replace(photo, is_reg=index >= 4) for index, photo in enumerate(dataset.photos))
     batch = feed(base, replace(dataset, photos=photos)).batch([1, 5, 2, 6], 0, 0)
     assert batch.prior.tolist() == [False, True, False, True]
-    settings: dict[str, Any] = {"seed": 0, "epoch": 0, "batch": 0}
-    drawn = draw_examples(base, batch.mean, batch.std, batch.prior, **settings, prior_loss_weight=0.25)
+    drawn = draw(base, batch, prior_loss_weight=0.25)
     assert drawn.weight.tolist() == [1.0, 0.25, 1.0, 0.25]
 
 
 def test_latents_are_drawn_anew_from_the_posterior(base: Base, dataset: Dataset) -> None:
     batch = feed(base, dataset).batch([0, 1], 0, 0)
-    std = torch.full_like(batch.std, 0.5)
-    prior = batch.prior
-    first = draw_examples(base, batch.mean, std, prior, seed=0, epoch=0, batch=0)
-    again = draw_examples(base, batch.mean, std, prior, seed=0, epoch=0, batch=0)
-    later = draw_examples(base, batch.mean, std, prior, seed=0, epoch=1, batch=0)
+    batch = replace(batch, std=torch.full_like(batch.std, 0.5))
+    first, again, later = draw(base, batch), draw(base, batch), draw(base, batch, epoch=1)
     assert torch.equal(first.noisy, again.noisy)
     assert not torch.equal(first.noisy, later.noisy)
     noise = first.target
@@ -113,8 +102,7 @@ def test_latents_are_drawn_anew_from_the_posterior(base: Base, dataset: Dataset)
 
 def test_noise_offset_moves_whole_channels_and_nothing_else_is_drawn_differently(base: Base, dataset: Dataset) -> None:
     batch = feed(base, dataset).batch([0, 1], 0, 0)
-    plain = draw_examples(base, batch.mean, batch.std, batch.prior, seed=0, epoch=0, batch=0)
-    moved = draw_examples(base, batch.mean, batch.std, batch.prior, seed=0, epoch=0, batch=0, noise_offset=0.1)
+    plain, moved = draw(base, batch), draw(base, batch, noise_offset=0.1)
     offsets = moved.target - plain.target
     assert float(offsets.flatten(2).std(dim=2).max()) < 1e-6
     expected = 0.1 * torch.randn(2, 4, 1, 1, generator=stream(0, "noise offset", 0, 0))

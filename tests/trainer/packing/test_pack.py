@@ -14,12 +14,15 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.optimization import Adafactor
 
+from tests.trainer import packs
+from tests.trainer.packs import create_adapters, join
 from trainer.base_model.load import load_base
 from trainer.data.dataset import Dataset, scan_dataset
 from trainer.families.family import Base
-from trainer.lora.lora import ADAPTER, create_adapters
+from trainer.lora.lora import ADAPTER
 from trainer.packing.loss import draw_examples
 from trainer.packing.pack import Pack
+from trainer.packing.settings import LossSettings
 from trainer.packing.training_run import Run
 
 STEPS_PER_EPOCH = 4  # 8 photos × 2 repeats ÷ 4
@@ -90,7 +93,7 @@ def base_in(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Base:
 
 
 def new_pack(base: Base, dataset: Dataset, **keywords: Any) -> Pack:
-    return Pack(base, dataset, batch_size=4, resolution=(32, 32), **keywords)
+    return packs.new_pack(base, dataset, batch_size=4, resolution=(32, 32), **keywords)
 
 
 Alone = Callable[[torch.dtype, Spec, int], dict[str, torch.Tensor]]
@@ -140,7 +143,9 @@ def alone_under_peft(
     for step in range(steps):
         epoch, place = divmod(step, STEPS_PER_EPOCH)
         batch = feed.batch(feed.epoch(epoch)[place], epoch, place)
-        drawn = draw_examples(base, batch.mean, batch.std, batch.prior, seed=0, epoch=epoch, batch=place)
+        drawn = draw_examples(
+            base, batch.mean, batch.std, batch.prior, settings=LossSettings(), seed=0, epoch=epoch, batch=place
+        )
         prompt_embeds = batch.conditioning["prompt_embeds"].to(dtype)
         prediction = unet(drawn.noisy, drawn.timesteps, encoder_hidden_states=prompt_embeds).sample
         F.mse_loss(prediction, drawn.target).backward()
@@ -193,7 +198,7 @@ def test_packed_equals_alone_under_plain_peft_to_1e_10_in_fp64(
 ) -> None:
     pack = new_pack(base_in(tiny_sd15, torch.float64), dataset)
     specs = SPECS[:width]
-    runs = [pack.join(run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
+    runs = [join(pack, run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
     train(pack, 10)
     for run, spec in zip(runs, specs, strict=True):
         assert run.step == 10
@@ -207,7 +212,7 @@ def test_packed_equals_alone_under_plain_peft_to_1e_5_in_fp32_with_eight_bits(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path, alone: Alone, specs: list[Spec]
 ) -> None:
     pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
-    runs = [pack.join(run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
+    runs = [join(pack, run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
     train(pack, 10)
     for run, spec in zip(runs, specs, strict=True):
         assert_close(run, alone(torch.float32, spec, 10), 1e-5, flips=1e-4 if spec is EIGHT_BIT else 0.0)
@@ -218,10 +223,10 @@ def test_runs_that_join_and_leave_on_the_way_end_where_they_would_have_ended_alo
 ) -> None:
     pack = new_pack(base_in(tiny_sd15, torch.float64), dataset)
     stays, leaves, joins = SPECS[0], SPECS[1], SPECS[3]
-    first = pack.join(run_dir=tmp_path / "stays", epochs=HORIZON, **stays.keywords)
-    second = pack.join(run_dir=tmp_path / "leaves", epochs=HORIZON, **leaves.keywords)
+    first = join(pack, run_dir=tmp_path / "stays", epochs=HORIZON, **stays.keywords)
+    second = join(pack, run_dir=tmp_path / "leaves", epochs=HORIZON, **leaves.keywords)
     pack.train_epoch()
-    third = pack.join(run_dir=tmp_path / "joins", epochs=HORIZON, **joins.keywords)
+    third = join(pack, run_dir=tmp_path / "joins", epochs=HORIZON, **joins.keywords)
 
     def leave_in_the_middle(pack: Pack) -> None:
         if second.step == STEPS_PER_EPOCH + 2 and second in pack.runs:
@@ -243,7 +248,7 @@ def test_text_encoders_train_in_company_as_they_do_alone(
 
     def trained(where: str, chosen: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
         pack = new_pack(base_in(folder, torch.float64), dataset, train_text_encoder=True, flip=True)
-        runs = [pack.join(run_dir=tmp_path / f"{where}{i}", epochs=2, **own) for i, own in enumerate(chosen)]
+        runs = [join(pack, run_dir=tmp_path / f"{where}{i}", epochs=2, **own) for i, own in enumerate(chosen)]
         pack.train_epoch()
         return [parameters_of(run) for run in runs]
 
@@ -263,7 +268,7 @@ def test_a_nan_in_one_run_leaves_the_others_untouched_bit_for_bit(
     for poisoned in (False, True):
         pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
         folder = tmp_path / str(poisoned)
-        runs = [pack.join(run_dir=folder / str(i), epochs=9, rank=4, learning_rate=1e-3) for i in range(3)]
+        runs = [join(pack, run_dir=folder / str(i), epochs=9, rank=4, learning_rate=1e-3) for i in range(3)]
         if poisoned:
             next(iter(runs[1].parameters)).data[0, 0] = float("nan")
         pack.train_epoch()
@@ -288,9 +293,9 @@ def test_at_a_fixed_width_a_result_does_not_depend_on_the_neighbours(
     for neighbours in ([], [SPECS[1]], [SPECS[2], SPECS[3]]):
         pack = new_pack(base_in(tiny_sd15, torch.float32), dataset, width=3, max_rank=16)
         folder = tmp_path / str(len(neighbours))
-        run = pack.join(run_dir=folder / "run", epochs=HORIZON, **SPECS[0].keywords)
+        run = join(pack, run_dir=folder / "run", epochs=HORIZON, **SPECS[0].keywords)
         for index, spec in enumerate(neighbours):
-            pack.join(run_dir=folder / str(index), epochs=HORIZON, **spec.keywords)
+            join(pack, run_dir=folder / str(index), epochs=HORIZON, **spec.keywords)
         pack.train_epoch()
         ends.append(parameters_of(run))
     for other in ends[1:]:
@@ -306,7 +311,7 @@ def test_the_base_is_exactly_itself_outside_and_before_training(
     with torch.no_grad():
         before = base.denoiser(*inputs).sample
     pack = new_pack(base, dataset)
-    pack.join(run_dir=tmp_path / "0", rank=4, epochs=2, learning_rate=1e-2)
+    join(pack, run_dir=tmp_path / "0", rank=4, epochs=2, learning_rate=1e-2)
     pack.train_epoch()
     assert list(base.denoiser.state_dict()) == names
     with torch.no_grad():
@@ -318,10 +323,10 @@ def test_dora_and_convolutions_train_alone_and_refuse_company(
 ) -> None:
     for index, kind in enumerate(({"dora": True}, {"conv_rank": 2})):
         pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
-        run = pack.join(run_dir=tmp_path / f"{index}", rank=2, epochs=3, learning_rate=3e-3, **kind)
+        run = join(pack, run_dir=tmp_path / f"{index}", rank=2, epochs=3, learning_rate=3e-3, **kind)
         before = parameters_of(run)
         with pytest.raises(Exception, match="cannot share a pack"):
-            pack.join(run_dir=tmp_path / "other", rank=2)
+            join(pack, run_dir=tmp_path / "other", rank=2)
         for _ in range(3):
             pack.train_epoch()
         assert run.failed is None

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.trainer.packing.test_pack import base_in, new_pack
+from tests.trainer.packs import create_adapters, join
 from trainer.data.dataset import Dataset, scan_dataset
-from trainer.lora.lora import create_adapters
 from trainer.lora.merge import merged
 from trainer.packing.packed_layers import PackedLayers, applied
 
@@ -23,7 +23,7 @@ def dataset(tiny_photos: Path) -> Dataset:
 def test_a_trained_dora_merged_answers_as_it_did_in_training(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
     base = base_in(tiny_sd15, torch.float32)
     pack = new_pack(base, dataset)
-    run = pack.join(run_dir=tmp_path, rank=3, epochs=3, learning_rate=1e-2, dora=True)
+    run = join(pack, run_dir=tmp_path, rank=3, epochs=3, learning_rate=1e-2, dora=True)
     pack.train_epoch()
     inputs = (torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), torch.randn(2, 32, 32))
     with torch.no_grad():
@@ -81,10 +81,10 @@ def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
 
 def test_a_run_that_left_leaves_nothing_behind(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
     pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
-    stays = pack.join(run_dir=tmp_path / "stays", rank=2, epochs=9)
+    stays = join(pack, run_dir=tmp_path / "stays", rank=2, epochs=9)
     held: list[weakref.ref[Any]] = []
     for number in range(2):
-        run = pack.join(run_dir=tmp_path / str(number), rank=2, epochs=9)
+        run = join(pack, run_dir=tmp_path / str(number), rank=2, epochs=9)
         pack.train_epoch()
         assert pack._layers is not None
         held += [weakref.ref(run), weakref.ref(pack._layers), weakref.ref(pack._layers._sites[0])]

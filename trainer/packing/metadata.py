@@ -7,7 +7,7 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,77 +15,55 @@ from typing import TYPE_CHECKING
 from trainer.base_model.model_hash import model_hashes
 from trainer.data.buckets import Size, batches_per_epoch, repeat_counts
 from trainer.data.dataset import Dataset, Photo
+from trainer.lora.lora import alpha_in_file
+from trainer.packing.settings import PackSettings, RunSettings
 
 if TYPE_CHECKING:
     from trainer.families.family import Base
 
 _MODELSPEC = "1.0.1"
+_PRECISIONS = {"torch.bfloat16": "bf16", "torch.float16": "fp16"}
 
 
 def build_metadata(
     base: Base,
     dataset: Dataset,
     sizes: Sequence[Size],
+    pack: PackSettings,
+    run: RunSettings,
     *,
     output_name: str,
-    rank: int,
-    alpha: float,
-    learning_rate: float | None,
-    text_encoder_lr: float | None,
-    optimizer: str,
-    lr_scheduler: str,
-    seed: int,
     epoch: int,
-    epochs: int,
     steps: int,
-    max_train_steps: int,
-    resolution: Size,
-    batch_size: int,
-    gradient_accumulation_steps: int = 1,
-    enable_bucket: bool = False,
-    train_text_encoder: bool = False,
-    conv_rank: int | None = None,
-    conv_alpha: float | None = None,
-    dora: bool = False,
-    clip_skip: int | None = None,
-    min_snr_gamma: float | None = None,
-    noise_offset: float = 0.0,
-    prior_loss_weight: float = 1.0,
-    warmup_steps: int = 0,
-    max_grad_norm: float = 1.0,
-    caption_dropout: float = 0.0,
-    shuffle_caption: bool = False,
-    keep_tokens: int = 0,
-    flip: bool = False,
-    precision: str = "fp32",
-    gradient_checkpointing: bool = False,
-    rslora: bool = False,
+    steps_per_epoch: int,
     processes: int = 1,
     started_at: float | None = None,
     session_id: int | None = None,
-    extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """kohya's training metadata and ModelSpec 1.0.1 for a checkpoint; every value is a string, nested ones are JSON.
 
     Args:
         sizes: the bucket (width, height) of each photo, as `assign_buckets` gives it.
-        learning_rate, text_encoder_lr: in force; None where the optimizer sets its own.
-        rank, alpha: as in the file's tensors. processes: that share the batches.
-        epoch, steps: done when this checkpoint was written. epochs, max_train_steps: laid out.
+        pack, run: the settings it was trained with; those of the optimizer's rate are left out where it sets its own.
+        epoch, steps: done when this checkpoint was written.
+        steps_per_epoch: optimizer steps. processes: that share the batches.
         started_at: seconds since 1970; now by default. session_id: of the run; derived from seed and name by default.
-        extra: further keys, written last.
     """
+    feed, adapter, optimizer, loss = pack.feed, run.adapter, run.optimizer, run.loss
+    learning_rate = None if optimizer.relative_step else optimizer.learning_rate
+    text_encoder_lr = None if optimizer.relative_step else optimizer.text_encoder_lr
     now = time.time()
     started = started_at if started_at is not None else now
     arguments: dict[str, str] = {}
-    if conv_rank is not None:
-        arguments = {"conv_dim": str(conv_rank), "conv_alpha": str(conv_alpha or conv_rank)}
-    if dora:
+    if adapter.conv_rank is not None and adapter.conv_alpha is not None:
+        conv_alpha = alpha_in_file(adapter.conv_alpha, adapter.conv_rank, rslora=adapter.rslora)
+        arguments = {"conv_dim": str(adapter.conv_rank), "conv_alpha": str(conv_alpha)}
+    if adapter.dora:
         arguments |= {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}
-    if rslora:
+    if adapter.rslora:
         arguments |= {"rs_lora": "True"}
     session = (
-        session_id if session_id is not None else uuid.uuid5(uuid.NAMESPACE_URL, f"{output_name}/{seed}").int >> 97
+        session_id if session_id is not None else uuid.uuid5(uuid.NAMESPACE_URL, f"{output_name}/{feed.seed}").int >> 97
     )
     said: dict[str, object] = {
         "ss_session_id": session,
@@ -95,65 +73,65 @@ def build_metadata(
         "ss_sd_model_name": Path(base.source).name,
         "ss_v2": base.variant == "v2",
         "ss_base_model_version": "sd_v2" if base.variant == "v2" else base.family.base_model_version,
-        "ss_clip_skip": clip_skip,
+        "ss_clip_skip": feed.clip_skip,
         "ss_max_token_length": None,
-        "ss_network_module": "lycoris.kohya" if dora else "networks.lora",
-        "ss_network_dim": rank,
-        "ss_network_alpha": alpha,
+        "ss_network_module": "lycoris.kohya" if adapter.dora else "networks.lora",
+        "ss_network_dim": adapter.rank,
+        "ss_network_alpha": alpha_in_file(adapter.alpha, adapter.rank, rslora=adapter.rslora),
         "ss_network_dropout": None,
         "ss_network_args": arguments,
         "ss_learning_rate": learning_rate,
         "ss_unet_lr": learning_rate,
-        "ss_text_encoder_lr": text_encoder_lr if train_text_encoder else None,
-        "ss_optimizer": optimizer,
-        "ss_lr_scheduler": lr_scheduler,
-        "ss_lr_warmup_steps": warmup_steps,
-        "ss_max_grad_norm": max_grad_norm,
+        "ss_text_encoder_lr": text_encoder_lr if feed.train_text_encoder else None,
+        "ss_optimizer": optimizer.optimizer,
+        "ss_lr_scheduler": run.schedule.lr_scheduler,
+        "ss_lr_warmup_steps": run.schedule.warmup_steps,
+        "ss_max_grad_norm": optimizer.max_grad_norm,
         "ss_epoch": epoch,
-        "ss_num_epochs": epochs,
+        "ss_num_epochs": run.schedule.epochs,
         "ss_steps": steps,
-        "ss_max_train_steps": max_train_steps,
-        "ss_seed": seed,
-        "ss_mixed_precision": {"fp32": "no"}.get(precision, precision),
-        "ss_gradient_checkpointing": gradient_checkpointing,
-        "ss_gradient_accumulation_steps": gradient_accumulation_steps,
-        "ss_min_snr_gamma": min_snr_gamma,
-        "ss_noise_offset": noise_offset or None,
-        "ss_prior_loss_weight": prior_loss_weight,
-        "ss_caption_dropout_rate": caption_dropout,
-        "ss_shuffle_caption": shuffle_caption,
-        "ss_keep_tokens": keep_tokens,
-        "ss_flip_aug": flip,
+        "ss_max_train_steps": run.schedule.epochs * steps_per_epoch,
+        "ss_seed": feed.seed,
+        "ss_mixed_precision": _PRECISIONS.get(str(base.dtype), "no"),
+        "ss_gradient_checkpointing": pack.gradient_checkpointing,
+        "ss_gradient_accumulation_steps": pack.gradient_accumulation_steps,
+        "ss_min_snr_gamma": loss.min_snr_gamma,
+        "ss_noise_offset": loss.noise_offset or None,
+        "ss_prior_loss_weight": loss.prior_loss_weight,
+        "ss_caption_dropout_rate": feed.caption_dropout,
+        "ss_shuffle_caption": feed.shuffle_caption,
+        "ss_keep_tokens": feed.keep_tokens,
+        "ss_flip_aug": feed.flip,
         "ss_color_aug": False,
         "ss_random_crop": False,
         "ss_cache_latents": True,
         "ss_zero_terminal_snr": bool(base.noise_scheduler.config.get("rescale_betas_zero_snr", False)),
-        "ss_resolution": str(tuple(resolution)),
-        "ss_batch_size_per_device": batch_size,
-        "ss_total_batch_size": batch_size * gradient_accumulation_steps * processes,
-        "ss_enable_bucket": enable_bucket,
-        "ss_num_batches_per_epoch": math.ceil(batches_per_epoch(dataset.photos, sizes, batch_size) / processes),
+        "ss_resolution": str(tuple(feed.resolution)),
+        "ss_batch_size_per_device": feed.batch_size,
+        "ss_total_batch_size": feed.batch_size * pack.gradient_accumulation_steps * processes,
+        "ss_enable_bucket": feed.enable_bucket,
+        "ss_num_batches_per_epoch": math.ceil(batches_per_epoch(dataset.photos, sizes, feed.batch_size) / processes),
         **(described := describe_dataset(dataset, sizes)),
         "ss_datasets": [
             {
                 "is_dreambooth": True,
-                "batch_size_per_device": batch_size,
+                "batch_size_per_device": feed.batch_size,
                 "num_train_images": described["ss_num_train_images"],
                 "num_reg_images": described["ss_num_reg_images"],
-                "resolution": list(resolution),
-                "enable_bucket": enable_bucket,
+                "resolution": list(feed.resolution),
+                "enable_bucket": feed.enable_bucket,
                 "tag_frequency": described["ss_tag_frequency"],
                 "bucket_info": described["ss_bucket_info"],
                 "subsets": describe_subsets(
-                    dataset, flip_aug=flip, shuffle_caption=shuffle_caption, keep_tokens=keep_tokens
+                    dataset, flip_aug=feed.flip, shuffle_caption=feed.shuffle_caption, keep_tokens=feed.keep_tokens
                 ),
             }
         ],
         **model_hashes(base.source),
     }
     metadata = {key: _text(value) for key, value in said.items()}
-    metadata |= _modelspec(base, output_name, resolution, started, clip_skip)
-    return metadata | dict(extra or {})
+    metadata |= _modelspec(base, output_name, feed.resolution, started, feed.clip_skip)
+    return metadata | dict(run.output.metadata)
 
 
 def describe_dataset(dataset: Dataset, sizes: Sequence[Size]) -> dict[str, object]:

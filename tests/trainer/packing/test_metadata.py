@@ -1,0 +1,72 @@
+"""What a LoRA file says about the training that it comes from, in kohya's keys."""
+
+import hashlib
+import json
+import random
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tests.trainer.packs import pack_settings, run_settings
+from trainer.base_model.load import load_base
+from trainer.data.buckets import assign_buckets
+from trainer.data.dataset import scan_dataset
+from trainer.families.family import Base
+from trainer.packing.metadata import build_metadata
+from trainer.packing.settings import FeedSettings
+
+
+def metadata(base: Base, photos: Path, **changes: Any) -> dict[str, str]:
+    """That of a run of rank 4 at epoch 3, but for `changes` to its settings."""
+    dataset = scan_dataset(photos)
+    sizes = assign_buckets(dataset.photos, resolution=(64, 64))
+    feed = {"resolution": (64, 64), "batch_size": 2, "seed": 7}
+    names = {field.name for field in fields(FeedSettings)}
+    feed |= {name: changes.pop(name) for name in list(changes) if name in names}
+    return build_metadata(
+        base,
+        dataset,
+        sizes,
+        pack_settings(**feed),
+        run_settings(**({"rank": 4, "alpha": 2.0} | changes)),
+        output_name="toy",
+        epoch=3,
+        steps=24,
+        steps_per_epoch=8,
+        started_at=1_700_000_000.0,
+    )
+
+
+def test_the_datasets_are_listed_by_their_folders_own_names(tiny_sd15, tiny_photos) -> None:
+    found = metadata(load_base(tiny_sd15), tiny_photos, flip=True)
+    (dataset,) = json.loads(found["ss_datasets"])
+    assert dataset["resolution"] == [64, 64]
+    assert dataset["num_train_images"] == 16
+    assert dataset["tag_frequency"] == json.loads(found["ss_tag_frequency"])
+    (subset,) = dataset["subsets"]
+    assert subset["image_dir"] == "2_sks toy"
+    assert (subset["num_repeats"], subset["img_count"]) == (2, 8)
+    assert (subset["class_tokens"], subset["is_reg"], subset["flip_aug"]) == ("sks toy", False, True)
+    assert not [key for key, value in found.items() if str(tiny_photos.parent) in value], "no path of this machine"
+    assert not [key for key in found if key.endswith("sd_model_hash")], "a folder has no hash of a file"
+
+
+def test_a_single_file_base_is_named_by_its_hashes(tiny_sd15, tiny_photos, tmp_path) -> None:
+    """The reference is sd-scripts' model_hash and calculate_sha256, written down anew."""
+    base = load_base(tiny_sd15)
+    content = random.Random(0).randbytes(0x120000)
+    (tmp_path / "base.safetensors").write_bytes(content)
+    base.source = str(tmp_path / "base.safetensors")
+    found = metadata(base, tiny_photos)
+    assert found["ss_new_sd_model_hash"] == hashlib.sha256(content).hexdigest()
+    assert found["ss_sd_model_hash"] == hashlib.sha256(content[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
+    assert found["ss_sd_model_name"] == "base.safetensors"
+
+
+def test_sdxl_and_convolutions_say_so(tiny_sdxl, tiny_photos) -> None:
+    base = load_base(tiny_sdxl)
+    found = metadata(base, tiny_photos, conv_rank=2, conv_alpha=1.0, train_text_encoder=True)
+    assert found["ss_base_model_version"] == "sdxl_base_v1-0"
+    assert found["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+    assert json.loads(found["ss_network_args"]) == {"conv_dim": "2", "conv_alpha": "1.0"}
+    assert found["ss_text_encoder_lr"] == "5e-05"
