@@ -281,7 +281,7 @@ def test_a_run_may_branch_from_the_checkpoint_of_another(base: Base, tiny_photos
     pack.train_epoch()
     other = new_pack(base, tiny_photos)
     branch = join(other, run_dir=tmp_path / "branch", rank=4, learning_rate=1e-3, epochs=9, start_from=start)
-    assert (branch.epoch, branch.total_epochs) == (1, 9)
+    assert (branch.epoch, branch.settings.schedule.epochs) == (1, 9)
     other.train_epoch()
     assert_same(everything(branch), everything(trunk))
 
