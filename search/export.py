@@ -22,10 +22,10 @@ from search.exports.ship_epoch import Ending
 from search.record.record import StudyFolder, read_json, write_bytes
 from search.study.find_study import locate
 from search.study.moved_files import find_again
-from search.study.space import FLAT_SCHEDULERS
 from trainer.arguments import folder as folder_named
 from trainer.arguments import folder_to_write, whole
 from trainer.command import Command, end
+from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
     from trainer.config.config import TrainConfig

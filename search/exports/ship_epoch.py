@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from search.study.space import FLAT_SCHEDULERS
+from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
     from trainer.config.config import TrainConfig

@@ -19,10 +19,10 @@ from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
 from search.study.settings import ScoreSection, StopSection
-from search.study.space import FLAT_SCHEDULERS
 from search.study.study import MASK_FILES, Study, flat
 from search.tuning.database import connect
 from trainer.config.config import TrainConfig
+from trainer.config.rules import FLAT_SCHEDULERS
 from trainer.errors import ModelError, shown
 
 ENCODERS = {"score.encoder": "encoder", "score.identity_encoder": "identity_encoder"}

@@ -14,20 +14,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from trainer.config.config import TrainConfig
+from trainer.config.rules import FLAT_SCHEDULERS
 
 HORIZON, SCHEDULE, CYCLES = "epochs", "schedule", "cycles"
 """User attributes of a trial: what `describe` returns."""
 OWNER = "study"
 """User attribute of a trial: the study that placed it. Only trials of one study are peers."""
-_KINDS = {
-    "constant": "flat",
-    "constant_with_warmup": "flat",
-    "adafactor": "flat",
-    "linear": "decaying",
-    "cosine": "decaying",
-    "polynomial": "decaying",
-    "cosine_with_restarts": "restarts",
-}
 
 
 def describe(config: TrainConfig) -> dict[str, str | int | float]:
@@ -107,7 +99,10 @@ def _progress(trial: FrozenTrial, epoch: int) -> float:
 
 
 def _kind(trial: FrozenTrial) -> str:
-    return _KINDS[trial.user_attrs[SCHEDULE]]
+    schedule = trial.user_attrs[SCHEDULE]
+    if schedule in FLAT_SCHEDULERS:
+        return "flat"
+    return "restarts" if schedule == "cosine_with_restarts" else "decaying"
 
 
 def _same_study(other: FrozenTrial, trial: FrozenTrial) -> bool:

@@ -18,8 +18,9 @@ from search.verdict.decision import decide
 from search.verdict.private_paths import without_private_paths
 from search.verdict.report_page import bars, facts, page, score_chart, section, spark
 from search.verdict.sentences import duration, headline, onset_short, size, state_text, trial_sentences, turn_short
-from search.verdict.settings_sentences import learning_rate, settings
+from search.verdict.settings_sentences import settings
 from search.verdict.sheet import SET_NAMES, choose_epochs
+from trainer.config.config import TrainConfig, recorded_config
 
 if TYPE_CHECKING:
     from metrics.trajectory.trajectory import Trajectory
@@ -214,12 +215,9 @@ def _trial(
     album: _Album,
     verdict: "Verdict",
 ) -> str:
-    config, found = record.config, decide(record)
+    config, found = recorded_config(record.config), decide(record)
     _, onset = found.earlier
     state = state_text(record)
-    alpha = config.get("alpha") or config.get("rank")
-    if config.get("alpha_ratio") is not None:
-        alpha = config["alpha_ratio"] * config.get("rank", 1)
     cells = [
         (f'<button type="button" class="open" aria-expanded="false">{record.number}</button>', record.number),
         (f'<span class="tag {record.state}">{escape(state)}</span>', state),
@@ -228,16 +226,16 @@ def _trial(
         ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
         (escape(onset_short(found)), None if onset is None else onset.epoch),
-        (escape(str(config.get("optimizer", ""))), config.get("optimizer")),
+        (escape(config.optimizer), config.optimizer),
         _rate(config),
         (escape(_schedule(config)), _schedule(config)),
-        (str(config.get("rank", "")), config.get("rank")),
-        ("" if alpha is None else f"{alpha:.3g}", alpha),
+        (str(config.rank), config.rank),
+        (f"{config.effective_alpha:.3g}", config.effective_alpha),
         (duration(sum(record.timings.values())), sum(record.timings.values())),
     ]
     row = "".join(f'<td data-v="{escape(_bare(v))}">{html}</td>' for html, v in cells)
     kind = "row best" if record.number == verdict.trial else "row"
-    inside = [f"<p>{escape(settings(config))}</p>"]
+    inside = [f"<p>{escape(settings(record.config))}</p>"]
     inside.append(f"<p>{escape(' '.join(trial_sentences(found)))}</p>")
     if record.lost:
         inside.append(f'<p class="muted">Damaged and lost: {escape(record.lost)}.</p>')
@@ -268,18 +266,16 @@ def _foot(records: Sequence[TrialRecord]) -> str:
     return f"<footer>{escape(' · '.join(f'{name} {version}' for name, version in versions.items()))}</footer>"
 
 
-def _rate(config: Mapping[str, Any]) -> tuple[str, float | None]:
-    if config.get("relative_step"):
+def _rate(config: TrainConfig) -> tuple[str, float | None]:
+    if config.relative_step:
         return "its own", None
-    return f"{learning_rate(config):.2g}", learning_rate(config)
+    return f"{config.effective_learning_rate:.2g}", config.effective_learning_rate
 
 
-def _schedule(config: Mapping[str, Any]) -> str:
-    name = str(config.get("lr_scheduler", ""))
+def _schedule(config: TrainConfig) -> str:
+    name = str(config.lr_scheduler)
     if name == "cosine_with_restarts":
-        if config.get("cycle_epochs"):
-            return f"{name} / {config['cycle_epochs']}"
-        return f"{name} × {config.get('num_cycles') or 1}"
+        return f"{name} / {config.cycle_epochs}" if config.cycle_epochs else f"{name} × {config.num_cycles or 1}"
     return name
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from metrics.onset.sentences import disagreement_text, epoch_text, interval_text
 from search.record.record import TrialRecord
-from search.study.space import FLAT_SCHEDULERS
 from search.verdict.all_photos import compare_text
 from search.verdict.decision import Decision, OnsetFound
 from search.verdict.settings_sentences import settings
+from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Cost, Verdict

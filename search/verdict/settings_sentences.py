@@ -1,46 +1,39 @@
-"""A training's settings in a line, and the learning rate in force."""
+"""A training's settings in a line."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.optimization.optimizers import OPTIMIZERS
+from trainer.config.config import recorded_config
+from trainer.config.rules import SELF_TUNING
 
 
-def settings(config: Mapping[str, Any]) -> str:
-    """A config in one line: optimizer, learning rate, schedule, rank and alpha, what is trained."""
-    parts = [str(config.get("optimizer", "?"))]
-    if config.get("relative_step"):
+def settings(written: Mapping[str, Any]) -> str:
+    """A recorded config in one line: optimizer, learning rate, schedule, rank and alpha, what is trained."""
+    config = recorded_config(written)
+    parts = [str(config.optimizer)]
+    if config.relative_step:
         parts.append("sets its own learning rate")
     else:
-        parts.append(f"learning rate {learning_rate(config):.2g}")
-    if config.get("optimizer") in ("Prodigy", "DAdaptAdam") and config.get("d_coef", 1.0) != 1.0:
-        parts.append(f"d_coef {config['d_coef']:.3g}")
-    schedule = str(config.get("lr_scheduler", "?"))
+        parts.append(f"learning rate {config.effective_learning_rate:.2g}")
+    if config.optimizer in SELF_TUNING and config.d_coef != 1.0:
+        parts.append(f"d_coef {config.d_coef:.3g}")
+    schedule = str(config.lr_scheduler)
     if schedule == "cosine_with_restarts":
-        if config.get("cycle_epochs"):
-            schedule += f" every {config['cycle_epochs']} epochs"
-        elif config.get("num_cycles"):
-            schedule += f", {_cycles(int(config['num_cycles']))}"
-    parts.append(schedule)
-    parts.append(f"rank {config.get('rank', '?')}")
-    if config.get("alpha_ratio") is not None:
-        parts.append(f"alpha {config['alpha_ratio'] * config.get('rank', 1):.3g}")
-    else:
-        parts.append(f"alpha {config.get('alpha') or config.get('rank', '?'):.3g}")
-    if config.get("targets") == "attention":
+        if config.cycle_epochs:
+            schedule += f" every {config.cycle_epochs} epochs"
+        elif config.num_cycles:
+            schedule += f", {_cycles(config.num_cycles)}"
+    parts += [schedule, f"rank {config.rank}", f"alpha {config.effective_alpha:.3g}"]
+    if config.targets == "attention":
         parts.append("attention only")
-    for name, words in (("dora", "DoRA"), ("rslora", "rank-stabilised"), ("train_text_encoder", "text encoder too")):
-        if config.get(name):
+    for on, words in (
+        (config.dora, "DoRA"),
+        (config.rslora, "rank-stabilised"),
+        (config.train_text_encoder, "text encoder too"),
+    ):
+        if on:
             parts.append(words)
     return ", ".join(parts)
-
-
-def learning_rate(config: Mapping[str, Any]) -> float:
-    """Peak learning rate of the denoiser's adapters (without meaning under relative_step)."""
-    if config.get("learning_rate") is not None:
-        return float(config["learning_rate"])
-    usual = OPTIMIZERS[str(config.get("optimizer", "AdamW"))].learning_rate
-    return usual * float(config.get("learning_rate_scale") or 1.0)
 
 
 def _cycles(number: int) -> str:
