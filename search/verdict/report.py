@@ -1,22 +1,25 @@
 """`report.html`: the verdict, the onset plot, epochs × prompts, what mattered, and every trial, in one offline file."""
 
 import base64
+import functools
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from metrics.errors import MetricsError
 from search.record.record import StudyFolder, TrialRecord, write_bytes
 from search.tuning.database import storage_url
-from search.tuning.importances import parameter_importances
+from search.tuning.importances import Importances, parameter_importances
 from search.verdict.best_files import PLOT, SHEET, marks, write_pictures
+from search.verdict.charts import score_chart, spark
 from search.verdict.decision import decide
 from search.verdict.private_paths import without_private_paths
-from search.verdict.report_page import bars, facts, page, score_chart, section, spark
 from search.verdict.sentences import duration, headline, onset_short, size, state_text, trial_sentences, turn_short
 from search.verdict.settings_sentences import settings
 from search.verdict.sheet import SET_NAMES, choose_epochs
@@ -28,10 +31,13 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 24_000_000  # pictures beyond this are linked: a report of 500 trials must still open
 _GRID_COLUMNS, _GRID_ROWS = 9, 12
+_TRIAL_COLUMNS = ("trial", "state", "score", "", "best epoch", "trained", "onset")
+_SETTING_COLUMNS = ("optimizer", "rate", "schedule", "rank", "alpha", "time")
+_IMPORTANCES_NOTE = "share of the score's variance by PED-ANOVA over {} complete trials; with so few, a hint"
 
 
 def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None = None) -> Path:
-    """Writes `report.html` and returns its path.
+    """Writes `report.html` (`templates/report.html`, filled in) and returns its path.
 
     Args:
         storage: URL of the Optuna storage for importances; None takes the study's `study.db`, if it is there.
@@ -41,29 +47,56 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     pictures = {r.number: write_pictures(folder, r.number) for r in records if r.state != "running"}
     best = next((r for r in records if r.number == verdict.trial), None)
     album = _Album(folder)
-    parts = [_top(verdict)]
-    composites = _composites(folder, album)
-    if verdict.decision.disagreement is not None:
-        parts.append(composites)  # beside the sentence that asks to look at them
+    composites = album.picture(
+        folder.cache / "probe" / "composites.png", "The composites that the loss on moved subjects is measured on"
+    )
+    plot = None
     if best is not None:
-        plot = folder.best_folder / PLOT
-        if plot.is_file():
-            shown = album.picture(plot, "Readings of the best trial over its epochs")
-            parts.append(section("Where overfitting begins", f'<div class="scroll plot">{shown}</div>'))
-        parts.append(_grid(folder, best))
+        plot = album.picture(folder.best_folder / PLOT, "Readings of the best trial over its epochs")
     curves = [(n, t.epochs.tolist(), t.scores.tolist()) for n, t in trajectories.items()]
-    chart = score_chart(curves, verdict.trial, None if best is None else marks(verdict.decision))
-    if chart:
-        parts.append(section("Every trial's score", chart, "over epochs; the best trial in green, point at a line"))
-    parts.append(_importances(folder, storage))
-    if verdict.decision.disagreement is None:
-        parts.append(composites)
-    parts.append(_trials(records, trajectories, pictures, album, verdict))
-    parts.append(_files(folder, verdict))
-    parts.append(_foot(records))
-    text = page(f"{verdict.study}: {headline(verdict)}", "\n".join(p for p in parts if p))
+    importances = _importances(folder, storage)
+    text = _template().render(
+        title=f"{verdict.study}: {headline(verdict)}",
+        study=verdict.study,
+        heading=headline(verdict),
+        facts=_facts(verdict),
+        said=verdict.said.parts,
+        composites=composites,
+        disagreement=verdict.decision.disagreement is not None,
+        plot=plot,
+        grid=None if best is None else _grid(folder, best),
+        chart=score_chart(curves, verdict.trial, None if best is None else marks(verdict.decision)),
+        importances=importances,
+        importances_note="" if importances is None else _IMPORTANCES_NOTE.format(importances.trials),
+        trial_columns=_TRIAL_COLUMNS + _SETTING_COLUMNS,
+        trials=_trials(records, trajectories, pictures, album, verdict),
+        files=verdict.files,
+        train_yaml=_train_yaml(folder, verdict),
+        versions=_versions(records),
+    )
     write_bytes(folder.report, text.encode())
     return folder.report
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("search.verdict"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html")
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """`source` is a data URL where it is `inside` the page, else a link to the file beside it; None when damaged."""
+
+    alt: str
+    source: str | None
+    inside: bool = True
 
 
 class _Album:
@@ -72,63 +105,87 @@ class _Album:
     def __init__(self, folder: StudyFolder) -> None:
         self.folder, self.spent = folder, 0
 
-    def picture(self, path: Path, alt: str) -> str:
+    def picture(self, path: Path, alt: str) -> _Picture | None:
+        """None where there is no such file."""
+        if not path.is_file():
+            return None
         try:
             data = _webp(path)
         except (OSError, SyntaxError, ValueError):
-            return f'<p class="muted">{escape(path.name)} is damaged.</p>'
+            return _Picture(path.name, None)
         if self.spent + len(data) > _MOST_BYTES:
-            source = path.relative_to(self.folder.path).as_posix()
-            return f'<p><a href="{escape(source)}">{escape(alt)}</a></p>'
+            return _Picture(alt, path.relative_to(self.folder.path).as_posix(), inside=False)
         self.spent += len(data)
-        return f'<img class="wide" loading="lazy" src="{_data_url(data)}" alt="{escape(alt)}">'
+        return _Picture(alt, _data_url(data))
 
 
-def _top(verdict: "Verdict") -> str:
+@dataclass(frozen=True)
+class _Fact:
+    """A large number with words under it; `kind` is "ship", "onset" or ""."""
+
+    number: str
+    word: str
+    kind: str = ""
+
+
+def _facts(verdict: "Verdict") -> list[_Fact]:
     found = verdict.decision
-    numbers: list[tuple[str, str, str]] = []
+    facts = []
     if found.trial is not None:
-        if found.ships:
-            numbers.append((str(found.epoch), "epoch to ship", "ship"))
-        else:
-            numbers.append(("none", "epoch to ship", ""))
+        facts.append(
+            _Fact(str(found.epoch), "epoch to ship", "ship") if found.ships else _Fact("none", "epoch to ship")
+        )
         if found.score is not None:
-            numbers.append((f"{found.score:.3f}", f"score at epoch {found.epoch}, of 1", ""))
+            facts.append(_Fact(f"{found.score:.3f}", f"score at epoch {found.epoch}, of 1"))
         for name in ("context", "memory"):
             onset = getattr(found, name)
             short, _, between = turn_short(onset).partition(" (")
             said = f"{name} onset" + (f" ({between}" if between else "")
-            numbers.append((short if between else turn_short(onset), said, "onset" if onset.epoch is not None else ""))
-        numbers.append((f"{verdict.epochs_trained} / {verdict.epochs}", "epochs trained / planned", ""))
+            shown = short if between else turn_short(onset)
+            facts.append(_Fact(shown, said, "onset" if onset.epoch is not None else ""))
+        facts.append(_Fact(f"{verdict.epochs_trained} / {verdict.epochs}", "epochs trained / planned"))
         if verdict.lora_bytes:
-            numbers.append((size(verdict.lora_bytes), "LoRA file", ""))
+            facts.append(_Fact(size(verdict.lora_bytes), "LoRA file"))
     spent = verdict.cost
-    numbers.append((str(spent.trials), "trials", ""))
     clock = "on the clock" if spent.wall_seconds else "of work"
-    numbers.append((duration(spent.wall_seconds or spent.seconds), clock, ""))
-    said = "".join(
-        f'<h3>{escape(heading)}</h3><ul class="said">{"".join(f"<li>{escape(each)}</li>" for each in sentences)}</ul>'
-        for heading, sentences in verdict.said.parts
-    )
-    return (
-        f'<p class="eyebrow">Onset · study {escape(verdict.study)}</p><h1>{escape(headline(verdict))}</h1>'
-        f"<section>{facts(numbers)}{said}</section>"
-    )
+    return [
+        *facts,
+        _Fact(str(spent.trials), "trials"),
+        _Fact(duration(spent.wall_seconds or spent.seconds), clock),
+    ]
 
 
-def _composites(folder: StudyFolder, album: "_Album") -> str:
-    path = folder.cache / "probe" / "composites.png"
-    if not path.is_file():
-        return ""
-    shown = album.picture(path, "The composites that the loss on moved subjects is measured on")
-    note = "subjects cut out and moved; if the cut-outs are wrong, give masks (score.shifted.masks)"
-    return section("New contexts, as they were made", shown, note)
+@dataclass(frozen=True)
+class _Column:
+    """An epoch of the grid; `kind` is "ship", "onset" or ""."""
+
+    epoch: int
+    name: str
+    label: str
+    kind: str
 
 
-def _grid(folder: StudyFolder, best: TrialRecord) -> str:
+@dataclass(frozen=True)
+class _Row:
+    """A prompt of the grid, with one image for each column as a data URL."""
+
+    prompt: str
+    set: str
+    images: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    trial: int
+    note: str
+    columns: Sequence[_Column]
+    rows: Sequence[_Row]
+
+
+def _grid(folder: StudyFolder, best: TrialRecord) -> _Grid | None:
     epochs = folder.sampled_epochs(best.number)
     if not epochs:
-        return ""
+        return None
     about, pointed = folder.probe(), marks(decide(best), shipping=True)
     chosen = choose_epochs(epochs, _GRID_COLUMNS, (pointed.shipped, pointed.onset))
     turn = pointed.nearest(chosen)
@@ -138,31 +195,20 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> str:
             return "ship"
         return "onset" if epoch == turn or pointed.inside(epoch) else ""
 
-    def label(epoch: int) -> str:
-        name = "base" if epoch == 0 else f"epoch {epoch}"
-        return f'<th scope="col" class="{kind(epoch)}">{name}<small>{pointed.label(epoch, chosen)}</small></th>'
-
     samples = folder.readable_samples(best.number, chosen)
-    rows = []
-    for row in _spread(about, _GRID_ROWS):
-        prompt = str(about["prompts"][row])
-        cells = "".join(
-            f'<td class="{kind(e)}"><img loading="lazy" src="{_data_url(_encoded(samples[e][row, 0]))}" '
-            f'alt="{escape(prompt)}, epoch {e}"></td>'
-            for e in samples
-        )
-        said = f"{escape(prompt)}{_set(about, row)}"
-        # on a phone the prompt stands above its images, not beside them
-        rows.append(f'<tr class="above"><th colspan="{len(samples)}"><div>{said}</div></th></tr>')
-        rows.append(f'<tr><th scope="row">{said}</th>{cells}</tr>')
-    head = "".join(label(e) for e in samples)
-    table = f'<table class="grid"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    columns = [
+        _Column(epoch, "base" if epoch == 0 else f"epoch {epoch}", pointed.label(epoch, chosen), kind(epoch))
+        for epoch in samples
+    ]
+    rows = [
+        _Row(str(about["prompts"][row]), _set(about, row), [_data_url(_encoded(samples[e][row, 0])) for e in samples])
+        for row in _spread(about, _GRID_ROWS)
+    ]
     note = (
         "the same prompts and seeds at every epoch; rows marked “new context” ask for what the photos do not show"
         + ("" if len(about["seeds"]) < 2 else "; other seeds are on the contact sheet")
     )
-    hint = f'<p class="swipe small">{len(samples)} epochs: move the images sideways →</p>'
-    return section(f"Trial {best.number}, epoch by epoch", f'{hint}<div class="scroll">{table}</div>', note)
+    return _Grid(best.number, note, columns, rows)
 
 
 def _spread(about: Mapping[str, Any], most: int) -> list[int]:
@@ -174,18 +220,25 @@ def _spread(about: Mapping[str, Any], most: int) -> list[int]:
 
 def _set(about: Mapping[str, Any], row: int) -> str:
     sets = about.get("sets") or ()
-    return f'<br><span class="muted small">{SET_NAMES.get(sets[row], "")}</span>' if row < len(sets) else ""
+    return SET_NAMES.get(sets[row], "") if row < len(sets) else ""
 
 
-def _importances(folder: StudyFolder, storage: str | None) -> str:
+def _importances(folder: StudyFolder, storage: str | None) -> Importances | None:
     url = storage or (storage_url(folder.database) if folder.database.is_file() else None)
-    if url is None:
-        return ""
-    found = parameter_importances(url)
-    if not found.shares:
-        return section("What mattered", f'<p class="muted">Not shown: {escape(found.reason)}.</p>')
-    note = f"share of the score's variance by PED-ANOVA over {found.trials} complete trials; with so few, a hint"
-    return section("What mattered", bars(found.shares), note)
+    return None if url is None else parameter_importances(url)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A row of the table of trials: `cells` hold what is shown and what it is sorted by, the rest opens below it."""
+
+    best: bool
+    cells: Sequence[tuple[str, str]]
+    settings: str
+    said: str
+    lost: str
+    error: str
+    pictures: Sequence[_Picture]
 
 
 def _trials(
@@ -194,18 +247,11 @@ def _trials(
     pictures: Mapping[int, Mapping[str, Path]],
     album: _Album,
     verdict: "Verdict",
-) -> str:
-    heads = ["trial", "state", "score", "", "best epoch", "trained", "onset"]
-    heads += ["optimizer", "rate", "schedule", "rank", "alpha", "time"]
-    head = "".join(f'<th scope="col"><button type="button">{h}</button></th>' if h else "<th></th>" for h in heads)
+) -> list[_Trial]:
     ranked = sorted(
         records, key=lambda r: (r.number != verdict.trial, r.state != "complete", -(r.value or -1), r.number)
     )
-    bodies = [_trial(r, trajectories.get(r.number), pictures.get(r.number, {}), album, verdict) for r in ranked]
-    table = f'<table class="trials"><thead><tr>{head}</tr></thead>{"".join(bodies)}</table>'
-    find = '<input class="find" type="search" placeholder="find: Lion cosine …" aria-label="find trials">'
-    note = "click a heading to sort, a trial to see its sheet"
-    return section("Every trial", f'{find}<div class="scroll">{table}</div>', note)
+    return [_trial(r, trajectories.get(r.number), pictures.get(r.number, {}), album, verdict) for r in ranked]
 
 
 def _trial(
@@ -214,56 +260,52 @@ def _trial(
     pictures: Mapping[str, Path],
     album: _Album,
     verdict: "Verdict",
-) -> str:
+) -> _Trial:
     config, found = recorded_config(record.config), decide(record)
     _, onset = found.earlier
     state = state_text(record)
-    cells = [
-        (f'<button type="button" class="open" aria-expanded="false">{record.number}</button>', record.number),
-        (f'<span class="tag {record.state}">{escape(state)}</span>', state),
+    opener = Markup('<button type="button" class="open" aria-expanded="false">{}</button>')
+    cells: list[tuple[str, object]] = [
+        (opener.format(record.number), record.number),
+        (Markup('<span class="tag {}">{}</span>').format(record.state, state), state),
         ("" if found.score is None else f"{found.score:.3f}", found.score),
         ("" if trajectory is None else spark(*_curve(trajectory), found.shipped), ""),
         ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
-        (escape(onset_short(found)), None if onset is None else onset.epoch),
-        (escape(config.optimizer), config.optimizer),
+        (onset_short(found), None if onset is None else onset.epoch),
+        (config.optimizer, config.optimizer),
         _rate(config),
-        (escape(_schedule(config)), _schedule(config)),
+        (_schedule(config), _schedule(config)),
         (str(config.rank), config.rank),
         (f"{config.effective_alpha:.3g}", config.effective_alpha),
         (duration(sum(record.timings.values())), sum(record.timings.values())),
     ]
-    row = "".join(f'<td data-v="{escape(_bare(v))}">{html}</td>' for html, v in cells)
-    kind = "row best" if record.number == verdict.trial else "row"
-    inside = [f"<p>{escape(settings(record.config))}</p>"]
-    inside.append(f"<p>{escape(' '.join(trial_sentences(found)))}</p>")
-    if record.lost:
-        inside.append(f'<p class="muted">Damaged and lost: {escape(record.lost)}.</p>')
-    if record.error:
-        inside.append(f"<pre>{escape(without_private_paths(record.error.strip()))}</pre>")
-    for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot")):
-        if name in pictures:
-            inside.append(album.picture(pictures[name], f"Trial {record.number}, {what}"))
-    detail = f'<tr class="detail" hidden><td colspan="{len(cells)}">{"".join(inside)}</td></tr>'
-    return f'<tbody><tr class="{kind}">{row}</tr>{detail}</tbody>'
-
-
-def _files(folder: StudyFolder, verdict: "Verdict") -> str:
-    rows = "".join(
-        f'<dt>{escape(name)}</dt><dd><a href="{escape(path)}">{escape(path)}</a></dd>'
-        for name, path in verdict.files.items()
+    shown = (
+        album.picture(pictures[name], f"Trial {record.number}, {what}")
+        for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot"))
+        if name in pictures
     )
+    return _Trial(
+        best=record.number == verdict.trial,
+        cells=[(text, _bare(value)) for text, value in cells],
+        settings=settings(record.config),
+        said=" ".join(trial_sentences(found)),
+        lost=record.lost,
+        error=without_private_paths((record.error or "").strip()),
+        pictures=[picture for picture in shown if picture is not None],
+    )
+
+
+def _train_yaml(folder: StudyFolder, verdict: "Verdict") -> str:
     config = folder.path / verdict.files["train.yaml"] if "train.yaml" in verdict.files else None
-    shown = ""
-    if config is not None and config.is_file():
-        text = without_private_paths(config.read_text(encoding="utf-8"))
-        shown = f"<details><summary>train.yaml</summary><pre>{escape(text)}</pre></details>"
-    return section("Files", f'<dl class="files">{rows}</dl>{shown}', "beside this report")
+    if config is None or not config.is_file():
+        return ""
+    return without_private_paths(config.read_text(encoding="utf-8"))
 
 
-def _foot(records: Sequence[TrialRecord]) -> str:
+def _versions(records: Sequence[TrialRecord]) -> str:
     versions = next((r.versions for r in reversed(records) if r.versions), {})
-    return f"<footer>{escape(' · '.join(f'{name} {version}' for name, version in versions.items()))}</footer>"
+    return " · ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _rate(config: TrainConfig) -> tuple[str, float | None]:
