@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = "auto, cpu, cuda, cuda:N (N from 0) or mps"
+_CUBLAS, _CUBLAS_EXACT = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
 _NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
@@ -69,7 +70,8 @@ def repeat_exactly(device: torch.device) -> None:
 
     if device.type != "cuda":
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    if os.environ.get(_CUBLAS) not in _CUBLAS_EXACT:
+        os.environ[_CUBLAS] = _CUBLAS_EXACT[0]  # read when cuBLAS starts
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # only shows reads of what was never written
 

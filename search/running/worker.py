@@ -72,7 +72,7 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
             connection.send(Unprepared("the worker before this one is still alive", wrong_input=False))
             return
         try:
-            worker = _Worker(connection, slot, study, folder)
+            worker = _loaded(connection, slot, study, folder)
         except (TrainerError, MetricsError) as error:
             connection.send(Unprepared(str(error), wrong_input=True))
             return
@@ -87,10 +87,30 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
             return
 
 
-class _Worker:
-    """What stays loaded, and the trial at hand."""
+def _loaded(connection: Connection, slot: int, study: Study, folder: StudyFolder) -> "_Worker":
+    """A worker whose numbers are the same each time, as far as all that loads and measures can be."""
+    try:
+        return _Worker(connection, slot, study, folder)
+    except RuntimeError as error:
+        if not has_no_exact_form(error):
+            raise
+        traceback.print_exc()
+        return _Worker(connection, slot, study, folder, inexact=_inexact(error))
 
-    def __init__(self, connection: Connection, slot: int, study: Study, folder: StudyFolder) -> None:
+
+def _inexact(error: BaseException) -> str:
+    """Lets this process compute what has no exact form, and says so."""
+    torch.use_deterministic_algorithms(False)
+    operation = str(error).split(" ")[0]
+    return f"{operation} has no form that gives the same numbers each time on this GPU: they will differ a little"
+
+
+class _Worker:
+    """What stays loaded, and the trial at hand. `inexact`: why its numbers need not be the same each time."""
+
+    def __init__(
+        self, connection: Connection, slot: int, study: Study, folder: StudyFolder, inexact: str | None = None
+    ) -> None:
         began = time.perf_counter()
         self._connection, self._study, self._folder = connection, study, folder
         cores = os.cpu_count() or 1
@@ -99,7 +119,8 @@ class _Worker:
         device = find_device(_device(study, slot), key="workers.device")
         config = study.config(next(study.space.combinations()))
         check_quantize(config.quantize, device)
-        repeat_exactly(device)
+        if inexact is None:
+            repeat_exactly(device)
         self._say("loading the base")
         base = load_base(
             study.base, family=config.family, device=device, precision=config.precision, quantize=config.quantize
@@ -119,6 +140,7 @@ class _Worker:
         self._alive_at = 0.0
         self._show_life(base)
         notices = (*(f"the base: {notice}" for notice in base.notices), *self._probe.notices) if slot == 0 else ()
+        notices += () if inexact is None else (inexact,)
         self._connection.send(Prepared(time.perf_counter() - began, notices))
 
     def serve(self) -> None:
@@ -154,10 +176,10 @@ class _Worker:
                 traceback.print_exc()
             if device_is_lost(error):
                 os._exit(1)  # the next process has a device that works, or the coordinator gives up
-            if has_no_exact_form(error):  # then nearly the same numbers, rather than none
-                torch.use_deterministic_algorithms(False)
             self._packs.clear()  # whatever state the pack was left in
             text = str(error) if known else out_of_memory(error) or f"{type(error).__name__}: {error}"
+            if has_no_exact_form(error):  # then nearly the same numbers, rather than none
+                text = _inexact(error)
             fault = machine_fault(error)
             self._connection.send(
                 Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)

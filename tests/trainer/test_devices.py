@@ -1,5 +1,6 @@
 """Devices that do not exist, and bases that cannot be trained, end a command in one line before anything is loaded."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,33 @@ def test_quantised_bases_need_a_gpu() -> None:
     check_quantize("nf4", torch.device("cuda"))
     with pytest.raises(ConfigError, match="quantize: 'nf4' is not allowed: left out here"):
         check_quantize("nf4", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, ":4096:8"), (":0:0", ":4096:8"), (":16:8", ":16:8")])
+def test_the_same_numbers_each_time_are_asked_for_on_a_gpu_alone(before: str | None, after: str) -> None:
+    code = """
+import os, torch
+from trainer.devices import has_no_exact_form, repeat_exactly
+
+def add() -> None:
+    torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
+
+before = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+repeat_exactly(torch.device("cpu"))
+assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == before
+add()
+repeat_exactly(torch.device("cuda"))  # the CPU has operations without such a form, too
+try:
+    add()
+except RuntimeError as error:
+    assert has_no_exact_form(error)
+    assert not has_no_exact_form(RuntimeError("CUDA out of memory"))
+    print(os.environ["CUBLAS_WORKSPACE_CONFIG"])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
+    environment |= {} if before is None else {"CUBLAS_WORKSPACE_CONFIG": before}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == f"{after}\n", done.stderr
 
 
 def test_a_device_that_is_none_is_refused_before_torch_is_loaded(tiny_sd15, tiny_photos, tmp_path) -> None:
