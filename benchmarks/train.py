@@ -5,6 +5,7 @@ python -m benchmarks.train --quick --json out.json  the same in at most 3 minute
 python -m benchmarks.train --batch-size 4            with another batch size than the demo study's
 python -m benchmarks.train --full sd15 --json out.json   SD1.5 at 512², random weights, on CUDA (about 2 minutes)
 python -m benchmarks.train --full sdxl --json out.json   SDXL at 1024²
+python -m benchmarks.train --full sd15 --exactly --widths 1   with deterministic algorithms, as a study's workers train
 
 Layouts are measured in turn, round after round, and compared within a round, so that a busy machine slows all alike.
 """
@@ -37,14 +38,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--widths", type=int, nargs="+", help="numbers of runs in a pack (default: 1 2 4 8, --full … 16)"
     )
     parser.add_argument("--batch-size", type=int, help="of each run (default: the demo study's)")
+    parser.add_argument("--exactly", action="store_true", help="with deterministic algorithms (with --full)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
     if args.full and args.batch_size:
         parser.error("--batch-size is for the demo base, not for --full")
+    if args.exactly and not args.full:
+        parser.error("--exactly is for --full")
     if args.full:
+        widths = args.widths or [1, 2, 4, 8, 16]
         from benchmarks.train_full import measure_full
 
-        figures = {"machine": machine(), **measure_full(args.full, args.widths or [1, 2, 4, 8, 16])}
+        figures = {"machine": machine(), **measure_full(args.full, widths, exactly=args.exactly)}
     else:
         figures = {
             "machine": machine(),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.dataset import Dataset, Photo
+from trainer.devices import repeat_exactly
 from trainer.families import FAMILIES
 from trainer.families.ddpm import training_scheduler
 from trainer.families.family import Base
@@ -28,20 +29,26 @@ WARM_UP_STEPS, SECONDS = 3, 6.0
 PEAKS = {"H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0, "RTX 4090": 165.0, "L40S": 362.0, "L4": 121.0}
 
 
-def measure_full(family: str, widths: list[int], *, device: str = "cuda", seconds: float = SECONDS) -> dict[str, Any]:
+def measure_full(
+    family: str, widths: list[int], *, device: str = "cuda", seconds: float = SECONDS, exactly: bool = False
+) -> dict[str, Any]:
     """Figures for each width until the memory is full; widths that did not fit once more with gradient checkpointing.
 
     Args:
         device: "cuda"; "cpu" is for trying the benchmark itself.
         seconds: how long each width is measured.
+        exactly: with deterministic algorithms, as a study's workers train.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("benchmarks.train --full needs a CUDA device")
+    if exactly:
+        repeat_exactly(torch.device(device))
     base = random_base(family, torch.device(device))
     name = torch.cuda.get_device_name(0) if device == "cuda" else "the CPU"
     peak = next((value for key, value in PEAKS.items() if key in name), None)
     figures: dict[str, Any] = {
         "what": f"{family} at {SIDES[family]}², batch 1 for each run, rank {RANK}, bf16, AdamW, random weights",
+        "deterministic": exactly,
         "peak TFLOP/s": peak,
         "measured matmul TFLOP/s": measured_peak(base.device),
         "TFLOP per sample": flops_per_sample(base) / 1e12,
@@ -147,13 +154,14 @@ class _Enough(Exception):
 def measure_pack(base: Base, width: int, checkpointing: bool, seconds: float) -> dict[str, Any]:
     """Samples per second, milliseconds per step and peak memory of a pack; or that it does not fit."""
     row: dict[str, Any] = {"K": width, "checkpointing": checkpointing}
-    steps, begun = 0, 0.0
+    steps, begun = 0, time.perf_counter()
 
     def count(pack: Pack) -> None:
         nonlocal steps, begun
         steps += 1
         if steps == WARM_UP_STEPS:
             _wait()
+            row["s of the first steps"] = time.perf_counter() - begun
             begun = time.perf_counter()
         # a step that is far from finished on the device must not be counted: wait every few
         if steps > WARM_UP_STEPS and (steps - WARM_UP_STEPS) % 4 == 0:
@@ -166,6 +174,9 @@ def measure_pack(base: Base, width: int, checkpointing: bool, seconds: float) ->
         pack = new_pack(base, width, checkpointing)
         while True:
             pack.train_epoch(count)
+            for run in pack.runs:
+                if run.failed is not None:  # then no step would follow
+                    raise SystemExit(f"a run failed: {run.failed}")
     except _Enough:
         taken = time.perf_counter() - begun
         row["samples per second"] = (steps - WARM_UP_STEPS) * width / taken

@@ -119,7 +119,7 @@ class _Worker:
         device = find_device(_device(study, slot), key="workers.device")
         config = study.config(next(study.space.combinations()))
         check_quantize(config.quantize, device)
-        if inexact is None:
+        if inexact is None and study.workers.deterministic:
             repeat_exactly(device)
         self._say("loading the base")
         base = load_base(

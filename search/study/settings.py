@@ -159,6 +159,8 @@ class WorkersSection(_Section):
     """CPU threads of each worker; None shares the cores among them."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    deterministic: bool = True
+    """On an NVIDIA GPU, only operations that give the same numbers each time; false lets it take faster ones."""
     hung_after: float | None = Field(default=None, gt=0, le=86400)
     """Seconds without a sign of life after which a worker is replaced; None: 20 times its own slowest step, at least
     120."""
