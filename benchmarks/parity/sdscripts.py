@@ -123,8 +123,8 @@ def _modules(family: str, found: dict[str, Any]) -> Check:
     return verdict(f"LoRA modules of {family}", wrong, f"{len(mine)} names, shapes, alphas and initial values agree")
 
 
-def _weights(found: dict[str, list[float]]) -> list[Check]:
-    """min-SNR's weights at every timestep for ε, v, and v with zero terminal SNR."""
+def _weights(found: dict[str, dict[str, list[float]]]) -> list[Check]:
+    """min-SNR's and debiased weights at every timestep for ε, v, and v with zero terminal SNR."""
     import torch
     from diffusers import DDPMScheduler
 
@@ -136,10 +136,14 @@ def _weights(found: dict[str, list[float]]) -> list[Check]:
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=kind,
             rescale_betas_zero_snr=name == "zero terminal SNR",
         )  # fmt: skip
-        mine = base.family.loss_weight(base, torch.arange(1000), 5.0)
-        ratio = float((mine / torch.tensor(theirs)).mean())
-        worst = float((mine - torch.tensor(theirs)).abs().max())
-        said = f"at most {worst:.2g} apart, mean ratio {ratio:.3f}"
-        state = "ok" if worst < 1e-4 else "told" if name == "zero terminal SNR" else "DIFFERS"
-        checks.append(Check(state, f"min-SNR, {name}", said))
+        timesteps = torch.arange(1000)
+        for weighting, mine in (
+            ("min-SNR", base.family.loss_weight(base, timesteps, 5.0)),
+            ("debiased", base.family.loss_weight(base, timesteps, None, debiased_estimation=True)),
+        ):
+            expected = torch.tensor(theirs[weighting])
+            ratio, worst = float((mine / expected).mean()), float((mine - expected).abs().max())
+            said = f"at most {worst:.2g} apart, mean ratio {ratio:.3f}"
+            state = "ok" if worst < 1e-4 else "told" if name == "zero terminal SNR" else "DIFFERS"
+            checks.append(Check(state, f"{weighting}, {name}", said))
     return checks

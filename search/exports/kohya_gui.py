@@ -75,7 +75,10 @@ def to_kohya_gui(
         "lr_warmup": _percent(there["lr_warmup_steps"], total_steps),
         "lr_warmup_steps": there["lr_warmup_steps"],
         "min_snr_gamma": there.get("min_snr_gamma", 0),
+        "debiased_estimation_loss": there.get("debiased_estimation_loss", False),
         "noise_offset": config.noise_offset,
+        "noise_offset_random_strength": there.get("noise_offset_random_strength", False),
+        "ip_noise_gamma": config.ip_noise_gamma,
         "prior_loss_weight": there.get("prior_loss_weight", 1.0),
     }
     dataset = exported.dataset["datasets"][0]

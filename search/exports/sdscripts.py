@@ -103,8 +103,14 @@ def to_sdscripts(
         values["network_args"] = [f"conv_dim={config.conv_rank}", f"conv_alpha={config.effective_conv_alpha:g}"]
     if config.min_snr_gamma is not None and family != "sd3":
         values["min_snr_gamma"] = config.min_snr_gamma
+    if config.debiased_estimation_loss and family != "sd3":
+        values["debiased_estimation_loss"] = True
     if config.noise_offset:
         values["noise_offset"] = config.noise_offset
+        if config.noise_offset_random_strength:
+            values["noise_offset_random_strength"] = True
+    if config.ip_noise_gamma:
+        values["ip_noise_gamma"] = config.ip_noise_gamma
     if any(photo.is_reg for photo in dataset.photos):
         values["prior_loss_weight"] = config.prior_loss_weight
     if config.clip_skip is not None and family == "sd15":
@@ -233,4 +239,12 @@ def notices(config: "TrainConfig", traits: "BaseTraits") -> tuple[str, ...]:
             f"min_snr_gamma: {config.min_snr_gamma:g}: sd-scripts weighs by the SNR from before the betas are rescaled "
             "to zero terminal SNR, so its losses come out a few per cent other"
         )
+    if config.debiased_estimation_loss and traits.zero_terminal_snr:
+        said.append(
+            "debiased_estimation_loss: sd-scripts weighs by the SNR from before the betas are rescaled to zero "
+            "terminal SNR, so its weights are a little other"
+        )
+    for key, value in (("noise_offset", config.noise_offset), ("ip_noise_gamma", config.ip_noise_gamma)):
+        if value and family == "sd3":
+            said.append(f"{key}: {value:g}: sd-scripts ignores it for sd3")
     return tuple(said)

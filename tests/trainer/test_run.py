@@ -204,11 +204,13 @@ def test_a_run_that_diverges_says_so(tiny_sd15, tiny_photos, tmp_path, capsys) -
 
 
 def test_settings_without_effect_are_said(tiny_sd3, tiny_photos, tmp_path, capsys) -> None:
-    path = write(tmp_path, tiny_sd3, tiny_photos, clip_skip=2, min_snr_gamma=5.0, keep_tokens=1, epochs=1, output=None)
+    asked = {"clip_skip": 2, "min_snr_gamma": 5.0, "debiased_estimation_loss": True, "keep_tokens": 1}
+    path = write(tmp_path, tiny_sd3, tiny_photos, epochs=1, output=None, **asked)
     assert run.main([str(path)]) == run.DONE
     said = capsys.readouterr()
     assert "clip_skip: 2 takes no effect" in said.out
     assert "min_snr_gamma: 5.0 takes no effect" in said.out
+    assert "debiased_estimation_loss: True takes no effect" in said.out
     assert "keep_tokens: 1 takes no effect" in said.err
 
 

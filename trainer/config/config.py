@@ -145,8 +145,15 @@ class TrainConfig(BaseModel):
 
     min_snr_gamma: float | None = Field(None, gt=0, le=100_000)
     """min-SNR weighting (Hang et al. 2023); 5 is usual."""
+    debiased_estimation_loss: bool = False
+    """Weigh each timestep by 1 ÷ √SNR, where the base predicts velocity by 1 ÷ (SNR + 1) (Yu et al. 2023)."""
     noise_offset: float = Field(0.0, ge=0, le=1)
     """Adds a constant of this size to each channel of the noise."""
+    noise_offset_random_strength: bool = False
+    """Draw the size of the offset anew for each batch, evenly from 0 to noise_offset."""
+    ip_noise_gamma: float = Field(0.0, ge=0, le=1)
+    """Input perturbation: noise of this size is added to what the base sees, not to what it learns to say (Ning et al.
+    2023); 0.1 is usual, 0 is none."""
     prior_loss_weight: float = Field(1.0, ge=0, le=100_000)
     """Weight of regularisation images in the loss."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

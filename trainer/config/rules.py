@@ -131,6 +131,8 @@ def notices(config: TrainConfig) -> Iterator[str]:
         ("learning_rate_scale", "relative-step Adafactor sets its own rate", not config.relative_step),
         ("text_encoder_lr", "relative-step Adafactor sets its own rate", not config.relative_step),
         ("min_snr_gamma", "sd3 is trained by flow matching", config.family != "sd3"),
+        ("debiased_estimation_loss", "sd3 is trained by flow matching", config.family != "sd3"),
+        ("noise_offset_random_strength", "noise_offset is 0", config.noise_offset > 0),
     ):
         default = type(config).model_fields[key].default
         if key in given and getattr(config, key) != default and not active:
@@ -155,6 +157,11 @@ def cautions(config: TrainConfig) -> Iterator[str]:
         yield (
             "dora: A1111 and ComfyUI scale DoRA by other norms than it is trained with and draw other images without "
             "saying so: leave it out for a LoRA to be used there"
+        )
+    if config.debiased_estimation_loss and config.min_snr_gamma is not None:
+        yield (
+            "debiased_estimation_loss: its weights are multiplied with those of min_snr_gamma, as by sd-scripts: both "
+            "make clear images count less, so use one of them"
         )
 
 

@@ -19,6 +19,7 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
 }
+_MOST_SNR = 1000.0  # sd-scripts' bound, as the SNR of timestep 0 may be infinite
 
 
 def training_scheduler(settings: dict[str, Any]) -> Any:
@@ -83,21 +84,48 @@ def target(base: Base, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Ten
     return signal * noise - sigma * latents
 
 
-def loss_weight(base: Base, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
-    """1, or min-SNR's weight [B]: min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v (Hang et al., 2023)."""
+def loss_weight(
+    base: Base, timesteps: Tensor, min_snr_gamma: float | None, *, debiased_estimation: bool = False
+) -> Tensor:
+    """1, or the product [B] of the weights asked for.
+
+    min-SNR: min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v (Hang et al., 2023). Debiased estimation: 1/√SNR for ε
+    (Yu et al., 2023) and, as in sd-scripts' `apply_debiased_estimation`, 1/(SNR + 1) for v, the SNR never above 1000.
+    For x both are those for ε, times SNR: an error of x is one of ε, scaled.
+    """
     import torch
 
-    if min_snr_gamma is None:
-        return torch.ones(timesteps.shape, device=timesteps.device)
+    weight = torch.ones(timesteps.shape, device=timesteps.device)
+    if min_snr_gamma is None and not debiased_estimation:
+        return weight
     alphas = _alphas(base, timesteps.device)[timesteps]
-    snr = alphas / (1 - alphas)
-    clipped = snr.clamp(max=min_snr_gamma)
-    kind = base.noise_scheduler.config.prediction_type
+    snr, kind = alphas / (1 - alphas), base.noise_scheduler.config.prediction_type
+    if min_snr_gamma is not None:
+        weight = _min_snr_weight(snr, min_snr_gamma, kind)
+    if debiased_estimation:
+        weight = weight * _debiased_weight(snr, kind)
+    if kind == "sample" and min_snr_gamma is None:
+        weight = weight * snr
+    return weight
+
+
+def _min_snr_weight(snr: Tensor, gamma: float, kind: str) -> Tensor:
+    clipped = snr.clamp(max=gamma)
     if kind == "v_prediction":
         return clipped / (snr + 1)
     if kind == "sample":
         return clipped
-    return clipped / snr.clamp(min=1e-8)  # zero terminal SNR: the limit is 1, not 0/0
+    return clipped / snr.clamp(min=1e-8)  # zero terminal SNR: no 0/0
+
+
+def _debiased_weight(snr: Tensor, kind: str) -> Tensor:
+    import torch
+
+    limited = snr.clamp(max=_MOST_SNR)
+    if kind == "v_prediction":
+        return 1 / (limited + 1)
+    # at zero terminal SNR ε is what the denoiser sees: there is nothing to learn, and 1/√0 would end the run
+    return torch.where(limited > 0, limited.rsqrt(), 0.0)
 
 
 def _alphas(base: Base, device: torch.device) -> Tensor:

@@ -82,7 +82,9 @@ class _SizeConditioning(Protocol):
 
 
 class _LossWeight(Protocol):
-    def __call__(self, base: Base, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor: ...
+    def __call__(
+        self, base: Base, timesteps: Tensor, min_snr_gamma: float | None, *, debiased_estimation: bool = False
+    ) -> Tensor: ...
 
 
 class _EncodePrompts(Protocol):
@@ -98,7 +100,8 @@ class Family:
         architecture: ModelSpec's `modelspec.architecture` without the `/lora`.
         base_model_version: kohya's `ss_base_model_version`.
         usual_size: the side, in pixels, of the images the family was trained on.
-        uses_clip_skip, uses_min_snr: whether these settings take an effect in this family.
+        uses_clip_skip: whether that setting takes an effect in this family.
+        weighs_timesteps: whether min_snr_gamma and debiased_estimation_loss do.
         pipelines: diffusers' pipeline classes whose folders are of this family.
         parts: the models that a base of this family has, by their names in a diffusers folder.
         recognises: whether the keys of a single-file checkpoint are of this family.
@@ -110,7 +113,7 @@ class Family:
         sample_timesteps: (base, batch, generator) → t [B] as in training.
         add_noise: latents, noise [B,C,h,w] and t [B] → noisy latents.
         target: latents, noise, t → what `predict` should return.
-        loss_weight: t, min-SNR gamma or None → weight [B].
+        loss_weight: t, min-SNR gamma or None, whether the estimate is debiased → weight [B].
         predict: noisy [B,C,h,w], t [B], conditioning → prediction [B,C,h,w] in the dtype of `noisy`.
         fixed_timesteps: number of levels → t [levels], the middles of equal shares of the training distribution.
         sampler: name of a sampler ("dpmpp_2m", "unipc", "ddim", "euler_a") → a fresh diffusers scheduler.
@@ -125,7 +128,7 @@ class Family:
     base_model_version: str
     usual_size: int
     uses_clip_skip: bool
-    uses_min_snr: bool
+    weighs_timesteps: bool
     pipelines: tuple[str, ...]
     parts: tuple[str, ...]
     recognises: Callable[[frozenset[str]], bool]

@@ -121,8 +121,10 @@ def target(base: Base, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Ten
     return noise - latents
 
 
-def loss_weight(base: Base, timesteps: Tensor, min_snr_gamma: float | None) -> Tensor:
-    """1 everywhere: times are already drawn where they matter, and min-SNR is defined for diffusion only."""
+def loss_weight(
+    base: Base, timesteps: Tensor, min_snr_gamma: float | None, *, debiased_estimation: bool = False
+) -> Tensor:
+    """1 everywhere: times are already drawn where they matter; min-SNR and debiasing are defined for diffusion only."""
     import torch
 
     return torch.ones(timesteps.shape, device=timesteps.device)
@@ -212,7 +214,7 @@ FAMILY = Family(
     base_model_version="sd3_medium",
     usual_size=1024,
     uses_clip_skip=False,
-    uses_min_snr=False,
+    weighs_timesteps=False,
     pipelines=("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
     parts=("transformer", "vae", "text_encoder", "text_encoder_2"),
     recognises=recognises,

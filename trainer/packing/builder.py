@@ -62,7 +62,10 @@ def run_settings(config: TrainConfig, *, output_name: str | None = None) -> RunS
         ),
         loss=LossSettings(
             min_snr_gamma=config.min_snr_gamma,
+            debiased_estimation_loss=config.debiased_estimation_loss,
             noise_offset=config.noise_offset,
+            noise_offset_random_strength=config.noise_offset_random_strength,
+            ip_noise_gamma=config.ip_noise_gamma,
             prior_loss_weight=config.prior_loss_weight,
         ),
         output=OutputSettings(save_every_n_epochs=config.save_every_n_epochs, output_name=output_name),

@@ -53,18 +53,31 @@ def draw_examples(
     latents = mean + std * normal("latents", *mean.shape)
     noise = normal("noise", *mean.shape)
     if settings.noise_offset:
-        noise = noise + settings.noise_offset * normal("noise offset", *mean.shape[:2], 1, 1)
+        noise = noise + _offset(settings, seed, epoch, batch) * normal("noise offset", *mean.shape[:2], 1, 1)
+    seen = noise
+    if settings.ip_noise_gamma:
+        seen = noise + settings.ip_noise_gamma * normal("input perturbation", *mean.shape)
     family = base.family
     timesteps = family.sample_timesteps(base, mean.shape[0], stream(seed, "timesteps", epoch, batch))
-    weight = family.loss_weight(base, timesteps, settings.min_snr_gamma).to(mean.dtype)
+    weight = family.loss_weight(
+        base, timesteps, settings.min_snr_gamma, debiased_estimation=settings.debiased_estimation_loss
+    ).to(mean.dtype)
     if settings.prior_loss_weight != 1.0:
         weight = torch.where(prior, weight * settings.prior_loss_weight, weight)
     return Examples(
-        noisy=family.add_noise(base, latents, noise, timesteps),
+        noisy=family.add_noise(base, latents, seen, timesteps),
         timesteps=timesteps,
         target=family.target(base, latents, noise, timesteps),
         weight=weight,
     )
+
+
+def _offset(settings: LossSettings, seed: int, epoch: int, batch: int) -> float:
+    """The size of a batch's noise offset; with a random strength the same share of it for all runs of a seed."""
+    if not settings.noise_offset_random_strength:
+        return settings.noise_offset
+    drawn = torch.rand((), generator=stream(seed, "noise offset strength", epoch, batch), dtype=torch.float32)
+    return settings.noise_offset * float(drawn)
 
 
 def run_losses(prediction: Tensor, target: Tensor, weight: Tensor, runs: int) -> Tensor:

@@ -52,8 +52,17 @@ class LossSettings:
     min_snr_gamma: float | None = None
     """Above 0; None weighs all timesteps alike. Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting
     Strategy"."""
+    debiased_estimation_loss: bool = False
+    """Weigh timesteps by 1 ÷ √SNR or, for velocity, 1 ÷ (SNR + 1), too. Yu et al. 2023, "Debias the Training of
+    Diffusion Models"; sd-scripts' `apply_debiased_estimation` (library/custom_train_functions.py)."""
     noise_offset: float = 0.0
     """From 0 to 1. kohya's: a constant for each image and channel, noise + offset · randn[B, C, 1, 1]."""
+    noise_offset_random_strength: bool = False
+    """Draw the offset anew for each batch, evenly from 0 to `noise_offset`: sd-scripts'
+    `get_noise_noisy_latents_and_timesteps` (library/train_util.py)."""
+    ip_noise_gamma: float = 0.0
+    """From 0 to 1. Input perturbation: the denoiser sees noise + γ · randn, and still has to say what follows from the
+    noise. Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models"; sd-scripts' name."""
     prior_loss_weight: float = 1.0
     """Weight of regularisation images, 0 or more."""
 

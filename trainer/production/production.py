@@ -234,9 +234,13 @@ def _start(
 def _tell_what_takes_no_effect(config: TrainConfig, base: Base, dataset: Dataset, console: Console) -> None:
     if config.clip_skip is not None and not base.family.uses_clip_skip:
         console.print(f"note: clip_skip: {config.clip_skip} takes no effect: {base.family.name} has its layer fixed")
-    untold = config.min_snr_gamma is not None and config.family != base.family.name
-    if untold and not base.family.uses_min_snr:
-        console.print(f"note: min_snr_gamma: {config.min_snr_gamma} takes no effect: {base.family.name} matches flows")
+    for key, value in (
+        ("min_snr_gamma", config.min_snr_gamma),
+        ("debiased_estimation_loss", config.debiased_estimation_loss or None),
+    ):
+        untold = value is not None and config.family != base.family.name
+        if untold and not base.family.weighs_timesteps:
+            console.print(f"note: {key}: {value} takes no effect: {base.family.name} matches flows")
     captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
     for key, word in (("trigger", config.trigger), ("class_word", config.class_word)):
         if word and not any(word.lower() in caption.lower() for caption in captions):

@@ -147,7 +147,8 @@ def _snr_weights() -> dict:
             custom.fix_noise_scheduler_betas_for_zero_terminal_snr(scheduler)
         steps = torch.arange(1000)
         weights = custom.apply_snr_weight(torch.ones(1000), steps, scheduler, 5.0, name != "epsilon")
-        found[name] = weights.tolist()
+        debiased = custom.apply_debiased_estimation(torch.ones(1000), steps, scheduler, name != "epsilon")
+        found[name] = {"min-SNR": weights.tolist(), "debiased": debiased.tolist()}
     return found
 
 

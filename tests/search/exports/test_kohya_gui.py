@@ -141,3 +141,12 @@ def test_the_guis_cycles_are_never_left_blank_and_unset_is_zero(photos):
     assert gui["LoRA_type"] == "Standard"
     assert _gui(photos, conv_rank=4)["LoRA_type"] == "Kohya LoCon"
     assert _gui(photos, min_snr_gamma=5.0)["min_snr_gamma"] == 5.0
+
+
+def test_noise_and_weights_are_written_whether_on_or_off(photos):
+    asked = {"noise_offset": 0.05, "noise_offset_random_strength": True, "ip_noise_gamma": 0.1}
+    asked |= {"debiased_estimation_loss": True}
+    on, off = _gui(photos, **asked), _gui(photos)
+    assert {key: on[key] for key in asked} == asked
+    assert not any(off[key] for key in asked)
+    assert on["noise_offset_type"] == "Original", "the offset is not passed on with any other"

@@ -183,6 +183,19 @@ def test_each_family_has_its_script(photos, family, script):
     assert out.config["no_half_vae"] is True, "our VAE stays in fp32"
 
 
+def test_noise_and_weights_have_sd_scripts_names(photos):
+    asked = {"noise_offset": 0.05, "ip_noise_gamma": 0.1}
+    flags = {"noise_offset_random_strength": True, "debiased_estimation_loss": True}
+    _, out = _exported(photos, **asked, **flags)
+    assert {key: out.config[key] for key in asked | flags} == asked | flags
+    assert not out.notices
+    _, plain = _exported(photos, noise_offset_random_strength=True)
+    assert not (asked | flags).keys() & plain.config.keys()
+    _, sd3 = _exported(photos, family="sd3", **asked, **flags)
+    assert "debiased_estimation_loss" not in sd3.config
+    assert {notice.split(":")[0] for notice in sd3.notices} >= asked.keys(), "sd-scripts ignores them for SD3"
+
+
 def test_a_v_prediction_base_is_told(photos):
     base = traits(velocity=True, zero_terminal=True, v2=True)
     out = to_sdscripts(_config(photos), scan_dataset(photos), traits=base, folder=Path("/o"), name="n")
@@ -325,9 +338,9 @@ def test_paths_are_as_seen_from_the_folder_of_the_files(photos, tmp_path):
     assert str(tmp_path) not in str(asdict(out))
 
 
-def test_zero_terminal_snr_under_min_snr_is_said(photos):
-    config = _config(photos, min_snr_gamma=5.0)
+def test_weights_under_zero_terminal_snr_are_said(photos):
+    config = _config(photos, min_snr_gamma=5.0, debiased_estimation_loss=True)
     there = {"folder": Path("/o"), "name": "n"}
     out = to_sdscripts(config, scan_dataset(photos), traits=traits(velocity=True, zero_terminal=True), **there)
-    assert [notice.split(":")[0] for notice in out.notices] == ["min_snr_gamma"]
+    assert [notice.split(":")[0] for notice in out.notices] == ["min_snr_gamma", "debiased_estimation_loss"]
     assert not to_sdscripts(config, scan_dataset(photos), traits=traits(velocity=True), **there).notices

@@ -104,6 +104,9 @@ def test_what_webuis_make_of_dora_is_said_where_it_is_chosen() -> None:
     (said,) = config(dora=True).cautions()
     assert said.startswith("dora: A1111 and ComfyUI")
     assert config().cautions() == ()
+    both = config(min_snr_gamma=5.0, debiased_estimation_loss=True)
+    assert both.cautions()[0].startswith("debiased_estimation_loss: its weights are multiplied with those of min_snr")
+    assert config(debiased_estimation_loss=True).cautions() == ()
 
 
 def test_alpha_is_absolute_or_a_ratio_or_the_rank() -> None:
@@ -166,6 +169,10 @@ def test_settings_without_effect_are_said_once() -> None:
     said = config(keep_tokens=1, d_coef=2.0, num_cycles=3, text_encoder_lr=1e-5, bucket_step=32).notices()
     assert len(said) == 5
     assert all("takes no effect" in sentence for sentence in said)
+    (said,) = config(noise_offset_random_strength=True).notices()
+    assert said.startswith("noise_offset_random_strength: True takes no effect: noise_offset is 0")
+    assert config(noise_offset_random_strength=True, noise_offset=0.05, ip_noise_gamma=0.1).notices() == ()
+    assert "sd3" in config(family="sd3", debiased_estimation_loss=True).notices()[0]
     relative = config(optimizer="Adafactor", relative_step=True, lr_scheduler="adafactor", learning_rate=1e-3)
     assert "relative-step Adafactor sets its own rate" in relative.notices()[0]
 

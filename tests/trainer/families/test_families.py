@@ -209,6 +209,41 @@ def test_min_snr_weights_follow_the_paper(tiny_sd15, tiny_sd15_v) -> None:
         assert base.family.loss_weight(base, timesteps, None).tolist() == [1, 1, 1]
 
 
+def test_debiased_weights_are_those_of_sd_scripts(tiny_sd15, tiny_sd15_v) -> None:
+    timesteps = torch.tensor([0, 1, 300, 900])
+    for path in (tiny_sd15, tiny_sd15_v):
+        base = load_base(path)
+        alphas = base.noise_scheduler.alphas_cumprod[timesteps].double()
+        snr = (alphas / (1 - alphas)).clamp(max=1000)
+        velocity = base.noise_scheduler.config.prediction_type == "v_prediction"
+        expected = 1 / (snr + 1) if velocity else snr**-0.5
+        found = base.family.loss_weight(base, timesteps, None, debiased_estimation=True).double()
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        both = base.family.loss_weight(base, timesteps, 5.0, debiased_estimation=True).double()
+        torch.testing.assert_close(both, expected * base.family.loss_weight(base, timesteps, 5.0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_debiased_loss_weighs_an_error_of_the_image_as_the_error_of_the_noise_that_it_is(tiny_sd15) -> None:
+    base, timesteps = load_base(tiny_sd15), torch.arange(0, 1000, 50)
+    alphas = base.noise_scheduler.alphas_cumprod[timesteps]
+    for gamma in (None, 5.0):
+        of_noise = base.family.loss_weight(base, timesteps, gamma, debiased_estimation=True)
+        base.noise_scheduler.register_to_config(prediction_type="sample")
+        of_image = base.family.loss_weight(base, timesteps, gamma, debiased_estimation=True)
+        base.noise_scheduler.register_to_config(prediction_type="epsilon")
+        torch.testing.assert_close(of_image, of_noise * alphas / (1 - alphas), rtol=1e-4, atol=1e-6)
+
+
+def test_a_debiased_loss_is_finite_where_nothing_but_noise_is_seen(tiny_sd15_v) -> None:
+    base, last = load_base(tiny_sd15_v), torch.tensor([999])
+    weights = {}
+    for kind in ("v_prediction", "epsilon", "sample"):
+        base.noise_scheduler.register_to_config(prediction_type=kind)
+        base.noise_scheduler.alphas_cumprod[-1] = 0.0
+        weights[kind] = base.family.loss_weight(base, last, None, debiased_estimation=True).item()
+    assert weights == {"v_prediction": 1.0, "epsilon": 0.0, "sample": 0.0}
+
+
 def test_flow_matching_follows_the_straight_path(bases) -> None:
     base = bases["sd3"]
     generator = torch.Generator().manual_seed(0)

@@ -110,6 +110,42 @@ def test_noise_offset_moves_whole_channels_and_nothing_else_is_drawn_differently
     assert torch.equal(moved.timesteps, plain.timesteps)
 
 
+def test_a_random_strength_scales_the_offset_of_a_batch_as_a_whole(base: Base, dataset: Dataset) -> None:
+    batch = feed(base, dataset).batch([0, 1], 0, 0)
+    shares = []
+    for epoch, number in ((0, 0), (0, 1), (3, 0)):
+        plain = draw(base, batch, epoch=epoch, number=number)
+        random = draw(base, batch, epoch=epoch, number=number, noise_offset=0.5, noise_offset_random_strength=True)
+        offsets = 0.5 * torch.randn(2, 4, 1, 1, generator=stream(0, "noise offset", epoch, number))
+        share = torch.rand((), generator=stream(0, "noise offset strength", epoch, number))
+        moved = random.target - plain.target
+        torch.testing.assert_close(moved, (share * offsets).expand_as(moved), atol=1e-6, rtol=1e-4)
+        again = draw(base, batch, epoch=epoch, number=number, noise_offset=0.5, noise_offset_random_strength=True)
+        assert torch.equal(again.noisy, random.noisy)
+        shares.append(float(share))
+    assert len(set(shares)) == 3
+
+
+def test_input_perturbation_is_seen_and_not_learned(base: Base, dataset: Dataset) -> None:
+    """sd-scripts: add_noise(latents, noise + γ · randn), and the target of the noise alone."""
+    batch = feed(base, dataset).batch([0, 1], 0, 0)
+    plain, perturbed = draw(base, batch), draw(base, batch, ip_noise_gamma=0.1)
+    assert torch.equal(perturbed.target, plain.target)
+    assert torch.equal(perturbed.timesteps, plain.timesteps)
+    further = torch.randn(batch.mean.shape, generator=stream(0, "input perturbation", 0, 0))
+    sigma = (1 - base.noise_scheduler.alphas_cumprod[plain.timesteps]).sqrt().view(-1, 1, 1, 1)
+    torch.testing.assert_close(perturbed.noisy - plain.noisy, 0.1 * sigma * further, atol=1e-6, rtol=1e-4)
+
+
+def test_a_debiased_loss_weighs_the_timesteps_drawn(base: Base, dataset: Dataset) -> None:
+    batch = feed(base, dataset).batch([0, 1, 2, 3], 0, 0)
+    drawn = draw(base, batch, debiased_estimation_loss=True, min_snr_gamma=5.0)
+    alphas = base.noise_scheduler.alphas_cumprod[drawn.timesteps]
+    snr = alphas / (1 - alphas)
+    expected = snr.clamp(max=5.0) / snr / snr.clamp(max=1000).sqrt()
+    torch.testing.assert_close(drawn.weight, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_each_runs_loss_is_the_weighted_mean_of_its_own_rows() -> None:
     prediction, target = torch.randn(6, 4, 2, 2), torch.randn(6, 4, 2, 2)
     weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 0.0, 3.0])

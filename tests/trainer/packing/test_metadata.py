@@ -70,3 +70,13 @@ def test_sdxl_and_convolutions_say_so(tiny_sdxl, tiny_photos) -> None:
     assert found["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
     assert json.loads(found["ss_network_args"]) == {"conv_dim": "2", "conv_alpha": "1.0"}
     assert found["ss_text_encoder_lr"] == "5e-05"
+
+
+def test_noise_and_weights_are_told_in_sd_scripts_keys(tiny_sd15, tiny_photos) -> None:
+    base = load_base(tiny_sd15)
+    keys = ("ss_noise_offset", "ss_noise_offset_random_strength", "ss_ip_noise_gamma", "ss_debiased_estimation")
+    plain = metadata(base, tiny_photos)
+    assert [plain[key] for key in keys] == ["None", "False", "None", "False"]
+    settings = {"noise_offset": 0.05, "noise_offset_random_strength": True, "ip_noise_gamma": 0.1}
+    found = metadata(base, tiny_photos, debiased_estimation_loss=True, **settings)
+    assert [found[key] for key in keys] == ["0.05", "True", "0.1", "True"]

@@ -261,6 +261,50 @@ def test_text_encoders_train_in_company_as_they_do_alone(
             torch.testing.assert_close(together[number][key], value, atol=1e-10, rtol=0)
 
 
+LOSSES: list[dict[str, Any]] = [
+    {"debiased_estimation_loss": True},
+    {"noise_offset": 0.1, "noise_offset_random_strength": True},
+    {"noise_offset": 0.1},
+    {"ip_noise_gamma": 0.1, "min_snr_gamma": 5.0, "debiased_estimation_loss": True},
+]
+
+
+def test_each_run_of_a_pack_has_its_own_noise_and_weights_and_goes_on_after_a_stop(
+    tiny_sd15: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    base = base_in(tiny_sd15, torch.float64)
+
+    def joined(folder: Path, losses: list[dict[str, Any]]) -> tuple[Pack, list[Run]]:
+        pack = new_pack(base, dataset)
+        runs = [
+            join(pack, run_dir=folder / str(LOSSES.index(loss)), rank=4, learning_rate=1e-3, epochs=2, **loss)
+            for loss in losses
+        ]
+        return pack, runs
+
+    pack, whole = joined(tmp_path / "whole", LOSSES)
+    pack.train_epoch()
+    pack.train_epoch()
+    pack, stopped = joined(tmp_path / "stopped", LOSSES)
+    pack.train_epoch()
+    for run in stopped:
+        run.save()
+    pack, resumed = joined(tmp_path / "stopped", LOSSES)
+    pack.train_epoch()
+    ends = [parameters_of(run) for run in whole]
+    for run, end in zip(resumed, ends, strict=True):
+        assert run.epoch == 2
+        assert all(torch.equal(value, end[name]) for name, value in parameters_of(run).items())
+    for number, loss in enumerate(LOSSES):
+        pack, (alone,) = joined(tmp_path / f"alone{number}", [loss])
+        pack.train_epoch()
+        pack.train_epoch()
+        for name, value in parameters_of(alone).items():
+            torch.testing.assert_close(ends[number][name], value, atol=1e-10, rtol=0)
+    up = next(name for name in ends[0] if name.endswith(".up"))
+    assert all(not torch.equal(a[up], b[up]) for i, a in enumerate(ends) for b in ends[:i])
+
+
 def test_a_nan_in_one_run_leaves_the_others_untouched_bit_for_bit(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
