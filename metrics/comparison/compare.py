@@ -257,7 +257,7 @@ def _colour(seen: Traits, photos: Traits, base: Traits | None) -> list[Measure]:
     found.append(_measure("burn", "burn", reading, 0.0, units, says))
     ratio = reading_of_items(scatter(seen.colour_means, photos.colour_means))
     units = float(np.log(max(ratio.value, 1e-3)) / _scatter_null(photos.colour_means, len(seen)))
-    says = "colours scatter" if units > NOTABLE else "colours all alike" if units < -CLEAR else "as the photos"
+    says = "images too unlike" if units > NOTABLE else "colours all alike" if units < -CLEAR else "as the photos"
     level: Level | None = "notable" if units < -CLEAR else None
     found.append(_measure("scatter", "colour scatter", ratio, 1.0, units, says, level=level))
     return found

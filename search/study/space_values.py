@@ -35,6 +35,14 @@ def misfit(space: Space, params: Mapping[str, Any]) -> str | None:
     return None
 
 
+def every_value(entry: Entry) -> Sequence[Any]:
+    """Every value of an entry that has choices or a range with steps."""
+    if entry.values:
+        return entry.values
+    step, count = _step(entry) or 1, len(_choices(entry) or ())
+    return [int(entry.low + i * step) if entry.whole else entry.low + i * step for i in range(count)]
+
+
 def _choices(entry: Entry) -> Sequence[Any] | None:
     """Every value that can be chosen; None for a range without steps."""
     if entry.values:

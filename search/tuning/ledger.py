@@ -20,6 +20,7 @@ from search.study.space_values import misfit
 from search.tuning.database import BUSY_SECONDS, connect, storage_url
 from search.tuning.pruner import OWNER, PeerPruner
 from search.tuning.sampler import sampler_for
+from search.tuning.untried import draw, key_of, untried
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PROCESSED, TRAINED, SHIPPED = "processed", "epochs_trained", "epoch_shipped"
@@ -119,13 +120,16 @@ class Ledger:
     def ask(self, space: Space, *, slot: int, began: int) -> int:
         """Number of the next trial: one that somebody queued, else a new one; to be reattached.
 
-        A new one is made and placed in one commit.
+        A new one is made and placed in one commit, with values of its own where the sampler would repeat a trial.
         """
         placed = {OWNER: self.name, SLOT: slot, BEGAN: began, STARTUP: self.starting_up}
         for queued in self.queued(space):
             if self._claim(queued, placed):
                 return queued.number
-        self.study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=placed))
+        tried = {key_of(trial.params) for trial in self.own()}
+        values = untried(space, self.trials(), tried, seed=self.seed, startup_trials=self.startup_trials)
+        fixed = {} if values is None else {"fixed_params": values}  # as Optuna keeps those of a queued trial
+        self.study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=placed, system_attrs=fixed))
         return next(
             t.number for t in reversed(self.trials()) if t.state == TrialState.RUNNING and t.user_attrs == placed
         )
@@ -153,19 +157,8 @@ class Ledger:
         trial = Trial(self.study, frozen._trial_id)
         asked: list[str] = []
 
-        def before(parameter: str) -> None:
-            first = asked[0] if asked else parameter
-            asked.append(parameter)
-            if parameter not in trial.params and trial.relative_search_space is None:
-                # what is drawn together comes from the first parameter's seed, whichever was stored before a kill
-                self._reseed(number, first)
-                _ = trial.relative_params
-                if parameter == first:
-                    return
-            self._reseed(number, parameter)
-
         try:
-            return trial, space.suggest(trial, before)
+            return trial, draw(trial, space, lambda parameter: self._reseed(number, parameter), asked)
         except ValueError as error:
             clash = [t.number for t in self.trials() if asked[-1] in t.distributions and t.number != number]
             if not clash:

@@ -108,7 +108,10 @@ def onset_sentences(name: str, onset: OnsetFound, last: int | None) -> tuple[str
     if onset.status == "beyond":
         return f"{title}: none until epoch {last}, the last checkpoint.", ""
     if context:
-        needs = "It needs a subject that can be cut out, or photos of whole contexts held out (score.holdout_contexts)."
+        needs = (
+            "It needs at least two checkpoints, and a subject that can be cut out or photos of whole contexts held out "
+            "(score.holdout_contexts)."
+        )
     else:
         needs = "It needs held-out photos (score.holdout) and at least two checkpoints."
     return f"{title}: could not be judged.", needs
@@ -276,18 +279,19 @@ def _choice(found: Decision) -> str:
     epoch, learned = found.epoch or 0, found.learned
     # the score may be higher elsewhere: it compares trials, and chooses the epoch only where no losses are measured
     measured = any(channel.endswith("_loss") for channel in (*found.context.channels, *found.memory.channels))
-    by = " by its losses" if measured else ""
+    best = "has the best losses" if measured else "scores best"
     if onset is None or onset.epoch is None:
-        return f"Epoch {epoch} is the best checkpoint of all{by}."
+        return f"Of all checkpoints, epoch {epoch} {best}."
     if learned is not None and epoch < learned:
         return (
             f"Epoch {epoch} is the last checkpoint before the {name} onset, which comes before the subject is learned."
         )
     if epoch >= onset.epoch:
         return f"No checkpoint that shows the subject lies before the {name} onset; epoch {epoch} is the first one."
-    just = "just " if epoch_text(onset.epoch) == str(epoch) else ""
-    shows = "that shows the subject and lies" if learned is not None else "that lies"
-    return f"Epoch {epoch} is the best checkpoint{by} {shows} {just}before the {name} onset."
+    just = epoch_text(onset.epoch) == str(epoch)
+    shows = "show the subject and lie" if learned is not None else "lie"
+    near = ", just before it" if just else ""
+    return f"Of the checkpoints that {shows} before the {name} onset, epoch {epoch} {best}{near}."
 
 
 def _told(found: Decision) -> tuple[str, ...]:

@@ -191,8 +191,8 @@ def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
          "Context onset: epoch 4, the first checkpoint (90 % interval 0–8). From there on the subject gets worse in "
          "contexts that the photos do not show."),
         (OnsetFound("unmeasured"),
-         "Context onset: could not be judged. It needs a subject that can be cut out, or photos of whole contexts held "
-         "out (score.holdout_contexts)."),
+         "Context onset: could not be judged. It needs at least two checkpoints, and a subject that can be cut out or "
+         "photos of whole contexts held out (score.holdout_contexts)."),
     ],
 )  # fmt: skip
 def test_every_kind_of_onset_has_its_sentences(found, expected):
@@ -230,15 +230,17 @@ def test_an_epoch_inside_the_context_interval_is_met_with_advice(finished, chann
     assert "inside the interval" not in outside
 
 
-@pytest.mark.parametrize(("channel", "by"), [("context_loss", " by its losses"), ("fidelity", "")])
-def test_the_best_checkpoint_is_said_to_be_so_by_losses_where_the_score_may_be_higher_elsewhere(finished, channel, by):
+@pytest.mark.parametrize(("channel", "best"), [("context_loss", "has the best losses"), ("fidelity", "scores best")])
+def test_the_best_checkpoint_is_said_to_be_so_by_losses_where_the_score_may_be_higher_elsewhere(
+    finished, channel, best
+):
     _, verdict = finished
     context = OnsetFound("found", 16.0, 9.5, None, (channel,))
     found = Decision("ship", 2, 12, 0.5, learned=8, learned_by="images", context=context, last=32)
     chosen = say(replace(verdict, decision=found)).why[-1]
-    assert chosen == f"Epoch 12 is the best checkpoint{by} that shows the subject and lies before the context onset."
+    assert chosen == f"Of the checkpoints that show the subject and lie before the context onset, epoch 12 {best}."
     never = say(replace(verdict, decision=replace(found, context=OnsetFound("beyond", channels=(channel,))))).why[-1]
-    assert never == f"Epoch 12 is the best checkpoint of all{by}."
+    assert never == f"Of all checkpoints, epoch 12 {best}."
 
 
 def test_settings_say_the_learning_rate_in_force():

@@ -1,0 +1,93 @@
+"""Draws a trial's values, and sees to it that no configuration is trained twice.
+
+What the sampler would draw is drawn on a copy in memory first: values that a trial was given cannot be taken back.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from search.study.choices import every_choice
+from search.study.space import Space
+from search.study.space_values import every_value, size
+from search.tuning.sampler import sampler_for
+
+_ATTEMPTS, _AT_RANDOM = 5, 25
+"""Draws of the sampler, which keeps to what has done well; then draws at random, before any that is left is taken."""
+
+
+def draw(trial: Trial, space: Space, reseed: Callable[[str], None], asked: list[str]) -> dict[str, Any]:
+    """The searched values of a trial; those that it already has stay.
+
+    Args:
+        reseed: called with a parameter's name before it is drawn.
+        asked: the names so far, added to.
+    """
+
+    def before(parameter: str) -> None:
+        first = asked[0] if asked else parameter
+        asked.append(parameter)
+        if parameter not in trial.params and trial.relative_search_space is None:
+            # what is drawn together comes from the first parameter's seed, whichever was stored before a kill
+            reseed(first)
+            _ = trial.relative_params
+            if parameter == first:
+                return
+        reseed(parameter)
+
+    return space.suggest(trial, before)
+
+
+def untried(
+    space: Space, trials: Sequence[FrozenTrial], tried: Collection[str], *, seed: int, startup_trials: int
+) -> dict[str, Any] | None:
+    """Values by parameter for the next trial, where what the sampler would draw has been trained; None where not.
+
+    Args:
+        trials: all trials of the study, by number; the next one comes after them.
+        tried: `key_of` the values of each trial that was trained.
+        seed, startup_trials: of the sampler.
+    """
+    if not tried or any(
+        not entry.values and entry.step is None and not entry.whole and not entry.when for entry in space.entries
+    ):
+        return None  # no two draws from a range without steps are the same
+    for attempt in range(_ATTEMPTS + _AT_RANDOM):
+        startup = startup_trials if attempt < _ATTEMPTS else len(trials) + 1
+        params = _drawn(space, trials, seed, startup, attempt)
+        if key_of(params) not in tried:
+            return params if attempt else None
+    if size(space) is None:
+        return None
+    left = [
+        params
+        for chosen in every_choice(space.entries, {}, every_value)
+        if key_of(params := {name: stored for name, (stored, _) in space.stored(chosen).items()}) not in tried
+    ]
+    rng = random.Random(hashlib.sha256(f"{seed}/{len(trials)}/untried".encode()).digest())
+    return rng.choice(left) if left else None
+
+
+def key_of(params: dict[str, Any]) -> str:
+    """Values by parameter as text: equal for equal configurations."""
+    return json.dumps(params, sort_keys=True)
+
+
+def _drawn(space: Space, trials: Sequence[FrozenTrial], seed: int, startup_trials: int, attempt: int) -> dict[str, Any]:
+    study = optuna.create_study(direction="maximize", sampler=sampler_for(seed, len(trials), "", startup_trials))
+    study.add_trials(trials)
+    study.add_trial(create_trial(state=TrialState.RUNNING))
+    again = f"#{attempt}" if attempt else ""
+
+    def reseed(parameter: str) -> None:
+        study.sampler = sampler_for(seed, len(trials), parameter + again, startup_trials)
+
+    reseed("")
+    trial = Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
+    draw(trial, space, reseed, [])
+    return trial.params
