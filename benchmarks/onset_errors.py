@@ -17,8 +17,9 @@ from benchmarks.onset_plan import CONTEXTS
 from benchmarks.onset_table import without_channel
 from benchmarks.onset_truth import Case, truth_of
 from metrics.onset.curves import Kind, onset_curves
-from metrics.onset.onset import SPREAD_SHARE, Turn, find_onset
+from metrics.onset.onset import SPREAD_SHARE, find_onset
 from metrics.onset.plateau import plateau_end, replicate_spread
+from metrics.onset.turns import Turn
 from metrics.trajectory.trajectory import Trajectory
 
 COVERED = 0.9

@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.onset_truth import Case, truth_of, turns_from
 from metrics.onset.curves import Kind
-from metrics.onset.onset import Onset, find_onset
+from metrics.onset.onset import find_onset
+from metrics.onset.turns import Onset
 
 RENDERS = (48, 96)  # 48 readings of a loss are what six photos at eight noise levels give
 

@@ -14,7 +14,8 @@ from benchmarks.onset_quality import BEHAVIOUR, FARTHEST, behaviour_around
 from benchmarks.onset_rivals import RULES, lowest_context_loss
 from benchmarks.onset_truth import Case, Truth, truth_of
 from metrics.onset.curves import Kind
-from metrics.onset.onset import Onset, Turn, confirmed_onset, find_onset
+from metrics.onset.onset import confirmed_onset, find_onset
+from metrics.onset.turns import Onset, Turn
 from metrics.onset.valley import fit_valley
 from metrics.trajectory.trajectory import Trajectory
 

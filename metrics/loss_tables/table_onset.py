@@ -12,7 +12,8 @@ import numpy as np
 
 from metrics.files import write_whole
 from metrics.loss_tables.any_table import from_table
-from metrics.onset.onset import Onset, Turn, find_onset
+from metrics.onset.onset import find_onset
+from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.trajectory import Trajectory
 
 MOST_ROWS = 24

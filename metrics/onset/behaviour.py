@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from metrics.onset.plateau import RISE, plateau_end
 from metrics.onset.replicates import Curves
+from metrics.onset.turns import LearnedBy
 from metrics.onset.valley import isotonic
 from metrics.trajectory.readings import CHANNELS, DIVERSITY_FLOOR
 from metrics.trajectory.trajectory import Trajectory
 
-BEHAVIOURS = ("prompt", "copying", "colour", "composition", "diversity")
 # What photos show among themselves, in the channel's own units: below it nothing has been copied, drifted or burnt.
 NULL_LEVEL = {"copying": 0.5, "colour": 1.0, "composition": 1.0}
 LEARNED_SHARE = 0.9  # of the best fidelity before the plateau ends
 LEARNED_FLOOR = 0.2  # fidelity below which there is nothing to speak of (0 is the base, 1 as alike as the photos)
 CERTAIN_DIP = 0.05  # a held-out loss that falls so far has learned something, whatever the encoder makes of it
-
-
-LearnedBy = Literal["images", "losses", "assumed", ""]
 
 
 class Learned(NamedTuple):

@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
 
-from metrics.onset.behaviour import BEHAVIOURS, BehaviourTurn, LearnedBy, behaviour_turn, learned_row
+from metrics.onset.behaviour import BehaviourTurn, behaviour_turn, learned_row
 from metrics.onset.curves import Kind, OnsetCurves, onset_curves
 from metrics.onset.plateau import RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
 from metrics.onset.replicates import Curves
 from metrics.onset.sentences import sentence
-from metrics.onset.witnesses import MADE_UP, REAL, Disagreement, disagreement
+from metrics.onset.turns import BEHAVIOURS, MADE_UP, REAL, Onset, OnsetStatus, Turn
+from metrics.onset.witnesses import disagreement
 from metrics.trajectory.trajectory import Trajectory
-
-TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
-OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasured"]
 
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted_onsets.py)
 CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
@@ -31,101 +28,6 @@ SPREAD_SHARE = 0.5
 COPIES = ("copying", "composition")
 FEW = 6  # trained checkpoints below which the paired standard errors decide
 SURE = 1.645  # of them, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Where one kind of overfitting begins.
-
-    Attributes:
-        status: found; beyond the last checkpoint; at_start, at or before the first trained checkpoint; unmeasured.
-        epoch: interpolated between checkpoints in log epoch; None unless found or at_start.
-        low, high: its 90 % interval; a `high` of None means that it may lie beyond the last checkpoint.
-        channels: the channels that say so.
-    """
-
-    status: TurnStatus
-    epoch: float | None = None
-    low: float | None = None
-    high: float | None = None
-    channels: tuple[str, ...] = ()
-
-    @property
-    def by_behaviour(self) -> bool:
-        """Whether generated images say so and no loss does."""
-        return bool(self.channels) and set(self.channels) <= set(BEHAVIOURS)
-
-
-@dataclass(frozen=True)
-class Onset:
-    """The verdict on one trajectory.
-
-    Attributes:
-        status: of the earlier turn; never_learned when there was nothing to overfit.
-        context: from here on the subject in contexts that the set does not show gets worse.
-        memory: from here on even photos of the same shoot get worse.
-        learned: first epoch with 90 % of the fidelity the run reaches before it overfits; None when it never learns.
-        best: the epoch to ship.
-        turned: channel to the epoch at which it turned, those that did.
-        sentence: all this in plain words.
-        learned_by: what says that the subject is learned: "images", "losses" alone, or "assumed"; "" when it is not.
-        disagreement: where moved subjects contradict real photos of held-out contexts; then `context` rests on the
-            real ones alone. None where they agree or one is missing.
-        likeness: the highest `fidelity` of any trained checkpoint, whether before or after the onset; None where images
-            were not judged.
-    """
-
-    status: OnsetStatus
-    context: Turn
-    memory: Turn
-    learned: int | None
-    best: int
-    turned: dict[str, float] = field(default_factory=dict)
-    sentence: str = ""
-    learned_by: LearnedBy = ""
-    disagreement: Disagreement | None = None
-    likeness: float | None = None
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Onset:
-        """The onset that `dataclasses.asdict` made into a dict; names that this version does not know are left out."""
-        known = _known(cls, values)
-        for name in ("context", "memory"):
-            turn = _known(Turn, values[name])
-            known[name] = Turn(**{**turn, "channels": tuple(turn.get("channels") or ())})
-        if known.get("disagreement") is not None:
-            known["disagreement"] = Disagreement(**_known(Disagreement, known["disagreement"]))
-        return cls(**known)
-
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        """Channels that place no onset here, because others are to be believed."""
-        return () if self.disagreement is None else (MADE_UP,)
-
-    @property
-    def earlier(self) -> Turn:
-        """The turn that comes first; when neither was found, the one that was measured."""
-        dated = [turn for turn in (self.context, self.memory) if turn.epoch is not None]
-        if dated:
-            return min(dated, key=lambda turn: turn.epoch or 0.0)
-        return self.memory if self.context.status == "unmeasured" else self.context
-
-    @property
-    def epoch(self) -> float | None:
-        return self.earlier.epoch
-
-    @property
-    def low(self) -> float | None:
-        return self.earlier.low
-
-    @property
-    def high(self) -> float | None:
-        return self.earlier.high
-
-
-def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {each.name for each in fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
 
 
 def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:

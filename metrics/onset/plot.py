@@ -11,10 +11,10 @@ import numpy as np
 
 from metrics.files import write_whole
 from metrics.onset.curves import onset_curves
-from metrics.onset.onset import Onset, Turn
 from metrics.onset.plateau import smoothed
 from metrics.onset.replicates import Curves
 from metrics.onset.sentences import epoch_text
+from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.trajectory import Trajectory
 
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"

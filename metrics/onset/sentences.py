@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from metrics.onset.behaviour import LEARNED_FLOOR
 
 if TYPE_CHECKING:
-    from metrics.onset.onset import Onset, Turn
-    from metrics.onset.witnesses import Disagreement
+    from metrics.onset.turns import Disagreement, Onset, Turn
 
 OPEN = "open"
 """The upper end of an interval that may lie beyond the last checkpoint."""

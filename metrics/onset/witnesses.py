@@ -4,34 +4,15 @@ whole. Where they surely contradict each other, the real photos are believed."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.onset.plateau import RISE
 from metrics.onset.replicates import Curves, loss_curves
+from metrics.onset.turns import MADE_UP, REAL, Disagreement
 from metrics.trajectory.trajectory import Trajectory
 
-MADE_UP, REAL = "shifted_loss", "context_loss"
 SURE = 0.95  # of the replicates have to change in one direction: the readings' own 90 % interval leaves 0 out
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """Moved subjects and real held-out contexts that surely went opposite ways over the same epochs.
-
-    Attributes:
-        since, until: the epochs between which they did; `until` is the last one that both were measured at.
-        moved: ln ratio of `shifted_loss` to the base at `until`.
-        real: the same of `context_loss`.
-        moved_rises: whether it is the moved subjects that got worse.
-    """
-
-    since: int
-    until: int
-    moved: float
-    real: float
-    moved_rises: bool
 
 
 def disagreement(

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
-from metrics.onset.onset import Onset, find_onset
+from metrics.onset.onset import find_onset
+from metrics.onset.turns import Onset
 from metrics.trajectory.trajectory import Trajectory
 from search.record.events import Checkpointed, load_readings
 from search.record.record import TrialRecord

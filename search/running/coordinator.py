@@ -15,7 +15,8 @@ import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from metrics.onset.onset import Onset, confirmed_onset, find_onset
+from metrics.onset.onset import confirmed_onset, find_onset
+from metrics.onset.turns import Onset
 from search.errors import SearchError, StudyError, WorkerError
 from search.record import events
 from search.record.clock import Clock

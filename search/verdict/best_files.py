@@ -168,8 +168,8 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
 def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping: str | None = None) -> bool:
     if record.onset is None or not (folder.trial(record.number) / "trajectory.csv").is_file():
         return False
-    from metrics.onset.onset import Onset, Turn
     from metrics.onset.plot import plot_onset
+    from metrics.onset.turns import Onset, Turn
 
     trajectory = folder.trajectory(record.number)
     if len(trajectory) < 2:

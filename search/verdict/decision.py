@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
-from metrics.onset.behaviour import LEARNED_FLOOR, LearnedBy
-from metrics.onset.onset import Onset, Turn, TurnStatus
-from metrics.onset.witnesses import Disagreement
+from metrics.onset.behaviour import LEARNED_FLOOR
+from metrics.onset.turns import Disagreement, LearnedBy, Onset, Turn, TurnStatus, earlier_of
 from search.record.record import TrialRecord
 
 Outcome = Literal["ship", "not_learned", "poor", "unfinished", "failed", "nothing"]

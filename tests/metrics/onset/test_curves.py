@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from metrics.onset.curves import onset_curves
-from metrics.onset.onset import Onset, find_onset
+from metrics.onset.onset import find_onset
 from metrics.onset.plateau import plateau_end
 from metrics.onset.replicates import checkpoint_jitter, loss_curves
 from metrics.onset.restarts import restarts, without_phase
+from metrics.onset.turns import Onset
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 from tests.metrics.planted_onsets import plant

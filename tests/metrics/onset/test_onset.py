@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from metrics.onset.curves import SUMS, onset_curves
-from metrics.onset.onset import Onset, confirmed_onset, find_onset
+from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.plateau import log_axis, smoother
 from metrics.onset.sentences import epoch_text, interval_text
+from metrics.onset.turns import Onset
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 from tests.metrics.planted_onsets import DEMO, PHOTOS, Planted, plant

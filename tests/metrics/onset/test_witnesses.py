@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metrics.onset.onset import Onset, confirmed_onset, find_onset
+from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.plot import plot_onset
+from metrics.onset.turns import Onset
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 from tests.metrics.onset.test_onset import with_contexts
