@@ -22,6 +22,10 @@ class StudyError(SearchError):
         super().__init__("\n".join(self.problems))
 
 
+class VersionError(StudyError):
+    """A file of the study was written by a later version, in a form that this one does not know."""
+
+
 class BusyError(SearchError):
     """Another coordinator is running this study."""
 

@@ -118,12 +118,11 @@ def export(
     from search.verdict.best_files import novel_prompts
     from trainer.base_model.load import describe_base
     from trainer.checkpoint import lora_damage
-    from trainer.config.config import parse_train_config
     from trainer.data.dataset import scan_dataset
 
     picked = pick(folder, trial, epoch)
     record = picked.record
-    config = _found(parse_train_config(record.config), folder, beside)
+    config = _found(record.config, folder, beside)
     traits = describe_base(config.base)
     dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
     notices = _changed(folder, dataset)

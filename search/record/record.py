@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from metrics.files import write_whole
-from search.errors import DamagedError
+from metrics.onset.turns import Onset
+from search.errors import DamagedError, VersionError, problem
 from search.record.added_prompts import AddedPrompts
+from trainer.config.recorded import RecordedConfig
 from trainer.inference.sample_files import SheetNote, sheet_png
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from metrics.trajectory.trajectory import Trajectory
 
 T = TypeVar("T")
+VERSION = 1
+"""Of `record.json`; a file that names none is of the first."""
 PROBE_FILE = "probe.json"
 _LOG = logging.getLogger(__name__)
 _ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
@@ -32,13 +36,13 @@ class TrialRecord:
     Attributes:
         number: Optuna's trial number.
         state: one of `STATES`.
-        config: every field of the TrainConfig that was trained.
+        config: what was trained; from disk as it was then, whatever is allowed by now.
         params: the searched values only, by TrainConfig field.
         epochs: the horizon: what the learning-rate schedule was laid out for.
         epochs_trained: how far the run went.
         epoch_shipped: the epoch to ship (`Onset.best`), None for failures.
         stopped: why training ended: "horizon", "onset", "pruned", "failed" or "" while it runs.
-        onset: `metrics.onset.Onset` as a dict (status, context, memory, learned, best, turned, sentence), or None.
+        onset: where its overfitting begins; None while it runs, and for failures.
         score: score in [0, 1] at `epoch_shipped`.
         value: what Optuna was told (`score` of a complete trial, the last report of a pruned one).
         startup: drawn before the sampler had enough finished trials to learn from.
@@ -54,13 +58,13 @@ class TrialRecord:
 
     number: int
     state: str
-    config: Mapping[str, Any]
+    config: RecordedConfig
     params: Mapping[str, Any]
     epochs: int
     epochs_trained: int = 0
     epoch_shipped: int | None = None
     stopped: str = ""
-    onset: Mapping[str, Any] | None = None
+    onset: Onset | None = None
     score: float | None = None
     value: float | None = None
     startup: bool = False
@@ -76,7 +80,10 @@ class TrialRecord:
 
     def save(self, folder: Path) -> None:
         """Write `record.json` into the trial's folder."""
-        write_json(folder / "record.json", asdict(self))
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain |= {"config": self.config.model_dump(mode="json")}
+        plain |= {"onset": None if self.onset is None else asdict(self.onset)}
+        write_json(folder / "record.json", {"version": VERSION, **plain})
 
     @classmethod
     def load(cls, folder: Path) -> "TrialRecord":
@@ -84,10 +91,13 @@ class TrialRecord:
 
         Raises:
             DamagedError: it is not there, or not a record.
+            VersionError: a later version of Onset wrote it, in another form.
         """
         path = folder / "record.json"
         try:
-            record = checked(cls, {f.name for f in fields(cls)}, read_json(path))
+            values = read_json(path)
+            _check_version(path, values)
+            record = checked(cls, {f.name for f in fields(cls)}, values)
         except (OSError, ValueError) as error:
             raise DamagedError(f"{path}: {_damage(error)}: python -m search.run rebuilds it") from error
         if record.state not in STATES or record.number != int(folder.name):
@@ -229,6 +239,15 @@ def checked(kind: type[T], names: Collection[str], values: Any) -> T:
         _ADAPTERS[kind] = TypeAdapter(kind)
     found: T = _ADAPTERS[kind].validate_python({k: v for k, v in values.items() if k in names})
     return found
+
+
+def _check_version(path: Path, values: Any) -> None:
+    version = values.get("version", 1) if isinstance(values, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise ValueError("a record is a mapping, of a version from 1 on")
+    if version > VERSION:
+        allowed = f"1 to {VERSION}; a later version of Onset wrote this study: go on with that one, or a later one"
+        raise VersionError([problem(path, "version", version, allowed)])
 
 
 def _damage(error: Exception) -> str:

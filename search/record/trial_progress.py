@@ -1,7 +1,7 @@
 """A trial's course: what is known of it so far, read again from its folder whenever it is placed, and how it ends."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
@@ -25,9 +25,13 @@ class Course:
     """
 
     record: TrialRecord
-    config: TrainConfig
     decided: int = 0
     trajectory: Trajectory = field(default_factory=Trajectory)
+
+    @property
+    def config(self) -> TrainConfig:
+        """What is trained."""
+        return self.record.config
 
     @property
     def processed(self) -> int:
@@ -73,7 +77,7 @@ class Course:
             state=state,
             stopped=why,
             epoch_shipped=shipped,
-            onset=None if onset is None else asdict(onset),
+            onset=onset,
             score=score,
             value={"complete": score, "pruned": scores.get(self.processed)}.get(state),
             error=error,

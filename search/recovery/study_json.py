@@ -66,10 +66,12 @@ def check_continues(study: Study, folder: StudyFolder) -> None:
 
     Raises:
         StudyError: the folder holds another study, or trials that were trained with other settings: one line per key.
+        VersionError: a later version of Onset has gone on with it.
     """
     check_name(folder, study.name, study.file)
-    if About.load(folder) is None and (record := next(iter(folder.records()), None)) is not None:
-        _check_trained(study, record)
+    records = list(folder.records())
+    if About.load(folder) is None and records:
+        _check_trained(study, records[0])
 
 
 def _check_trained(study: Study, record: TrialRecord) -> None:
@@ -78,7 +80,8 @@ def _check_trained(study: Study, record: TrialRecord) -> None:
         now = study.config(record.params).model_dump(mode="json")
     except (ConfigError, TypeError, ValueError):
         return
-    changed = [key for key in now if key in record.config and now[key] != record.config[key] and key not in _PLACES]
+    then = record.config.model_dump(mode="json", include=record.config.model_fields_set)  # no setting newer than it
+    changed = [key for key in then if now[key] != then[key] and key not in _PLACES]
     if changed:
         raise StudyError(
             [
@@ -87,7 +90,7 @@ def _check_trained(study: Study, record: TrialRecord) -> None:
                     f"train.{key}",
                     now[key],
                     f"trial {record.number} of {study.name!r} was trained "
-                    f"with {record.config[key]!r}; restore it, or give the changed study another name",
+                    f"with {then[key]!r}; restore it, or give the changed study another name",
                 )
                 for key in changed
             ]

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import isclose, isnan
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,7 @@ def _replayed(study: Study, row: FrozenTrial, fields: dict[str, Any], home: Path
     decided = max(row.intermediate_values, default=0)
     fresh = _rebuilt(study, row, fields, None)
     with suppress(Exception):
-        course = Course(replace(fresh, epochs_trained=0), study.config(fields), decided).replayed(home)
+        course = Course(replace(fresh, epochs_trained=0), decided).replayed(home)
         if course.processed == decided:
             return course.trajectory
     return None
@@ -239,13 +239,13 @@ def _rebuilt(study: Study, row: FrozenTrial, fields: dict[str, Any], trajectory:
     stopped = state if state != "complete" else "horizon" if trained >= config.epochs else "onset"
     onset = None
     if trajectory is not None and len(trajectory) > 1 and state != "failed":
-        found = confirmed_onset(trajectory) if stopped == "onset" else None
-        onset = asdict(found or find_onset(trajectory)) | {"best": shipped}
+        onset = (confirmed_onset(trajectory) if stopped == "onset" else None) or find_onset(trajectory)
+        onset = onset if shipped is None else replace(onset, best=shipped)
     score = row.value if state == "complete" else row.intermediate_values.get(shipped or 0)
     return TrialRecord(
         number=row.number,
         state=state,
-        config=config.model_dump(mode="json"),
+        config=config,
         params=fields,
         epochs=config.epochs,
         epochs_trained=trained,

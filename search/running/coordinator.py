@@ -32,7 +32,6 @@ from search.study.study import Study
 from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
 from search.tuning.pruner import describe
 from search.verdict.disk_cleanup import Tidier
-from trainer.config.config import parse_train_config
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 _NAMES = {state: name for name, state in _STATES.items()}
@@ -135,7 +134,7 @@ class Coordinator:
         record = TrialRecord.load(folder)
         if record.state != state:
             fresh = replace(record, epochs_trained=0, timings={}, memory={})
-            course = Course(fresh, parse_train_config(record.config), trial.user_attrs.get(PROCESSED, 0))
+            course = Course(fresh, trial.user_attrs.get(PROCESSED, 0))
             course = course.replayed(folder)
             record = self._write_end(course, course.ended_elsewhere(state))
         self._tidier.ended(record)
@@ -173,7 +172,7 @@ class Coordinator:
         record = TrialRecord(
             number=trial.number,
             state="running",
-            config=config.model_dump(mode="json"),
+            config=config,
             params=params,
             epochs=config.epochs,
             startup=trial.user_attrs[STARTUP],
@@ -184,7 +183,7 @@ class Coordinator:
             began=trial.user_attrs[BEGAN],
         )
         self._ledger.note(trial, **describe(config))
-        course = Course(record, config, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
+        course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
         slot.running = Running(trial, course)
         slot.events.clear()
         fields = config.model_dump(mode="json", exclude_defaults=True)

@@ -40,7 +40,6 @@ def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
 
 def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
     from search.study.config_yaml import train_yaml
-    from trainer.config.config import parse_train_config
 
     files: dict[str, str] = {}
     found = verdict.decision
@@ -53,12 +52,16 @@ def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
             target = aside / f"{verdict.study}.safetensors"
             write_bytes(target, lora.read_bytes())
             files["LoRA"] = f"{folder.best_folder.name}/{target.name}"
-        config = parse_train_config(record.config)
         about = f"Onset, study {verdict.study}, trial {found.trial}. {headline(verdict)}"
         target = aside / "train.yaml"
         prompts = novel_prompts(folder)
         text = train_yaml(
-            config, folder=folder.best_folder, name=verdict.study, epoch=found.shipped, about=about, prompts=prompts
+            record.config,
+            folder=folder.best_folder,
+            name=verdict.study,
+            epoch=found.shipped,
+            about=about,
+            prompts=prompts,
         )
         write_bytes(target, text.encode())
         files["train.yaml"] = f"{folder.best_folder.name}/{target.name}"
@@ -169,12 +172,12 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping
     if record.onset is None or not (folder.trial(record.number) / "trajectory.csv").is_file():
         return False
     from metrics.onset.plot import plot_onset
-    from metrics.onset.turns import Onset, Turn
+    from metrics.onset.turns import Turn
 
     trajectory = folder.trajectory(record.number)
     if len(trajectory) < 2:
         return False
-    found, onset = decide(record), Onset.of(record.onset)
+    found, onset = decide(record), record.onset
     if found.context.status == "not_learned":
         onset = replace(onset, context=Turn("unmeasured"), memory=Turn("unmeasured"))
     thumbnails = None

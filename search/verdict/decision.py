@@ -96,8 +96,7 @@ class Decision:
     @property
     def earlier(self) -> tuple[str, OnsetFound | None]:
         """("context" or "memory", that onset) for the earlier one that has an epoch; ("", None) when none has."""
-        found = [(name, onset) for name in ("context", "memory") if (onset := getattr(self, name)).epoch is not None]
-        return min(found, key=lambda pair: pair[1].epoch) if found else ("", None)
+        return earlier_of(self.context, self.memory) or ("", None)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `verdict.json`: every field, and `ship` as true or false."""
@@ -106,7 +105,7 @@ class Decision:
 
 def decide(record: TrialRecord) -> Decision:
     """The decision about one trial, from its record alone."""
-    onset = None if record.onset is None else Onset.of(record.onset)
+    onset = record.onset
     score = record.score if record.score is not None else record.value if record.state == "complete" else None
     score = None if score is None or not isfinite(score) else score
     outcome = _outcome(record, onset, score)

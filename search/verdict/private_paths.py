@@ -1,9 +1,9 @@
 """Files that people pass on (the report, the verdict) say nothing of where a project lies on its maker's disk."""
 
 import re
-from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+
+from trainer.config.config import TrainConfig
 
 _PART = r"[^\s'\"<>|:;,()\[\]{}\\/]+"
 _PATHS = re.compile(rf"(?<![\w:/.~…-])(?:file://)?(?:~?/(?:{_PART}/)+|[A-Za-z]:[\\/](?:{_PART}[\\/])*|~[\\/])({_PART})")
@@ -18,18 +18,14 @@ def without_private_paths(text: str) -> str:
     return _PATHS.sub(r"…/\1", text)
 
 
-def shareable(config: Mapping[str, Any]) -> dict[str, Any]:
+def shareable(config: TrainConfig) -> TrainConfig:
     """A config whose absolute paths are shortened to their last part; hub ids and relative paths stay."""
-    return {name: _short(value) for name, value in config.items()}
+    short = {name: _short(value) for name, value in config if isinstance(value, str)}
+    words = {name: _short(value) for name, value in config.optimizer_args.items() if isinstance(value, str)}
+    return config.model_copy(update={**short, "optimizer_args": config.optimizer_args | words})
 
 
-def _short(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return shareable(value)
-    if isinstance(value, list | tuple):
-        return [_short(each) for each in value]
-    if not isinstance(value, str):
-        return value
+def _short(value: str) -> str:
     for kind in (PurePosixPath, PureWindowsPath):
         path = kind(value)
         if path.is_absolute() or value.startswith("~"):

@@ -74,8 +74,8 @@ def saved_epochs(folder: Path) -> list[int]:
 
 def _turns(record: TrialRecord) -> list[float]:
     """Epochs at which an onset was found."""
-    turns = [(record.onset or {}).get(name) or {} for name in ("context", "memory")]
-    return [turn["epoch"] for turn in turns if turn.get("epoch") is not None]
+    turns = [] if record.onset is None else [record.onset.context, record.onset.memory]
+    return [turn.epoch for turn in turns if turn.epoch is not None]
 
 
 def _value(record: TrialRecord) -> float | None:

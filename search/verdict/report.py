@@ -23,7 +23,7 @@ from search.verdict.private_paths import without_private_paths
 from search.verdict.sentences import duration, headline, onset_short, size, state_text, trial_sentences, turn_short
 from search.verdict.settings_sentences import settings
 from search.verdict.sheet import SET_NAMES, choose_epochs
-from trainer.config.config import TrainConfig, recorded_config
+from trainer.config.config import TrainConfig
 
 if TYPE_CHECKING:
     from metrics.trajectory.trajectory import Trajectory
@@ -261,7 +261,7 @@ def _trial(
     album: _Album,
     verdict: "Verdict",
 ) -> _Trial:
-    config, found = recorded_config(record.config), decide(record)
+    config, found = record.config, decide(record)
     _, onset = found.earlier
     state = state_text(record)
     opener = Markup('<button type="button" class="open" aria-expanded="false">{}</button>')

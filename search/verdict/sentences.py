@@ -208,17 +208,17 @@ def _do(verdict: "Verdict") -> tuple[str, ...]:
         return ("Give the study more trials (budget.trials), and run it again: it goes on where it stopped.",)
     if not found.ships:
         return ("Mend what made the trials fail, and run the study again.",) if verdict.cost.failed else ()
-    said = []
+    said, config = [], verdict.config
+    assert config is not None  # what ships was trained
     if verdict.lora_bytes is not None:
-        said.append(f"Use best/{verdict.study}.safetensors: {settings(verdict.config)}.")
+        said.append(f"Use best/{verdict.study}.safetensors: {settings(config)}.")
     else:
         said.append(
-            f"Train it again with best/train.yaml, because the LoRA of that epoch was not kept: "
-            f"{settings(verdict.config)}."
+            f"Train it again with best/train.yaml, because the LoRA of that epoch was not kept: {settings(config)}."
         )
     if verdict.photos is not None and verdict.photos[1]:
         said.append(_all_photos(verdict))
-    if verdict.config.get("lr_scheduler") not in FLAT_SCHEDULERS:
+    if config.lr_scheduler not in FLAT_SCHEDULERS:
         horizon = verdict.epochs
         ends = f", and training ends at {found.epoch} by itself" if found.epoch != horizon else ""
         said.append(f"Leave epochs at {horizon} in train.yaml: the learning rate is laid out over {horizon}{ends}.")
@@ -318,8 +318,8 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
         said.append(f"A wrong mask is the usual cause: look at {CUT_OUTS}, and give masks (score.shifted.masks).")
     if any(onset.epoch is not None and onset.high is None for onset in (found.context, found.memory)):
         said.append(f"“open”: the onset may also lie after epoch {found.last}, the last checkpoint.")
-    if found.ships:
-        said += _inside(found, int(verdict.config.get("save_every_n_epochs") or 1))
+    if found.ships and verdict.config is not None:
+        said += _inside(found, verdict.config.save_every_n_epochs)
         if found.epoch == found.last and found.earlier[1] is None:
             said.append(f"Epoch {found.epoch} is the last checkpoint: more epochs (train.epochs) may be better still.")
         said += _ties(verdict)

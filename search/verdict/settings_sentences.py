@@ -1,15 +1,11 @@
 """A training's settings in a line."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from trainer.config.config import recorded_config
+from trainer.config.config import TrainConfig
 from trainer.config.rules import SELF_TUNING
 
 
-def settings(written: Mapping[str, Any]) -> str:
-    """A recorded config in one line: optimizer, learning rate, schedule, rank and alpha, what is trained."""
-    config = recorded_config(written)
+def settings(config: TrainConfig) -> str:
+    """A config in one line: optimizer, learning rate, schedule, rank and alpha, what is trained."""
     parts = [str(config.optimizer)]
     if config.relative_step:
         parts.append("sets its own learning rate")

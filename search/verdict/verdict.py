@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import log, log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from metrics.errors import MetricsError
 from search.errors import DamagedError
@@ -20,6 +21,7 @@ from search.verdict.all_photos import same_point
 from search.verdict.decision import Decision, decide
 from search.verdict.private_paths import shareable, without_private_paths
 from search.verdict.sentences import Said, headline, say
+from trainer.config.recorded import RecordedConfig
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -63,7 +65,8 @@ class Verdict:
     Attributes:
         study: the study's name.
         decision: what to do, and what is known of the winner: the one that everything else tells.
-        config: the winner's TrainConfig, every field; paths outside the project are shortened to their last part.
+        config: what the winner was trained with, paths outside the project shortened to their last part; None under
+            "nothing".
         params: the searched ones.
         epochs: its horizon; `epochs_trained`: how far it went.
         plateau: first and last checkpoint around the epoch to ship that score no worse than it by more than `noise`.
@@ -79,7 +82,7 @@ class Verdict:
 
     study: str
     decision: Decision = field(default_factory=lambda: Decision("nothing"))
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Annotated[RecordedConfig | None, BeforeValidator(lambda value: value or None)] = None  # {} in the file
     params: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     epochs_trained: int | None = None
@@ -122,7 +125,9 @@ class Verdict:
 
     def save(self, path: Path) -> None:
         """Write `verdict.json`."""
-        write_json(path, {"headline": headline(self), **asdict(self), "decision": self.decision.as_json()})
+        config = {} if self.config is None else self.config.model_dump(mode="json")
+        plain = {**asdict(self), "config": config, "decision": self.decision.as_json()}
+        write_json(path, {"headline": headline(self), **plain})
 
     @classmethod
     def load(cls, path: Path) -> "Verdict":
@@ -302,11 +307,10 @@ def _size_step(folder: StudyFolder, record: TrialRecord) -> float:
 
     Checkpoints of losing trials may be gone: the number of weights per layer is known from the config alone.
     """
-    rank = float(record.config.get("rank") or 1)
-    conv = float(record.config.get("conv_rank") or 0)
-    share = 0.4 if record.config.get("targets") == "attention" else 1.0  # attention's share of kohya's weights in SD1.5
-    text = 1.1 if record.config.get("train_text_encoder") else 1.0
-    return round(log((rank * share + conv) * text) / 0.05)
+    config = record.config
+    share = 0.4 if config.targets == "attention" else 1.0  # attention's share of kohya's weights in SD1.5
+    text = 1.1 if config.train_text_encoder else 1.0
+    return round(log((config.rank * share + (config.conv_rank or 0)) * text) / 0.05)
 
 
 def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":

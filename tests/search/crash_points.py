@@ -16,7 +16,6 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,13 @@ import metrics.onset.plot  # noqa: F401 (imported once here, not in every proces
 import search.verdict.artifacts
 import search.verdict.report  # noqa: F401
 from search.record.clock import Clock
-from search.record.record import PROBE_FILE, StudyFolder, write_json
+from search.record.record import PROBE_FILE, StudyFolder, read_json, write_json
 from search.run import work
 from search.running.coordinator import Coordinator
 from search.running.progress import Board
 from search.study.study import load_study
 from search.tuning.database import storage_url
 from search.verdict.disk_cleanup import sweep
-from search.verdict.verdict import Verdict
 from tests.search.one_process import OneProcess
 
 SLOTS = 2
@@ -113,7 +111,7 @@ def forked(job: Callable[[], None]) -> int:
 def outcome(folder: StudyFolder) -> dict[str, Any]:
     """Everything that a study leaves and that does not depend on the clock."""
     study = optuna.load_study(study_name=folder.path.name, storage=storage_url(folder.database))
-    trials, records = [], [asdict(record) for record in folder.records()]
+    trials, records = [], [read_json(folder.trial(number) / "record.json") for number in folder.numbers()]
     for trial in study.get_trials():
         names = [json.loads(v)["filename"] for k, v in trial.system_attrs.items() if k.startswith("artifacts:")]
         notes = [_without_ids(v) for k, v in sorted(trial.system_attrs.items()) if "note_str" in k]
@@ -131,7 +129,7 @@ def outcome(folder: StudyFolder) -> dict[str, Any]:
     curves = {r["number"]: (folder.trial(r["number"]) / "trajectory.csv").read_text() for r in records}
     found = {"trials": trials, "records": records, "files": files, "curves": curves}
     if folder.verdict_file.is_file():
-        verdict = asdict(Verdict.load(folder.verdict_file))
+        verdict = read_json(folder.verdict_file)
         verdict["cost"] |= {"wall_seconds": None}
         verdict["said"]["took"] = [s for s in verdict["said"]["took"] if "worker time" not in s]
         lora = [path.read_bytes().hex() for path in folder.best_folder.glob("*.safetensors")]

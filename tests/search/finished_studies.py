@@ -5,7 +5,7 @@ What is planted: one clear winner (trial 2), a tie, a pruned trial and a failed 
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def make_trial(folder: StudyFolder, number: int, plan: Plan, base: Path, data: P
     record = TrialRecord(
         number=number,
         state=plan.state,
-        config=config.model_dump(mode="json"),
+        config=config,
         params=dict(plan.config),
         epochs=config.epochs,
         epochs_trained=trained,
@@ -159,7 +159,7 @@ def make_trial(folder: StudyFolder, number: int, plan: Plan, base: Path, data: P
         trajectory.save(folder.trial(number))
         onset = find_onset(trajectory)
         scores = dict(zip(trajectory.epochs.tolist(), trajectory.scores.tolist(), strict=True))
-        record = replace(record, onset=asdict(onset), epoch_shipped=onset.best, score=scores[onset.best])
+        record = replace(record, onset=onset, epoch_shipped=onset.best, score=scores[onset.best])
         record = replace(record, value=scores[trained] if plan.state == "pruned" else record.score)
         for epoch in (0, *range(2, trained + 1, 2)):
             images = np.stack([picture(row, seed, epoch) for row in range(len(PROMPTS)) for seed in SEEDS])

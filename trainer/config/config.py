@@ -256,12 +256,6 @@ def load_train_config(path: str | Path) -> TrainConfig:
     return parse_train_config(values, file=path)
 
 
-def recorded_config(values: Mapping[str, Any]) -> TrainConfig:
-    """A config that was accepted and written down earlier, to be read and not trained: it is not checked again, because
-    today's rules may be others. What it does not say has today's default."""
-    return TrainConfig.model_construct(**values)
-
-
 def parse_train_config(values: Mapping[str, Any], *, file: str | Path | None = None) -> TrainConfig:
     """Checks settings given as a mapping. Raises ConfigError with all that are wrong."""
     unknown = [key for key in values if key not in TrainConfig.model_fields]

@@ -1,7 +1,6 @@
 """Moved subjects against real photos of held-out contexts: who contradicts whom, who is believed, and what is said."""
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 
 from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.plot import plot_onset
-from metrics.onset.turns import Onset
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 from tests.metrics.onset.test_onset import with_contexts
@@ -68,12 +66,6 @@ def test_where_one_of_them_is_not_sure_both_are_read_together():
 @pytest.mark.parametrize("kind", ["valley", "falling", "plateau", "late"])
 def test_witnesses_of_one_truth_are_never_said_to_disagree(kind):
     assert all(find_onset(with_contexts(plant(kind, seed).trajectory)).disagreement is None for seed in range(12))
-
-
-def test_an_onset_reads_back_from_its_record_with_the_disagreement_in_it():
-    onset = find_onset(run(0.92 * WORSENS, 0.8 * LEARNS))
-    assert Onset.of(asdict(onset)) == onset
-    assert Onset.of({**asdict(onset), "from_a_later_version": 1}) == onset
 
 
 def test_the_picture_says_which_curve_is_not_used(tmp_path: Path):

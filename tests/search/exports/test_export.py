@@ -17,7 +17,6 @@ from search.record.record import StudyFolder, TrialRecord
 from search.verdict.verdict import finish
 from tests.search.base_predictions import traits
 from tests.search.finished_studies import PLANS, make_study, shared_study
-from trainer.config.config import parse_train_config
 from trainer.production.production_config import load_production
 
 
@@ -44,7 +43,7 @@ def test_all_files_are_there(exported):
 def test_train_yaml_is_the_trials_run_with_its_full_horizon(study, exported):
     record = TrialRecord.load(study.trial(2))
     config, output = load_production(exported / "train.yaml")
-    assert config == parse_train_config(record.config)
+    assert config == record.config
     assert config.epochs == 40
     assert output.name == "toy"
     assert output.ship_epoch == record.epoch_shipped
@@ -139,7 +138,7 @@ def test_no_name_becomes_a_command(study, tmp_path, name):
     from search.exports.train_sh import train_sh
     from trainer.data.dataset import scan_dataset
 
-    config = parse_train_config(TrialRecord.load(study.trial(2)).config)
+    config = TrialRecord.load(study.trial(2)).config
     folder = tmp_path / "out"
     there = to_sdscripts(
         config, scan_dataset(config.data), traits=traits(), folder=folder, name=name, ending=Ending(20, go_on=True)

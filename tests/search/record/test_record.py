@@ -13,16 +13,17 @@ from search.record.events import Checkpointed
 from search.record.record import StudyFolder, TrialRecord, write_json, write_samples
 from search.study.settings import KeepSection
 from search.verdict.disk_cleanup import drop_after, tidy_trial
+from tests.search.any_config import CONFIG
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     record = TrialRecord(
-        number=7, state="complete", config={"rank": 4}, params={"rank": 4}, epochs=10, value=np.float64(0.5)
+        number=7, state="complete", config=CONFIG, params={"rank": 4}, epochs=10, value=np.float64(0.5)
     )
     record.save(folder.trial(7))
     assert folder.numbers() == [7]
-    assert next(iter(folder.records())).value == 0.5
+    assert next(iter(folder.records())) == record
 
 
 def test_samples_come_back_by_prompt_and_seed(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_what_was_trained_beyond_the_end_is_dropped(trained: Path) -> None:
     ],
 )
 def test_what_is_kept_is_a_setting(trained: Path, state: str, checkpoints: str, expected: set[str]) -> None:
-    record = TrialRecord(number=0, state=state, config={}, params={}, epochs=8, epochs_trained=6, epoch_shipped=4)
+    record = TrialRecord(number=0, state=state, config=CONFIG, params={}, epochs=8, epochs_trained=6, epoch_shipped=4)
     tidy_trial(trained, record, KeepSection(checkpoints=checkpoints, samples=False), finalist=False)
     assert kept(trained) == expected
 

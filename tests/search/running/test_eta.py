@@ -14,6 +14,7 @@ import pytest
 from search.record.record import TrialRecord
 from search.running.eta import Forecast, TimeLeft, planned_epochs
 from search.study.space import Entry, Space
+from tests.search.any_config import CONFIG
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def play(shape: Shape, seed: int) -> list[Told]:
         elif kind > 1 - shape.stopped:
             end, why = planned * luck.uniform(0.4, 1.0), "onset"
         pace = luck.lognormvariate(0, shape.spread)
-        record = TrialRecord(number=begun, state="running", config={}, params={}, epochs=planned, stopped=why)
+        record = TrialRecord(number=begun, state="running", config=CONFIG, params={}, epochs=planned, stopped=why)
         forecast.began(slot, record, now)
         first = max(now, shape.starting) + shape.step * pace
         heapq.heappush(events, (first, slot, record, shape.step, max(shape.step, round(end)), pace))
@@ -136,7 +137,7 @@ def test_the_range_holds_what_comes_in_nine_of_ten(shape):
 def test_the_forecast_does_not_move_while_nothing_happens_and_what_is_expected_does():
     forecast = Forecast(6, 2, horizons=(20,), prunes=False, stops=False)
     for slot in range(2):
-        forecast.began(slot, TrialRecord(number=slot, state="running", config={}, params={}, epochs=20), 0.0)
+        forecast.began(slot, TrialRecord(number=slot, state="running", config=CONFIG, params={}, epochs=20), 0.0)
         forecast.prepared(slot, 0.0)
     ends = []
     for epoch in range(2, 20, 2):
@@ -158,7 +159,7 @@ def test_a_study_of_one_trial_knows_it_from_its_first_checkpoint_on():
 
 def test_it_counts_down_between_checkpoints_and_knows_nothing_before_the_first():
     forecast = Forecast(1, 1, stops=False)
-    record = TrialRecord(number=0, state="running", config={}, params={}, epochs=10)
+    record = TrialRecord(number=0, state="running", config=CONFIG, params={}, epochs=10)
     forecast.began(0, record, 0.0)
     forecast.prepared(0, 20.0)
     assert forecast.time_left(21.0) is None
@@ -172,9 +173,9 @@ def test_a_trial_without_peers_cannot_be_pruned():
     for trials, certain in ((1, True), (9, False)):
         forecast = Forecast(trials, 1, stops=False)
         for number in range(trials - 1):
-            forecast.ended(None, TrialRecord(number=number, state="complete", config={}, params={}, epochs=40,
+            forecast.ended(None, TrialRecord(number=number, state="complete", config=CONFIG, params={}, epochs=40,
                                              epochs_trained=40, timings={"train": 40.0}), 0.0)  # fmt: skip
-        forecast.began(0, TrialRecord(number=trials - 1, state="running", config={}, params={}, epochs=40), 0.0)
+        forecast.began(0, TrialRecord(number=trials - 1, state="running", config=CONFIG, params={}, epochs=40), 0.0)
         forecast.prepared(0, 0.0)
         for epoch in range(1, 11):
             forecast.checkpointed(0, epoch, float(epoch))
@@ -187,7 +188,7 @@ def test_the_finish_is_counted():
     ends = []
     for finish in (0.0, 7.0):
         forecast = Forecast(1, 1, stops=False, finish=finish)
-        forecast.began(0, TrialRecord(number=0, state="running", config={}, params={}, epochs=10), 0.0)
+        forecast.began(0, TrialRecord(number=0, state="running", config=CONFIG, params={}, epochs=10), 0.0)
         forecast.prepared(0, 0.0)
         forecast.checkpointed(0, 5, 5.0)
         ends.append(seconds_left(forecast, 5.0))
@@ -202,7 +203,7 @@ def seconds_left(forecast: Forecast, now: float) -> float:
 
 def test_a_resumed_study_knows_its_pace_from_the_sitting_before():
     forecast = Forecast(3, 1, horizons=(10,), stops=False)
-    done = TrialRecord(number=0, state="complete", config={}, params={}, epochs=10, epochs_trained=10,
+    done = TrialRecord(number=0, state="complete", config=CONFIG, params={}, epochs=10, epochs_trained=10,
                        timings={"train": 40.0, "sample": 10.0})  # fmt: skip
     forecast.ended(None, done, 0.0)
     forecast.began(0, replace(done, number=1, state="running", epochs_trained=4, timings={}), 0.0)
@@ -210,7 +211,7 @@ def test_a_resumed_study_knows_its_pace_from_the_sitting_before():
 
 
 def test_no_trial_is_counted_that_would_begin_after_the_hours_are_spent():
-    record = TrialRecord(number=0, state="running", config={}, params={}, epochs=10)
+    record = TrialRecord(number=0, state="running", config=CONFIG, params={}, epochs=10)
     for deadline, waiting in ((None, 9), (0.0, 0)):
         forecast = Forecast(10, 1, horizons=(10,), deadline=deadline, prunes=False, stops=False)
         forecast.began(0, record, 0.0)

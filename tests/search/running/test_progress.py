@@ -8,25 +8,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
 from search.record.record import TrialRecord
 from search.running.eta import TimeLeft
 from search.running.progress import Board, said, time_left_text
+from tests.search.any_config import CONFIG
 
 PARAMS = {"optimizer": "Lion", "lr_scheduler": "cosine", "learning_rate_scale": 3.14159, "rank": 8, "epochs": 20}
-FOUND = {
-    "status": "found",
-    "learned": 6,
-    "learned_by": "images",
-    "best": 10,
-    "context": {"status": "found", "epoch": 12.2, "low": 9.6, "high": None},
-    "memory": {"status": "beyond", "epoch": None, "low": None, "high": None},
-}
+FOUND = Onset("found", Turn("found", 12.2, 9.6), Turn("beyond"), learned=6, best=10, learned_by="images")
 
 
 def record(number: int, **changes: Any) -> TrialRecord:
-    return replace(TrialRecord(number=number, state="running", config={}, params=PARAMS, epochs=20), **changes)
+    return replace(TrialRecord(number=number, state="running", config=CONFIG, params=PARAMS, epochs=20), **changes)
 
 
 def ended(number: int, value: float) -> TrialRecord:

@@ -16,7 +16,6 @@ from search.run import main
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict
 from trainer.base_model.load import load_base
-from trainer.config.config import parse_train_config
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
 
@@ -32,7 +31,7 @@ def scores_at_the_horizon(study: Study, folder: StudyFolder, scratch: Path) -> d
     for record in folder.records():
         if record.state != "pruned":
             continue
-        config = parse_train_config(record.config)
+        config = record.config
         pack = Pack(base, probe.trained, pack_settings(config), cache=probe.cache)
         run = pack.join(run_settings(config), run_dir=scratch / f"{record.number:04d}")
         trajectory = Trajectory((probe.base_readings,))

@@ -3,6 +3,7 @@
 import pytest
 
 from search.verdict.private_paths import shareable, without_private_paths
+from trainer.config.config import parse_train_config
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,6 @@ def test_absolute_paths_are_shortened_to_their_last_part(text, expected):
 
 
 def test_a_config_keeps_what_is_no_place_on_this_disk():
-    config = {"base": "org/model", "data": ("/home/anna/cats", "cats"), "rank": 8, "reg_data": None, "x": {"y": "~/z"}}
-    expected = {"base": "org/model", "data": ["…/cats", "cats"], "rank": 8, "reg_data": None, "x": {"y": "…/z"}}
+    config = parse_train_config({"base": "org/model", "data": "/home/anna/cats", "reg_data": "~/z", "rank": 8})
+    expected = parse_train_config({"base": "org/model", "data": "…/cats", "reg_data": "…/z", "rank": 8})
     assert shareable(config) == expected

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from metrics.onset.turns import Onset, Turn
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
 from search.study.space import Entry, Space
@@ -12,14 +13,15 @@ from search.verdict.decision import Decision
 from search.verdict.disk_cleanup import tidy_study
 from search.verdict.ranking import contenders, finalists, kept_epochs
 from search.verdict.verdict import Verdict
+from tests.search.any_config import CONFIG
 
 EPOCHS = list(range(2, 42, 2))
 
 
 def trial(number: int, value: float, *, state: str = "complete", shipped: int = 20, turn: float | None = None):
-    onset = None if turn is None else {"context": {"epoch": turn}, "memory": {"epoch": None}}
+    onset = None if turn is None else Onset("found", Turn("found", turn), Turn("beyond"), learned=2, best=shipped)
     return TrialRecord(
-        number, state, config={}, params={}, epochs=40, epochs_trained=40, epoch_shipped=shipped, onset=onset,
+        number, state, config=CONFIG, params={}, epochs=40, epochs_trained=40, epoch_shipped=shipped, onset=onset,
         score=value, value=value,
     )  # fmt: skip
 

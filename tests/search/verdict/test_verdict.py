@@ -78,7 +78,7 @@ def test_best_holds_the_shipped_lora_and_a_train_yaml_that_keeps_the_horizon(fin
     assert (folder.best_folder / "toy.safetensors").read_bytes() == shipped.read_bytes()
     assert verdict.lora_bytes == shipped.stat().st_size
     config, output = load_production(folder.best_folder / "train.yaml")
-    assert config == parse_train_config(TrialRecord.load(folder.trial(2)).config)
+    assert config == TrialRecord.load(folder.trial(2)).config
     assert config.epochs == 40
     assert output.ship_epoch == verdict.epoch
     for path in verdict.files.values():
@@ -248,13 +248,13 @@ def test_settings_say_the_learning_rate_in_force():
     relative = parse_train_config(
         {**given, "optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor"}
     )
-    assert "sets its own learning rate" in settings(relative.model_dump())
+    assert "sets its own learning rate" in settings(relative)
     scaled = parse_train_config(
         {**given, "optimizer": "Lion", "learning_rate_scale": 3.0, "rank": 16, "alpha_ratio": 0.25}
     )
-    assert "learning rate 6e-05" in settings(scaled.model_dump())
-    assert settings(scaled.model_dump()).endswith("rank 16, alpha 4")
-    assert "alpha 16" in settings(parse_train_config({**given, "rank": 16}).model_dump())
+    assert "learning rate 6e-05" in settings(scaled)
+    assert settings(scaled).endswith("rank 16, alpha 4")
+    assert "alpha 16" in settings(parse_train_config({**given, "rank": 16}))
 
 
 def test_markup_in_an_error_is_printed_as_it_is(tmp_path, tiny_photos):
