@@ -15,15 +15,13 @@ from benchmarks.onset_rivals import RULES, lowest_context_loss
 from benchmarks.onset_truth import Case, Truth, truth_of
 from metrics.onset.curves import Kind
 from metrics.onset.onset import confirmed_onset, find_onset
-from metrics.onset.turns import Onset, Turn
+from metrics.onset.turns import Onset, Turn, earlier_of
 from metrics.onset.valley import fit_valley
 from metrics.trajectory.trajectory import Trajectory
 
 KINDS: tuple[Kind, ...] = ("context", "memory")
 NEAR = 0.5  # octaves from the epoch to ship to a checkpoint whose images were drawn
 IMAGES = ("score", "clip_image", "clip_text", "clip_sum")
-
-
 SHIPPING = ("Onset, 6 held-out photos", "max CLIP-I", "min held-out loss, 4 images", "patience 2", "last epoch")
 
 
@@ -295,8 +293,7 @@ def _status_right(cases: Sequence[Case], onsets: dict[int, Onset]) -> float:
     """Share of runs whose status is the true one, among those whose truth is sure."""
     right = []
     for case in cases:
-        truths = [case.context, case.memory]
-        if not all(truth.sure for truth in truths):
+        if not (case.context.sure and case.memory.sure):
             continue
         turned = any(truth.epoch is not None for truth in truths)
         true = "never_learned" if not case.learned else "found" if turned else "beyond"
@@ -361,10 +358,10 @@ def _online(cases: Sequence[Case], *, contexts: bool = False) -> dict[str, float
     quiet = quiet_stops = turning = early = 0
     late = []
     for case in cases:
-        truths = [case.context, case.memory]
-        if not all(truth.sure for truth in truths):
+        if not (case.context.sure and case.memory.sure):
             continue
-        true = min((truth.epoch for truth in truths if truth.epoch is not None), default=None)
+        first = earlier_of(case.context, case.memory)
+        true = None if first is None else first[1].epoch
         stop = next(
             (
                 epoch
