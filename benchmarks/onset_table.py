@@ -295,7 +295,7 @@ def _status_right(cases: Sequence[Case], onsets: dict[int, Onset]) -> float:
     for case in cases:
         if not (case.context.sure and case.memory.sure):
             continue
-        turned = any(truth.epoch is not None for truth in truths)
+        turned = any(truth.epoch is not None for truth in (case.context, case.memory))
         true = "never_learned" if not case.learned else "found" if turned else "beyond"
         said = onsets[id(case)].status
         right.append(("found" if said == "at_start" else said) == true)
