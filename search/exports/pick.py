@@ -99,4 +99,4 @@ def _photos(folder: StudyFolder) -> tuple[int, int]:
         about = folder.probe()
     except (OSError, ValueError):
         return 0, 0
-    return len(about.get("trained", ())), len(about.get("heldout", ())) + len(about.get("context", ()))
+    return len(about.trained), about.held_out

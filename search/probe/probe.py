@@ -20,11 +20,12 @@ from metrics.errors import MetricsError
 from metrics.subjects.composites import composites_sheet, make_composites
 from metrics.trajectory.readings import Readings
 from search.probe.photo_masks import photo_masks
-from search.probe.probe_files import PROBE_FILES, building, keep_probe_file, sealed
+from search.probe.probe_files import PROBE_FILES, building, keep_probe_file
 from search.probe.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
 from search.record.events import load_readings, save_readings
 from search.record.lock import locked
-from search.record.record import PROBE_FILE, read_json, write_json, write_samples
+from search.record.probe_description import PROBE_FILE, ProbeDescription
+from search.record.record import write_samples
 from search.study.settings import ScoreSection
 from search.study.split import in_contexts, split, with_twins
 from search.study.study import Study
@@ -100,7 +101,7 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
     cache = LatentCache(base, folder / "latents")
     dataset = scan_dataset(study.data, reg_data=study.reg_data, trigger=config.trigger, class_word=config.class_word)
 
-    def load(place: Path, about: dict[str, Any]) -> Probe:
+    def load(place: Path, about: ProbeDescription) -> Probe:
         keep_probe_file(place, folder.parent)
         return _load(study, config, base, cache, dataset, place, about, encoder, identity)
 
@@ -117,14 +118,14 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
             return load(aside, _build(study, config, base, cache, dataset, aside, encoder, identity))
 
 
-def _known(study: Study, home: Path) -> dict[str, Any] | None:
+def _known(study: Study, home: Path) -> ProbeDescription | None:
     """What the kept probe's `probe.json` says; None where there is none, or one of other settings."""
     try:
-        about: dict[str, Any] = read_json(home / PROBE_FILE)
-    except FileNotFoundError:
+        about = ProbeDescription.load(home / PROBE_FILE)
+    except (FileNotFoundError, ValueError):
         return None
-    same = (about["study"], about.get("calibration")) == (study.probe_digest, CALIBRATION_VERSION)
-    return about if same and "photos" in about else None
+    same = (about.study, about.calibration) == (study.probe_digest, CALIBRATION_VERSION)
+    return about if same and about.photos else None
 
 
 def _build(
@@ -136,7 +137,7 @@ def _build(
     home: Path,
     encoder: Encoder,
     identity: Encoder | None,
-) -> dict[str, Any]:
+) -> ProbeDescription:
     """Write everything that costs time into `home`; returns what its `probe.json` says."""
     score = study.score
     photos = [photo for photo in dataset.photos if not photo.is_reg]
@@ -203,29 +204,28 @@ def _build(
     readings = read_checkpoint(calibration, epoch=0, effort=0.0, images=base_images, losses=measured)
     save_readings(home / "base_readings.npz", readings)
     write_samples(home / "base.png", base_images, num_seeds, prompts=labels.prompts, seeds=labels.seeds)
-    prompts = labels.prompts[::num_seeds]
-    about = {
-        "study": study.probe_digest,
-        "calibration": CALIBRATION_VERSION,
-        "prompts": prompts,
-        "sets": labels.sets[::num_seeds],
-        "photo": labels.photo[::num_seeds],
-        "seeds": labels.seeds[:num_seeds],
+    about = ProbeDescription(
+        study=study.probe_digest,
+        calibration=CALIBRATION_VERSION,
+        prompts=labels.prompts[::num_seeds],
+        sets=labels.sets[::num_seeds],
+        photo=labels.photo[::num_seeds],
+        seeds=labels.seeds[:num_seeds],
         **_drawing(score, config),
-        "precision": precision,
-        "trained": [photos[i].path.name for i in trained],
-        "heldout": [photos[i].path.name for i in heldout],
-        "context": [photos[i].path.name for i in apart],
-        "repeats": [photos[i].path.name for i in sides.repeats],
-        "photos": [photo.content for photo in dataset.photos],
-        "trained_rows": trained,
-        "heldout_rows": heldout,
-        "context_rows": apart,
-        "shifted_captions": shifted_captions,
-        "notices": notes,
-        "labels": asdict(labels),
-    }
-    write_json(home / PROBE_FILE, sealed(about))
+        precision=precision,
+        trained=tuple(photos[i].path.name for i in trained),
+        heldout=tuple(photos[i].path.name for i in heldout),
+        context=tuple(photos[i].path.name for i in apart),
+        repeats=tuple(photos[i].path.name for i in sides.repeats),
+        photos=tuple(photo.content for photo in dataset.photos),
+        trained_rows=tuple(trained),
+        heldout_rows=tuple(heldout),
+        context_rows=tuple(apart),
+        shifted_captions=tuple(shifted_captions),
+        notices=notes,
+        labels=asdict(labels),
+    )
+    about.save(home / PROBE_FILE)
     return about
 
 
@@ -236,20 +236,20 @@ def _load(
     cache: LatentCache,
     dataset: Dataset,
     home: Path,
-    about: dict[str, Any],
+    about: ProbeDescription,
     encoder: Encoder,
     identity: Encoder | None,
 ) -> Probe:
-    dataset = _as_built(dataset, about["photos"])
+    dataset = _as_built(dataset, about.photos)
     photos = [photo for photo in dataset.photos if not photo.is_reg]
     rows = {index for index, photo in enumerate(dataset.photos) if photo.is_reg}
     places = [index for index, photo in enumerate(dataset.photos) if not photo.is_reg]
-    kept = [places[i] for i in about["trained_rows"]] + sorted(rows)
+    kept = [places[i] for i in about.trained_rows] + sorted(rows)
     with np.load(home / "arrays.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    rows_of = {"heldout": about["heldout_rows"], "context": about["context_rows"]}
+    rows_of = {"heldout": about.heldout_rows, "context": about.context_rows}
     pixels = {i: load_pixels(photos[i], config.size) for rows in rows_of.values() for i in rows}
-    moved = arrays["shifted_images"], about["shifted_captions"]
+    moved = arrays["shifted_images"], about.shifted_captions
     calibration = Calibration.load(home / "calibration.npz", encoder=encoder, identity_encoder=identity)
     readings, _ = load_readings(home / "base_readings.npz")
     return Probe(
@@ -258,14 +258,14 @@ def _load(
         config=config,
         score=study.score,
         labels=calibration.labels,
-        num_seeds=len(about["seeds"]),
+        num_seeds=len(about.seeds),
         trained=dataset.subset(kept),
         losses=_evaluations(study, config, base, cache, photos, pixels, rows_of, moved),
         calibration=calibration,
         base_images=arrays["base_images"],
         base_readings=readings,
-        precision=about["precision"],
-        notices=tuple(about["notices"]),
+        precision=about.precision,
+        notices=about.notices,
         added=study.added.prompts,
     )
 

@@ -1,27 +1,18 @@
 """The probe's files: whether they are as they were written, without loading torch, and what outlives the cache."""
 
-import hashlib
-import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from search.record.record import PROBE_FILE, StudyFolder, read_json, write_bytes
+from search.record.probe_description import PROBE_FILE, is_sealed
+from search.record.record import StudyFolder, write_bytes
 
 _ARRAYS = ("arrays.npz", "calibration.npz", "base_readings.npz")
 _PICTURES = ("base.png",)
 PROBE_FILES = (PROBE_FILE, *_ARRAYS, *_PICTURES)
 """Without each of them there is no probe."""
-_SEAL = "sha256"
-
-
-def sealed(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What `probe.json` says, with a digest of it."""
-    plain = json.loads(json.dumps(about, default=lambda value: value.tolist()))
-    return {**plain, _SEAL: _digest(plain)}
 
 
 def mend_probe(folder: StudyFolder) -> list[str]:
@@ -77,11 +68,6 @@ def _is_whole(path: Path) -> bool:
             with Image.open(path) as picture:
                 picture.load()
             return True
-        about = read_json(path)
-        return _SEAL not in about or about.pop(_SEAL) == _digest(about)
+        return is_sealed(path)
     except Exception:  # zipfile, PIL and JSON each raise kinds of their own on damaged files
         return False
-
-
-def _digest(plain: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ from metrics.files import write_whole
 from metrics.onset.turns import Onset
 from search.errors import DamagedError, VersionError, problem
 from search.record.added_prompts import AddedPrompts
+from search.record.probe_description import PROBE_FILE, ProbeDescription
 from trainer.config.recorded import RecordedConfig
 from trainer.inference.sample_files import SheetNote, sheet_png
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VERSION = 1
 """Of `record.json`; a file that names none is of the first."""
-PROBE_FILE = "probe.json"
 _LOG = logging.getLogger(__name__)
 _ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
 STATES = ("running", "complete", "pruned", "failed")
@@ -186,8 +186,9 @@ class StudyFolder:
 
         about = self.probe()
         sheet = np.asarray(Image.open(self.samples_file(number, epoch)).convert("RGB"))
-        rows, columns = len(about["prompts"]), len(about["seeds"])
-        height = about["size"][1] if AddedPrompts.load(self).prompts else sheet.shape[0] // rows
+        rows, columns = len(about.prompts), len(about.seeds)
+        added = len(AddedPrompts.load(self).prompts)
+        height = about.size[1] if added and about.size is not None else sheet.shape[0] // rows
         drawn, width = sheet.shape[0] // height, sheet.shape[1] // columns
         images = sheet.reshape(drawn, height, columns, width, 3).swapaxes(1, 2)[:rows]
         missing = np.full((rows - len(images), *images.shape[1:]), 255, np.uint8)
@@ -203,17 +204,15 @@ class StudyFolder:
                 _LOG.warning("%s is damaged: left out (%s)", self.samples_file(number, epoch), error)
         return found
 
-    def probe(self) -> dict[str, Any]:
-        """What every checkpoint is looked at with: prompts, sets ("A"|"B"|"C" each), seeds, size, steps, guidance,
-        scheduler, negative; `trained`, `heldout` and `context`: file names of the photos trained on, held out alone,
-        held out with their context. Prompts that were added after the start are the last of set C."""
+    def probe(self) -> ProbeDescription:
+        """What every checkpoint is looked at with, prompts that were added after the start among it.
+
+        Raises:
+            OSError, ValueError: it is not there, or damaged.
+        """
         kept = self.path / PROBE_FILE  # the cache may be deleted at any time
-        about = read_json(kept if kept.is_file() else self.cache / "probe" / PROBE_FILE)
-        added = list(AddedPrompts.load(self).prompts)
-        about["prompts"] = [*about["prompts"], *added]
-        if "sets" in about:
-            about["sets"] = [*about["sets"], *["C"] * len(added)]
-        return about
+        about = ProbeDescription.load(kept if kept.is_file() else self.cache / "probe" / PROBE_FILE)
+        return about.with_added(AddedPrompts.load(self).prompts)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -246,7 +245,7 @@ def _check_version(path: Path, values: Any) -> None:
     if not isinstance(version, int) or version < 1:
         raise ValueError("a record is a mapping, of a version from 1 on")
     if version > VERSION:
-        allowed = f"1 to {VERSION}; a later version of Onset wrote this study: go on with that one, or a later one"
+        allowed = f"at most {VERSION}; a later version of Onset wrote this study: go on with that one, or a later one"
         raise VersionError([problem(path, "version", version, allowed)])
 
 

@@ -1,11 +1,11 @@
 """`best/`: the LoRA to ship, the train.yaml to train it again on all photos, its contact sheet and onset plot."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -93,8 +93,7 @@ def novel_prompts(folder: StudyFolder, most: int = 4) -> list[str]:
         about = folder.probe()
     except (OSError, ValueError):
         return []
-    sets = about.get("sets") or []
-    return [p for p, kind in zip(about["prompts"], sets, strict=False) if kind == "C"][:most]
+    return [p for p, kind in zip(about.prompts, about.sets, strict=False) if kind == "C"][:most]
 
 
 def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
@@ -149,10 +148,10 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
     if not samples:
         return False
     height, width = next(iter(samples.values())).shape[2:4]
-    cell, seeds = fitting(len(about["prompts"]), len(about["seeds"]), height, width)
+    cell, seeds = fitting(len(about.prompts), len(about.seeds), height, width)
     images = {e: list(_rows(kept[:, :seeds])) for e, kept in samples.items()}
-    captions = [p for p in about["prompts"] for _ in range(seeds)]
-    kinds = [SET_NAMES.get(kind, "") for kind in about.get("sets") or () for _ in range(seeds)]
+    captions = [p for p in about.prompts for _ in range(seeds)]
+    kinds = [SET_NAMES.get(kind, "") for kind in about.sets for _ in range(seeds)]
     sheet = contact_sheet(
         images,
         captions,
@@ -185,7 +184,7 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping
     if epochs:
         pointed = marks(found)
         chosen = choose_epochs(epochs, 8, (pointed.shipped, pointed.onset))
-        row = _novel_row(folder.probe())
+        row = folder.probe().first_new_context
         kept = folder.readable_samples(record.number, chosen)
         thumbnails = (list(kept), np.stack([images[row, 0] for images in kept.values()])) if kept else None
     word = None if not found.ships else "best" if shipping is None else "ship"
@@ -203,12 +202,6 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping
 def _rows(samples: np.ndarray) -> np.ndarray:
     """uint8 [prompts, seeds, H, W, 3] -> [prompts × seeds, H, W, 3]."""
     return samples.reshape(-1, *samples.shape[2:])
-
-
-def _novel_row(about: Mapping[str, Any]) -> int:
-    """The first prompt of a context that the photos do not show: where overfitting is seen first."""
-    sets = list(about.get("sets", ()))
-    return sets.index("C") if "C" in sets else 0
 
 
 def fitting(prompts: int, seeds: int, height: int, width: int) -> tuple[int, int]:

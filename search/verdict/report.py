@@ -6,13 +6,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from metrics.errors import MetricsError
+from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder, TrialRecord, write_bytes
 from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
@@ -201,26 +202,25 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> _Grid | None:
         for epoch in samples
     ]
     rows = [
-        _Row(str(about["prompts"][row]), _set(about, row), [_data_url(_encoded(samples[e][row, 0])) for e in samples])
+        _Row(about.prompts[row], _set(about, row), [_data_url(_encoded(samples[e][row, 0])) for e in samples])
         for row in _spread(about, _GRID_ROWS)
     ]
     note = (
         "the same prompts and seeds at every epoch; rows marked “new context” ask for what the photos do not show"
-        + ("" if len(about["seeds"]) < 2 else "; other seeds are on the contact sheet")
+        + ("" if len(about.seeds) < 2 else "; other seeds are on the contact sheet")
     )
     return _Grid(best.number, note, columns, rows)
 
 
-def _spread(about: Mapping[str, Any], most: int) -> list[int]:
+def _spread(about: ProbeDescription, most: int) -> list[int]:
     """Rows to show: new contexts first, because there overfitting is seen first."""
-    sets = list(about.get("sets") or ["C"] * len(about["prompts"]))
-    order = sorted(range(len(about["prompts"])), key=lambda row: ("CBA".find(sets[row]), row))
+    sets = about.sets or ("C",) * len(about.prompts)
+    order = sorted(range(len(about.prompts)), key=lambda row: ("CBA".find(sets[row]), row))
     return order[:most]
 
 
-def _set(about: Mapping[str, Any], row: int) -> str:
-    sets = about.get("sets") or ()
-    return SET_NAMES.get(sets[row], "") if row < len(sets) else ""
+def _set(about: ProbeDescription, row: int) -> str:
+    return SET_NAMES.get(about.sets[row], "") if row < len(about.sets) else ""
 
 
 def _importances(folder: StudyFolder, storage: str | None) -> Importances | None:

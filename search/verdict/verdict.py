@@ -350,4 +350,4 @@ def _photos(folder: StudyFolder) -> tuple[int, int] | None:
         about = folder.probe()
     except (OSError, ValueError):
         return None
-    return len(about.get("trained", ())), len(about.get("heldout", ())) + len(about.get("context", ()))
+    return len(about.trained), about.held_out

@@ -162,9 +162,9 @@ def test_every_loss_channel_is_measured(undisturbed) -> None:
 def test_held_out_photos_are_not_trained_on(undisturbed) -> None:
     folder, _ = undisturbed
     about = folder.probe()
-    assert (len(about["trained"]), len(about["heldout"]), len(about["context"])) == (20, 4, 6)
-    assert not {*about["heldout"], *about["context"]} & set(about["trained"])
-    assert not set(about["heldout"]) & set(about["context"])
+    assert (len(about.trained), len(about.heldout), len(about.context)) == (20, 4, 6)
+    assert not {*about.heldout, *about.context} & set(about.trained)
+    assert not set(about.heldout) & set(about.context)
 
 
 def test_killed_and_resumed_it_gives_the_same_numbers(undisturbed, disturbed) -> None:
@@ -267,13 +267,13 @@ def test_the_lora_works_in_diffusers_as_the_samples_show(undisturbed) -> None:
     def drawn() -> np.ndarray:
         with torch.no_grad():
             images = pipe(
-                list(about["prompts"]),
-                negative_prompt=[about["negative"]] * len(about["prompts"]),
-                latents=initial_noise(base, [about["seeds"][0]] * len(about["prompts"]), tuple(about["size"])),
-                num_inference_steps=about["steps"],
-                guidance_scale=about["guidance"],
-                width=about["size"][0],
-                height=about["size"][1],
+                list(about.prompts),
+                negative_prompt=[about.negative] * len(about.prompts),
+                latents=initial_noise(base, [about.seeds[0]] * len(about.prompts), tuple(about.size)),
+                num_inference_steps=about.steps,
+                guidance_scale=about.guidance,
+                width=about.size[0],
+                height=about.size[1],
                 output_type="np",
             ).images
         return images * 255

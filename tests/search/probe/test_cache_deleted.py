@@ -77,7 +77,7 @@ def test_deleted_at_every_write_the_probe_is_the_same(opened, tmp_path: Path, de
     assert deleting.times > 20
     assert pack.steps_per_epoch > 0
     assert not (folder.cache / "probe" / "probe.json").exists()
-    assert folder.probe()["prompts"]
+    assert folder.probe().prompts
     assert not list(folder.path.glob("*.part"))
     assert (probe.base_images == right.base_images).all()
     items = [p.base_readings.items for p in (right, probe)]

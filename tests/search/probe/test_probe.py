@@ -197,7 +197,7 @@ def test_added_prompts_are_drawn_beneath_the_others_and_not_scored(write_study: 
     assert again.channels == readings.channels
     write_base_samples(folder.samples_file(0, 0), more)
     shown = folder.samples(0, 0)
-    assert len(shown) == len(folder.probe()["prompts"])
+    assert len(shown) == len(folder.probe().prompts)
     np.testing.assert_array_equal(shown[-1], with_more[-2:])  # without a LoRA the base draws them so
-    assert "lava" in folder.probe()["prompts"][-1]
-    assert study.subject[0] in folder.probe()["prompts"][-1]
+    assert "lava" in folder.probe().prompts[-1]
+    assert study.subject[0] in folder.probe().prompts[-1]

@@ -43,8 +43,8 @@ def test_prompts_that_were_added_are_white_where_they_were_not_drawn_yet(tmp_pat
     write_samples(folder.samples_file(0, 5), images[:4], 2)
     write_samples(folder.samples_file(1, 5), images, 2)
     AddedPrompts(("{class} at night",), ("toy at night",)).save(folder)
-    assert folder.probe()["prompts"] == ["a", "b", "toy at night"]
-    assert folder.probe()["sets"] == ["A", "C", "C"]
+    assert folder.probe().prompts == ("a", "b", "toy at night")
+    assert folder.probe().sets == ("A", "C", "C")
     assert (folder.samples(1, 5) == images.reshape(3, 2, 8, 16, 3)).all()
     earlier = folder.samples(0, 5)
     assert (earlier[:2] == images[:4].reshape(2, 2, 8, 16, 3)).all()

@@ -124,7 +124,7 @@ def test_a_record_of_a_later_version_is_refused_in_a_line_that_names_it(tmp_path
     later = written(folder, 1, version=2, config="of another form") / "record.json"
     with pytest.raises(VersionError) as refused:
         list(folder.records())
-    assert str(refused.value).startswith(f"{later}: version: 2 is not allowed: 1 to 1; a later version of Onset")
+    assert str(refused.value).startswith(f"{later}: version: 2 is not allowed: at most 1; a later version of Onset")
     assert "\n" not in str(refused.value)
 
 

@@ -105,12 +105,12 @@ def test_rows_can_be_sorted_by_numbers_not_by_letters(written):
 def test_the_grid_shows_prompts_down_and_epochs_across_with_the_shipped_one_marked(written):
     folder, verdict, text = written
     grid = text[text.index('<table class="grid">') : text.index("</table>", text.index('<table class="grid">'))]
-    assert grid.count('<th scope="row">') == len(folder.probe()["prompts"])
+    assert grid.count('<th scope="row">') == len(folder.probe().prompts)
     heads = re.findall(r'<th scope="col" class="([^"]*)">([^<]*)<', grid)
     assert heads[0] == ("", "base")
     assert ("ship", f"epoch {verdict.epoch}") in heads
     assert sum(kind == "ship" for kind, _ in heads) == 1
-    assert grid.count("<img") == len(heads) * len(folder.probe()["prompts"])
+    assert grid.count("<img") == len(heads) * len(folder.probe().prompts)
 
 
 def test_prompts_are_shown_as_text_never_as_markup(written, tmp_path):
