@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from search.record.record import StudyFolder
-from tests.search.recovery.test_recovery import STUDIES, real_values
+from tests.search.recovery.real_studies import STUDIES, real_values
 
 _AS_ON_WINDOWS = """
 import fcntl

@@ -1,16 +1,9 @@
 """What is damaged between two sittings is gone back from, rebuilt or marked; the study goes on to the same numbers."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import yaml
 
@@ -24,14 +17,11 @@ from search.running.coordinator import Coordinator
 from search.running.progress import Board
 from search.running.workers import Team
 from search.study.study import Study, load_study
-from search.tuning.database import storage_url
 from search.verdict.verdict import Verdict
 from tests.search import damage
 from tests.search.conftest import study_writer
+from tests.search.recovery.real_studies import Outcome, outcome, run_here
 from tests.search.scripted_worker import Script, scripted
-
-Outcome = tuple[list[Any], list[Any]]
-STUDIES = Path(__file__).parents[3] / "studies"
 
 
 class Killed(Exception):
@@ -44,14 +34,6 @@ class _Killing(Board):
     def checkpointed(self, slot: int, record: TrialRecord, readings: Any) -> None:
         if (record.number, record.epochs_trained) == (1, 6):
             raise Killed
-
-
-def outcome(folder: StudyFolder) -> Outcome:
-    """All that a study's numbers are: in Optuna, and in the records."""
-    study = optuna.load_study(study_name=None, storage=storage_url(folder.database))
-    rows = [(t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in study.trials]
-    names = ("number", "state", "params", "epochs_trained", "epoch_shipped", "score", "value", "stopped", "config")
-    return rows, [[getattr(record, name) for name in names] for record in folder.records()]
 
 
 def sit(study: Study, folder: StudyFolder, board: Board | None = None) -> list[str]:
@@ -199,56 +181,6 @@ def test_a_database_of_an_older_optuna_says_what_to_run(scripted_study, tmp_path
     assert folder.database.is_file()
 
 
-# --- the real thing
-
-
-def command(file: Path, runs: Path, until: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
-    """`search.run`; interrupted as soon as `until` holds."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search.run", str(file), "--runs", str(runs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(STUDIES.parent)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while until is not None and process.poll() is None:
-        if until():
-            process.send_signal(signal.SIGINT)
-            break
-        time.sleep(0.01)
-    said, _ = process.communicate(timeout=600)
-    return subprocess.CompletedProcess(process.args, process.returncode, said)
-
-
-def real_values() -> dict[str, Any]:
-    """The demo cut down to two trials of five epochs and a small probe."""
-    values: dict[str, Any] = yaml.safe_load((STUDIES / "demo.yaml").read_text())
-    score = values["score"]
-    values |= {key: str(STUDIES / values[key]) for key in ("base", "data")}
-    values |= {"study": "mini", "budget": {"trials": 2}, "stop": {"onset": False, "prune": False}, "keep": {}}
-    values["train"] |= {"epochs": 5, "save_every_n_epochs": 1}
-    values["search"] = {"rank": {"values": [4, 8]}, "learning_rate_scale": {"min": 1, "max": 8, "log": True}}
-    score |= {"encoder": str(STUDIES / score["encoder"]), "precision": "fp32", "holdout": 4}
-    score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1, "contexts": score["probe"]["contexts"][:2]}
-    score["losses"] |= {"levels": 2, "draws": 1}
-    score["shifted"] |= {"composites": 8, "levels": 2}
-    return values
-
-
-@pytest.fixture(scope="module")
-def real_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyFolder, StudyFolder]:
-    """A study file, its folder interrupted in the second trial, and its folder undisturbed."""
-    home = tmp_path_factory.mktemp("real")
-    file = home / "mini.yaml"
-    file.write_text(yaml.safe_dump(real_values()))
-    half, whole = StudyFolder(home / "half" / "mini"), StudyFolder(home / "whole" / "mini")
-    assert command(file, whole.path.parent).returncode == 0
-    stopped = command(file, half.path.parent, lambda: (half.trial(1) / "readings" / "0003.npz").is_file())
-    assert stopped.returncode == 130, stopped.stdout
-    return file, half, whole
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*damage.ENDED, *damage.RUNNING, *damage.STUDY, *damage.CACHE])
 def test_every_kind_of_damage(real_study, tmp_path: Path, kind: str) -> None:
@@ -256,9 +188,9 @@ def test_every_kind_of_damage(real_study, tmp_path: Path, kind: str) -> None:
     folder = StudyFolder(tmp_path / "mini")
     shutil.copytree(half.path, folder.path)
     {**damage.ENDED, **damage.RUNNING, **damage.STUDY, **damage.CACHE}[kind](folder)
-    done = command(file, tmp_path)
-    assert done.returncode == 0, done.stdout
-    assert "Traceback" not in done.stdout
+    code, said = run_here(file, tmp_path)
+    assert code == 0, said
+    assert "Traceback" not in said
     if kind == "database deleted and a record emptied":
         assert [r.number for r in folder.records()] == [1, 2]
         return
@@ -275,8 +207,8 @@ def test_a_finished_study_makes_its_verdict_again(real_study, tmp_path: Path, ki
     folder = StudyFolder(tmp_path / "mini")
     shutil.copytree(whole.path, folder.path)
     damage.FINISHED[kind](folder)
-    done = command(file, tmp_path)
-    assert done.returncode == 0, done.stdout
+    code, said = run_here(file, tmp_path)
+    assert code == 0, said
     assert Verdict.load(folder.verdict_file).trial == Verdict.load(whole.verdict_file).trial
     assert folder.report.is_file()
     assert (folder.best_folder / "mini.safetensors").is_file()

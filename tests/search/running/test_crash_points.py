@@ -1,6 +1,6 @@
 """Killed before any of its writes, a study goes on to what it would have been: bit for bit, start-up marks included.
 
-By default every tenth write of its trials and some around its verdict, each a copy of what a kill would leave;
+By default every tenth write of its trials and two around its verdict, each a copy of what a kill would leave;
 `pytest -m slow` kills before all of them, and takes a disk that is full for a moment, too.
 """
 
@@ -50,16 +50,21 @@ def killed_everywhere(tmp_path: Path) -> Callable[..., None]:
 
 
 def test_killed_at_every_tenth_write(killed_everywhere) -> None:
-    killed_everywhere(SMALL, "--how", "copy", "--every", "10", "--verdict", "50")
+    killed_everywhere(SMALL, "--how", "copy", "--every", "10", "--verdict", "50", "--step", "25")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "full"])
 def test_before_every_write_of_the_trials(killed_everywhere, how: str) -> None:
-    killed_everywhere(LARGE, "--every", "1", "--how", how)
+    killed_everywhere(SMALL, "--every", "1", "--how", how)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["kill", "full"])
-def test_before_every_write_of_pictures_and_verdict(killed_everywhere, how: str) -> None:
-    killed_everywhere(SMALL, "--every", "0", "--verdict", "100000", "--step", "1", "--how", how)
+def test_trials_that_are_pruned_or_end_at_an_onset(killed_everywhere) -> None:
+    killed_everywhere(LARGE, "--every", "25", "--how", "copy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "step"), [("copy", "1"), ("full", "3")])
+def test_before_every_write_of_pictures_and_verdict(killed_everywhere, how: str, step: str) -> None:
+    killed_everywhere(SMALL, "--every", "0", "--verdict", "90", "--step", step, "--how", how)
