@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import search.run
 from search.record.clock import Clock, noted_seconds
@@ -70,6 +71,19 @@ def test_a_verdict_that_is_not_of_all_trials_is_not_believed(sittings) -> None:
     assert sittings.finished(3) is None
     assert sittings.finished(2) is None
     assert set(sittings.sit(3).trials) == {"0", "1", "2"}
+
+
+def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
+    monkeypatch.setattr(search.run, "Team", lambda *_, **__: OneProcess(1))
+    file = sittings.study().file
+    values = yaml.safe_load(file.read_text()) | {"budget": {"trials": 3, "startup_trials": 2}}
+    values |= {key: str(file.parent / values[key]) for key in ("base", "data")}
+    values["score"]["encoder"] = str(file.parent / "clip")
+    own = sittings.folder.study_file
+    own.write_text(yaml.safe_dump(values))
+    assert search.run.main([str(own), "--runs", str(sittings.runs)]) == 0
+    assert len(Verdict.load(sittings.folder.verdict_file).trials) == 3
+    assert yaml.safe_load(own.read_text()) == values
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[1, 2]", b'{"study": "s"'])
