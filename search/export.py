@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from search.command import study_command
 from search.exports.base import about_base
 from search.exports.ship_epoch import Ending
-from search.record.record import StudyFolder, read_json, write_bytes
+from search.record.record import StudyFolder, write_bytes
+from search.recovery.study_json import About
 from search.study.find_study import locate
 from search.study.moved_files import find_again
 from trainer.arguments import folder as folder_named
@@ -222,11 +223,8 @@ def _found(config: "TrainConfig", folder: StudyFolder, beside: Path | None) -> "
 
 def _changed(folder: StudyFolder, dataset: "Dataset") -> list[str]:
     """What is no longer as the study had it."""
-    try:
-        then = read_json(folder.path / "study.json")["meaning"]["photos"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    if then in (None, dataset.digest):
+    begun = About.load(folder)
+    if begun is None or begun.photos in (None, dataset.digest):
         return []
     return [f"{dataset.root}: photos or captions are no longer those of the study"]
 

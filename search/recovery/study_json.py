@@ -28,6 +28,12 @@ class About:
     digest: str
     meaning: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def photos(self) -> str | None:
+        """Digest of the photos with their captions; None where the file does not say."""
+        digest = self.meaning.get("photos")
+        return digest if isinstance(digest, str) else None
+
     @staticmethod
     def file(folder: StudyFolder) -> Path:
         return folder.path / "study.json"

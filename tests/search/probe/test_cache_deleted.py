@@ -18,7 +18,8 @@ from search.study.study import Study, load_study
 from tests.search.conftest import StudyWriter
 from tests.search.probe.test_probe import DEMO
 from trainer.base_model.load import load_base
-from trainer.packing.pack import Pack, build_pack_keywords
+from trainer.packing.builder import pack_settings
+from trainer.packing.pack import Pack
 
 
 class _Deleting:
@@ -71,7 +72,7 @@ def test_deleted_at_every_write_the_probe_is_the_same(opened, tmp_path: Path, de
     _, right = opened(StudyFolder(tmp_path / "left"))
     deleting.folder = folder.cache
     study, probe = opened(folder)
-    pack = Pack(probe.base, probe.trained, cache=probe.cache, **build_pack_keywords(probe.config))
+    pack = Pack(probe.base, probe.trained, pack_settings(probe.config), cache=probe.cache)
     fingerprint_of_base(study, folder)
     deleting.folder = None
     assert deleting.times > 20
