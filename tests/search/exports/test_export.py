@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from search.export import export, main
-from search.record.record import StudyFolder, TrialRecord
+from search.export import _changed, export, main
+from search.record.record import StudyFolder, TrialRecord, write_json
 from search.verdict.verdict import finish
 from tests.search.base_predictions import traits
 from tests.search.finished_studies import PLANS, make_study, shared_study
+from trainer.data.dataset import scan_dataset
 from trainer.production.production_config import load_production
 
 
@@ -337,3 +338,11 @@ def test_what_no_other_tool_can_load_is_said(study, tmp_path):
     done = export(study, tmp_path / "out")
     assert any("no other tool can load this base: the widths of its UNet" in notice for notice in done.notices)
     assert "# no other tool can load this base" in (tmp_path / "out" / "sd-scripts" / "config.toml").read_text()
+
+
+def test_photos_that_are_no_longer_those_of_the_study_are_told(tmp_path, tiny_photos):
+    folder, dataset = StudyFolder(tmp_path), scan_dataset(str(tiny_photos))
+    assert _changed(folder, dataset) == [], "nothing is known of how the study was begun"
+    for photos, told in ((dataset.digest, False), ("another", True), (None, False)):
+        write_json(tmp_path / "study.json", {"study": "toy", "digest": "", "meaning": {"photos": photos}})
+        assert ["no longer those of the study" in line for line in _changed(folder, dataset)] == [True] * told
