@@ -12,7 +12,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from metrics.run import command_line as metrics_run
 from search.dashboard import command_line as search_dashboard
@@ -124,9 +123,9 @@ def _plain(meanings: Mapping[str, str]) -> Iterator[str]:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True, validated_data={})
-    if value is PydanticUndefined:
+    if field.is_required():
         return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
     if value is None:
         return "none"
     if isinstance(value, bool):
