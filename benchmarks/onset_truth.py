@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.onset_packs import read_packs
 from benchmarks.onset_plan import FRESH, HELD_OUT
 from metrics.onset.curves import Kind
 from metrics.onset.plateau import RISE, SHARE, log_axis
@@ -106,22 +107,19 @@ class Case:
         return Trajectory(tuple(readings))
 
 
-def load_cases(folder: Path) -> Iterator[Case]:
-    """All runs of all packs in a folder but those whose losses are still to be read (again)."""
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as arrays:
-            yield from _cases(path.stem, {name: arrays[name] for name in arrays.files})
+def load_cases(place: Path) -> Iterator[Case]:
+    """All runs of all packs in a folder or archive but those whose losses are still to be read (again)."""
+    for name, arrays in read_packs(place):
+        yield from _cases(name, arrays)
 
 
 def write_tables(folder: Path) -> None:
     """Beside every pack a CSV that a person can read: the means at every checkpoint of every run."""
     import pandas
 
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as arrays:
-            cases = list(_cases(path.stem, {name: arrays[name] for name in arrays.files}))
+    for pack, arrays in read_packs(folder):
         tables = []
-        for case in cases:
+        for case in _cases(pack, arrays):
             columns: dict[str, Any] = {"run": case.run, "epoch": case.epochs, "effort": case.effort}
             columns |= {
                 name: values.astype(np.float64).reshape(len(case.epochs), -1).mean(axis=1)
@@ -135,7 +133,7 @@ def write_tables(folder: Path) -> None:
                 columns[name] = [case.images.get(epoch, {}).get(name, float("nan")) for epoch in case.epochs.tolist()]
             tables.append(pandas.DataFrame(columns))
         if tables:
-            pandas.concat(tables).to_csv(path.with_suffix(".csv"), index=False, float_format="%.5g")
+            pandas.concat(tables).to_csv(folder / f"{pack}.csv", index=False, float_format="%.5g")
 
 
 def _cases(pack: str, arrays: dict[str, np.ndarray]) -> Iterator[Case]:

@@ -1,4 +1,4 @@
-"""A pytest plugin: a run whose tests load no module of some declared package fails (`-p tests.every_dependency_loaded`)."""
+"""A pytest plugin (`-p tests.every_dependency_loaded`): a run that loads no module of a declared package fails."""
 
 from __future__ import annotations
 
