@@ -10,6 +10,7 @@ import numpy as np
 from metrics.comparison.compare import NOTABLE, FolderScores
 from metrics.files import write_whole
 from metrics.images.image_folder import ImageFolder
+from metrics.images.sample_notes import FIGURE_NOTE
 
 SHOWN_PAIRS = 6
 LIMIT = 12.0
@@ -30,7 +31,7 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
     figure.suptitle(headline(scores), fontsize=13, fontweight="bold", x=0.01, ha="left")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # names in a script that the font lacks show as boxes
-        write_whole(Path(path), lambda file: figure.savefig(file, format="png"))
+        write_whole(Path(path), lambda file: figure.savefig(file, format="png", metadata=FIGURE_NOTE))
 
 
 def headline(scores: FolderScores) -> str:

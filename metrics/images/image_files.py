@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 LONGEST_SIDE = 768  # larger images are reduced on reading: no channel sees more
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _AVIF, _HEIF = (".avif", ".avifs"), (".heic", ".heif", ".hif")
+ALL_SUFFIXES = (*SUFFIXES, *_AVIF, *_HEIF)
+"""Also those that are read where a package for them is installed."""
 _OTHER = (".jxl", ".jp2", ".psd", ".svg", ".tga", ".arw", ".cr2", ".cr3", ".nef", ".dng", ".raf", ".orf", ".rw2")
 _HEIF_START = re.compile(rb"....ftyp(?:heic|heix|hevc|mif1|msf1)", re.DOTALL)
 _SAVE = "save them as PNG or JPEG"
@@ -70,12 +73,20 @@ def images_below(root: Path, *, photos: bool) -> tuple[list[Path], list[str]]:
     return sorted(images), lines
 
 
+class UnreadableImage(MetricsError):
+    """`reason` says why, without the file's name."""
+
+    def __init__(self, text: str, reason: str):
+        super().__init__(text)
+        self.reason = reason
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Image]:
     """An image whose pixels are not read yet; HEIC where pillow-heif is installed.
 
     Raises:
-        MetricsError: it cannot be read, here or while the block reads it; the file is named.
+        UnreadableImage: it cannot be read, here or while the block reads it; the file is named.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -84,17 +95,20 @@ def opened(path: Path) -> Iterator[Image]:
         with path.open("rb") as file:
             heif = _HEIF_START.match(file.read(16)) is not None  # phones write it under .jpg, too
         if heif and not _register_heif():
-            raise MetricsError(f"{shown(path)}: a HEIC image: pip install pillow-heif, or save it as PNG or JPEG")
+            reason = "a HEIC image: pip install pillow-heif, or save it as PNG or JPEG"
+            raise UnreadableImage(f"{shown(path)}: {reason}", reason)
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
             if image.width * image.height > _MOST_PIXELS:
-                raise MetricsError(f"{shown(path)}: {image.width}×{image.height} pixels are too many")
+                reason = f"{image.width}×{image.height} pixels are too many"
+                raise UnreadableImage(f"{shown(path)}: {reason}", reason)
             yield image
     except UnidentifiedImageError as error:
-        raise MetricsError(f"cannot read image {shown(path)}: not an image that can be read, or damaged") from error
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, MemoryError) as error:
+        reason = "not an image that can be read, or damaged"
+        raise UnreadableImage(f"cannot read image {shown(path)}: {reason}", reason) from error
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, MemoryError, struct.error) as error:
         reason = getattr(error, "strerror", None) or shown(" ".join(str(error).split())) or type(error).__name__
-        raise MetricsError(f"cannot read image {shown(path)}: {reason}") from error
+        raise UnreadableImage(f"cannot read image {shown(path)}: {reason}", reason) from error
     finally:
         Image.MAX_IMAGE_PIXELS = guard
 
@@ -108,10 +122,11 @@ def read_pixels(image: Image, boxes: Sequence[tuple[int, int, int, int]] = ()) -
     if boxes:
         return [_pixels(_rgb(image.crop(box))) for box in boxes]
     image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # a JPEG decodes to a half, a quarter or an eighth at once
-    return [_pixels(_rgb(_upright(image)))]
+    return [_pixels(_rgb(upright(image)))]
 
 
-def _upright(image: Image) -> Image:
+def upright(image: Image) -> Image:
+    """EXIF orientation applied; an image of more than 50 million pixels is reduced by a whole factor as well."""
     from PIL import Image as PIL
     from PIL import ImageOps
 
@@ -129,6 +144,8 @@ def _upright(image: Image) -> Image:
     turn = turns.get(image.getexif().get(0x0112, 1))
     if image.mode.startswith("I;16"):
         image = image.convert("I")
+    elif image.mode == "1":
+        image = image.convert("L")
     elif image.mode not in _REDUCIBLE:
         image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
     image = image.reduce(max(1, max(image.size) // (2 * LONGEST_SIDE)))

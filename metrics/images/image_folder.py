@@ -12,7 +12,7 @@ import numpy as np
 from metrics.errors import MetricsError
 from metrics.files import shown
 from metrics.images.image_files import images_below, opened, read_pixels
-from metrics.images.sample_notes import Drawn, Sheet, note_of
+from metrics.images.sample_notes import Drawn, Figure, Sheet, note_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def read_samples(
 ) -> tuple[ImageFolder, ImageFolder | None]:
     """Read the samples of a folder and, where it holds those of several epochs, the base's as well.
 
-    Sheets of several images are cut; strips that show once more what lies beside them are passed over.
+    Sheets of several images are cut; strips that show once more what lies beside them are passed over, and so are
+    contact sheets and plots.
 
     Args:
         epoch: which, where the images say of which epoch they are; None takes the last of them, or the first.
@@ -90,7 +91,11 @@ def read_samples(
     """
     root = Path(root)
     paths, left = images_below(root, photos=False)
-    found, unknown = _look(paths)
+    found, figures, unknown = _look(paths)
+    if figures:
+        names = shown(figures[0].relative_to(root).as_posix())
+        several = "1 contact sheet or plot is" if len(figures) == 1 else f"{len(figures)} contact sheets or plots are"
+        left.append(f"{shown(root)}: {several} left out, no samples ({names})")
     if unknown:
         names = shown(unknown[0].relative_to(root).as_posix())
         left.append(f"{shown(root)}: {len(unknown)} sheets of several images, of an earlier version ({names})")
@@ -116,19 +121,21 @@ def read_samples(
     return _loaded(root, of[wanted], left, epochs), _loaded(root, base, []) if base else None
 
 
-def _look(paths: Iterable[Path]) -> tuple[list[_Found], list[Path]]:
-    """The images in the files, and the sheets of which it is not known what they hold."""
-    found, sheets, unknown = [], [], []
+def _look(paths: Iterable[Path]) -> tuple[list[_Found], list[Path], list[Path]]:
+    """The images in the files, the figures, and the sheets of which it is not known what they hold."""
+    found, sheets, figures, unknown = [], [], [], []
     for path in paths:
         with opened(path) as image:
             note = note_of(image, path)
         if isinstance(note, Drawn):
             found.append(_Found(path, note))
+        elif isinstance(note, Figure):
+            figures.append(path)
         elif not note.images:
             unknown.append(path)
         elif not note.extra:
             sheets += [_Found(path, drawn, note, part) for part, drawn in enumerate(note.images)]
-    return [*found, *sheets], unknown
+    return [*found, *sheets], figures, unknown
 
 
 def _loaded(root: Path, found: Iterable[_Found], left: Iterable[str], epochs: Iterable[int] = ()) -> ImageFolder:

@@ -1,7 +1,8 @@
-"""What a generated image says of itself: prompt, seed and epoch in a PNG's texts, and whether it is a sheet of several.
+"""What an image says of itself: prompt, seed and epoch in a PNG's texts, whether it is a sheet of several, or no sample
+at all but a picture about samples.
 
 The trainer and the search write a text `onset` (JSON: kind "sample", "sheet" or "strip", epoch, prompt or prompts, seed
-or seeds, rows and columns); WebUIs write `parameters`.
+or seeds, rows and columns; or kind "figure" alone); WebUIs write `parameters`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,17 @@ class Sheet:
         ]
 
 
-def note_of(image: Image, path: Path) -> Drawn | Sheet:
+@dataclass(frozen=True)
+class Figure:
+    """A contact sheet or a plot: drawn for people, no sample."""
+
+
+FIGURE_NOTE = {"onset": json.dumps({"kind": "figure"})}
+"""The texts of a PNG that is a figure."""
+_FIGURES = ("sheet.png", "onset.png")
+
+
+def note_of(image: Image, path: Path) -> Drawn | Sheet | Figure:
     """What an opened image says of itself."""
     said = image.info.get("onset")
     if isinstance(said, str):
@@ -62,11 +73,15 @@ def note_of(image: Image, path: Path) -> Drawn | Sheet:
             pass  # another program's text, or damaged
     if _is_unmarked_sheet(path):
         return Sheet()
+    if path.name in _FIGURES and any((path.parent / name).is_file() for name in ("train.yaml", "record.json")):
+        return Figure()  # in a study's best/ or a trial's folder: an earlier version wrote it
     parameters = image.info.get("parameters")
     return _of_webui(parameters) if isinstance(parameters, str) else Drawn()
 
 
-def _read(said: dict) -> Drawn | Sheet:
+def _read(said: dict) -> Drawn | Sheet | Figure:
+    if said["kind"] == "figure":
+        return Figure()
     epoch = int(said["epoch"])
     if said["kind"] == "sample":
         return Drawn(str(said["prompt"]), int(said["seed"]), epoch)

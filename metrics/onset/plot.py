@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from metrics.files import write_whole
+from metrics.images.sample_notes import FIGURE_NOTE
 from metrics.onset.curves import onset_curves
 from metrics.onset.plateau import smoothed
 from metrics.onset.replicates import Curves
@@ -98,7 +99,8 @@ def plot_onset(
         marked = None if best is None else onset.best
         _draw_thumbnails(figure, axes[-1], thumbnails, trajectory, strip / height, marked)
     kind = Path(path).suffix.lstrip(".") or "png"
-    write_whole(Path(path), lambda file: figure.savefig(file, format=kind))
+    said_inside = FIGURE_NOTE if kind.lower() == "png" else None
+    write_whole(Path(path), lambda file: figure.savefig(file, format=kind, metadata=said_inside))
     return Path(path)
 
 

@@ -1,18 +1,23 @@
 """The user's masks from a folder, by name, as kohya's masked loss reads them: white is the subject."""
 
-import struct
-from collections.abc import Sequence
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metrics.errors import MetricsError
-from metrics.images.image_files import SUFFIXES as IMAGES
+from metrics.files import shown
+from metrics.images.image_files import ALL_SUFFIXES, UnreadableImage, opened, upright
 
-SUFFIXES = {*IMAGES, ".avif"}
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 HIDES = 0.02  # share of a file that its alpha channel hides, from which on that is the mask
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises on damaged files
 DARKEST = 8  # of 255: what is nowhere brighter says that there is no subject
 
 
@@ -31,7 +36,7 @@ def find_mask_files(folder: str | Path, names: Sequence[str]) -> list[Path | Non
         raise MetricsError(f"masks: no such folder {str(folder)!r}")
     files: dict[PurePath, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.suffix.lower() in ALL_SUFFIXES and path.is_file():
             files.setdefault(path.relative_to(folder).with_suffix(""), path)
     stems = [PurePath(name).with_suffix("") for name in names]
     found = [files.get(stem) or files.get(PurePath(stem.name)) for stem in stems]
@@ -54,14 +59,9 @@ def mask_size(path: Path) -> tuple[int, int]:
     Raises:
         MetricsError: not an image.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return (image.height, image.width) if turned else (image.width, image.height)
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as image:
+        turned = image.getexif().get(0x0112, 1) >= 5
+        return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -71,23 +71,23 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         MetricsError: not an image, or a damaged one.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                alpha = np.asarray(image.convert("RGBA").getchannel("A"), np.float32)
-                if (alpha < 128).mean() > HIDES:
-                    return alpha / 255
-            deep = image.mode[0] in "IF"  # Pillow's conversion to 8 bits would clip them
-            bright = np.asarray(image if deep else image.convert("L"), np.float32)
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        image = upright(file)
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            alpha = np.asarray(image.convert("RGBA").getchannel("A"), np.float32)
+            if (alpha < 128).mean() > HIDES:
+                return alpha / 255
+        deep = image.mode[0] in "IF"  # Pillow's conversion to 8 bits would clip them
+        bright = np.asarray(image if deep else image.convert("L"), np.float32)
     top = float(bright.max())
     says_one = top == 1 and path.suffix.lower() in LOSSLESS  # masks of 0 and 1
     return bright / (top if deep or says_one or top >= DARKEST else 255) if top else bright
 
 
-def _unreadable(path: Path, error: Exception) -> MetricsError:
-    return MetricsError(f"masks: {str(path)!r} cannot be read as an image ({' '.join(str(error).split())[:120]})")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    try:
+        with opened(path) as image:
+            yield image
+    except UnreadableImage as error:
+        raise MetricsError(f"masks: {shown(path)!r} cannot be read as an image ({error.reason})") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import StudyError
+from trainer.data.images import opened
 
 if TYPE_CHECKING:
     from trainer.data.dataset import Dataset, Photo
@@ -24,11 +25,17 @@ TURNED = "EXIF rotation is ignored"
 SEE_THROUGH = "transparency is dropped and what lies beneath is shown"
 OTHER_MODE = "other conversion to 8-bit RGB"
 SKIPPED = "left out: its ending is not read"
+HEIC_INSIDE = "stops it: HEIC, whatever its ending says"
+TOO_LARGE = "stops it: more pixels than it opens"
 EMPTY = "stops it: an empty caption file"
 OTHER_CAPTION = "another caption is read"
 MARKED = "a byte-order mark stays in the caption"
 OTHER_ENDING = "no caption is read: of .txt and .caption it reads one kind a folder"
 EXTRA = "trained as well, though left out here"
+
+_PIXELS = (TURNED, SEE_THROUGH, OTHER_MODE, SKIPPED, HEIC_INSIDE)
+"""What a copy as PNG mends."""
+_MOST_PIXELS = 2 * 89_478_485  # Pillow's guard, which sd-scripts leaves as it is
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def prepare(dataset: "Dataset", to: Path) -> Path:
         shelf.mkdir(parents=True, exist_ok=True)
         taken: set[str] = set()
         for photo in photos:
-            alike = not set(_differences(photo, ".txt")) & {TURNED, SEE_THROUGH, OTHER_MODE, SKIPPED}
+            alike = not set(_differences(photo, ".txt")) & set(_PIXELS)
             suffix = photo.path.suffix if alike else ".png"
             stem = photo.path.stem
             while stem in taken:
@@ -111,12 +118,14 @@ def _by_folder(dataset: "Dataset") -> list[list["Photo"]]:
 
 
 def _differences(photo: "Photo", ending: str) -> list[str]:
-    from PIL import Image
-
     if photo.path.suffix not in _READ:
         return [SKIPPED]
     found = []
-    with Image.open(photo.path) as image:
+    with opened(photo.path) as image:
+        if image.format == "HEIF":
+            return [HEIC_INSIDE]
+        if image.width * image.height > _MOST_PIXELS:
+            found.append(TOO_LARGE)
         if image.getexif().get(_ORIENTATION, 1) not in (0, 1):
             found.append(TURNED)
         if _hides_something(image):

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from search.errors import StudyError, problem
@@ -21,6 +22,7 @@ from search.study.input_digests import Inputs, changed_masks, changed_photos, fi
 from search.study.settings import ScoreSection, StopSection
 from search.study.study import MASK_FILES, Study, flat
 from search.tuning.database import connect
+from trainer.base_model.load import check_family
 from trainer.config.config import TrainConfig
 from trainer.config.rules import FLAT_SCHEDULERS
 from trainer.errors import ModelError, shown
@@ -69,8 +71,10 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
 
     Raises:
         StudyError: another one lies at the same path.
-        ModelError: the base is not there, or not whole.
+        ModelError: the base is not there, not whole, or of another family than `train.family`.
     """
+    if Path(study.base).exists():  # what a hub id names may have to be fetched first
+        check_family(study.base, study.train.get("family", "auto"))
     inputs = Inputs.load(folder)
     if inputs is None or not has_trained(folder):
         return

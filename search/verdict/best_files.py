@@ -138,6 +138,10 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
     """`shipping`: the verdict's headline, on the sheet of the trial that it is about."""
     import io
 
+    from PIL.PngImagePlugin import PngInfo
+
+    from metrics.images.sample_notes import FIGURE_NOTE
+
     epochs = folder.sampled_epochs(record.number)
     if not epochs:
         return False
@@ -162,7 +166,10 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
         cell=cell,
     )
     out = io.BytesIO()
-    sheet.save(out, format="PNG", compress_level=4)
+    inside = PngInfo()
+    for name, text in FIGURE_NOTE.items():
+        inside.add_text(name, text)
+    sheet.save(out, format="PNG", compress_level=4, pnginfo=inside)
     write_bytes(path, out.getvalue())
     return True
 

@@ -23,6 +23,7 @@ from trainer.files import shown
 if TYPE_CHECKING:
     import numpy as np
 
+_SMALLEST = 4  # pixels on the shorter side: what is smaller was never a photo
 _REASONS = 3  # why no photo can be used: so many are told
 
 
@@ -156,7 +157,8 @@ def _read_shelves(
         first, _, rest = words.partition(" ")
         names = (None, words or None) if is_reg else (first or None, rest or None)
         names = (None if is_reg else trigger or names[0], class_word or names[1])
-        photos += [_read_photo(path, repeats, names, is_reg, warnings) for path in images]
+        found_here = (_read_photo(path, repeats, names, is_reg, warnings) for path in images)
+        photos += [photo for photo in found_here if photo is not None]
     return photos
 
 
@@ -170,11 +172,15 @@ def _none_here(folder: Path, what: str, example: str, reasons: list[str]) -> str
 
 def _read_photo(
     path: Path, repeats: int, names: tuple[str | None, str | None], is_reg: bool, warnings: list[str]
-) -> Photo:
+) -> Photo | None:
     name = shown(path)
     if path.stat().st_size == 0:
         raise DataError(f"{name}: the file is empty")
     facts = look_at(path)
+    if facts.invisible or min(facts.width, facts.height) < _SMALLEST:
+        why = "all of it is transparent" if facts.invisible else f"{facts.width}×{facts.height} pixels show nothing"
+        warnings.append(f"{name}: left out: {why}")
+        return None
     if facts.frames > 1:
         warnings.append(f"{name}: {facts.frames} frames: only the first is used")
     warnings += [f"{name}: {complaint}" for complaint in facts.complaints]

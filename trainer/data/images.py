@@ -37,13 +37,14 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What one look at an image file tells: `width` and `height` in pixels after EXIF rotation, `frames`, and what
-    Pillow complained of while it read it."""
+    """What one look at an image file tells: `width` and `height` in pixels after EXIF rotation, `frames`, what Pillow
+    complained of while it read it, and whether all of it is transparent."""
 
     width: int
     height: int
     frames: int
     complaints: tuple[str, ...]
+    invisible: bool = False
 
 
 def look_at(path: Path) -> ImageFacts:
@@ -54,15 +55,16 @@ def look_at(path: Path) -> ImageFacts:
     """
     with warnings.catch_warnings(record=True) as caught, _readable(path):
         warnings.simplefilter("always")
-        with _opened(path) as image:
+        with opened(path) as image:
             frames, (width, height) = getattr(image, "n_frames", 1), image.size
             image.draft("RGB", (256, 256))
             image.load()
+            invisible = _is_invisible(image)
             if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
                 width, height = height, width
     # what is laid over white needs no advice about transparency
     told = dict.fromkeys(" ".join(str(w.message).split()) for w in caught if "ransparency" not in str(w.message))
-    return ImageFacts(width, height, frames, tuple(told))
+    return ImageFacts(width, height, frames, tuple(told), invisible)
 
 
 def read_pixels(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -147,7 +149,7 @@ def register_heif() -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image]:
+def opened(path: Path) -> Iterator[Image]:
     """An image whose pixels are not read yet, HEIC where pillow-heif is installed; not larger than `MOST_PIXELS`."""
     from PIL import Image
 
@@ -188,13 +190,20 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"{name}: damaged image ({reason})") from error
 
 
+def _is_invisible(image: Image) -> bool:
+    if image.mode not in _WITH_ALPHA and "transparency" not in image.info:
+        return False
+    alpha = image if image.mode in ("RGBA", "LA", "RGBa", "La") else image.convert("RGBA")
+    return alpha.getchannel("a" if alpha.mode in ("RGBa", "La") else "A").getextrema()[1] == 0
+
+
 def _upright(path: Path, size: tuple[int, int] | None) -> Image:
     """The decoded first frame, EXIF applied. What is far larger than `size` (width, height) is reduced on the way."""
     from PIL import ImageOps
 
     with warnings.catch_warnings(), _readable(path):
         warnings.simplefilter("ignore")  # `look_at` has told them
-        with _opened(path) as image:
+        with opened(path) as image:
             factor = 1
             if size is not None and image.width * image.height > _ORDINARY_PIXELS:
                 enough = _SPARE * max(size)

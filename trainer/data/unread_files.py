@@ -107,6 +107,8 @@ def _other_files(folder: Path, is_shelf: bool, photos: Collection[str]) -> list[
         if os.path.islink(path) and not os.path.exists(path):
             kinds.setdefault("is a link to nothing", []).append(name)
         elif suffix in captions.SUFFIXES:
+            if path.suffix != suffix and path.stem in photos and not os.path.exists(path.with_suffix(suffix)):
+                kinds.setdefault(f"is no caption: its ending has to be {suffix}, in small letters", []).append(name)
             lone.append(path)
             continue
         elif path.name.startswith("."):

@@ -166,7 +166,13 @@ def _check_tokenizer(source: Path, part: Part) -> None:
         raise ModelError(f"{title(source, part.name)} folder has no tokenizer_config.json (how captions are padded)")
     for name in sorted(names):
         if name.endswith(".json"):
-            read_json(part.folder / name)
+            content = read_json(part.folder / name)
+            model = content.get("model")
+            vocabulary = content if name == "vocab.json" else model.get("vocab") if isinstance(model, dict) else None
+            if name in ("vocab.json", "tokenizer.json") and not vocabulary:
+                raise ModelError(
+                    f"{part.folder / name}: holds no vocabulary: the file is not a tokenizer's, or damaged"
+                )
 
 
 def weight_files(part: Part) -> tuple[tuple[Path, ...], str | None]:

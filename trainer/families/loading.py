@@ -159,7 +159,10 @@ def _one_line(path: Path, part: str) -> Iterator[None]:
     except (ModelError, MemoryError):
         raise
     except KeyError as error:  # a converter of single files reaches for a tensor
-        raise ModelError(f"{title(path, part)} lacks tensors: {error.args[0] if error.args else 'one'}") from error
+        lacking = error.args[0] if error.args else "one"
+        if part.startswith("tokenizer"):
+            raise ModelError(f"{title(path, part)} cannot be loaded: its files say nothing of {lacking}") from error
+        raise ModelError(f"{title(path, part)} lacks tensors: {lacking}") from error
     except Exception as error:  # loaders raise anything from TypeError to RuntimeError
         text = " ".join(str(error).split())
         if found := _DIFFERS.search(text):

@@ -206,6 +206,35 @@ def test_strips_of_earlier_versions_are_passed_over(tmp_path):
     assert any("of an earlier version" in note for note in samples.notes)
 
 
+def test_contact_sheets_and_plots_are_no_samples(tmp_path):
+    def curves(picture: Path) -> None:
+        table = tmp_path / "losses.csv"
+        table.write_text("epoch,val_loss\n" + "".join(f"{e},{1 + (e - 5) ** 2}\n" for e in range(12)))
+        assert main(["--trajectory", str(table), "--picture", str(picture)]) == 0
+
+    best = tmp_path / "best"
+    best.mkdir()
+    curves(best / "curves.png")
+    with pytest.raises(
+        MetricsError, match=r"1 contact sheet or plot is left out, no samples \(curves\.png\): an image"
+    ):
+        read_samples(best)
+    drawn(best, (4,))
+    save(best / "sheet.png", crops(1, 3)[0])
+    assert len(read_samples(best)[0]) == 4  # anybody's picture of that name
+    (best / "train.yaml").write_text("")
+    samples, _ = read_samples(best)
+    assert len(samples) == 3
+    assert any("2 contact sheets or plots are left out, no samples (curves.png)" in note for note in samples.notes)
+
+
+def test_the_picture_of_a_comparison_is_no_sample_of_the_next(tmp_path):
+    drawn(tmp_path / "drawn", (4,))
+    asked = ["--train", str(shelf(tmp_path / "photos")), "--samples", str(tmp_path / "drawn"), "--encoder", "none"]
+    assert main([*asked, "--picture", str(tmp_path / "drawn" / "drift.png")]) == 0
+    assert len(read_samples(tmp_path / "drawn")[0]) == 3
+
+
 def test_prompts_inside_the_images_of_webuis_are_read(tmp_path):
     said = PngInfo()
     said.add_text(

@@ -70,6 +70,30 @@ def test_a_black_mask_stays_black_though_it_was_compressed(tmp_path: Path):
     assert read_mask(tmp_path / "black.png").max() == 0
 
 
+@pytest.mark.parametrize("name", ["mask.heic", "mask.avif", "a.jpg"])
+def test_masks_as_phones_write_them_are_found_and_read(tmp_path: Path, truth: np.ndarray, name: str):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    picture = Image.fromarray(truth.astype(np.uint8) * 255).resize((240, 160), Image.Resampling.NEAREST).convert("RGB")
+    picture.save(tmp_path / name, format="AVIF" if "avif" in name else "HEIF", quality=95)
+    assert find_mask_files(tmp_path, [f"{Path(name).stem}.jpg"]) == [tmp_path / name]
+    assert mask_size(tmp_path / name) == (240, 160)
+    inside = np.kron(truth, np.ones((4, 4), bool))
+    assert ((read_mask(tmp_path / name) > 0.5) == inside).mean() > 0.99
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_the_mask_of_a_photo_of_108_megapixels_is_reduced_on_reading(tmp_path: Path, mode: str):
+    picture = Image.new(mode, (12_000, 9_000))
+    picture.paste(1 if mode == "1" else 255, (0, 0, 6_000, 9_000))
+    picture.save(tmp_path / "mask.png", compress_level=1)
+    assert mask_size(tmp_path / "mask.png") == (12_000, 9_000)
+    mask = read_mask(tmp_path / "mask.png")
+    assert max(mask.shape) < 3_000
+    np.testing.assert_allclose(mask.mean(axis=0)[[0, 3, -3, -1]], [1, 1, 0, 0], atol=0.01)
+
+
 def test_files_that_are_no_images_are_named(tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"not an image")
     Image.new("L", (8, 8), 255).save(tmp_path / "exif.webp", exif=b"Exif\0\0nonsense")

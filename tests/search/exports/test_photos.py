@@ -14,6 +14,7 @@ from search.errors import StudyError
 from search.exports.photos import (
     EMPTY,
     EXTRA,
+    HEIC_INSIDE,
     MARKED,
     OTHER_CAPTION,
     OTHER_ENDING,
@@ -75,6 +76,18 @@ def _gif(path: Path) -> None:
     path.unlink()
 
 
+def _saved_as(ending: str):
+    def save(path: Path) -> None:
+        from trainer.data.images import register_heif
+
+        assert register_heif()
+        kind = "AVIF" if ending == ".avif" else "HEIF"
+        Image.open(path).convert("RGB").save(path.with_suffix(ending), format=kind)
+        path.unlink()
+
+    return save
+
+
 def _upper_and_lower(path: Path) -> None:
     path.rename(path.with_suffix(".Png"))
 
@@ -92,6 +105,9 @@ KINDS = {
     "see-through": (_see_through, SEE_THROUGH),
     "16 bits": (_sixteen_bits, OTHER_MODE),
     "gif": (_gif, SKIPPED),
+    "heic": (_saved_as(".heic"), SKIPPED),
+    "avif": (_saved_as(".avif"), SKIPPED),
+    "heic under another ending": (_saved_as(".jpg"), HEIC_INSIDE),
     "ending in both cases": (_upper_and_lower, SKIPPED),
     "empty caption": (_caption(b""), EMPTY),
     "blank first line": (_caption(b"\n  \nsks toy, beach\n"), OTHER_CAPTION),

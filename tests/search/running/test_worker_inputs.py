@@ -5,10 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from search import run
 from search.record.record import StudyFolder
 from search.running.worker import _Worker
 from search.study.study import load_study
 from trainer.errors import ConfigError
+
+DEMO_BASE = Path(__file__).parents[3] / "studies" / "demo" / "base"
+
+
+def test_a_base_of_another_family_is_refused_before_a_worker_starts(write_study, tmp_path, capsys) -> None:
+    path = write_study(base=str(DEMO_BASE), train={"resolution": 64, "family": "sdxl"})
+    assert run.main([str(path), "--runs", str(tmp_path / "runs")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("this is an sd15 base, but family says sdxl")
+    assert not (tmp_path / "runs" / "small" / "workers").exists()
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,41 @@ def test_other_kinds_are_named_beside_photos_and_without_one(name: str, reason: 
     assert without_captions(scan_dataset(tmp_path)) == [line]
 
 
+def test_a_caption_in_capital_letters_is_named(tmp_path: Path) -> None:
+    paint(tmp_path / "1_sks dog" / "0.png")
+    paint(tmp_path / "1_sks dog" / "1.png")
+    for name in ("0.TXT", "1.txt", "1.Txt"):
+        (tmp_path / "1_sks dog" / name).write_text("a dog")
+    said = scan_dataset(tmp_path).warnings
+    why = "0.TXT is no caption: its ending has to be .txt, in small letters"
+    assert f"{tmp_path / '1_sks dog'}: 1 file is left out: {why}" in said
+    assert any("0.png: no caption (0.txt)" in line for line in said)
+    assert not any("1.Txt" in line for line in said)
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette"])
+def test_photos_that_show_nothing_are_left_out_and_named(tmp_path: Path, kind: str) -> None:
+    shelf = tmp_path / "1_sks dog"
+    paint(shelf / "a.png")
+    paint(shelf / "clear.png")
+    clear = Image.open(shelf / "clear.png").convert("L" if kind == "LA" else "RGBA")
+    clear.putalpha(0)
+    if kind == "palette":
+        coloured = Image.open(shelf / "clear.png").convert("P")
+        coloured.paste(3, (0, 0, 8, 8))
+        coloured.save(shelf / "clear.png", transparency=3)
+    else:
+        clear.save(shelf / "clear.png")
+    Image.new("RGB", (1, 1), "red").save(shelf / "dot.png")
+    half = Image.open(shelf / "a.png").convert("RGBA")
+    half.putpixel((3, 3), (0, 0, 0, 0))
+    half.save(shelf / "half.png")
+    dataset = scan_dataset(tmp_path)
+    assert names(dataset) == ["a.png", "half.png"]
+    assert f"{shelf / 'clear.png'}: left out: all of it is transparent" in dataset.warnings
+    assert f"{shelf / 'dot.png'}: left out: 1×1 pixels show nothing" in dataset.warnings
+
+
 def test_heic_and_avif_are_read_or_the_line_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
     from trainer.data.images import reads_avif, register_heif
 
