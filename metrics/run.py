@@ -93,6 +93,9 @@ def _check_outputs(options: argparse.Namespace) -> None:
     if options.trajectory is not None and (options.train or options.samples or options.base):
         raise MetricsError("--trajectory reads a table, --train and --samples read folders: one or the other")
     kinds = PICTURES if options.trajectory is not None else PICTURES[:1]
+    for name in ("json", "picture"):
+        if getattr(options, name) == "":
+            raise MetricsError(f"--{name} '' is not allowed: the name of a file is needed")
     if options.picture and Path(options.picture).suffix.lower() not in kinds:
         raise MetricsError(f"--picture {options.picture}: the name has to end with {' or '.join(kinds)}")
     for name in ("json", "picture"):
@@ -122,8 +125,12 @@ def _check_apart(folders: dict[str, Path]) -> None:
     """Subfolders are read, too: a folder inside another would be compared with itself."""
     for outer, around in folders.items():
         for inner, within in folders.items():
-            if outer != inner and within.resolve().is_relative_to(around.resolve()):
+            if outer != inner and _real(within).is_relative_to(_real(around)):
                 raise MetricsError(f"{inner} {within}: lies in {outer} {around}, whose subfolders are read, too")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # links that go round in a circle are told when they are read
 
 
 def _check_device(name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainer.data import captions
 from trainer.data.images import HEIF_SUFFIXES, IMAGE_START, reads_avif, register_heif
+from trainer.errors import DataError
 from trainer.files import shown
 
 SHELF = re.compile(r"(\d+)_(.+)", re.DOTALL)
@@ -34,7 +35,10 @@ _OF_KOHYA = ("log", "model")  # what its GUI puts beside img/
 
 def images_in(folder: Path) -> list[Path]:
     """The images of a folder, sorted: files, or links to some, with an ending that is read."""
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{shown(folder)}: the folder cannot be read ({error.strerror})") from None
     return [path for path in files if _is_read(path.suffix.lower()) and os.path.isfile(path)]
 
 

@@ -19,7 +19,7 @@ _KINDS = ("unet", "transformer", "vae", "text_encoder", "tokenizer", "scheduler"
 _PART = re.compile(rf"({'|'.join(_KINDS)})(_\d)?")
 _WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(\.fp16)?(-\d+-of-\d+)?\.safetensors")
 _INDEX = re.compile(r"(diffusion_pytorch_model|model)\.safetensors\.index(\.fp16)?\.json")
-
+_LARGEST, _MOST_LAYERS = 10_000_000, 1000  # numbers in a part's configuration
 
 _TITLES = {
     "unet": "U-Net",
@@ -108,6 +108,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises ModelError, which names the file, when it does not."""
+    _check_kind(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -149,14 +150,41 @@ def read_parts(folder: Path, needed: Iterable[str] = (), *, complete: bool = Tru
         if part.name.startswith("tokenizer"):
             _check_tokenizer(folder, part)
         elif part.folder.is_dir():
-            read_json(part.config_file)
+            _check_kinds(part.folder)
+            _check_sizes(part.config_file, read_json(part.config_file))
         else:
             raise ModelError(f"{folder}: the folder {part.name} is missing, which model_index.json names")
     return found
 
 
+def _check_kinds(folder: Path) -> None:
+    """No pipe or device lies among a part's files: a library that opens one waits for ever."""
+    for path in sorted(folder.iterdir()):
+        _check_kind(path)
+
+
+def _check_kind(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ModelError(f"{path}: neither a file nor a folder, but a device or a pipe")
+
+
+def _check_sizes(file: Path, content: dict[str, Any]) -> None:
+    """A configuration has no number that no model has: libraries would build such a model layer by layer."""
+    left: list[tuple[str, Any]] = list(content.items())
+    while left:
+        key, value = left.pop()
+        if isinstance(value, dict):
+            left += value.items()
+        elif isinstance(value, list):
+            left += [(key, inner) for inner in value]
+        elif isinstance(value, int) and abs(value) > (most := _MOST_LAYERS if "layers" in key else _LARGEST):
+            raise ModelError(f"{file}: {key}: {str(value)[:20]} is not allowed: at most {most}")
+
+
 def _check_tokenizer(source: Path, part: Part) -> None:
     """Its vocabulary is there, and what says how captions are padded; transformers would go on without."""
+    if part.folder.is_dir():
+        _check_kinds(part.folder)
     names = {file.name for file in part.folder.iterdir()} if part.folder.is_dir() else set()
     lacking = [name for name in ("vocab.json", "merges.txt") if name not in names]
     if lacking and not names & {"tokenizer.json", "spiece.model"}:
@@ -249,6 +277,7 @@ def read_header(path: str | Path) -> Header:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: single-file bases are read from .safetensors only (a .ckpt can run code)")
+    _check_kind(path)
     try:
         with safe_open(str(path), framework="np") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
