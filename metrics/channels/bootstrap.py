@@ -20,6 +20,10 @@ def reading_of_items(items: np.ndarray, *, groups: np.ndarray | None = None, lev
 
     Returns:
         `Reading(value, low, high)`; with a single group the interval is the value itself.
+
+    >>> import numpy as np
+    >>> reading_of_items(np.array([2.0, 2.0, 2.0]))
+    Reading(value=2.0, low=2.0, high=2.0)
     """
     flat = np.asarray(items, np.float64).reshape(len(items), -1).mean(axis=1)
     sums, counts = flat, np.ones(len(flat))
@@ -34,14 +38,24 @@ def reading_of_items(items: np.ndarray, *, groups: np.ndarray | None = None, lev
 
 @lru_cache(maxsize=64)
 def resampling_weights(num_items: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """How often each item is drawn in each bootstrap resample: `[resamples, num_items]`, the same on every call."""
+    """How often each item is drawn in each bootstrap resample: `[resamples, num_items]`, the same on every call.
+
+    >>> weights = resampling_weights(4)
+    >>> weights.shape, set(weights.sum(axis=1).tolist())
+    ((1000, 4), {4.0})
+    """
     generator = np.random.default_rng([num_items, resamples])
     return generator.multinomial(num_items, np.full(num_items, 1 / num_items), size=resamples).astype(np.float64)
 
 
 @lru_cache(maxsize=64)
 def half_splits(num_items: int, splits: int = 200) -> np.ndarray:
-    """Random halves of a set, the same on every call: boolean `[splits, num_items]`, `num_items // 2` true a row."""
+    """Random halves of a set, the same on every call: boolean `[splits, num_items]`, `num_items // 2` true a row.
+
+    >>> halves = half_splits(6)
+    >>> halves.shape, set(halves.sum(axis=1).tolist())
+    ((200, 6), {3})
+    """
     generator = np.random.default_rng([num_items, splits, 7])
     order = generator.random((splits, num_items)).argsort(axis=1)
     return order < num_items // 2
@@ -55,5 +69,9 @@ def pseudo_values(value: float, leave_one_out: np.ndarray) -> np.ndarray:
     Args:
         value: the statistic on all n images.
         leave_one_out: `[n]`, the statistic without image i.
+
+    >>> import numpy as np
+    >>> pseudo_values(2.0, np.array([2.5, 2.0, 1.5])).tolist()  # of the mean of 1, 2, 3
+    [1.0, 2.0, 3.0]
     """
     return value - (len(leave_one_out) - 1) * (leave_one_out - leave_one_out.mean())

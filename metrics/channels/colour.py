@@ -31,6 +31,10 @@ def srgb_to_lab(pixels: np.ndarray) -> np.ndarray:
 
     Args:
         pixels: uint8 `[..., 3]`.
+
+    >>> import numpy as np
+    >>> srgb_to_lab(np.array([[255, 255, 255], [255, 0, 0]], np.uint8)).round().astype(int).tolist()
+    [[100, 0, 0], [53, 80, 67]]
     """
     linear = _linear_light()[pixels]
     xyz = linear @ np.array(

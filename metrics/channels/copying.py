@@ -13,6 +13,11 @@ def leave_one_out_nearest(photos: np.ndarray) -> np.ndarray:
 
     Args:
         photos: unit rows `[N, D]`.
+
+    >>> import numpy as np
+    >>> photos = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]])
+    >>> leave_one_out_nearest(photos).round(3).tolist()
+    [0.8, 0.96, 0.96]
     """
     cosines = photos.astype(np.float64) @ photos.astype(np.float64).T
     np.fill_diagonal(cosines, -np.inf)
@@ -32,6 +37,11 @@ def copying(features: np.ndarray, photos: np.ndarray, *, remove_duplicates: bool
         features: unit rows `[n, D]` of generated images.
         photos: unit rows `[N, D]`, N ≥ 3.
         remove_duplicates: drop near-duplicate photos first; they would raise v and hide copying.
+
+    >>> import numpy as np
+    >>> photos = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]])
+    >>> copying(np.array([[-1.0, 0.0]]), photos).tolist(), copying(photos[:1], photos).round(3).tolist()
+    ([0.0], [0.722])
     """
     if remove_duplicates:
         kept = photos[~near_duplicates(photos)]
@@ -43,7 +53,11 @@ def copying(features: np.ndarray, photos: np.ndarray, *, remove_duplicates: bool
 
 
 def copying_null(num_images: int, num_photos: int) -> float:
-    """Standard deviation of the AUC when images and photos come from one distribution (Mann–Whitney, no ties)."""
+    """Standard deviation of the AUC when images and photos come from one distribution (Mann–Whitney, no ties).
+
+    >>> round(copying_null(20, 10), 3)
+    0.114
+    """
     return float(np.sqrt((num_images + num_photos + 1) / (12 * num_images * num_photos)))
 
 
@@ -62,6 +76,11 @@ def clear_copies(
         photos: unit rows `[N, D]` without near-duplicates, N ≥ 3.
         repeats: unit rows `[M, D]` of the near-duplicates: they, too, may be copied, but say nothing of chance.
         level: share of sets of honest images that may seem to hold a copy.
+
+    >>> import numpy as np
+    >>> photos = np.eye(4)
+    >>> clear_copies(np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5]]), photos).tolist()
+    [True, False]
     """
     from scipy.stats import chi2
 
@@ -92,6 +111,12 @@ def own_caption_gap(
     Returns:
         The gap (NaN unless both kinds of caption are there) and `hits [n]`: 1 where the nearest photo is the caption's
         own, 0 where not, NaN where the image takes no part.
+
+    >>> import numpy as np
+    >>> photos = np.eye(2)  # the first is trained on
+    >>> gap, hits = own_caption_gap(photos[[0, 0]], photos, np.array([0, 1]), np.array([True, False]))
+    >>> gap, hits.tolist()
+    (1.0, [1.0, 0.0])
     """
     photo, trained = np.asarray(photo), np.asarray(trained, bool)
     nearest = (features.astype(np.float64) @ photos.astype(np.float64).T).argmax(axis=1)
@@ -118,6 +143,15 @@ def own_photo_pull(
         photos: unit rows `[N, D]`, held-out ones included.
         photo: `[n]`, the photo whose caption each image was drawn from; -1 takes no part (its item is 0).
         trained: boolean `[N]`.
+
+    >>> import numpy as np
+    >>> photos = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]])
+    >>> base, trained = photos[[1, 1, 1]], np.array([True, True, False])
+    >>> by_heart = np.array([photos[0], base[1], base[2]])  # only the first, a trained one, goes to its own photo
+    >>> own_photo_pull(base, base, photos, np.arange(3), trained).any().item()
+    False
+    >>> own_photo_pull(by_heart, base, photos, np.arange(3), trained).mean().item() > 0
+    True
     """
     photo, trained = np.asarray(photo), np.asarray(trained, bool)
     known = photos.astype(np.float64)

@@ -10,6 +10,10 @@ def vendi_score(features: np.ndarray) -> float:
 
     Args:
         features: unit rows `[n, D]`.
+
+    >>> import numpy as np
+    >>> round(vendi_score(np.eye(3)), 6), round(vendi_score(np.ones((3, 1))), 6)
+    (3.0, 1.0)
     """
     kernel = features.astype(np.float64) @ features.astype(np.float64).T / len(features)
     eigenvalues = np.linalg.eigvalsh(kernel)
@@ -23,6 +27,10 @@ def vendi_by_prompt(features: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     Args:
         features: unit rows `[n, D]`.
         prompts: `[n]` labels, equal for images of one prompt.
+
+    >>> import numpy as np
+    >>> vendi_by_prompt(np.eye(5), np.array(["a", "b", "a", "b", "c"])).round(6).tolist()
+    [2.0, 2.0]
     """
     return np.array([vendi_score(features[rows]) for rows in prompt_groups(prompts)])
 
@@ -36,6 +44,12 @@ def diversity(features: np.ndarray, base_features: np.ndarray, prompts: np.ndarr
     Args:
         features, base_features: unit rows `[n, D]`, same prompts and seeds.
         prompts: `[n]` labels.
+
+    >>> import numpy as np
+    >>> alike, apart = np.ones((2, 1)) * [[1.0, 0.0]], np.eye(2)
+    >>> prompts = np.array(["a", "a"])
+    >>> diversity(alike, apart, prompts).round(6).tolist(), diversity(apart, apart, prompts).round(6).tolist()
+    ([0.0], [1.0])
     """
     excess = vendi_by_prompt(features, prompts) - 1
     if not len(excess):
@@ -49,6 +63,10 @@ def photo_vendi_excess(photos: np.ndarray, size: int, *, draws: int = 100, seed:
     Args:
         photos: unit rows `[N, D]`.
         size: photos in a group, at most N; the number of seeds per prompt.
+
+    >>> import numpy as np
+    >>> round(photo_vendi_excess(np.eye(4), 2), 6)
+    1.0
     """
     generator = np.random.default_rng(seed)
     size = min(size, len(photos))
@@ -57,7 +75,12 @@ def photo_vendi_excess(photos: np.ndarray, size: int, *, draws: int = 100, seed:
 
 
 def prompt_groups(prompts: np.ndarray) -> list[np.ndarray]:
-    """Row numbers of each label that occurs at least twice, in the order of first appearance."""
+    """Row numbers of each label that occurs at least twice, in the order of first appearance.
+
+    >>> import numpy as np
+    >>> [rows.tolist() for rows in prompt_groups(np.array(["snow", "beach", "snow"]))]
+    [[0, 2]]
+    """
     prompts = np.asarray(prompts)
     _, first, inverse = np.unique(prompts, return_index=True, return_inverse=True)
     groups = [np.flatnonzero(inverse == label) for label in np.argsort(first)]

@@ -18,6 +18,11 @@ def log_ratios(losses: np.ndarray, base_losses: np.ndarray) -> np.ndarray:
 
     Raises:
         MetricsError: shapes differ.
+
+    >>> import numpy as np
+    >>> base = np.ones((1, 3, 1))
+    >>> log_ratios(np.exp([[[0.0], [-0.5], [0.25]]]), base)[0, :, 0].round(3).tolist()
+    [0.0, -0.5, 0.25]
     """
     if np.shape(losses) != np.shape(base_losses) or np.ndim(losses) != 3:
         raise MetricsError(
@@ -37,6 +42,10 @@ def noise_bands(ratios: np.ndarray) -> dict[str, np.ndarray]:
     Args:
         ratios: `[N, levels, draws]`, levels ascending in noise; fewer than three levels give empty bands, which are
             left out.
+
+    >>> import numpy as np
+    >>> {name: each.tolist() for name, each in noise_bands(np.array([[[-0.1], [-0.2], [0.3]]])).items()}
+    {'high': [0.3], 'mid': [-0.2], 'low': [-0.1]}
     """
     low, mid, high = np.array_split(np.arange(ratios.shape[1]), 3)
     parts = {"high": high, "mid": mid, "low": low}

@@ -12,6 +12,11 @@ def prompt_changes(features: np.ndarray, base_features: np.ndarray, texts: np.nd
     Args:
         features, base_features: unit rows `[n, D]`, same prompts and seeds.
         texts: unit rows `[n, D]`, the text of each image.
+
+    >>> import numpy as np
+    >>> texts = np.array([[1.0, 0.0]])
+    >>> prompt_changes(np.array([[0.6, 0.8]]), np.array([[0.8, 0.6]]), texts).round(3).tolist()
+    [-0.2]
     """
     paired = (features.astype(np.float64) - base_features.astype(np.float64)) * texts
     return paired.sum(axis=1)
@@ -27,6 +32,12 @@ def context_margins(features: np.ndarray, texts: np.ndarray, context: np.ndarray
         texts: unit rows `[M, D]`, one per context, equal in everything but the context words ("a dog in snow",
             "a dog on a beach").
         context: `[n]`, the row of `texts` that each image was asked for.
+
+    >>> import numpy as np
+    >>> snow, beach = np.eye(2)
+    >>> texts = np.array([snow, beach])
+    >>> context_margins(np.array([snow, snow]), texts, np.array([0, 1])).tolist()
+    [1.0, -1.0]
     """
     cosines = features.astype(np.float64) @ texts.astype(np.float64).T
     own = cosines[np.arange(len(features)), context]
@@ -39,6 +50,12 @@ def obedience(features: np.ndarray, base_features: np.ndarray, texts: np.ndarray
     0 = obeys as the base does, -1 = the context words have lost all effect; smaller is worse.
 
     Args: as in `context_margins`, base_features `[n, D]` with the same prompts and seeds.
+
+    >>> import numpy as np
+    >>> texts, asked = np.eye(2), np.array([0, 1])
+    >>> deaf = np.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> obedience(texts, texts, texts, asked).tolist(), float(obedience(deaf, texts, texts, asked).mean())
+    ([0.0, 0.0], -1.0)
     """
     base = context_margins(base_features, texts, context)
     unit = max(float(base.mean()), float(base.std()) / np.sqrt(len(base)), 1e-4)

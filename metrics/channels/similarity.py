@@ -9,6 +9,11 @@ def mean_cosines(features: np.ndarray, photos: np.ndarray) -> np.ndarray:
     Args:
         features: unit rows `[n, D]`.
         photos: unit rows `[N, D]`.
+
+    >>> import numpy as np
+    >>> photos = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]])
+    >>> mean_cosines(np.array([[0.0, 1.0]]), photos).round(3).tolist()
+    [0.467]
     """
     return (features.astype(np.float64) @ photos.astype(np.float64).T).mean(axis=1)
 
@@ -18,6 +23,11 @@ def leave_one_out_cosines(photos: np.ndarray) -> np.ndarray:
 
     Args:
         photos: unit rows `[N, D]`.
+
+    >>> import numpy as np
+    >>> photos = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]])
+    >>> leave_one_out_cosines(photos).round(3).tolist()
+    [0.7, 0.88, 0.78]
     """
     if len(photos) < 2:
         return np.full(len(photos), np.nan)
@@ -36,6 +46,12 @@ def concept_axis(photos: np.ndarray, base_features: np.ndarray, *, shrinkage: fl
     Args:
         photos: unit rows `[N, D]`, near-duplicates removed.
         base_features: unit rows `[n, D]`, best drawn from the photos' captions.
+
+    >>> import numpy as np
+    >>> photos, base = np.array([[1.0, 0.0, 0.0]]).repeat(3, axis=0), np.eye(3)[1:]
+    >>> axis = concept_axis(photos, base)
+    >>> round(float((photos[0] - base.mean(axis=0)) @ axis), 6)
+    1.0
     """
     photos, base = photos.astype(np.float64), base_features.astype(np.float64)
     axis = _discriminant(photos, base, shrinkage)
@@ -53,6 +69,11 @@ def left_out_projections(photos: np.ndarray, base_features: np.ndarray, *, shrin
 
     Args:
         photos: unit rows `[N, D]`, N ≥ 3. base_features: unit rows `[n, D]`.
+
+    >>> import numpy as np
+    >>> photos, base = np.array([[1.0, 0.0]]).repeat(3, axis=0), np.array([[0.0, 1.0]])
+    >>> left_out_projections(photos, base).round(3).tolist()
+    [1.414, 1.414, 1.414]
     """
     photos, base = photos.astype(np.float64), base_features.astype(np.float64)
     axes = [_discriminant(np.delete(photos, row, axis=0), base, shrinkage) for row in range(len(photos))]
@@ -68,6 +89,12 @@ def fidelity(features: np.ndarray, base_features: np.ndarray, axis: np.ndarray) 
         features: unit rows `[n, D]` of the checkpoint's images.
         base_features: unit rows `[n, D]` of the base's images, same prompts and seeds.
         axis: `[D]` from `concept_axis`.
+
+    >>> import numpy as np
+    >>> base, photo = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
+    >>> axis = concept_axis(photo, base)
+    >>> fidelity(base, base, axis).tolist(), fidelity(photo, base, axis).round(6).tolist()
+    ([0.0], [1.0])
     """
     return (features.astype(np.float64) - base_features) @ axis
 
@@ -96,6 +123,10 @@ def near_duplicates(
         features: unit rows `[N, D]`.
         thumbnails: CIELAB `[N, h, w, 3]`, or None to go by features alone.
         difference: root mean square over the thumbnail, in CIELAB units (about 2.3 is just noticeable).
+
+    >>> import numpy as np
+    >>> near_duplicates(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])).tolist()
+    [False, False, True]
     """
     distances = 1.0 - features.astype(np.float64) @ features.astype(np.float64).T
     upper = distances[np.triu_indices(len(features), 1)]

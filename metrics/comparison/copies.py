@@ -31,6 +31,12 @@ class Pair:
 
 
 def mirror_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each image with left and right exchanged.
+
+    >>> import numpy as np
+    >>> mirror_images([np.arange(6, dtype=np.uint8).reshape(1, 2, 3)])[0].tolist()
+    [[[3, 4, 5], [0, 1, 2]]]
+    """
     return [np.ascontiguousarray(image[:, ::-1]) for image in images]
 
 

@@ -46,6 +46,11 @@ def twins(images: Sequence[np.ndarray]) -> np.ndarray:
 
     Args:
         images: uint8 `[H, W, 3]`, all cut to one shape.
+
+    >>> import numpy as np
+    >>> photo = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    >>> twins([photo, 255 - photo, photo[:, ::-1]]).tolist()
+    [[False, False, True], [False, False, False], [True, False, False]]
     """
     plain = [_prepared(image) for image in images]
     flipped = [_prepared(image) for image in mirror_images(images)]

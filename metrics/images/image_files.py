@@ -118,6 +118,10 @@ def read_pixels(image: Image, boxes: Sequence[tuple[int, int, int, int]] = ()) -
 
     Args:
         boxes: (left, top, right, bottom) of the parts to read, one array each; without any, the whole image.
+
+    >>> from PIL.Image import new
+    >>> read_pixels(new("RGBA", (2, 1), (255, 0, 0, 0)))[0].tolist()
+    [[[255, 255, 255], [255, 255, 255]]]
     """
     if boxes:
         return [_pixels(_rgb(image.crop(box))) for box in boxes]

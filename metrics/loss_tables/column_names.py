@@ -37,6 +37,11 @@ IMAGE_FILE = re.compile(r"(?:^|(?<=loss)|(?<=/))(?:(?!loss)[^/])*\.(?:png|jpe?g|
 
 
 def listed(names: Iterable[object]) -> str:
+    """The first four names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e", "f"])
+    'a, b, c, d and 2 more'
+    """
     shown = [str(name) for name in names]
     return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")
 
@@ -45,24 +50,40 @@ def words_of(name: str) -> str:
     """A name's words in lower case, without wandb's run: cut at signs and spaces, in camelCase and around digits.
 
     Whole words, because "retrieval" is no "val" and "latest" no "test"; only "loss" is found in "valloss", too.
+
+    >>> words_of("myRun - valLoss/epoch_2")
+    'val loss epoch 2'
     """
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", run_and_metric(name)[1])
     return " ".join(re.findall(r"loss|\d+|(?:(?!loss)[^\W\d_])+", apart.lower()))
 
 
 def run_and_metric(name: str) -> tuple[str, str]:
-    """wandb heads columns "RUN - METRIC"; "" where no run is named. ("Validation - Loss" is a spreadsheet's.)"""
+    """wandb heads columns "RUN - METRIC"; "" where no run is named. ("Validation - Loss" is a spreadsheet's.)
+
+    >>> run_and_metric("late-snow-7 - val/loss")
+    ('late-snow-7', 'val/loss')
+    """
     run, _, metric = name.rpartition(" - ")
     named = "loss" in metric.lower() and run.strip().lower() not in {*VALIDATION, "train", "training"}
     return (run, metric) if named else ("", name)
 
 
 def is_loss(name: str) -> bool:
+    """Whether it is a loss, not a statistic or a setting of one.
+
+    >>> is_loss("validation_loss"), is_loss("loss_scale"), is_loss("lr")
+    (True, False, False)
+    """
     return "loss" in words_of(name) and not NO_LOSS.search(words_of(name))
 
 
 def is_training(name: str) -> bool:
-    """Whether it is what trainers call the loss that they train on."""
+    """Whether it is what trainers call the loss that they train on.
+
+    >>> is_training("loss/average"), is_training("loss/validation")
+    (True, False)
+    """
     words = words_of(name)
     if _IN_TRAINING.search(words):
         return True
@@ -70,7 +91,11 @@ def is_training(name: str) -> bool:
 
 
 def is_validation(name: str) -> bool:
-    """Whether it says that it is a loss of what is not trained on."""
+    """Whether it says that it is a loss of what is not trained on.
+
+    >>> is_validation("val_loss"), is_validation("train_loss"), is_validation("heldout_loss")
+    (True, False, True)
+    """
     return rank_of(name) < UNSURE or is_channel(name)
 
 
@@ -88,6 +113,10 @@ def rank_of(name: str) -> int:
 
 
 def stem_of(name: str) -> str:
-    """A name's words with "#" for what tells items of one loss apart: numbers, single letters, files of images."""
+    """A name's words with "#" for what tells items of one loss apart: numbers, single letters, files of images.
+
+    >>> stem_of("val_loss/photo_12.png") == stem_of("val_loss/photo_13.png")
+    True
+    """
     words = words_of(IMAGE_FILE.sub(" 0 ", name.lower()))
     return re.sub(r"\b(\d+|\w)\b( (\d+|\w)\b)*", "#", words)

@@ -46,6 +46,17 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     Args:
         trajectory: at least one checkpoint.
         seed: of the bootstrap; the same trajectory and seed give the same onset.
+
+    >>> import numpy as np
+    >>> from metrics.trajectory.readings import Reading, Readings
+    >>> from metrics.trajectory.trajectory import Trajectory
+    >>> losses = {0: 0, 1: -0.1, 2: -0.2, 4: -0.3, 6: -0.35, 8: -0.36, 12: -0.35, 16: -0.3, 24: -0.2, 32: -0.1}
+    >>> def at(epoch, loss):  # six held-out photos, ln ratio to the base
+    ...     each = {"heldout_loss": np.full(6, float(loss))}
+    ...     return Readings(epoch, 1e-3 * epoch, {"heldout_loss": Reading(loss, loss, loss)}, each)
+    >>> onset = find_onset(Trajectory(tuple(at(*each) for each in losses.items())))
+    >>> onset.status, onset.memory.status, onset.context.status, onset.best
+    ('found', 'found', 'unmeasured', 12)
     """
     return _judge(trajectory, seed, FOUND_SHARE, 0.0)
 

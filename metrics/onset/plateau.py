@@ -36,7 +36,12 @@ def replicate_spread(end: PlateauEnd, epochs: np.ndarray) -> float:
 
 
 def log_axis(epochs: np.ndarray) -> np.ndarray:
-    """log2 epochs; epoch 0 takes a place one octave before the first trained checkpoint."""
+    """log2 epochs; epoch 0 takes a place one octave before the first trained checkpoint.
+
+    >>> import numpy as np
+    >>> log_axis(np.array([0, 4, 8, 16])).tolist()
+    [1.0, 2.0, 3.0, 4.0]
+    """
     axis = np.log2(np.maximum(epochs, 1e-9).astype(np.float64))
     if epochs[0] == 0 and len(epochs) > 1:
         axis[0] = axis[1] - 1.0

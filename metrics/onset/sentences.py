@@ -36,7 +36,11 @@ def interval_text(low: float | None, high: float | None) -> str:
 
 
 def percent_text(log_ratio: float) -> str:
-    """`+150 %`, `−55 %`: a ln ratio to the base as people say it."""
+    """`+150 %`, `−55 %`: a ln ratio to the base as people say it.
+
+    >>> percent_text(0.5), percent_text(-0.8)
+    ('+65 %', '−55 %')
+    """
     percent = round(100 * expm1(log_ratio))
     return f"{'−' if percent < 0 else '+'}{abs(percent)} %"
 

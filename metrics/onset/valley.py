@@ -33,6 +33,10 @@ def isotonic(curves: np.ndarray) -> np.ndarray:
 
     Returns:
         [R, T] float64.
+
+    >>> import numpy as np
+    >>> isotonic(np.array([1.0, 3.0, 2.0, 4.0])).tolist()
+    [[1.0, 2.5, 2.5, 4.0]]
     """
     curves = np.atleast_2d(np.asarray(curves, np.float64))
     return _pool(curves, np.full(len(curves), curves.shape[1]))[0]
@@ -43,6 +47,11 @@ def fit_valley(curves: np.ndarray) -> Valley:
 
     Args:
         curves: [R, T] float, T ≥ 1.
+
+    >>> import numpy as np
+    >>> fit, bottom, error = fit_valley(np.array([3.0, 1.0, 2.0, 1.5, 4.0]))
+    >>> fit.tolist(), bottom.tolist(), error.tolist()
+    ([[3.0, 1.0, 1.75, 1.75, 4.0]], [1], [0.125])
     """
     curves = np.atleast_2d(np.asarray(curves, np.float64))
     count = curves.shape[1]

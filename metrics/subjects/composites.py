@@ -85,7 +85,11 @@ def make_composites(
 
 
 def context_caption(template: str, *, trigger: str, class_word: str) -> str:
-    """`a photo of {trigger} {class} in the snow`, filled in; an empty word leaves no double space."""
+    """`a photo of {trigger} {class} in the snow`, filled in; an empty word leaves no double space.
+
+    >>> context_caption("a photo of {trigger} {class} in the snow", trigger="sks", class_word="dog")
+    'a photo of sks dog in the snow'
+    """
     if strange_braces(template, ("trigger", "class")):
         raise MetricsError(f"context {template!r}: only {{trigger}} and {{class}} may stand in braces")
     return fill(template, {"trigger": trigger, "class": class_word})

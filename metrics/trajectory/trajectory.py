@@ -29,6 +29,10 @@ class Trajectory:
         unit: what `epoch` counts, in one word: "epoch", or "step" for a table that only knows steps.
         source: for people, what another program's losses were read from; "" for our own.
         checkpoints: how many there were before `grouped` took several in a row for one; 0 where it took none.
+
+    >>> first = Readings(2, 1e-3, {"heldout_loss": Reading(-0.1, -0.12, -0.08)})
+    >>> Trajectory((first,)).append(replace(first, epoch=4)).epochs.tolist()
+    [2, 4]
     """
 
     readings: tuple[Readings, ...] = ()
