@@ -48,7 +48,7 @@ def figures(cases: Sequence[Case], *, online: bool = False) -> dict[str, Any]:
         "held-out loss, our statistics": lambda case, kind: _ours(case, alone[id(case)], "memory"),
     }
     for name, rule in RULES.items():
-        detectors[name] = lambda case, kind, rule=rule: _theirs(case, rule(case))  # type: ignore[misc]
+        detectors[name] = lambda case, kind, rule=rule: _theirs(case, rule(case))  # type: ignore[misc]  # bound now
     found: dict[str, Any] = {
         "runs": _counts(cases),
         "detectors": {

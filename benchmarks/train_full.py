@@ -138,7 +138,7 @@ def new_pack(base: Base, width: int, checkpointing: bool) -> Pack:
         base,
         Dataset(Path("."), photos),
         PackSettings(FeedSettings(resolution=(side, side)), gradient_checkpointing=checkpointing),
-        cache=RandomCache(base),  # type: ignore[arg-type]
+        cache=RandomCache(base),  # type: ignore[arg-type]  # what a pack asks of a cache
     )
     settings = RunSettings(AdapterSettings(RANK, RANK), schedule=ScheduleSettings(epochs=10**6))
     folder = Path(tempfile.mkdtemp(prefix="onset-benchmark-"))
@@ -185,7 +185,7 @@ def measure_pack(base: Base, width: int, checkpointing: bool, seconds: float) ->
     except torch.OutOfMemoryError:
         row["out of memory"] = True
     finally:
-        pack = None  # type: ignore[assignment]
+        pack = None  # type: ignore[assignment]  # its memory goes before the next one
         _clean()
     return row
 
@@ -206,7 +206,7 @@ def peft_alone(base: Base, seconds: float) -> dict[str, Any]:
         parameter.data = parameter.data.float()
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     cache = RandomCache(base)
-    mean, _ = cache.latents(None, (0, 0))  # type: ignore[arg-type]
+    mean, _ = cache.latents(None, (0, 0))  # type: ignore[arg-type]  # random for any photo
     conditioning = cache.prompts(["a"])
     side = SIDES[base.source]
     conditioning |= base.family.size_conditioning(base, (side, side), (0, 0), (side, side), 1)

@@ -25,7 +25,7 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
 
     figure = Figure(figsize=(15, 4.9), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(6, 9), wspace=0.02)  # type: ignore[misc]
+    left, right = figure.subfigures(1, 2, width_ratios=(6, 9), wspace=0.02)  # type: ignore[misc]  # its type does not say two
     _draw_bars(left, scores)
     _draw_pairs(right, scores, train, samples)
     figure.suptitle(headline(scores), fontsize=13, fontweight="bold", x=0.01, ha="left")

@@ -263,7 +263,7 @@ def _allowed(model: type[BaseModel], error: Any) -> str:
     if error["type"] != "extra_forbidden":
         return in_words(str(error["msg"]))
     for part in error["loc"][:-1]:
-        model = model.model_fields[part].annotation  # type: ignore[assignment]
+        model = model.model_fields[part].annotation  # type: ignore[assignment]  # of a section: a model
     return unknown_key(str(error["loc"][-1]), model.model_fields)
 
 

@@ -207,7 +207,8 @@ def _simple(rng: random.Random, shape: str, colour: str) -> tuple[Part, ...]:
 
 
 def _shift(rng: random.Random, colour: Colour, by: float) -> Colour:
-    return tuple(min(1.0, max(0.0, value + rng.uniform(-by, by))) for value in colour)  # type: ignore[return-value]
+    red, green, blue = (min(1.0, max(0.0, value + rng.uniform(-by, by))) for value in colour)
+    return red, green, blue
 
 
 _BODIES = ("ball", "cube", "cylinder", "cone", "pyramid", "dome", "star", "heart")

@@ -85,7 +85,7 @@ def fresh(base: Base, concept: str, contexts: str, images: int, levels: int, dra
     from studies.demo.scenes import render_concept
     from trainer.inference.evaluate import Evaluation
 
-    pictures, captions, _, _ = render_concept(concept, contexts, images, RENDER_SEED)  # type: ignore[arg-type]
+    pictures, captions, _, _ = render_concept(concept, contexts, images, RENDER_SEED)  # type: ignore[arg-type]  # checked there
     return Evaluation.prepare(base, pictures, captions, levels=levels, draws=draws, seed=NOISE_SEED)
 
 
@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.pictures:
             values = true_quality(base, loras.get(epoch), args.concept, pictures=args.pictures, precision=precision)
             known = {name: values[name] for name in ("fidelity_new", "fidelity_set", "obedience")}
-            rows[epoch] = row = replace(row, **known)  # type: ignore[arg-type]
+            rows[epoch] = row = replace(row, **known)  # type: ignore[arg-type]  # numbers all
         print(row, flush=True)
     write_truth(args.out, list(rows.values()))
     print(args.out)

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Engine
 
 import metrics.onset.plot  # noqa: F401 (imported once here, not in every process that is killed)
 import search.verdict.artifacts
-import search.verdict.report  # noqa: F401
+import search.verdict.report  # noqa: F401 (as above)
 from search.record.clock import Clock
 from search.record.record import PROBE_FILE, StudyFolder, read_json, write_json
 from search.run import work

@@ -96,7 +96,7 @@ def test_unknown_concepts_and_contexts_are_named() -> None:
     with pytest.raises(ValueError, match="'piano' is not one of mushroom"):
         render_concept("piano")
     with pytest.raises(ValueError, match="'old' is not one of 'set', 'new'"):
-        render_concept("duck", "old", 1)  # type: ignore[arg-type]
+        render_concept("duck", "old", 1)
 
 
 def test_the_shipped_photos_are_what_the_command_writes(tmp_path) -> None:

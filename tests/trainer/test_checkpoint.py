@@ -170,8 +170,8 @@ def test_a_checkpoint_that_could_not_be_finished_does_not_exist(tmp_path: Path) 
         checkpoint.write_checkpoint(tmp_path / "checkpoints", 3, fails)
     assert list((tmp_path / "checkpoints").iterdir()) == []
     assert checkpoint.newest_state(tmp_path / "checkpoints") is None
-    for text in ("one", "two"):
-        checkpoint.write_checkpoint(tmp_path / "checkpoints", 3, lambda f, text=text: (f / "a").write_text(text))  # type: ignore[misc]
+    checkpoint.write_checkpoint(tmp_path / "checkpoints", 3, lambda f: (f / "a").write_text("one"))
+    checkpoint.write_checkpoint(tmp_path / "checkpoints", 3, lambda f: (f / "a").write_text("two"))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["0003"]
     assert (tmp_path / "checkpoints" / "0003" / "a").read_text() == "two"
 

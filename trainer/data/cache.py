@@ -102,7 +102,7 @@ class LatentCache:
             return None
         try:
             with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
                 digest = (file.metadata() or {}).get(_DIGEST)
         except (SafetensorError, OSError):
             return None  # damaged or just deleted: compute it again and write it over

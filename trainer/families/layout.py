@@ -280,7 +280,7 @@ def read_header(path: str | Path) -> Header:
     _check_kind(path)
     try:
         with safe_open(str(path), framework="np") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
             return Header(shapes, dict(file.metadata() or {}))
     except SafetensorError as error:
         raise ModelError(f"{path}: not a safetensors file, or cut short ({' '.join(str(error).split())})") from None

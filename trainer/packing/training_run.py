@@ -50,7 +50,7 @@ class Run:
         groups = [{"params": adapters.parameters("denoiser"), "lr": learning.learning_rate}]
         if adapters.parameters("text_encoder"):
             groups.append({"params": adapters.parameters("text_encoder"), "lr": learning.text_encoder_lr})
-        self.parameters = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
+        self.parameters = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]  # a list of tensors
         self.optimizer: Optimizer = build_optimizer(learning, groups, warmup_steps=schedule.warmup_steps)
         self._course = replace(schedule, lr_scheduler="adafactor") if learning.relative_step else schedule
         self._base_rates = [float(group["lr"] or 0.0) for group in self.optimizer.param_groups]

@@ -58,7 +58,7 @@ def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
         return outcomes[name]
 
     outcomes: dict[str, Outcome] = {}
-    run.folder = lambda name: StudyFolder(home / "runs" / name)  # type: ignore[attr-defined]
+    run.folder = lambda name: StudyFolder(home / "runs" / name)
     return run
 
 

@@ -52,7 +52,7 @@ def run(write_study: StudyWriter, folder: StudyFolder) -> Callable[..., Coordina
                 meanwhile(record.number, record.epochs_trained)
                 shown(slot, record, readings)
 
-            board.checkpointed = seen  # type: ignore[method-assign]
+            board.checkpointed = seen
         team.start()
         try:
             coordinator = Coordinator(study, folder, team, board, clock=Clock(folder))

@@ -70,7 +70,12 @@ def test_a_photo_that_is_far_too_large_is_reduced_and_looks_the_same(
     monkeypatch.setattr(images, "_ORDINARY_PIXELS", 1000)
     seen: list[tuple[int, ...]] = []
     real = images.resize_and_crop
-    monkeypatch.setattr(images, "resize_and_crop", lambda p, size: seen.append(p.shape) or real(p, size))  # type: ignore[func-returns-value]
+
+    def watched(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        seen.append(pixels.shape)
+        return real(pixels, size)
+
+    monkeypatch.setattr(images, "resize_and_crop", watched)
     reduced = read_pixels(path, (32, 48))
     assert reduced.shape == (48, 32, 3)
     assert np.abs(reduced.astype(int) - exact).mean() < 2
