@@ -186,6 +186,7 @@ class Coordinator:
         course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
         slot.running = Running(trial, course)
         slot.events.clear()
+        self._check_place()
         fields = config.model_dump(mode="json", exclude_defaults=True)
         write_bytes(folder / "config.yaml", yaml.safe_dump(fields, sort_keys=False).encode())
         course.record.save(folder)
@@ -327,6 +328,7 @@ class Coordinator:
                 return
             self._ledger.note(running.trial, **{PROCESSED: event.epoch})
             running.course = replace(running.course, decided=event.epoch)
+        self._check_place()
         running.course.record.save(self.folder.trial(event.number))
         self.board.checkpointed(slot.index, running.course.record, event.readings)
         self.team.send(slot.index, GoOn(event.number, event.epoch))
@@ -367,6 +369,7 @@ class Coordinator:
 
     def _write_end(self, course: Course, record: TrialRecord) -> TrialRecord:
         """The trial's last files; returns its record."""
+        self._check_place()
         folder = self.folder.trial(record.number)
         if len(course.trajectory):
             course.trajectory.save(folder)

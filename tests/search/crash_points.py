@@ -1,6 +1,6 @@
 """Kills a study before each of its writes and lets it go on: what is there in the end must be the undisturbed study.
 
-python -m tests.search.crash_points STUDY.yaml FOLDER [--every 10] [--verdict 50] [--how kill|full|copy]
+python -m tests.search.crash_points STUDY.yaml FOLDER [--every 10] [--verdict 50] [--how kill|full|copy|move]
 
 Points are counted in one process (`tests.search.one_process`): Python tells before it opens a file to write, renames or
 deletes (audit events), SQLAlchemy before it commits. Nothing in the product knows of this.
@@ -33,7 +33,7 @@ from search.running.coordinator import Coordinator
 from search.running.progress import Board
 from search.study.study import load_study
 from search.tuning.database import storage_url
-from search.verdict.disk_cleanup import sweep
+from search.verdict.disk_cleanup import sweep, sweep_study
 from tests.search.one_process import OneProcess
 
 SLOTS = 2
@@ -87,6 +87,7 @@ def sitting(study_file: Path, runs: Path, *, lean: bool = False) -> None:
     if not lean:
         work(study, folder, team, clock)
         return
+    sweep_study(folder)
     Coordinator(study, folder, team, Board(study.name, study.budget.trials, SLOTS), clock=clock).run()
     for record in folder.records():
         sweep(folder.trial(record.number))
@@ -161,7 +162,8 @@ class Crashes:
         study: the study file.
         home: where everything goes.
         how: "kill" ends the process before a write; "full" makes the write fail; "copy" takes a copy of the folder,
-            which is what a kill would leave, while the study runs on: half the work.
+            which is what a kill would leave, while the study runs on: half the work; "move" moves the study's folder
+            away, until the study has ended of it.
         lean: only the trials, without pictures and verdict.
     """
 
@@ -186,10 +188,14 @@ class Crashes:
     def _differs(self, point: int) -> bool:
         runs = self.home / str(point)
         code = KILLED if self.how == "copy" else forked(lambda: self._hurt(runs, range(point, point + 1)))
-        if code == KILLED:
+        stub = self.how == "move" and (runs / self.name).exists()
+        if self.how == "move" and code == KILLED and not stub:
+            (self.home / "away").rename(runs / self.name)
+        if code == KILLED and not stub:
             code = forked(lambda: sitting(self.study, runs, lean=self.lean))
         left = outcome(StudyFolder(runs / self.name)) if code == 0 else None
         found = [f"exit code {code}"] if left is None else differences(self.expected, left)
+        found += ["half of the folder was made again where it had been"] if stub else []
         for line in found[:5]:
             print(f"point {point} of {self.total}: {line}", flush=True)
         shutil.rmtree(runs, ignore_errors=True)
@@ -203,6 +209,10 @@ class Crashes:
                 os._exit(KILLED)
             elif self.how == "full":
                 raise OSError(errno.ENOSPC, "No space left on device")
+            elif self.how == "move":
+                shutil.rmtree(self.home / "away", ignore_errors=True)
+                (runs / self.name).rename(self.home / "away")
+                return
             if runs.is_dir():
                 left_out = shutil.ignore_patterns("*.db-shm")  # shared memory of the living
                 shutil.copytree(runs, self.home / str(point), ignore=left_out)
@@ -211,7 +221,7 @@ class Crashes:
         try:
             sitting(self.study, runs, lean=self.lean)
         except Exception:
-            if self.how != "full":
+            if self.how not in ("full", "move"):
                 raise
             os._exit(KILLED)
 
@@ -221,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("study", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--how", choices=["kill", "full", "copy"], default="kill")
+    parser.add_argument("--how", choices=["kill", "full", "copy", "move"], default="kill")
     parser.add_argument("--every", type=int, default=10, help="of the trials' writes")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--verdict", type=int, default=0, help="so many writes before the end, with pictures")

@@ -1,7 +1,8 @@
 """Killed before any of its writes, a study goes on to what it would have been: bit for bit, start-up marks included.
 
 By default every tenth write of its trials and two around its verdict, each a copy of what a kill would leave;
-`pytest -m slow` kills before all of them, and takes a disk that is full for a moment, too.
+`pytest -m slow` kills before all of them, and takes a disk that is full for a moment, and a folder that
+is moved away for a while, too.
 """
 
 import subprocess
@@ -54,7 +55,7 @@ def test_killed_at_every_tenth_write(killed_everywhere) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["kill", "full"])
+@pytest.mark.parametrize("how", ["kill", "full", "move"])
 def test_before_every_write_of_the_trials(killed_everywhere, how: str) -> None:
     killed_everywhere(SMALL, "--every", "1", "--how", how)
 
