@@ -188,10 +188,12 @@ class Crashes:
     def _differs(self, point: int) -> bool:
         runs = self.home / str(point)
         code = KILLED if self.how == "copy" else forked(lambda: self._hurt(runs, range(point, point + 1)))
+        away = self.home / "away"
         stub = self.how == "move" and (runs / self.name).exists()
-        if self.how == "move" and code == KILLED and not stub:
-            (self.home / "away").rename(runs / self.name)
-        if code == KILLED and not stub:
+        moved = self.how == "move" and not stub and away.exists()
+        if moved:
+            away.rename(runs / self.name)
+        if moved or (code == KILLED and not stub):
             code = forked(lambda: sitting(self.study, runs, lean=self.lean))
         left = outcome(StudyFolder(runs / self.name)) if code == 0 else None
         found = [f"exit code {code}"] if left is None else differences(self.expected, left)
