@@ -228,6 +228,17 @@ def test_contact_sheets_and_plots_are_no_samples(tmp_path):
     assert any("2 contact sheets or plots are left out, no samples (curves.png)" in note for note in samples.notes)
 
 
+@pytest.mark.parametrize("asked", [["--samples", "loop"], ["--train", "loop"], ["--picture", ""], ["--json", ""]])
+def test_links_in_a_circle_and_empty_names_are_refused_in_one_line(tmp_path, monkeypatch, capsys, asked):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    shelf(tmp_path / "photos")
+    drawn(tmp_path / "drawn", (4,))
+    whole = {"--train": "photos", "--samples": "drawn", "--encoder": "none"} | {asked[0]: asked[1]}
+    assert main([word for pair in whole.items() for word in pair]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_the_picture_of_a_comparison_is_no_sample_of_the_next(tmp_path):
     drawn(tmp_path / "drawn", (4,))
     asked = ["--train", str(shelf(tmp_path / "photos")), "--samples", str(tmp_path / "drawn"), "--encoder", "none"]
