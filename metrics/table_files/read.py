@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ _NO_TEXT = (  # how files begin that are no text, what they are, and what to do
     (rb"\s*<(!doctype|html|\?xml)", "a web page", "download the table itself, as CSV"),
 )
 _WORKBOOK = re.compile(rb"PK\x03\x04.*(xl/|\[Content_Types\])", re.DOTALL)
+_MOST_BYTES = 2**30
 _RULE = re.compile(r"[|+]?\s*:?-{2,}:?\s*([|+]\s*:?-{2,}:?\s*)*[|+]?")  # of a Markdown table
 
 
@@ -43,6 +45,13 @@ def read_table(path: Path) -> pandas.DataFrame:
     try:
         if path.is_dir():
             raise MetricsError(f"{name}: a folder, not a table")
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise MetricsError(f"{name}: a device or a pipe, not a table in a file")
+        if about.st_size > _MOST_BYTES:
+            raise MetricsError(
+                f"{name}: {about.st_size / 2**30:.1f} GiB are too many for a table: at most 1 GiB is read"
+            )
         with path.open("rb") as file:
             head = file.read(64)
         if is_event_log(path, head):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     import pandas
 
 _FIRST_ROWS = 20  # among which the header is
+_MOST_BYTES = 256 * 2**20  # of a workbook unpacked: far more than the rows that a sheet can hold of losses
+_UNREADABLE = (  # what openpyxl and its parsers of zip and XML raise; a ParseError is a SyntaxError
+    *(ValueError, KeyError, TypeError, AttributeError, OSError, EOFError),
+    *(SyntaxError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile),
+)
 
 
 def read_workbook(path: Path, raw: bytes, save: str) -> pandas.DataFrame:
@@ -37,8 +43,12 @@ def read_workbook(path: Path, raw: bytes, save: str) -> pandas.DataFrame:
             f"{name}: an Excel workbook is read by the package openpyxl: pip install openpyxl, or {save}"
         )
     try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as packed:
+            unpacked = sum(part.file_size for part in packed.infolist())
+        if unpacked > _MOST_BYTES:
+            raise ValueError(f"{unpacked / 2**20:.0f} MiB unpacked: at most {_MOST_BYTES // 2**20} are read")
         sheets = pandas.read_excel(io.BytesIO(raw), sheet_name=None, header=None, engine="openpyxl")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         why = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)[:200]
         raise MetricsError(f"{name}: an Excel workbook that cannot be read ({why}): {save}") from error
     tables = {title: _headed(sheet) for title, sheet in sheets.items() if not sheet.dropna(how="all").empty}

@@ -1,6 +1,7 @@
 """Tables as programs and people leave them: other encodings, comments, Markdown, JSON, and what is no table at all."""
 
 import json
+import os
 import sqlite3
 import zipfile
 
@@ -214,3 +215,38 @@ def test_few_checkpoints_stay_as_they_are_and_the_base_stays_alone():
 def write(path, steps, losses):
     pd.DataFrame({"step": steps, "val_loss": losses}).to_csv(path, index=False)
     return path
+
+
+def test_pipes_devices_and_endless_files_are_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with (tmp_path / "endless.csv").open("wb") as file:
+        file.truncate(2**31)  # no block of it is on the disk
+    for path, why in (("pipe.csv", "a pipe"), ("/dev/zero", "a device"), ("endless.csv", r"2\.0 GiB are too many")):
+        with pytest.raises(MetricsError, match=why):
+            from_table(tmp_path / path)
+
+
+def _rewritten(folder, change, name: str):
+    """A workbook whose sheet's XML is changed."""
+    PLAIN.to_excel(folder / "whole.xlsx", index=False)
+    with zipfile.ZipFile(folder / "whole.xlsx") as whole, zipfile.ZipFile(folder / name, "w", 8) as written:
+        for part in whole.namelist():
+            content = whole.read(part)
+            written.writestr(part, change(content) if part.endswith("sheet1.xml") else content)
+    return folder / name
+
+
+def test_workbooks_that_swell_are_refused_in_one_line(tmp_path):
+    entities = b'<!DOCTYPE l [<!ENTITY a "' + b"x" * 1000 + b'">'
+    entities += b"".join(b'<!ENTITY %c "%s">' % (98 + i, (b"&%c;" % (97 + i)) * 20) for i in range(8)) + b"]>"
+
+    def laughing(xml: bytes) -> bytes:
+        return entities + xml.replace(b"<sheetData>", b"<sheetData>&i;", 1)
+
+    def long(xml: bytes) -> bytes:
+        return xml + b" " * (300 * 2**20)
+
+    for change, why in ((laughing, "an Excel workbook that cannot be read"), (long, "MiB unpacked: at most 256")):
+        with pytest.raises(MetricsError, match=why) as caught:
+            from_table(_rewritten(tmp_path, change, "t.xlsx"))
+        assert len(str(caught.value).splitlines()) == 1
