@@ -12,6 +12,24 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tests import tiny
 
+# begun first, so that no process has a long file left when the other is done
+_LONGEST = [
+    "search/test_run.py",
+    "search/running/test_crash_points.py",
+    "search/probe/test_cache_deleted.py",
+    "search/probe/test_probe.py",
+    "search/test_docs.py",
+    "search/running/test_coordinator.py",
+    "trainer/packing/test_pack.py",
+    "test_examples.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    home = Path(__file__).parent
+    place = {home / name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 @pytest.fixture(scope="session")
 def tiny_sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:

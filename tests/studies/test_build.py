@@ -40,6 +40,7 @@ def test_an_interrupted_stage_takes_the_same_steps(tmp_path) -> None:
     assert not torch.equal(whole.weight, _train(tmp_path / "short", 5).weight)
 
 
+@pytest.mark.slow
 def test_the_build_writes_what_diffusers_loads_and_stops_when_done(tmp_path, capsys) -> None:
     folders = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     toy = ["--steps", "2", "--counts", "vae=8", "painter=8", "--batches", "vae=3", "painter=2"]

@@ -30,7 +30,9 @@ def write(folder: Path, base: Path, photos: Path, **changes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3"])
+@pytest.mark.parametrize(
+    "name", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow), pytest.param("sd3", marks=pytest.mark.slow)]
+)
 def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, tmp_path, capsys) -> None:
     path = write(tmp_path, request.getfixturevalue(f"tiny_{name}"), tiny_photos)
     assert run.main([str(path)]) == run.DONE
@@ -58,6 +60,7 @@ def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, 
     assert "GiB" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -89,6 +92,7 @@ def test_a_run_goes_on_where_it_stopped_bit_for_bit(tiny_sd15, tiny_photos, tmp_
         assert torch.equal(module.up, halves.modules[site].up)
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_not_gone_on_with(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, epochs=2))]) == run.DONE
     path = write(tmp_path, tiny_sd15, tiny_photos, learning_rate=1e-3)

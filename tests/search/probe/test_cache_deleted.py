@@ -90,7 +90,10 @@ def test_deleted_at_every_write_the_probe_is_the_same(opened, tmp_path: Path, de
     assert (again.base_images == right.base_images).all()
 
 
-@pytest.mark.parametrize("name", ["arrays.npz", "calibration.npz", "base_readings.npz"])
+@pytest.mark.parametrize(
+    "name",
+    ["calibration.npz", *(pytest.param(n, marks=pytest.mark.slow) for n in ("arrays.npz", "base_readings.npz"))],
+)
 def test_what_goes_while_it_is_read_is_built_again(opened, tmp_path: Path, name: str) -> None:
     folder = StudyFolder(tmp_path / "study")
     _, first = opened(folder)

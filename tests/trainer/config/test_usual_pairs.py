@@ -99,6 +99,7 @@ def test_impossible_pairs_are_refused_with_a_reason(pair: Pair) -> None:
     assert caught.value.allowed == check_pair(*pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["tiny_sd15", "tiny_sd15_v", "tiny_sdxl", "tiny_sd3"])
 def test_every_family_learns_its_photos_with_text_encoders_in_a_pack(
     family: str, request: pytest.FixtureRequest, tiny_photos: Path, tmp_path: Path
