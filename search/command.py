@@ -1,12 +1,15 @@
-"""How the commands of `search` tell what goes wrong: `trainer.command`, with what is known of studies and databases."""
+"""What the commands of `search` have in common: how they name a study, and how they tell what goes wrong."""
 
 from __future__ import annotations
 
+import argparse
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 from metrics.errors import MetricsError
 from search.errors import SearchError, StudyError
+from trainer.arguments import folder, folder_to_write
 from trainer.command import FAILED, WRONG_INPUT, Command, Told, one_line
 from trainer.errors import ConfigError, DataError, ModelError, TrainerError
 
@@ -31,6 +34,21 @@ def study_command(name: str, *, interrupted: str = "interrupted") -> Command:
     )
     command.explain = lambda error: _explain(error, command)
     return command
+
+
+def add_study(parser: argparse.ArgumentParser, *, to_run: bool = False) -> None:
+    """The argument that names a study, and `--runs`. `to_run`: only a study file will do, and files are written."""
+    if to_run:
+        parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
+    else:
+        parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
+    parser.add_argument(
+        "--runs",
+        type=folder_to_write if to_run else folder,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where studies leave files (default: runs)",
+    )
 
 
 def _explain(error: BaseException, command: Command) -> Told | None:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from search.command import study_command
+from search.command import add_study, study_command
 from search.errors import SearchError, StudyError, problem
 from search.record.record import StudyFolder
 from search.study.find_study import locate
 from search.tuning.database import storage_url
-from trainer.arguments import folder as folder_named
 from trainer.arguments import port
 from trainer.command import INTERRUPTED, Command, end, reason
 
@@ -148,11 +147,8 @@ def command_line() -> argparse.ArgumentParser:
         epilog="example:\n  python -m search.dashboard studies/demo.yaml --port 8080",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
+    add_study(parser)
     parser.add_argument("--port", type=port, default=8080, help="0 takes any free port (default: 8080)")
-    parser.add_argument(
-        "--runs", type=folder_named, default="runs", metavar="DIR", help="where studies leave files (default: runs)"
-    )
     parser.add_argument(
         "--storage", metavar="URL", help="of the Optuna storage, when it is not the study's own study.db"
     )

@@ -16,14 +16,14 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.command import study_command
+from search.command import add_study, study_command
 from search.exports.base import about_base
 from search.exports.ship_epoch import Ending
-from search.record.record import StudyFolder, write_bytes
+from search.record.json_files import write_bytes
+from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.find_study import locate
 from search.study.moved_files import find_again
-from trainer.arguments import folder as folder_named
 from trainer.arguments import folder_to_write, whole
 from trainer.command import Command, end
 from trainer.config.rules import FLAT_SCHEDULERS
@@ -263,7 +263,7 @@ def command_line() -> argparse.ArgumentParser:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
+    add_study(parser)
     parser.add_argument("--to", type=folder_to_write, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--trial", type=whole(0), metavar="N", help="default: the verdict's")
     parser.add_argument("--epoch", type=whole(0), metavar="E", help="default: the trial's epoch to ship")
@@ -275,13 +275,6 @@ def command_line() -> argparse.ArgumentParser:
         type=folder_to_write,
         metavar="DIR",
         help="write a copy of the photos that sd-scripts reads as our trainer does (upright, flat, plain captions)",
-    )
-    parser.add_argument(
-        "--runs",
-        type=folder_named,
-        default="runs",
-        metavar="DIR",
-        help="where studies leave files (default: runs)",
     )
     return parser
 

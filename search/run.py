@@ -11,14 +11,14 @@ if __name__ == "__main__":  # before anything slow is imported
 import argparse
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
-from search.command import study_command
+from search.command import add_study, study_command
 from search.errors import BusyError, SearchError
 from search.probe.probe_files import mend_probe
 from search.record.clock import Clock, noted_seconds
+from search.record.json_files import write_bytes
 from search.record.lock import holder, locked, workers_alive
-from search.record.record import StudyFolder, write_bytes
+from search.record.record import StudyFolder
 from search.record.set_aside import right_kinds
 from search.recovery.continuing import check_sources, continued, forget, has_trained
 from search.recovery.study_json import About, check_continues
@@ -29,7 +29,6 @@ from search.study.study import Study, load_study
 from search.tuning.database import storage_url
 from search.verdict.best_folder import restore_best
 from search.verdict.disk_cleanup import sweep_study
-from trainer.arguments import folder_to_write
 from trainer.command import Command, end
 
 _GRACE_SECONDS = 30.0
@@ -78,14 +77,7 @@ def command_line() -> argparse.ArgumentParser:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
-    parser.add_argument(
-        "--runs",
-        type=folder_to_write,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where studies leave files (default: runs)",
-    )
+    add_study(parser, to_run=True)
     return parser
 
 

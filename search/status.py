@@ -10,16 +10,14 @@ if __name__ == "__main__":  # before anything slow is imported
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.command import study_command
+from search.command import add_study, study_command
 from search.errors import DamagedError
 from search.record.record import StudyFolder, TrialRecord
 from search.running.live_table import grid, row
 from search.study.find_study import locate
 from search.verdict.decision import best_so_far
-from trainer.arguments import folder as folder_named
 from trainer.command import Command, end
 
 if TYPE_CHECKING:
@@ -78,14 +76,7 @@ def command_line() -> argparse.ArgumentParser:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
-    parser.add_argument(
-        "--runs",
-        type=folder_named,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where studies leave files (default: runs)",
-    )
+    add_study(parser)
     parser.add_argument("--all", action="store_true", help="the whole verdict: also why, how sure, and what it took")
     return parser
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from search.record.json_files import write_bytes
 from search.record.probe_description import PROBE_FILE, is_sealed
-from search.record.record import StudyFolder, write_bytes
+from search.record.record import StudyFolder
 
 _ARRAYS = ("arrays.npz", "calibration.npz", "base_readings.npz")
 _PICTURES = ("base.png",)

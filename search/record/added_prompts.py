@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from metrics.subjects.prompt_template import fill
+from search.record.json_files import write_json
 
 if TYPE_CHECKING:
     from search.record.record import StudyFolder
@@ -39,8 +40,6 @@ class AddedPrompts:
 
     def save(self, folder: StudyFolder) -> None:
         """Keep them, where they are others than are kept."""
-        from search.record.record import write_json
-
         if self != self.load(folder):
             write_json(self.file(folder), asdict(self))
 

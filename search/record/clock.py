@@ -2,7 +2,8 @@
 
 import time
 
-from search.record.record import StudyFolder, read_json, write_json
+from search.record.json_files import read_json, write_json
+from search.record.record import StudyFolder
 
 _EVERY_SECONDS = 5.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from metrics.trajectory.readings import Reading, Readings
-from search.record.record import write_bytes
+from search.record.json_files import write_bytes
 from trainer.config.config import TrainConfig
 
 

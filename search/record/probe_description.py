@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from search.record.json_files import write_json
+
 PROBE_FILE = "probe.json"
 _SEAL = "sha256"
 
@@ -93,8 +95,6 @@ class ProbeDescription:
 
     def save(self, path: Path) -> None:
         """Write it, with a digest that tells whether it is still as it was written."""
-        from search.record.record import write_json
-
         plain = json.loads(json.dumps(asdict(self), default=lambda value: value.tolist()))
         write_json(path, {**plain, _SEAL: _digest(plain)})
 

@@ -1,17 +1,16 @@
 """The files that a study leaves behind: one folder for the study, one for each trial, written whole or not at all."""
 
 import contextlib
-import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from metrics.files import write_whole
 from metrics.onset.turns import Onset
 from search.errors import DamagedError, VersionError, problem
 from search.record.added_prompts import AddedPrompts
+from search.record.json_files import checked, read_json, write_bytes, write_json
 from search.record.probe_description import PROBE_FILE, ProbeDescription
 from trainer.config.recorded import RecordedConfig
 from trainer.inference.sample_files import SheetNote, sheet_png
@@ -21,11 +20,9 @@ if TYPE_CHECKING:
 
     from metrics.trajectory.trajectory import Trajectory
 
-T = TypeVar("T")
 VERSION = 1
 """Of `record.json`; a file that names none is of the first."""
 _LOG = logging.getLogger(__name__)
-_ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
 STATES = ("running", "complete", "pruned", "failed")
 
 
@@ -215,31 +212,6 @@ class StudyFolder:
         return about.with_added(AddedPrompts.load(self).prompts)
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write JSON aside, fsync and rename, so that a reader sees the old file or the new one."""
-    write_bytes(path, (json.dumps(content, indent=2, default=_plain) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def checked(kind: type[T], names: Collection[str], values: Any) -> T:
-    """A dataclass with these fields from what a JSON file holds; names that it does not know are left out.
-
-    Raises:
-        ValueError: something is missing, or of another type.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"a {kind.__name__} is a mapping")
-    if kind not in _ADAPTERS:
-        from pydantic import TypeAdapter
-
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    found: T = _ADAPTERS[kind].validate_python({k: v for k, v in values.items() if k in names})
-    return found
-
-
 def _check_version(path: Path, values: Any) -> None:
     version = values.get("version", 1) if isinstance(values, dict) else None
     if not isinstance(version, int) or version < 1:
@@ -253,9 +225,11 @@ def _damage(error: Exception) -> str:
     return "missing" if isinstance(error, FileNotFoundError) else "damaged"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; makes its folder."""
-    write_whole(path, lambda file: file.write(content))
+def write_config(folder: Path, fields: Mapping[str, Any]) -> None:
+    """Write `config.yaml` into a trial's folder: what it is trained with."""
+    import yaml
+
+    write_bytes(folder / "config.yaml", yaml.safe_dump(dict(fields), sort_keys=False).encode())
 
 
 def write_samples(
@@ -271,12 +245,3 @@ def write_samples(
     epoch = int(path.stem) if path.stem.isdecimal() else 0
     note = SheetNote(epoch, len(images) // columns, columns, tuple(prompts), tuple(seeds))
     write_bytes(path, sheet_png(images, note))
-
-
-def _plain(value: object) -> object:
-    """numpy scalars, paths and tuples as JSON has them."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

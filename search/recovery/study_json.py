@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import StudyError, problem
-from search.record.record import StudyFolder, TrialRecord, checked, read_json, write_json
+from search.record.json_files import checked, read_json, write_json
+from search.record.record import StudyFolder, TrialRecord
 from search.study.study import Study
 from search.tuning.database import connect
 from trainer.config.yaml_file import read_yaml

@@ -15,7 +15,8 @@ from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.trajectory.trajectory import Trajectory
 from search.errors import DamagedError
 from search.record.events import Checkpointed, load_readings
-from search.record.record import StudyFolder, TrialRecord, write_bytes
+from search.record.json_files import write_bytes
+from search.record.record import StudyFolder, TrialRecord
 from search.record.set_aside import set_aside
 from search.record.trial_progress import Course
 from search.recovery.rebuild import STATES, fields_of, scores_of

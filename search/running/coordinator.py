@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
-import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -21,7 +20,7 @@ from search.errors import SearchError, StudyError, WorkerError
 from search.record import events
 from search.record.clock import Clock
 from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, StopTrial, TrialSpec, Unprepared
-from search.record.record import StudyFolder, TrialRecord, write_bytes
+from search.record.record import StudyFolder, TrialRecord, write_config
 from search.record.trial_progress import Course
 from search.record.versions import installed
 from search.running.budget import why_not_asked
@@ -188,7 +187,7 @@ class Coordinator:
         slot.events.clear()
         self._check_place()
         fields = config.model_dump(mode="json", exclude_defaults=True)
-        write_bytes(folder / "config.yaml", yaml.safe_dump(fields, sort_keys=False).encode())
+        write_config(folder, fields)
         course.record.save(folder)
         self.board.began(slot.index, course.record)
         self._send_spec(slot)

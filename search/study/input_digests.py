@@ -68,7 +68,7 @@ class Inputs:
 
 def keep_inputs(study: Study, folder: StudyFolder) -> None:
     """Note what the workers have loaded and accepted; what was noted before stays."""
-    from search.record.record import write_json
+    from search.record.json_files import write_json
 
     if Inputs.load(folder) is None:
         found = Inputs(study.photos, study.masks_of, fingerprint_of_base(study, folder), fingerprints(study, folder))

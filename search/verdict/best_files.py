@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.record.record import StudyFolder, TrialRecord, write_bytes
+from search.record.json_files import write_bytes
+from search.record.record import StudyFolder, TrialRecord
 from search.verdict.best_folder import replacing_best
 from search.verdict.decision import Decision, decide
 from search.verdict.sentences import headline, plot_caption, trial_sentences

@@ -13,8 +13,9 @@ import numpy as np
 from markupsafe import Markup
 
 from metrics.errors import MetricsError
+from search.record.json_files import write_bytes
 from search.record.probe_description import ProbeDescription
-from search.record.record import StudyFolder, TrialRecord, write_bytes
+from search.record.record import StudyFolder, TrialRecord
 from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
 from search.verdict.best_files import PLOT, SHEET, marks, write_pictures

@@ -15,7 +15,8 @@ from pydantic import BeforeValidator
 
 from metrics.errors import MetricsError
 from search.errors import DamagedError
-from search.record.record import StudyFolder, TrialRecord, checked, read_json, write_json
+from search.record.json_files import checked, read_json, write_json
+from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
 from search.verdict.decision import Decision, decide

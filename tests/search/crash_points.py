@@ -27,7 +27,8 @@ import metrics.onset.plot  # noqa: F401 (imported once here, not in every proces
 import search.verdict.artifacts
 import search.verdict.report  # noqa: F401 (as above)
 from search.record.clock import Clock
-from search.record.record import PROBE_FILE, StudyFolder, read_json, write_json
+from search.record.json_files import read_json, write_json
+from search.record.record import PROBE_FILE, StudyFolder
 from search.run import work
 from search.running.coordinator import Coordinator
 from search.running.progress import Board

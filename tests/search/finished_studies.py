@@ -14,7 +14,8 @@ import numpy as np
 from metrics.onset.onset import find_onset
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
-from search.record.record import StudyFolder, TrialRecord, write_json, write_samples
+from search.record.json_files import write_json
+from search.record.record import StudyFolder, TrialRecord, write_samples
 from search.verdict.verdict import finish
 from trainer.config.config import parse_train_config
 

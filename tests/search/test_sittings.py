@@ -11,7 +11,8 @@ import yaml
 import search.recovery.continuing
 import search.run
 from search.record.clock import Clock, noted_seconds
-from search.record.record import PROBE_FILE, StudyFolder, write_json
+from search.record.json_files import write_json
+from search.record.record import PROBE_FILE, StudyFolder
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict
 from tests.search.conftest import study_writer

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer import checkpoint
 from trainer.errors import TrainerError
 from trainer.lora.lora import Adapters, LoraWeights
-from trainer.optimization.optimizers import build_optimizer, effective_learning_rate, evaluation_mode
+from trainer.optimization.optimizers import ParamGroups, build_optimizer, effective_learning_rate, evaluation_mode
 from trainer.optimization.schedules import build_schedule
 from trainer.packing.settings import RunSettings
 
@@ -47,10 +47,10 @@ class Run:
         self.run_dir, self.adapters, self.settings = Path(run_dir), adapters, settings
         self._steps_per_epoch, self._describe = steps_per_epoch, describe
         learning, schedule = settings.optimizer, settings.schedule
-        groups = [{"params": adapters.parameters("denoiser"), "lr": learning.learning_rate}]
+        groups: ParamGroups = [{"params": adapters.parameters("denoiser"), "lr": learning.learning_rate}]
         if adapters.parameters("text_encoder"):
             groups.append({"params": adapters.parameters("text_encoder"), "lr": learning.text_encoder_lr})
-        self.parameters = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]  # a list of tensors
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer: Optimizer = build_optimizer(learning, groups, warmup_steps=schedule.warmup_steps)
         self._course = replace(schedule, lr_scheduler="adafactor") if learning.relative_step else schedule
         self._base_rates = [float(group["lr"] or 0.0) for group in self.optimizer.param_groups]

@@ -115,7 +115,8 @@ def test_kinds_that_are_not_read_are_named_with_what_to_do(tmp_path, monkeypatch
 
 
 def test_heic_is_read_where_it_can_be(tmp_path):
-    pillow_heif = pytest.importorskip("pillow_heif")
+    import pillow_heif  # of the extra "heic", which "test" asks for
+
     image = crops(1, 1)[0]
     pillow_heif.from_pillow(Image.fromarray(image)).save(tmp_path / "a.heic", quality=95)
     found = read_folder(tmp_path)

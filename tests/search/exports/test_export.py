@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from search.export import _changed, export, main
-from search.record.record import StudyFolder, TrialRecord, write_json
+from search.record.json_files import write_json
+from search.record.record import StudyFolder, TrialRecord
 from search.verdict.verdict import finish
 from tests.search.base_predictions import traits
 from tests.search.finished_studies import PLANS, make_study, shared_study

@@ -10,7 +10,8 @@ import pytest
 from metrics.trajectory.readings import Reading, Readings
 from search.record.added_prompts import AddedPrompts
 from search.record.events import Checkpointed
-from search.record.record import StudyFolder, TrialRecord, write_json, write_samples
+from search.record.json_files import write_json
+from search.record.record import StudyFolder, TrialRecord, write_samples
 from search.study.settings import KeepSection
 from search.verdict.disk_cleanup import drop_after, tidy_trial
 from tests.search.any_config import CONFIG

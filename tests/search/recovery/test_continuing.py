@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from search.errors import StudyError
-from search.record.record import StudyFolder, write_json
+from search.record.json_files import write_json
+from search.record.record import StudyFolder
 from search.recovery.continuing import check_sources, continued, forget, has_trained
 from search.recovery.study_json import About
 from search.study.input_digests import Inputs, keep_inputs

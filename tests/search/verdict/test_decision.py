@@ -13,7 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from metrics.onset.sentences import interval_text
-from search.record.record import StudyFolder, TrialRecord, checked, write_bytes
+from search.record.json_files import checked, write_bytes
+from search.record.record import StudyFolder, TrialRecord
 from search.running.progress import said
 from search.status import main as status
 from search.verdict import best_files

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search.record.record import StudyFolder, read_json, write_json
+from search.record.json_files import read_json, write_json
+from search.record.record import StudyFolder
 from search.tuning.importances import parameter_importances
 from search.verdict import report as report_module
 from search.verdict.report import write_report

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.trainer.families.test_families import full_size_base
+from benchmarks.parity.ours import full_size_base
 from tests.trainer.original_format import to_original_format
 from tests.trainer.packs import join, new_pack
 from trainer.base_model.load import check_family, detect_family, load_base

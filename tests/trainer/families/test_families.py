@@ -6,35 +6,10 @@ import dataclasses
 import pytest
 import torch
 
+from benchmarks.parity.ours import full_size_base
 from trainer.base_model.load import load_base
 from trainer.families import FAMILIES
 from trainer.families.family import Base
-from trainer.families.layout import CONFIGS
-
-
-def full_size_base(family: str) -> Base:
-    """The real architecture of SD1.5 or SDXL from the shipped configs, without weights (meta device)."""
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    folder = CONFIGS / family
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
-        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae"))
-        encoders: list[torch.nn.Module] = [CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder"))]
-        if family == "sdxl":
-            encoders.append(CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(folder / "text_encoder_2")))
-    return Base(
-        family=FAMILIES[family],
-        denoiser=unet,
-        vae=vae,
-        text_encoders=encoders,
-        tokenizers=[],
-        noise_scheduler=DDPMScheduler(),
-        device=torch.device("meta"),
-        dtype=torch.float32,
-        source=family,
-    )
 
 
 @pytest.fixture(scope="module")

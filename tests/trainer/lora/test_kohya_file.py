@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from tests.trainer.families.test_families import full_size_base
+from benchmarks.parity.ours import full_size_base
 from tests.trainer.packing.test_metadata import metadata
 from trainer.base_model.load import load_base
 from trainer.errors import ModelError

@@ -1,0 +1,50 @@
+"""JSON files, and others, written whole or not at all and read by type. Loads neither numpy nor pydantic by itself."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from metrics.files import write_whole
+
+T = TypeVar("T")
+_ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; makes its folder."""
+    write_whole(path, lambda file: file.write(content))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON aside, fsync and rename, so that a reader sees the old file or the new one."""
+    write_bytes(path, (json.dumps(content, indent=2, default=_plain) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def checked(kind: type[T], names: Collection[str], values: Any) -> T:
+    """A dataclass with these fields from what a JSON file holds; names that it does not know are left out.
+
+    Raises:
+        ValueError: something is missing, or of another type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"a {kind.__name__} is a mapping")
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    found: T = _ADAPTERS[kind].validate_python({k: v for k, v in values.items() if k in names})
+    return found
+
+
+def _plain(value: object) -> object:
+    """numpy scalars, paths and tuples as JSON has them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
