@@ -29,12 +29,14 @@ def test_the_judges_know_fresh_renders() -> None:
     assert min(shares.values()) > 0.9, shares
 
 
+@pytest.mark.slow  # of files that no daily change touches
 def test_the_base_obeys_its_prompts(pipeline) -> None:
     shares = quality.obedience(pipeline, judging.load_judges(), 12, seed=3)
     assert set(shares) == {"shape", "colour", "place", "pattern", "position", "size"}
     assert min(shares.values()) > 0.8, shares
 
 
+@pytest.mark.slow  # of files that no daily change touches
 def test_two_things_stand_where_the_prompt_says(pipeline) -> None:
     prompts = ["red ball on the left, blue cube on the right, studio, plain floor",
                "blue cube on the left, red ball on the right, studio, plain floor"]  # fmt: skip
@@ -46,6 +48,7 @@ def test_two_things_stand_where_the_prompt_says(pipeline) -> None:
         assert (right > left + 40) != red_left
 
 
+@pytest.mark.slow  # of files that no daily change touches
 def test_the_vae_keeps_what_it_sees(pipeline) -> None:
     psnr = quality.reconstruction(pipeline.vae, torch.device("cpu"), count=18)
     assert psnr["scenes"] > 31

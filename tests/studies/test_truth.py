@@ -50,6 +50,7 @@ def test_the_command_reads_checkpoints_and_writes_the_table(base, tmp_path, caps
     assert str(out) in capsys.readouterr().out
 
 
+@pytest.mark.slow  # of files that no daily change touches
 def test_the_base_obeys_but_does_not_know_the_concept(base) -> None:
     values = truth.true_quality(base, None, "mushroom", pictures=6, precision=None)
     assert values["obedience"] > 0.7
