@@ -106,7 +106,7 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
             resident,
             (study, folder),
             study.workers.count,
-            preload=("search.running.worker",),
+            preload=("search.running.preloaded",),
             hung_after=study.workers.hung_after,
         )
         work(study, folder, team, clock)

@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_that_a_worker_passes_over_is_said(real_study, tmp_
     assert newest is not None
     damage.flip(newest / "state.safetensors")
     study = load_study(file)
-    team = Team(resident, (study, folder), 1, preload=("search.running.worker",))
+    team = Team(resident, (study, folder), 1, preload=("search.running.preloaded",))
     team.start()
     try:
         team.send(0, TrialSpec(1, home, study.config(TrialRecord.load(home).params), 1))

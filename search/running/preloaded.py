@@ -1,0 +1,36 @@
+"""What workers import, imported once in the process that they are forked from (`search.running.workers.Team`): each of
+them, and each one that replaces a lost one, is there in a few seconds instead of twenty.
+
+Libraries that load models are left to the workers where there may be a GPU: bitsandbytes begins to use CUDA when it is
+imported, and no process can use it that was forked from one that has.
+"""
+
+import contextlib
+import ctypes
+import warnings
+
+import torch
+
+import search.running.worker  # noqa: F401
+
+
+def _may_have_gpu() -> bool:
+    """Asks torch nothing that would begin to use CUDA."""
+    if torch.version.hip is not None:
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+if not _may_have_gpu():
+    # an import that fails is told by the worker that needs it
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        import diffusers.optimization  # noqa: F401
+        import open_clip  # noqa: F401
+        import peft  # noqa: F401
+        from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
+        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
