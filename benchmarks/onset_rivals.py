@@ -55,7 +55,7 @@ def most_alike(case: Case) -> float | None:
 def dvar(case: Case, *, window: int = 6, threshold: float = 0.15) -> float | None:
     """DVAR (Voronov et al. 2023, arXiv 2302.04841): stop once a deterministic loss varies over a sliding window by a
     small share of its variance so far. Theirs is of training photos, which these runs do not keep: here of four
-    held-out ones, which falls and flattens with it until photos are learned by heart."""
+    held-out ones, which falls and flattens with it until photos are memorised."""
     losses = heldout_loss(case)
     for row in range(window, len(losses)):
         whole = losses[: row + 1].var()

@@ -18,8 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from metrics.arguments import Arguments
 from metrics.command import Command, end
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, mistake
 from metrics.files import shown
 
 ENCODER = "ViT-B-32/openai"
@@ -34,7 +35,7 @@ EXAMPLE = """example:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted."""
-    command = Command("metrics.run", refused=(MetricsError,), prefix="metrics: ")
+    command = Command("metrics.run", refused=(MetricsError,))
     return command.run(lambda: _main(arguments))
 
 
@@ -46,13 +47,13 @@ def _main(arguments: Sequence[str] | None) -> int:
 
         return table_main(options.trajectory, options.picture, options.json)
     if options.train is None or options.samples is None:
-        raise MetricsError("--train and --samples are needed, or --trajectory")
+        raise mistake("command line", None, "--train and --samples, or --trajectory")
     return _score(options)
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> Arguments:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m metrics.run",
         description=(__doc__ or "").splitlines()[0],
         epilog=EXAMPLE,
@@ -83,7 +84,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def _epoch(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not allowed: a whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text[:40]!r}")
     return int(text)
 
 
@@ -91,20 +92,22 @@ def _check_outputs(options: argparse.Namespace) -> None:
     """Before any work is done: does the wish make sense, and can it be written?"""
     _tell_what_has_no_effect(options)
     if options.trajectory is not None and (options.train or options.samples or options.base):
-        raise MetricsError("--trajectory reads a table, --train and --samples read folders: one or the other")
+        why = "--trajectory reads a table, --train and --samples read folders"
+        raise mistake("command line", "both", "--train and --samples, or --trajectory", why)
     kinds = PICTURES if options.trajectory is not None else PICTURES[:1]
     for name in ("json", "picture"):
         if getattr(options, name) == "":
-            raise MetricsError(f"--{name} '' is not allowed: the name of a file is needed")
+            raise mistake(f"--{name}", "", "the name of a file")
     if options.picture and Path(options.picture).suffix.lower() not in kinds:
-        raise MetricsError(f"--picture {options.picture}: the name has to end with {' or '.join(kinds)}")
+        raise mistake("--picture", options.picture, f"a name that ends with {' or '.join(kinds)}")
     for name in ("json", "picture"):
         wish = Path(getattr(options, name) or "-")
         if wish.is_dir():
-            raise MetricsError(f"--{name} {wish}: is a folder, not a file")
+            raise mistake(f"--{name}", str(wish), "a file", "it is a folder")
         above = next(folder for folder in wish.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
-            raise MetricsError(f"--{name} {wish}: {above} is not a folder that can be written to")
+            why = f"{above} is not a folder that can be written into"
+            raise mistake(f"--{name}", str(wish), "a file that can be written", why)
     _check_apart({f"--{name}": Path(value) for name in FOLDERS if (value := getattr(options, name))})
 
 
@@ -118,7 +121,7 @@ def _tell_what_has_no_effect(options: argparse.Namespace) -> None:
         return
     for name in idle:
         if getattr(options, name) is not None:
-            print(f"metrics: --{name.replace('_', '-')} has no effect with {why}", file=sys.stderr)
+            print(f"note: --{name.replace('_', '-')} has no effect with {why}", file=sys.stderr)
 
 
 def _check_apart(folders: dict[str, Path]) -> None:
@@ -126,7 +129,8 @@ def _check_apart(folders: dict[str, Path]) -> None:
     for outer, around in folders.items():
         for inner, within in folders.items():
             if outer != inner and _real(within).is_relative_to(_real(around)):
-                raise MetricsError(f"{inner} {within}: lies in {outer} {around}, whose subfolders are read, too")
+                why = f"it lies in {outer} {around}, whose subfolders are read, too"
+                raise mistake(inner, str(within), f"a folder apart from {outer}", why)
 
 
 def _real(path: Path) -> Path:
@@ -140,7 +144,7 @@ def _check_device(name: str) -> None:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise MetricsError(f"--device {name}: cannot be used here ({reason}); cpu always can") from error
+        raise mistake("--device", name, "a device that works here", f"{reason}; cpu always works") from error
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from search.command import add_study, study_command
-from search.errors import SearchError, StudyError, problem
+from search.errors import SearchError, StudyError
 from search.record.record import StudyFolder
 from search.study.find_study import locate
 from search.tuning.database import storage_url
-from trainer.arguments import port
+from trainer.arguments import Arguments, port
 from trainer.command import INTERRUPTED, Command, end, reason
+from trainer.errors import mistake
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -69,7 +70,8 @@ def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> 
     try:
         return make_server(HOST, port, application, server_class=_Threading, handler_class=_Quiet)
     except OSError as error:
-        raise SearchError(f"--port {port}: {reason(error)}; --port 0 takes any that is free") from error
+        why = f"{reason(error)}; --port 0 takes any that is free"
+        raise SearchError(mistake(None, "--port", port, "a port that is free", why)) from error
 
 
 def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
@@ -99,11 +101,12 @@ def _open_storage(url: str) -> Any:
         return open_storage(url)
     except ImportError:
         driver = shown.split(":", 1)[0]
-        why = f"a storage whose driver is installed: there is none for {driver} here"
+        expected, why = "a storage whose driver is installed", f"there is none for {driver} here"
     except (SQLAlchemyError, ValueError) as error:
         answer = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        why = f"a storage that answers, such as sqlite:////home/me/study.db or postgresql://user@host/name ({answer})"
-    raise StudyError([problem("dashboard", "--storage", shown, why)])
+        expected = "a storage that answers, such as sqlite:////home/me/study.db or postgresql://user@host/name"
+        why = answer
+    raise StudyError([mistake(None, "--storage", shown, expected, why)])
 
 
 def _only_for_this_machine(application: "WSGIApplication") -> "WSGIApplication":
@@ -139,9 +142,9 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> Arguments:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m search.dashboard",
         description="Open optuna-dashboard on 127.0.0.1 with this study's trials, contact sheets and onset plots.",
         epilog="example:\n  python -m search.dashboard studies/demo.yaml --port 8080",

@@ -1,9 +1,9 @@
 """What can go wrong in `search`: one root, its text is for the user, one line for each mistake."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trainer.errors import shown
+from trainer.errors import known_key, mistake
 
 
 class SearchError(Exception):
@@ -38,6 +38,12 @@ class WorkerError(SearchError):
     """The workers cannot go on: the base does not load, or they die again and again."""
 
 
-def problem(file: str | Path, key: str, value: object, allowed: str) -> str:
-    """One line that says where, what, and what would have been right."""
-    return f"{file}: {key}: {shown(value)} is not allowed: {allowed}"
+def problem(file: str | Path, key: str, value: object, expected: str, why: str = "") -> str:
+    """One line that says where, what would have been right, and what was given instead (`trainer.errors.mistake`)."""
+    return mistake(file, key, value, expected, why)
+
+
+def unknown_problem(file: str | Path, key: str, known: Iterable[str]) -> str:
+    """The same for a key that there is not; `key` is dotted, and its last part is the unknown one."""
+    last = key.rpartition(".")[2]
+    return problem(file, key, last, known_key(last, known))

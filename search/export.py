@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.command import add_study, study_command
+from search.errors import SearchError
 from search.exports.base import about_base
 from search.exports.ship_epoch import Ending
 from search.record.json_files import write_bytes
@@ -24,7 +25,7 @@ from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.find_study import locate
 from search.study.moved_files import find_again
-from trainer.arguments import folder_to_write, whole
+from trainer.arguments import Arguments, folder_to_write, whole
 from trainer.command import Command, end
 from trainer.config.rules import FLAT_SCHEDULERS
 
@@ -137,14 +138,22 @@ def export(
     batches = _batches_per_epoch(config, dataset)
     steps = ceil(batches / config.gradient_accumulation_steps)
     ending = Ending(picked.epoch, go_on=go_on, steps_per_epoch=steps)
-    there = to_sdscripts(config, dataset, traits=traits, folder=kohya, name=name, ending=ending)
+    there = gui = None
+    try:
+        there = to_sdscripts(config, dataset, traits=traits, folder=kohya, name=name, ending=ending)
+    except SearchError as error:  # it lacks the optimizer or the family: our own files are written all the same
+        notices.append(f"nothing is written for sd-scripts and the kohya_ss GUI: {error}")
     gui_dataset = to / "kohya_ss-dataset.toml"
     trained = ending.last_epoch(config)
-    gui = to_kohya_gui(
-        config, there, family=traits.family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
-    )
-    notices += [*there.notices, *_photos(dataset), *about_base(config.base, traits)]
-    notices += _otherwise(config, ending, batches, name)
+    if there is not None:
+        notices += [*there.notices, *_photos(dataset), *about_base(config.base, traits)]
+        notices += _otherwise(config, ending, batches, name)
+        try:
+            gui = to_kohya_gui(
+                config, there, family=traits.family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
+            )
+        except SearchError as error:
+            notices.append(f"nothing is written for the kohya_ss GUI: {error}")
     written: list[tuple[Path, str]] = []
 
     def write(path: Path, text: str, what: str) -> None:
@@ -171,17 +180,20 @@ def export(
         ),
         "python -m trainer.run train.yaml",
     )
-    comment = "\n".join((about, *notices))
-    write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
-    write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
-    shipped = picked.epoch if ending.needs_copy(config) else None
-    text = train_sh(there, about=about, name=name, horizon=trained, ship_epoch=shipped)
-    write(kohya / "train.sh", text, "sd-scripts: the command")
-    write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
+    if there is not None:
+        comment = "\n".join((about, *notices))
+        write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
+        write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
+        shipped = picked.epoch if ending.needs_copy(config) else None
+        text = train_sh(there, about=about, name=name, horizon=trained, ship_epoch=shipped)
+        write(kohya / "train.sh", text, "sd-scripts: the command")
+    if there is not None and gui is not None:
+        write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
     if prepare_photos is not None:
         written.append((Path(config.data), "the photos, as every trainer reads them"))
-    text = json.dumps(gui, indent=2, sort_keys=True) + "\n"
-    write(to / "kohya_ss.json", text, "kohya_ss GUI, LoRA tab: open it there")
+    if gui is not None:
+        text = json.dumps(gui, indent=2, sort_keys=True) + "\n"
+        write(to / "kohya_ss.json", text, "kohya_ss GUI, LoRA tab: open it there")
     return Exported(record.number, picked.epoch, picked.said, tuple(written), tuple(notices))
 
 
@@ -254,9 +266,9 @@ def _batches_per_epoch(config: "TrainConfig", dataset: "Dataset") -> int:
     return batches_per_epoch(dataset.photos, sizes, config.batch_size)
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> Arguments:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m search.export",
         description="Write the production run of a study's pick: train.yaml for our trainer, the LoRA in kohya's\n"
         "format, train.sh for sd-scripts with its two files, and the JSON of the kohya_ss GUI.",

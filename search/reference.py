@@ -20,6 +20,7 @@ from search.run import command_line as search_run
 from search.status import command_line as search_status
 from search.study.space import ENTRY_KEYS
 from search.study.study import NOT_SEARCHED, SECTIONS
+from trainer.arguments import Arguments
 from trainer.command import end
 from trainer.config.config import OPEN_ENDED_TYPES, TrainConfig
 from trainer.production.production_config import Output
@@ -199,7 +200,7 @@ _PAGES = {"fields": fields_page, "commands": commands_page}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m search.reference",
         description="Print a reference page: every field of a study or training file, or every option of a command.",
         epilog="example:\n  python -m search.reference fields > docs/fields.md",

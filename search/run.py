@@ -29,6 +29,7 @@ from search.study.study import Study, load_study
 from search.tuning.database import storage_url
 from search.verdict.best_folder import restore_best
 from search.verdict.disk_cleanup import sweep_study
+from trainer.arguments import Arguments
 from trainer.command import Command, end
 
 _GRACE_SECONDS = 30.0
@@ -69,9 +70,9 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     return 0
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> Arguments:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m search.run",
         description="Run a study: search LoRA settings, find where each begins to overfit, end with a verdict.",
         epilog=_EXAMPLE,

@@ -18,6 +18,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.running.live_table import grid, row
 from search.study.find_study import locate
 from search.verdict.decision import best_so_far
+from trainer.arguments import Arguments
 from trainer.command import Command, end
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     return 0
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> Arguments:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m search.status",
         description="Show a study's trials: settings, epochs, score, onset, state.",
         epilog=_EXAMPLE,

@@ -5,13 +5,45 @@ from __future__ import annotations
 import os
 import re
 import stat
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from trainer.command import one_line, reason
+from trainer.command import PREFIX, WRONG_INPUT, one_line, reason, show_anything
+from trainer.errors import Plain, mistake, nearest
 
 LARGEST = 10**9
+_CHOICE = re.compile(r"invalid choice: (?P<quote>['\"])(?P<given>.*)(?P=quote) \(choose from (?P<all>.*)\)")
+
+
+class Arguments(ArgumentParser):
+    """A command line whose mistakes are told as those in files are: `error: --port: expected …, got …`."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line on stderr, exit code 2."""
+        show_anything()
+        self.exit(WRONG_INPUT, f"{PREFIX}{self._in_words(message)}; --help says more\n")
+
+    def _in_words(self, message: str) -> str:
+        known = [option for action in self._actions for option in action.option_strings]
+        found = re.fullmatch(r"(?:argument (?P<key>\S+): )?(?P<said>.*)", message, re.DOTALL)
+        key, said = (found["key"], found["said"]) if found else (None, message)
+        name = (key or "").split("/")[-1]
+        if choice := _CHOICE.match(said):
+            choices = re.findall(r"[\w.-]+", choice["all"])
+            return mistake(None, name, choice["given"], " or ".join(choices) + nearest(choice["given"], choices))
+        if wanting := re.match(r"the following arguments are required: (.*)", said):
+            return mistake(None, wanting[1], None, "a value")
+        if strange := re.match(r"unrecognized arguments: (\S+)", said):
+            given = strange[1].partition("=")[0]
+            return mistake(None, "command line", given, f"an option that there is{nearest(given, known)}")
+        if re.match(r"expected (one|at least one) argument", said):
+            return mistake(None, name, None, "a value")
+        if kind := re.match(r"invalid (?P<kind>\w+) value: (?P<given>.*)", said):
+            expected = {"float": "a number", "int": "a whole number"}.get(kind["kind"], "a path")
+            return mistake(None, name, Plain(kind["given"]), expected)
+        return f"{name}: {said}" if name else said
 
 
 def whole(low: int, high: int = LARGEST) -> Callable[[str], int]:
@@ -20,7 +52,7 @@ def whole(low: int, high: int = LARGEST) -> Callable[[str], int]:
     def read(text: str) -> int:
         if re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) and low <= int(text) <= high:
             return int(text)
-        raise ArgumentTypeError(f"{_short(text)} is not allowed: a whole number from {low} to {high}")
+        raise _refused(text, f"a whole number from {low} to {high}")
 
     return read
 
@@ -41,27 +73,29 @@ def folder_to_write(text: str) -> Path:
 
 
 def _folder(text: str, *, written: bool) -> Path:
-    def refuse(why: str) -> ArgumentTypeError:
-        return ArgumentTypeError(f"{_short(text)} is not allowed: {why}")
-
     if not text.strip():
-        raise refuse("the name of a folder is needed")
+        raise _refused(text, "the name of a folder")
+    expected = "a folder that can be written into" if written else "a folder"
     path = Path(text)
     for above in (path, *path.absolute().parents):
         try:
             mode = above.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             if above.is_symlink():
-                raise refuse(f"{_short(above)} is a link to nothing") from None
+                raise _refused(text, expected, f"{_short(above)} is a link to nothing") from None
             continue
         except OSError as error:
-            raise refuse(reason(error)) from None
+            raise _refused(text, expected, reason(error)) from None
         if not stat.S_ISDIR(mode):
-            raise refuse(f"{_short(above)} is a file, not a folder")
+            raise _refused(text, expected, f"{_short(above)} is a file")
         if written and not os.access(above, os.W_OK | os.X_OK):
-            raise refuse(f"nothing can be written into {_short(above)}")
+            raise _refused(text, expected, f"nothing can be written into {_short(above)}")
         break
     return path
+
+
+def _refused(text: str, expected: str, why: str = "") -> ArgumentTypeError:
+    return ArgumentTypeError(mistake(None, "", Plain(repr(_short(text))), expected, why))
 
 
 def _short(name: str | Path) -> str:

@@ -25,6 +25,8 @@ from typing import NamedTuple, NoReturn, TextIO
 from trainer.interrupts import INTERRUPTED, ignore_signals, interruptible
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
+PREFIX = "error: "
+"""Stands before every line that says what went wrong."""
 LOG = "error.log"
 _LONGEST = 300  # characters of what a library says
 
@@ -67,7 +69,6 @@ class Command:
         name: as people call it, such as "search.run".
         refused: errors about the input, whose text is for the user: exit code 2.
         failed: errors of the work, whose text is for the user: exit code 1.
-        prefix: stands before every such line.
         interrupted: what is said after Ctrl-C or a termination signal.
         folder: where the traceback of what nobody foresaw goes, once it is known; else the folder for temporary files.
         explain: what the caller knows about errors of further libraries; None where it does not know one.
@@ -76,7 +77,6 @@ class Command:
     name: str
     refused: tuple[type[Exception], ...] = ()
     failed: tuple[type[Exception], ...] = ()
-    prefix: str = ""
     interrupted: str = "interrupted"
     folder: Path | None = None
     explain: Callable[[BaseException], Told | None] | None = None
@@ -98,7 +98,7 @@ class Command:
                 _drop_what_cannot_be_written()
                 told = self._told(error)
                 log = f"; {self._write_log(error)}" if told.log else ""
-                _say("\n".join(f"{self.prefix}{line}" for line in told.line.split("\n")) + log)
+                _say("\n".join(f"{PREFIX}{line}" for line in told.line.split("\n")) + log)
                 return told.code
         return code
 

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from trainer.errors import ConfigError, ModelError
+from trainer.errors import ConfigError, ModelError, mistake
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +32,8 @@ def find_device(name: str, *, key: str = "device") -> torch.device:
     """
     import torch
 
-    if (allowed := why_no_device(name)) is not None:
-        raise ConfigError(None, key, name, allowed)
+    if (expected := why_no_device(name)) is not None:
+        raise ConfigError(None, key, name, expected)
     kind, _, number = name.partition(":")
     if name == "auto":
         if torch.cuda.is_available():
@@ -44,22 +44,22 @@ def find_device(name: str, *, key: str = "device") -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
             found = "no CUDA device" if not count else "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
-            raise ConfigError(None, key, name, f"this machine has {found}; auto and cpu always can")
+            raise ConfigError(None, key, name, "a device of this machine", f"it has {found}; auto and cpu always work")
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(None, key, name, "this machine has no Apple GPU; auto and cpu always can")
+        raise ConfigError(None, key, name, "a device of this machine", "it has no Apple GPU; auto and cpu always work")
     place = torch.device(f"{kind}:{number}" if number else kind)
     try:
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise ModelError(f"{key}: {name!r} cannot be used here ({reason}); cpu always can") from error
+        raise ModelError(mistake(None, key, name, "a device that works here", f"{reason}; cpu always works")) from error
     return place
 
 
 def check_quantize(kind: str | None, device: torch.device) -> None:
     """Raises ConfigError when a base is to be quantised where there is no CUDA device."""
     if kind is not None and device.type != "cuda":
-        raise ConfigError(None, "quantize", kind, f"left out here: quantised weights need a CUDA GPU, this is {device}")
+        raise ConfigError(None, "quantize", kind, f"nothing on {device}", "quantised weights need a CUDA GPU")
 
 
 def repeat_exactly(device: torch.device) -> None:

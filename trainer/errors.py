@@ -16,15 +16,15 @@ class ConfigError(TrainerError):
 
     Args:
         file: the YAML file, or None when the config was built in code.
-        key: dotted name of the setting.
-        value: what was given.
-        allowed: what would have been right, in words.
+        key: dotted name of the setting; "" where it is about the file as a whole.
+        value: what was given; None for nothing.
+        expected: what would have been right, in words.
+        why: what has to be added to be understood, or "".
     """
 
-    def __init__(self, file: str | Path | None, key: str, value: object, allowed: str) -> None:
-        self.file, self.key, self.value, self.allowed = file, key, value, allowed
-        where = f"{file}: " if file is not None else ""
-        super().__init__(f"{where}{key}: {shown(value)} is not allowed: {allowed}")
+    def __init__(self, file: str | Path | None, key: str, value: object, expected: str, why: str = "") -> None:
+        self.file, self.key, self.value, self.expected, self.why = file, key, value, expected, why
+        super().__init__(mistake(file, key, value, expected, why))
 
     @property
     def all(self) -> "tuple[ConfigError, ...]":
@@ -37,7 +37,7 @@ class ConfigErrors(ConfigError):
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         first = errors[0]
-        super().__init__(first.file, first.key, first.value, first.allowed)
+        super().__init__(first.file, first.key, first.value, first.expected, first.why)
         self._all = tuple(errors)
         self.args = ("\n".join(map(str, errors)),)
 
@@ -60,6 +60,14 @@ def refuse(errors: Sequence[ConfigError]) -> None:
         raise errors[0] if len(errors) == 1 else ConfigErrors(errors)
 
 
+def _given(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool | Plain):
+        return str(value).lower() if isinstance(value, bool) else value
+    return shown(value)
+
+
 def shown(value: object) -> str:
     """A value as Python writes it, in one line; the middle of a long one is left out."""
     try:
@@ -70,7 +78,39 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:half]} … {text[-half:]}"
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """What is allowed instead of an unknown key: the nearest known one, or all."""
-    near = difflib.get_close_matches(key[:_MOST_CHARACTERS], list(known), n=1, cutoff=0.6)
-    return f"unknown key, did you mean {near[0]}?" if near else f"unknown key; known are {', '.join(sorted(known))}"
+def mistake(file: str | Path | None, key: str, value: object, expected: str, why: str = "") -> str:
+    """The one form in which a wrong input is told: `file: key: expected …, got …`, then `: why` where there is more.
+
+    >>> mistake("train.yaml", "rank", 0, "at least 1")
+    'train.yaml: rank: expected at least 1, got 0'
+    """
+    parts = ("" if file is None else str(file), key, f"expected {expected}, got {_given(value)}", why)
+    return ": ".join(part for part in parts if part)
+
+
+class Plain(str):
+    """What was given, in words instead of as a value: it stands in a message as it is."""
+
+
+def unknown(file: str | Path | None, key: str, known: Iterable[str]) -> ConfigError:
+    """The error for a key that there is not: it names the nearest known one, or all.
+
+    Args:
+        key: dotted; its last part is the unknown one.
+    """
+    last = key.rpartition(".")[2]
+    return ConfigError(file, key, last, known_key(last, known))
+
+
+def known_key(name: str, known: Iterable[str]) -> str:
+    """What is expected instead of an unknown key: the nearest known one, or all."""
+    known = list(known)
+    near = nearest(name, known)
+    return f"a known key{near}" if near else f"one of {', '.join(sorted(known))}"
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """` (did you mean rank?)`: the known name most like this one; "" when none is like it."""
+    spelt = {each.lower(): each for each in known}  # cases are what people mix up first
+    found = difflib.get_close_matches(str(name)[:_MOST_CHARACTERS].lower(), list(spelt), n=1, cutoff=0.6)
+    return f" (did you mean {spelt[found[0]]}?)" if found else ""

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.arguments import folder_to_write
+from trainer.arguments import Arguments, folder_to_write
 from trainer.command import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Command, end
 from trainer.errors import ConfigError, DataError, ModelError, TrainerError
 
@@ -56,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "trainer.run",
         refused=(ConfigError, DataError, ModelError),
         failed=(TrainerError,),
-        prefix="error: ",
         interrupted="interrupted; run the same command again to go on from the last checkpoint",
     )
     return command.run(lambda: _main(arguments, command))
@@ -70,8 +69,8 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     from trainer.errors import ConfigError
     from trainer.production.production_config import load_production
 
-    if (allowed := why_no_device(options.device)) is not None:
-        raise ConfigError(None, "--device", options.device, allowed)
+    if (expected := why_no_device(options.device)) is not None:
+        raise ConfigError(None, "--device", options.device, expected)
     config, output = load_production(options.config)
     for notice in (*config.notices(), *config.cautions()):
         print(f"note: {notice}", file=sys.stderr)
@@ -87,9 +86,9 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     return DONE
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line() -> Arguments:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m trainer.run",
         description="Trains the LoRA that a train.yaml describes; goes on where it stopped.",
         epilog=_HELP,

@@ -99,7 +99,7 @@ def own_caption_gap(
 ) -> tuple[float, np.ndarray]:
     """P[nearest photo is the caption's own | trained] - P[the same | held out]: in [-1, 1], larger is worse.
 
-    Following a caption makes an image resemble the photo it describes; only learning by heart makes it do so more often
+    Following a caption makes an image resemble the photo it describes; only memorising makes it do so more often
     for trained captions than for held-out ones.
 
     Args:
@@ -135,7 +135,7 @@ def own_photo_pull(
 
     Each image's gain over the base in cosine to its caption's own photo, less its mean gain over all photos, in
     standard deviations of the cosines between photos; the mean of the items is the mean of trained captions minus that
-    of held-out ones. 0 without learning by heart, larger is worse. Paired with the base, it needs no nearest neighbour
+    of held-out ones. 0 without memorising, larger is worse. Paired with the base, it needs no nearest neighbour
     and is not fooled by generated images being softer than photos, which keeps `copying` low; ours.
 
     Args:

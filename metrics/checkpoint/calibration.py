@@ -15,7 +15,7 @@ from metrics.channels.composition import distances, energy_null, framing_null
 from metrics.channels.similarity import concept_axis, near_duplicates
 from metrics.checkpoint.encoders import Encoder, Images
 from metrics.checkpoint.image_descriptors import Traits, measure
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, mistake, nearest
 from metrics.files import write_whole
 from metrics.trajectory.readings import WEIGHTED
 
@@ -45,9 +45,7 @@ class ProbeLabels:
         if len(lengths) != 1:
             raise MetricsError("probe labels: prompts, neutral, sets, photo and seeds need one entry per image")
         if set(self.sets) - {"A", "B", "C"}:
-            raise MetricsError(
-                f"probe labels: set {sorted(set(self.sets) - set('ABC'))[0]!r} is not allowed: A, B or C"
-            )
+            raise mistake("probe labels: sets", sorted(set(self.sets) - set("ABC"))[0], "A, B or C")
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -149,13 +147,11 @@ class Calibration:
                 arrays = {name: file[name] for name in file.files}
             about = json.loads(str(arrays["about"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise MetricsError(f"calibration {str(path)!r} cannot be read ({error})") from error
+            raise MetricsError(f"{path}: this calibration cannot be read ({error})") from error
         if about["version"] != VERSION:
-            raise MetricsError(
-                f"calibration {str(path)!r} is of version {about['version']}, not {VERSION}: make it again"
-            )
+            raise mistake(f"{path}: version", about["version"], str(VERSION), "make this calibration again")
         if [about["encoder"], about["identity_encoder"]] != [_digest(encoder), _digest(identity_encoder)]:
-            raise MetricsError(f"calibration {str(path)!r} was made with another encoder: make it again")
+            raise MetricsError(f"{path}: this calibration was made with another encoder: make it again")
         labels = {name: tuple(values) for name, values in about["labels"].items()}
         traits = {
             owner: Traits(**{entry.name: arrays[f"{owner}.{entry.name}"] for entry in fields(Traits)})
@@ -224,7 +220,8 @@ def calibrate(
         raise MetricsError(f"calibrate: a label names photo {max(labels.photo)} of {len(photos)}")
     unknown = set(weights or {}) - set(WEIGHTED)
     if unknown:
-        raise MetricsError(f"score weight {sorted(unknown)[0]!r} is not allowed: {', '.join(WEIGHTED)}")
+        strange = sorted(unknown)[0]
+        raise mistake("weights", strange, f"one of {', '.join(WEIGHTED)}{nearest(strange, WEIGHTED)}")
     photo_traits = measure(photos, encoder, identity_encoder, cache=True)
     base_traits = measure(base_images, encoder, identity_encoder, cache=True)
     kept = mask.copy()

@@ -1,10 +1,11 @@
 """Which encoder a name can mean, told without loading open_clip, timm or torch."""
 
-import difflib
 import importlib.util
 import re
 from functools import cache
 from pathlib import Path
+
+from metrics.errors import nearest
 
 _HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 _TIMM = re.compile(rf"timm:(?:hf[-_]hub:{_HUB_ID}|[A-Za-z0-9]\w*(?:\.\w+)*)(?:@.+)?", re.ASCII)
@@ -36,9 +37,7 @@ def why_no_encoder(spec: str) -> str | None:
     known = _open_clip_models()
     if found is None or (known and found[1] not in known):
         name = spec.partition("/")[0]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]}/TAG?)" if near and near[0] != name else ""
-        return f"{_FORMS}{hint}"
+        return f"{_FORMS}{nearest(name, known)}"
     return None
 
 

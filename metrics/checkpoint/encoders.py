@@ -17,7 +17,7 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, mistake, nearest
 from metrics.files import write_whole
 
 Images = Sequence[np.ndarray] | np.ndarray
@@ -68,7 +68,7 @@ class Encoder:
             MetricsError: the encoder knows images only.
         """
         if self.encode_texts is None:
-            raise MetricsError(f"encoder {self.spec!r} knows images only: name an open_clip model to score prompts")
+            raise mistake("encoder", self.spec, "an open_clip model, to score prompts", "this one knows images only")
         if not len(texts):
             return np.zeros((0, 0), np.float32)
         unique = list(dict.fromkeys(texts))
@@ -104,7 +104,7 @@ def load_encoder(
         MetricsError: unknown name, unreadable folder, or weights that cannot be fetched.
     """
     if precision not in ("fp32", "bf16", "fp16"):
-        raise MetricsError(f"precision {precision!r} is not allowed: fp32, bf16 or fp16")
+        raise mistake("precision", precision, "fp32, bf16 or fp16")
     try:
         with _patient_only_online():
             if spec.startswith("timm:"):
@@ -117,10 +117,8 @@ def load_encoder(
         raise
     except Exception as error:  # open_clip, timm and the hub raise whatever their downloads and parsers raise
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise MetricsError(
-            f"encoder {spec!r} cannot be loaded: the first use of a name needs the network ({reason}…); "
-            "or name a local folder of open_clip's or timm's"
-        ) from error
+        expected = "an encoder that can be loaded: at its first use over the network, or from a local folder"
+        raise mistake("encoder", spec, expected, f"{reason}…") from error
     model, preprocess, tokenize = parts
 
     def forward_images(images: Images) -> np.ndarray:
@@ -178,18 +176,18 @@ def _load_open_clip(spec: str, device: str) -> tuple[Any, Callable, Callable | N
     name, pretrained = spec, None
     if Path(spec).is_dir():
         if not (Path(spec) / "open_clip_config.json").is_file():
-            raise MetricsError(f"encoder {spec!r}: the folder has no open_clip_config.json (nor timm's config.json)")
+            raise mistake("encoder", spec, "a folder with open_clip_config.json, or timm's config.json")
         if not any(Path(spec).glob("*.safetensors")) and not any(Path(spec).glob("*.bin")):
-            raise MetricsError(f"encoder {spec!r}: the folder has no open_clip_model.safetensors")
+            raise mistake("encoder", spec, "a folder with open_clip_model.safetensors")
         name = f"local-dir:{Path(spec).resolve()}"
     elif not spec.startswith("hf-hub:"):
         name, _, pretrained = spec.partition("/")
         known = open_clip.list_models()
         if name not in known:
-            raise MetricsError(f"encoder {spec!r} is neither a folder nor an open_clip model{_nearest(name, known)}")
+            raise mistake("encoder", spec, f"a folder, or an open_clip model{nearest(name, known)}")
         tags = open_clip.list_pretrained_tags_by_model(name)
         if not pretrained or (pretrained not in tags and not Path(pretrained).is_file()):
-            raise MetricsError(f"encoder {spec!r}: name the weights as {name}/TAG, TAG one of {', '.join(tags)}")
+            raise mistake("encoder", spec, f"{name}/TAG{nearest(pretrained, tags)}", f"TAG is one of {', '.join(tags)}")
     model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained, device=device)
     return model.eval().requires_grad_(False), preprocess, open_clip.get_tokenizer(name)
 
@@ -199,16 +197,17 @@ def _load_timm(spec: str, device: str) -> tuple[Any, Callable, Callable | None]:
 
     name, _, weights = spec.partition("@")
     if not timm.is_model(name):
-        raise MetricsError(f"encoder 'timm:{spec}': timm has no such model{_nearest(name, timm.list_models())}")
+        raise mistake("encoder", f"timm:{spec}", f"a model of timm{nearest(name, timm.list_models())}")
     if weights and not Path(weights).is_file():
-        raise MetricsError(f"encoder 'timm:{spec}': no such file {weights!r}")
+        raise mistake("encoder", f"timm:{spec}", "a file of weights that exists", f"{weights} does not")
     model = timm.create_model(name, pretrained=not weights, num_classes=0)
     if weights:
         from safetensors.torch import load_file
 
         missing = model.load_state_dict(load_file(weights), strict=False).missing_keys
         if missing:
-            raise MetricsError(f"encoder 'timm:{spec}': the file lacks {len(missing)} weights, such as {missing[0]!r}")
+            why = f"the file lacks {len(missing)} of them, such as {missing[0]}"
+            raise mistake("encoder", f"timm:{spec}", "a file with all weights of the model", why)
     return _images_only(model, device)
 
 
@@ -225,7 +224,7 @@ def _load_timm_folder(folder: Path, device: str) -> tuple[Any, Callable, Callabl
     import timm
 
     if not (folder / "model.safetensors").is_file():
-        raise MetricsError(f"encoder {str(folder)!r}: the folder has no model.safetensors")
+        raise mistake("encoder", str(folder), "a folder with model.safetensors")
     return _images_only(timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True, num_classes=0), device)
 
 
@@ -283,10 +282,3 @@ def _cached(folder: Path, keys: list[str], compute: Callable[[list[int]], np.nda
             with contextlib.suppress(FileNotFoundError, FileExistsError):
                 write_whole(target, functools.partial(np.savez, features=row), durable=False)
     return np.stack([rows[index] for index in range(len(keys))]) if keys else np.zeros((0, 0), np.float32)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

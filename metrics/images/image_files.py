@@ -44,8 +44,7 @@ def images_below(root: Path, *, photos: bool) -> tuple[list[Path], list[str]]:
         MetricsError: there is no such folder.
     """
     if not root.is_dir():
-        what = "not a folder" if root.exists() else "no such folder"
-        raise MetricsError(f"{what}: {shown(root)}")
+        raise MetricsError(f"{shown(root)}: {'not a folder' if root.exists() else 'no such folder'}")
     top = root / "img" if photos and not _shelves(root) and _shelves(root / "img") else root
     shelves = _shelves(top) if photos else []
     folders = shelves or list(_folders(top))
@@ -69,7 +68,7 @@ def images_below(root: Path, *, photos: bool) -> tuple[list[Path], list[str]]:
         lines += [f"{shown(root)}: {shown(name)} is no '<repeats>_<trigger> <class>' folder" for name in sorted(beside)]
     if not images:
         reasons = "; ".join(lines) or f"looked for {', '.join(each for each in (*SUFFIXES, *_AVIF) if _is_read(each))}"
-        raise MetricsError(f"no images in {shown(root)} ({reasons})")
+        raise MetricsError(f"{shown(root)}: no images here ({reasons})")
     return sorted(images), lines
 
 
@@ -105,10 +104,10 @@ def opened(path: Path) -> Iterator[Image]:
             yield image
     except UnidentifiedImageError as error:
         reason = "not an image that can be read, or damaged"
-        raise UnreadableImage(f"cannot read image {shown(path)}: {reason}", reason) from error
+        raise UnreadableImage(f"{shown(path)}: {reason}", reason) from error
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, MemoryError, struct.error) as error:
         reason = getattr(error, "strerror", None) or shown(" ".join(str(error).split())) or type(error).__name__
-        raise UnreadableImage(f"cannot read image {shown(path)}: {reason}", reason) from error
+        raise UnreadableImage(f"{shown(path)}: this image cannot be read: {reason}", reason) from error
     finally:
         Image.MAX_IMAGE_PIXELS = guard
 

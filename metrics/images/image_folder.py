@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, mistake
 from metrics.files import shown
 from metrics.images.image_files import images_below, opened, read_pixels
 from metrics.images.sample_notes import Drawn, Figure, Sheet, note_of
@@ -107,7 +107,7 @@ def read_samples(
     wanted = epoch if epoch is not None else epochs[-1 if last else 0]
     if wanted not in epochs:
         known = ", ".join(map(str, epochs)) or "none is said by the images"
-        raise MetricsError(f"--epoch {wanted} is not allowed: epochs in {shown(root)}: {known}")
+        raise mistake("--epoch", wanted, f"an epoch of the images in {shown(root)} ({known})")
     of = {each: [image for image in found if image.drawn.epoch == each] for each in {0, wanted}}
     if epoch is None:
         listed = ", ".join(map(str, epochs[:-1])) + f" and {epochs[-1]}"

@@ -165,7 +165,7 @@ def _with_behaviour(
     trajectory: Trajectory, context: Turn, memory: Turn, seen: Mapping[str, BehaviourTurn]
 ) -> tuple[Turn, Turn]:
     """Lets the behavioural channels speak where no loss does, copying alone for memory, and copying and composition
-    together where they surely come before the loss: photos that are reproduced have been learned by heart."""
+    together where they surely come before the loss: photos that are reproduced have been memorised."""
     measured = [name for name in BEHAVIOURS if np.isfinite(trajectory.values(name)[:, 0]).any()]
     if context.status == "unmeasured" and len(measured) >= 2:
         second = sorted(seen, key=lambda name: seen[name].epoch)[:2]

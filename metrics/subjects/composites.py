@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, mistake
 from metrics.subjects.prompt_template import fill, strange_braces
 
 SCALES = (0.66, 1.0)
@@ -91,7 +91,7 @@ def context_caption(template: str, *, trigger: str, class_word: str) -> str:
     'a photo of sks dog in the snow'
     """
     if strange_braces(template, ("trigger", "class")):
-        raise MetricsError(f"context {template!r}: only {{trigger}} and {{class}} may stand in braces")
+        raise mistake("context", template, "text with only {trigger} and {class} in braces")
     return fill(template, {"trigger": trigger, "class": class_word})
 
 

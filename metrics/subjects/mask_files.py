@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, mistake
 from metrics.files import shown
 from metrics.images.image_files import ALL_SUFFIXES, UnreadableImage, opened, upright
 
@@ -33,7 +33,7 @@ def find_mask_files(folder: str | Path, names: Sequence[str]) -> list[Path | Non
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MetricsError(f"masks: no such folder {str(folder)!r}")
+        raise mistake("masks", str(folder), "a folder that exists")
     files: dict[PurePath, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in ALL_SUFFIXES and path.is_file():
@@ -42,7 +42,7 @@ def find_mask_files(folder: str | Path, names: Sequence[str]) -> list[Path | Non
     found = [files.get(stem) or files.get(PurePath(stem.name)) for stem in stems]
     taken = [path for path in found if path is not None]
     if not taken:
-        raise MetricsError(f"masks: folder {str(folder)!r} has no mask named like a photo, such as {stems[0].name}.png")
+        raise mistake("masks", str(folder), f"masks named like the photos, such as {stems[0].name}.png")
     shared = next((path for path in taken if taken.count(path) > 1), None)
     if shared is not None:
         like = [name for name, path in zip(names, found, strict=True) if path == shared]

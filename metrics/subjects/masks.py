@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metrics.errors import MetricsError
+from metrics.errors import MetricsError, mistake, nearest
 from metrics.subjects.saliency import common_saliency
 
 SMALLEST, LARGEST = 0.01, 0.75
@@ -94,15 +94,16 @@ def subject_masks(
     """
     if source == "alpha":
         source = "given"
-    if source not in ("auto", "given", "segmentation", "attention", "saliency", "none"):
-        raise MetricsError(f"masks: {source!r} is not allowed: auto, alpha, segmentation, attention, saliency or none")
+    kinds = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
+    if source not in (*kinds, "given"):
+        raise mistake("masks", source, f"one of {', '.join(kinds)}{nearest(source, kinds)}")
     if source == "none":
         empty = tuple(np.zeros(photo.shape[:2], np.float32) for photo in photos)
         return SubjectMasks(empty, ("none",) * len(photos), (False,) * len(photos), style=True)
     if source == "segmentation" and segmenter is None:
-        raise MetricsError("masks: 'segmentation' needs the name of a model")
+        raise mistake("segmenter", None, "a model's name under masks: segmentation")
     if source == "attention" and attention is None:
-        raise MetricsError("masks: 'attention' needs attention maps")
+        raise mistake("attention", None, "attention maps under masks: attention")
     segmented: Sequence[np.ndarray | None] = [None] * len(photos)
     named: Sequence[bool] = [True] * len(photos)
     if segmenter is not None and source in ("auto", "segmentation"):
@@ -191,7 +192,7 @@ def segmentation_masks(
         return _labelled_masks(photos, model, class_word, device)
     except Exception as error:  # the hub, the config parser and the pipeline each raise their own
         reason = " ".join(str(error).split())[:200]
-        raise MetricsError(f"masks: segmentation model {model!r} cannot be used ({reason})") from error
+        raise mistake("segmenter", model, "a segmentation model that can be used", reason) from error
 
 
 def _drawn(belief: np.ndarray, size: tuple[int, int]) -> np.ndarray:

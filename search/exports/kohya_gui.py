@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.errors import SearchError
+from search.errors import SearchError, problem
 from search.exports.option_check import GUI_OPTIONS_FILE
 from search.exports.sdscripts import SdScripts, network_alpha, num_cycles
 
@@ -92,9 +92,9 @@ def to_kohya_gui(
     values["additional_parameters"] = " ".join(extra)
     for key, value in values.items():
         if key not in fields:
-            raise SearchError(f"kohya_ss.json: {key}: the GUI has no such field")
+            raise SearchError(problem("kohya_ss.json", key, value, "a field that the GUI has"))
         if value not in fields[key].get("choices", [value]):
-            raise SearchError(f"kohya_ss.json: {key}: {value!r} is not one of {', '.join(fields[key]['choices'])}")
+            raise SearchError(problem("kohya_ss.json", key, value, f"one of {', '.join(fields[key]['choices'])}"))
     return {name: about["value"] for name, about in fields.items()} | values
 
 

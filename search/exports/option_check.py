@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search.errors import SearchError
+from search.errors import SearchError, problem
 
 OPTIONS_FILE = Path(__file__).with_name("sdscripts_options.json")
 GUI_OPTIONS_FILE = Path(__file__).with_name("kohya_gui_options.json")
@@ -20,7 +20,7 @@ def check_sdscripts(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> No
     _check_all("config.toml", config, options["config"])
     for key, allowed in options["choices"].items():
         if key in config and config[key] not in allowed:
-            raise SearchError(f"config.toml: {key}: {config[key]!r} is not one of {', '.join(allowed)}")
+            raise SearchError(problem("config.toml", key, config[key], f"one of {', '.join(allowed)}"))
     _check_all("dataset.toml: general", dataset.get("general", {}), options["general"])
     for one in dataset["datasets"]:
         _check_all("dataset.toml: datasets", {k: v for k, v in one.items() if k != "subsets"}, options["dataset"])
@@ -31,9 +31,9 @@ def check_sdscripts(config: Mapping[str, Any], dataset: Mapping[str, Any]) -> No
 def _check_all(where: str, values: Mapping[str, Any], known: Mapping[str, str]) -> None:
     for key, value in values.items():
         if key not in known:
-            raise SearchError(f"{where}: {key}: sd-scripts has no such option")
+            raise SearchError(problem(where, key, value, "an option that sd-scripts has"))
         if not _fits(value, known[key]):
-            raise SearchError(f"{where}: {key}: {value!r} is not a {known[key]}, which sd-scripts wants here")
+            raise SearchError(problem(where, key, value, f"a {known[key]}, as sd-scripts reads it"))
 
 
 def _fits(value: Any, kind: str) -> bool:

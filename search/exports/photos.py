@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import StudyError
 from trainer.data.images import opened
+from trainer.errors import mistake
 
 if TYPE_CHECKING:
     from trainer.data.dataset import Dataset, Photo
@@ -89,7 +90,7 @@ def prepare(dataset: "Dataset", to: Path) -> Path:
         DataError: a photo cannot be read.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise StudyError([f"--prepare-photos: {to} is not allowed: a new or an empty folder"])
+        raise StudyError([mistake(None, "--prepare-photos", str(to), "a new or an empty folder")])
     for photos in _by_folder(dataset):
         shelf = to / ("reg" if photos[0].is_reg else "") / _shelf_name(photos[0])
         shelf.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from search.errors import StudyError
+from search.errors import StudyError, problem
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.all_photos import compare_text, same_point
 
@@ -39,7 +39,7 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     where = f"Onset, study {folder.path.name}, trial {record.number}" + (f", epoch {shipped}." if shipped else ".")
     if shipped is None:
         return Pick(record, None, (where, nothing or "No epoch to ship is known: the run goes to its last epoch."))
-    said = [where, f"Ship epoch {shipped} of {record.epochs}."]
+    said = [where, _own_pick(folder, record, shipped) or f"Ship epoch {shipped} of {record.epochs}."]
     trained, held = _photos(folder)
     first, last = same_point(shipped, trained, held)
     if first != last:
@@ -47,12 +47,23 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     return Pick(record, shipped, tuple(said))
 
 
+def _own_pick(folder: StudyFolder, record: TrialRecord, epoch: int) -> str:
+    """That a person chose the epoch and what the decision is; "" where it is the epoch of the decision."""
+    from search.verdict.decision import decide
+
+    found = decide(record)
+    if epoch == found.shipped or (found.outcome == "unfinished" and epoch == found.epoch):
+        return ""
+    decided = f"The verdict ships epoch {found.shipped}." if found.ships else _nothing_to_ship(folder, record)
+    return f"Epoch {epoch} of {record.epochs} is your own pick (--epoch). {decided}".strip()
+
+
 def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
     numbers = folder.numbers()
     if trial is not None:
         if trial not in numbers:
             known = ", ".join(map(str, numbers)) or "none"
-            raise StudyError([f"{folder.path}: --trial: {trial} is not allowed: trials here are {known}"])
+            raise StudyError([problem(folder.path, "--trial", trial, f"a trial that is here ({known})")])
         return TrialRecord.load(folder.trial(trial))
     from search.verdict.verdict import known_verdict, make_verdict
 
@@ -87,9 +98,8 @@ def _epoch(folder: StudyFolder, record: TrialRecord, epoch: int | None) -> int |
     kept = sorted(int(p.parent.name) for p in folder.trial(record.number).glob("checkpoints/[0-9]*/lora.safetensors"))
     if epoch not in kept:
         have = ", ".join(map(str, kept)) or "none (keep.checkpoints: all keeps every one)"
-        raise StudyError(
-            [f"{folder.path}: --epoch: {epoch} is not allowed: checkpoints kept of trial {record.number}: {have}"]
-        )
+        expected = f"an epoch of trial {record.number} whose LoRA is kept ({have})"
+        raise StudyError([problem(folder.path, "--epoch", epoch, expected)])
     return epoch
 
 

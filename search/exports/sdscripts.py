@@ -9,6 +9,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.errors import SearchError
 from search.exports.option_check import check_sdscripts
 from search.exports.photos import caption_ending
 from search.exports.ship_epoch import Ending, saved_every, schedule
@@ -70,9 +71,11 @@ def to_sdscripts(
         ending: the epoch to ship and where training ends; None trains to the horizon.
 
     Raises:
-        SearchError: an option came out that sd-scripts does not know.
+        SearchError: sd-scripts has no script for the family, or an option came out that it does not know.
     """
     ending, family = ending or Ending(), traits.family
+    if family not in SCRIPTS:
+        raise SearchError(f"sd-scripts has no script for bases of the family {family}")
     values = {
         "pretrained_model_name_or_path": relative(config.base, folder),
         "dataset_config": "dataset.toml",

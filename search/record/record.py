@@ -217,8 +217,8 @@ def _check_version(path: Path, values: Any) -> None:
     if not isinstance(version, int) or version < 1:
         raise ValueError("a record is a mapping, of a version from 1 on")
     if version > VERSION:
-        allowed = f"at most {VERSION}; a later version of Onset wrote this study: go on with that one, or a later one"
-        raise VersionError([problem(path, "version", version, allowed)])
+        why = "a later version of Onset wrote this study: go on with that one, or a later one"
+        raise VersionError([problem(path, "version", version, f"at most {VERSION}", why)])
 
 
 def _damage(error: Exception) -> str:

@@ -78,16 +78,16 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
     inputs = Inputs.load(folder)
     if inputs is None or not has_trained(folder):
         return
-    begun = f"the study {study.name!r} was begun with another"
+    begun = f"that the study {study.name!r} was begun with"
     wrong = []
     if inputs.base is not None and fingerprint_of_base(study, folder) != inputs.base:
-        wrong.append(problem(study.file, "base", study.written["base"], f"{begun} base at this place; put it back, or "
-                             "give the study with the new base another name"))  # fmt: skip
+        why = "another one lies there now; put it back, or give the study with the new base another name"
+        wrong.append(problem(study.file, "base", study.written["base"], f"the base {begun}", why))
     now = fingerprints(study, folder) if inputs.encoders else {}
     for key, fingerprint in inputs.encoders.items():
         if now.get(key) not in (None, fingerprint):
-            allowed = f"{begun} encoder in this folder; put it back, or give the study another name"
-            wrong.append(problem(study.file, f"score.{key}", getattr(study.score, key), allowed))
+            why = "another one lies in this folder now; put it back, or give the study another name"
+            wrong.append(problem(study.file, f"score.{key}", getattr(study.score, key), f"the encoder {begun}", why))
     if wrong:
         raise StudyError(wrong)
 
@@ -214,24 +214,28 @@ class _Changes:
         if key == "photos":
             named = changed_photos(inputs.photos, study.photos, study.data) if inputs is not None else ""
             which = named or "which ones is not known any more"
-            allowed = f"photos or captions changed since the study {study.name!r} was begun: {which}; {restore}"
-            return problem(study.file, "data", study.written["data"], allowed)
+            expected = f"the photos and captions that the study {study.name!r} was begun with"
+            return problem(study.file, "data", study.written["data"], expected, f"changed since: {which}; {restore}")
         if key == MASK_FILES and key not in self.begun:
-            allowed = "masks are cut as their photos are since this study was begun; give it another name"
-            return problem(study.file, key, self.now.get(key), allowed)
+            why = "masks are now cut as their photos are, which they were not when this study was begun"
+            return problem(study.file, key, self.now.get(key), "another name for the study", why)
         if key == MASK_FILES:
             named = changed_masks(inputs.masks, study.masks_of) if inputs is not None else ""
             which = named or "which ones is not known any more"
-            allowed = f"masks changed since the study {study.name!r} was begun: {which}; {restore}"
-            return problem(study.file, "score.shifted.masks", study.score.shifted.masks, allowed)
-        was = f"with {shown(self.begun[key])}" if key in self.begun else "without it"
+            expected, why = (
+                f"the masks that the study {study.name!r} was begun with",
+                f"changed since: {which}; {restore}",
+            )
+            return problem(study.file, "score.shifted.masks", study.score.shifted.masks, expected, why)
+        was = shown(self.begun[key]) if key in self.begun else "nothing"
         why = ""
         if key.startswith("search.") and key.endswith(".values"):
-            why = " (a list of values is fixed: the sampler has learned from it)"
+            why = "a list of values is fixed, because the sampler has learned from it; "
         elif key == "train.epochs":
-            why = " (only more epochs, and only where no schedule is laid out for them, go on with the same runs)"
-        allowed = f"the study {study.name!r} was begun {was}{why}; {restore} (docs/study-file.md says what may change)"
-        return problem(study.file, key, self.now.get(key), allowed)
+            why = "runs go on with more epochs only, and only where no schedule is laid out over them; "
+        expected = f"{was}, as the study {study.name!r} was begun"
+        why = f"{why}{restore} (docs/study-file.md says what may change)"
+        return problem(study.file, key, self.now.get(key), expected, why)
 
 
 def _words(value: Any) -> str:

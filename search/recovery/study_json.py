@@ -96,8 +96,8 @@ def _check_trained(study: Study, record: TrialRecord) -> None:
                     study.file,
                     f"train.{key}",
                     now[key],
-                    f"trial {record.number} of {study.name!r} was trained "
-                    f"with {then[key]!r}; restore it, or give the changed study another name",
+                    f"{then[key]!r}, as trial {record.number} of {study.name!r} was trained",
+                    "restore it, or give the changed study another name",
                 )
                 for key in changed
             ]
@@ -119,12 +119,10 @@ def check_name(folder: StudyFolder, name: str, file: Path) -> None:
         written = read_yaml(folder.study_file).get("study")
     known = about.study if about else written if isinstance(written, str) else None
     if held and known == name:
-        allowed = f"it holds study {held[0]!r}; put back the study's own, or delete it: it is rebuilt from the trials"
-        raise StudyError([problem(folder.database, "study", name, allowed)])
+        why = "put back the study's own database, or delete this one: it is rebuilt from the trials"
+        raise StudyError([problem(folder.database, "study", name, f"{held[0]!r}, which it holds", why)])
     other = held[0] if held else known
     if other not in (None, name):
-        allowed = (
-            f"{folder.path} holds study {other!r}; name this one so again, in a folder of that name, or move that "
-            "folder out of the way"
-        )
-        raise StudyError([problem(file, "study", name, allowed)])
+        expected = f"{other!r}, the study that {folder.path} holds"
+        why = "name it so again, in a folder of that name, or move that folder out of the way"
+        raise StudyError([problem(file, "study", name, expected, why)])

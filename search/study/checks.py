@@ -8,12 +8,12 @@ from metrics.checkpoint.encoder_names import why_no_encoder
 from metrics.errors import MetricsError
 from metrics.subjects.prompt_template import strange_braces
 from metrics.trajectory.readings import WEIGHTED
-from search.errors import StudyError, problem
+from search.errors import StudyError, problem, unknown_problem
 from search.study.input_digests import PhotoMark, photo_marks
 from search.study.mask_files import mask_digests, masks_digest
 from search.study.settings import ScoreSection
 from search.study.split import in_contexts
-from trainer.errors import DataError, unknown_key
+from trainer.errors import DataError, nearest
 
 MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
 
@@ -34,16 +34,24 @@ def is_folder(parent: Path, value: str) -> bool:
 def check_score(path: Path, score: ScoreSection) -> list[str]:
     """What is wrong with the scoring that each field alone cannot tell, one line each."""
     problems = [
-        problem(path, f"score.weights.{channel}", weight, unknown_key(channel, WEIGHTED))
-        for channel, weight in score.weights.items()
+        unknown_problem(path, f"score.weights.{channel}", WEIGHTED)
+        for channel in score.weights
         if channel not in WEIGHTED
     ]
     masks = score.shifted.masks
     if masks not in MASKS and not is_folder(path.parent, masks):
-        problems.append(problem(path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks"))
+        problems.append(
+            problem(
+                path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks{nearest(masks, MASKS)}"
+            )
+        )
     segmenter = score.shifted.segmenter
     if (masks == "segmentation" and segmenter is None) or (segmenter is not None and not segmenter.strip()):
-        problems.append(problem(path, "score.shifted.segmenter", segmenter, "a model's name, for masks: segmentation"))
+        problems.append(
+            problem(
+                path, "score.shifted.segmenter", segmenter, "a model's name with masks: segmentation, and with it alone"
+            )
+        )
     templates = (
         *((f"probe.contexts[{i}]", template, ("trigger", "class")) for i, template in enumerate(score.probe.contexts)),
         ("shifted.caption", score.shifted.caption, ("trigger", "class", "context", "position", "size")),
@@ -87,12 +95,12 @@ def scan(path: Path, data: str, reg_data: str | None, score: ScoreSection) -> Se
     try:
         dataset = scan_dataset(data, reg_data=reg_data)
     except DataError as error:
-        raise StudyError([problem(path, "data", data, str(error))]) from None
+        raise StudyError([problem(path, "data", data, "a folder of photos to train on", str(error))]) from None
     captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
     if len(captions) < 2:
-        raise StudyError([problem(path, "data", data, "two photos or more are needed: there is one")])
+        raise StudyError([problem(path, "data", data, "two photos or more", "there is one")])
     unsaid = [
-        problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say: no photo has them")
+        problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say", "no photo has them")
         for i, words in enumerate(score.holdout_contexts)
         if not words.strip() or not in_contexts(captions, [words])
     ]
@@ -103,11 +111,11 @@ def scan(path: Path, data: str, reg_data: str | None, score: ScoreSection) -> Se
     there = f"there are {len(captions)} photos" + (f", {apart} of them in holdout_contexts" if apart else "")
     words = ", ".join(score.holdout_contexts)
     if apart == 1:
-        raise StudyError([problem(path, "score.holdout_contexts", words, "two photos or more: one has these words")])
+        raise StudyError([problem(path, "score.holdout_contexts", words, "words of two photos", "one has them")])
     if apart and most < 0:
-        raise StudyError([problem(path, "score.holdout_contexts", words, f"contexts that leave two photos: {there}")])
+        raise StudyError([problem(path, "score.holdout_contexts", words, "contexts that leave two photos", there)])
     if score.holdout > most:
-        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}: {there}")])
+        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}", there)])
     first = dataset.photos[0]  # of the training photos, which stand first
     subject = (first.trigger or "", first.class_word or "")
     marks = photo_marks(dataset.photos, data, reg_data)
@@ -120,5 +128,6 @@ def scan(path: Path, data: str, reg_data: str | None, score: ScoreSection) -> Se
             named = zip(photo_marks(photos, data, reg_data), digests, strict=True)
             masks_of = {mark.file: digest for mark, digest in named if digest is not None}
         except MetricsError as error:
-            raise StudyError([problem(path, "score.shifted.masks", score.shifted.masks, str(error))]) from None
+            given = score.shifted.masks
+            raise StudyError([problem(path, "score.shifted.masks", given, "masks of the photos", str(error))]) from None
     return Seen(dataset.digest, mask_files, marks, masks_of, subject, tuple(dataset.warnings))

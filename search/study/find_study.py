@@ -35,6 +35,6 @@ def locate(target: str | Path, runs: str | Path = "runs") -> StudyFolder:
         found = Path(runs) / name
     if not (found / "trials").is_dir() and not (found / "study.db").is_file():
         raise StudyError(
-            [problem(path, "runs", str(found), f"a study that has run; start it with: python -m search.run {target}")]
+            [problem(path, "runs", str(found), "a study that has run", f"start it with: python -m search.run {target}")]
         )
     return StudyFolder(found)

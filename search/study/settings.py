@@ -76,7 +76,7 @@ class LossesSection(_Section):
 
 
 class ShiftedSection(_Section):
-    """The shifted loss: subjects cut out, moved and pasted into contexts that the base draws."""
+    """The loss on moved subjects: cut out, moved and pasted into contexts that the base draws."""
 
     composites: int = Field(default=64, ge=0, le=100_000)
     """How many; 0 switches the channel off."""

@@ -15,10 +15,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.errors import problem
 from search.study.choices import every_choice
-from trainer.config.config import TrainConfig, allowed_of, parse_train_config
+from trainer.config.config import TrainConfig, expected_of, parse_train_config
 from trainer.config.rules import FLAT_SCHEDULERS, check_pair, check_rate
 from trainer.config.yaml_file import as_number
-from trainer.errors import ConfigError, unknown_key
+from trainer.errors import ConfigError, Plain, known_key, nearest
 
 if TYPE_CHECKING:
     import optuna
@@ -173,14 +173,11 @@ class Space:
             return values.get(key, TrainConfig.model_fields[key].default)
 
         optimizer, scheduler = default("optimizer"), default("lr_scheduler")
-        reason = check_pair(optimizer, scheduler, default("relative_step"))
-        if reason is not None:
-            where = "search" if {"optimizer", "lr_scheduler", "relative_step"} & chosen.keys() else "train"
-            hint = "; exclude the pair with `when:`" if where == "search" else ""
-            found.setdefault(
-                (optimizer, scheduler),
-                problem(file, f"{where}.lr_scheduler", f"{scheduler} with optimizer {optimizer}", reason + hint),
-            )
+        if (pair := check_pair(optimizer, scheduler, default("relative_step"))) is not None:
+            where = f"{'search' if pair.key in chosen else 'train'}.{pair.key}"
+            searched = {"optimizer", "lr_scheduler", "relative_step"} & chosen.keys()
+            why = "; ".join([pair.why, *(["exclude the pair with `when:`"] if searched else [])])
+            found.setdefault((optimizer, scheduler), problem(file, where, default(pair.key), pair.expected, why))
             return set()
         try:
             config = parse_train_config(values)
@@ -188,14 +185,15 @@ class Space:
             for error in errors.all:
                 where = f"search.{error.key}" if error.key in chosen else f"train.{error.key}"
                 words = {k: v for k, v in chosen.items() if isinstance(v, str | bool) and k != error.key}
-                under = " (under " + ", ".join(f"{k}: {v}" for k, v in words.items()) + ")" if words else ""
-                found.setdefault((error.key, error.allowed), problem(file, where, error.value, error.allowed + under))
+                under = ["under " + ", ".join(f"{k}: {v}" for k, v in words.items())] if words else []
+                why = "; ".join([*([error.why] if error.why else []), *under])
+                line = problem(file, where, error.value, error.expected, why)
+                found.setdefault((error.key, error.expected), line)
             return set()
         if (wrong := check_rate(config)) is not None:
-            key, allowed = wrong
+            key, expected, why = wrong
             where = f"search.{key}" if key in chosen else f"train.{key}"
-            under = f" (under optimizer: {optimizer})" if "optimizer" in chosen else ""
-            found.setdefault((key, optimizer), problem(file, where, getattr(config, key), allowed + under))
+            found.setdefault((key, optimizer), problem(file, where, getattr(config, key), expected, why))
             return set()
         notices = set(config.notices())
         warned.update(config.cautions())
@@ -205,16 +203,14 @@ class Space:
                 found.setdefault(
                     (field, "dead"),
                     problem(
-                        file, f"search.{field}", chosen[field], f"values that do something everywhere ({notice}); "
-                        "give it a `when:`",
+                        file, f"search.{field}", chosen[field], "values that do something in every trial",
+                        f"{notice}; give it a `when:`",
                     ),
                 )  # fmt: skip
         if "epochs" in chosen and scheduler in FLAT_SCHEDULERS:
-            allowed = (
-                f"a `when:` that leaves out {', '.join(FLAT_SCHEDULERS)}: there the epoch is an outcome of the run, "
-                "and train.epochs is how far it goes"
-            )
-            found.setdefault(("epochs", "dead"), problem(file, "search.epochs", f"under {scheduler}", allowed))
+            expected = f"a `when:` that leaves out {', '.join(FLAT_SCHEDULERS)}"
+            why = f"under {scheduler} the epoch is an outcome of the run, and train.epochs is how far it goes"
+            found.setdefault(("epochs", "dead"), problem(file, "search.epochs", None, expected, why))
         return notices
 
 
@@ -237,11 +233,19 @@ def parse_space(file: Path, searched: Mapping[str, Any], train: Mapping[str, Any
             if entry is not None:
                 entries.append(entry)
                 if key in train and not entry.when and not several:
-                    problems.append(problem(file, f"train.{key}", train[key], "left out: it is searched"))
+                    problems.append(problem(file, f"train.{key}", train[key], "nothing", "it is searched"))
     if {"rank", "alpha"} <= searched.keys():
-        problems.append(problem(file, "search.alpha", "alpha beside rank", "alpha_ratio, so that alpha stays ≤ rank"))
+        problems.append(
+            problem(
+                file,
+                "search.alpha",
+                "alpha",
+                "alpha_ratio where rank is searched, too",
+                "alpha then stays at most rank",
+            )
+        )
     if {"learning_rate", "learning_rate_scale"} <= searched.keys():
-        problems.append(problem(file, "search.learning_rate", "both", "learning_rate or learning_rate_scale"))
+        problems.append(problem(file, "search.learning_rate", Plain("both"), "learning_rate or learning_rate_scale"))
     ordered = _ordered(file, entries, searched, problems)
     return Space(tuple(ordered)), problems
 
@@ -249,7 +253,7 @@ def parse_space(file: Path, searched: Mapping[str, Any], train: Mapping[str, Any
 def _known(file: Path, where: str, key: str, value: Any, problems: list[str]) -> bool:
     if key in TrainConfig.model_fields:
         return True
-    problems.append(problem(file, where, value, unknown_key(key, TrainConfig.model_fields)))
+    problems.append(problem(file, where, key, known_key(key, TrainConfig.model_fields)))
     return False
 
 
@@ -261,7 +265,7 @@ def _typed(file: Path, where: str, field: str, value: Any, problems: list[str]) 
     try:
         TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
-        problems.append(problem(file, where, value, allowed_of(field, error.errors(include_url=False))))
+        problems.append(problem(file, where, value, expected_of(field, error.errors(include_url=False))))
     return value
 
 
@@ -271,7 +275,7 @@ def _entry(file: Path, where: str, field: str, parameter: str, written: Any, pro
         return None
     for key in written:
         if key not in ENTRY_KEYS:
-            problems.append(problem(file, f"{where}.{key}", written[key], unknown_key(str(key), ENTRY_KEYS)))
+            problems.append(problem(file, f"{where}.{key}", str(key), known_key(str(key), ENTRY_KEYS)))
             return None
     before = len(problems)
     when = _conditions(file, where, written.get("when", {}), problems)
@@ -281,7 +285,7 @@ def _entry(file: Path, where: str, field: str, parameter: str, written: Any, pro
         return None
     if forms[0] != ("min", "max"):
         for key in {"log", "step"} & written.keys():
-            problems.append(problem(file, f"{where}.{key}", written[key], "left out: it belongs to min and max"))
+            problems.append(problem(file, f"{where}.{key}", written[key], "nothing", "it belongs to min and max"))
         choices = written["values"] if forms[0] == ("values",) else [written["value"]]
         if not isinstance(choices, list) or not choices:
             problems.append(problem(file, f"{where}.values", choices, "a list with at least one value"))
@@ -301,13 +305,13 @@ def _range(
 ) -> Entry | None:
     before = len(problems)
     if any(isinstance(end, bool) or not isinstance(end, int | float) for end in (low, high)):
-        problems.append(problem(file, where, [low, high], "values: this field is not a number"))
+        problems.append(problem(file, where, [low, high], "values", "this field is not a number"))
         return None
     annotation = TrainConfig.model_fields[entry.field].annotation
     whole = float not in (annotation, *get_args(annotation))
     log, step = written.get("log", False), as_number(written.get("step"))
     if low >= high:
-        problems.append(problem(file, f"{where}.max", high, f"more than min ({low}); use `value` for a single one"))
+        problems.append(problem(file, f"{where}.max", high, f"more than min ({low})", "`value` is for a single one"))
     if not isinstance(log, bool):
         problems.append(problem(file, f"{where}.log", log, "true or false"))
     elif log and (low <= 0 or step is not None):
@@ -346,15 +350,17 @@ def _ordered(file: Path, entries: list[Entry], searched: Mapping[str, Any], prob
             where = f"search.{entry.field}.when.{field}"
             if field not in fields:
                 if field not in searched:
-                    allowed = unknown_key(field, fields - {entry.field}).replace("key", "or not searched", 1)
-                    problems.append(problem(file, where, list(values), allowed))
+                    others = sorted(fields - {entry.field})
+                    expected = f"a field that is searched{nearest(field, others)}"
+                    problems.append(
+                        problem(file, where, field, expected, f"searched are {', '.join(others) or 'no others'}")
+                    )
                 continue
             known = [v for e in entries if e.field == field for v in e.values]
             missing = [v for v in values if v not in known]
             if missing:
-                problems.append(
-                    problem(file, where, missing[0], f"one of the values searched: {known or 'a range has none'}")
-                )
+                among = ", ".join(map(str, known)) or "a range has none"
+                problems.append(problem(file, where, missing[0], f"one of the values searched ({among})"))
     ordered: list[Entry] = []
     waiting = list(entries)
     while waiting:

@@ -92,7 +92,7 @@ def _split_families(
         return Split(
             list(rows),
             [],
-            note=f"no photo is held out, so what is learned by heart cannot be judged: the {len(rows)} photos are "
+            note=f"no photo is held out, so memorising cannot be judged: the {len(rows)} photos are "
             f"{len(families)} again and again (saved anew, mirrored or a little changed): add other photos",
         )
     largest = sorted(map(len, families))[count - 1]

@@ -5,7 +5,7 @@ A searchable name is a field of `trainer.config.config.TrainConfig`; there is no
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from search.errors import StudyError, problem
+from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.study.checks import beside, check_score, is_folder, scan
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
-from trainer.config.config import TrainConfig, in_words, parse_train_config
+from trainer.config.config import TrainConfig, parse_train_config
+from trainer.config.pydantic_messages import in_words
 from trainer.config.sources import resolve_source, why_no_file_name
 from trainer.config.yaml_file import read_yaml
-from trainer.errors import ConfigError, unknown_key
+from trainer.errors import ConfigError, nearest
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "score": ScoreSection,
@@ -156,7 +157,7 @@ def load_study(path: str | Path) -> Study:
     problems: list[str] = []
     for key in values:
         if key not in _KEYS:
-            problems.append(problem(path, key, values[key], unknown_key(key, _KEYS)))
+            problems.append(unknown_problem(path, key, _KEYS))
     name = _required(path, values, "study", str, "a name for the folder under runs/", problems)
     if isinstance(name, str) and (why := why_no_file_name(name)) is not None:
         problems.append(problem(path, "study", name, why))
@@ -168,11 +169,13 @@ def load_study(path: str | Path) -> Study:
     train = _mapping(path, values, "train", problems)
     for key in train:
         if key in _TOP_LEVEL_ONLY:
-            problems.append(problem(path, f"train.{key}", train[key], f"give {key} at the top of the study file"))
+            problems.append(
+                problem(path, f"train.{key}", train[key], "nothing", f"give {key} at the top of the study file")
+            )
     searched = _mapping(path, values, "search", problems)
     for key in searched:
         if key in NOT_SEARCHED:
-            problems.append(problem(path, f"search.{key}", searched[key], f"{key} is the same for every trial"))
+            problems.append(problem(path, f"search.{key}", searched[key], "nothing", "it is the same for every trial"))
     space, wrong = parse_space(path, searched, train)
     problems += wrong
     if problems:
@@ -208,7 +211,7 @@ def load_study(path: str | Path) -> Study:
 
 def _required(path: Path, values: Mapping[str, Any], key: str, kind: type, what: str, problems: list[str]) -> Any:
     if key not in values:
-        problems.append(problem(path, key, None, f"it is required: {what}"))
+        problems.append(problem(path, key, None, what))
         return None
     if not isinstance(values[key], kind):
         problems.append(problem(path, key, values[key], what))
@@ -231,10 +234,20 @@ def _source(path: Path, values: Mapping[str, Any], key: str, problems: list[str]
     if key == "base" and not Path(found).exists() and (path.parent / value).parent.is_dir():
         # `demo/bsae` looks like a hub id, but its folder is here: a misspelt path, not a download
         there = sorted(p.name for p in (path.parent / value).parent.iterdir() if p.is_dir())
-        problems.append(problem(path, key, value, f"a path that exists; {Path(value).parent} holds {', '.join(there)}"))
+        problems.append(
+            problem(
+                path,
+                key,
+                value,
+                f"a path that exists{nearest(Path(value).name, there)}",
+                f"{Path(value).parent} holds {', '.join(there)}",
+            )
+        )
         return None
     if key == "base" and Path(found).is_dir() and not (Path(found) / "model_index.json").is_file():
-        problems.append(problem(path, key, value, "a diffusers folder (model_index.json is missing) or a .safetensors"))
+        problems.append(
+            problem(path, key, value, "a diffusers folder or a .safetensors", "model_index.json is missing")
+        )
     return found
 
 
@@ -243,7 +256,7 @@ def _mapping(path: Path, values: Mapping[str, Any], key: str, problems: list[str
     if value is None:
         return {}
     if not isinstance(value, dict):
-        problems.append(problem(path, key, value, "a mapping of TrainConfig fields"))
+        problems.append(problem(path, key, value, "a section of settings, one `key: value` a line"))
         return {}
     return dict(value)
 
@@ -254,17 +267,18 @@ def _section(path: Path, key: str, model: type[BaseModel], value: Any, problems:
     except ValidationError as error:
         for one in error.errors(include_url=False):
             where = ".".join([key, *map(str, one["loc"])])
+            if one["type"] == "extra_forbidden":
+                problems.append(unknown_problem(path, where, _keys_beside(model, one["loc"])))
+                continue
             given = None if one["type"] == "missing" else one["input"]
-            problems.append(problem(path, where, given, _allowed(model, one)))
+            problems.append(problem(path, where, given, in_words(one)))
         return model()
 
 
-def _allowed(model: type[BaseModel], error: Any) -> str:
-    if error["type"] != "extra_forbidden":
-        return in_words(str(error["msg"]))
-    for part in error["loc"][:-1]:
+def _keys_beside(model: type[BaseModel], place: Sequence[Any]) -> Iterable[str]:
+    for part in place[:-1]:
         model = model.model_fields[part].annotation  # type: ignore[assignment]  # of a section: a model
-    return unknown_key(str(error["loc"][-1]), model.model_fields)
+    return model.model_fields
 
 
 def _is_place(file: Path, value: Any) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from search.errors import StudyError
+from trainer.errors import Plain, mistake
 from trainer.files import shown
 
 BUSY_SECONDS = 60.0
@@ -25,8 +26,8 @@ def storage_url(database: PurePath) -> str:
     try:
         return "sqlite:///" + quote(path.as_posix(), safe="/:")  # C:/Users/… on Windows
     except UnicodeEncodeError:
-        allowed = "is not allowed: the address of a database is UTF-8; rename the folder, or take another with --runs"
-        raise StudyError([f"{shown(str(path.parent))} {allowed}"]) from None
+        given, why = Plain(shown(str(path.parent))), "a database's address is UTF-8: rename it, or take another folder"
+        raise StudyError([mistake(None, "--runs", given, "a folder whose name is text", why)]) from None
 
 
 def connect(database: Path) -> closing[sqlite3.Connection]:

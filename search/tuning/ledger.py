@@ -163,8 +163,10 @@ class Ledger:
             clash = [t.number for t in self.trials() if asked[-1] in t.distributions and t.number != number]
             if not clash:
                 raise
-            allowed = f"what another process added as trial {clash[0]} ({error}); give this study another name"
-            raise StudyError([problem(self.path, "search", asked[-1], allowed)]) from None
+            expected = f"what another process added as trial {clash[0]}"
+            raise StudyError(
+                [problem(self.path, "search", asked[-1], expected, f"{error}; give this study another name")]
+            ) from None
 
     def report(self, trial: Trial, epoch: int, score: float) -> None:
         """Report a checkpoint's score, once."""

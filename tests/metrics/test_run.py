@@ -317,20 +317,27 @@ def test_wrong_input_is_one_line_and_exit_code_2(folders, tmp_path: Path, capsys
     (broken / "01.png").write_bytes(b"not a png")
     train, fresh = str(folders["train"]), str(folders["fresh"])
     cases = {
-        ("--train", train): "--train and --samples are needed",
-        ("--train", "/nowhere", "--samples", fresh): "no such folder: /nowhere",
-        ("--train", train, "--samples", str(empty)): "no images in",
+        ("--train", train): "expected --train and --samples",
+        ("--train", "/nowhere", "--samples", fresh): "/nowhere: no such folder",
+        ("--train", train, "--samples", str(empty)): "no images here",
         ("--train", train, "--samples", str(broken)): "01.png",
         ("--train", train, "--samples", str(few), "--encoder", "none"): "2 samples, at least 3",
-        ("--train", train, "--samples", fresh, "--encoder", "ViT-B-33/openai"): "did you mean 'ViT-B-32'",
-        ("--train", train, "--samples", fresh, "--encoder", str(empty)): "no open_clip_config.json",
-        ("--train", train, "--trajectory", "losses.csv"): "one or the other",
-        ("--train", train, "--samples", fresh, "--device", "gpu9"): "--device gpu9: cannot be used here",
-        ("--train", train, "--samples", fresh, "--picture", "drift.xyz"): "has to end with .png",
-        ("--trajectory", "losses.csv", "--picture", "onset.xyz"): "has to end with .png or .pdf or .svg",
-        ("--train", train, "--samples", fresh, "--json", str(empty)): "is a folder, not a file",
+        ("--train", train, "--samples", fresh, "--encoder", "ViT-B-33/openai"): "did you mean ViT-B-32?",
+        ("--train", train, "--samples", fresh, "--encoder", str(empty)): "a folder with open_clip_config.json",
+        ("--train", train, "--trajectory", "losses.csv"): "--train and --samples, or --trajectory, got",
+        (
+            "--train",
+            train,
+            "--samples",
+            fresh,
+            "--device",
+            "gpu9",
+        ): "--device: expected a device that",
+        ("--train", train, "--samples", fresh, "--picture", "drift.xyz"): "a name that ends with .png, got",
+        ("--trajectory", "losses.csv", "--picture", "onset.xyz"): "a name that ends with .png or .pdf or .svg",
+        ("--train", train, "--samples", fresh, "--json", str(empty)): "--json: expected a file, got",
         ("--train", train, "--samples", fresh, "--json", str(broken / "01.png" / "x.json")): "not a folder that can be",
-        ("--train", train, "--samples", train + "/10_sks toy"): "lies in --train",
+        ("--train", train, "--samples", train + "/10_sks toy"): "expected a folder apart from --train",
         ("--train", train, "--samples", fresh, "--base", str(few), "--encoder", "none"): "2 images of the base, at",
     }
     for arguments, words in cases.items():
@@ -345,7 +352,7 @@ def test_a_name_that_cannot_be_fetched_says_how_to_do_without(folders, capsys):
     code = main(["--train", str(folders["train"]), "--samples", str(folders["fresh"])])
     assert code == 2
     said = capsys.readouterr().err
-    assert "or name a local folder" in said
+    assert "or from a local folder" in said
     assert "; --encoder none judges colours, layouts and copies without one" in said
 
 
@@ -353,7 +360,7 @@ def test_a_failure_while_working_is_exit_code_1(folders, capsys):
     arguments = ["--train", folders["train"], "--samples", folders["fresh"], "--encoder", "none"]
     code = main([str(argument) for argument in (*arguments, "--json", "/proc/scores.json")])  # no disk is there
     assert code == 1
-    assert "metrics: /proc/scores.json: " in capsys.readouterr().err
+    assert "error: /proc/scores.json: " in capsys.readouterr().err
 
 
 def test_photos_are_read_as_a_camera_and_an_editor_leave_them(tmp_path: Path):

@@ -1,6 +1,7 @@
 """A shortened demo through the real command line: to its verdict, killed and resumed to the same numbers, and again."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from PIL import Image
 from search.record.lock import locked
 from search.record.record import StudyFolder
 from search.verdict.verdict import Verdict
+from tests.messages import refusal
 from tests.search import damage
 
 DEMO = Path(__file__).parents[2] / "studies"
@@ -210,7 +212,7 @@ def test_a_changed_study_is_refused_by_name(short_demo: Path, undisturbed) -> No
         text=True,
     )
     assert done.returncode == 2
-    assert "train.batch_size: 2 is not allowed: the study 'demo' was begun with 4" in done.stderr
+    assert re.search(refusal("train.batch_size", 2, "4, as the study 'demo' was begun"), done.stderr)
 
 
 def test_a_base_that_does_not_load_is_told_in_one_line(short_demo: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.messages import refusal
 from trainer import run
 from trainer.lora.kohya_file import load_lora, read_metadata
 
@@ -97,7 +99,7 @@ def test_a_folder_of_another_run_is_not_gone_on_with(tiny_sd15, tiny_photos, tmp
     assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, epochs=2))]) == run.DONE
     path = write(tmp_path, tiny_sd15, tiny_photos, learning_rate=1e-3)
     assert run.main([str(path)]) == run.WRONG_INPUT
-    assert "learning_rate: 0.001 is not allowed: the run in" in capsys.readouterr().err
+    assert re.search(refusal("learning_rate", 0.001, "as the run in"), capsys.readouterr().err)
     assert run.main([str(path), "--out", str(tmp_path / "new")]) == run.DONE
 
 
@@ -119,15 +121,15 @@ def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, ti
     save_file(weights, revoiced / "text_encoder" / "model.safetensors", {"format": "pt"})
     capsys.readouterr()
     for changes, message in (
-        ({"base": revoiced}, "has other base"),
-        ({"photos": other}, "has other photos and captions"),
-        ({"base": recoloured}, "has other base"),
-        ({"epochs": 2}, "epochs: 2 is not allowed: at least 3"),
+        ({"base": revoiced}, refusal("base", str(revoiced), "of the run in")),
+        ({"photos": other}, refusal("data", str(other), "the photos and captions of the run in")),
+        ({"base": recoloured}, refusal("base", str(recoloured), "of the run in")),
+        ({"epochs": 2}, refusal("epochs", 2, "at least 3")),
     ):
         settings = {"base": tiny_sd15, "photos": tiny_photos, "epochs": 4, "output": None} | changes
         assert run.main([str(write(tmp_path, **settings))]) == run.WRONG_INPUT
         out, error = capsys.readouterr()
-        assert message in error
+        assert re.search(message, error)
         assert error.count("\n") == 1
         assert "loading" not in out
 
@@ -168,25 +170,28 @@ def test_the_dry_run_measures_and_keeps_nothing(tiny_sd15, tiny_photos, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rnk": 4}, "rnk: 4 is not allowed: unknown key, did you mean rank?"),
-        ({"output": {"sample_prompt": "x"}}, "output.sample_prompt: 'x' is not allowed: unknown key, did you mean"),
+        ({"rnk": 4}, refusal("rnk", "rnk", "did you mean rank?")),
+        (
+            {"output": {"sample_prompt": "x"}},
+            refusal("output.sample_prompt", "sample_prompt", "sample_prompts?"),
+        ),
         (
             {"output": {"sample_scheduler": "heun"}},
-            "output.sample_scheduler: 'heun' is not allowed: 'dpmpp_2m', 'unipc'",
+            refusal("output.sample_scheduler", "heun", "'dpmpp_2m', 'unipc'"),
         ),
         (
             {"output": {"sample_steps": 0}},
-            "output.sample_steps: 0 is not allowed: greater than or equal to 1 (Sampler steps)",
+            refusal("output.sample_steps", 0, "at least 1"),
         ),
-        ({"data": "nowhere"}, "data: 'nowhere' is not allowed"),
+        ({"data": "nowhere"}, refusal("data", "nowhere")),
         (
             {"output": {"name": "styles/dog"}},
-            "output.name: 'styles/dog' is not allowed: a name that a folder can have",
+            refusal("output.name", "styles/dog", "a name that a folder can have"),
         ),
-        ({"enable_bucket": True}, "min_bucket_resolution: 256 is not allowed: at most the resolution's shorter side"),
-        ({"optimizer_args": {"betas": 3}}, "optimizer_args: {'betas': 3} is not allowed: betas: two numbers"),
-        ({"clip_skip": 9}, "clip_skip: 9 is not allowed: this text encoder has"),
-        ({"family": "sdxl"}, "this is an sd15 base, but family says sdxl"),
+        ({"enable_bucket": True}, refusal("min_bucket_resolution", 256, "at most the resolution's shorter side")),
+        ({"optimizer_args": {"betas": 3}}, refusal("optimizer_args", {"betas": 3}, "two numbers")),
+        ({"clip_skip": 9}, refusal("clip_skip", 9, "this text encoder")),
+        ({"family": "sdxl"}, refusal("family", "sdxl", "sd15")),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_two(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base_model.quantize import quantize_linears
-from trainer.errors import ModelError
+from trainer.errors import ModelError, mistake
 from trainer.families import FAMILIES, Base, Family
 from trainer.families.layout import check_files, is_single_file, locate, read_header, read_index, read_parts
 from trainer.families.outputs import check_outputs
@@ -83,7 +83,7 @@ def load_base(
 
     chosen = check_family(source, family)
     if precision not in PRECISIONS:
-        raise ModelError(f"precision: {precision!r} is not allowed: {', '.join(PRECISIONS)}")
+        raise ModelError(mistake(None, "precision", precision, " or ".join(PRECISIONS)))
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     place = torch.device(device)
     with _parts_that_fit(source):
@@ -112,7 +112,7 @@ def check_family(source: str | Path, family: str = "auto") -> Family:
     """
     found = detect_family(source)
     if family not in ("auto", found):
-        raise ModelError(f"{source}: this is an {found} base, but family says {family}")
+        raise ModelError(mistake(source, "family", family, f"{found}, which this base is, or auto"))
     path = locate(source, weights=False)
     read_traits(path, found)
     check_channels(path, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.errors import ModelError
+from trainer.errors import ModelError, mistake
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def quantize_linears(module: nn.Module, kind: str, dtype: torch.dtype, device: t
         ) from error
 
     if kind not in ("nf4", "int8"):
-        raise ModelError(f"quantize: {kind!r} is not allowed: nf4 or int8")
+        raise ModelError(mistake(None, "quantize", kind, "nf4 or int8"))
     from torch import nn as torch_nn
 
     found = [

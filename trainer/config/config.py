@@ -20,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.config.rules import MOST_PIXELS, RESOLUTION, cautions, conflicts, notices
+from trainer.config.pydantic_messages import in_words
+from trainer.config.rules import MOST_PIXELS, RESOLUTION, Wanted, cautions, conflicts, notices
 from trainer.config.sources import is_one_line, resolve_source
 from trainer.config.yaml_file import as_number, read_yaml
-from trainer.errors import ConfigError, refuse, unknown_key
+from trainer.errors import ConfigError, refuse, unknown
 from trainer.optimization.optimizers import OPTIMIZERS
 
 OptimizerName = Literal[
@@ -258,11 +259,11 @@ def load_train_config(path: str | Path) -> TrainConfig:
 
 def parse_train_config(values: Mapping[str, Any], *, file: str | Path | None = None) -> TrainConfig:
     """Checks settings given as a mapping. Raises ConfigError with all that are wrong."""
-    unknown = [key for key in values if key not in TrainConfig.model_fields]
-    errors = [ConfigError(file, str(k), values[k], unknown_key(str(k), TrainConfig.model_fields)) for k in unknown]
+    strange = [key for key in values if key not in TrainConfig.model_fields]
+    errors = [unknown(file, str(key), TrainConfig.model_fields) for key in strange]
     config = None
     try:
-        config = TrainConfig(**{key: value for key, value in values.items() if key not in unknown})
+        config = TrainConfig(**{key: value for key, value in values.items() if key not in strange})
     except ValidationError as error:
         errors += _explained(error, values, file)
     refuse(errors)
@@ -277,37 +278,34 @@ def _explained(error: ValidationError, values: Mapping[str, Any], file: str | Pa
         cause = each.get("ctx", {}).get("error")
         if isinstance(cause, _Conflict):
             defaults = TrainConfig.model_fields
-            return [ConfigError(file, key, values.get(key, defaults[key].default), text) for key, text in cause.found]
+            return [
+                ConfigError(file, key, values.get(key, defaults[key].default), expected, why)
+                for key, expected, why in cause.found
+            ]
         by_key.setdefault(str(each["loc"][0]), []).append(each)
     return [
-        ConfigError(file, key, None, f"it is required: {_summary(key)}")
+        ConfigError(file, key, None, _summary(key))
         if found[0]["type"] == "missing"
-        else ConfigError(file, key, values.get(key), allowed_of(key, found))
+        else ConfigError(file, key, values.get(key), expected_of(key, found))
         for key, found in by_key.items()
     ]
 
 
-def allowed_of(field: str, found: Sequence[Any]) -> str:
-    """What is allowed for a field of TrainConfig, of pydantic's errors about it."""
-    return OPEN_ENDED_TYPES.get(field) or " or ".join(dict.fromkeys(in_words(str(each["msg"])) for each in found))
+def expected_of(field: str, found: Sequence[Any]) -> str:
+    """What is expected of a field of TrainConfig, of pydantic's errors about it."""
+    return OPEN_ENDED_TYPES.get(field) or " or ".join(dict.fromkeys(map(in_words, found)))
 
 
 class _Conflict(ValueError):
-    """Settings that do not go together: keys, each with what is allowed."""
+    """Settings that do not go together: what is expected of each."""
 
-    def __init__(self, found: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, found: tuple[Wanted, ...]) -> None:
         self.found = found
-        super().__init__("; ".join(f"{key}: {allowed}" for key, allowed in found))
+        super().__init__("; ".join(f"{each.key}: {each.expected}" for each in found))
 
 
 def _summary(key: str) -> str:
-    return _SUMMARIES.get(key, "it has no default")
-
-
-def in_words(message: str) -> str:
-    """What pydantic says of a value, as the end of a sentence."""
-    message = message.removeprefix("Input should be ").removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+    return _SUMMARIES.get(key, "a value, because it has no default")
 
 
 OPEN_ENDED_TYPES = {

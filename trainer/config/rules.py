@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.data.buckets import bounds_on_grid
-from trainer.errors import unknown_key
+from trainer.errors import known_key
 from trainer.optimization.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -36,76 +36,92 @@ def follows_horizon(config: TrainConfig) -> bool:
     return config.lr_scheduler not in FLAT_SCHEDULERS
 
 
-def check_pair(optimizer: str, lr_scheduler: str, relative_step: bool) -> str | None:
-    """The reason why this optimizer and scheduler cannot work together; None if they can."""
+class Wanted(NamedTuple):
+    """A setting that does not go together with others: what is expected of it, and why."""
+
+    key: str
+    expected: str
+    why: str = ""
+
+
+def check_pair(optimizer: str, lr_scheduler: str, relative_step: bool) -> Wanted | None:
+    """What would have to change where this optimizer and scheduler cannot work together; None if they can."""
     if relative_step and optimizer != "Adafactor":
-        return f"relative_step belongs to Adafactor; {optimizer} needs a learning rate of its own"
+        return Wanted("relative_step", f"false with optimizer: {optimizer}", "only Adafactor can set its own rate")
     if relative_step and lr_scheduler not in ("adafactor", "constant"):
-        return "relative-step Adafactor sets its own rate; use lr_scheduler: adafactor (or relative_step: false)"
+        why = "Adafactor sets its own rate under relative_step: true"
+        return Wanted("lr_scheduler", "adafactor, or relative_step: false", why)
+    if lr_scheduler == "adafactor" and not relative_step and optimizer == "Adafactor":
+        why = "that schedule follows the rate that Adafactor then sets itself"
+        return Wanted("relative_step", "true under lr_scheduler: adafactor", why)
     if lr_scheduler == "adafactor" and not relative_step:
-        return "lr_scheduler adafactor follows the rate that optimizer Adafactor sets with relative_step: true"
+        why = "that schedule follows the rate that Adafactor sets with relative_step: true"
+        return Wanted("lr_scheduler", f"another schedule with optimizer: {optimizer}", why)
     if optimizer == "AdamWScheduleFree" and lr_scheduler != "constant":
-        return "AdamWScheduleFree replaces the schedule; use lr_scheduler: constant (warmup_steps is its own)"
+        why = "it does without a schedule; warmup_steps is its own"
+        return Wanted("lr_scheduler", "constant with optimizer: AdamWScheduleFree", why)
     return None
 
 
-def conflicts(config: TrainConfig) -> Iterator[tuple[str, str]]:
-    """(key, what is allowed) for each pair of settings that cannot work together."""
+def conflicts(config: TrainConfig) -> Iterator[Wanted]:
+    """What is expected of each setting that cannot work together with another one."""
     if config.alpha is not None and config.alpha_ratio is not None:
-        yield "alpha_ratio", "alpha or alpha_ratio, not both"
+        yield Wanted("alpha_ratio", "alpha or alpha_ratio, not both")
     if any(side < 8 or side % 8 for side in config.size):
-        yield "resolution", RESOLUTION
+        yield Wanted("resolution", RESOLUTION)
     if config.min_bucket_resolution > config.max_bucket_resolution:
-        yield "min_bucket_resolution", f"at most max_bucket_resolution ({config.max_bucket_resolution})"
+        yield Wanted("min_bucket_resolution", f"at most max_bucket_resolution ({config.max_bucket_resolution})")
     if config.enable_bucket and min(config.size) < config.bucket_step:
-        yield "bucket_step", f"at most the resolution's shorter side ({min(config.size)})"
+        yield Wanted("bucket_step", f"at most the resolution's shorter side ({min(config.size)})")
     if config.enable_bucket and min(config.size) < config.min_bucket_resolution:
-        yield "min_bucket_resolution", f"at most the resolution's shorter side ({min(config.size)})"
+        yield Wanted("min_bucket_resolution", f"at most the resolution's shorter side ({min(config.size)})")
     if config.enable_bucket and max(config.size) > config.max_bucket_resolution:
-        yield "max_bucket_resolution", f"at least the resolution's longer side ({max(config.size)})"
-    reason = check_pair(config.optimizer, config.lr_scheduler, config.relative_step)
-    if reason is not None:
-        yield "lr_scheduler" if config.relative_step == (config.optimizer == "Adafactor") else "relative_step", reason
+        yield Wanted("max_bucket_resolution", f"at least the resolution's longer side ({max(config.size)})")
+    if (pair := check_pair(config.optimizer, config.lr_scheduler, config.relative_step)) is not None:
+        yield pair
     if config.learning_rate is not None and config.learning_rate_scale != 1.0:
-        yield "learning_rate_scale", "learning_rate is absolute; leave it out to scale the optimizer's usual rate"
+        why = "learning_rate is absolute; without it, the scale multiplies the optimizer's usual rate"
+        yield Wanted("learning_rate_scale", "learning_rate or learning_rate_scale, not both", why)
     one_rate = config.optimizer in SELF_TUNING and config.train_text_encoder
     if one_rate and config.text_encoder_lr not in (None, config.effective_learning_rate):
-        yield "text_encoder_lr", f"{config.optimizer} has one rate for all; leave text_encoder_lr out"
+        yield Wanted("text_encoder_lr", "no rate of its own", f"{config.optimizer} has one rate for all: leave it out")
     no_warmup = config.lr_scheduler in ("constant", "adafactor") and config.optimizer != "AdamWScheduleFree"
     if no_warmup and config.warmup_steps:
-        yield "warmup_steps", f"0 under lr_scheduler {config.lr_scheduler} (constant_with_warmup warms up)"
+        why = "constant_with_warmup is the one that warms up"
+        yield Wanted("warmup_steps", f"0 under lr_scheduler: {config.lr_scheduler}", why)
     if config.lr_scheduler == "constant_with_warmup" and not config.warmup_steps:
-        yield "warmup_steps", "at least 1 under constant_with_warmup"
+        yield Wanted("warmup_steps", "at least 1 under lr_scheduler: constant_with_warmup")
     if config.lr_scheduler == "cosine_with_restarts":
         if config.num_cycles is not None and config.cycle_epochs is not None:
-            yield "cycle_epochs", "num_cycles or cycle_epochs, not both"
+            yield Wanted("cycle_epochs", "num_cycles or cycle_epochs, not both")
         if config.num_cycles is None and config.cycle_epochs is None:
-            yield "num_cycles", "cosine_with_restarts needs num_cycles or cycle_epochs (one cycle is plain cosine)"
+            why = "one cycle is plain cosine"
+            yield Wanted("num_cycles", "num_cycles or cycle_epochs under lr_scheduler: cosine_with_restarts", why)
     for name, value in config.optimizer_args.items():
         if name not in OPTIMIZERS[config.optimizer].args:
-            yield "optimizer_args", f"{name}: {unknown_key(name, OPTIMIZERS[config.optimizer].args)}"
+            said = known_key(name, OPTIMIZERS[config.optimizer].args)
+            yield Wanted("optimizer_args", f"{said} of {config.optimizer} instead of {name}")
         elif (form := _argument_form(config.optimizer, name, value)) is not None:
-            yield "optimizer_args", f"{name}: {form}"
+            yield Wanted("optimizer_args", f"{form} as {name}")
     if config.quantize is not None and config.dora:
-        yield "dora", "false on a quantised base"
+        yield Wanted("dora", "false on a quantised base")
 
 
-def check_rate(config: TrainConfig) -> tuple[str, str] | None:
-    """(key, what is allowed) where the learning rate is one of another kind of optimizer, so that nothing is learned or
+def check_rate(config: TrainConfig) -> Wanted | None:
+    """What is expected where the learning rate is one of another kind of optimizer, so that nothing is learned or
     everything destroyed; None where it can be meant."""
     usual = OPTIMIZERS[config.optimizer]
     key = "learning_rate" if config.learning_rate is not None else "learning_rate_scale"
     rate, self_tuning = config.effective_learning_rate, config.optimizer in SELF_TUNING
     if config.relative_step or config.optimizer_args.get("scale_parameter") is True:
         return None
-    fix = "leave learning_rate out to take that, and use learning_rate_scale to multiply each optimizer's usual rate"
+    fix = "leave learning_rate out to take that; learning_rate_scale multiplies each optimizer's usual rate"
     if self_tuning and rate * config.d_coef < _TOO_LITTLE:
-        return key, (
-            f"a rate of about 1 with {config.optimizer}, which finds its own step size and multiplies it by the rate: "
-            f"with {rate:g} it learns nothing; {fix}"
-        )
+        why = f"it finds its own step size and multiplies it by the rate, so with {rate:g} it learns nothing; {fix}"
+        return Wanted(key, f"a rate of about 1 with {config.optimizer}", why)
     if not self_tuning and rate >= _TOO_MUCH:
-        return key, f"a rate of about {usual.learning_rate:g} with {config.optimizer}: {rate:g} ruins the LoRA; {fix}"
+        why = f"{rate:g} ruins the LoRA; {fix}"
+        return Wanted(key, f"a rate of about {usual.learning_rate:g} with {config.optimizer}", why)
     return None
 
 
@@ -145,8 +161,7 @@ def notices(config: TrainConfig) -> Iterator[str]:
             if getattr(config, key) != bound:
                 yield f"{key}: {getattr(config, key)} is taken as {bound}, a multiple of bucket_step, as by sd-scripts"
     if (wrong := check_rate(config)) is not None:
-        key, allowed = wrong
-        yield f"{key}: {getattr(config, key):g} will not work: it takes {allowed}"
+        yield f"{wrong.key}: {getattr(config, wrong.key):g} will not work: it takes {wrong.expected}; {wrong.why}"
     if config.lr_scheduler == "cosine_with_restarts" and config.effective_num_cycles <= 1:
         yield "cosine_with_restarts with one cycle is cosine"
 

@@ -55,10 +55,10 @@ def resolve_source(file: Path, key: str, value: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         if key == "base" and _HUB_ID.fullmatch(value):
             return value
-        raise ConfigError(file, key, value, f"a path that exists{also} (looked for {shown(str(path))})") from None
+        raise ConfigError(file, key, value, f"a path that exists{also}", f"looked for {shown(str(path))}") from None
     except (OSError, ValueError, RuntimeError) as error:  # too long, no permission, a NUL, the home of nobody
         why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(file, key, value, f"a path that can be looked at{also} ({why})") from None
+        raise ConfigError(file, key, value, f"a path that can be looked at{also}", why) from None
     if not (stat.S_ISDIR(mode) or (key == "base" and stat.S_ISREG(mode))):
         raise ConfigError(file, key, value, "a folder or a .safetensors file" if key == "base" else "a folder")
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from trainer.errors import ConfigError, shown
+from trainer.errors import ConfigError, Plain, shown
 
 MOST_BYTES = 2**20
 MOST_VALUES = 10_000
@@ -36,11 +36,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         _check_bounds(text)
         values = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(path, "file", path.name, f"valid YAML: {_said(error)}") from None
+        where, what = _said(error)
+        raise ConfigError(path, where, Plain("something else"), "valid YAML", what) from None
     except RecursionError:
-        raise ConfigError(path, "file", path.name, f"at most {MOST_LEVELS} levels of settings") from None
+        raise ConfigError(path, "", Plain("more"), f"at most {MOST_LEVELS} levels of settings") from None
     if not isinstance(values, dict):
-        raise ConfigError(path, "file", path.name, "a mapping of settings, one `key: value` a line")
+        raise ConfigError(path, "", values, "a mapping of settings, one `key: value` a line")
     return values
 
 
@@ -58,17 +59,19 @@ def _read(path: Path) -> str:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a device or a pipe"
-            raise ConfigError(path, "file", path.name, f"a YAML file (this is {kind})")
+            raise ConfigError(path, "", Plain(kind), "a YAML file")
         if about.st_size > MOST_BYTES:
-            raise ConfigError(path, "file", path.name, f"a YAML file of at most 1 MiB (it has {about.st_size:,} bytes)")
+            raise ConfigError(path, "", Plain(f"{about.st_size:,} bytes"), "a YAML file of at most 1 MiB")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(path, "file", path.name, f"text in UTF-8 (byte {error.start} is not)") from None
+        raise ConfigError(path, "", Plain(f"other bytes (at {error.start})"), "text in UTF-8") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(shown(str(path)), "file", path.name, f"a readable YAML file ({why})") from None
+        raise ConfigError(
+            shown(str(path)), "", None, "a YAML file that can be read", why[:1].lower() + why[1:]
+        ) from None
 
 
 def _check_bounds(text: str) -> None:
@@ -152,11 +155,11 @@ def _wrong(what: str, place: Any) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, what, place.start_mark)
 
 
-def _said(error: yaml.YAMLError) -> str:
-    """In one line: what is wrong and where, without the excerpt that YAML adds."""
+def _said(error: yaml.YAMLError) -> tuple[str, str]:
+    """(where, what is wrong), without the excerpt that YAML adds."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return " ".join(str(error).split())[:300]
+        return "", " ".join(str(error).split())[:300]
     context = getattr(error, "context", None)
     what = " ".join(f"{context + ': ' if context else ''}{getattr(error, 'problem', '')}".split())[:300]
-    return f"line {mark.line + 1}, column {mark.column + 1}: {what}"
+    return f"line {mark.line + 1}, column {mark.column + 1}", what

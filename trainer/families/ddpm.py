@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import ModelError
+from trainer.errors import ModelError, mistake, nearest
 from trainer.families.prediction import NOISE
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def sampler(base: Base, name: str) -> Any:
     import diffusers
 
     if name not in SAMPLERS:
-        raise ModelError(f"scheduler: {name!r} is not a sampler: allowed are {', '.join(SAMPLERS)}")
+        raise ModelError(mistake(None, "scheduler", name, f"one of {', '.join(SAMPLERS)}{nearest(name, SAMPLERS)}"))
     class_name, settings = SAMPLERS[name]
     kept = (*NOISE, "prediction_type", "rescale_betas_zero_snr")
     config = {key: base.noise_scheduler.config[key] for key in kept}

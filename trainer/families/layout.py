@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import ModelError
+from trainer.errors import ModelError, Plain, mistake
 from trainer.families.hub import fetch
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -178,7 +178,7 @@ def _check_sizes(file: Path, content: dict[str, Any]) -> None:
         elif isinstance(value, list):
             left += [(key, inner) for inner in value]
         elif isinstance(value, int) and abs(value) > (most := _MOST_LAYERS if "layers" in key else _LARGEST):
-            raise ModelError(f"{file}: {key}: {str(value)[:20]} is not allowed: at most {most}")
+            raise ModelError(mistake(file, key, Plain(str(value)[:20]), f"at most {most}"))
 
 
 def _check_tokenizer(source: Path, part: Part) -> None:

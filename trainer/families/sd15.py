@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import ModelError
+from trainer.errors import ModelError, mistake
 from trainer.families import autoencoder, clip, ddpm, layout, loading, names, unet
 from trainer.families.family import Base, Family
 from trainer.families.prediction import noise_settings, read_traits
@@ -47,7 +47,9 @@ def encode_prompts(base: Base, prompts: Sequence[str], clip_skip: int | None = N
     if clip_skip is None or clip_skip == 1:
         embeds = output.last_hidden_state
     elif clip_skip >= len(states):
-        raise ModelError(f"clip_skip: {clip_skip} is not allowed: this text encoder has {len(states) - 1} layers")
+        raise ModelError(
+            mistake(None, "clip_skip", clip_skip, f"at most the {len(states) - 1} layers of this text encoder")
+        )
     else:
         embeds = getattr(encoder, "text_model", encoder).final_layer_norm(states[-clip_skip])
     return {"prompt_embeds": embeds.to(base.device)}

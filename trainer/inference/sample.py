@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import ModelError
+from trainer.errors import ModelError, Plain, mistake
 from trainer.lora.merge import check_fits, merged
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def initial_noise(base: Base, seeds: Sequence[int], size: tuple[int, int]) -> Te
 
     factor = base.latent_factor
     if size[0] % factor or size[1] % factor:
-        raise ModelError(f"size: {size[0]}×{size[1]} is not allowed: both sides must be multiples of {factor}")
+        raise ModelError(mistake(None, "size", Plain(f"{size[0]}×{size[1]}"), f"two multiples of {factor}"))
     shape = (base.vae.config.latent_channels, size[1] // factor, size[0] // factor)
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
@@ -147,7 +147,7 @@ def autocast(base: Base, precision: str | None) -> Any:
 
     dtypes = {None: base.dtype, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in dtypes:
-        raise ModelError(f"precision: {precision!r} is not allowed: fp32, bf16, fp16")
+        raise ModelError(mistake(None, "precision", precision, "fp32, bf16 or fp16"))
     dtype = dtypes[precision]
     if dtype in (base.dtype, torch.float32):
         return nullcontext()

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from trainer.config.config import TrainConfig, in_words, parse_train_config
+from trainer.config.config import TrainConfig, parse_train_config
+from trainer.config.pydantic_messages import in_words
 from trainer.config.sources import resolve_source, why_no_file_name
 from trainer.config.yaml_file import read_yaml
-from trainer.errors import ConfigError, refuse, unknown_key
+from trainer.errors import ConfigError, refuse, unknown
 
 Prompt = Annotated[str, Field(max_length=2000)]
 
@@ -71,8 +72,8 @@ def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
             except ConfigError as error:
                 errors += error.all
     for key in [key for key in values if key in Output.model_fields]:
-        allowed = f"a setting of the section output: write it there (output.{key})"
-        errors.append(ConfigError(path, key, values.pop(key), allowed))
+        expected = f"this setting in the section output (output.{key})"
+        errors.append(ConfigError(path, key, values.pop(key), expected))
     config, output = None, None
     try:
         config = parse_train_config(values, file=path)
@@ -94,11 +95,11 @@ def _parse_output(section: object, path: Path) -> Output:
     if not isinstance(section, Mapping):
         raise ConfigError(path, "output", section, "a section of settings, one `key: value` a line")
     known = Output.model_fields
-    unknown = [key for key in section if key not in known]
-    errors = [ConfigError(path, f"output.{key}", section[key], unknown_key(str(key), known)) for key in unknown]
+    strange = [key for key in section if key not in known]
+    errors = [unknown(path, f"output.{key}", known) for key in strange]
     output = None
     try:
-        output = Output(**{key: value for key, value in section.items() if key not in unknown})
+        output = Output(**{key: value for key, value in section.items() if key not in strange})
     except ValidationError as error:
         firsts = {str(each["loc"][0]): each for each in reversed(error.errors())}
         errors += [_explained(key, firsts[key], section, path) for key in known if key in firsts]
@@ -109,5 +110,5 @@ def _parse_output(section: object, path: Path) -> Output:
 
 def _explained(key: str, error: Any, section: Mapping[Any, Any], path: Path) -> ConfigError:
     described = (Output.model_fields[key].description or "").removesuffix(".")
-    said = in_words(error["msg"])
-    return ConfigError(path, f"output.{key}", section.get(key), said if key == "name" else f"{said} ({described})")
+    why = "" if key == "name" else described[:1].lower() + described[1:]
+    return ConfigError(path, f"output.{key}", section.get(key), in_words(error), why)

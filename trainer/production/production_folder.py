@@ -26,6 +26,7 @@ _FREE_TO_CHANGE = ("epochs", "save_every_n_epochs", "base", "data", "reg_data", 
 # faults of the machine, not of what it was given
 _MACHINES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _NEW = "start a new run with --out DIR"
+_CHANGE = f"to change that, {_NEW}"
 
 
 @contextlib.contextmanager
@@ -39,7 +40,7 @@ def claimed(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(None, "--out", shown(folder), "a folder: a file of this name is there")
+        raise ConfigError(None, "--out", shown(folder), "a folder", "a file of this name is there")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
@@ -76,14 +77,14 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
         known = before.get(key, TrainConfig.model_fields[key].default)  # begun before there was such a setting
         if key in _FREE_TO_CHANGE or known == now[key]:
             continue
-        raise ConfigError(None, key, now[key], f"the run in {shown(folder)} has {known!r}; {_NEW}")
+        raise ConfigError(None, key, now[key], f"{known!r}, as the run in {shown(folder)} has it", _CHANGE)
     if before.get("epochs") != config.epochs and follows_horizon(config):
         raise ConfigError(
             None,
             "epochs",
             config.epochs,
-            f"{before.get('epochs')}: the {config.lr_scheduler} schedule of the run in {shown(folder)} is laid out for "
-            f"that many, and its rates would be others; keep it, or {_NEW}",
+            f"{before.get('epochs')}, as the run in {shown(folder)} has it",
+            f"its learning rate ({config.lr_scheduler}) is laid out over that many epochs; {_CHANGE}",
         )
 
 
@@ -102,7 +103,7 @@ def check_content(config: TrainConfig, folder: Path, content: dict[str, str]) ->
     before = settings.get(_CONTENT, {})
     for what, key in (("photos and captions", "data"), ("base", "base")):
         if before.get(what, content[what]) != content[what]:
-            raise ConfigError(None, key, getattr(config, key), f"the run in {shown(folder)} has other {what}; {_NEW}")
+            raise ConfigError(None, key, getattr(config, key), f"the {what} of the run in {shown(folder)}", _CHANGE)
     done = int(checkpoint.checkpoints(folder / "checkpoints")[-1].name)
     if config.epochs < done:
         raise ConfigError(None, "epochs", config.epochs, f"at least {done}, which the run in {shown(folder)} has done")
@@ -121,7 +122,7 @@ def check_ship_epoch(ship_epoch: int | None, folder: Path) -> None:
         return
     kept = ", ".join(str(int(path.name)) for path in trained if checkpoint.lora_damage(path) is None)
     raise ConfigError(
-        None, "output.ship_epoch", ship_epoch, f"an epoch that the run in {shown(folder)} has kept: {kept or 'none'}"
+        None, "output.ship_epoch", ship_epoch, f"an epoch that the run in {shown(folder)} has kept ({kept or 'none'})"
     )
 
 
@@ -201,7 +202,8 @@ def _settings(folder: Path) -> dict[str, Any] | None:
             None,
             "--out",
             shown(folder),
-            f"a run's folder: its {_SETTINGS} is damaged; delete that file to go on, or {_NEW}",
+            "a run's folder",
+            f"its {_SETTINGS} is damaged; delete that file to go on, or {_NEW}",
         )
     return found
 

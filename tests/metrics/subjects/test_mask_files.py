@@ -27,11 +27,11 @@ def test_masks_are_found_by_name_in_folders_named_as_the_photos_are_or_in_the_fo
     )
     names = ["10_sks man/001.png", "001.bmp", "two.webp"]
     assert found == [*(tmp_path / name for name in names), None]
-    with pytest.raises(MetricsError, match=r"no mask named like a photo, such as three\.png"):
+    with pytest.raises(MetricsError, match=r"masks named like the photos, such as three\.png"):
         find_mask_files(tmp_path, ["three.jpg"])
     with pytest.raises(MetricsError, match=r"two\.webp' is named like several photos, a/two\.jpg and b/two"):
         find_mask_files(tmp_path, ["a/two.jpg", "b/two.jpg"])
-    with pytest.raises(MetricsError, match="no such folder"):
+    with pytest.raises(MetricsError, match="masks: expected a folder that exists"):
         find_mask_files(tmp_path / "nowhere", ["one.jpg"])
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from metrics.errors import MetricsError
 from metrics.subjects.masks import segmentation_masks, subject_masks
+from tests.messages import refusal
 from tests.metrics.photo_sets import crops, pictures
 from tests.tiny import make_tokenizer
 
@@ -242,9 +243,9 @@ def test_specks_of_given_masks_are_no_part_of_the_subject():
 
 def test_unknown_sources_and_missing_models_are_named():
     images = list(crops(2, 0))
-    with pytest.raises(MetricsError, match="'magic' is not allowed: auto, alpha"):
+    with pytest.raises(MetricsError, match=refusal("masks", "magic", "auto, alpha")):
         subject_masks(images, source="magic")
-    with pytest.raises(MetricsError, match="needs the name of a model"):
+    with pytest.raises(MetricsError, match=refusal("segmenter", "nothing")):
         subject_masks(images, source="segmentation")
     with pytest.raises(MetricsError, match="'/nowhere' cannot be used"):
         subject_masks(images, segmenter="/nowhere")

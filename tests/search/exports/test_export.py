@@ -210,6 +210,35 @@ def test_a_study_with_nothing_to_ship_says_so_and_exports_no_lora(tmp_path, tiny
     assert load_production(tmp_path / "out" / "train.yaml")[1].ship_epoch is None
 
 
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [("_OPTIMIZERS", {"AdamW": "AdamNobodyKnows"}), ("SCRIPTS", {"sdxl": "sdxl_train_network.py"})],
+)
+def test_what_sd_scripts_lacks_costs_its_own_files_alone(study, tmp_path, monkeypatch, changed, names):
+    from search.exports import sdscripts
+
+    monkeypatch.setattr(sdscripts, changed, names)
+    done = export(study, tmp_path / "out")
+    found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert found == {"train.yaml", "toy.safetensors"}
+    (said,) = [line for line in done.notices if line.startswith("nothing is written for sd-scripts")]
+    assert ("AdamNobodyKnows" if changed == "_OPTIMIZERS" else "sd15") in said
+    assert "\n" not in said
+
+
+def test_an_epoch_that_a_person_names_is_told_as_their_pick(tmp_path, tiny_photos, tiny_sd15, capsys):
+    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1], learn=False)
+    verdict = finish(folder)
+    kept = folder.checkpoint(0, 4)
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / "lora.safetensors").write_bytes(b"")
+    assert main([str(folder.path), "--to", str(tmp_path / "out"), "--epoch", "4"]) == 0
+    out = capsys.readouterr().out
+    assert not verdict.decision.ships
+    assert "Epoch 4 of 40 is your own pick (--epoch). Ship nothing yet" in out
+    assert "Ship epoch" not in out + (tmp_path / "out" / "train.yaml").read_text()
+
+
 def test_the_range_on_all_photos_is_told_by_every_file(tmp_path, tiny_photos, tiny_sd15, capsys):
     folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1])
     verdict = finish(folder)
@@ -273,8 +302,8 @@ def test_a_project_that_has_moved_is_exported(tmp_path, tiny_sd15):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--trial", "99"], ("99", "trials here are 0, 1, 2")),
-        (["--trial", "2", "--epoch", "13"], ("13", "checkpoints kept of trial 2")),
+        (["--trial", "99"], ("99", "a trial that is here (0, 1, 2")),
+        (["--trial", "2", "--epoch", "13"], ("13", "an epoch of trial 2 whose LoRA is kept")),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_line(study, tmp_path, capsys, arguments, named):

@@ -1,6 +1,7 @@
 """A study that goes on: what only adds is taken up, what would change its meaning is refused by name, old to new."""
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from search.recovery.study_json import About
 from search.study.input_digests import Inputs, keep_inputs
 from search.study.study import Study, load_study
 from tests import tiny
+from tests.messages import refusal as told_refusal
 
 CONTEXTS = ["{trigger} {class} in snow", "a drawing of {trigger} {class}"]
 
@@ -81,10 +83,11 @@ def test_budget_and_placement_may_change(write_study) -> None:
 def test_what_changes_the_meaning_is_refused_with_both_values(write_study, begun, now, line: str) -> None:
     whole = {"search": {"rank": {"values": [4, 8]}}}
     folder = begin(load_study(write_study(**{**whole, **begun})))
-    said, _, was = line.partition(" … ")
+    key, _, values = line.partition(": ")
+    now_is, _, was = values.partition(" … ")
+    was = {"without it": "nothing"}.get(was, was.removeprefix("with "))
     told = refusal(load_study(write_study(**{**whole, **begun, **now})), folder)
-    assert f"study.yaml: {said}" in told
-    assert f"the study 'small' was begun with {was}" in told
+    assert re.search(told_refusal(key, now_is.strip("'"), f"{was}, as the study 'small' was begun", "study.yaml"), told)
     assert "\n" not in told
 
 
@@ -107,7 +110,9 @@ def test_what_only_adds_is_taken_up_and_said(write_study, begun, now, said: str)
 def test_more_epochs_are_another_run_where_a_schedule_is_laid_out_for_them(write_study) -> None:
     train = {"resolution": 64, "epochs": 4, "lr_scheduler": "cosine"}
     folder = begin(load_study(write_study(train=train)))
-    assert "train.epochs: 8" in refusal(load_study(write_study(train={**train, "epochs": 8})), folder)
+    assert re.search(
+        told_refusal("train.epochs", 8, "4"), refusal(load_study(write_study(train={**train, "epochs": 8})), folder)
+    )
     # where the search chooses the epochs of every such schedule, the fixed ones are those of constant runs
     searched = {
         "lr_scheduler": {"values": ["constant", "cosine"]},
@@ -147,7 +152,7 @@ def test_a_study_begun_before_a_setting_existed_goes_on_with_its_default(write_s
     About("small", "", older).save(folder)
     assert continued(study, folder).notes == ()
     others = load_study(write_study(score={"encoder": "clip", "holdout": 2, "holdout_contexts": ["beach"]}))
-    assert "score.holdout_contexts: ['beach']" in refusal(others, folder)
+    assert re.search(told_refusal("score.holdout_contexts", ["beach"], "[]"), refusal(others, folder))
 
 
 def recaption(shelf: Path) -> None:
@@ -186,7 +191,9 @@ def test_a_changed_photo_is_told_by_its_name(write_study, change: Callable[[Path
     folder = begin(load_study(path))
     change(path.parent / "photos" / "2_sks toy")
     told = refusal(load_study(path), folder)
-    assert told.startswith(f"{path}: data: 'photos' is not allowed: photos or captions changed since the study 'small'")
+    assert re.search(
+        told_refusal("data", "photos", "photos and captions that the study 'small' was begun with", path), told
+    )
     assert said in told
     assert "restore it, or give the changed study another name" in told
 
@@ -220,11 +227,11 @@ def test_a_changed_mask_is_told_by_its_photo(write_study) -> None:
     assert continued(load_study(path), folder).notes == ()
     Image.new("L", (64, 64), 0).save(masks / "01.png")
     told = refusal(load_study(path), folder)
-    assert "score.shifted.masks: 'masks' is not allowed: masks changed since" in told
+    assert re.search(told_refusal("score.shifted.masks", "masks", "was begun with"), told)
     assert "2_sks toy/01.png (another mask)" in told
     older = {key: value for key, value in begun.meaning.items() if "content" not in key}
     About("small", "", older).save(folder)
-    assert "masks are cut as their photos are since this study was begun" in refusal(load_study(path), folder)
+    assert "masks are now cut as their photos are" in refusal(load_study(path), folder)
 
 
 def test_until_a_checkpoint_is_there_nothing_binds(write_study) -> None:
@@ -280,14 +287,12 @@ def test_a_base_or_an_encoder_replaced_at_its_place_is_noticed_and_a_moved_one_i
 
     shutil.rmtree(tmp_path / "moved")
     tiny.make_sd15(tmp_path / "moved", prediction_type="v_prediction", rescale_betas=True)
-    with pytest.raises(
-        StudyError, match=r"base: 'moved' is not allowed: the study 'small' was begun with another base"
-    ):
+    with pytest.raises(StudyError, match=told_refusal("base", "moved", "that the study 'small' was begun with")):
         check_sources(moved, folder)
     (tmp_path / "eyes2" / "open_clip_config.json").write_text("{}")
-    with pytest.raises(StudyError, match=r"score\.encoder: 'eyes2' is not allowed: .* begun with another encoder"):
+    with pytest.raises(StudyError, match=told_refusal("score.encoder", "eyes2", "was begun with")):
         check_sources(moved, folder)
-    assert "base: 'moved'" in str(refusals(moved, folder))
+    assert "base: expected" in str(refusals(moved, folder))
 
 
 def refusals(study: Study, folder: StudyFolder) -> StudyError:

@@ -18,6 +18,7 @@ from search.running.progress import Board
 from search.running.workers import Team
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict
+from tests.messages import refusal
 from tests.search import damage
 from tests.search.conftest import study_writer
 from tests.search.recovery.real_studies import Outcome, outcome, run_here
@@ -144,11 +145,11 @@ def test_another_study_in_the_folder_is_refused_by_name(scripted_study, tmp_path
     shutil.copytree(half.path, folder.path)
     renamed = study.file.with_name("dog.yaml")
     renamed.write_text(study.file.read_text().replace("study: small", "study: dog"))
-    with pytest.raises(StudyError, match=r"study: 'dog' is not allowed: .*dog holds study 'small'"):
+    with pytest.raises(StudyError, match=refusal("study", "dog", "'small', the study that")):
         check_continues(load_study(renamed), folder)
     damage.STUDY["database deleted"](folder)
     About("small", "", study.meaning).save(folder)
-    with pytest.raises(StudyError, match="holds study 'small'"):
+    with pytest.raises(StudyError, match=r"'small', the study that .* holds"):
         check_continues(load_study(renamed), folder)
 
 
@@ -163,7 +164,7 @@ def test_without_its_study_json_a_changed_study_is_still_told(scripted_study, tm
     values = yaml.safe_load(study.file.read_text())
     values["train"]["batch_size"] = 3
     changed.write_text(yaml.safe_dump(values))
-    with pytest.raises(StudyError, match=r"train\.batch_size: 3 is not allowed: trial 0 of 'small' was trained with"):
+    with pytest.raises(StudyError, match=refusal("train.batch_size", 3, "as trial 0 of 'small' was trained")):
         check_continues(load_study(changed), folder)
 
 

@@ -16,6 +16,7 @@ from search.running.coordinator import Coordinator
 from search.running.progress import Board
 from search.running.workers import Team
 from search.study.study import load_study
+from tests.messages import refusal
 from tests.search.conftest import StudyWriter
 from tests.search.scripted_worker import Script, scripted
 
@@ -164,6 +165,6 @@ def test_a_parameter_of_another_kind_is_refused_by_name(others, run) -> None:
     kind = {"distributions": {"rank": FloatDistribution(1, 64)}}
     others.add_trial(create_trial(value=0.9, params={"rank": 8.0}, **kind))
     with pytest.raises(
-        SearchError, match=r"study\.db: search: 'rank' is not allowed: what another process added as trial 0"
+        SearchError, match=refusal("search", "rank", "what another process added as trial 0", "study.db")
     ):
         run()

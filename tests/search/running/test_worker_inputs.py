@@ -9,6 +9,7 @@ from search import run
 from search.record.record import StudyFolder
 from search.running.worker import _Worker
 from search.study.study import load_study
+from tests.messages import refusal
 from trainer.errors import ConfigError
 
 DEMO_BASE = Path(__file__).parents[3] / "studies" / "demo" / "base"
@@ -25,10 +26,10 @@ def test_a_base_of_another_family_is_refused_before_a_worker_starts(write_study,
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"workers": {"device": "cuda:99"}}, "workers.device: 'cuda:99' is not allowed: this machine has"),
+        ({"workers": {"device": "cuda:99"}}, refusal("workers.device", "cuda:99")),
         (
             {"workers": {"device": "cpu"}, "train": {"resolution": 64, "quantize": "nf4"}},
-            "quantize: 'nf4' is not allowed: left out here: quantised weights need a CUDA GPU",
+            refusal("quantize", "nf4", "nothing"),
         ),
     ],
 )

@@ -22,7 +22,7 @@ def test_family_is_told_by_the_index(name: str, request) -> None:
 
 
 def test_a_mismatch_is_one_line(tiny_sdxl) -> None:
-    with pytest.raises(ModelError, match="this is an sdxl base, but family says sd15") as caught:
+    with pytest.raises(ModelError, match="family: expected sdxl, which this base is, or auto, got 'sd15'") as caught:
         check_family(tiny_sdxl, "sd15")
     assert "\n" not in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import string
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_settings_is_refused_in_one_line(tmp_path: Path, name: st
         read_yaml(file)
     line = str(caught.value)
     assert said in line
-    assert line.startswith(f"{file}: file: 'study.yaml' is not allowed: ")
+    assert re.match(rf"{re.escape(str(file))}: (line \d+, column \d+: )?expected .*, got ", line)
     assert "\n" not in line
     assert len(line) < 600
 
@@ -83,11 +84,11 @@ def test_only_a_regular_file_of_some_size_is_read(tmp_path: Path) -> None:
     for path, said in (
         (fifo, "a device or a pipe"),
         (Path("/dev/zero"), "a device or a pipe"),
-        (tmp_path, "this is a folder"),
+        (tmp_path, "a YAML file, got a folder"),
         (large, "at most 1 MiB"),
         (latin, "UTF-8"),
-        (tmp_path / "none.yaml", "No such file"),
-        (tmp_path / ("x" * 5000), "File name too long"),
+        (tmp_path / "none.yaml", "no such file"),
+        (tmp_path / ("x" * 5000), "file name too long"),
         (tmp_path / "a\0b", "null"),
     ):
         with pytest.raises(ConfigError, match=said):

@@ -142,7 +142,7 @@ def test_wrong_requests_are_named(tiny_sd15) -> None:
     base = load_base(tiny_sd15)
     with pytest.raises(ModelError, match="multiples of 4"):
         sample(base, None, ["a"], [0], size=(65, 64))
-    with pytest.raises(ModelError, match="'heun' is not a sampler: allowed are dpmpp_2m"):
+    with pytest.raises(ModelError, match="scheduler: expected one of dpmpp_2m"):
         sample(base, None, ["a"], [0], size=(64, 64), scheduler="heun")
     with pytest.raises(ModelError, match="one seed for each prompt"):
         sample(base, None, ["a"], [0, 1], size=(64, 64))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from tests.messages import refusal
 from trainer import checkpoint, run
 from trainer.errors import TrainerError
 from trainer.lora.kohya_file import load_lora
@@ -51,8 +53,9 @@ def test_a_schedule_with_a_horizon_is_neither_prolonged_nor_cut_short(epochs: in
     assert train(lr_scheduler="cosine", epochs=2) == run.DONE
     assert train(lr_scheduler="cosine", epochs=epochs) == run.WRONG_INPUT
     error = capsys.readouterr().err
-    assert f"error: epochs: {epochs} is not allowed: 2: the cosine schedule of the run in" in error
-    assert "keep it, or start a new run with --out DIR" in error
+    assert re.search(refusal("epochs", epochs, "2, as the run in"), error)
+    assert "(cosine) is laid out over that many epochs" in error
+    assert "start a new run with --out DIR" in error
     assert error.count("\n") == 1
     assert logged(tmp_path / "a") == [1, 2]
     assert train(lr_scheduler="cosine", epochs=2) == run.DONE  # nothing else is in its way
@@ -167,7 +170,7 @@ def test_a_run_writes_and_goes_on_under_the_rules_of_windows(train, tmp_path, wi
 def test_a_file_in_place_of_the_folder_and_damaged_settings_are_told(train, tmp_path, capsys) -> None:
     (tmp_path / "b").write_text("a file")
     assert train("b") == run.WRONG_INPUT
-    assert "b' is not allowed: a folder: a file of this name is there" in capsys.readouterr().err
+    assert re.search(refusal("--out", str(tmp_path / "b"), "a folder"), capsys.readouterr().err)
     assert train() == run.DONE
     (tmp_path / "a" / "train.json").write_bytes(b'{"epochs": 2')
     assert train() == run.WRONG_INPUT

@@ -1,11 +1,13 @@
 """A production run ends with the LoRA of the epoch to ship, whether training ends there or goes on."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from tests.messages import refusal
 from trainer import run
 from trainer.lora.kohya_file import load_lora, read_metadata
 
@@ -65,18 +67,17 @@ def test_a_finished_run_ships_another_of_its_epochs_without_training(tiny_sd15, 
     path = _write(tmp_path, tiny_sd15, tiny_photos, {"name": "one", "ship_epoch": 1}, **settings)
     assert run.main([str(path)]) == run.WRONG_INPUT
     error = capsys.readouterr().err
-    assert "output.ship_epoch: 1 is not allowed: an epoch that the run in" in error
-    assert "has kept: 2" in error
+    assert re.search(refusal("output.ship_epoch", 1, "has kept (2)"), error)
 
 
 @pytest.mark.parametrize(
     ("output", "changes", "said"),
     [
-        ({"ship_epoch": 5}, {}, "output.ship_epoch: 5 is not allowed: at most epochs (4)"),
-        ({}, {"ship_epoch": 2}, "ship_epoch: 2 is not allowed: a setting of the section output"),
+        ({"ship_epoch": 5}, {}, refusal("output.ship_epoch", 5, "at most epochs (4)")),
+        ({}, {"ship_epoch": 2}, refusal("ship_epoch", 2, "the section output")),
     ],
 )
 def test_an_epoch_to_ship_that_cannot_be_is_refused(tiny_sd15, tiny_photos, tmp_path, capsys, output, changes, said):
     assert run.main([str(_write(tmp_path, tiny_sd15, tiny_photos, output, **changes))]) == run.WRONG_INPUT
-    assert said in capsys.readouterr().err
+    assert re.search(said, capsys.readouterr().err)
     assert not (tmp_path / "train").exists()
