@@ -43,7 +43,7 @@ def test_a_database_that_is_none_is_named(tmp_path, capsys):
     database.write_bytes(os.urandom(20000))
     code, line = opened(database, capsys)
     assert code == 1
-    assert line.startswith(f"{database} is damaged, or no database")
+    assert line.startswith(f"error: {database} is damaged, or no database")
 
 
 def test_a_database_of_another_optuna_is_named(database, capsys):

@@ -199,7 +199,7 @@ def test_wrong_input_is_one_line_and_exit_code_two(
 ) -> None:
     assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, **changes))]) == run.WRONG_INPUT
     error = capsys.readouterr().err
-    assert message in error
+    assert re.search(message, error)
     assert error.count("\n") == 1
 
 
@@ -262,7 +262,7 @@ def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, c
 
 def test_a_device_that_is_not_there_is_named(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos)), "--device", "cuda:77"]) == run.WRONG_INPUT
-    assert "device: 'cuda:77' " in capsys.readouterr().err
+    assert re.search(refusal("--device", "cuda:77"), capsys.readouterr().err)
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:

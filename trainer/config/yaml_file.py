@@ -37,7 +37,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         where, what = _said(error)
-        raise ConfigError(path, where, Plain("something else"), "valid YAML", what) from None
+        raise ConfigError(path, where, Plain(f"a mistake ({what})"), "valid YAML") from None
     except RecursionError:
         raise ConfigError(path, "", Plain("more"), f"at most {MOST_LEVELS} levels of settings") from None
     if not isinstance(values, dict):

@@ -43,8 +43,8 @@ NAMES = {
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     # what is wrong: (changes, the key that is named)
     **{f"a name {what}": ({"study": name}, "study") for what, name in NAMES.items()},
-    "a name with a carriage return": ({"study": "x\ry"}, "file"),  # by the file's line: no text may hold one
-    "a name with an escape": ({"study": "x\x1b[2Jy"}, "file"),
+    "a name with a carriage return": ({"study": "x\ry"}, "column"),  # by the file's line: no text may hold one
+    "a name with an escape": ({"study": "x\x1b[2Jy"}, "column"),
     "a name that is a number": ({"study": 7}, "study"),
     "a seed below 0": ({"seed": -1}, "seed"),
     "a seed of 64 bits": ({"seed": 2**63}, "seed"),
