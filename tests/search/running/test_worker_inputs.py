@@ -20,7 +20,7 @@ def test_a_base_of_another_family_is_refused_before_a_worker_starts(write_study,
     path = write_study(base=str(DEMO_BASE), train={"resolution": 64, "family": "sdxl"})
     assert run.main([str(path), "--runs", str(tmp_path / "runs")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(refusal("train.family", "sdxl", "sd15"), line)
+    assert re.search(refusal("family", "sdxl", "sd15"), line)
     assert not (tmp_path / "runs" / "small" / "workers").exists()
 
 
