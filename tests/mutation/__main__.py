@@ -1,0 +1,129 @@
+"""How many planted faults the tests find: `python -m tests.mutation FOLDER`.
+
+FOLDER gets a copy of the repository, notes of which tests come to which fault, and each fault's outcome as soon as it
+is known; a second start goes on from there. A fault is tried with the default tests that come to it, up to the first
+that fails. A fault that makes them hang is found. None is ever planted in this checkout.
+
+    python -m tests.mutation FOLDER                                 200 faults of seed 1
+    python -m tests.mutation FOLDER --tests tests/metrics           with these tests only
+    python -m tests.mutation FOLDER --again                         after new tests: try again what survived
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.mutation import ran
+from tests.mutation.mutants import PACKAGES, Mutant, drawn
+from tests.mutation.session import Session, ended, outcomes
+
+_ROOT = Path(__file__).parents[2]
+_NORMAL = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",  # a fault may not outlive its file
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def copy_checkout(tree: Path, under: str = ".") -> None:
+    """Copies the files of the checkout as they are, with changes that are not committed; those of `under` only."""
+    command = ["git", "ls-files", "-z", "-co", "--exclude-standard", under]
+    for name in filter(None, subprocess.check_output(command, cwd=_ROOT, text=True).split("\0")):
+        if (_ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(_ROOT / name, tree / name)
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)  # for tests that ask git for its files
+    subprocess.run(["git", "add", "-A"], cwd=tree, check=True)
+
+
+def tried_alone(tree: Path, mutant: Mutant, tests: Sequence[str], limit: float) -> str:
+    """The outcome in a process of its own, where the fault is there before anything is imported."""
+    file = tree / mutant.path
+    source = file.read_text()
+    try:
+        file.write_text(mutant.planted(source))
+        command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+        process = subprocess.Popen(
+            command, cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        code = ended(process.pid, limit)
+    finally:
+        file.write_text(source)
+    if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED) and "::" in tests[0]:
+        return "found"  # the tests cannot even be collected: they passed without the fault
+    return "timeout" if code is None else "found" if code else "survived"
+
+
+def _said(rows: Sequence[dict]) -> None:
+    for package in [*PACKAGES, ""]:
+        of = [row for row in rows if row["mutant"].startswith(package)]
+        found = sum(row["outcome"] != "survived" for row in of)
+        print(f"{package or 'all':8} {found} of {len(of)} found ({found / max(len(of), 1):.0%})")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="How many planted faults tests find.")
+    parser.add_argument("folder", type=Path, help="the copy, notes and outcomes; gone on with if it exists")
+    parser.add_argument("--mutants", type=int, default=200, help="how many faults (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="which ones are drawn (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=30, help="of tests for a fault (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="only the first 20 faults")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="which tests (default: all default ones)")
+    parser.add_argument("--again", action="store_true", help="try what survived again, with the tests as they are now")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes here")
+    options = parser.parse_args(arguments)
+
+    folder = options.folder.resolve()
+    tree, notes = folder / "tree", folder / f"seed-{options.seed}"
+    if not tree.exists():
+        copy_checkout(tree)
+    elif options.again:
+        copy_checkout(tree, "tests")
+    notes.mkdir(exist_ok=True)
+    chosen = drawn(tree, options.mutants, options.seed)[: 20 if options.quick else None]
+    known = outcomes(notes)
+    if options.again:
+        known = {name: row for name, row in known.items() if row["outcome"] != "survived"}
+        for name in ("tests.jsonl", "places.jsonl"):
+            (notes / name).unlink(missing_ok=True)
+
+    os.environ.update(_NORMAL, PYTHONPATH=str(tree), RAN=str(notes))
+    os.chdir(tree)
+    sys.path.insert(0, str(tree))
+    sys.dont_write_bytecode = True
+    for name in [name for name in sys.modules if name.split(".")[0] == "tests" and "mutation" not in name]:
+        del sys.modules[name]  # the copy's own are read
+    session = Session(tree, notes, chosen, options.seconds, known)
+    with session.planted_calls():
+        wanted = ["-n", "0", "-p", "no:cacheprovider", "--ignore", "tests/mutation", *options.tests]
+        if not all(mutant.name in known for mutant in chosen):
+            pytest.main(wanted, plugins=[session, ran])
+    for place, mutant in enumerate(chosen):
+        row = session.results[mutant.name]
+        if row["outcome"] == "alone":
+            tests, seconds = ran.Ran.read(notes).within(place, mutant.path, options.seconds)
+            row["outcome"] = tried_alone(tree, mutant, tests, 120 + 10 * seconds)
+            ran.note(notes / "outcomes.jsonl", row)
+
+    rows = [session.results[mutant.name] for mutant in chosen]
+    for row in rows:
+        if row["outcome"] == "survived":
+            print(f"survived {row['mutant']}")
+    _said(rows)
+    if options.json:
+        options.json.write_text(
+            json.dumps({"seed": options.seed, "mutants": rows}, indent=1, ensure_ascii=False) + "\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

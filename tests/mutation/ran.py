@@ -1,0 +1,110 @@
+"""Which tests run which faults' places.
+
+A copy of the code calls `ran` there, in whatever process.
+As a pytest plugin this module notes how long each test takes.
+"""
+
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import Mutant
+
+_told: set[tuple[int, str]] = set()
+_seconds: dict[str, float] = defaultdict(float)
+
+
+def ran(place: int) -> None:
+    """Notes that the running test came to this place. Outside tests (on import) it notes no test."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "")  # "path::test (setup)"; started processes have it, too
+    if (place, test) not in _told and "RAN" in os.environ:
+        _told.add((place, test))
+        note(Path(os.environ["RAN"]) / "places.jsonl", {"place": place, "test": test})
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[report.nodeid] += report.duration
+    if report.when == "teardown" or report.outcome != "passed":
+        row = {"test": report.nodeid, "outcome": report.outcome, "seconds": round(_seconds[report.nodeid], 3)}
+        note(Path(os.environ["RAN"]) / "tests.jsonl", row)
+
+
+def note(path: Path, row: dict) -> None:
+    """Adds a line to a file of JSON lines."""
+    with path.open("a") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def with_calls(source: str, places: dict[int, Mutant]) -> str:
+    """The file's text with a call of `ran` at each of these faults."""
+    inserted = []  # at the same byte ends come first, then a statement's start, then the outer expressions' starts
+    for number, mutant in places.items():
+        call = f'__import__("tests.mutation.ran", fromlist=["ran"]).ran({number})'
+        if mutant.statement:
+            inserted.append((mutant.start, 1, -mutant.end, f"{call}; "))
+        else:
+            inserted.append((mutant.start, 2, -mutant.end, f"({call} or "))
+            inserted.append((mutant.end, 0, -mutant.start, ")"))
+    text = source.encode()
+    for at, _, _, words in sorted(inserted, reverse=True):
+        text = text[:at] + words.encode() + text[at:]
+    return text.decode()
+
+
+@dataclass
+class Ran:
+    """The seconds of each passed test, and the tests that came to each place."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    tests: dict[int, set[str]] = field(default_factory=dict)
+    all_tests: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Ran":
+        noted = cls()
+        failed = set()
+        for row in _rows(folder / "tests.jsonl"):
+            if row["outcome"] == "passed":
+                noted.seconds[row["test"]] = row["seconds"]
+            else:
+                failed.add(row["test"])
+        noted.all_tests = failed | noted.seconds.keys()
+        noted.seconds = {test: seconds for test, seconds in noted.seconds.items() if test not in failed}
+        of_file: dict[str, set[str]] = {}
+        for test in noted.seconds:
+            of_file.setdefault(test.split("::")[0], set()).add(test)
+        for row in _rows(folder / "places.jsonl"):
+            test, _, phase = row["test"].rpartition(" ")
+            # what one test's set-up came to, the others of its file may use
+            came = of_file.get(test.split("::")[0], set()) if phase == "(setup)" else {test}
+            noted.tests.setdefault(row["place"], set()).update(came & noted.seconds.keys())
+        return noted
+
+    def within(self, place: int, path: str, limit: float) -> tuple[list[str], float]:
+        """The tests that came to a place of the file `path`, as many as `limit` seconds hold, and their seconds.
+
+        Tests of the same room come first, then those of the same package; of these the quick ones. If only imports come
+        to the place, all that are near do.
+        """
+        package, room = path.split("/")[0], path.rpartition("/")[0]
+
+        def distance(test: str) -> tuple[int, float]:
+            near = 0 if test.startswith(f"tests/{room}/") else 1 if test.startswith(f"tests/{package}/") else 2
+            return near, self.seconds[test]
+
+        came = self.tests.get(place) or {test for test in self.seconds if distance(test)[0] < 2}
+        chosen: list[str] = []
+        spent = 0.0
+        for test in sorted(came, key=distance):
+            if not chosen or spent + self.seconds[test] <= limit:
+                chosen.append(test)
+                spent += self.seconds[test]
+        return chosen, spent
+
+
+def _rows(path: Path) -> list[dict]:
+    return [json.loads(row) for row in path.read_text().splitlines()] if path.exists() else []

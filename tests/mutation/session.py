@@ -1,0 +1,196 @@
+"""The session of tests in which faults are tried: collected once, then a forked process for each fault."""
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import time
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import Mutant
+from tests.mutation.ran import Ran, note, with_calls
+
+ALONE = 70  # exit code of a process in which a fault could not be planted
+MOST_CPU = 1.0  # s of a test while it is noted: it is not used, if it needs more
+MOST_TIME = 10.0  # s of the clock, if it waits for other processes
+
+
+class TooLong(BaseException):
+    """A test that took too much while it was noted."""
+
+
+def _functions(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _functions(constant)
+
+
+def loaded_functions() -> dict[str, list[types.FunctionType]]:
+    """All functions there are, by the file they come from."""
+    functions: dict[str, list[types.FunctionType]] = {}
+    for found in gc.get_objects():
+        if isinstance(found, types.FunctionType):
+            functions.setdefault(found.__code__.co_filename, []).append(found)
+    return functions
+
+
+def plant(functions: Sequence[types.FunctionType], file: Path, source: str) -> bool:
+    """Gives a file's loaded functions the code of `source`, whose lines must be those of the file.
+
+    Returns whether any took it. What only runs on import is not run again.
+    """
+    codes = {(code.co_qualname, code.co_firstlineno): code for code in _functions(compile(source, str(file), "exec"))}
+    taken = False
+    for function in functions:
+        code = function.__code__
+        new = codes.get((code.co_qualname, code.co_firstlineno))
+        if new and len(new.co_freevars) == len(code.co_freevars):
+            function.__code__ = new
+            taken = True
+    return taken
+
+
+@dataclass(eq=False)  # pytest keeps plugins in sets
+class Session:
+    """A pytest plugin in place of the loop over tests."""
+
+    tree: Path
+    folder: Path  # of notes and outcomes
+    chosen: list[Mutant]
+    seconds: float  # of tests for a fault
+    results: dict[str, dict]  # by the fault's name: those that are known are not tried again
+    sources: dict[str, str] = field(default_factory=dict)
+    noting: bool = True
+    functions: dict[str, list[types.FunctionType]] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def planted_calls(self) -> Iterator[None]:
+        """The copy's files with a call of `ran` at each fault's place."""
+        self.sources = {mutant.path: (self.tree / mutant.path).read_text() for mutant in self.chosen}
+        try:
+            for path, source in self.sources.items():
+                places = {place: mutant for place, mutant in enumerate(self.chosen) if mutant.path == path}
+                (self.tree / path).write_text(with_calls(source, places))
+            yield
+        finally:
+            for path, source in self.sources.items():
+                (self.tree / path).write_text(source)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        self._note(list(items.values()))
+        self.noting = False
+        self.functions = loaded_functions()
+        for path, source in self.sources.items():
+            file = self.tree / path
+            file.write_text(source)
+            plant(self.functions.get(str(file), []), file, source)
+        ran = Ran.read(self.folder)
+        for place, mutant in enumerate(self.chosen):
+            if mutant.name in self.results:
+                continue
+            tests, seconds = ran.within(place, mutant.path, self.seconds)
+            known = [items[test] for test in tests if test in items]
+            row = self.results[mutant.name] = self._try(mutant, known, 60 + 10 * seconds)
+            note(self.folder / "outcomes.jsonl", row)
+            print(f"\n{row['outcome']:8} {mutant.name}", flush=True)
+        return True
+
+    def _note(self, items: list[pytest.Item]) -> None:
+        noted = Ran.read(self.folder)
+        items = [item for item in items if item.nodeid not in noted.all_tests]
+        for item, following in zip(items, [*items[1:], *items[:1]], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        if self.noting:
+
+            def stop(*_: object) -> None:
+                raise TooLong
+
+            for number, timer, most in (
+                (signal.SIGPROF, signal.ITIMER_PROF, MOST_CPU),
+                (signal.SIGALRM, signal.ITIMER_REAL, MOST_TIME),
+            ):
+                signal.signal(number, stop)
+                signal.setitimer(timer, most)
+        yield
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not self.noting and report.failed:
+            (self.folder / "failed").write_text(report.nodeid)
+            os._exit(1)
+
+    def _try(self, mutant: Mutant, items: list[pytest.Item], limit: float) -> dict:
+        row = {"mutant": mutant.name, "tests": len(items)}
+        if not items:
+            return {**row, "outcome": "survived", "by": ""}
+        failed = self.folder / "failed"
+        failed.unlink(missing_ok=True)
+        file, source = self.tree / mutant.path, self.sources[mutant.path]
+        file.write_text(mutant.planted(source))  # for processes that the tests start
+        process = os.fork()
+        if process == 0:
+            self._in_child(mutant, file, items)
+        try:
+            code = ended(process, limit)
+        finally:
+            file.write_text(source)
+        if code is None:
+            return {**row, "outcome": "timeout", "by": ""}
+        if code == ALONE:
+            return {**row, "outcome": "alone", "by": ""}
+        by = failed.read_text() if failed.exists() else f"exit code {code}" * bool(code)
+        return {**row, "outcome": "found" if code else "survived", "by": by}
+
+    def _in_child(self, mutant: Mutant, file: Path, items: list[pytest.Item]) -> None:
+        status = ALONE
+        try:
+            os.setsid()
+            server = forkserver._forkserver
+            server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
+            out = os.open(os.devnull, os.O_RDWR)
+            for stream in (1, 2):
+                os.dup2(out, stream)
+            planted = mutant.planted(self.sources[mutant.path])
+            if not mutant.in_function or not plant(self.functions.get(str(file), []), file, planted):
+                return
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            status = 0
+        finally:
+            os._exit(status)
+
+
+def ended(process: int, limit: float) -> int | None:
+    """The exit code of a process, or none if it was ended after `limit` seconds; with all that it started."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return None
+
+
+def outcomes(folder: Path) -> dict[str, dict]:
+    """What is known already, by the fault's name."""
+    path = folder / "outcomes.jsonl"
+    rows = map(json.loads, path.read_text().splitlines()) if path.exists() else []
+    return {row["mutant"]: row for row in rows}

@@ -1,0 +1,145 @@
+"""The draw of faults, where they are planted, and what a run of tests says of them."""
+
+import ast
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import PACKAGES, Mutant, candidates, drawn
+from tests.mutation.ran import Ran, with_calls
+from tests.mutation.session import outcomes
+
+SOURCE = '''"""Says 3 > 2."""
+
+from typing import Literal
+
+Size = Literal[1, 2]  # an alias is code
+
+
+def larger(one: Literal[3], two: float = 0.5) -> float:
+    """The larger one, not 7 nor 8."""
+    if one > two and not two == 9:
+        raise ValueError(f"é: {one + 1} is too much", 6)
+    print("words", 5)
+    return max(one, two)
+'''
+
+
+def faults(source: str, path: str = "metrics/sizes.py") -> list[Mutant]:
+    return candidates(path, source, random.Random(0))
+
+
+def test_each_fault_changes_one_place_and_can_be_compiled():
+    for mutant in faults(SOURCE):
+        planted = mutant.planted(SOURCE)
+        assert planted != SOURCE
+        ast.parse(planted)
+        assert SOURCE.encode()[mutant.start : mutant.end].decode() == mutant.before
+        assert planted.count("\n") == SOURCE.count("\n")
+
+
+def test_words_annotations_and_docstrings_are_left_alone():
+    numbers = [mutant.before for mutant in faults(SOURCE) if mutant.kind == "constant"]
+    assert numbers == ["1", "2", "0.5", "9"]
+
+
+def test_the_usual_faults_are_all_there():
+    kinds = Counter(mutant.kind for mutant in faults(SOURCE))
+    assert kinds.keys() == {
+        "comparison", "and/or", "not", "condition", "raise dropped", "return value", "opposite", "constant"
+    }  # fmt: skip
+
+
+def test_drawing_has_no_faults_in_numbers():
+    assert faults("x = 3 + y\n", "search/verdict/sheet.py") == []
+    assert [mutant.kind for mutant in faults("x = 3 + y\n", "search/verdict/verdict.py")] == ["arithmetic", "constant"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / "sizes.py").write_text(SOURCE)
+    (tmp_path / "tests" / "trainer").mkdir(parents=True)
+    (tmp_path / "tests" / "trainer" / "test_sizes.py").write_text(
+        "import pytest\nfrom trainer.sizes import larger\n\n\n"
+        "def test_the_larger():\n    assert larger(1, 2) == 2\n\n\n"
+        "def test_too_much():\n    with pytest.raises(ValueError):\n        larger(2, 1)\n\n\n"
+        "def test_by_itself():\n    assert larger(1, 1) == 1\n"
+    )
+    return tmp_path
+
+
+def test_a_seed_draws_the_same_faults_from_every_package(repository: Path):
+    first = drawn(repository, 9, 4)
+    assert first == drawn(repository, 9, 4)
+    assert first != drawn(repository, 9, 5)
+    assert Counter(mutant.path.split("/")[0] for mutant in first) == dict.fromkeys(PACKAGES, 3)
+    assert len({(mutant.path, mutant.line) for mutant in first}) == 9
+
+
+def test_with_calls_the_code_does_the_same_and_tells_where_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAN", str(tmp_path))
+    chosen = dict(enumerate(faults(SOURCE)))
+    one_a_line = {mutant.line: place for place, mutant in reversed(chosen.items())}
+    names: dict = {}
+    exec(with_calls(SOURCE, {place: chosen[place] for place in one_a_line.values()}), names)
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/test_sizes.py::test_the_larger (call)")
+    assert names["larger"](1, 2) == 2
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/test_sizes.py::test_too_much (call)")
+    with pytest.raises(ValueError, match="too much"):
+        names["larger"](2, 1)
+    with (tmp_path / "tests.jsonl").open("w") as file:
+        for test, seconds in [("test_too_much", 9.0), ("test_the_larger", 0.1)]:
+            file.write(
+                json.dumps({"test": f"tests/test_sizes.py::{test}", "outcome": "passed", "seconds": seconds}) + "\n"
+            )
+    ran = Ran.read(tmp_path)
+    returned, raised = one_a_line[13], one_a_line[11]
+    assert ran.within(returned, "metrics/sizes.py", 60) == (["tests/test_sizes.py::test_the_larger"], 0.1)
+    assert ran.within(raised, "metrics/sizes.py", 60) == (["tests/test_sizes.py::test_too_much"], 9.0)
+    compared = one_a_line[10]
+    assert ran.within(compared, "metrics/sizes.py", 60)[0] == [
+        "tests/test_sizes.py::test_the_larger",
+        "tests/test_sizes.py::test_too_much",
+    ]
+    assert ran.within(compared, "metrics/sizes.py", 1)[0] == ["tests/test_sizes.py::test_the_larger"]
+
+
+def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    notes = tmp_path_factory.mktemp("notes")
+    chosen = [mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind != "condition"]
+    session = (
+        "import pickle, sys, pytest\n"
+        "from pathlib import Path\n"
+        "from tests.mutation import ran\n"
+        "from tests.mutation.session import Session\n"
+        "tree, notes = map(Path, sys.argv[1:])\n"
+        "session = Session(tree, notes, pickle.loads((notes / 'chosen').read_bytes()), 30, {})\n"
+        "with session.planted_calls():\n"
+        "    pytest.main(['-p', 'no:cacheprovider', str(tree / 'tests')], plugins=[session, ran])\n"
+    )
+    (notes / "chosen").write_bytes(pickle.dumps(chosen))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{repository}{os.pathsep}{Path(__file__).parents[2]}",
+        "RAN": str(notes),
+    }
+    subprocess.run([sys.executable, "-c", session, repository, notes], cwd=repository, env=environment, check=True)
+    ended = {(row["mutant"].split(": ")[1], row["outcome"]) for row in outcomes(notes).values()}
+    assert ended == {
+        *((kind, "found") for kind in ("and/or", "comparison", "not", "raise dropped", "return value", "opposite")),
+        ("constant", "survived"),  # nothing asks for a nine
+        ("constant", "alone"),  # runs on import: to be tried in a process of its own
+    }
+    assert (repository / "trainer" / "sizes.py").read_text() == SOURCE
