@@ -79,3 +79,16 @@ def repeat_exactly(device: torch.device) -> None:
 def has_no_exact_form(error: BaseException) -> bool:
     """Whether `repeat_exactly` forbids what failed."""
     return "does not have a deterministic implementation" in str(error)
+
+
+def repeat_nearly(error: BaseException) -> str:
+    """Let this process compute what has no exact form after all; the sentence that says so.
+
+    Args:
+        error: what `has_no_exact_form` knows.
+    """
+    import torch
+
+    torch.use_deterministic_algorithms(False)
+    operation = str(error).split(" ")[0]
+    return f"{operation} has no form that gives the same numbers each time on this GPU: they will differ a little"

@@ -40,7 +40,7 @@ from search.study.study import Study
 from search.verdict.disk_cleanup import delete, drop_after
 from trainer.base_model.load import Base, load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
-from trainer.devices import check_quantize, find_device, has_no_exact_form, repeat_exactly
+from trainer.devices import check_quantize, find_device, has_no_exact_form, repeat_exactly, repeat_nearly
 from trainer.errors import TrainerError
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
@@ -95,14 +95,7 @@ def _loaded(connection: Connection, slot: int, study: Study, folder: StudyFolder
         if not has_no_exact_form(error):
             raise
         traceback.print_exc()
-        return _Worker(connection, slot, study, folder, inexact=_inexact(error))
-
-
-def _inexact(error: BaseException) -> str:
-    """Lets this process compute what has no exact form, and says so."""
-    torch.use_deterministic_algorithms(False)
-    operation = str(error).split(" ")[0]
-    return f"{operation} has no form that gives the same numbers each time on this GPU: they will differ a little"
+        return _Worker(connection, slot, study, folder, inexact=repeat_nearly(error))
 
 
 class _Worker:
@@ -179,7 +172,7 @@ class _Worker:
             self._packs.clear()  # whatever state the pack was left in
             text = str(error) if known else out_of_memory(error) or f"{type(error).__name__}: {error}"
             if has_no_exact_form(error):  # then nearly the same numbers, rather than none
-                text = _inexact(error)
+                text = repeat_nearly(error)
             fault = machine_fault(error)
             self._connection.send(
                 Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)

@@ -1,11 +1,15 @@
 """What only a GPU can show: the pack, the optimizers, quantised bases and offloading on CUDA. Run with -m cuda."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.trainer import packs
 from tests.trainer.packing.test_pack import (
@@ -25,6 +29,7 @@ from trainer.data.dataset import Dataset, scan_dataset
 from trainer.families.family import Base
 from trainer.inference.evaluate import losses
 from trainer.inference.sample import sample
+from trainer.lora.kohya_file import load_lora
 from trainer.lora.lora import LoraWeights
 
 pytestmark = pytest.mark.cuda
@@ -155,3 +160,26 @@ def test_vae_and_text_encoders_leave_the_gpu_once_everything_is_cached(
     assert {p.device.type for encoder in base.text_encoders for p in encoder.parameters()} == {"cpu"}
     pack.train_epoch()
     assert sample(base, None, ["toy"], [1], size=(64, 64), steps=2).shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_training_file_twice_gives_the_same_numbers(
+    tiny_sd15: Path, tiny_photos: Path, tmp_path: Path, precision: str
+) -> None:
+    values = {"base": str(tiny_sd15), "data": str(tiny_photos), "resolution": 64, "batch_size": 4, "epochs": 4}
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump({**values, "learning_rate": 1e-2, "precision": precision}))
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    command = [sys.executable, "-m", "trainer.run", str(path), "--device", "cuda", "--out"]
+    started = [
+        subprocess.Popen([*command, str(tmp_path / name)], env=environment, text=True, stderr=subprocess.PIPE)
+        for name in ("one", "other")
+    ]
+    for process in started:
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
+    one, other = (load_lora(tmp_path / name / "train.safetensors") for name in ("one", "other"))
+    for site, module in one.modules.items():
+        assert torch.equal(module.up, other.modules[site].up)
+        assert torch.equal(module.down, other.modules[site].down)

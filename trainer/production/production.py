@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from rich.console import Console
@@ -19,7 +19,7 @@ from trainer.base_model.load import check_family, load_base
 from trainer.config.config import TrainConfig
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset, scan_dataset
-from trainer.devices import check_quantize
+from trainer.devices import check_quantize, has_no_exact_form, repeat_exactly, repeat_nearly
 from trainer.errors import TrainerError
 from trainer.families.clip import count_long_prompts
 from trainer.files import shown
@@ -46,6 +46,7 @@ from trainer.production.progress import Watch, clock, memory_gib, synchronize
 if TYPE_CHECKING:
     from trainer.families.family import Base
 
+_T = TypeVar("_T")
 _GIB = 2**30
 _MEASURED_STEPS = 6
 
@@ -66,7 +67,7 @@ def train(config: TrainConfig, output: Output, folder: Path, *, device: str = "a
     with _readable_failures(), saying_what_is_kept(folder), lock:
         check_settings(config, folder)
         check_ship_epoch(output.ship_epoch, folder)
-        return _train(config, output, folder, crew, console)
+        return _repeatable(lambda: _train(config, output, folder, crew, console), output, crew, console)
 
 
 def _train(config: TrainConfig, output: Output, folder: Path, crew: Crew, console: Console) -> Path:
@@ -111,23 +112,41 @@ def dry_run(config: TrainConfig, output: Output, folder: Path, *, device: str = 
     crew = join_crew(device)
     console = Console(quiet=not crew.is_main, highlight=False, soft_wrap=True)
     with _readable_failures(), _temporary(folder) as aside:
-        begun = time.perf_counter()
-        pack, run = _start(config, output, aside, crew, console, folder / "cache", keep=False)
-        seconds_to_start = time.perf_counter() - begun
-        marks: list[float] = []
+        return _repeatable(lambda: _forecast(config, output, folder, aside, crew, console), output, crew, console)
 
-        def mark(pack: Pack) -> None:
-            synchronize(pack.base)
-            marks.append(time.perf_counter())
-            if len(marks) > _MEASURED_STEPS:
-                pack.leave(run)
 
-        begun = time.perf_counter()
-        while run in pack.runs and not run.finished:
-            pack.train_epoch(on_step=mark)
-        steps = [later - earlier for earlier, later in zip([begun, *marks], marks, strict=False)]
-        run.step = run.epoch = 0
-        sizes = {file.name: file.stat().st_size for file in run.save().iterdir()}
+def _repeatable(work: Callable[[], _T], output: Output, crew: Crew, console: Console) -> _T:
+    """What `work` comes to, the same each time on a GPU if `output.deterministic`. Where an operation has no such form
+    it is told, and `work` begins anew without: a training goes on from its newest checkpoint."""
+    if output.deterministic:
+        repeat_exactly(crew.device)
+    try:
+        return work()
+    except RuntimeError as error:
+        if not has_no_exact_form(error):
+            raise
+        console.print(f"note: {repeat_nearly(error)}")
+    return work()  # what the failed try held of the GPU is free by now
+
+
+def _forecast(config: TrainConfig, output: Output, folder: Path, aside: Path, crew: Crew, console: Console) -> Forecast:
+    begun = time.perf_counter()
+    pack, run = _start(config, output, aside, crew, console, folder / "cache", keep=False)
+    seconds_to_start = time.perf_counter() - begun
+    marks: list[float] = []
+
+    def mark(pack: Pack) -> None:
+        synchronize(pack.base)
+        marks.append(time.perf_counter())
+        if len(marks) > _MEASURED_STEPS:
+            pack.leave(run)
+
+    begun = time.perf_counter()
+    while run in pack.runs and not run.finished:
+        pack.train_epoch(on_step=mark)
+    steps = [later - earlier for earlier, later in zip([begun, *marks], marks, strict=False)]
+    run.step = run.epoch = 0
+    sizes = {file.name: file.stat().st_size for file in run.save().iterdir()}
     last = output.last_epoch(config.epochs)
     checkpoints = math.ceil(last / config.save_every_n_epochs)
     # the first step warms caches and allocators: it is left out of the rate when there are others

@@ -18,7 +18,8 @@ Prompt = Annotated[str, Field(max_length=2000)]
 
 
 class Output(BaseModel):
-    """What a production run leaves behind besides its checkpoints."""
+    """How a production run goes, and what it leaves behind besides its checkpoints. May change between one start and
+    the next."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -42,6 +43,8 @@ class Output(BaseModel):
     """Sampler."""
     sample_negative: str = Field("", max_length=2000)
     """Negative prompt."""
+    deterministic: bool = True
+    """On an NVIDIA GPU, only operations that give the same numbers each time; false lets it take faster ones."""
 
     @field_validator("name")
     @classmethod
