@@ -183,3 +183,22 @@ def test_a_training_file_twice_gives_the_same_numbers(
     for site, module in one.modules.items():
         assert torch.equal(module.up, other.modules[site].up)
         assert torch.equal(module.down, other.modules[site].down)
+
+
+@pytest.mark.parametrize("before", [None, ":16:8"])
+def test_the_variable_that_slows_each_product_down_is_taken_back(before: str | None) -> None:
+    code = """
+import os, torch
+from trainer.devices import repeat_exactly
+repeat_exactly(torch.device("cuda"))
+rows = torch.ones(64, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+torch.nn.functional.linear(rows, rows, rows[0]).sum().backward()
+assert torch.are_deterministic_algorithms_enabled()
+print(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+"""
+    root = str(Path(__file__).parents[2])
+    environment = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
+    environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment |= {} if before is None else {"CUBLAS_WORKSPACE_CONFIG": before}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == f"{before}\n", done.stderr
