@@ -16,6 +16,7 @@ from search.command import add_study, study_command
 from search.errors import BusyError, SearchError
 from search.probe.probe_files import mend_probe
 from search.record.clock import Clock, noted_seconds
+from search.record.in_place import in_place
 from search.record.json_files import write_bytes
 from search.record.lock import holder, locked, workers_alive
 from search.record.record import StudyFolder
@@ -114,7 +115,12 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
 
 
 def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
-    """From wherever the study is to its verdict."""
+    """From wherever the study is to its verdict; its folder is there."""
+    with in_place(folder.path):
+        _work(study, folder, team, clock)
+
+
+def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     from search.running.eta import planned_epochs
     from search.running.progress import Board
     from trainer.config.config import TrainConfig

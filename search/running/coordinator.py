@@ -16,10 +16,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.turns import Onset
-from search.errors import SearchError, StudyError, WorkerError
+from search.errors import StudyError, WorkerError
 from search.record import events
 from search.record.clock import Clock
 from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, StopTrial, TrialSpec, Unprepared
+from search.record.in_place import moved
 from search.record.record import StudyFolder, TrialRecord, write_config
 from search.record.trial_progress import Course
 from search.record.versions import installed
@@ -203,9 +204,10 @@ class Coordinator:
         """Waits for what happens next on a slot; None: its trial has to move to another one."""
         while not slot.events:
             self._clock.tick()
-            for index, message in self.team.receive(timeout=1.0):
+            messages = self.team.receive(timeout=1.0)
+            self._check_place()  # else a worker that finds nothing any more would be to blame
+            for index, message in messages:
                 self._take(self._slots[index], message)
-            self._check_place()
             if slot.running is None:
                 return None
         return slot.events.popleft()
@@ -213,10 +215,7 @@ class Coordinator:
     def _check_place(self) -> None:
         """SQLite would go on in a file that has moved, and everything else be written where it was."""
         if not self.folder.database.is_file():
-            raise SearchError(
-                f"{self.folder.path}: the study's folder was moved or deleted while it ran; put it back, and the same "
-                "command goes on"
-            )
+            raise moved(self.folder.path)
 
     def _take(self, slot: Slot, message: Any) -> None:
         """Sort one message in, without deciding anything."""

@@ -32,6 +32,7 @@ from search.record.events import (
     Unprepared,
     save_readings,
 )
+from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
 from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
@@ -66,8 +67,11 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked while processes are started
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _write_to(folder.workers_log)
-    with locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:
+    try:
+        _write_to(folder.workers_log)
+    except FileNotFoundError:  # the study's folder was moved while this process began; the coordinator says so
+        return
+    with in_place(folder.path), locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:
         if not alone:
             connection.send(Unprepared("the worker before this one is still alive", wrong_input=False))
             return

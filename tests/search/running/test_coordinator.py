@@ -7,8 +7,9 @@ from typing import Any
 import optuna
 import pytest
 
-from search.errors import WorkerError
+from search.errors import SearchError, WorkerError
 from search.record.clock import Clock
+from search.record.events import Lost
 from search.record.record import StudyFolder
 from search.running.coordinator import Coordinator
 from search.running.progress import Board
@@ -16,6 +17,7 @@ from search.running.workers import Team
 from search.study.study import load_study
 from search.tuning.ledger import Ledger
 from tests.search.conftest import study_writer
+from tests.search.one_process import OneProcess
 from tests.search.scripted_worker import Script, scripted
 
 Outcome = list[tuple[Any, ...]]
@@ -185,6 +187,26 @@ def test_without_any_worker_the_study_stops_before_a_trial_fails(run_scripted, u
     with pytest.raises(WorkerError, match=r"no worker could start: it ended with exit code 9; .*workers\.log"):
         run_scripted("no-worker", never_ready=(0, 1))
     assert run_scripted("no-worker") == undisturbed
+
+
+class _Moved(OneProcess):
+    """The study's folder is moved while the workers load, so that none of them becomes ready."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(1)
+        self._folder = folder
+
+    def receive(self, timeout: float) -> list[tuple[int, Any]]:
+        self._folder.rename(self._folder.with_name("away"))
+        return [(0, Lost("it ended with exit code 1", replaced=False))]
+
+
+def test_workers_that_find_no_folder_any_more_are_not_to_blame(write_study, tmp_path: Path) -> None:
+    study, folder = load_study(write_study()), StudyFolder(tmp_path / "runs" / "small")
+    coordinator = Coordinator(study, folder, _Moved(folder.path), Board("small", 1, 1), clock=Clock(folder))
+    with pytest.raises(SearchError, match="was moved or deleted while it ran; put it back"):
+        coordinator.run()
+    assert [path.name for path in folder.path.parent.iterdir()] == ["away"]
 
 
 def test_trials_after_the_start_up_are_sampled_from_what_was_learned(run_scripted, undisturbed) -> None:
