@@ -22,7 +22,7 @@ from search.command import add_study, study_command
 from search.errors import SearchError, StudyError
 from search.record.record import StudyFolder
 from search.study.find_study import locate
-from search.tuning.database import storage_url
+from search.tuning.database import check_database, storage_url
 from trainer.arguments import Arguments, port
 from trainer.command import INTERRUPTED, Command, end, reason
 from trainer.errors import mistake
@@ -91,21 +91,36 @@ def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
 
 
 def _open_storage(url: str) -> Any:
-    """The storage that a user named."""
+    """The storage that a user named. One that holds no studies is refused: Optuna would add its tables to whatever
+    database it is, or make one."""
+    import sqlite3
+
+    from sqlalchemy import create_engine, inspect
     from sqlalchemy.exc import SQLAlchemyError
 
-    from search.tuning.ledger import open_storage
+    from search.tuning.ledger import open_storage, sqlite_file
 
     shown = re.sub(r"://[^/]*@", "://***@", url)  # no password on a terminal
+    expected = "a storage that holds studies, such as sqlite:////home/me/study.db or postgresql://user@host/name"
     try:
-        return open_storage(url)
+        file = sqlite_file(url)
+        if file is not None:
+            check_database(file)
+        if file is not None and not file.exists():
+            why = "there is no such file"
+        else:
+            engine = create_engine(url)
+            with engine.connect() as connection:
+                holds_studies = inspect(connection).has_table("studies")
+            engine.dispose()
+            if holds_studies:
+                return open_storage(url)
+            why = "there are none in it"
     except ImportError:
         driver = shown.split(":", 1)[0]
         expected, why = "a storage whose driver is installed", f"there is none for {driver} here"
-    except (SQLAlchemyError, ValueError) as error:
-        answer = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        expected = "a storage that answers, such as sqlite:////home/me/study.db or postgresql://user@host/name"
-        why = answer
+    except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
+        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
     raise StudyError([mistake(None, "--storage", shown, expected, why)])
 
 

@@ -362,6 +362,7 @@ class Coordinator:
             self._ledger.note(running.trial, **{SHIPPED: record.epoch_shipped})
         if self._before_tell is not None:
             self._before_tell(running.trial, record)
+            self._check_place()
         self._ledger.tell(running.trial, _STATES[record.state], record.score)
         return record
 

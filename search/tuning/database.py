@@ -14,6 +14,7 @@ from trainer.files import shown
 
 BUSY_SECONDS = 60.0
 """How long one waits for a database that another program has locked."""
+_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, 1.2
 
 
 def storage_url(database: PurePath) -> str:
@@ -31,8 +32,30 @@ def storage_url(database: PurePath) -> str:
 
 
 def connect(database: Path) -> closing[sqlite3.Connection]:
-    """The database, to look into; closed at the end of a `with` block."""
+    """The database, to look into; closed at the end of a `with` block.
+
+    Raises:
+        sqlite3.DatabaseError: the file is something else.
+    """
+    check_database(database)
     return closing(sqlite3.connect(database, timeout=BUSY_SECONDS))
+
+
+def check_database(path: Path) -> None:
+    """SQLite takes any file of less than a page for an empty database and writes over it.
+
+    Raises:
+        sqlite3.DatabaseError: the file holds something else. One that is empty or not there is not refused.
+    """
+    if path.exists() and not path.is_file():
+        raise sqlite3.DatabaseError("file is not a database")
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(_MAGIC))
+    except OSError:  # SQLite says what is the matter with it
+        return
+    if begins not in (b"", _MAGIC):
+        raise sqlite3.DatabaseError("file is not a database")
 
 
 def outer_trouble(error: BaseException) -> str | None:

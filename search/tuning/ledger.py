@@ -13,11 +13,12 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy.engine import make_url
 
 from search.errors import StudyError, problem
 from search.study.space import Space
 from search.study.space_values import misfit
-from search.tuning.database import BUSY_SECONDS, connect, storage_url
+from search.tuning.database import BUSY_SECONDS, check_database, connect, storage_url
 from search.tuning.pruner import OWNER, PeerPruner
 from search.tuning.sampler import sampler_for
 from search.tuning.untried import draw, key_of, untried
@@ -30,7 +31,15 @@ SLOT, BEGAN, STARTUP = "slot", "began", "startup"
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """The Optuna storage behind a URL; waits where another program has locked a SQLite file."""
+    """The Optuna storage behind a URL; waits where another program has locked a SQLite file.
+
+    Raises:
+        StudyError: another version of Optuna wrote it.
+        sqlite3.DatabaseError: the URL is that of a file which is no SQLite database.
+    """
+    file = sqlite_file(url)
+    if file is not None:
+        check_database(file)
     engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=engine)
@@ -38,6 +47,18 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         if "storage upgrade" not in str(error) and "schema" not in str(error):
             raise
         raise StudyError([f"{url}: {_other_version(url, str(error))}"]) from error
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite storage; None where the URL is of something else.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: it is no URL of a database.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(parsed.database.removeprefix("file:") if "uri" in parsed.query else parsed.database)
 
 
 def _other_version(url: str, said: str) -> str:

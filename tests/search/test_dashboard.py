@@ -1,8 +1,10 @@
 """The dashboard command: real optuna-dashboard, on this machine only, with the study's artifacts behind it."""
 
 import json
+import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -149,6 +151,37 @@ def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(served, capsys, 
     assert "\n" not in error
     assert "--storage" in error
     assert "secret" not in error
+
+
+@pytest.mark.parametrize("kind", ["text", "short text", "another program's", "not there", "folder", "pipe"])
+def test_what_is_no_storage_is_not_made_one(served, tmp_path, capsys, kind: str):
+    file = tmp_path / "notes.txt"
+    if kind == "another program's":
+        with sqlite3.connect(file) as database:
+            database.execute("CREATE TABLE bookmarks (url TEXT)")
+        database.close()
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind != "not there":
+        file.write_text("buy bread\n" * (1 if kind == "short text" else 1000))
+    before = file.read_bytes() if file.is_file() else None
+    assert main([str(served[0].path), "--port", "0", "--storage", f"sqlite:///{file}"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert "notes.txt" in error
+    assert [path.name for path in tmp_path.iterdir()] == ([] if kind == "not there" else ["notes.txt"])
+    assert (file.read_bytes() if file.is_file() else None) == before
+
+
+def test_a_study_database_that_is_text_is_left_as_it_is(served, tmp_path, capsys):
+    database = tmp_path / "toy" / "study.db"
+    shutil.copytree(served[0].path, database.parent)
+    database.write_text("buy bread")
+    assert main([str(database.parent), "--port", "0"]) == 1
+    assert "study.db is damaged, or no database" in capsys.readouterr().err
+    assert database.read_text() == "buy bread"
 
 
 @pytest.mark.parametrize("module", ["search.dashboard", "search.export"])
