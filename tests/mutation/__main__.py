@@ -66,7 +66,8 @@ def _said(rows: Sequence[dict]) -> None:
     for package in [*PACKAGES, ""]:
         of = [row for row in rows if row["mutant"].startswith(package)]
         found = sum(row["outcome"] != "survived" for row in of)
-        print(f"{package or 'all':8} {found} of {len(of)} found ({found / max(len(of), 1):.0%})")
+        if of:
+            print(f"{package or 'all':8} {found} of {len(of)} found ({found / len(of):.0%})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30, help="of tests for a fault (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="only the first 20 faults")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="which tests (default: all default ones)")
+    parser.add_argument("--only", choices=PACKAGES, help="of the faults drawn, those of this package")
     parser.add_argument("--again", action="store_true", help="try what survived again, with the tests as they are now")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes here")
     options = parser.parse_args(arguments)
@@ -95,25 +97,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("tests.jsonl", "places.jsonl"):
             (notes / name).unlink(missing_ok=True)
 
+    wanted = [mutant for mutant in chosen if options.only in (None, mutant.path.split("/")[0])]
+
     os.environ.update(_NORMAL, PYTHONPATH=str(tree), RAN=str(notes))
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     sys.dont_write_bytecode = True
     for name in [name for name in sys.modules if name.split(".")[0] == "tests" and "mutation" not in name]:
         del sys.modules[name]  # the copy's own are read
-    session = Session(tree, notes, chosen, options.seconds, known)
-    with session.planted_calls():
-        wanted = ["-n", "0", "-p", "no:cacheprovider", "--ignore", "tests/mutation", *options.tests]
-        if not all(mutant.name in known for mutant in chosen):
-            pytest.main(wanted, plugins=[session, ran])
-    for place, mutant in enumerate(chosen):
-        row = session.results[mutant.name]
+    session = Session(tree, notes, chosen, wanted, options.seconds, known)
+    if not all(mutant.name in known for mutant in wanted):
+        with session.planted_calls():
+            parts = ["-n", "0", "-p", "no:cacheprovider", "--ignore", "tests/mutation"]
+            pytest.main([*parts, *options.tests], plugins=[session, ran])
+    for mutant in wanted:
+        place, row = chosen.index(mutant), session.results[mutant.name]
         if row["outcome"] == "alone":
             tests, seconds = ran.Ran.read(notes).within(place, mutant.path, options.seconds)
-            row["outcome"] = tried_alone(tree, mutant, tests, 120 + 10 * seconds)
+            row["outcome"] = tried_alone(tree, mutant, tests, 120 + 10 * seconds) if tests else "survived"
             ran.note(notes / "outcomes.jsonl", row)
 
-    rows = [session.results[mutant.name] for mutant in chosen]
+    rows = [session.results[mutant.name] for mutant in wanted]
     for row in rows:
         if row["outcome"] == "survived":
             print(f"survived {row['mutant']}")

@@ -64,12 +64,15 @@ class Session:
 
     tree: Path
     folder: Path  # of notes and outcomes
-    chosen: list[Mutant]
+    chosen: list[Mutant]  # a fault's place in the notes is its place here
+    wanted: list[Mutant]  # of these, the ones to be tried
     seconds: float  # of tests for a fault
     results: dict[str, dict]  # by the fault's name: those that are known are not tried again
     sources: dict[str, str] = field(default_factory=dict)
     noting: bool = True
     functions: dict[str, list[types.FunctionType]] = field(default_factory=dict)
+    sound: set[str] = field(default_factory=set)  # tests that fail with a fault and pass without it in the same way
+    unsound: set[str] = field(default_factory=set)
 
     @contextlib.contextmanager
     def planted_calls(self) -> Iterator[None]:
@@ -95,10 +98,10 @@ class Session:
             file.write_text(source)
             plant(self.functions.get(str(file), []), file, source)
         ran = Ran.read(self.folder)
-        for place, mutant in enumerate(self.chosen):
+        for mutant in self.wanted:
             if mutant.name in self.results:
                 continue
-            tests, seconds = ran.within(place, mutant.path, self.seconds)
+            tests, seconds = ran.within(self.chosen.index(mutant), mutant.path, self.seconds)
             known = [items[test] for test in tests if test in items]
             row = self.results[mutant.name] = self._try(mutant, known, 60 + 10 * seconds)
             note(self.folder / "outcomes.jsonl", row)
@@ -130,32 +133,49 @@ class Session:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not self.noting and report.failed:
-            (self.folder / "failed").write_text(report.nodeid)
+            why = report.longreprtext.rstrip().rpartition("\n")[2]
+            (self.folder / "failed").write_text(f"{report.nodeid}\n{why}")
             os._exit(1)
 
     def _try(self, mutant: Mutant, items: list[pytest.Item], limit: float) -> dict:
-        row = {"mutant": mutant.name, "tests": len(items)}
+        row = {"mutant": mutant.name, "tests": len(items), "by": "", "why": ""}
         if not items:
-            return {**row, "outcome": "survived", "by": ""}
+            return {**row, "outcome": "survived"}
+        code, test, why = self._forked(mutant, mutant.planted(self.sources[mutant.path]), items, limit)
+        if code is None:
+            return {**row, "outcome": "timeout"}
+        if code == ALONE or (code and not test):
+            return {**row, "outcome": "alone"}
+        if code and test not in self.sound:
+            # what fails without the fault, too, has found nothing
+            until = next((place for place, item in enumerate(items, 1) if item.nodeid == test), len(items))
+            if self._forked(mutant, self.sources[mutant.path], items[:until], limit)[0] != 0:
+                self.unsound.add(test)
+                return self._try(mutant, [item for item in items if item.nodeid not in self.unsound], limit)
+            self.sound.add(test)
+        return {**row, "outcome": "found" if code else "survived", "by": test, "why": why}
+
+    def _forked(
+        self, mutant: Mutant, source: str, items: list[pytest.Item], limit: float
+    ) -> tuple[int | None, str, str]:
+        """The exit code of the tests with this source (none after `limit` seconds), which one failed and why."""
         failed = self.folder / "failed"
         failed.unlink(missing_ok=True)
-        file, source = self.tree / mutant.path, self.sources[mutant.path]
-        file.write_text(mutant.planted(source))  # for processes that the tests start
+        file = self.tree / mutant.path
+        file.write_text(source)  # for processes that the tests start
         process = os.fork()
         if process == 0:
-            self._in_child(mutant, file, items)
+            self._in_child(mutant, file, source, items)
         try:
             code = ended(process, limit)
         finally:
-            file.write_text(source)
-        if code is None:
-            return {**row, "outcome": "timeout", "by": ""}
-        if code == ALONE:
-            return {**row, "outcome": "alone", "by": ""}
-        by = failed.read_text() if failed.exists() else f"exit code {code}" * bool(code)
-        return {**row, "outcome": "found" if code else "survived", "by": by}
+            file.write_text(self.sources[mutant.path])
+        test, _, why = (
+            failed.read_text().partition("\n") if failed.exists() else ("", "", f"exit code {code}" * bool(code))
+        )
+        return code, test, why
 
-    def _in_child(self, mutant: Mutant, file: Path, items: list[pytest.Item]) -> None:
+    def _in_child(self, mutant: Mutant, file: Path, source: str, items: list[pytest.Item]) -> None:
         status = ALONE
         try:
             os.setsid()
@@ -164,8 +184,7 @@ class Session:
             out = os.open(os.devnull, os.O_RDWR)
             for stream in (1, 2):
                 os.dup2(out, stream)
-            planted = mutant.planted(self.sources[mutant.path])
-            if not mutant.in_function or not plant(self.functions.get(str(file), []), file, planted):
+            if not mutant.in_function or not plant(self.functions.get(str(file), []), file, source):
                 return
             for item, following in zip(items, [*items[1:], None], strict=True):
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)

@@ -125,7 +125,8 @@ def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
         "from tests.mutation import ran\n"
         "from tests.mutation.session import Session\n"
         "tree, notes = map(Path, sys.argv[1:])\n"
-        "session = Session(tree, notes, pickle.loads((notes / 'chosen').read_bytes()), 30, {})\n"
+        "chosen = pickle.loads((notes / 'chosen').read_bytes())\n"
+        "session = Session(tree, notes, chosen, chosen, 30, {})\n"
         "with session.planted_calls():\n"
         "    pytest.main(['-p', 'no:cacheprovider', str(tree / 'tests')], plugins=[session, ran])\n"
     )
