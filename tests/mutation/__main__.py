@@ -22,7 +22,7 @@ import pytest
 
 from tests.mutation import ran
 from tests.mutation.mutants import PACKAGES, Mutant, drawn
-from tests.mutation.session import Session, ended, outcomes
+from tests.mutation.session import Session, ended, limit_cpu, outcomes
 
 _ROOT = Path(__file__).parents[2]
 _NORMAL = {
@@ -52,7 +52,12 @@ def tried_alone(tree: Path, mutant: Mutant, tests: Sequence[str], limit: float) 
         file.write_text(mutant.planted(source))
         command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
         process = subprocess.Popen(
-            command, cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            cwd=tree,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=lambda: limit_cpu(limit),
         )
         code = ended(process.pid, limit)
     finally:

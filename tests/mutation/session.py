@@ -3,7 +3,9 @@
 import contextlib
 import gc
 import json
+import math
 import os
+import resource
 import signal
 import time
 import types
@@ -103,7 +105,7 @@ class Session:
                 continue
             tests, seconds = ran.within(self.chosen.index(mutant), mutant.path, self.seconds)
             known = [items[test] for test in tests if test in items]
-            row = self.results[mutant.name] = self._try(mutant, known, 60 + 10 * seconds)
+            row = self.results[mutant.name] = self._try(mutant, known, 30 + 5 * seconds)
             note(self.folder / "outcomes.jsonl", row)
             print(f"\n{row['outcome']:8} {mutant.name}", flush=True)
         return True
@@ -158,13 +160,14 @@ class Session:
     def _forked(
         self, mutant: Mutant, source: str, items: list[pytest.Item], limit: float
     ) -> tuple[int | None, str, str]:
-        """The exit code of the tests with this source (none after `limit` seconds), which one failed and why."""
+        """The exit code of the tests with this source (none after `limit` seconds of CPU), which one failed and why."""
         failed = self.folder / "failed"
         failed.unlink(missing_ok=True)
         file = self.tree / mutant.path
         file.write_text(source)  # for processes that the tests start
         process = os.fork()
         if process == 0:
+            limit_cpu(limit)
             self._in_child(mutant, file, source, items)
         try:
             code = ended(process, limit)
@@ -193,15 +196,24 @@ class Session:
             os._exit(status)
 
 
+def limit_cpu(limit: float) -> None:
+    """Ends this process when it has used so many seconds: on a busy machine the clock says little."""
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit)))
+
+
 def ended(process: int, limit: float) -> int | None:
-    """The exit code of a process, or none if it was ended after `limit` seconds; with all that it started."""
-    until = time.monotonic() + limit
+    """The exit code of a process, or none if it was ended, with all that it started, after ten times `limit` seconds.
+
+    A process that `limit_cpu` ended gives none, too.
+    """
+    until = time.monotonic() + 10 * limit
     while time.monotonic() < until:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process, signal.SIGKILL)
-            return os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            return None if code in (-signal.SIGXCPU, -signal.SIGKILL) else code
         time.sleep(0.02)
     os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)
