@@ -5,7 +5,7 @@ is known; a second start goes on from there. A fault is tried with the default t
 that fails. A fault that makes them hang is found. None is ever planted in this checkout.
 
     python -m tests.mutation FOLDER                                 200 faults of seed 1
-    python -m tests.mutation FOLDER --tests tests/metrics           with these tests only
+    python -m tests.mutation FOLDER --only metrics/onset --tests tests/metrics
     python -m tests.mutation FOLDER --again                         after new tests: try again what survived
 """
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30, help="of tests for a fault (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="only the first 20 faults")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="which tests (default: all default ones)")
-    parser.add_argument("--only", choices=PACKAGES, help="of the faults drawn, those of this package")
+    parser.add_argument("--only", default="", metavar="ROOM", help="of the faults drawn, those of a package or room")
     parser.add_argument("--again", action="store_true", help="try what survived again, with the tests as they are now")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes here")
     options = parser.parse_args(arguments)
@@ -92,8 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tree, notes = folder / "tree", folder / f"seed-{options.seed}"
     if not tree.exists():
         copy_checkout(tree)
-    elif options.again:
-        copy_checkout(tree, "tests")
+    else:
+        subprocess.run(["git", "checkout", "-q", "--", "."], cwd=tree, check=True)  # a killed run leaves its fault
+        if options.again:
+            copy_checkout(tree, "tests")
     notes.mkdir(exist_ok=True)
     chosen = drawn(tree, options.mutants, options.seed)[: 20 if options.quick else None]
     known = outcomes(notes)
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("tests.jsonl", "places.jsonl"):
             (notes / name).unlink(missing_ok=True)
 
-    wanted = [mutant for mutant in chosen if options.only in (None, mutant.path.split("/")[0])]
+    wanted = [mutant for mutant in chosen if mutant.path.startswith(options.only)]
 
     os.environ.update(_NORMAL, PYTHONPATH=str(tree), RAN=str(notes))
     os.chdir(tree)
@@ -119,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place, row = chosen.index(mutant), session.results[mutant.name]
         if row["outcome"] == "alone":
             tests, seconds = ran.Ran.read(notes).within(place, mutant.path, options.seconds)
-            row["outcome"] = tried_alone(tree, mutant, tests, 120 + 10 * seconds) if tests else "survived"
+            row["outcome"] = tried_alone(tree, mutant, tests, 60 + 5 * seconds) if tests else "survived"
             ran.note(notes / "outcomes.jsonl", row)
 
     rows = [session.results[mutant.name] for mutant in wanted]

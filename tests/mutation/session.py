@@ -20,8 +20,8 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.ran import Ran, note, with_calls
 
 ALONE = 70  # exit code of a process in which a fault could not be planted
-MOST_CPU = 1.0  # s of a test while it is noted: it is not used, if it needs more
-MOST_TIME = 10.0  # s of the clock, if it waits for other processes
+MOST_CPU = 15.0  # s of a test while it is noted: it is not used, if it needs more
+MOST_TIME = 60.0  # s of the clock, if it waits for other processes
 
 
 class TooLong(BaseException):
