@@ -116,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not all(mutant.name in known for mutant in wanted):
         with session.planted_calls():
             parts = ["-n", "0", "-p", "no:cacheprovider", "--ignore", "tests/mutation"]
-            pytest.main([*parts, *options.tests], plugins=[session, ran])
+            code = pytest.main([*parts, *options.tests], plugins=[session, ran])
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return 1
     for mutant in wanted:
         place, row = chosen.index(mutant), session.results[mutant.name]
         if row["outcome"] == "alone":

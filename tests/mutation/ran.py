@@ -47,8 +47,8 @@ def with_calls(source: str, places: dict[int, Mutant]) -> str:
         if mutant.statement:
             inserted.append((mutant.start, 1, -mutant.end, f"{call}; "))
         else:
-            inserted.append((mutant.start, 2, -mutant.end, f"({call} or "))
-            inserted.append((mutant.end, 0, -mutant.start, ")"))
+            inserted.append((mutant.start, 2, -mutant.end, f"({call} or ("))
+            inserted.append((mutant.end, 0, -mutant.start, "))"))
     text = source.encode()
     for at, _, _, words in sorted(inserted, reverse=True):
         text = text[:at] + words.encode() + text[at:]

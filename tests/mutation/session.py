@@ -91,6 +91,8 @@ class Session:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            raise session.Interrupted("the tests of the copy cannot be collected")
         items = {item.nodeid: item for item in session.items}
         self._note(list(items.values()))
         self.noting = False

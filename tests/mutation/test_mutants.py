@@ -86,6 +86,15 @@ def test_a_seed_draws_the_same_faults_from_every_package(repository: Path):
     assert len({(mutant.path, mutant.line) for mutant in first}) == 9
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_with_calls_all_code_can_be_compiled(package: str):
+    root = Path(__file__).parents[2]
+    for path in sorted((root / package).rglob("*.py")):
+        source = path.read_text()
+        by_line = {mutant.line: mutant for mutant in faults(source, path.relative_to(root).as_posix())}
+        compile(with_calls(source, dict(enumerate(by_line.values()))), str(path), "exec")
+
+
 def test_with_calls_the_code_does_the_same_and_tells_where_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RAN", str(tmp_path))
     chosen = dict(enumerate(faults(SOURCE)))
