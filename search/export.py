@@ -25,6 +25,7 @@ from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.find_study import locate
 from search.study.moved_files import find_again
+from search.verdict.settings_sentences import leave_epochs
 from trainer.arguments import Arguments, folder_to_write, whole
 from trainer.command import Command, end
 from trainer.config.rules import FLAT_SCHEDULERS
@@ -172,7 +173,7 @@ def export(
         )
     about = picked.about
     if config.lr_scheduler not in FLAT_SCHEDULERS:
-        about += f"\nLeave epochs at {config.epochs}: the learning rate is laid out over {config.epochs}."
+        about += f"\n{leave_epochs(config.epochs, None)}"
     write(
         to / "train.yaml",
         train_yaml(

@@ -222,8 +222,10 @@ def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurve
         return int(epochs[before & (quality >= near)][-1]), ""
     earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
     if earlier.size:
-        return int(epochs[earlier[-1]]), "the last checkpoint before the onset; the subject is learned only later"
-    return int(epochs[allowed][0]), "every checkpoint lies after the onset"
+        return int(
+            epochs[earlier[-1]]
+        ), "it is the last checkpoint before the onset, and the subject is learned only after it"
+    return int(epochs[allowed][0]), "it is the first checkpoint that shows the subject, and none lies before the onset"
 
 
 def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:

@@ -14,7 +14,7 @@ from metrics.images.sample_notes import FIGURE_NOTE
 from metrics.onset.curves import onset_curves
 from metrics.onset.plateau import smoothed
 from metrics.onset.replicates import Curves
-from metrics.onset.sentences import epoch_text
+from metrics.onset.sentences import channels_text, epoch_text
 from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.trajectory import Trajectory
 
@@ -187,7 +187,7 @@ def _draw_channels(axis: Any, trajectory: Trajectory, panel: str, shown: list[st
         epochs, (value, low, high) = trajectory.epochs[known], np.clip(values[known], *LIMITS[panel]).T
         axis.plot(epochs, value, color=colour, linewidth=2.2 if name == "score" else 1.3)
         axis.fill_between(epochs, low, high, color=colour, alpha=0.07, linewidth=0)
-        labels.append((float(value[-1]), "obedience" if name == "prompt" else name, colour))
+        labels.append((float(value[-1]), "prompts obeyed" if name == "prompt" else name, colour))
     axis.set_ylabel(LABELS[panel], color=INK)
     _label_ends(axis, labels)
 
@@ -225,7 +225,7 @@ def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset, best: str | Non
         for axis in axes:
             axis.axvspan(low, min(high, last), color=COLOURS[name], alpha=0.09, linewidth=0)
             axis.axvline(turn.epoch, color=COLOURS[name], linewidth=1.4)
-        by = "" if name in turn.channels or not turn.channels else f" by {' and '.join(turn.channels)}"
+        by = "" if name in turn.channels or not turn.channels else f" ({channels_text(turn.channels)})"
         marks.append((turn.epoch, f"{kind} onset {epoch_text(turn.epoch)}{by}", COLOURS[name]))
     if best is not None:
         for axis in axes:

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import expm1
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from metrics.onset.behaviour import LEARNED_FLOOR
 
 if TYPE_CHECKING:
     from metrics.onset.turns import Disagreement, Onset, Turn
 
+Kind = Literal["context", "memory"]
+
+READ_FROM = {
+    "shifted_loss": "moved subjects",
+    "context_loss": "photos of held-out contexts",
+    "heldout_loss": "held-out photos",
+    "fidelity": "likeness to the photos",
+    "prompt": "how well prompts are obeyed",
+    "copying": "copies of photos",
+    "colour": "colours",
+    "composition": "layouts",
+    "diversity": "variety between images",
+}
+"""What a channel looks at, in a reader's words."""
 OPEN = "open"
 """The upper end of an interval that may lie beyond the last checkpoint."""
+
+
+class Told(Protocol):
+    """One onset as it is told: a `Turn`, or what a study makes of it."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def epoch(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def channels(self) -> tuple[str, ...]: ...
 
 
 def epoch_text(epoch: float) -> str:
@@ -35,6 +65,24 @@ def interval_text(low: float | None, high: float | None) -> str:
     return f"{epoch_text(low)}–{OPEN if high is None else epoch_text(high)}"
 
 
+def channels_text(names: Sequence[str]) -> str:
+    """What channels look at, in a reader's words.
+
+    >>> channels_text(["shifted_loss", "heldout_loss"])
+    'moved subjects and held-out photos'
+    """
+    return listed([READ_FROM.get(name, name) for name in names])
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
 def percent_text(log_ratio: float) -> str:
     """`+150 %`, `−55 %`: a ln ratio to the base as people say it.
 
@@ -51,16 +99,43 @@ def disagreement_text(found: Disagreement, unit: str = "epoch") -> str:
     Levels are the loss against the base's at the last checkpoint; the directions are those since the onset that one of
     them claims.
     """
-    moved, real = ("gets worse", "gets better") if found.moved_rises else ("gets better", "gets worse")
+    moved, real = ("rises", "falls") if found.moved_rises else ("falls", "rises")
     return (
-        f"The two measures of new contexts disagree: after {unit} {found.since} the loss {moved} on subjects that were "
-        f"cut out and moved ({percent_text(found.moved)} against the base at {unit} {found.until}) and {real} on real "
+        f"The two measures of new contexts disagree. After {unit} {found.since} the loss {moved} on subjects that were "
+        f"cut out and moved ({percent_text(found.moved)} against the base at {unit} {found.until}). It {real} on real "
         f"photos of held-out contexts ({percent_text(found.real)}). The real photos decide."
     )
 
 
+def turn_sentences(kind: Kind, turn: Told, last: int | None, unit: str = "epoch") -> tuple[str, str]:
+    """One of the two onsets: where it lies, and what that means ("" where nothing is to be added).
+
+    Args:
+        last: the last epoch (or step) looked at. unit: "epoch" or "step".
+    """
+    title, copies = f"{kind.capitalize()} onset", kind == "memory" and turn.channels == ("copying",)
+    if turn.epoch is not None:
+        at = f"{unit} {epoch_text(turn.epoch)}" + (", the first checkpoint" if turn.status == "at_start" else "")
+        between = interval_text(turn.low, turn.high)
+        where = f"{title}: {at}" + (f" (90 % sure: {between})." if between else ".")
+        return where, f"From there on, {_WORSE['copies' if kind == 'memory' and 'copying' in turn.channels else kind]}."
+    if turn.status != "beyond":
+        return f"{title}: not measured.", ""
+    if copies:
+        where = f"{title}: no copies of the photos up to {unit} {last}, the last checkpoint."
+        return where, "Nothing else could show it, because no photos are held out."
+    return f"{title}: none up to {unit} {last}, the last checkpoint.", ""
+
+
+_WORSE = {
+    "context": "the subject gets worse in contexts that the photos do not show",
+    "memory": "the LoRA memorises its photos, and even held-out photos of the same shoots get worse",
+    "copies": "images copy the photos",
+}
+
+
 def sentence(onset: Onset, best: int, note: str, unit: str, last: int) -> str:
-    """Both onsets and the epoch to ship.
+    """The epoch to ship, and both onsets.
 
     Args:
         note: why it is that epoch, where that is not plain; else "".
@@ -68,40 +143,14 @@ def sentence(onset: Onset, best: int, note: str, unit: str, last: int) -> str:
     """
     if onset.status == "never_learned":
         if onset.likeness is not None and onset.likeness >= LEARNED_FLOOR:
-            return f"Within {last} {unit}s the subject was learned only after overfitting had begun."
-        return f"The subject was not learned within {last} {unit}s, so there is nothing to overfit yet."
-    ship = f"Ship {unit} {best}" + (f" ({note})." if note else ".")
-    said = [_turn(onset.context, "new contexts", unit, last)]
-    if onset.memory.by_behaviour:
-        said.append(_copies(onset.memory, unit, last))
-    else:
-        said.append(_turn(onset.memory, "photos of the same shoots", unit, last))
-    said = [f"{each[0].upper()}{each[1:]}." for each in said if each]
+            return f"Up to {unit} {last}, the subject was learned only after overfitting had begun."
+        return f"Up to {unit} {last}, the subject was not learned. So there is nothing to overfit yet."
+    said = [f"Ship {unit} {best}" + (f": {note}." if note else ".")]
+    kinds: tuple[tuple[Kind, Turn], ...] = (("context", onset.context), ("memory", onset.memory))
+    told = [
+        each for kind, turn in kinds if turn.status != "unmeasured" for each in turn_sentences(kind, turn, last, unit)
+    ]
+    said += filter(None, told or ["Nothing here says when overfitting begins."])
     if onset.disagreement is not None:
         said.append(disagreement_text(onset.disagreement, unit))
-    return " ".join([*(said or ["Nothing here says when overfitting begins."]), ship])
-
-
-def _copies(turn: Turn, unit: str, last: int) -> str:
-    """Memory as copies alone tell of it."""
-    if turn.epoch is None:
-        return (
-            f"no copies of photos turned up within {last} {unit}s (whether photos of the same shoots get worse is not "
-            "known, because none are held out)"
-        )
-    return f"photos are copied from {unit} {epoch_text(turn.epoch)} on{_interval(turn)}"
-
-
-def _turn(turn: Turn, subject: str, unit: str, last: int) -> str:
-    if turn.status == "unmeasured":
-        return ""
-    if turn.epoch is None:
-        return f"{subject} do not get worse within {last} {unit}s"
-    if turn.status == "at_start":
-        return f"{subject} get worse from the first checkpoint on"
-    return f"{subject} get worse from {unit} {epoch_text(turn.epoch)} on{_interval(turn)}"
-
-
-def _interval(turn: Turn) -> str:
-    said = interval_text(turn.low, turn.high)
-    return f" (90 % interval {said})" if said else ""
+    return " ".join(said)

@@ -139,7 +139,7 @@ def _with_added_prompts(study: Study, folder: StudyFolder, scored: Sequence[str]
     new = [prompt for prompt in study.score.probe.contexts if prompt not in (*scored, *before.templates)]
     probe = study.score.probe.model_copy(update={"contexts": list(scored)})
     score = study.score.model_copy(update={"probe": probe})
-    said = f"{_CONTEXTS}: {len(new)} added: drawn from now on, not scored, so that all trials stay comparable"
+    said = f"{_CONTEXTS}: {len(new)} added: drawn from now on, but not scored, so that all trials stay comparable"
     added = before.joined_by(new, study.subject)
     return replace(study, score=score, added=added), (said,) if new else ()
 
@@ -170,7 +170,7 @@ class _Changes:
         before, now = self.begun.get(key), self.now.get(key)
         went_on = f"{key}: {_words(before)} → {_words(now)}"
         if key.startswith("stop."):
-            return f"{went_on}: holds from now on; trials that have ended stay as they are"
+            return f"{went_on}: this holds from now on. Trials that have ended stay as they are"
         if key == _CONTEXTS:
             return "" if set(before or ()) <= set(now or ()) else None
         if key == "base":
@@ -185,7 +185,7 @@ class _Changes:
         if key == "train.epochs":
             return self._more_epochs(before, now)
         if key.startswith("search.") and key.rpartition(".")[2] in ("min", "max"):
-            return f"{went_on}: coming trials are drawn from the wider range" if self._wider(key) else None
+            return f"{went_on}: new trials use the wider range" if self._wider(key) else None
         return None
 
     def _more_epochs(self, before: Any, now: Any) -> str | None:
@@ -195,8 +195,8 @@ class _Changes:
         fixed = [chosen for chosen in self.study.space.combinations() if "epochs" not in chosen]
         if now <= before or any(self.study.config(c).lr_scheduler not in FLAT_SCHEDULERS for c in fixed):
             return None
-        stay = f"those that have ended stay at {before}"
-        return f"train.epochs: {before} → {now}: trials that run and coming ones go on to {now}, {stay}"
+        stay = f"Trials that have ended stay at {before}"
+        return f"train.epochs: {before} → {now}: running and new trials go on to epoch {now}. {stay}"
 
     def _wider(self, key: str) -> bool:
         entry, _, end = key.rpartition(".")
@@ -213,15 +213,15 @@ class _Changes:
         restore = "restore it, or give the changed study another name"
         if key == "photos":
             named = changed_photos(inputs.photos, study.photos, study.data) if inputs is not None else ""
-            which = named or "which ones is not known any more"
+            which = named or "it is no longer known which ones"
             expected = f"the photos and captions that the study {study.name!r} was begun with"
             return problem(study.file, "data", study.written["data"], expected, f"changed since: {which}; {restore}")
         if key == MASK_FILES and key not in self.begun:
-            why = "masks are now cut as their photos are, which they were not when this study was begun"
+            why = "masks are now cropped like their photos. When this study began, they were not"
             return problem(study.file, key, self.now.get(key), "another name for the study", why)
         if key == MASK_FILES:
             named = changed_masks(inputs.masks, study.masks_of) if inputs is not None else ""
-            which = named or "which ones is not known any more"
+            which = named or "it is no longer known which ones"
             expected, why = (
                 f"the masks that the study {study.name!r} was begun with",
                 f"changed since: {which}; {restore}",
@@ -232,7 +232,7 @@ class _Changes:
         if key.startswith("search.") and key.endswith(".values"):
             why = "a list of values is fixed, because the sampler has learned from it; "
         elif key == "train.epochs":
-            why = "runs go on with more epochs only, and only where no schedule is laid out over them; "
+            why = "trials can only go on with more epochs, and only when the schedule does not depend on epochs; "
         expected = f"{was}, as the study {study.name!r} was begun"
         why = f"{why}{restore} (docs/study-file.md says what may change)"
         return problem(study.file, key, self.now.get(key), expected, why)

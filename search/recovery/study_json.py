@@ -124,5 +124,5 @@ def check_name(folder: StudyFolder, name: str, file: Path) -> None:
     other = held[0] if held else known
     if other not in (None, name):
         expected = f"{other!r}, the study that {folder.path} holds"
-        why = "name it so again, in a folder of that name, or move that folder out of the way"
+        why = "give it that name again, in a folder of that name, or move that folder away"
         raise StudyError([problem(file, "study", name, expected, why)])

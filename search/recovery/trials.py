@@ -122,7 +122,7 @@ def _mend_ended(study: Study, folder: StudyFolder, row: FrozenTrial, say: Callab
         record = None
     lost = [part for part in (record.lost.split(", ") if record else []) if part]  # known since an earlier sitting
     if not home.is_dir():
-        say("its folder is gone: it keeps its place in the study, without pictures, curve and LoRA")
+        say("its folder is gone. It still counts in the study, but its pictures, its curve and its LoRA are lost")
         lost.append(_FOLDER)
     fields = _fields(study, row)
     right = record is not None and _agrees(record, row, fields, measured)
@@ -198,7 +198,8 @@ def _trajectory(home: Path, row: FrozenTrial, say: Callable[[str], None], lost: 
             return None
         lost.append("items.npz")
         say(
-            f"items.npz is damaged (set aside as {with_items.name}): its curve is there, without single images' numbers"
+            f"items.npz is damaged (set aside as {with_items.name}): its curve is there, "
+            "the numbers of single images are not"
         )
     scores = scores_of(home)
     told = {epoch: value for epoch, value in row.intermediate_values.items() if epoch > 0}
@@ -207,7 +208,7 @@ def _trajectory(home: Path, row: FrozenTrial, say: Callable[[str], None], lost: 
         return None
     if not (home / "items.npz").is_file() and "items.npz" not in lost:
         lost.append("items.npz")
-        say("items.npz is missing: its curve is there, without single images' numbers")
+        say("items.npz is missing: its curve is there, the numbers of single images are not")
     return trajectory
 
 

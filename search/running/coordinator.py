@@ -105,7 +105,7 @@ class Coordinator:
         self._clear_suspects()
         left = sum(1 for _ in self._ledger.queued(self.study.space))
         if left:
-            self.board.note(f"{left} queued trials are left: a larger budget.trials takes them up")
+            self.board.note(f"{left} queued trials are left. Raise budget.trials to run them")
 
     # --- taking up where an earlier sitting stopped
 
@@ -300,7 +300,7 @@ class Coordinator:
         trials = f"{count} trials in a row" if count > 1 else "every trial"
         raise WorkerError(
             f"{trials} failed: {self._suspects[-1].course.record.error}; details are in {self.folder.workers_log}. "
-            "They are kept: once it is mended, the same command goes on with them"
+            "These trials are kept. Fix the cause, then run the same command: it goes on with them"
         )
 
     def _clear_suspects(self) -> None:

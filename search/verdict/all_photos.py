@@ -16,4 +16,4 @@ def same_point(epoch: int, trained: int, held: int) -> tuple[int, int]:
 
 def compare_text(first: int, last: int) -> str:
     """`compare …`, for the verdict and for every exported file alike."""
-    return f"compare epochs {first} to {last}: with more photos the best one may come a little earlier"
+    return f"compare epochs {first} to {last}: with more photos the best epoch may come a little earlier"

@@ -35,7 +35,10 @@ _MOST_BYTES = 24_000_000  # pictures beyond this are linked: a report of 500 tri
 _GRID_COLUMNS, _GRID_ROWS = 9, 12
 _TRIAL_COLUMNS = ("trial", "state", "score", "", "best epoch", "trained", "onset")
 _SETTING_COLUMNS = ("optimizer", "rate", "schedule", "rank", "alpha", "time")
-_IMPORTANCES_NOTE = "share of the score's variance by PED-ANOVA over {} complete trials; with so few, a hint"
+_IMPORTANCES_NOTE = (
+    "How much of the difference in score each setting explains (PED-ANOVA over {} complete trials). With so few trials "
+    "it is only a hint."
+)
 
 
 def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None = None) -> Path:
@@ -50,7 +53,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     best = next((r for r in records if r.number == verdict.trial), None)
     album = _Album(folder)
     composites = album.picture(
-        folder.cache / "probe" / "composites.png", "The composites that the loss on moved subjects is measured on"
+        folder.cache / "probe" / "composites.png", "Subjects, cut out of the photos and put elsewhere"
     )
     plot = None
     if best is not None:
@@ -138,7 +141,7 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
             _Fact(str(found.epoch), "epoch to ship", "ship") if found.ships else _Fact("none", "epoch to ship")
         )
         if found.score is not None:
-            facts.append(_Fact(f"{found.score:.3f}", f"score at epoch {found.epoch}, of 1"))
+            facts.append(_Fact(f"{found.score:.3f}", f"score at epoch {found.epoch} (0 to 1)"))
         for name in ("context", "memory"):
             onset = getattr(found, name)
             short, _, between = turn_short(onset).partition(" (")
@@ -149,7 +152,7 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
         if verdict.lora_bytes:
             facts.append(_Fact(size(verdict.lora_bytes), "LoRA file"))
     spent = verdict.cost
-    clock = "on the clock" if spent.wall_seconds else "of work"
+    clock = "on the clock" if spent.wall_seconds else "of worker time"
     return [
         *facts,
         _Fact(str(spent.trials), "trials"),
@@ -207,8 +210,8 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> _Grid | None:
         for row in _spread(about, _GRID_ROWS)
     ]
     note = (
-        "the same prompts and seeds at every epoch; rows marked “new context” ask for what the photos do not show"
-        + ("" if len(about.seeds) < 2 else "; other seeds are on the contact sheet")
+        "Prompts and seeds are the same at every epoch. Rows marked “new context” ask for what the photos do not show."
+        + ("" if len(about.seeds) < 2 else " The contact sheet has the other seeds, too.")
     )
     return _Grid(best.number, note, columns, rows)
 

@@ -5,28 +5,24 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING
 
-from metrics.onset.sentences import disagreement_text, epoch_text, interval_text
+from metrics.onset.sentences import (
+    Kind,
+    channels_text,
+    disagreement_text,
+    epoch_text,
+    interval_text,
+    listed,
+    turn_sentences,
+)
 from search.record.record import TrialRecord
 from search.verdict.all_photos import compare_text
 from search.verdict.decision import Decision, OnsetFound
-from search.verdict.settings_sentences import settings
+from search.verdict.settings_sentences import leave_epochs, settings
 from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Cost, Verdict
 
-READ_FROM = {
-    "shifted_loss": "moved subjects",
-    "context_loss": "photos of held-out contexts",
-    "heldout_loss": "held-out photos",
-    "fidelity": "likeness to the photos",
-    "prompt": "how well prompts are obeyed",
-    "copying": "copies of photos",
-    "colour": "colours",
-    "composition": "layouts",
-    "diversity": "variety between images",
-}
-"""What a channel looks at, in a reader's words."""
 CUT_OUTS = "cache/probe/composites.png"
 
 
@@ -57,9 +53,9 @@ def headline(verdict: "Verdict") -> str:
     if found.ships:
         return f"Ship epoch {found.epoch} of trial {found.trial}{score}."
     if found.learns_too_late:
-        return f"Ship nothing yet: the best trial, {found.trial}, overfits before it learns the subject."
+        return f"Ship nothing yet: the best trial ({found.trial}) overfits before it learns the subject."
     if found.outcome == "not_learned":
-        return f"Ship nothing yet: the best trial, {found.trial}, did not learn the subject."
+        return f"Ship nothing yet: the best trial ({found.trial}) did not learn the subject."
     if found.outcome == "poor":
         return f"Ship nothing yet: the best score is {found.score or 0.0:.3f} (trial {found.trial})."
     if found.outcome == "unfinished":
@@ -84,41 +80,34 @@ def plot_caption(found: Decision, first: str | None = None) -> str:
     return " ".join([_trial_headline(found) if first is None else first, *onsets, *against])
 
 
-def onset_sentences(name: str, onset: OnsetFound, last: int | None) -> tuple[str, str]:
+def onset_sentences(name: Kind, onset: OnsetFound, last: int | None) -> tuple[str, str]:
     """One of the two onsets: where it lies, and what that means ("" where nothing is to be added).
 
     Args:
-        name: "context" or "memory". last: the last epoch looked at.
+        last: the last epoch looked at.
     """
-    title, context = f"{name.capitalize()} onset", name == "context"
-    if onset.epoch is not None:
-        at = f"epoch {epoch_text(onset.epoch)}" + (", the first checkpoint" if onset.status == "at_start" else "")
-        between = interval_text(onset.low, onset.high)
-        where = f"{title}: {at}" + (f" (90 % interval {between})" if between else "")
-        if not context and onset.reproduces:
-            return f"{where}.", "From there on images copy the photos."
-        read = f" Read from: {channels(onset.channels)}." if onset.channels and context else ""
-        worse = "the subject gets worse in contexts that the photos do not show" if context else (
-            "even held-out photos of the same shoots get worse, because the training photos are memorised"
-        )  # fmt: skip
-        return f"{where}.", f"From there on {worse}.{read}"
-    if onset.status == "beyond" and not context and onset.by_copies:
-        why = "Nothing else can tell, because no photos are held out (score.holdout)."
-        return f"{title}: no copies of the photos until epoch {last}, the last checkpoint.", why
-    if onset.status == "beyond":
-        return f"{title}: none until epoch {last}, the last checkpoint.", ""
-    if context:
-        needs = (
-            "It needs at least two checkpoints, and a subject that can be cut out or photos of whole contexts held out "
-            "(score.holdout_contexts)."
-        )
-    else:
-        needs = "It needs held-out photos (score.holdout) and at least two checkpoints."
-    return f"{title}: could not be judged.", needs
+    where, meaning = turn_sentences(name, onset, last)
+    if onset.epoch is not None and name == "context" and onset.channels:
+        meaning += f" Measured on {channels_text(onset.channels)}."
+    if onset.status == "beyond" and meaning:
+        meaning = meaning.removesuffix(".") + " (score.holdout)."
+    if onset.epoch is None and onset.status != "beyond":
+        meaning = _NEEDS[name]
+    return where, meaning
+
+
+_NEEDS: dict[str, str] = {
+    "context": (
+        "That takes at least two checkpoints, and a subject that can be cut out of the photos or whole contexts that "
+        "are held out (score.holdout_contexts)."
+    ),
+    "memory": "That takes at least two checkpoints, and photos that are held out (score.holdout).",
+}
+"""Without which an onset cannot be measured."""
 
 
 def onset_short(found: Decision) -> str:
-    """The earlier onset for a table: `17.3 (8.3–open) context`, `none yet`, `no copies`, `not judged`, or `–`."""
+    """The earlier onset for a table: `17.3 (8.3–open) context`, `none yet`, `no copies`, `not measured`, or `–`."""
     name, onset = found.earlier
     if onset is not None and onset.epoch is not None:
         return f"{turn_short(onset)} {name}"
@@ -126,29 +115,24 @@ def onset_short(found: Decision) -> str:
     if "not_learned" in statuses:
         return "–"
     if "beyond" not in statuses:
-        return "not judged"
+        return "not measured"
     return "no copies" if found.context.status != "beyond" and found.memory.by_copies else "none yet"
 
 
 def turn_short(onset: OnsetFound) -> str:
-    """One onset in a word or two: `17.3 (8.3–open)`, `none yet`, `no copies`, `not judged`, or `–`."""
+    """One onset in a word or two: `17.3 (8.3–open)`, `none yet`, `no copies`, `not measured`, or `–`."""
     if onset.epoch is not None:
         between = interval_text(onset.low, onset.high)
         return epoch_text(onset.epoch) + (f" ({between})" if between else "")
     if onset.status == "beyond":
         return "no copies" if onset.by_copies else "none yet"
-    return "–" if onset.status == "not_learned" else "not judged"
+    return "–" if onset.status == "not_learned" else "not measured"
 
 
 def state_text(record: TrialRecord) -> str:
     """`complete`, `stopped at its onset`, `pruned`, `failed`, `running`; `…, files lost` where a disk lost some."""
     at_onset = record.state == "complete" and record.stopped == "onset"
     return ("stopped at its onset" if at_onset else record.state) + (", files lost" if record.lost else "")
-
-
-def channels(names: Sequence[str]) -> str:
-    """`moved subjects, held-out photos`: what channels look at."""
-    return ", ".join(READ_FROM.get(name, name) for name in names)
 
 
 def cost(spent: "Cost") -> str:
@@ -164,12 +148,12 @@ def cost(spent: "Cost") -> str:
         )
         if number
     ]
-    clock = f"{duration(spent.wall_seconds)} on the clock, " if spent.wall_seconds is not None else ""
+    clock = f" in {duration(spent.wall_seconds)} on the clock" if spent.wall_seconds is not None else ""
     return (
         f"{_count(spent.trials, 'trial')}"
         + (f" ({', '.join(kinds)})" if kinds else "")
-        + f", {_count(spent.epochs, 'trained epoch')}, {clock}{duration(spent.seconds)} of worker time "
-        f"(training {duration(spent.train)}, drawing {duration(spent.sample)}, scoring {duration(spent.score)})."
+        + f" with {_count(spent.epochs, 'trained epoch')}{clock}. The workers took {duration(spent.seconds)}: "
+        f"training {duration(spent.train)}, drawing images {duration(spent.sample)}, scoring {duration(spent.score)}."
     )
 
 
@@ -192,47 +176,47 @@ def size(num_bytes: int) -> str:
 
 # --- what to do
 
+_GENTLER = "Use a lower learning rate over more epochs, a smaller rank, or more varied photos."
+
 
 def _do(verdict: "Verdict") -> tuple[str, ...]:
     found = verdict.decision
     if found.learns_too_late:
-        return ("Learn more slowly: a lower learning rate over more epochs, a smaller rank, or photos that vary more.",)
+        return (f"Let it learn more slowly. {_GENTLER}",)
     if found.outcome == "not_learned":
         return (
-            "Give it more epochs or a higher learning rate.",
-            "Look at the captions: the trigger has to stand in each of them.",
+            "Use more epochs or a higher learning rate.",
+            "Check the captions: each of them must contain the trigger word.",
         )
     if found.outcome == "poor":
-        return ("Try a lower learning rate over more epochs, a smaller rank, or photos that vary more.",)
+        return (_GENTLER,)
     if found.outcome == "unfinished":
-        return ("Give the study more trials (budget.trials), and run it again: it goes on where it stopped.",)
+        return ("Give the study more trials (budget.trials) and run it again. It goes on where it stopped.",)
     if not found.ships:
-        return ("Mend what made the trials fail, and run the study again.",) if verdict.cost.failed else ()
+        return ("Fix what made the trials fail, then run the study again.",) if verdict.cost.failed else ()
     said, config = [], verdict.config
     assert config is not None  # what ships was trained
     if verdict.lora_bytes is not None:
-        said.append(f"Use best/{verdict.study}.safetensors: {settings(config)}.")
+        said.append(f"Use best/{verdict.study}.safetensors.")
     else:
-        said.append(
-            f"Train it again with best/train.yaml, because the LoRA of that epoch was not kept: {settings(config)}."
-        )
+        said.append("Train it again with best/train.yaml. The LoRA of that epoch was not kept.")
+    said.append(f"Its settings: {settings(config)}.")
     if verdict.photos is not None and verdict.photos[1]:
         said.append(_all_photos(verdict))
     if config.lr_scheduler not in FLAT_SCHEDULERS:
         horizon = verdict.epochs
-        ends = f", and training ends at {found.epoch} by itself" if found.epoch != horizon else ""
-        said.append(f"Leave epochs at {horizon} in train.yaml: the learning rate is laid out over {horizon}{ends}.")
+        said.append(leave_epochs(horizon or 0, found.epoch))
     return tuple(said)
 
 
 def _all_photos(verdict: "Verdict") -> str:
     trained, held = verdict.photos or (0, 0)
-    said = f"To learn from all {trained + held} photos ({held} were held out here), train best/train.yaml"
+    said = f"{held} of the {trained + held} photos were held out here. To use all of them, train best/train.yaml"
     between = verdict.on_all_photos
     if between is None:
         return f"{said}."
     if between[0] == between[1]:
-        return f"{said}: epoch {between[1]} stays the one to take."
+        return f"{said} and take epoch {between[1]} again."
     return f"{said} and {compare_text(*between)}."
 
 
@@ -244,34 +228,35 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
     if found.outcome == "nothing":
         return ()
     said = []
-    likeness = "" if found.likeness is None else f" (likeness at most {max(0.0, found.likeness):.2f} of 1)"
+    likeness = "" if found.likeness is None else f" (likeness: at most {max(0.0, found.likeness):.2f} of 1)"
     if found.learns_too_late:
-        said.append(
-            f"Its images do show the subject{likeness}, but only after held-out photos have begun to get worse."
-        )
+        said.append(f"Its images show the subject{likeness}, but only after held-out photos have begun to get worse.")
     elif found.outcome == "not_learned":
-        said.append(f"Until epoch {found.last} its images hardly came closer to the photos than the base's{likeness}.")
+        said.append(f"Up to epoch {found.last} its images look hardly more like the photos than the base's{likeness}.")
     elif found.outcome == "poor":
         said.append(
-            f"Its best images, of epoch {found.epoch}, hardly show the subject, or show it whatever the prompt says."
+            f"Its best images are those of epoch {found.epoch}. They hardly show the subject, or they show it whatever "
+            "the prompt says."
         )
     elif found.outcome == "unfinished":
         said.append("A trial is stopped early (pruned) when others are ahead of it.")
-    said += _learned(found, verdict.plateau)
-    said += _onsets(found, against=False)
     if found.ships:
         said.append(_choice(found))
+    said += _learned(found, verdict.plateau)
+    said += _onsets(found, against=False)
     return tuple(said)
 
 
 def _learned(found: Decision, plateau: tuple[int, int] | None) -> list[str]:
     if found.learned_by == "losses" and found.ships:
-        return ["The losses say that the subject is learned, the images hardly do: look at the contact sheet first."]
+        return [
+            "The losses say that the subject is learned. The images hardly show it: look at the contact sheet first."
+        ]
     if found.learned is None:
         return []
     first, last = (max(plateau[0], found.learned), plateau[1]) if plateau else (0, 0)
-    alike = f"; epochs {first} to {last} score alike" if first < last else ""
-    return [f"The images show the subject from epoch {found.learned} on{alike}."]
+    alike = f" Epochs {first} to {last} score alike." if first < last else ""
+    return [f"The images show the subject from epoch {found.learned} on.{alike}"]
 
 
 def _choice(found: Decision) -> str:
@@ -281,20 +266,18 @@ def _choice(found: Decision) -> str:
     measured = any(channel.endswith("_loss") for channel in (*found.context.channels, *found.memory.channels))
     best = "has the best losses" if measured else "scores best"
     if onset is None or onset.epoch is None:
-        return f"Of all checkpoints, epoch {epoch} {best}."
+        return f"Epoch {epoch} {best} of all checkpoints."
     if learned is not None and epoch < learned:
-        return (
-            f"Epoch {epoch} is the last checkpoint before the {name} onset, which comes before the subject is learned."
-        )
+        return f"Epoch {epoch} is the last checkpoint before the {name} onset. The subject is learned only after it."
     if epoch >= onset.epoch:
-        return f"No checkpoint that shows the subject lies before the {name} onset; epoch {epoch} is the first one."
-    just = epoch_text(onset.epoch) == str(epoch)
+        return f"Epoch {epoch} is the first checkpoint that shows the subject. None lies before the {name} onset."
     shows = "show the subject and lie" if learned is not None else "lie"
-    near = ", just before it" if just else ""
-    return f"Of the checkpoints that {shows} before the {name} onset, epoch {epoch} {best}{near}."
+    just = epoch_text(onset.epoch) == str(epoch)
+    near = " It lies just before that onset." if just else ""
+    return f"Epoch {epoch} {best} of the checkpoints that {shows} before the {name} onset.{near}"
 
 
-def _told(found: Decision) -> tuple[str, ...]:
+def _told(found: Decision) -> tuple[Kind, ...]:
     if found.outcome in ("failed", "nothing") or found.context.status == "not_learned":
         return ()
     return ("context", "memory")
@@ -315,13 +298,13 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
     said = []
     if found.disagreement is not None:
         said.append(disagreement_text(found.disagreement))
-        said.append(f"A wrong mask is the usual cause: look at {CUT_OUTS}, and give masks (score.shifted.masks).")
+        said.append(f"Usually a mask is wrong. Look at {CUT_OUTS} and give better masks (score.shifted.masks).")
     if any(onset.epoch is not None and onset.high is None for onset in (found.context, found.memory)):
-        said.append(f"“open”: the onset may also lie after epoch {found.last}, the last checkpoint.")
+        said.append(f"“open” means that the onset may also come after epoch {found.last}, the last checkpoint.")
     if found.ships and verdict.config is not None:
         said += _inside(found, verdict.config.save_every_n_epochs)
         if found.epoch == found.last and found.earlier[1] is None:
-            said.append(f"Epoch {found.epoch} is the last checkpoint: more epochs (train.epochs) may be better still.")
+            said.append(f"Epoch {found.epoch} is the last checkpoint. More epochs (train.epochs) may be better still.")
         said += _ties(verdict)
     if verdict.cost.failed:
         last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors and errors[-1].strip() else ""
@@ -338,7 +321,8 @@ def _inside(found: Decision, step: int) -> list[str]:
         return []
     if (onset := getattr(found, name)).status == "at_start":
         return [
-            f"Nothing earlier than epoch {epoch_text(onset.epoch)} was looked at: save more often, or learn slower."
+            f"Epoch {epoch_text(onset.epoch)} is the first checkpoint, so overfitting may begin even earlier. Save "
+            "more often (train.save_every_n_epochs) or use a lower learning rate."
         ]
     said = [f"Epoch {epoch} lies inside the interval of the {name} onset, so overfitting may already have begun."]
     if learned is not None and learned <= low:
@@ -346,10 +330,10 @@ def _inside(found: Decision, step: int) -> list[str]:
         earlier = f"epoch {learned}" if learned == until else f"an epoch from {learned} to {until}"
         said[0] += f" To be safe, take {earlier}."
     elif learned is not None:
-        said[0] += " No epoch before that interval has learned the subject, so no earlier epoch is safer."
-        said.append("A lower learning rate may learn the subject before it overfits.")
+        said[0] += " No earlier epoch is safer, because none before that interval has learned the subject."
+        said.append("With a lower learning rate it may learn the subject before it overfits.")
     if name == "context" and found.context.channels and "context_loss" not in found.context.channels:
-        said.append("Whole contexts held out (score.holdout_contexts) usually make that interval narrower.")
+        said.append("That interval usually gets narrower when whole contexts are held out (score.holdout_contexts).")
     return said
 
 
@@ -357,10 +341,11 @@ def _ties(verdict: "Verdict") -> list[str]:
     if not verdict.ties:
         return []
     many = len(verdict.ties) > 1
-    others = " and ".join(filter(None, (", ".join(map(str, verdict.ties[:-1])), str(verdict.ties[-1]))))
+    others = listed([str(number) for number in verdict.ties])
     return [
-        f"Trial{'s' * many} {others} {'are' if many else 'is'} as good within the noise of the score "
-        f"(±{verdict.noise:.3f}): the smaller LoRA was taken, then the one with more good epochs."
+        f"Trial{'s' * many} {others} {'are' if many else 'is'} about as good: the scores differ by less than their "
+        f"noise (±{verdict.noise:.3f}). Of equally good trials the smallest LoRA wins, then the one with the most good "
+        "epochs."
     ]
 
 
@@ -375,7 +360,7 @@ def _trial_headline(found: Decision) -> str:
         return f"Nothing to ship: its best score is {found.score or 0.0:.3f} (epoch {found.epoch})."
     if found.outcome == "failed":
         return "Nothing to ship: it failed."
-    so_far = "" if found.epoch is None else f" Its best epoch until then: {found.epoch}{score}."
+    so_far = "" if found.epoch is None else f" Its best epoch so far is {found.epoch}{score}."
     return f"Nothing to ship: it was not trained to its end.{so_far}"
 
 

@@ -32,5 +32,15 @@ def settings(config: TrainConfig) -> str:
     return ", ".join(parts)
 
 
+def leave_epochs(horizon: int, ship: int | None) -> str:
+    """Why `epochs` stays as it is in a train.yaml whose schedule is not flat, and where training ends all the same.
+
+    Args:
+        horizon: `epochs`. ship: the epoch to ship, where training ends; None: it goes on to the horizon.
+    """
+    ends = "" if ship in (None, horizon) else f" Training stops after epoch {ship} by itself."
+    return f"Leave epochs at {horizon} in train.yaml: the learning rate is planned over {horizon} epochs.{ends}"
+
+
 def _cycles(number: int) -> str:
     return f"{number} cycle" + ("" if number == 1 else "s")

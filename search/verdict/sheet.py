@@ -15,7 +15,7 @@ INK, MUTED, RULE, PAPER = (24, 28, 36), (104, 112, 128), (226, 230, 238), (255, 
 SHIP, ONSET, BAND = (18, 128, 92), (204, 84, 30), (253, 240, 230)
 SHIP_PAPER = (226, 245, 238)
 
-SET_NAMES = {"A": "trained caption", "B": "held-out caption", "C": "new context"}
+SET_NAMES = {"A": "caption of a training photo", "B": "caption of a held-out photo", "C": "new context"}
 """What a prompt's set is called wherever its images are shown."""
 RANGE_WORDS = "onset range"
 

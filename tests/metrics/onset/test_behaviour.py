@@ -29,7 +29,8 @@ def test_without_losses_copying_alone_speaks_for_memory_and_the_second_channel_f
     assert both.turned == {"copying": 25, "composition": 35}
     assert (both.memory.status, both.memory.epoch, both.memory.channels) == ("found", 25, ("copying",))
     assert (both.context.epoch, both.context.channels) == (35, ("copying", "composition"))
-    assert "Photos are copied from epoch 25 on (90 % interval" in both.sentence
+    assert "Memory onset: epoch 25 (" in both.sentence
+    assert "copy the photos" in both.sentence
     one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
     assert (one.memory.epoch, one.context.status) == (25, "beyond")
 
@@ -37,7 +38,7 @@ def test_without_losses_copying_alone_speaks_for_memory_and_the_second_channel_f
 def test_without_copies_and_held_out_photos_it_says_how_little_is_known_of_memory():
     none = find_onset(behaving({"fidelity": [0, 0.9] + [1] * 8, "copying": [0.2] * 10, "composition": [0] * 10}))
     assert (none.memory.status, none.memory.by_behaviour) == ("beyond", True)
-    assert "No copies of photos turned up within 45 epochs" in none.sentence
+    assert "no copies of the photos up to epoch 45" in none.sentence
     assert "none are held out" in none.sentence
 
 
