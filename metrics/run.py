@@ -1,4 +1,4 @@
-"""Scores a folder of images against the photos a LoRA was trained on, or finds the onset in a table of readings.
+"""Score a folder of images against the photos a LoRA was trained on, or find the onset in a table of losses.
 
 python -m metrics.run --train photos --samples drawn --base drawn-without-lora --picture drift.png
 python -m metrics.run --trajectory trajectory.csv --picture onset.png
@@ -65,9 +65,11 @@ def command_line() -> Arguments:
         "--epoch",
         type=_epoch,
         metavar="N",
-        help="which samples, where they say of which epoch they are (default: last)",
+        help="epoch of the samples to look at, where they say theirs (default: the last)",
     )
-    parser.add_argument("--base", metavar="DIR", help="the same drawn without the LoRA, under the same file names")
+    parser.add_argument(
+        "--base", metavar="DIR", help="the same images drawn without the LoRA, with the same file names"
+    )
     parser.add_argument(
         "--encoder",
         metavar="SPEC",

@@ -166,10 +166,10 @@ def command_line() -> Arguments:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_study(parser)
-    parser.add_argument("--port", type=port, default=8080, help="0 takes any free port (default: 8080)")
     parser.add_argument(
-        "--storage", metavar="URL", help="of the Optuna storage, when it is not the study's own study.db"
+        "--port", type=port, default=8080, help="port to listen at (default: 8080); 0 takes any that is free"
     )
+    parser.add_argument("--storage", metavar="URL", help="another Optuna storage than the study's own study.db")
     return parser
 
 

@@ -278,16 +278,20 @@ def command_line() -> Arguments:
     )
     add_study(parser)
     parser.add_argument("--to", type=folder_to_write, required=True, metavar="DIR", help="folder to write into")
-    parser.add_argument("--trial", type=whole(0), metavar="N", help="default: the verdict's")
-    parser.add_argument("--epoch", type=whole(0), metavar="E", help="default: the trial's epoch to ship")
+    parser.add_argument("--trial", type=whole(0), metavar="N", help="trial to export (default: the verdict's)")
     parser.add_argument(
-        "--go-on", action="store_true", help="train to the schedule's end, to compare; it ends with the same LoRA"
+        "--epoch", type=whole(0), metavar="E", help="epoch to export (default: the trial's epoch to ship)"
+    )
+    parser.add_argument(
+        "--go-on",
+        action="store_true",
+        help="train on to the end of the schedule, to compare; the LoRA stays that of the epoch",
     )
     parser.add_argument(
         "--prepare-photos",
         type=folder_to_write,
         metavar="DIR",
-        help="write a copy of the photos that sd-scripts reads as our trainer does (upright, flat, plain captions)",
+        help="also write a copy of the photos that sd-scripts reads like our trainer (upright, opaque, plain captions)",
     )
     return parser
 

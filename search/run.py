@@ -75,7 +75,7 @@ def command_line() -> Arguments:
     """What the command line may say."""
     parser = Arguments(
         prog="python -m search.run",
-        description="Run a study: search LoRA settings, find where each begins to overfit, end with a verdict.",
+        description="Run a study: try LoRA settings, find where each begins to overfit, and say which epoch to ship.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -90,7 +90,7 @@ def command_line() -> Arguments:
     """What the command line may say."""
     parser = Arguments(
         prog="python -m trainer.run",
-        description="Trains the LoRA that a train.yaml describes; goes on where it stopped.",
+        description="Train the LoRA that a train.yaml describes. Run again, it goes on where it stopped.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -99,10 +99,12 @@ def command_line() -> Arguments:
         "--out",
         metavar="DIR",
         type=folder_to_write,
-        help="folder of the run (default: beside the file, by its name)",
+        help="folder of the run (default: one beside the file, named like it)",
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--dry-run", action="store_true", help="measure a few steps, tell steps, time and memory, stop")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="train a few steps only, and say what the run takes: steps, time, memory"
+    )
     return parser
 
 

@@ -53,7 +53,10 @@ def _importances(study: "optuna.Study") -> Importances:
 
     done = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     if len(done) < FEWEST:
-        return Importances(reason=f"{len(done)} complete trials are too few to tell (at least {FEWEST})")
+        return Importances(
+            reason=f"that takes at least {FEWEST} complete trials, and there {'is' if len(done) == 1 else 'are'} "
+            f"{len(done)}"
+        )
     if len({t.value for t in done}) < 2:
         return Importances(reason="all trials have the same value", trials=len(done))
     shares = {name: float(share) for name, share in get_param_importances(study).items()}

@@ -155,7 +155,7 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
     clock = "on the clock" if spent.wall_seconds else "of worker time"
     return [
         *facts,
-        _Fact(str(spent.trials), "trials"),
+        _Fact(str(spent.trials), "trial" if spent.trials == 1 else "trials"),
         _Fact(duration(spent.wall_seconds or spent.seconds), clock),
     ]
 

@@ -163,7 +163,7 @@ def test_importances_name_the_setting_that_was_planted_to_matter(tmp_path):
 def test_a_study_of_two_trials_says_why_importances_are_missing(tmp_path, tiny_photos):
     folder = make_study(tmp_path, tmp_path, tiny_photos, PLANS[:2])
     finish(folder)
-    assert "1 complete trials are too few to tell" in _Page(folder.report.read_text(encoding="utf-8")).text
+    assert "at least 6 complete trials, and there is 1" in _Page(folder.report.read_text(encoding="utf-8")).text
 
 
 def test_the_composites_are_shown_so_that_a_wrong_mask_is_seen(written, tmp_path):
