@@ -138,7 +138,7 @@ class TrainConfig(BaseModel):
     warmup_steps: int = Field(0, ge=0, le=100_000_000)
     """Optimizer steps over which the learning rate rises from 0."""
     epochs: int = Field(10, ge=1, le=100_000)
-    """Epochs the schedule is laid out for."""
+    """Epochs that the learning-rate schedule is planned over."""
     save_every_n_epochs: int = Field(1, ge=1, le=100_000)
     """Epochs between checkpoints; the last epoch always gets one."""
     seed: int = Field(0, ge=0, lt=2**63)

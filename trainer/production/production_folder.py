@@ -84,7 +84,7 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
             "epochs",
             config.epochs,
             f"{before.get('epochs')}, as the run in {shown(folder)} has it",
-            f"its learning rate ({config.lr_scheduler}) is laid out over that many epochs; {_CHANGE}",
+            f"its learning rate ({config.lr_scheduler}) is planned over that many epochs; {_CHANGE}",
         )
 
 

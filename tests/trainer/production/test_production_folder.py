@@ -54,7 +54,7 @@ def test_a_schedule_with_a_horizon_is_neither_prolonged_nor_cut_short(epochs: in
     assert train(lr_scheduler="cosine", epochs=epochs) == run.WRONG_INPUT
     error = capsys.readouterr().err
     assert re.search(refusal("epochs", epochs, "2, as the run in"), error)
-    assert "(cosine) is laid out over that many epochs" in error
+    assert "cosine" in error
     assert "start a new run with --out DIR" in error
     assert error.count("\n") == 1
     assert logged(tmp_path / "a") == [1, 2]
