@@ -204,7 +204,7 @@ def _print_table(scores, train, samples) -> None:
     console = Console(highlight=False, markup=False)  # file names may hold brackets
     table = Table(title=f"{len(samples)} samples against {len(train)} photos", title_justify="left")
     table.add_column("", no_wrap=True)
-    for column in ("reads", "90 % interval", "null units"):
+    for column in ("value", "90 % sure", "off by"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     for entry in scores.measures:
@@ -214,6 +214,8 @@ def _print_table(scores, train, samples) -> None:
         units = f"{entry.units:+.1f}" if known else ""
         table.add_row(entry.label, f"{entry.value:.2f}", interval, units, entry.says, style=style)
     console.print(table)
+    if any(not math.isnan(entry.units) for entry in scores.measures):
+        console.print("off by: in standard deviations of what photos of the same set would give", style="dim")
     console.print(headline(scores))
     for photo, near in list(scores.copied.items())[:LISTED]:
         mirrored = " (mirrored)" * all(pair.mirrored for pair in scores.pairs if pair.sample in near)

@@ -61,7 +61,7 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
         print(f"note: {note}")
     ended = None if going.anew else _finished(study, folder)
     if ended is not None:
-        print(f"study {study.name} is finished: {ended}. A larger budget goes on with it.")
+        print(f"study {study.name} is finished: {ended}. To go on with it, raise the budget.")
         show(folder)
         return 0
     for notice in study.notices:

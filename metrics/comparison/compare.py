@@ -166,7 +166,10 @@ def score_folders(
     duplicates = tuple(name for name, keep in zip(train.names, kept, strict=True) if not keep)
     notes = _notes(train, samples, base, {measure.name for measure in measures}, encoder)
     if len(known) < FEW_PHOTOS and copied:
-        notes = (*notes, f"{len(known)} photos hardly tell chance from copies: look at what is called one")
+        notes = (
+            *notes,
+            f"with only {len(known)} photos chance can look like a copy: look at each sample that is called one",
+        )
     return FolderScores(tuple(measures), tuple(pairs), copied, duplicates, notes)
 
 
@@ -188,12 +191,15 @@ def _notes(
     elif encoder is None:
         notes.append("no --encoder: prompts and diversity are not measured")
     if base is not None and base.root == samples.root:
-        notes.append(f"the {len(base)} images of epoch 0 there are taken for the base's")
+        notes.append(f"the {len(base)} images of epoch 0 there count as the base's")
     if base is None:
         notes.append("no --base folder: fidelity is not measured, and burn is judged against the photos alone")
     if encoder is not None and encoder.has_texts and "clip_text" not in measured:
         with_prompt = sum(map(bool, samples.captions))
-        notes.append(f"{with_prompt} of {len(samples)} samples have their prompt beside or inside them: not measured")
+        notes.append(
+            f"only {with_prompt} of {len(samples)} samples have their prompt beside or inside them: "
+            "whether prompts are followed is not measured"
+        )
     elif base is not None and "clip_text" in measured and "prompt_change" not in measured:
         notes.append(
             "fewer than 3 samples with a prompt have an image of the same name, or of the same prompt and seed, "

@@ -56,7 +56,7 @@ def headline(scores: FolderScores) -> str:
     text = (
         "; ".join(parts)
         if parts
-        else "nothing that was measured is off: the samples differ from the photos as photos do"
+        else "nothing that was measured is off: the samples differ from the photos as photos do from each other"
     )
     return text[0].upper() + text[1:] + "."
 

@@ -47,7 +47,7 @@ def photo_masks(
     if Path(source).is_dir():
         given = [None if path is None else _cut(path, config.size) for path in mask_files(source, photos)]
         if everything := sum(mask is not None and bool((mask > 0.5).mean() > EVERYTHING) for mask in given):
-            notes = (f"{everything} of {len(photos)} masks are white all over: taken for none",)
+            notes = (f"{everything} of {len(photos)} masks are white all over: they count as no mask",)
         source = "auto"
     else:
         given = [load_mask(photo, config.size) for photo in photos]

@@ -23,5 +23,5 @@ def why_not_asked(study: Study, tried: Sequence[Mapping[str, Any]], seconds: flo
         return f"{len(tried)} trials in {budget.hours:g} hours"
     size = size_of(study.space)
     if size is not None and len({json.dumps(dict(params), sort_keys=True) for params in tried}) >= size:
-        return f"{len(tried)} trials, which is every configuration searched ({size})"
+        return f"{len(tried)} trials, and every combination is tried ({size})"
     return None

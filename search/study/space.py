@@ -209,7 +209,7 @@ class Space:
                 )  # fmt: skip
         if "epochs" in chosen and scheduler in FLAT_SCHEDULERS:
             expected = f"a `when:` that leaves out {', '.join(FLAT_SCHEDULERS)}"
-            why = f"under {scheduler} the epoch is an outcome of the run, and train.epochs is how far it goes"
+            why = f"with {scheduler} a long run contains all shorter ones: train.epochs says how far it goes"
             found.setdefault(("epochs", "dead"), problem(file, "search.epochs", None, expected, why))
         return notices
 

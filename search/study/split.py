@@ -92,8 +92,8 @@ def _split_families(
         return Split(
             list(rows),
             [],
-            note=f"no photo is held out, so memorising cannot be judged: the {len(rows)} photos are "
-            f"{len(families)} again and again (saved anew, mirrored or a little changed): add other photos",
+            note=f"no photo is held out, so memorising cannot be measured: the {len(rows)} photos are "
+            f"only {len(families)} different ones (saved anew, mirrored or a little changed): add other photos",
         )
     largest = sorted(map(len, families))[count - 1]
     first = {family[0]: family for family in families if len(family) <= largest}

@@ -142,7 +142,7 @@ def test_a_study_with_nothing_to_search_trains_once(tmp_path: Path) -> None:
     sittings = Sittings(tmp_path)
     verdict = sittings.sit(5, search={})
     assert list(verdict.trials.values()) == ["complete"]
-    assert sittings.finished(5, search={}) == "1 trials, which is every configuration searched (1)"
+    assert sittings.finished(5, search={}) == "1 trials, and every combination is tried (1)"
 
 
 def test_a_small_space_ends_when_every_configuration_was_tried(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_samples_are_held_against_the_base_without_being_told(tmp_path, tiny_cli
     said = json.loads((tmp_path / "x.json").read_text())
     assert {"fidelity", "clip_text", "prompt_change"} <= set(said["measures"])
     assert abs(said["measures"]["composition"]["units"]) < 4
-    assert "the 3 images of epoch 0 there are taken for the base's" in said["notes"]
+    assert any("3 images of epoch 0" in note for note in said["notes"])
     assert "3 samples against 8 photos" in capsys.readouterr().out
     assert main([*arguments, "--epoch", "3"]) == 2
     assert re.search(refusal("--epoch", 3, "an epoch of the images in"), capsys.readouterr().err)

@@ -125,7 +125,7 @@ def test_small_families_are_held_out_first_and_fewer_where_there_are_few() -> No
 def test_one_photo_again_and_again_is_not_held_out_and_this_is_said() -> None:
     found = split(clusters(3, 3), 2, seed=1, copies=pairs((0, 1, 2), (3, 4, 5), count=6))
     assert (found.trained, found.heldout) == ([0, 1, 2, 3, 4, 5], [])
-    assert "memorising cannot be judged: the 6 photos are 2 again and again" in (found.note or "")
+    assert "the 6 photos are only 2 different ones" in (found.note or "")
 
 
 def test_copies_keep_out_of_each_others_way_beside_a_context() -> None:
