@@ -122,7 +122,8 @@ def test_more_epochs_are_another_run_where_a_schedule_is_laid_out_for_them(write
     shutil.rmtree(folder.path)
     folder = begin(load_study(write_study(train=train, search=searched)))
     going = continued(load_study(write_study(train={**train, "epochs": 8}, search=searched)), folder)
-    assert "those that have ended stay at 4" in going.notes[0]
+    assert going.notes[0].startswith("train.epochs: 4 → 8: ")
+    assert "ended stay at 4" in going.notes[0]
 
 
 def test_added_prompts_are_drawn_and_those_it_was_begun_with_scored(write_study) -> None:
@@ -133,7 +134,7 @@ def test_added_prompts_are_drawn_and_those_it_was_begun_with_scored(write_study)
     going = continued(load_study(write_study(score=more)), folder)
     assert list(going.study.score.probe.contexts) == CONTEXTS
     assert going.study.added.prompts == ("toy at night",)
-    assert "drawn from now on, not scored" in going.notes[0]
+    assert "not scored" in going.notes[0]
     assert going.study.digest == begun.digest
     assert going.study.probe_digest == begun.probe_digest
     going.study.added.save(folder)
@@ -231,7 +232,7 @@ def test_a_changed_mask_is_told_by_its_photo(write_study) -> None:
     assert "2_sks toy/01.png (another mask)" in told
     older = {key: value for key, value in begun.meaning.items() if "content" not in key}
     About("small", "", older).save(folder)
-    assert "masks are now cut as their photos are" in refusal(load_study(path), folder)
+    assert "cropped like their photos" in refusal(load_study(path), folder)
 
 
 def test_until_a_checkpoint_is_there_nothing_binds(write_study) -> None:

@@ -170,13 +170,13 @@ def test_the_composites_are_shown_so_that_a_wrong_mask_is_seen(written, tmp_path
     from PIL import Image
 
     folder, verdict, before = written
-    assert "cut out and moved" not in before
+    assert "score.shifted.masks" not in before
     copy = StudyFolder(tmp_path / "toy")
     shutil.copytree(folder.path, copy.path)
     Image.new("RGB", (64, 64), (10, 200, 30)).save(copy.cache / "probe" / "composites.png")
     page = _Page(write_report(copy, verdict).read_text(encoding="utf-8"))
-    assert any("composites" in str(img.get("alt")) for img in page.all("img"))
-    assert "if the cut-outs are wrong, give masks" in page.text
+    assert any("put elsewhere" in str(img.get("alt")) for img in page.all("img"))
+    assert "score.shifted.masks" in page.text
 
 
 def test_a_report_of_nothing_is_still_a_page(tmp_path):

@@ -231,7 +231,7 @@ def test_an_epoch_inside_the_context_interval_is_met_with_advice(finished, chann
     assert "To be safe, take epoch 8." in sure
     assert ("score.holdout_contexts" in sure) == advised
     late = " ".join(say(replace(verdict, decision=replace(found, learned=10))).sure)
-    assert "no earlier epoch is safer" in late
+    assert "No earlier epoch is safer" in late
     outside = " ".join(say(replace(verdict, decision=replace(found, epoch=8))).sure)
     assert "inside the interval" not in outside
 
