@@ -39,7 +39,7 @@ def test_without_copies_and_held_out_photos_it_says_how_little_is_known_of_memor
     none = find_onset(behaving({"fidelity": [0, 0.9] + [1] * 8, "copying": [0.2] * 10, "composition": [0] * 10}))
     assert (none.memory.status, none.memory.by_behaviour) == ("beyond", True)
     assert "no copies of the photos up to epoch 45" in none.sentence
-    assert "none are held out" in none.sentence
+    assert "no photos are held out" in none.sentence
 
 
 def test_held_out_photos_that_were_hardly_read_leave_memory_open():
