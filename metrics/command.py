@@ -182,7 +182,9 @@ def one_line(text: str | Path) -> str:
 
 def show_anything() -> None:
     """Lets no character end the command: signs that the console lacks become plain ones, bytes of names that are no
-    text and other characters become escapes."""
+    text and other characters become escapes. A width of nothing is as good as none."""
+    if os.environ.get("COLUMNS", "1").strip("0") == "":
+        del os.environ["COLUMNS"]
     codecs.register_error("onset.shown", _replace)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

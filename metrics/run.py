@@ -97,9 +97,11 @@ def _check_outputs(options: argparse.Namespace) -> None:
         why = "--trajectory reads a table, --train and --samples read folders"
         raise mistake("command line", "both", "--train and --samples, or --trajectory", why)
     kinds = PICTURES if options.trajectory is not None else PICTURES[:1]
-    for name in ("json", "picture"):
+    needed = {"json": "the name of a file", "picture": "the name of a file", "cache": "the name of a folder"}
+    needed |= {"device": "a device, such as cpu or cuda:0", "encoder": "an encoder, or none"}
+    for name, what in needed.items():
         if getattr(options, name) == "":
-            raise mistake(f"--{name}", "", "the name of a file")
+            raise mistake(f"--{name}", "", what)
     if options.picture and Path(options.picture).suffix.lower() not in kinds:
         raise mistake("--picture", options.picture, f"a name that ends with {' or '.join(kinds)}")
     for name in ("json", "picture"):
@@ -110,6 +112,11 @@ def _check_outputs(options: argparse.Namespace) -> None:
         if not above.is_dir() or not os.access(above, os.W_OK):
             why = f"{above} is not a folder that can be written into"
             raise mistake(f"--{name}", str(wish), "a file that can be written", why)
+    if options.cache is not None:
+        there = next(path for path in (Path(options.cache), *Path(options.cache).absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            why = f"{there} is not a folder that can be written into"
+            raise mistake("--cache", options.cache, "a folder that can be written into", why)
     _check_apart({f"--{name}": Path(value) for name in FOLDERS if (value := getattr(options, name))})
 
 
@@ -143,7 +150,7 @@ def _check_device(name: str) -> None:
     import torch
 
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).tolist()  # "meta" computes nothing
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
         raise mistake("--device", name, "a device that works here", f"{reason}; cpu always works") from error

@@ -30,6 +30,10 @@ def test_a_trial_is_a_line_and_only_the_winner_is_marked(folder, capsys, monkeyp
     assert "Ship epoch 18 of trial 2" in "\n".join(lines)
 
 
+def test_a_terminal_that_says_it_has_no_columns_is_written_to(folder, capsys, monkeypatch):
+    assert "Ship epoch 18 of trial 2" in "\n".join(told(folder, 0, capsys, monkeypatch))
+
+
 def test_sixty_columns_take_under_forty_lines_and_all_says_the_rest(folder, capsys, monkeypatch):
     brief = told(folder, 60, capsys, monkeypatch)
     assert len(brief) < 40 - 6, "with fourteen trials it still fits"
