@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trainer.errors import ModelError
 from trainer.families import FAMILIES
 from trainer.files import write_whole
+from trainer.lora.key_styles import alphas, check_kind, kohya_key
 from trainer.lora.lora import LoraModule, LoraWeights, Site
 
 if TYPE_CHECKING:
@@ -53,44 +54,62 @@ def save_lora(
 
 
 def load_lora(path: str | Path, *, family: str | None = None) -> LoraWeights:
-    """Read a LoRA in kohya's format (or with diffusers' block names in kohya's keys), in fp32 on the CPU.
+    """Read a LoRA, LoCon or DoRA with the keys of kohya, diffusers, PEFT or ComfyUI, in fp32 on the CPU.
 
-    alpha absent or 0 means alpha = rank. The family is told by the names, unless given.
+    alpha absent or 0 means alpha = rank. The family is told by the names, unless given. A factorised convolution
+    (`lora_mid`) is multiplied out.
 
     Raises:
-        ModelError: not a LoRA file, a name that the family does not have, a module that lacks a half.
+        ModelError: not a LoRA file, names that the family does not have, a module that lacks a half.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
-    names = list(dict.fromkeys(key.split(".", 1)[0] for key in tensors if ".lora_down." in key))
-    if not names:
-        raise ModelError(f"{path}: no kohya LoRA: no key ends with .lora_down.weight")
+    tensors, metadata = _read(path)
+    check_kind(path, tensors)
+    known = {key: kohya for key in tensors if (kohya := kohya_key(key)) is not None}
+    names = list(dict.fromkeys(key.split(".", 1)[0] for key in known.values() if ".lora_down." in key))
     chosen = family or family_of(names)
+    sites = {name: FAMILIES[chosen].module_path(name) for name in names}
+    placed = [key for key, kohya in known.items() if sites.get(kohya.split(".", 1)[0]) is not None]
+    if len(placed) < len(tensors):
+        lost = next(key for key in tensors if key not in placed)
+        raise ModelError(
+            f"{path}: expected names that a {chosen} model has, got {len(tensors) - len(placed)} of {len(tensors)} "
+            f"tensors with others ({lost}, for one)"
+        )
+    found = {known[key]: tensors[key] for key in placed}
+    own = {key: int(tensors[key].shape[0]) for key in placed if known[key].endswith(".lora_down.weight")}
+    beside = {known[key].split(".", 1)[0]: alpha for key, alpha in alphas(path, metadata, own).items()}
     modules: dict[Site, LoraModule] = {}
-    for name in names:
-        site = FAMILIES[chosen].module_path(name)
-        if site is None:
-            raise ModelError(f"{path}: {name} is no module of a {chosen} model")
-        down, up = tensors.get(f"{name}.lora_down.weight"), tensors.get(f"{name}.lora_up.weight")
+    for name, site in sites.items():
+        assert site is not None
+        down, up = found.get(f"{name}.lora_down.weight"), found.get(f"{name}.lora_up.weight")
         if down is None or up is None:
-            raise ModelError(f"{path}: {name} lacks lora_down or lora_up")
-        alpha = float(tensors[f"{name}.alpha"]) if f"{name}.alpha" in tensors else 0.0
-        magnitude = tensors.get(f"{name}.dora_scale")
+            raise ModelError(f"{path}: expected both halves of {name}, got one (lora_down or lora_up is missing)")
+        alpha = float(found[f"{name}.alpha"]) if f"{name}.alpha" in found else beside.get(name, 0.0)
+        magnitude, mid = found.get(f"{name}.dora_scale"), found.get(f"{name}.lora_mid.weight")
+        down = down.to(torch.float32)
+        if mid is not None:  # [rank, rank, kh, kw] between the halves
+            down = torch.einsum("ijkl,jr->irkl", mid.to(torch.float32), down.flatten(1))
         modules[site] = LoraModule(
-            down=down.to(torch.float32),
+            down=down,
             up=up.to(torch.float32),
             alpha=alpha or float(down.shape[0]),
             magnitude=None if magnitude is None else magnitude.to(torch.float32).flatten(),
         )
     return LoraWeights(modules, chosen)
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def family_of(names: list[str]) -> str:
