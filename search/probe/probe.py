@@ -27,7 +27,7 @@ from search.record.lock import locked
 from search.record.probe_description import PROBE_FILE, ProbeDescription
 from search.record.record import write_samples
 from search.study.settings import ScoreSection
-from search.study.split import in_contexts, split, with_twins
+from search.study.split import given_split, in_contexts, split, with_twins
 from search.study.study import Study
 from trainer.config.config import TrainConfig
 from trainer.data.cache import LatentCache
@@ -147,8 +147,12 @@ def _build(
     if encoder.has_texts:
         features = np.concatenate([features, encoder.texts([neutral_caption(photo) for photo in photos])], axis=1)
     apart, copies = in_contexts(captions, score.holdout_contexts), twins(pixels)
-    apart = with_twins(seen, apart, copies) if apart else []
-    sides = split(features, score.holdout, score.seed, apart, seen=seen, copies=copies)
+    if study.finished_run is not None:
+        sides = given_split(study.rows_held_out, apart, seen, copies)
+        apart = [row for row in apart if row not in sides.repeats]
+    else:
+        apart = with_twins(seen, apart, copies) if apart else []
+        sides = split(features, score.holdout, score.seed, apart, seen=seen, copies=copies)
     trained, heldout = sides.trained, sides.heldout
     labels, num_seeds = probe_labels(score, photos, trained, heldout)
     precision = _precision(score, base)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from metrics.onset.turns import Onset
 from search.errors import DamagedError, VersionError, problem
 from search.record.added_prompts import AddedPrompts
+from search.record.finished_run import FinishedRun
 from search.record.json_files import checked, read_json, write_bytes, write_json
 from search.record.probe_description import PROBE_FILE, ProbeDescription
 from trainer.config.recorded import RecordedConfig
@@ -50,6 +51,7 @@ class TrialRecord:
         memory: "rss_gib" of the worker, "gpu_gib" at its peak where there is one.
         error: the last error's text, or None.
         slot, began: where it ran, and that slot's clock then (`search.running.coordinator`); None when nobody noted it.
+        finished_run: what was looked at instead of trained; None where it was trained.
         lost: what of its files was damaged and could not be rebuilt, for people; "" when all is there.
     """
 
@@ -73,6 +75,7 @@ class TrialRecord:
     error: str | None = None
     slot: int | None = None
     began: int | None = None
+    finished_run: FinishedRun | None = None
     lost: str = ""
 
     def save(self, folder: Path) -> None:
@@ -80,6 +83,7 @@ class TrialRecord:
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         plain |= {"config": self.config.model_dump(mode="json")}
         plain |= {"onset": None if self.onset is None else asdict(self.onset)}
+        plain |= {"finished_run": None if self.finished_run is None else asdict(self.finished_run)}
         write_json(folder / "record.json", {"version": VERSION, **plain})
 
     @classmethod

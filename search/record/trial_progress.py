@@ -41,13 +41,14 @@ class Course:
     @property
     def due(self) -> int:
         """Epoch of the next checkpoint."""
-        return next(_looked_at(self.config, self.processed), self.config.epochs)
+        return next(looked_at(self.record, self.processed), self.config.epochs)
 
     def advanced(self, event: Checkpointed, folder: Path) -> "Course":
         """With one more checkpoint; before the first one comes the base, which the folder holds as epoch 0."""
         trajectory = self.trajectory
         if not len(trajectory):
-            trajectory = Trajectory((load_readings(Checkpointed.file(folder, 0))[0],))
+            unit = "epoch" if self.record.finished_run is None else self.record.finished_run.unit
+            trajectory = Trajectory((load_readings(Checkpointed.file(folder, 0))[0],), unit)
         timings = {k: self.record.timings.get(k, 0.0) + v for k, v in event.timings.items()}
         memory = {k: max(self.record.memory.get(k, 0.0), v) for k, v in event.memory.items()}
         record = replace(self.record, epochs_trained=event.epoch, timings=timings, memory=memory)
@@ -59,7 +60,7 @@ class Course:
         course = self
         if not Checkpointed.file(folder, 0).is_file():  # the base's: the worker puts it there
             return course
-        for epoch in _looked_at(self.config, 0):
+        for epoch in looked_at(self.record, 0):
             if epoch > self.decided or not Checkpointed.file(folder, epoch).is_file():
                 break
             course = course.advanced(Checkpointed.load(folder, self.record.number, epoch), folder)
@@ -90,9 +91,13 @@ class Course:
         return self.ended(state, "told", onset, f"another process told Optuna that this trial is {state}")
 
 
-def _looked_at(config: TrainConfig, after: int) -> Iterator[int]:
-    """Epochs after one at which a trial is looked at: every `save_every_n_epochs`, and its horizon."""
-    step = config.save_every_n_epochs
+def looked_at(record: TrialRecord, after: int) -> Iterator[int]:
+    """Epochs after one at which a trial is looked at: those of a finished run's files, or every `save_every_n_epochs`
+    and the horizon."""
+    if record.finished_run is not None:
+        yield from (count for count in record.finished_run.counts if count > after)
+        return
+    config, step = record.config, record.config.save_every_n_epochs
     yield from range(after // step * step + step, config.epochs, step)
     if after < config.epochs:
         yield config.epochs

@@ -32,9 +32,11 @@ from search.record.events import (
     Unprepared,
     save_readings,
 )
+from search.record.finished_run import FinishedRun
 from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
+from search.running.finished_run import check_run, take_checkpoint
 from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
 from search.study.input_digests import keep_inputs
 from search.study.study import Study
@@ -43,6 +45,7 @@ from trainer.base_model.load import Base, load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
 from trainer.devices import check_quantize, find_device, has_no_exact_form, repeat_exactly, repeat_nearly
 from trainer.errors import TrainerError
+from trainer.lora.lora import LoraWeights
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
 from trainer.packing.settings import PackSettings
@@ -127,6 +130,9 @@ class _Worker:
         encoder = load_encoder(study.encoder, device=str(device), cache_dir=features)
         spec = study.identity_encoder
         identity = None if spec is None else load_encoder(spec, device=str(device), cache_dir=features)
+        if study.look is not None:
+            self._say("reading the checkpoints")
+            check_run(study.look, base)  # all of it, before anything is drawn
         self._say("building the probe")
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
         if slot == 0:
@@ -158,6 +164,8 @@ class _Worker:
         trial = _Trial(spec)
         self._decided = spec.processed
         try:
+            if self._study.look is not None:
+                self._look(trial, self._study.look)
             self._run(trial)
         except _Stopped as stopped:
             (message,) = stopped.args
@@ -188,9 +196,7 @@ class _Worker:
     def _run(self, trial: "_Trial") -> None:
         spec, began = trial.spec, time.perf_counter()
         _rewind(spec)
-        if not Checkpointed.file(spec.folder, 0).is_file():
-            write_base_samples(self._folder.samples_file(spec.number, 0), self._probe)
-            save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
+        self._base_checkpoint(spec)
         pack = self._pack(spec)
         run = pack.join(run_settings(spec.config, output_name=self._study.name), run_dir=spec.folder)
         for line in run.passed_over:
@@ -215,6 +221,28 @@ class _Worker:
             if run in pack.runs:
                 pack.leave(run)
 
+    def _look(self, trial: "_Trial", run: FinishedRun) -> None:
+        """Look at the files of a finished run, one after the other, as at checkpoints that were trained here."""
+        spec = trial.spec
+        self._base_checkpoint(spec)
+        for epoch in run.counts:
+            if epoch <= trial.told:
+                continue
+            if not Checkpointed.file(spec.folder, epoch).is_file():
+                began = time.perf_counter()
+                lora = take_checkpoint(run, epoch, spec.folder, self._probe.base.family.name)
+                self._measured(spec, epoch, lora, float(epoch), {"train": 0.0, "save": time.perf_counter() - began})
+            self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
+            self._listen(trial, block=False)
+        while True:
+            self._listen(trial, block=True)
+
+    def _base_checkpoint(self, spec: TrialSpec) -> None:
+        """Epoch 0 of a trial: the base as the probe saw it."""
+        if not Checkpointed.file(spec.folder, 0).is_file():
+            write_base_samples(self._folder.samples_file(spec.number, 0), self._probe)
+            save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
+
     def _checkpoint(self, trial: "_Trial", run: Run, trained: float) -> None:
         """Save, draw, score, keep, tell."""
         spec, epoch = trial.spec, run.epoch
@@ -228,20 +256,24 @@ class _Worker:
         if Checkpointed.file(spec.folder, epoch).is_file():
             self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
             return
-        saved = time.perf_counter() - began
+        spent = {"train": trained, "save": time.perf_counter() - began}
+        self._tell(trial, self._measured(spec, epoch, run.lora_weights(), run.effort, spent))
+
+    def _measured(
+        self, spec: TrialSpec, epoch: int, lora: LoraWeights, effort: float, spent: dict[str, float]
+    ) -> Checkpointed:
+        """Draw, score, keep; `spent`: seconds before that."""
         readings, images, seconds = self._probe.read(
-            run.lora_weights(), epoch=epoch, effort=run.effort, say=lambda what: self._say(what, spec.number, epoch)
+            lora, epoch=epoch, effort=effort, say=lambda what: self._say(what, spec.number, epoch)
         )
         began = time.perf_counter()
         _check_there(spec.folder)
         if self._study.keep.samples:
             write_probe_samples(self._folder.samples_file(spec.number, epoch), self._probe, images)
-        saved += time.perf_counter() - began
-        event = Checkpointed(
-            spec.number, epoch, readings, {"train": trained, "save": saved, **seconds}, _memory(self._probe.base.device)
-        )
+        spent["save"] += time.perf_counter() - began
+        event = Checkpointed(spec.number, epoch, readings, {**spent, **seconds}, _memory(self._probe.base.device))
         event.save(spec.folder)
-        self._tell(trial, event)
+        return event
 
     def _tell(self, trial: "_Trial", event: Checkpointed) -> None:
         self._connection.send(event)

@@ -34,7 +34,7 @@ _Prompt = Annotated[str, Field(min_length=1, max_length=2000)]
 _Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
@@ -45,7 +45,7 @@ class _Section(BaseModel):
         return as_number(value)
 
 
-class ProbeSection(_Section):
+class ProbeSection(Section):
     """What every checkpoint is drawn with; one image for each prompt and seed."""
 
     seeds: int = Field(default=2, ge=1, le=100)
@@ -66,7 +66,7 @@ class ProbeSection(_Section):
     """Set C: prompts in contexts that the photos do not show, with {trigger} and {class}."""
 
 
-class LossesSection(_Section):
+class LossesSection(Section):
     """Losses of photos held out, alone or with their context: each at fixed noise levels with fixed noise."""
 
     levels: int = Field(default=8, ge=1, le=1000)
@@ -75,7 +75,7 @@ class LossesSection(_Section):
     """Noises for each level."""
 
 
-class ShiftedSection(_Section):
+class ShiftedSection(Section):
     """The loss on moved subjects: cut out, moved and pasted into contexts that the base draws."""
 
     composites: int = Field(default=64, ge=0, le=100_000)
@@ -96,7 +96,7 @@ class ShiftedSection(_Section):
     """Segmentation model of transformers; CLIPSeg-like ones are asked for the class word."""
 
 
-class ScoreSection(_Section):
+class ScoreSection(Section):
     """How a checkpoint is scored."""
 
     encoder: str = "ViT-B-32/laion2b_s34b_b79k"
@@ -123,7 +123,7 @@ class ScoreSection(_Section):
     have weight 1."""
 
 
-class BudgetSection(_Section):
+class BudgetSection(Section):
     """How much to spend. May change between one run of a study and the next."""
 
     trials: int = Field(default=30, ge=1, le=100_000)
@@ -139,7 +139,7 @@ class BudgetSection(_Section):
         return self.startup_trials or min(10, max(1, self.trials // 3))
 
 
-class StopSection(_Section):
+class StopSection(Section):
     """When a trial ends before its horizon."""
 
     onset: bool = True
@@ -148,7 +148,7 @@ class StopSection(_Section):
     """When it is worse than its peers at equal progress."""
 
 
-class WorkersSection(_Section):
+class WorkersSection(Section):
     """Where trials run. May change between one run of a study and the next."""
 
     kind: Literal["local"] = "local"
@@ -173,7 +173,7 @@ class WorkersSection(_Section):
         return value
 
 
-class KeepSection(_Section):
+class KeepSection(Section):
     """What stays on disk. May change between one run of a study and the next."""
 
     checkpoints: Literal["best", "all", "none"] = "best"

@@ -82,6 +82,20 @@ def split(
     return _split_families(distances, _families(twins), num_heldout, rng)
 
 
+def given_split(held: Sequence[int], apart: Sequence[int], seen: np.ndarray, copies: np.ndarray | None = None) -> Split:
+    """The split of a run that is finished: `held` were not trained on, and those of them in `apart` are held out with
+    their context. A photo that repeats a trained one, or one held out before it, measures nothing; others as in
+    `split`."""
+    twins = _twins(seen, copies)
+    trained = [row for row in range(len(seen)) if row not in set(held)]
+    leaked = [row for row in held if twins[row, trained].any()]
+    alone = [row for row in held if row not in leaked and row not in set(apart)]
+    heldout = [row for place, row in enumerate(alone) if not twins[row, alone[:place]].any()]
+    repeats = sorted({*leaked, *alone} - set(heldout))
+    note = f"{len(leaked)} of {len(held)} held-out photos repeat photos trained on: they are not measured with"
+    return Split(trained, heldout, repeats, note if leaked else None)
+
+
 def _split_families(
     distances: np.ndarray, families: list[list[int]], num_heldout: int, rng: np.random.Generator
 ) -> Split:

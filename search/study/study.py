@@ -15,7 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
+from search.record.finished_run import FinishedRun
 from search.study.checks import beside, check_score, is_folder, scan
+from search.study.finished_run import CheckpointsSection, RunToLookAt, misplaced, run_to_look_at
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
@@ -33,7 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keep": KeepSection,
 }
 _PATHS = ("base", "data", "reg_data")
-_KEYS = ("study", *_PATHS, "seed", "train", "search", *SECTIONS)
+_KEYS = ("study", *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
     *_TOP_LEVEL_ONLY,
@@ -58,6 +60,7 @@ class Study:
         mask_files: digest of their masks, where `score.shifted.masks` is a folder.
         photos, masks_of: the same, one by one.
         subject: trigger and class word, "" without.
+        finished_run: the run that is looked at instead of trained; None where the study trains.
         added: prompts that are drawn and not scored: added after the study had begun.
         notices: what the user should know before it runs, one line each.
     """
@@ -82,6 +85,7 @@ class Study:
     written: Mapping[str, Any]
     notices: tuple[str, ...] = ()
     subject: tuple[str, str] = ("", "")
+    finished_run: RunToLookAt | None = None
     added: AddedPrompts = NONE_ADDED
 
     def config(self, params: Mapping[str, Any]) -> TrainConfig:
@@ -92,6 +96,18 @@ class Study:
     def _fixed(self) -> dict[str, Any]:
         paths = {"base": self.base, "data": self.data, "reg_data": self.reg_data}
         return {**paths, "seed": self.seed, **self.train}
+
+    @property
+    def look(self) -> FinishedRun | None:
+        """The finished run as a trial's record keeps it."""
+        return None if self.finished_run is None else self.finished_run.run
+
+    @property
+    def rows_held_out(self) -> list[int]:
+        """Rows of the photos that the finished run was not trained on, regularisation images not counted."""
+        held = () if self.finished_run is None else self.finished_run.held_out
+        own = [photo.file for photo in self.photos if not photo.reg]
+        return [row for row, file in enumerate(own) if file in held]
 
     @property
     def encoder(self) -> str:
@@ -120,6 +136,7 @@ class Study:
             "score": self.score.model_dump(mode="json"),
             "stop": self.stop.model_dump(mode="json"),
             **({MASK_FILES: self.mask_files} if self.mask_files else {}),
+            **({"checkpoints": self.finished_run.meaning} if self.finished_run is not None else {}),
         }
         return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
 
@@ -135,7 +152,7 @@ class Study:
         kept = {
             key: value
             for key, value in self.meaning.items()
-            if key in ("photos", MASK_FILES) or key.startswith("score.") or key in fixed
+            if key in ("photos", MASK_FILES, "checkpoints.held_out") or key.startswith("score.") or key in fixed
         }
         for key in ("score.encoder", "score.identity_encoder", "score.shifted.masks"):
             if _is_place(self.file, kept.get(key)):
@@ -172,6 +189,11 @@ def load_study(path: str | Path) -> Study:
             problems.append(
                 problem(path, f"train.{key}", train[key], "nothing", f"give {key} at the top of the study file")
             )
+    looks = values.get("checkpoints") is not None
+    checkpoints = _section(path, "checkpoints", CheckpointsSection, values["checkpoints"], problems) if looks else None
+    if looks:
+        problems += misplaced(path, values)
+        sections |= {"budget": BudgetSection(trials=1), "stop": StopSection(onset=False, prune=False)}
     searched = _mapping(path, values, "search", problems)
     for key in searched:
         if key in NOT_SEARCHED:
@@ -188,7 +210,12 @@ def load_study(path: str | Path) -> Study:
     wrong = check_score(path, score)
     if wrong:
         raise StudyError(wrong)
+    if checkpoints is not None:
+        sections["score"] = score = score.model_copy(update={"holdout": 0})  # the run has its own
     seen = scan(path, str(sources["data"]), sources["reg_data"], score)
+    run = None if checkpoints is None else run_to_look_at(path, checkpoints, score, seen.photos)
+    if run is not None:
+        train, notices = {**run.train, **train}, [*notices, *run.notices]
     return Study(
         file=path,
         name=str(name),
@@ -205,6 +232,7 @@ def load_study(path: str | Path) -> Study:
         subject=(train.get("trigger") or seen.subject[0], train.get("class_word") or seen.subject[1]),
         written=values,
         notices=(*seen.warnings, *notices),
+        finished_run=run,
         **sections,
     )
 
@@ -272,7 +300,7 @@ def _section(path: Path, key: str, model: type[BaseModel], value: Any, problems:
                 continue
             given = None if one["type"] == "missing" else one["input"]
             problems.append(problem(path, where, given, in_words(one)))
-        return model()
+        return model.model_construct()
 
 
 def _keys_beside(model: type[BaseModel], place: Sequence[Any]) -> Iterable[str]:

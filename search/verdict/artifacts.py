@@ -10,7 +10,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.verdict.best_files import write_pictures
 from search.verdict.decision import decide
 from search.verdict.sentences import headline, state_text, trial_sentences
-from search.verdict.settings_sentences import settings
+from search.verdict.settings_sentences import settings_of
 
 if TYPE_CHECKING:
     import optuna
@@ -114,7 +114,7 @@ def _note(owner: "optuna.Study | optuna.trial.Trial", text: str, ids: dict[str, 
 
 def _trial_note(record: TrialRecord) -> str:
     lines = [
-        settings(record.config),
+        settings_of(record),
         "",
         f"{state_text(record)}: {record.epochs_trained} of {record.epochs} epochs",
         "",

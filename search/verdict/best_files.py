@@ -14,7 +14,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.verdict.best_folder import replacing_best
 from search.verdict.decision import Decision, decide
 from search.verdict.sentences import headline, plot_caption, trial_sentences
-from search.verdict.settings_sentences import settings
+from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, Marks, choose_epochs, contact_sheet
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ def write_best(folder: StudyFolder, verdict: "Verdict") -> "Verdict":
 
 
 def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
-    from search.study.config_yaml import train_yaml
-
     files: dict[str, str] = {}
     found = verdict.decision
     if found.trial is not None:
@@ -53,19 +51,8 @@ def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
             target = aside / f"{verdict.study}.safetensors"
             write_bytes(target, lora.read_bytes())
             files["LoRA"] = f"{folder.best_folder.name}/{target.name}"
-        about = f"Onset, study {verdict.study}, trial {found.trial}. {headline(verdict)}"
-        target = aside / "train.yaml"
-        prompts = novel_prompts(folder)
-        text = train_yaml(
-            record.config,
-            folder=folder.best_folder,
-            name=verdict.study,
-            epoch=found.shipped,
-            about=about,
-            prompts=prompts,
-        )
-        write_bytes(target, text.encode())
-        files["train.yaml"] = f"{folder.best_folder.name}/{target.name}"
+        if record.finished_run is None:
+            files["train.yaml"] = _write_train_yaml(folder, verdict, record, aside)
         for name, what, draw in PICTURES:
             target = aside / name
             if _drawn(folder, record, target, partial(draw, shipping=headline(verdict))):
@@ -76,6 +63,23 @@ def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
         files["why nothing"] = f"{folder.best_folder.name}/{target.name}"
     files["report"] = _relative(folder, folder.report)
     return replace(verdict, files={**files, **verdict.files})
+
+
+def _write_train_yaml(folder: StudyFolder, verdict: "Verdict", record: TrialRecord, aside: Path) -> str:
+    """Returns its place in the study's folder."""
+    from search.study.config_yaml import train_yaml
+
+    target = aside / "train.yaml"
+    text = train_yaml(
+        record.config,
+        folder=folder.best_folder,
+        name=verdict.study,
+        epoch=verdict.decision.shipped,
+        about=f"Onset, study {verdict.study}, trial {record.number}. {headline(verdict)}",
+        prompts=novel_prompts(folder),
+    )
+    write_bytes(target, text.encode())
+    return f"{folder.best_folder.name}/{target.name}"
 
 
 def _shipped_before(folder: StudyFolder, verdict: "Verdict") -> Path:
@@ -121,8 +125,8 @@ def marks(found: Decision, *, shipping: bool = False) -> Marks:
     name, onset = found.earlier
     word = SHIP_WORDS if shipping else BEST_WORDS
     if onset is None:
-        return Marks(shipped=found.shipped, shipped_name=word)
-    return Marks(found.shipped, onset.epoch, onset.low, onset.high, f"{name} onset", word)
+        return Marks(shipped=found.shipped, shipped_name=word, unit=found.unit)
+    return Marks(found.shipped, onset.epoch, onset.low, onset.high, f"{name} onset", word, found.unit)
 
 
 def _drawn(
@@ -162,7 +166,7 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
         captions,
         kinds=kinds,
         title=f"{folder.path.name} · {shipping or f'trial {record.number} · {trial_sentences(found)[0]}'}",
-        subtitle=settings(record.config),
+        subtitle=settings_of(record),
         marks=pointed,
         cell=cell,
     )

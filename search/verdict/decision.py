@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from metrics.onset.behaviour import LEARNED_FLOOR
 from metrics.onset.turns import Disagreement, LearnedBy, Onset, Turn, TurnStatus, earlier_of
+from search.record.finished_run import Unit
 from search.record.record import TrialRecord
 
 Outcome = Literal["ship", "not_learned", "poor", "unfinished", "failed", "nothing"]
@@ -63,6 +64,7 @@ class Decision:
         context: from where on new contexts get worse. memory: from where on even photos of the same shoots do.
         last: the last epoch looked at.
         disagreement: moved subjects that contradict real photos of held-out contexts, or None.
+        unit: what epochs are counted in: "step" for a finished run whose files count steps.
         likeness: the highest fidelity of any checkpoint, 0 as the base to 1 as the photos; None when not measured.
     """
 
@@ -77,6 +79,7 @@ class Decision:
     last: int | None = None
     disagreement: Disagreement | None = None
     likeness: float | None = None
+    unit: Unit = "epoch"
 
     @property
     def learns_too_late(self) -> bool:
@@ -110,7 +113,8 @@ def decide(record: TrialRecord) -> Decision:
     score = None if score is None or not isfinite(score) else score
     outcome = _outcome(record, onset, score)
     if onset is None:
-        return Decision(outcome, record.number, record.epoch_shipped, score, last=record.epochs_trained or None)
+        last = record.epochs_trained or None
+        return Decision(outcome, record.number, record.epoch_shipped, score, last=last, unit=_unit(record))
     by: LearnedBy = onset.learned_by or ("images" if onset.learned is not None else "")  # older records do not say
     seen = score is not None and score >= LEAST_SCORE and onset.status != "never_learned"
     told = seen or by == "images"  # else there is no subject to get worse
@@ -126,6 +130,7 @@ def decide(record: TrialRecord) -> Decision:
         last=record.epochs_trained,
         disagreement=onset.disagreement if told else None,
         likeness=onset.likeness,
+        unit=_unit(record),
     )
 
 
@@ -145,6 +150,10 @@ def _outcome(record: TrialRecord, onset: Onset | None, score: float | None) -> O
     if score is not None and score >= LEAST_SCORE:
         return "ship"
     return "not_learned" if onset.likeness is not None and onset.likeness < LEARNED_FLOOR else "poor"
+
+
+def _unit(record: TrialRecord) -> Unit:
+    return "epoch" if record.finished_run is None else record.finished_run.unit
 
 
 def _found(turn: Turn, told: bool) -> OnsetFound:

@@ -23,7 +23,7 @@ from search.verdict.charts import score_chart, spark
 from search.verdict.decision import decide
 from search.verdict.private_paths import without_private_paths
 from search.verdict.sentences import duration, headline, onset_short, size, state_text, trial_sentences, turn_short
-from search.verdict.settings_sentences import settings
+from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, choose_epochs
 from trainer.config.config import TrainConfig
 
@@ -277,9 +277,7 @@ def _trial(
         ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
         (onset_short(found), None if onset is None else onset.epoch),
-        (config.optimizer, config.optimizer),
-        _rate(config),
-        (_schedule(config), _schedule(config)),
+        *_training(record),
         (str(config.rank), config.rank),
         (f"{config.effective_alpha:.3g}", config.effective_alpha),
         (duration(sum(record.timings.values())), sum(record.timings.values())),
@@ -292,7 +290,7 @@ def _trial(
     return _Trial(
         best=record.number == verdict.trial,
         cells=[(text, _bare(value)) for text, value in cells],
-        settings=settings(record.config),
+        settings=settings_of(record),
         said=" ".join(trial_sentences(found)),
         lost=record.lost,
         error=without_private_paths((record.error or "").strip()),
@@ -310,6 +308,14 @@ def _train_yaml(folder: StudyFolder, verdict: "Verdict") -> str:
 def _versions(records: Sequence[TrialRecord]) -> str:
     versions = next((r.versions for r in reversed(records) if r.versions), {})
     return " · ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _training(record: TrialRecord) -> list[tuple[str, object]]:
+    """Optimizer, rate and schedule; of a run that was finished before they are not known for sure."""
+    if record.finished_run is not None:
+        return [("–", None)] * 3
+    config = record.config
+    return [(config.optimizer, config.optimizer), _rate(config), (_schedule(config), _schedule(config))]
 
 
 def _rate(config: TrainConfig) -> tuple[str, float | None]:

@@ -17,6 +17,7 @@ from metrics.onset.sentences import (
 from search.record.record import TrialRecord
 from search.verdict.all_photos import compare_text
 from search.verdict.decision import Decision, OnsetFound
+from search.verdict.finished_run_sentences import in_unit, run_headline, what_it_rests_on, what_to_use
 from search.verdict.settings_sentences import leave_epochs, settings
 from trainer.config.rules import FLAT_SCHEDULERS
 
@@ -49,6 +50,8 @@ class Said:
 def headline(verdict: "Verdict") -> str:
     """What to do, in one line."""
     found = verdict.decision
+    if verdict.finished_run is not None:
+        return run_headline(found)
     score = "" if found.score is None else f" (score {found.score:.3f})"
     if found.ships:
         return f"Ship epoch {found.epoch} of trial {found.trial}{score}."
@@ -65,19 +68,26 @@ def headline(verdict: "Verdict") -> str:
 
 def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
     """All there is to say about a verdict; `errors`: the texts of failed trials' errors, oldest first."""
-    return Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (cost(verdict.cost),))
+    do, why, sure = (
+        _in_unit(part, verdict.decision) for part in (_do(verdict), _why(verdict), _how_sure(verdict, errors))
+    )
+    return Said(do, why, sure, (cost(verdict.cost),))
 
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
     """One trial by itself: what comes of it, then both onsets as far as they are known."""
-    return (_trial_headline(found), *_onsets(found))
+    return _in_unit((_trial_headline(found), *_onsets(found)), found)
 
 
 def plot_caption(found: Decision, first: str | None = None) -> str:
     """The same, short enough to stand above a plot. `first`: another first sentence."""
     onsets = [onset_sentences(name, getattr(found, name), found.last)[0] for name in _told(found)]
     against = [disagreement_text(found.disagreement)] if found.disagreement is not None else []
-    return " ".join([_trial_headline(found) if first is None else first, *onsets, *against])
+    return in_unit(" ".join([_trial_headline(found) if first is None else first, *onsets, *against]), found.unit)
+
+
+def _in_unit(sentences: Sequence[str], found: Decision) -> tuple[str, ...]:
+    return tuple(in_unit(sentence, found.unit) for sentence in sentences)
 
 
 def onset_sentences(name: Kind, onset: OnsetFound, last: int | None) -> tuple[str, str]:
@@ -196,6 +206,8 @@ def _do(verdict: "Verdict") -> tuple[str, ...]:
         return ("Fix what made the trials fail, then run the study again.",) if verdict.cost.failed else ()
     said, config = [], verdict.config
     assert config is not None  # what ships was trained
+    if verdict.finished_run is not None:
+        return (what_to_use(verdict, verdict.finished_run),)
     if verdict.lora_bytes is not None:
         said.append(f"Use best/{verdict.study}.safetensors.")
     else:
@@ -296,6 +308,8 @@ def _onsets(found: Decision, *, against: bool = True) -> list[str]:
 def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
     found = verdict.decision
     said = []
+    if verdict.finished_run is not None:
+        said.append(what_it_rests_on(verdict.finished_run))
     if found.disagreement is not None:
         said.append(disagreement_text(found.disagreement))
         said.append(f"Usually a mask is wrong. Look at {CUT_OUTS} and give better masks (score.shifted.masks).")

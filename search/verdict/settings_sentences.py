@@ -1,7 +1,13 @@
 """A training's settings in a line."""
 
+from search.record.record import TrialRecord
 from trainer.config.config import TrainConfig
 from trainer.config.rules import SELF_TUNING
+
+
+def settings_of(record: TrialRecord) -> str:
+    """What a trial was trained with in one line; of a run that was finished before, what its files say."""
+    return settings(record.config) if record.finished_run is None else record.finished_run.settings
 
 
 def settings(config: TrainConfig) -> str:

@@ -31,6 +31,7 @@ class Marks:
         onset: the epoch where overfitting begins, or None.
         low, high: the onset's interval in epochs; `low` is None when there is none, `high` also when it is open.
         onset_name: which onset it is, in a word or two ("context onset").
+        unit: what epochs are counted in, "epoch" or "step".
         shipped_name: what to call the epoch to ship.
     """
 
@@ -40,6 +41,7 @@ class Marks:
     high: float | None = None
     onset_name: str = "onset"
     shipped_name: str = "ship this"
+    unit: str = "epoch"
 
     def inside(self, epoch: int) -> bool:
         """Whether a trained epoch lies in the onset's interval."""
@@ -192,7 +194,7 @@ def _column_head(
     if shipped or inside:
         box = (x - _GAP // 2, y, x + cell + _GAP // 2 - 1, bottom)
         draw.rectangle(box, fill=SHIP_PAPER if shipped else BAND)
-    name = "base" if epoch == 0 else f"epoch {epoch}"
+    name = "base" if epoch == 0 else f"{marks.unit} {epoch}"
     draw.text((x + cell / 2, y + 14), name, fill=INK, font=font(17 if cell >= 88 else 14, bold=True), anchor="mm")
     if label:
         sign = "▲ " if shipped else "● " if epoch == turn else ""

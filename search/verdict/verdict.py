@@ -15,6 +15,7 @@ from pydantic import BeforeValidator
 
 from metrics.errors import MetricsError
 from search.errors import DamagedError
+from search.record.finished_run import FinishedRun
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
@@ -78,6 +79,7 @@ class Verdict:
         cost: what it took.
         files: what to the path of it, relative to the study's folder.
         said: all that in plain words.
+        finished_run: what was looked at instead of trained; None where trials were trained.
         trials: number to state of every trial that it was made of; with others, another verdict is due.
     """
 
@@ -96,6 +98,7 @@ class Verdict:
     files: Mapping[str, str] = field(default_factory=dict)
     said: Said = field(default_factory=Said)
     trials: Mapping[str, str] = field(default_factory=dict)
+    finished_run: FinishedRun | None = None
 
     @property
     def trial(self) -> int | None:
@@ -122,7 +125,11 @@ class Verdict:
         """First and last epoch of a run on all photos between which the same point lies; None when nothing ships."""
         trained, held = self.photos or (0, 0)
         shipped = self.decision.shipped
-        return None if shipped is None or not trained else same_point(shipped, trained, held)
+        return (
+            None
+            if shipped is None or not trained or self.finished_run is not None
+            else same_point(shipped, trained, held)
+        )
 
     def save(self, path: Path) -> None:
         """Write `verdict.json`."""
@@ -209,6 +216,7 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             verdict,
             decision=decision,
             config=shareable(winner.config),
+            finished_run=_shareable(winner.finished_run),
             params=winner.params,
             epochs=winner.epochs,
             epochs_trained=winner.epochs_trained,
@@ -249,6 +257,11 @@ def render(verdict: Verdict, folder: Path | None = None, *, brief: bool = False)
     if brief:
         lines += [Text("Why, how sure, and what it took: in the report, or with --all.", style="dim")]
     return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(not brief, 2))
+
+
+def _shareable(run: FinishedRun | None) -> FinishedRun | None:
+    """With the names of its files only."""
+    return None if run is None else replace(run, files={n: Path(file).name for n, file in run.files.items()})
 
 
 def _states(records: Sequence[TrialRecord]) -> dict[str, str]:

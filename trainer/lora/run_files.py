@@ -1,8 +1,8 @@
 """The LoRA files that one run of any trainer left in a folder: which checkpoint each of them is.
 
 Names: kohya `name-000010` (epoch) and `name-step00000500`; ai-toolkit `name_000000500` (step); OneTrainer
-`…-save-500-10-0` (step, epoch, step of the epoch); diffusers and SimpleTuner `checkpoint-500/…` (step); `epoch-5/…`; the
-final file without a number. What a file's metadata says comes before its name.
+`…-save-500-10-0` (step, epoch, step of the epoch); diffusers and SimpleTuner `checkpoint-500/…` (step);
+`epoch-5/…`; the final file without a number. What a file's metadata says comes before its name.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import Any
 from trainer.errors import ModelError
 
 _FIXED_NAMES = {"adapter_model", "pytorch_lora_weights", "model", "lora"}
-_NAMES = (
-    # tried in this order
-    (re.compile(r"(?P<stem>.*)-save-(?P<step>\d+)-(?P<epoch>\d+)-(?P<within>\d+)"),
-    (re.compile(r"(?P<stem>.*?)[-_]?(?:global[-_]?)?steps?[-_=]?(?P<step>\d+)", re.IGNORECASE),
-    (re.compile(r"(?P<stem>.*?)[-_]?(?:epoch|ep|e)[-_=]?(?P<epoch>\d+)", re.IGNORECASE),
-    (re.compile(r"(?P<stem>)checkpoint[-_](?P<step>\d+)"),
-    (re.compile(r"(?P<stem>.+)-(?P<epoch>\d{6})"),
-    (re.compile(r"(?P<stem>.+)_(?P<step>\d{8,9})"),
-    (re.compile(r"(?P<stem>.+)[-_](?P<number>\d+)"),
+_NAMES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (  # tried in this order
+        r"(?P<stem>.*)-save-(?P<step>\d+)-(?P<epoch>\d+)-(?P<within>\d+)",
+        r"(?P<stem>|.*[-_ ])(?:global[-_]?)?steps?[-_=]?(?P<step>\d+)",
+        r"(?P<stem>|.*[-_ ])(?:epochs?|ep|e)[-_=]?(?P<epoch>\d+)",
+        r"(?P<stem>|.*[-_ ])checkpoint[-_](?P<step>\d+)",
+        r"(?P<stem>.+)-(?P<epoch>\d{6})",
+        r"(?P<stem>.+)_(?P<step>\d{8,9})",
+        r"(?P<stem>.+)[-_](?P<number>\d+)",
+    )
 )
 
 
@@ -89,8 +91,10 @@ def run_files(folder: str | Path) -> list[RunFile]:
 
 
 def _run_file(folder: Path, path: Path, metadata: dict[str, str], shapes: Mapping[str, tuple[int, ...]]) -> RunFile:
-    said = path.stem if path.stem not in _FIXED_NAMES or path.parent == folder else path.parent.name
-    groups = next((match.groupdict() for pattern in _NAMES if (match := pattern.fullmatch(said))), {"stem": said})
+    own = "" if path.stem in _FIXED_NAMES else path.stem
+    said = (own, path.parent.name if path.parent != folder else "")
+    matches = (pattern.fullmatch(name) for name in said if name for pattern in _NAMES)
+    groups = next((match.groupdict() for match in matches if match), {"stem": own})
     epoch, step = _whole(groups.get("epoch")), _whole(groups.get("step"))
     if (_whole(groups.get("within")) or 0) > 0:
         epoch = None  # within an epoch: only its step is exact
@@ -106,7 +110,7 @@ def _run_file(folder: Path, path: Path, metadata: dict[str, str], shapes: Mappin
         epoch = told_epoch
     elif epoch is not None and step is None and told_epoch == epoch:
         step = told_step
-    stem = str(groups["stem"] or "") if said not in _FIXED_NAMES else ""
+    stem = str(groups["stem"] or "").rstrip("-_ ")
     name = path.relative_to(folder).as_posix()
     return RunFile(path, name, stem, epoch or None, step or None, number, metadata, dict(shapes))
 

@@ -1,0 +1,50 @@
+"""The LoRA files of a finished run, made ready to be looked at like checkpoints that were trained here."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from search.record.finished_run import FinishedRun
+from trainer.checkpoint import LORA_FILE, checkpoint_path
+from trainer.errors import ModelError
+from trainer.families import Base
+from trainer.lora.kohya_file import load_lora
+from trainer.lora.lora import LoraWeights
+from trainer.lora.merge import check_fits
+
+
+def check_run(run: FinishedRun, base: Base) -> None:
+    """Whether every file is whole, finite and for this base, before anything is drawn.
+
+    Raises:
+        ModelError: the first one that is not, by name.
+    """
+    for file in run.files.values():
+        lora = load_lora(file, family=base.family.name)
+        try:
+            check_fits(base, lora)
+        except ModelError as error:
+            raise ModelError(f"{file}: {error}") from None
+        for (component, path), module in lora.modules.items():
+            halves = (module.down, module.up, *([] if module.magnitude is None else [module.magnitude]))
+            if not all(torch.isfinite(half).all() for half in halves):
+                raise ModelError(f"{file}: expected finite weights, got NaN or infinity in {component}.{path}")
+
+
+def take_checkpoint(run: FinishedRun, count: int, trial: Path, family: str) -> LoraWeights:
+    """The LoRA of one checkpoint; its file is put where a trial keeps its own, too (a hard link where one can be)."""
+    source, target = Path(run.files[count]), checkpoint_path(trial / "checkpoints", count) / LORA_FILE
+    lora = load_lora(source, family=family)
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{LORA_FILE}.new")
+        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another file system, or one without links
+            os.link(source, aside)
+        if not aside.is_file():
+            shutil.copyfile(source, aside)
+        aside.replace(target)
+    return lora

@@ -1,0 +1,49 @@
+"""What is said of a run that was finished before: what to do with its files, and what the verdict rests on."""
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from search.record.finished_run import FinishedRun, Unit
+from search.verdict.decision import Decision
+
+if TYPE_CHECKING:
+    from search.verdict.verdict import Verdict
+
+
+def run_headline(found: Decision) -> str:
+    """What to do with the run, in one line."""
+    score = "" if found.score is None else f" (score {found.score:.3f})"
+    if found.ships:
+        return in_unit(f"Ship epoch {found.epoch}{score}.", found.unit)
+    if found.learns_too_late:
+        return "Ship nothing: the run overfits before it learns the subject."
+    if found.outcome == "not_learned":
+        return "Ship nothing: the run did not learn the subject."
+    if found.outcome == "poor":
+        return f"Ship nothing: the best score is {found.score or 0.0:.3f}."
+    return "Ship nothing: its checkpoints could not be scored."
+
+
+def what_to_use(verdict: "Verdict", run: FinishedRun) -> str:
+    """The file to ship, and what its own metadata says of it."""
+    file = PurePath(run.files[verdict.decision.epoch or run.counts[-1]]).name
+    return f"Use {file} (best/{verdict.study}.safetensors is a copy): {run.settings}."
+
+
+def what_it_rests_on(run: FinishedRun) -> str:
+    """Whether photos were held out, and what cannot be told where none were."""
+    if run.held_out:
+        return f"The run was not trained on {run.held_out} of the photos, which the file says: their losses count here."
+    return (
+        "All photos were trained on, so their losses tell nothing. The verdict rests on images, and on subjects that "
+        "were moved to other places. Hold a few photos out of the next run: then it will be surer."
+    )
+
+
+def in_unit(text: str, unit: Unit) -> str:
+    """A sentence about epochs, for a run that counts steps where `unit` is "step"."""
+    if unit == "epoch":
+        return text
+    for words, instead in (("epochs", "steps"), ("Epochs", "Steps"), ("epoch", "step"), ("Epoch", "Step")):
+        text = text.replace(words, instead)
+    return text
