@@ -18,6 +18,7 @@ from search.dashboard import command_line as search_dashboard
 from search.export import command_line as search_export
 from search.run import command_line as search_run
 from search.status import command_line as search_status
+from search.study.finished_run import CheckpointsSection
 from search.study.space import ENTRY_KEYS
 from search.study.study import NOT_SEARCHED, SECTIONS
 from trainer.arguments import Arguments
@@ -38,6 +39,7 @@ _TOP = {
     "reg_data": "As in a training file.",
     "seed": "As in a training file; the sampler uses it, too.",
     "train": "Fields of a training file that are the same for all trials.",
+    "checkpoints": "A finished run to look at instead of training ([how](finished-run.md)).",
     "search": "Fields of a training file that differ between trials, each with an entry as below.",
 }
 _ENTRY = {
@@ -68,6 +70,7 @@ def fields_page() -> str:
     lines += ["", f"These are the same for all trials, so they cannot be searched: {_names(NOT_SEARCHED)}."]
     for key, model in SECTIONS.items():
         lines += [*section(key, model)]
+    lines += [*section("checkpoints", CheckpointsSection)]
     lines += ["", "## The training file", "", "Also the fields that `train` and `search` of a study may name.", ""]
     lines += [*_table("", TrainConfig.model_fields), *section("output", Output)]
     return "\n".join(lines) + "\n"

@@ -34,6 +34,9 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
         StudyError: no such trial, or no checkpoint of that epoch.
     """
     record = _record(folder, trial)
+    if record.finished_run is not None:
+        expected = "a study that trains (this one looked at a finished run, whose settings are not known)"
+        raise StudyError([f"{folder.path}: expected {expected}; the LoRA to ship is in {folder.best_folder}"])
     nothing = "" if epoch is not None else _nothing_to_ship(folder, record)
     shipped = None if nothing else _epoch(folder, record, epoch)
     where = f"Onset, study {folder.path.name}, trial {record.number}" + (f", epoch {shipped}." if shipped else ".")

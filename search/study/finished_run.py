@@ -35,10 +35,10 @@ class CheckpointsSection(Section):
     held_out: list[str] | Literal["none"]
     """File names of the photos in `data` that the run was not trained on, or none."""
     last: int | None = Field(default=None, ge=1, le=100_000)
-    """Epoch of the final file, which has no number in its name; None where its metadata says it."""
+    """Epoch of the final file, which has no number in its name. Needed where its metadata does not say it."""
     steps_per_epoch: int | None = Field(default=None, ge=1, le=100_000)
-    """Optimizer steps of an epoch (photos × repeats ÷ batch size) where the files count steps; None where their
-    metadata says it, else the verdict counts steps, too."""
+    """Optimizer steps of an epoch (photos × repeats ÷ batch size), where the files count steps and their metadata does
+    not say it. Without it the verdict counts steps, too."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What is said of a run that was finished before: what to do with its files, and what the verdict rests on."""
 
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,23 @@ def what_it_rests_on(run: FinishedRun) -> str:
         "All photos were trained on, so their losses tell nothing. The verdict rests on images, and on subjects that "
         "were moved to other places. Hold a few photos out of the next run: then it will be surer."
     )
+
+
+def what_it_took(verdict: "Verdict", run: FinishedRun, duration: Callable[[float | None], str]) -> str:
+    """Time and checkpoints; nothing was trained."""
+    cost = verdict.cost
+    clock = f"{duration(cost.wall_seconds)} on the clock, " if cost.wall_seconds is not None else ""
+    return (
+        f"{len(run.files)} checkpoints looked at, {clock}{duration(cost.seconds)} of worker time "
+        f"(drawing {duration(cost.sample)}, scoring {duration(cost.score)}). Nothing was trained."
+    )
+
+
+def for_a_finished_run(text: str, run: FinishedRun) -> str:
+    """A sentence written for trials, with the keys and the unit of a finished run."""
+    for words, instead in (("score.holdout)", "checkpoints.held_out)"), (" (train.epochs)", "")):
+        text = text.replace(words, instead)
+    return in_unit(text, run.unit)
 
 
 def in_unit(text: str, unit: Unit) -> str:

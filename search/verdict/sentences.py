@@ -17,7 +17,14 @@ from metrics.onset.sentences import (
 from search.record.record import TrialRecord
 from search.verdict.all_photos import compare_text
 from search.verdict.decision import Decision, OnsetFound
-from search.verdict.finished_run_sentences import in_unit, run_headline, what_it_rests_on, what_to_use
+from search.verdict.finished_run_sentences import (
+    for_a_finished_run,
+    in_unit,
+    run_headline,
+    what_it_rests_on,
+    what_it_took,
+    what_to_use,
+)
 from search.verdict.settings_sentences import leave_epochs, settings
 from trainer.config.rules import FLAT_SCHEDULERS
 
@@ -68,10 +75,12 @@ def headline(verdict: "Verdict") -> str:
 
 def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
     """All there is to say about a verdict; `errors`: the texts of failed trials' errors, oldest first."""
-    do, why, sure = (
-        _in_unit(part, verdict.decision) for part in (_do(verdict), _why(verdict), _how_sure(verdict, errors))
-    )
-    return Said(do, why, sure, (cost(verdict.cost),))
+    said = Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (cost(verdict.cost),))
+    run = verdict.finished_run
+    if run is None:
+        return said
+    do, why, sure = (tuple(for_a_finished_run(one, run) for one in part) for part in (said.do, said.why, said.sure))
+    return Said(do, why, sure, (what_it_took(verdict, run, duration),))
 
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:

@@ -1,0 +1,105 @@
+"""Which checkpoint a LoRA file is, from the names and metadata that trainers give it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from trainer.errors import ModelError
+from trainer.lora.run_files import run_files, settings_of, why_not_one_run
+
+NAME = "lora_unet_mid_block_attentions_0_proj_in"
+
+
+def write(path: Path, rank: int = 4, **metadata: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{NAME}.lora_down.weight": np.zeros((rank, 8)), f"{NAME}.lora_up.weight": np.zeros((8, rank))}
+    save_file(tensors, path, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "epoch", "step"),
+    [
+        ("my-000010.safetensors", {}, 10, None),  # kohya
+        ("my-step00000500.safetensors", {}, None, 500),
+        ("my_v2-000010.safetensors", {}, 10, None),
+        ("my_000000500.safetensors", {}, None, 500),  # ai-toolkit
+        ("my_000000500.safetensors", {"training_info": json.dumps({"step": 500, "epoch": 4})}, None, 500),
+        ("2026-01-05_12-30-00-save-500-10-0.safetensors", {}, 10, 500),  # OneTrainer
+        ("2026-01-05_12-30-00-save-512-10-12.safetensors", {}, None, 512),
+        ("checkpoint-500/pytorch_lora_weights.safetensors", {}, None, 500),  # diffusers
+        ("epoch-5/my.safetensors", {}, 5, None),
+        ("epoch_5/adapter_model.safetensors", {}, 5, None),
+        ("my_epoch5.safetensors", {}, 5, None),
+        ("my-step500.safetensors", {}, None, 500),
+        ("my-e5.safetensors", {}, 5, None),
+        ("my-000010.safetensors", {"ss_epoch": "10", "ss_steps": "300"}, 10, 300),
+        ("my-10.safetensors", {"ss_epoch": "10", "ss_steps": "300"}, 10, 300),
+        ("bike5.safetensors", {"ss_epoch": "12", "ss_steps": "360"}, 12, 360),
+        ("dog-2.safetensors", {"ss_epoch": "12", "ss_steps": "360"}, 12, 360),
+        ("0012/lora.safetensors", {"ss_epoch": "12", "ss_steps": "360"}, 12, 360),
+        ("my.safetensors", {"training_info": json.dumps({"step": 500, "epoch": 4})}, 4, 500),
+    ],
+)
+def test_epoch_and_step(
+    tmp_path: Path, name: str, metadata: dict[str, str], epoch: int | None, step: int | None
+) -> None:
+    write(tmp_path / name, **metadata)
+    (file,) = run_files(tmp_path)
+    assert (file.epoch, file.step, file.number) == (epoch, step, None)
+    assert file.name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("my.safetensors", None), ("bike5.safetensors", None), ("my-7.safetensors", 7)]
+)
+def test_nothing_is_guessed(tmp_path: Path, name: str, number: int | None) -> None:
+    write(tmp_path / name)
+    (file,) = run_files(tmp_path)
+    assert (file.epoch, file.step, file.number) == (None, None, number)
+
+
+def test_an_epoch_has_as_many_steps_as_kohyas_counts_say(tmp_path: Path) -> None:
+    write(tmp_path / "my-000010.safetensors", ss_epoch="10", ss_steps="300")
+    write(tmp_path / "my-step00000301.safetensors", ss_epoch="10", ss_steps="301")
+    one, other = run_files(tmp_path)
+    assert (one.steps_per_epoch, other.steps_per_epoch) == (30, None)
+
+
+def test_two_runs_in_a_folder_are_told_apart_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "my-000002.safetensors", ss_network_alpha="4")
+    write(tmp_path / "a" / "my-000004.safetensors", ss_network_alpha="4")
+    write(tmp_path / "a" / "my.safetensors", ss_network_alpha="4")
+    assert why_not_one_run(run_files(tmp_path / "a")) is None
+    write(tmp_path / "a" / "my-000006.safetensors", ss_network_alpha="8")
+    assert "my-000006.safetensors" in str(why_not_one_run(run_files(tmp_path / "a")))
+    write(tmp_path / "b" / "my-000002.safetensors")
+    write(tmp_path / "b" / "my-000004.safetensors", rank=8)
+    assert "of other ranks" in str(why_not_one_run(run_files(tmp_path / "b")))
+    write(tmp_path / "c" / "my-000002.safetensors")
+    write(tmp_path / "c" / "other-000002.safetensors")
+    assert "of two runs" in str(why_not_one_run(run_files(tmp_path / "c")))
+
+
+def test_what_every_file_says_alike_is_of_the_run(tmp_path: Path) -> None:
+    write(tmp_path / "my-000002.safetensors", ss_seed="1", ss_epoch="2")
+    write(tmp_path / "my-000004.safetensors", ss_seed="1", ss_epoch="4")
+    assert settings_of(run_files(tmp_path)) == {"ss_seed": "1"}
+
+
+def test_folders_that_hold_no_run_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected a folder of LoRA files, got nothing"):
+        run_files(tmp_path / "none")
+    with pytest.raises(ModelError, match="got none"):
+        run_files(tmp_path)
+    (tmp_path / "my.ckpt").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"only my\.ckpt, which can run code"):
+        run_files(tmp_path)
+    (tmp_path / "my-000002.safetensors").write_bytes(b"cut short")
+    with pytest.raises(ModelError, match=r"my-000002\.safetensors: not a safetensors file"):
+        run_files(tmp_path)
+    save_file({"x": np.zeros(1)}, tmp_path / "my-000002.safetensors")
+    with pytest.raises(ModelError, match=r"my-000002\.safetensors: expected a LoRA"):
+        run_files(tmp_path)
