@@ -12,6 +12,7 @@ import pytest
 
 from metrics.trajectory.readings import CHANNELS
 from search.study.study import load_study
+from tests.trainer.lora.test_run_files import write as write_lora
 from trainer.production.production_config import load_production
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +47,12 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
     (demo / "base").mkdir()
     (demo / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (demo / "clip").symlink_to(ROOT / "studies" / "demo" / "clip")
+    for epoch in (2, 4):
+        write_lora(tmp_path / "output" / f"dog-{epoch:06d}.safetensors")
     (tmp_path / "example.yaml").write_text(text)
     if re.search(r"^study:", text, re.MULTILINE):
         study = load_study(tmp_path / "example.yaml")
-        assert study.space.entries
+        assert study.space.entries or study.look
         assert all(study.config(chosen) for chosen in study.space.combinations())
     else:
         load_production(tmp_path / "example.yaml")
