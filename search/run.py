@@ -94,6 +94,8 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
                 f"{folder.path}: workers of an earlier run are still alive ({', '.join(alive)}): "
                 "wait until they have ended, or end them yourself; then run the same command again"
             )
+        for note in right_kinds(folder):  # before anything of the study's is written
+            print(f"note: {note}")
         if anew and not has_trained(folder):
             print("note: nothing has been trained with the earlier settings: the study begins anew with these")
             forget(folder)
@@ -136,7 +138,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
         prunes=study.stop.prune,
         stops=study.stop.onset,
     )
-    for note in (*right_kinds(folder), *mend_probe(folder)):
+    for note in mend_probe(folder):
         print(f"note: {note}")
     team.start()  # torch is imported there while Optuna is imported here
     sweep_study(folder)

@@ -89,6 +89,20 @@ def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
     assert yaml.safe_load(own.read_text()) == values
 
 
+@pytest.mark.parametrize("name", ["study.yaml", "study.json", "clock.json"])
+def test_a_folder_in_the_place_of_a_file_is_set_aside_before_that_is_written(sittings, monkeypatch, name: str) -> None:
+    monkeypatch.setattr(search.run, "Team", lambda *_, **__: OneProcess(1))
+    monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
+    place = sittings.folder.path / name
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    study = sittings.study(budget={"trials": 2, "startup_trials": 2})
+    sittings.folder.verdict_file.unlink()
+    assert search.run.main([str(study.file), "--runs", str(sittings.runs)]) == 0
+    assert place.is_file()
+    assert place.with_name(f"{name}.damaged").is_dir()
+
+
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[1, 2]", b'{"study": "s"'])
 def test_a_verdict_that_cannot_be_read_is_made_again(sittings, damage: bytes) -> None:
     sittings.folder.verdict_file.write_bytes(damage)

@@ -114,7 +114,7 @@ def test_a_folder_under_another_name_is_a_study_that_has_not_run(real_study, tmp
     renamed = changed(file, tmp_path / "renamed.yaml", study="renamed")
     code, said = run_here(renamed, tmp_path)
     assert code == 2
-    assert "renamed holds study 'mini'" in said
+    assert "'mini', the study that" in said
     away.rename(folder.path)
     assert "is finished: 2 trials" in run_here(file, tmp_path)[1]
 
@@ -122,8 +122,10 @@ def test_a_folder_under_another_name_is_a_study_that_has_not_run(real_study, tmp
 def test_a_folder_that_is_moved_while_the_workers_load_is_told(real_study, tmp_path: Path) -> None:
     file, half, whole = real_study
     folder = copied(half, tmp_path)
+    holder = folder.path / ".workers" / "0.holder"
+    holder.unlink()  # the earlier sitting's
     process = started(file, tmp_path)
-    once((folder.path / ".workers" / "0.holder").is_file, process)
+    once(holder.is_file, process)
     away = folder.path.rename(tmp_path / "away")
     said, _ = process.communicate()
     assert process.returncode == 1
