@@ -5,15 +5,21 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from search.record.finished_run import FinishedRun
 from trainer.checkpoint import LORA_FILE, checkpoint_path
+from trainer.config.config import TrainConfig
 from trainer.errors import ModelError
 from trainer.families import Base
 from trainer.lora.kohya_file import load_lora
 from trainer.lora.lora import LoraWeights
 from trainer.lora.merge import check_fits
+from trainer.optimization.schedules import ScheduleSettings, learning_rates
+
+_FINE = 4000
+"""Steps in which the course of the learning rate is added up."""
 
 
 def check_run(run: FinishedRun, base: Base) -> None:
@@ -32,6 +38,21 @@ def check_run(run: FinishedRun, base: Base) -> None:
             halves = (module.down, module.up, *([] if module.magnitude is None else [module.magnitude]))
             if not all(torch.isfinite(half).all() for half in halves):
                 raise ModelError(f"{file}: expected finite weights, got NaN or infinity in {component}.{path}")
+
+
+def efforts(run: FinishedRun, config: TrainConfig) -> dict[int, float]:
+    """Checkpoint to the sum of learning rates up to it, the rate at the start being 1: as a trial's, up to a factor.
+
+    It tells where the learning rate restarted, so that a restart is not taken for overfitting. Without a schedule in the
+    study file the rate is flat.
+    """
+    last = run.counts[-1]
+    finer = max(1, _FINE // last)  # parts of an epoch
+    cycles = config.effective_num_cycles
+    settings = ScheduleSettings(config.lr_scheduler, cycles, epochs=last)
+    rates = np.asarray(learning_rates(settings, learning_rate=1.0, total_steps=last * finer))
+    spent = np.concatenate([[0.0], np.cumsum(rates)]) / finer
+    return {count: float(spent[count * finer]) for count in run.counts}
 
 
 def take_checkpoint(run: FinishedRun, count: int, trial: Path, family: str) -> LoraWeights:

@@ -36,7 +36,7 @@ from search.record.finished_run import FinishedRun
 from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
-from search.running.finished_run import check_run, take_checkpoint
+from search.running.finished_run import check_run, efforts, take_checkpoint
 from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
 from search.study.input_digests import keep_inputs
 from search.study.study import Study
@@ -225,13 +225,14 @@ class _Worker:
         """Look at the files of a finished run, one after the other, as at checkpoints that were trained here."""
         spec = trial.spec
         self._base_checkpoint(spec)
+        spent = efforts(run, spec.config)
         for epoch in run.counts:
             if epoch <= trial.told:
                 continue
             if not Checkpointed.file(spec.folder, epoch).is_file():
                 began = time.perf_counter()
                 lora = take_checkpoint(run, epoch, spec.folder, self._probe.base.family.name)
-                self._measured(spec, epoch, lora, float(epoch), {"train": 0.0, "save": time.perf_counter() - began})
+                self._measured(spec, epoch, lora, spent[epoch], {"train": 0.0, "save": time.perf_counter() - began})
             self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
             self._listen(trial, block=False)
         while True:

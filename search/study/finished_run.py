@@ -22,8 +22,11 @@ from trainer.lora.run_files import RunFile, run_files, settings_of, why_not_one_
 
 _END = 1 << 16  # bytes of a file's beginning and end that its digest is made of
 _LEAST = 2
-_OF_A_LOOK = ("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip")
-"""TrainConfig fields that say how images are drawn and losses are measured."""
+_RESTARTS = "cosine_with_restarts"
+_SCHEDULE = ("lr_scheduler", "num_cycles", "cycle_epochs")
+"""TrainConfig fields that say where the learning rate restarted: losses rise there for a while."""
+_OF_A_LOOK = ("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", *_SCHEDULE)
+"""Those, and the fields that say how images are drawn and losses are measured."""
 _HELD = "nothing, because checkpoints.held_out names the photos held out"
 
 
@@ -79,12 +82,16 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
 
 
 def run_to_look_at(
-    path: Path, section: CheckpointsSection, score: ScoreSection, photos: Sequence[PhotoMark]
+    path: Path,
+    section: CheckpointsSection,
+    score: ScoreSection,
+    photos: Sequence[PhotoMark],
+    train: Mapping[str, Any],
 ) -> RunToLookAt:
     """Which file is which checkpoint, and which photos were held out; reads no weights.
 
     Args:
-        path: the study file.
+        path: the study file. train: what it says under `train`.
         photos: those in `data`, regularisation images among them.
 
     Raises:
@@ -101,10 +108,11 @@ def run_to_look_at(
     unit, counted = _counted(path, section, files)
     if len(counted) < _LEAST:
         raise StudyError([_wrong(path, section, "at least two checkpoints of one run", f"one ({files[0].name})")])
-    train, words = _settings(files, list(counted))
+    told, words = _settings(files, list(counted))
     run = FinishedRun({n: str(file.path) for n, file in counted.items()}, unit, words, len(held_out))
     digests = {file.name: _digest(file.path) for file in counted.values()}
-    return RunToLookAt(run, held_out, digests, train, _notices(section, files, unit))
+    restarts = settings_of(files).get("ss_lr_scheduler") == _RESTARTS and "lr_scheduler" not in train
+    return RunToLookAt(run, held_out, digests, told, _notices(section, unit, restarts=restarts))
 
 
 def _wrong(path: Path, section: CheckpointsSection, expected: str, got: str) -> str:
@@ -214,8 +222,13 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _notices(section: CheckpointsSection, files: Sequence[RunFile], unit: Unit) -> tuple[str, ...]:
+def _notices(section: CheckpointsSection, unit: Unit, *, restarts: bool) -> tuple[str, ...]:
     said = []
+    if restarts:
+        said.append(
+            f"the files say {_RESTARTS} and not how often: give train.lr_scheduler, and num_cycles or cycle_epochs; "
+            "else a restart may be taken for overfitting"
+        )
     if unit == "step":
         said.append("the files count steps, so the verdict does; checkpoints.steps_per_epoch would make epochs of them")
     if section.held_out == "none":

@@ -202,7 +202,7 @@ def load_study(path: str | Path) -> Study:
     problems += wrong
     if problems:
         raise StudyError(problems)
-    fixed = {**sources, "seed": seed, **train}
+    fixed = {**sources, "seed": seed, **train, **({"epochs": 100_000} if looks else {})}  # its own are not known yet
     notices, wrong = space.check(path, fixed)
     if wrong:
         raise StudyError(wrong)
@@ -213,7 +213,7 @@ def load_study(path: str | Path) -> Study:
     if checkpoints is not None:
         sections["score"] = score = score.model_copy(update={"holdout": 0})  # the run has its own
     seen = scan(path, str(sources["data"]), sources["reg_data"], score)
-    run = None if checkpoints is None else run_to_look_at(path, checkpoints, score, seen.photos)
+    run = None if checkpoints is None else run_to_look_at(path, checkpoints, score, seen.photos, train)
     if run is not None:
         train, notices = {**run.train, **train}, [*notices, *run.notices]
     return Study(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from search.errors import StudyError
+from search.running.finished_run import efforts
 from search.study.split import given_split
 from search.study.study import Study, load_study
 from tests.trainer.lora.test_run_files import write
@@ -107,6 +108,22 @@ def test_held_out_photos_are_found_by_name_and_contexts_must_be_among_them(tmp_p
     word = "room"
     said = lines(tmp_path, score={"encoder": str(DEMO / "clip"), "holdout_contexts": [word]})
     assert said[0].startswith("score.holdout_contexts: expected words that no trained photo has")
+
+
+def test_restarts_are_known_only_where_somebody_says_them(tmp_path: Path) -> None:
+    kohya(tmp_path, *range(2, 17, 2), ss_lr_scheduler="cosine_with_restarts")
+    assert any("cosine_with_restarts and not how often" in notice for notice in study_of(tmp_path).notices)
+    train = {"resolution": 64, "lr_scheduler": "cosine_with_restarts", "cycle_epochs": 12}
+    study = study_of(tmp_path, train=train)
+    assert not any("not how often" in notice for notice in study.notices)
+    assert study.look is not None
+    found = efforts(study.look, study.config({}))
+    rates = np.diff([0.0, *found.values()])
+    assert rates[5] < 0.2 * rates[0]  # before the restart at epoch 12
+    assert rates[6] == pytest.approx(rates[0], rel=0.01)  # and after it
+    flat = study_of(tmp_path)
+    assert flat.look is not None
+    assert efforts(flat.look, flat.config({})) == pytest.approx({count: float(count) for count in flat.look.counts})
 
 
 def test_a_changed_file_or_another_photo_held_out_is_another_study(tmp_path: Path) -> None:
