@@ -43,8 +43,8 @@ def check_run(run: FinishedRun, base: Base) -> None:
 def efforts(run: FinishedRun, config: TrainConfig) -> dict[int, float]:
     """Checkpoint to the sum of learning rates up to it, the rate at the start being 1: as a trial's, up to a factor.
 
-    It tells where the learning rate restarted, so that a restart is not taken for overfitting. Without a schedule in the
-    study file the rate is flat.
+    It tells where the learning rate restarted, so that a restart is not taken for overfitting. Without a schedule in
+    the study file the rate is flat.
     """
     last = run.counts[-1]
     finer = max(1, _FINE // last)  # parts of an epoch
