@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Literal
 
 Unit = Literal["epoch", "step"]
@@ -27,3 +28,9 @@ class FinishedRun:
     def counts(self) -> tuple[int, ...]:
         """The epochs (or steps) of its checkpoints, rising."""
         return tuple(sorted(self.files))
+
+
+def short_name(file: str) -> str:
+    """A LoRA file's name, with that of its folder where that says which checkpoint it is."""
+    path = PurePath(file)
+    return f"{path.parent.name}/{path.name}" if any(c.isdigit() for c in path.parent.name) else path.name

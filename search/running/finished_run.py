@@ -13,7 +13,7 @@ from trainer.checkpoint import LORA_FILE, checkpoint_path
 from trainer.config.config import TrainConfig
 from trainer.errors import ModelError
 from trainer.families import Base
-from trainer.lora.kohya_file import load_lora
+from trainer.lora.kohya_file import load_lora, save_lora
 from trainer.lora.lora import LoraWeights
 from trainer.lora.merge import check_fits
 from trainer.optimization.schedules import ScheduleSettings, learning_rates
@@ -63,9 +63,12 @@ def take_checkpoint(run: FinishedRun, count: int, trial: Path, family: str) -> L
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{LORA_FILE}.new")
         aside.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # another file system, or one without links
-            os.link(source, aside)
-        if not aside.is_file():
-            shutil.copyfile(source, aside)
+        if (source.parent / "adapter_config.json").is_file():  # it holds the alphas, which have to go along
+            save_lora(aside, lora, dtype=torch.float32)
+        else:
+            with contextlib.suppress(OSError):  # another file system, or one without links
+                os.link(source.resolve(), aside)  # a link to a link would end with the user's
+            if not aside.is_file():
+                shutil.copyfile(source, aside)
         aside.replace(target)
     return lora

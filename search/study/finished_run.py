@@ -3,13 +3,12 @@
 Such a study trains nothing. It has one trial, whose checkpoints are the files.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from search.errors import StudyError, problem
 from search.record.finished_run import FinishedRun, Unit
@@ -17,10 +16,11 @@ from search.study.input_digests import PhotoMark
 from search.study.settings import ScoreSection, Section
 from search.study.split import in_contexts
 from trainer.config.config import OptimizerName, SchedulerName
-from trainer.errors import ModelError
-from trainer.lora.run_files import RunFile, run_files, settings_of, why_not_one_run
+from trainer.errors import ModelError, nearest
+from trainer.lora.key_styles import kohya_key
+from trainer.lora.run_files import RunFile, run_files, settings_of, weights_digest, why_not_one_run
 
-_END = 1 << 16  # bytes of a file's beginning and end that its digest is made of
+_MOST = 100_000
 _LEAST = 2
 _RESTARTS = "cosine_with_restarts"
 _SCHEDULE = ("lr_scheduler", "num_cycles", "cycle_epochs")
@@ -35,13 +35,22 @@ class CheckpointsSection(Section):
 
     folder: str = Field(min_length=1)
     """Folder with the LoRA files of one run, of kohya's trainers, OneTrainer, ai-toolkit, diffusers or PEFT."""
-    held_out: list[str] | Literal["none"]
-    """File names of the photos in `data` that the run was not trained on, or none."""
+    held_out: list[str] = Field(max_length=100_000)
+    """Names of the photos in `data` that the run was not trained on, as a list, or none."""
     last: int | None = Field(default=None, ge=1, le=100_000)
     """Epoch of the final file, which has no number in its name. Needed where its metadata does not say it."""
     steps_per_epoch: int | None = Field(default=None, ge=1, le=100_000)
     """Optimizer steps of an epoch (photos × repeats ÷ batch size), where the files count steps and their metadata does
     not say it. Without it the verdict counts steps, too."""
+
+    @field_validator("held_out", mode="before")
+    @classmethod
+    def _or_none(cls, value: Any) -> Any:
+        if value == "none":
+            return []
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise ValueError("the names of photos, as a list, or none")
+        return value
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class RunToLookAt:
     """Attributes:
     run: as the trial's record keeps it.
     held_out: photos as `PhotoMark.file` has them.
-    digests: file name to digest; what may not change between two sittings.
+    digests: count to name and digest of its file; what may not change between two sittings.
     train: the TrainConfig fields that the files tell.
     notices: what the user should know.
     """
@@ -98,21 +107,25 @@ def run_to_look_at(
         StudyError: one line for each thing that is wrong with the files or with what is said of them.
     """
     held_out = _held_out(path, section, score, photos)
-    folder = (path.parent / section.folder).resolve()
+    folder = (path.parent / Path(section.folder).expanduser()).resolve()
     try:
-        files = run_files(folder)
+        held = run_files(folder)
     except ModelError as error:
         raise StudyError([f"{path}: checkpoints.folder: {error}"]) from None
+    files = held.files
     if (mixed := why_not_one_run(files)) is not None:
         raise StudyError([_wrong(path, section, "the LoRA files of one run", mixed)])
     unit, counted = _counted(path, section, files)
+    if max(counted, default=0) > _MOST:
+        raise StudyError([_wrong(path, section, f"at most {_MOST} {unit}s", str(max(counted)))])
     if len(counted) < _LEAST:
         raise StudyError([_wrong(path, section, "at least two checkpoints of one run", f"one ({files[0].name})")])
     told, words = _settings(files, list(counted))
     run = FinishedRun({n: str(file.path) for n, file in counted.items()}, unit, words, len(held_out))
-    digests = {file.name: _digest(file.path) for file in counted.values()}
+    digests = {str(count): f"{file.name} {weights_digest(file.path)}" for count, file in counted.items()}
     restarts = settings_of(files).get("ss_lr_scheduler") == _RESTARTS and "lr_scheduler" not in train
-    return RunToLookAt(run, held_out, digests, told, _notices(section, unit, restarts=restarts))
+    notices = _notices(section, unit, held.skipped, restarts=restarts)
+    return RunToLookAt(run, held_out, digests, told, notices)
 
 
 def _wrong(path: Path, section: CheckpointsSection, expected: str, got: str) -> str:
@@ -122,13 +135,16 @@ def _wrong(path: Path, section: CheckpointsSection, expected: str, got: str) -> 
 def _held_out(
     path: Path, section: CheckpointsSection, score: ScoreSection, photos: Sequence[PhotoMark]
 ) -> tuple[str, ...]:
-    named = [] if section.held_out == "none" else section.held_out
     own = [photo for photo in photos if not photo.reg]
     found, problems = list[str](), list[str]()
-    for i, name in enumerate(named):
-        same = [photo.file for photo in own if name in (photo.file, Path(photo.file).name, Path(photo.file).stem)]
-        if not same:
-            problems.append(problem(path, f"checkpoints.held_out[{i}]", name, "the name of a photo in data"))
+    for i, name in enumerate(section.held_out):
+        same = _named(name, [photo.file for photo in own])
+        if len(same) != 1:
+            near = nearest(name, [Path(photo.file).name for photo in own])
+            expected = (
+                f"the name of one photo in data{near if not same else f' (it is that of {same[0]} and {same[1]})'}"
+            )
+            problems.append(problem(path, f"checkpoints.held_out[{i}]", name, expected))
         found += same
     held = tuple(dict.fromkeys(found))
     for row in in_contexts([photo.caption for photo in own], score.holdout_contexts):
@@ -143,6 +159,13 @@ def _held_out(
     return held
 
 
+def _named(name: str, files: Sequence[str]) -> list[str]:
+    """The photos that a name means: a path in `data` or behind it, else a file's name, else one without its ending."""
+    by_path = [file for file in files if name == file or name.endswith(f"/{file}")]
+    by_name = [file for file in files if Path(file).name == name]
+    return by_path or by_name or [file for file in files if Path(file).stem == name]
+
+
 def _counted(path: Path, section: CheckpointsSection, files: Sequence[RunFile]) -> tuple[Unit, dict[int, RunFile]]:
     """Files by their epoch, or by their step where not every file's epoch is known."""
     unknown = [file.name for file in files if file.number is not None]
@@ -152,7 +175,8 @@ def _counted(path: Path, section: CheckpointsSection, files: Sequence[RunFile]) 
             [_wrong(path, section, expected, f"{unknown[0]}: whether it counts epochs or steps is unknown")]
         )
     known = [file for file in files if not file.is_final]
-    each = section.steps_per_epoch or next((n for file in files if (n := file.steps_per_epoch)), None)
+    told = {n for file in files if (n := file.steps_per_epoch) is not None}
+    each = section.steps_per_epoch or (told.pop() if len(told) == 1 else None)
 
     def epoch(file: RunFile) -> int | None:
         if file.epoch is not None or file.step is None or each is None:
@@ -161,40 +185,61 @@ def _counted(path: Path, section: CheckpointsSection, files: Sequence[RunFile]) 
 
     numbers: list[int | None] = [epoch(file) for file in known]
     unit: Unit = "epoch"
+    if section.steps_per_epoch is not None and None in numbers:
+        odd = known[numbers.index(None)]
+        expected = f"a number of steps that divides those of {odd.name} ({odd.step})"
+        raise StudyError([problem(path, "checkpoints.steps_per_epoch", section.steps_per_epoch, expected)])
     if any(number is None for number in numbers):
         unit, numbers = "step", [file.step for file in known]
         if lacking := [file.name for file in known if file.step is None]:
             raise StudyError([_wrong(path, section, "files that all say their epoch, or all their step", lacking[0])])
     counted: dict[int, RunFile] = {}
-    for number, file in [*zip(numbers, known, strict=True), *_final(path, section, files, unit)]:
+    for number, file in zip(numbers, known, strict=True):
         assert number is not None
-        if (other := counted.get(number)) is not None and _digest(other.path) != _digest(file.path):
-            got = f"{other.name} and {file.name}, both of {unit} {number}"
-            raise StudyError([_wrong(path, section, "the LoRA files of one run", got)])
-        counted.setdefault(number, file)
+        _count(path, section, counted, unit, number, file)
+    final = _final(path, section, files, unit, counted)
+    if final is not None:
+        _count(path, section, counted, unit, *final)
     return unit, dict(sorted(counted.items()))
 
 
+def _count(
+    path: Path, section: CheckpointsSection, counted: dict[int, RunFile], unit: Unit, number: int, file: RunFile
+) -> None:
+    """Put a file in its place; one with the weights of a file there is that file once more."""
+    other = counted.get(number)
+    if other is not None and weights_digest(other.path) != weights_digest(file.path):
+        got = f"{other.name} and {file.name}, both of {unit} {number}"
+        raise StudyError([_wrong(path, section, "the LoRA files of one run", got)])
+    counted.setdefault(number, file)
+
+
 def _final(
-    path: Path, section: CheckpointsSection, files: Sequence[RunFile], unit: Unit
-) -> list[tuple[int | None, RunFile]]:
+    path: Path, section: CheckpointsSection, files: Sequence[RunFile], unit: Unit, counted: Mapping[int, RunFile]
+) -> tuple[int, RunFile] | None:
+    """The file without a number, and where the run ended; None where there is none, or it is a numbered one again."""
     final = [file for file in files if file.is_final]
     if len(final) > 1:
         got = f"{final[0].name} and {final[1].name}, which both have none"
         raise StudyError([_wrong(path, section, "one file without a number in its name", got)])
-    if not final:
-        return []
-    if section.last is None:
+    latest = max(counted, default=0)
+    again = final and latest and weights_digest(counted[latest].path) == weights_digest(final[0].path)
+    if not final or again:
+        if section.last not in (None, latest):
+            raise StudyError([problem(path, "checkpoints.last", section.last, f"nothing: the files say {latest}")])
+        return None
+    if section.last is None or section.last <= latest:
         expected = f"the {unit} of {final[0].name}, whose name and metadata do not say it"
-        raise StudyError([problem(path, "checkpoints.last", None, expected)])
-    return [(section.last, final[0])]
+        more = f", after {latest}" if latest else ""
+        raise StudyError([problem(path, "checkpoints.last", section.last, expected + more)])
+    return section.last, final[0]
 
 
 def _settings(files: Sequence[RunFile], counts: Sequence[int]) -> tuple[dict[str, Any], str]:
     """The TrainConfig fields that the files tell, and the same in words."""
     told = settings_of(files)
-    halves = {key: shape for key, shape in files[0].modules.items() if ".lora_down." in key or ".lora_A." in key}
-    halves = halves or {key: shape for key, shape in files[0].modules.items() if ".down." in key}
+    shapes = files[0].modules.items()
+    halves = {key: shape for key, shape in shapes if (kohya_key(key) or "").endswith(".lora_down.weight") and shape}
     linear = [shape[0] for shape in halves.values() if len(shape) == 2 or shape[2:] == (1, 1)]
     ranks = linear or [shape[0] for shape in halves.values()]
     rank = max(set(ranks), key=ranks.count)
@@ -222,8 +267,11 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _notices(section: CheckpointsSection, unit: Unit, *, restarts: bool) -> tuple[str, ...]:
+def _notices(section: CheckpointsSection, unit: Unit, skipped: Sequence[str], *, restarts: bool) -> tuple[str, ...]:
     said = []
+    if skipped:
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        said.append(f"no LoRA, so left out of the run: {', '.join(skipped[:3])}{more}")
     if restarts:
         said.append(
             f"the files say {_RESTARTS} and not how often: give train.lr_scheduler, and num_cycles or cycle_epochs; "
@@ -231,20 +279,9 @@ def _notices(section: CheckpointsSection, unit: Unit, *, restarts: bool) -> tupl
         )
     if unit == "step":
         said.append("the files count steps, so the verdict does; checkpoints.steps_per_epoch would make epochs of them")
-    if section.held_out == "none":
+    if not section.held_out:
         said.append(
             "no photo was held out of this run: the verdict rests on images and moved subjects, and memorised photos "
             "show only as copies"
         )
     return tuple(said)
-
-
-def _digest(path: Path) -> str:
-    """Of a file's size, beginning and end: weights that change, change these."""
-    size = path.stat().st_size
-    found = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        found.update(file.read(_END))
-        file.seek(max(0, size - _END))
-        found.update(file.read())
-    return found.hexdigest()

@@ -131,7 +131,7 @@ class Study:
             "base": self.written["base"],
             "photos": self.dataset,
             "seed": self.seed,
-            "train": dict(self.train),
+            "train": dict(self.train) if self.finished_run is None else self.written.get("train") or {},
             "search": self.written.get("search", {}),
             "score": self.score.model_dump(mode="json"),
             "stop": self.stop.model_dump(mode="json"),

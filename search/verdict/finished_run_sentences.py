@@ -1,7 +1,6 @@
 """What is said of a run that was finished before: what to do with its files, and what the verdict rests on."""
 
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from search.record.finished_run import FinishedRun, Unit
@@ -27,7 +26,7 @@ def run_headline(found: Decision) -> str:
 
 def what_to_use(verdict: "Verdict", run: FinishedRun) -> str:
     """The file to ship, and what its own metadata says of it."""
-    file = PurePath(run.files[verdict.decision.epoch or run.counts[-1]]).name
+    file = run.files[verdict.decision.epoch or run.counts[-1]]
     return f"Use {file} (best/{verdict.study}.safetensors is a copy): {run.settings}."
 
 
@@ -53,7 +52,8 @@ def what_it_took(verdict: "Verdict", run: FinishedRun, duration: Callable[[float
 
 def for_a_finished_run(text: str, run: FinishedRun) -> str:
     """A sentence written for trials, with the keys and the unit of a finished run."""
-    for words, instead in (("score.holdout)", "checkpoints.held_out)"), (" (train.epochs)", "")):
+    keys = (("score.holdout)", "checkpoints.held_out)"), (" (train.epochs)", ""), (" (train.save_every_n_epochs)", ""))
+    for words, instead in keys:
         text = text.replace(words, instead)
     return in_unit(text, run.unit)
 

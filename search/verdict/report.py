@@ -279,7 +279,7 @@ def _trial(
         (onset_short(found), None if onset is None else onset.epoch),
         *_training(record),
         (str(config.rank), config.rank),
-        (f"{config.effective_alpha:.3g}", config.effective_alpha),
+        _alpha(record),
         (duration(sum(record.timings.values())), sum(record.timings.values())),
     ]
     shown = (
@@ -316,6 +316,12 @@ def _training(record: TrialRecord) -> list[tuple[str, object]]:
         return [("–", None)] * 3
     config = record.config
     return [(config.optimizer, config.optimizer), _rate(config), (_schedule(config), _schedule(config))]
+
+
+def _alpha(record: TrialRecord) -> tuple[str, float | None]:
+    if record.finished_run is not None and "alpha" not in record.finished_run.settings:
+        return "–", None
+    return f"{record.config.effective_alpha:.3g}", record.config.effective_alpha
 
 
 def _rate(config: TrainConfig) -> tuple[str, float | None]:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator
 
 from metrics.errors import MetricsError
 from search.errors import DamagedError
-from search.record.finished_run import FinishedRun
+from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
@@ -261,7 +261,7 @@ def render(verdict: Verdict, folder: Path | None = None, *, brief: bool = False)
 
 def _shareable(run: FinishedRun | None) -> FinishedRun | None:
     """With the names of its files only."""
-    return None if run is None else replace(run, files={n: Path(file).name for n, file in run.files.items()})
+    return None if run is None else replace(run, files={n: short_name(file) for n, file in run.files.items()})
 
 
 def _states(records: Sequence[TrialRecord]) -> dict[str, str]:

@@ -10,12 +10,15 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder
+from search.running.finished_run import check_run
 from search.verdict.verdict import Verdict
 from tests.search.test_run import DEMO as STUDIES
 from tests.search.test_run import PATIENCE_SECONDS, finish, start
 from tests.trainer.lora.test_key_styles import diffusers_name, in_diffusers
 from trainer.base_model.load import load_base
+from trainer.errors import ModelError
 from trainer.lora.kohya_file import load_lora, save_lora
 from trainer.lora.lora import AdapterSettings, LoraModule, LoraWeights, create_adapters
 
@@ -162,14 +165,18 @@ def test_the_files_of_a_trial_get_the_verdict_of_the_trial(tmp_path: Path) -> No
 def test_damaged_and_foreign_files_are_named_before_anything_is_drawn(
     tmp_path: Path, loras: dict[int, LoraWeights]
 ) -> None:
+    base = load_base(str(DEMO / "base"))
     for epoch, lora in loras.items():
-        save_lora(tmp_path / "loras" / f"my-{epoch:06d}.safetensors", lora)
-    bad = load_lora(tmp_path / "loras" / "my-000004.safetensors")
+        save_lora(tmp_path / f"my-{epoch:06d}.safetensors", lora)
+    files = {epoch: str(tmp_path / f"my-{epoch:06d}.safetensors") for epoch in loras}
+    check_run(FinishedRun(files), base)
+    bad = load_lora(files[4])
     site = next(iter(bad.modules))
     bad.modules[site].up[0] = float("nan")
-    save_lora(tmp_path / "loras" / "my-000004.safetensors", bad)
-    process = start(study_file(tmp_path, "border", folder="loras"), tmp_path / "runs")
-    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 2, said
-    assert "my-000004.safetensors: expected finite weights" in said
-    assert not (tmp_path / "runs" / "border" / "cache" / "probe" / "arrays.npz").exists()
+    save_lora(files[4], bad)
+    with pytest.raises(ModelError, match=r"my-000004\.safetensors: expected finite weights"):
+        check_run(FinishedRun(files), base)
+    module = LoraModule(torch.zeros(4, 7), torch.zeros(5, 4), 1.0)
+    save_lora(files[4], LoraWeights({site: module}, bad.family))
+    with pytest.raises(ModelError, match=r"my-000004\.safetensors: the LoRA's module .* is for 7 → 5 features"):
+        check_run(FinishedRun(files), base)

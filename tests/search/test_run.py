@@ -174,6 +174,7 @@ def test_held_out_photos_are_not_trained_on(undisturbed) -> None:
     assert not set(about.heldout) & set(about.context)
 
 
+@pytest.mark.slow  # each day's tests kill a smaller study at its writes (running/test_crash_points.py)
 def test_killed_and_resumed_it_gives_the_same_numbers(undisturbed, disturbed) -> None:
     before, _ = undisturbed
     assert [r.number for r in disturbed.records()] == [r.number for r in before.records()] == [0, 1]

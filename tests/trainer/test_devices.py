@@ -56,7 +56,14 @@ def test_quantised_bases_need_a_gpu() -> None:
         check_quantize("nf4", torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, ":4096:8"), (":0:0", ":4096:8"), (":16:8", ":16:8")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, ":4096:8"),
+        pytest.param(":0:0", ":4096:8", marks=pytest.mark.slow),
+        pytest.param(":16:8", ":16:8", marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_numbers_each_time_are_asked_for_on_a_gpu_alone(before: str | None, after: str) -> None:
     code = """
 import os, torch

@@ -73,19 +73,24 @@ def _kohya_name(module: str) -> str | None:
     return None
 
 
+def is_lora(keys: Iterable[str]) -> bool:
+    """Whether tensors of these names make a LoRA, LoCon or DoRA."""
+    return any((kohya_key(key) or "").endswith(".lora_down.weight") for key in keys)
+
+
+def other_kind(keys: Iterable[str]) -> str | None:
+    """An adapter of another kind, by its name and one of its keys; None where it is none."""
+    return next((f"{kind} ({key})" for mark, kind in _OTHER_KINDS.items() for key in keys if mark in key), None)
+
+
 def check_kind(path: str | Path, keys: Iterable[str]) -> None:
     """Raises ModelError for a file of adapters of another kind than LoRA, LoCon and DoRA, and for one of none."""
     keys = list(keys)
-    for mark, kind in _OTHER_KINDS.items():
-        if any(mark in key for key in keys):
-            raise ModelError(f"{path}: expected a LoRA, LoCon or DoRA, got a {kind} ({_first(keys, mark)})")
-    if not any((kohya_key(key) or "").endswith(".lora_down.weight") for key in keys):
+    if (kind := other_kind(keys)) is not None:
+        raise ModelError(f"{path}: expected a LoRA, LoCon or DoRA, got a {kind}")
+    if not is_lora(keys):
         some = f"{len(keys)} tensors of other names ({', '.join(keys[:2])})" if keys else "no tensor"
         raise ModelError(f"{path}: expected a LoRA (keys that end with lora_down.weight or lora_A.weight), got {some}")
-
-
-def _first(keys: list[str], mark: str) -> str:
-    return next(key for key in keys if mark in key)
 
 
 def alphas(path: str | Path, metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, float]:

@@ -80,6 +80,12 @@ def load_lora(path: str | Path, *, family: str | None = None) -> LoraWeights:
     found = {known[key]: tensors[key] for key in placed}
     own = {key: int(tensors[key].shape[0]) for key in placed if known[key].endswith(".lora_down.weight")}
     beside = {known[key].split(".", 1)[0]: alpha for key, alpha in alphas(path, metadata, own).items()}
+    # [1, in, …]; PEFT's own are by output in any shape
+    by_input = {
+        known[k].split(".")[0]
+        for k in placed
+        if k.endswith(".dora_scale") and 1 == len(tensors[k]) < tensors[k].numel()
+    }
     modules: dict[Site, LoraModule] = {}
     for name, site in sites.items():
         assert site is not None
@@ -88,6 +94,8 @@ def load_lora(path: str | Path, *, family: str | None = None) -> LoraWeights:
             raise ModelError(f"{path}: expected both halves of {name}, got one (lora_down or lora_up is missing)")
         alpha = float(found[f"{name}.alpha"]) if f"{name}.alpha" in found else beside.get(name, 0.0)
         magnitude, mid = found.get(f"{name}.dora_scale"), found.get(f"{name}.lora_mid.weight")
+        if magnitude is not None and (name in by_input or magnitude.numel() != up.shape[0]):
+            raise ModelError(f"{path}: expected DoRA magnitudes by output, got those of {name} by input")
         down = down.to(torch.float32)
         if mid is not None:  # [rank, rank, kh, kw] between the halves
             down = torch.einsum("ijkl,jr->irkl", mid.to(torch.float32), down.flatten(1))

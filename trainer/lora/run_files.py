@@ -7,16 +7,23 @@ Names: kohya `name-000010` (epoch) and `name-step00000500`; ai-toolkit `name_000
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import ModelError
 
-_FIXED_NAMES = {"adapter_model", "pytorch_lora_weights", "model", "lora"}
+_ADAPTERS = ("pytorch_lora_weights", "adapter_model")
+_FIXED_NAMES = {*_ADAPTERS, "model", "lora"}
+"""File names that say nothing of a run, as diffusers and PEFT give them."""
+_NO_STEMS = {"at", "last", "epoch"}  # sd-scripts' names where none is given
+_PICKLES = (".pt", ".ckpt", ".bin", ".pth")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[_ T]\d\d-\d\d-\d\d")  # OneTrainer's, another one for each file
+_END = 1 << 16  # bytes
 _NAMES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (  # tried in this order
@@ -59,75 +66,136 @@ class RunFile:
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Optimizer steps of an epoch, where the metadata says both counts at the end of one."""
-        epoch, step = _whole(self.metadata.get("ss_epoch")), _whole(self.metadata.get("ss_steps"))
-        return step // epoch if epoch and step and step % epoch == 0 else None
+        """Optimizer steps of an epoch, where kohya's metadata says it."""
+        return _steps_per_epoch(self.metadata)
 
 
-def run_files(folder: str | Path) -> list[RunFile]:
-    """The LoRA files of a folder and the folders in it, by name; nothing of their weights is read.
+@dataclass(frozen=True)
+class RunFolder:
+    """What a folder holds. files: the LoRA files by name. skipped: names of .safetensors files that are no LoRA."""
+
+    files: tuple[RunFile, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def run_files(folder: str | Path) -> RunFolder:
+    """The LoRA files of a folder and the folders in it; nothing of their weights is read.
+
+    What trainers leave beside them is passed over: states to go on from (`…-state/`), whole models and embeddings.
 
     Raises:
-        ModelError: no such folder, no file, or a file that is damaged or no LoRA.
+        ModelError: no such folder, no LoRA, or a file that is damaged or an adapter of another kind.
     """
     from trainer.families.layout import read_header
-    from trainer.lora.key_styles import check_kind
+    from trainer.lora.key_styles import check_kind, is_lora, other_kind
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ModelError(f"{folder}: expected a folder of LoRA files, got {'a file' if folder.exists() else 'nothing'}")
-    paths = sorted(path for pattern in ("*.safetensors", "*/*.safetensors") for path in folder.glob(pattern))
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not paths:
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".pt", ".ckpt", ".bin", ".pth"))
-        got = f"only {', '.join(others[:3])}, which can run code" if others else "none"
-        raise ModelError(f"{folder}: expected LoRA files (.safetensors) of one run, got {got}")
-    found = []
-    for path in paths:
+    found, skipped = list[RunFile](), list[str]()
+    for path in _candidates(folder):
         header = read_header(path)
-        check_kind(path, header.shapes)
-        found.append(_run_file(folder, path, dict(header.metadata), header.shapes))
-    return found
+        if is_lora(header.shapes) or other_kind(header.shapes) is not None:
+            check_kind(path, header.shapes)
+            found.append(_run_file(folder, path, dict(header.metadata), header.shapes))
+        else:
+            skipped.append(path.relative_to(folder).as_posix())
+    if not found:
+        others = skipped or sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+        got = f"only {', '.join(others[:3])}" + ("" if skipped else ", which can run code") if others else "none"
+        raise ModelError(f"{folder}: expected LoRA files (.safetensors) of one run, got {got}")
+    wholes = {file.stem for file in found}
+    return RunFolder(tuple(_final_of_its_stem(file, wholes) for file in found), tuple(skipped))
+
+
+def _candidates(folder: Path) -> list[Path]:
+    paths = [*folder.iterdir(), *(path for inner in folder.iterdir() if inner.is_dir() for path in _listed(inner))]
+    files = [path for path in paths if path.suffix.lower() == ".safetensors" and not path.name.startswith(".")]
+    files = sorted(path for path in files if path.exists() and not path.is_dir())
+    adapters = {path.parent for path in files if path.stem in _ADAPTERS}
+    # beside an adapter in a folder of its own lie copies of it, and whole models
+    return [path for path in files if path.stem in _ADAPTERS or path.parent == folder or path.parent not in adapters]
+
+
+def _listed(folder: Path) -> list[Path]:
+    hidden = folder.name.startswith(".") or folder.name.endswith("-state")
+    return [] if hidden else list(folder.iterdir())
+
+
+def _final_of_its_stem(file: RunFile, stems: Collection[str]) -> RunFile:
+    """`dog-2` beside `dog-2-000002` is the final file of the run `dog-2`; what it says of itself stays."""
+    whole = file.path.stem
+    if whole == file.stem or whole not in stems or _told(file.metadata) != (None, None):
+        return file
+    return replace(file, stem=whole, epoch=None, step=None, number=None)
 
 
 def _run_file(folder: Path, path: Path, metadata: dict[str, str], shapes: Mapping[str, tuple[int, ...]]) -> RunFile:
     own = "" if path.stem in _FIXED_NAMES else path.stem
-    said = (own, path.parent.name if path.parent != folder else "")
-    matches = (pattern.fullmatch(name) for name in said if name for pattern in _NAMES)
-    groups = next((match.groupdict() for match in matches if match), {"stem": own})
-    epoch, step = _whole(groups.get("epoch")), _whole(groups.get("step"))
-    if (_whole(groups.get("within")) or 0) > 0:
-        epoch = None  # within an epoch: only its step is exact
-    number = _whole(groups.get("number"))
+    stem, epoch, step, number = _by_name(own)
+    if epoch is None and step is None and path.parent != folder:
+        _, *counts = _by_name(path.parent.name)
+        if counts[0] is not None or counts[1] is not None:
+            stem, (epoch, step, number) = own, counts
     told_epoch, told_step = _told(metadata)
     if number is not None and number in (told_epoch, told_step):
         epoch, step, number = told_epoch, told_step, None
-    elif number is not None and (told_epoch or told_step):
-        number = None  # part of the run's name
-    if number is None and epoch is None and step is None:
-        epoch, step = told_epoch, told_step
-    elif step is not None and epoch is None and told_step == step and _at_end_of_epoch(metadata):
-        epoch = told_epoch
-    elif epoch is not None and step is None and told_epoch == epoch:
-        step = told_step
-    stem = str(groups["stem"] or "").rstrip("-_ ")
+    elif (told_epoch or told_step) and (
+        number is not None
+        or (epoch is not None and told_epoch not in (None, epoch))
+        or (step is not None and told_step != step)
+        or (epoch is None and step is None)
+    ):  # then a number in the name is part of the run's
+        stem, epoch, step, number = own, told_epoch, told_step, None
+    epoch, step = (
+        epoch or (told_epoch if step is not None else None),
+        step or (told_step if epoch is not None else None),
+    )
     name = path.relative_to(folder).as_posix()
-    return RunFile(path, name, stem, epoch or None, step or None, number, metadata, dict(shapes))
+    return RunFile(
+        path, name, "" if stem in _NO_STEMS else stem, epoch or None, step or None, number, metadata, dict(shapes)
+    )
+
+
+def _by_name(name: str) -> tuple[str, int | None, int | None, int | None]:
+    """(stem, epoch, step, a number of unknown meaning) as a file's or folder's name says them."""
+    match = next((match for pattern in _NAMES if (match := pattern.fullmatch(name))), None)
+    if match is None:
+        return name, None, None, None
+    groups = match.groupdict()
+    epoch = None if _whole(groups.get("within")) else _whole(groups.get("epoch"))  # within one, only the step is exact
+    stem = _TIMESTAMP.sub("", groups["stem"] or "").strip("-_ ")
+    return stem, epoch, _whole(groups.get("step")), _whole(groups.get("number"))
 
 
 def _told(metadata: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """(epoch, step) as kohya's, ai-toolkit's metadata say them."""
-    info = _json(metadata.get("training_info"))
-    epoch, step = metadata.get("ss_epoch", info.get("epoch")), metadata.get("ss_steps", info.get("step"))
-    return _whole(epoch) or None, _whole(step) or None
-
-
-def _at_end_of_epoch(metadata: Mapping[str, str]) -> bool:
-    """Whether kohya's counts say that the file was written as an epoch ended."""
+    """(epoch, step) as kohya's and ai-toolkit's metadata say them; an epoch only where one had ended."""
     epoch, step = _whole(metadata.get("ss_epoch")), _whole(metadata.get("ss_steps"))
+    each = _steps_per_epoch(metadata)
+    if each is not None and epoch is not None and step is not None and step != epoch * each:
+        epoch = None  # kohya's step files name the epoch under way, and from 0
+    if step is None:
+        step = _whole(_json(metadata.get("training_info")).get("step"))  # its epoch is the one under way
+    return epoch or None, step or None
+
+
+def _steps_per_epoch(metadata: Mapping[str, str]) -> int | None:
     batches = _whole(metadata.get("ss_num_batches_per_epoch"))
     accumulated = _whole(metadata.get("ss_gradient_accumulation_steps")) or 1
-    return bool(epoch and step and batches and step == epoch * -(-batches // accumulated))
+    return None if not batches else -(-batches // accumulated)
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of what a file's tensors begin and end with, and their size: weights that differ, differ there. Metadata
+    plays no part in it."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        size = path.stat().st_size - start
+        file.seek(start)
+        found = hashlib.sha256(str(size).encode() + file.read(_END))
+        file.seek(start + max(0, size - _END))
+        found.update(file.read())
+    return found.hexdigest()
 
 
 def _json(text: str | None) -> dict[str, Any]:
@@ -180,7 +248,6 @@ _OF_ONE_RUN = {
     "ss_learning_rate": "learning rate",
     "ss_optimizer": "optimizer",
     "ss_lr_scheduler": "lr_scheduler",
-    "ss_seed": "seed",
     "ss_num_train_images": "number of photos",
     "ss_base_model_version": "base version",
     "ss_sd_model_hash": "base of hash",

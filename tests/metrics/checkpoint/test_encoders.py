@@ -133,7 +133,7 @@ def test_a_wrong_name_is_one_line_that_says_what_would_be_right(spec: str, words
 
 def test_a_folder_without_weights_is_refused(tiny_clip: Path, tmp_path: Path):
     (tmp_path / "open_clip_config.json").write_bytes((tiny_clip / "open_clip_config.json").read_bytes())
-    with pytest.raises(MetricsError, match=r"no open_clip_model\.safetensors"):
+    with pytest.raises(MetricsError, match=r"a folder with open_clip_model\.safetensors"):
         load_encoder(str(tmp_path))
 
 

@@ -283,7 +283,7 @@ def test_numbers_that_do_not_fit_are_named(calibration: Calibration, photos: np.
         read(calibration, crops(3, 1))
     with pytest.raises(MetricsError, match="24 photos with 2 flags"):
         calibrate(photos, [True, False], crops(24, 2), LABELS, encoder)
-    with pytest.raises(MetricsError, match="weight 'burn'"):
+    with pytest.raises(MetricsError, match=r"weights: expected one of .*, got 'burn'"):
         calibrate(photos, TRAINED, crops(24, 2), LABELS, encoder, weights={"burn": 2})
 
 

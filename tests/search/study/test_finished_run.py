@@ -49,7 +49,7 @@ def kohya(folder: Path, *epochs: int, **metadata: str) -> None:
 
 def test_epochs_come_from_names_and_the_last_one_from_the_file(tmp_path: Path) -> None:
     kohya(tmp_path, 2, 4)
-    write(tmp_path / "loras" / "my.safetensors")
+    write(tmp_path / "loras" / "my.safetensors", fill=1.0)
     (said,) = lines(tmp_path)
     assert said.startswith("checkpoints.last: expected the epoch of my.safetensors")
     study = study_of(tmp_path, {"last": 5})
@@ -66,7 +66,15 @@ def test_steps_become_epochs_where_the_steps_of_an_epoch_are_known(tmp_path: Pat
     assert [*counts(study_of(tmp_path))[1]] == [50, 100, 250]
     unit, files = counts(study_of(tmp_path, {"steps_per_epoch": 50}))
     assert (unit, [*files]) == ("epoch", [1, 2, 5])
-    assert counts(study_of(tmp_path, {"steps_per_epoch": 40}))[0] == "step"  # 50 is no whole number of epochs
+    assert "divides those of my_000000050.safetensors (50)" in lines(tmp_path, {"steps_per_epoch": 40})[0]
+
+
+def test_a_final_file_that_is_the_last_numbered_one_again_counts_once(tmp_path: Path) -> None:
+    kohya(tmp_path, 2, 4)
+    write(tmp_path / "loras" / "my-000004.safetensors", fill=1.0)
+    write(tmp_path / "loras" / "my.safetensors", fill=1.0)
+    assert [*counts(study_of(tmp_path))[1]] == [2, 4]
+    assert lines(tmp_path, {"last": 3})[0].startswith("checkpoints.last: expected nothing")
 
 
 def test_what_belongs_to_trainings_is_refused(tmp_path: Path) -> None:
@@ -78,10 +86,12 @@ def test_what_belongs_to_trainings_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("checkpoints", "where"),
     [
-        ({"held_out": ["nothing.png"]}, "checkpoints.held_out[0]: expected the name of a photo in data"),
+        ({"held_out": ["nothing.png"]}, "checkpoints.held_out[0]: expected the name of one photo in data"),
         ({"folder": "elsewhere"}, "checkpoints.folder"),
         ({"folder": ""}, "checkpoints.folder"),
         ({"last": 0}, "checkpoints.last"),
+        ({"last": 9}, "checkpoints.last: expected nothing"),
+        ({"held_out": "02.png"}, "checkpoints.held_out: expected the names of photos, as a list, or none"),
         ({"helt_out": []}, "checkpoints.helt_out"),
         ({"held_out": 4}, "checkpoints.held_out"),
     ],
@@ -97,7 +107,7 @@ def test_files_that_are_not_one_run_are_named(tmp_path: Path) -> None:
     write(tmp_path / "loras" / "my-7.safetensors")
     assert "my-7.safetensors: whether it counts epochs or steps" in lines(tmp_path)[0]
     (tmp_path / "loras" / "my-7.safetensors").unlink()
-    write(tmp_path / "loras" / "epoch-2" / "my.safetensors", ss_seed="2")
+    write(tmp_path / "loras" / "epoch-2" / "my.safetensors", fill=1.0)
     assert "both of epoch 2" in lines(tmp_path)[0]
 
 
@@ -132,8 +142,7 @@ def test_a_changed_file_or_another_photo_held_out_is_another_study(tmp_path: Pat
     other = study_of(tmp_path, {"held_out": ["02.png"]})
     assert before.digest != other.digest
     assert before.probe_digest != other.probe_digest
-    kohya(tmp_path, 4, ss_seed="9")
-    kohya(tmp_path, 2, ss_seed="9")
+    write(tmp_path / "loras" / "my-000004.safetensors", fill=1.0)
     again = study_of(tmp_path)
     assert before.digest != again.digest
     assert before.probe_digest == again.probe_digest

@@ -158,7 +158,7 @@ SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
     "horizon under a constant schedule": (
         {"train": {"resolution": 64}, "search": {"epochs": {"values": [4, 8]}}},
         "search.epochs",
-        "outcome",
+        "train.epochs",
     ),
     "alpha beside rank": (
         {"search": {"rank": {"values": [4, 8]}, "alpha": {"values": [1.0, 4.0]}}},

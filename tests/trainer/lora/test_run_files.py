@@ -8,14 +8,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from trainer.errors import ModelError
-from trainer.lora.run_files import run_files, settings_of, why_not_one_run
+from trainer.lora.run_files import run_files, settings_of, weights_digest, why_not_one_run
 
 NAME = "lora_unet_mid_block_attentions_0_proj_in"
 
 
-def write(path: Path, rank: int = 4, **metadata: str) -> None:
+def write(path: Path, rank: int = 4, fill: float = 0.0, **metadata: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{NAME}.lora_down.weight": np.zeros((rank, 8)), f"{NAME}.lora_up.weight": np.zeros((8, rank))}
+    tensors = {f"{NAME}.lora_down.weight": np.full((rank, 8), fill), f"{NAME}.lora_up.weight": np.zeros((8, rank))}
     save_file(tensors, path, metadata=metadata)
 
 
@@ -40,14 +40,36 @@ def write(path: Path, rank: int = 4, **metadata: str) -> None:
         ("bike5.safetensors", {"ss_epoch": "12", "ss_steps": "360"}, 12, 360),
         ("dog-2.safetensors", {"ss_epoch": "12", "ss_steps": "360"}, 12, 360),
         ("0012/lora.safetensors", {"ss_epoch": "12", "ss_steps": "360"}, 12, 360),
-        ("my.safetensors", {"training_info": json.dumps({"step": 500, "epoch": 4})}, 4, 500),
+        ("my.safetensors", {"training_info": json.dumps({"step": 500, "epoch": 4})}, None, 500),
+        (
+            "my-step00000400.safetensors",
+            {"ss_epoch": "1", "ss_steps": "400", "ss_num_batches_per_epoch": "210"},
+            None,
+            400,
+        ),
+        ("my.safetensors", {"ss_epoch": "5", "ss_steps": "1020", "ss_num_batches_per_epoch": "210"}, None, 1020),
+        (
+            "my.safetensors",
+            {
+                "ss_epoch": "5",
+                "ss_steps": "525",
+                "ss_num_batches_per_epoch": "210",
+                "ss_gradient_accumulation_steps": "2",
+            },
+            5,
+            525,
+        ),
+        ("dog_20260105.safetensors", {"ss_epoch": "6"}, 6, None),
+        ("fox_e621.safetensors", {"ss_epoch": "6"}, 6, None),
+        ("my-000004.safetensors", {"ss_epoch": "14"}, 14, None),
+        ("checkpoint-500/dog-2.safetensors", {}, None, 500),
     ],
 )
 def test_epoch_and_step(
     tmp_path: Path, name: str, metadata: dict[str, str], epoch: int | None, step: int | None
 ) -> None:
     write(tmp_path / name, **metadata)
-    (file,) = run_files(tmp_path)
+    (file,) = run_files(tmp_path).files
     assert (file.epoch, file.step, file.number) == (epoch, step, None)
     assert file.name == name
 
@@ -57,36 +79,80 @@ def test_epoch_and_step(
 )
 def test_nothing_is_guessed(tmp_path: Path, name: str, number: int | None) -> None:
     write(tmp_path / name)
-    (file,) = run_files(tmp_path)
+    (file,) = run_files(tmp_path).files
     assert (file.epoch, file.step, file.number) == (None, None, number)
 
 
 def test_an_epoch_has_as_many_steps_as_kohyas_counts_say(tmp_path: Path) -> None:
-    write(tmp_path / "my-000010.safetensors", ss_epoch="10", ss_steps="300")
+    write(tmp_path / "my-000010.safetensors", ss_num_batches_per_epoch="61", ss_gradient_accumulation_steps="2")
     write(tmp_path / "my-step00000301.safetensors", ss_epoch="10", ss_steps="301")
-    one, other = run_files(tmp_path)
-    assert (one.steps_per_epoch, other.steps_per_epoch) == (30, None)
+    one, other = run_files(tmp_path).files
+    assert (one.steps_per_epoch, other.steps_per_epoch) == (31, None)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("2026-01-05_12-30-00-save-500-10-0", "2026-01-05_12-50-00-save-1000-20-0"),
+        ("dog-2-000002", "dog-2-000004", "dog-2"),
+        ("at-step00000500", "at-step00001000", "last"),
+        ("epoch-000002", "epoch-000004", "last"),
+        ("dog_20260105-000002", "dog_20260105"),
+    ],
+)
+def test_the_files_of_one_run_are_one_run(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        write(tmp_path / f"{name}.safetensors")
+    files = run_files(tmp_path).files
+    assert why_not_one_run(files) is None
+    assert [file.path.stem for file in files if file.is_final] == [
+        n for n in names if n in ("dog-2", "last", "dog_20260105")
+    ]
+
+
+def test_what_trainers_leave_beside_their_loras_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "my-000002.safetensors")
+    write(tmp_path / "my-000002-state" / "model.safetensors")
+    write(tmp_path / "checkpoint-40" / "pytorch_lora_weights.safetensors")
+    write(tmp_path / "checkpoint-40" / "pytorch_lora_weights_kohya.safetensors")
+    save_file({"unet.weight": np.zeros(1)}, tmp_path / "checkpoint-40" / "model.safetensors")
+    save_file({"emb_params": np.zeros((1, 4))}, tmp_path / "dog_emb.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    found = run_files(tmp_path)
+    assert [file.name for file in found.files] == [
+        "checkpoint-40/pytorch_lora_weights.safetensors",
+        "my-000002.safetensors",
+    ]
+    assert found.skipped == ("dog_emb.safetensors",)
+
+
+def test_metadata_plays_no_part_in_which_weights_a_file_holds(tmp_path: Path) -> None:
+    write(tmp_path / "a.safetensors", ss_epoch="3")
+    write(tmp_path / "b.safetensors", ss_epoch="4", ss_steps="9")
+    write(tmp_path / "c.safetensors", rank=5)
+    a, b, c = (weights_digest(tmp_path / f"{name}.safetensors") for name in "abc")
+    assert a == b != c
 
 
 def test_two_runs_in_a_folder_are_told_apart_by_name(tmp_path: Path) -> None:
     write(tmp_path / "a" / "my-000002.safetensors", ss_network_alpha="4")
     write(tmp_path / "a" / "my-000004.safetensors", ss_network_alpha="4")
     write(tmp_path / "a" / "my.safetensors", ss_network_alpha="4")
-    assert why_not_one_run(run_files(tmp_path / "a")) is None
+    assert why_not_one_run(run_files(tmp_path / "a").files) is None
     write(tmp_path / "a" / "my-000006.safetensors", ss_network_alpha="8")
-    assert "my-000006.safetensors" in str(why_not_one_run(run_files(tmp_path / "a")))
+    assert "my-000006.safetensors" in str(why_not_one_run(run_files(tmp_path / "a").files))
     write(tmp_path / "b" / "my-000002.safetensors")
     write(tmp_path / "b" / "my-000004.safetensors", rank=8)
-    assert "of other ranks" in str(why_not_one_run(run_files(tmp_path / "b")))
+    assert "of other ranks" in str(why_not_one_run(run_files(tmp_path / "b").files))
     write(tmp_path / "c" / "my-000002.safetensors")
     write(tmp_path / "c" / "other-000002.safetensors")
-    assert "of two runs" in str(why_not_one_run(run_files(tmp_path / "c")))
+    assert "of two runs" in str(why_not_one_run(run_files(tmp_path / "c").files))
 
 
 def test_what_every_file_says_alike_is_of_the_run(tmp_path: Path) -> None:
     write(tmp_path / "my-000002.safetensors", ss_seed="1", ss_epoch="2")
     write(tmp_path / "my-000004.safetensors", ss_seed="1", ss_epoch="4")
-    assert settings_of(run_files(tmp_path)) == {"ss_seed": "1"}
+    assert settings_of(run_files(tmp_path).files) == {"ss_seed": "1"}
 
 
 def test_folders_that_hold_no_run_are_told(tmp_path: Path) -> None:
@@ -101,5 +167,5 @@ def test_folders_that_hold_no_run_are_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"my-000002\.safetensors: not a safetensors file"):
         run_files(tmp_path)
     save_file({"x": np.zeros(1)}, tmp_path / "my-000002.safetensors")
-    with pytest.raises(ModelError, match=r"my-000002\.safetensors: expected a LoRA"):
+    with pytest.raises(ModelError, match=r"expected LoRA files .*, got only my-000002\.safetensors"):
         run_files(tmp_path)
