@@ -61,7 +61,7 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
         print(f"note: {note}")
     ended = None if going.anew else _finished(study, folder)
     if ended is not None:
-        more = "" if study.look is not None else " To go on with it, raise the budget."
+        more = "" if study.finished_run is not None else " To go on with it, raise the budget."
         print(f"study {study.name} is finished: {ended}.{more}")
         show(folder)
         return 0

@@ -262,5 +262,5 @@ def _rebuilt(study: Study, row: FrozenTrial, fields: dict[str, Any], trajectory:
         error="its record was lost; what Optuna knows of it is here" if state == "failed" else None,
         slot=attributes.get(SLOT),
         began=attributes.get("began"),
-        finished_run=study.look,
+        finished_run=study.finished_run,
     )

@@ -181,7 +181,7 @@ class Coordinator:
             dataset=self.study.dataset,
             slot=trial.user_attrs[SLOT],
             began=trial.user_attrs[BEGAN],
-            finished_run=self.study.look,
+            finished_run=self.study.finished_run,
         )
         self._ledger.note(trial, **describe(config))
         course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)

@@ -130,9 +130,9 @@ class _Worker:
         encoder = load_encoder(study.encoder, device=str(device), cache_dir=features)
         spec = study.identity_encoder
         identity = None if spec is None else load_encoder(spec, device=str(device), cache_dir=features)
-        if study.look is not None:
+        if study.finished_run is not None:
             self._say("reading the checkpoints")
-            check_run(study.look, base)  # all of it, before anything is drawn
+            check_run(study.finished_run, base)  # all of it, before anything is drawn
         self._say("building the probe")
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
         if slot == 0:
@@ -164,8 +164,8 @@ class _Worker:
         trial = _Trial(spec)
         self._decided = spec.processed
         try:
-            if self._study.look is not None:
-                self._look(trial, self._study.look)
+            if self._study.finished_run is not None:
+                self._look(trial, self._study.finished_run)
             self._run(trial)
         except _Stopped as stopped:
             (message,) = stopped.args
@@ -186,7 +186,9 @@ class _Worker:
             if has_no_exact_form(error):  # then nearly the same numbers, rather than none
                 text = repeat_nearly(error)
             fault = machine_fault(error)
-            if self._study.look is not None and known:  # its only trial: it goes on once the files are there again
+            if (
+                self._study.finished_run is not None and known
+            ):  # its only trial: it goes on once the files are there again
                 fault = str(error)
             self._connection.send(
                 Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)

@@ -6,7 +6,7 @@ Such a study trains nothing. It has one trial, whose checkpoints are the files.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, field_validator
 
@@ -54,7 +54,7 @@ class CheckpointsSection(Section):
 
 
 @dataclass(frozen=True)
-class RunToLookAt:
+class CheckpointFiles:
     """Attributes:
     run: as the trial's record keeps it.
     held_out: photos as `PhotoMark.file` has them.
@@ -90,13 +90,13 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
     return values[section][name] if name else values[section]
 
 
-def run_to_look_at(
+def checkpoint_files(
     path: Path,
     section: CheckpointsSection,
     score: ScoreSection,
     photos: Sequence[PhotoMark],
     train: Mapping[str, Any],
-) -> RunToLookAt:
+) -> CheckpointFiles:
     """Which file is which checkpoint, and which photos were held out; reads no weights.
 
     Args:
@@ -120,12 +120,13 @@ def run_to_look_at(
         raise StudyError([_wrong(path, section, f"at most {_MOST} {unit}s", str(max(counted)))])
     if len(counted) < _LEAST:
         raise StudyError([_wrong(path, section, "at least two checkpoints of one run", f"one ({files[0].name})")])
-    told, words = _settings(files, list(counted))
+    said = settings_of(files)
+    told, words = _settings(said, files[0].modules, list(counted))
     run = FinishedRun({n: str(file.path) for n, file in counted.items()}, unit, words, len(held_out))
     digests = {str(count): f"{file.name} {weights_digest(file.path)}" for count, file in counted.items()}
-    restarts = settings_of(files).get("ss_lr_scheduler") == _RESTARTS and "lr_scheduler" not in train
+    restarts = said.get("ss_lr_scheduler") == _RESTARTS and "lr_scheduler" not in train
     notices = _notices(section, unit, held.skipped, restarts=restarts)
-    return RunToLookAt(run, held_out, digests, told, notices)
+    return CheckpointFiles(run, held_out, digests, told, notices)
 
 
 def _wrong(path: Path, section: CheckpointsSection, expected: str, got: str) -> str:
@@ -235,13 +236,13 @@ def _final(
     return section.last, final[0]
 
 
-def _settings(files: Sequence[RunFile], counts: Sequence[int]) -> tuple[dict[str, Any], str]:
-    """The TrainConfig fields that the files tell, and the same in words."""
-    told = settings_of(files)
-    shapes = files[0].modules.items()
-    halves = {key: shape for key, shape in shapes if (kohya_key(key) or "").endswith(".lora_down.weight") and shape}
-    linear = [shape[0] for shape in halves.values() if len(shape) == 2 or shape[2:] == (1, 1)]
-    ranks = linear or [shape[0] for shape in halves.values()]
+def _settings(
+    told: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], counts: Sequence[int]
+) -> tuple[dict[str, Any], str]:
+    """The TrainConfig fields that the files' metadata and `shapes` tell, and the same in words."""
+    halves = [shape for key, shape in shapes.items() if shape and (kohya_key(key) or "").endswith(".lora_down.weight")]
+    linear = [shape[0] for shape in halves if len(shape) == 2 or shape[2:] == (1, 1)]
+    ranks = linear or [shape[0] for shape in halves]
     rank = max(set(ranks), key=ranks.count)
     gaps = [b - a for a, b in zip([0, *counts], counts, strict=False)]
     train: dict[str, Any] = {"rank": min(rank, 1024), "epochs": counts[-1], "save_every_n_epochs": min(gaps)}
@@ -253,7 +254,7 @@ def _settings(files: Sequence[RunFile], counts: Sequence[int]) -> tuple[dict[str
     optimizer = told.get("ss_optimizer", "").rpartition(".")[2].partition("(")[0]
     scheduler = told.get("ss_lr_scheduler", "")
     for value, known in ((optimizer, OptimizerName), (scheduler, SchedulerName)):
-        if value in known.__args__:  # type: ignore[attr-defined]  # of a Literal
+        if value in get_args(known):
             words.append(value)
     if rate:
         words.append(f"learning rate {rate:.2g}")

@@ -17,7 +17,7 @@ from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.study.checks import beside, check_score, is_folder, scan
-from search.study.finished_run import CheckpointsSection, RunToLookAt, misplaced, run_to_look_at
+from search.study.finished_run import CheckpointFiles, CheckpointsSection, checkpoint_files, misplaced
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
@@ -60,7 +60,7 @@ class Study:
         mask_files: digest of their masks, where `score.shifted.masks` is a folder.
         photos, masks_of: the same, one by one.
         subject: trigger and class word, "" without.
-        finished_run: the run that is looked at instead of trained; None where the study trains.
+        checkpoints: the files of a finished run, which are looked at; None where the study trains.
         added: prompts that are drawn and not scored: added after the study had begun.
         notices: what the user should know before it runs, one line each.
     """
@@ -85,7 +85,7 @@ class Study:
     written: Mapping[str, Any]
     notices: tuple[str, ...] = ()
     subject: tuple[str, str] = ("", "")
-    finished_run: RunToLookAt | None = None
+    checkpoints: CheckpointFiles | None = None
     added: AddedPrompts = NONE_ADDED
 
     def config(self, params: Mapping[str, Any]) -> TrainConfig:
@@ -98,14 +98,14 @@ class Study:
         return {**paths, "seed": self.seed, **self.train}
 
     @property
-    def look(self) -> FinishedRun | None:
+    def finished_run(self) -> FinishedRun | None:
         """The finished run as a trial's record keeps it."""
-        return None if self.finished_run is None else self.finished_run.run
+        return None if self.checkpoints is None else self.checkpoints.run
 
     @property
     def rows_held_out(self) -> list[int]:
         """Rows of the photos that the finished run was not trained on, regularisation images not counted."""
-        held = () if self.finished_run is None else self.finished_run.held_out
+        held = () if self.checkpoints is None else self.checkpoints.held_out
         own = [photo.file for photo in self.photos if not photo.reg]
         return [row for row, file in enumerate(own) if file in held]
 
@@ -131,12 +131,12 @@ class Study:
             "base": self.written["base"],
             "photos": self.dataset,
             "seed": self.seed,
-            "train": dict(self.train) if self.finished_run is None else self.written.get("train") or {},
+            "train": dict(self.train) if self.checkpoints is None else self.written.get("train") or {},
             "search": self.written.get("search", {}),
             "score": self.score.model_dump(mode="json"),
             "stop": self.stop.model_dump(mode="json"),
             **({MASK_FILES: self.mask_files} if self.mask_files else {}),
-            **({"checkpoints": self.finished_run.meaning} if self.finished_run is not None else {}),
+            **({"checkpoints": self.checkpoints.meaning} if self.checkpoints is not None else {}),
         }
         return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
 
@@ -213,9 +213,9 @@ def load_study(path: str | Path) -> Study:
     if checkpoints is not None:
         sections["score"] = score = score.model_copy(update={"holdout": 0})  # the run has its own
     seen = scan(path, str(sources["data"]), sources["reg_data"], score)
-    run = None if checkpoints is None else run_to_look_at(path, checkpoints, score, seen.photos, train)
-    if run is not None:
-        train, notices = {**run.train, **train}, [*notices, *run.notices]
+    files = None if checkpoints is None else checkpoint_files(path, checkpoints, score, seen.photos, train)
+    if files is not None:
+        train, notices = {**files.train, **train}, [*notices, *files.notices]
     return Study(
         file=path,
         name=str(name),
@@ -232,7 +232,7 @@ def load_study(path: str | Path) -> Study:
         subject=(train.get("trigger") or seen.subject[0], train.get("class_word") or seen.subject[1]),
         written=values,
         notices=(*seen.warnings, *notices),
-        finished_run=run,
+        checkpoints=files,
         **sections,
     )
 

@@ -64,8 +64,8 @@ class Decision:
         context: from where on new contexts get worse. memory: from where on even photos of the same shoots do.
         last: the last epoch looked at.
         disagreement: moved subjects that contradict real photos of held-out contexts, or None.
-        unit: what epochs are counted in: "step" for a finished run whose files count steps.
         likeness: the highest fidelity of any checkpoint, 0 as the base to 1 as the photos; None when not measured.
+        unit: what epochs are counted in: "step" for a finished run whose files count steps.
     """
 
     outcome: Outcome

@@ -1,10 +1,10 @@
 """What is said of a run that was finished before: what to do with its files, and what the verdict rests on."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from search.record.finished_run import FinishedRun, Unit
 from search.verdict.decision import Decision
+from search.verdict.quantities import duration
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
@@ -40,7 +40,7 @@ def what_it_rests_on(run: FinishedRun) -> str:
     )
 
 
-def what_it_took(verdict: "Verdict", run: FinishedRun, duration: Callable[[float | None], str]) -> str:
+def what_it_took(verdict: "Verdict", run: FinishedRun) -> str:
     """Time and checkpoints; nothing was trained."""
     cost = verdict.cost
     clock = f"{duration(cost.wall_seconds)} on the clock, " if cost.wall_seconds is not None else ""

@@ -22,7 +22,8 @@ from search.verdict.best_files import PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import score_chart, spark
 from search.verdict.decision import decide
 from search.verdict.private_paths import without_private_paths
-from search.verdict.sentences import duration, headline, onset_short, size, state_text, trial_sentences, turn_short
+from search.verdict.quantities import duration, size
+from search.verdict.sentences import headline, onset_short, state_text, trial_sentences, turn_short
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, choose_epochs
 from trainer.config.config import TrainConfig

@@ -25,6 +25,7 @@ from search.verdict.finished_run_sentences import (
     what_it_took,
     what_to_use,
 )
+from search.verdict.quantities import duration
 from search.verdict.settings_sentences import leave_epochs, settings
 from trainer.config.rules import FLAT_SCHEDULERS
 
@@ -80,7 +81,7 @@ def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
     if run is None:
         return said
     do, why, sure = (tuple(for_a_finished_run(one, run) for one in part) for part in (said.do, said.why, said.sure))
-    return Said(do, why, sure, (what_it_took(verdict, run, duration),))
+    return Said(do, why, sure, (what_it_took(verdict, run),))
 
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
@@ -174,23 +175,6 @@ def cost(spent: "Cost") -> str:
         + f" with {_count(spent.epochs, 'trained epoch')}{clock}. The workers took {duration(spent.seconds)}: "
         f"training {duration(spent.train)}, drawing images {duration(spent.sample)}, scoring {duration(spent.score)}."
     )
-
-
-def duration(seconds: float | None) -> str:
-    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(num_bytes: int) -> str:
-    """`1.2 MB`, `340 kB`."""
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e6 else f"{max(1, round(num_bytes / 1e3))} kB"
 
 
 # --- what to do

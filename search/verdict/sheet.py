@@ -31,8 +31,8 @@ class Marks:
         onset: the epoch where overfitting begins, or None.
         low, high: the onset's interval in epochs; `low` is None when there is none, `high` also when it is open.
         onset_name: which onset it is, in a word or two ("context onset").
-        unit: what epochs are counted in, "epoch" or "step".
         shipped_name: what to call the epoch to ship.
+        unit: what epochs are counted in, "epoch" or "step".
     """
 
     shipped: int | None = None

@@ -58,11 +58,11 @@ def loras() -> dict[int, LoraWeights]:
     settings = AdapterSettings(rank=4, alpha=2.0, conv_rank=2, conv_alpha=1.0)
     fresh = create_adapters(base, settings, train_text_encoder=True).weights()
     torch.manual_seed(0)
-    directions = {site: torch.randn_like(module.up).half().float() for site, module in fresh.modules.items()}
+    directions = {site: torch.randn_like(module.up) for site, module in fresh.modules.items()}
     return {
         epoch: LoraWeights(
             {
-                site: LoraModule(m.down.half().float(), directions[site] * (epoch / 256), m.alpha)
+                site: LoraModule(m.down.half().float(), (directions[site] * (epoch / 256)).half().float(), m.alpha)
                 for site, m in fresh.modules.items()
             },
             fresh.family,

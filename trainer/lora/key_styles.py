@@ -33,8 +33,8 @@ _COMPONENTS = (
     ("text_encoder_3.", "lora_te3_"),
 )
 _DENOISERS = (
-    (re.compile(r"(down_blocks|up_blocks|mid_block)\."), "lora_unet_"),
-    (re.compile(r"transformer_blocks\."), "lora_transformer_"),
+    (("down_blocks.", "up_blocks.", "mid_block."), "lora_unet_"),
+    (("transformer_blocks.",), "lora_transformer_"),
 )
 _OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "glora": "GLoRA", ".on_input": "IA3"}
 _ATTENTION = {"to_q_lora": "to_q", "to_k_lora": "to_k", "to_v_lora": "to_v", "to_out_lora": "to_out.0"}
@@ -67,8 +67,8 @@ def _kohya_name(module: str) -> str | None:
             path = module.removeprefix(start)
             within = "text_model_" if prefix.startswith("lora_te") and not path.startswith("text_model.") else ""
             return prefix + within + path.replace(".", "_")
-    for pattern, prefix in _DENOISERS:
-        if pattern.match(module):
+    for starts, prefix in _DENOISERS:
+        if module.startswith(starts):
             return prefix + module.replace(".", "_")
     return None
 

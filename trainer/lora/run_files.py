@@ -24,6 +24,16 @@ _NO_STEMS = {"at", "last", "epoch"}  # sd-scripts' names where none is given
 _PICKLES = (".pt", ".ckpt", ".bin", ".pth")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[_ T]\d\d-\d\d-\d\d")  # OneTrainer's, another one for each file
 _END = 1 << 16  # bytes
+_OF_ONE_RUN = {  # the same in all files of a run
+    "ss_network_dim": "rank",
+    "ss_network_alpha": "alpha",
+    "ss_learning_rate": "learning rate",
+    "ss_optimizer": "optimizer",
+    "ss_lr_scheduler": "lr_scheduler",
+    "ss_num_train_images": "number of photos",
+    "ss_base_model_version": "base version",
+    "ss_sd_model_hash": "base of hash",
+}
 _NAMES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (  # tried in this order
@@ -240,15 +250,3 @@ def why_not_one_run(files: Sequence[RunFile]) -> str | None:
             if said is not None and other_said is not None and said != other_said:
                 return f"{first.name} with {what} {said} and {file.name} with {other_said}"
     return None
-
-
-_OF_ONE_RUN = {
-    "ss_network_dim": "rank",
-    "ss_network_alpha": "alpha",
-    "ss_learning_rate": "learning rate",
-    "ss_optimizer": "optimizer",
-    "ss_lr_scheduler": "lr_scheduler",
-    "ss_num_train_images": "number of photos",
-    "ss_base_model_version": "base version",
-    "ss_sd_model_hash": "base of hash",
-}

@@ -89,21 +89,28 @@ def test_more_epochs_for_a_trial_that_was_interrupted_halfway(real_study, tmp_pa
     assert list(from_the_start.records())[1].params == went_on.params
 
 
-def test_a_folder_that_is_moved_while_the_study_runs_goes_on_when_it_is_back(real_study, tmp_path: Path) -> None:
-    file, half, whole = real_study
-    folder = copied(half, tmp_path)
-    process = started(file, tmp_path)
-    once(lambda: (folder.trial(1) / "readings" / "0004.npz").is_file(), process)
-    away = folder.path.rename(tmp_path / "away")
+def told_once_moved_and_goes_on(
+    process: subprocess.Popen[str], file: Path, folder: StudyFolder, whole: StudyFolder
+) -> None:
+    """A running study's folder is moved away: it ends with a line, and goes on when the folder is back."""
+    away = folder.path.rename(folder.path.parent / "away")
     said, _ = process.communicate()
     assert process.returncode == 1
     assert f"{folder.path}: the study's folder was moved or deleted while it ran; put it back" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert not folder.path.exists(), f"a stub: {[str(path) for path in folder.path.rglob('*')]}"
     away.rename(folder.path)
-    code, said = run_here(file, tmp_path)
+    code, said = run_here(file, folder.path.parent)
     assert code == 0, said
     assert outcome(folder) == outcome(whole)
+
+
+def test_a_folder_that_is_moved_while_the_study_runs_goes_on_when_it_is_back(real_study, tmp_path: Path) -> None:
+    file, half, whole = real_study
+    folder = copied(half, tmp_path)
+    process = started(file, tmp_path)
+    once(lambda: (folder.trial(1) / "readings" / "0004.npz").is_file(), process)
+    told_once_moved_and_goes_on(process, file, folder, whole)
     assert curves(folder) == curves(whole)
 
 
@@ -126,13 +133,4 @@ def test_a_folder_that_is_moved_while_the_workers_load_is_told(real_study, tmp_p
     holder.unlink()  # the earlier sitting's
     process = started(file, tmp_path)
     once(holder.is_file, process)
-    away = folder.path.rename(tmp_path / "away")
-    said, _ = process.communicate()
-    assert process.returncode == 1
-    assert f"{folder.path}: the study's folder was moved or deleted while it ran; put it back" in said.splitlines()[-1]
-    assert "Traceback" not in said
-    assert not folder.path.exists(), f"a stub: {[str(path) for path in folder.path.rglob('*')]}"
-    away.rename(folder.path)
-    code, said = run_here(file, tmp_path)
-    assert code == 0, said
-    assert outcome(folder) == outcome(whole)
+    told_once_moved_and_goes_on(process, file, folder, whole)

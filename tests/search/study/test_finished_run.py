@@ -38,8 +38,8 @@ def lines(folder: Path, checkpoints: dict[str, Any] | None = None, **values: Any
 
 
 def counts(study: Study) -> tuple[str, dict[int, str]]:
-    assert study.look is not None
-    return study.look.unit, {count: Path(file).name for count, file in study.look.files.items()}
+    assert study.finished_run is not None
+    return study.finished_run.unit, {count: Path(file).name for count, file in study.finished_run.files.items()}
 
 
 def kohya(folder: Path, *epochs: int, **metadata: str) -> None:
@@ -126,14 +126,16 @@ def test_restarts_are_known_only_where_somebody_says_them(tmp_path: Path) -> Non
     train = {"resolution": 64, "lr_scheduler": "cosine_with_restarts", "cycle_epochs": 12}
     study = study_of(tmp_path, train=train)
     assert not any("not how often" in notice for notice in study.notices)
-    assert study.look is not None
-    found = efforts(study.look, study.config({}))
+    assert study.finished_run is not None
+    found = efforts(study.finished_run, study.config({}))
     rates = np.diff([0.0, *found.values()])
     assert rates[5] < 0.2 * rates[0]  # before the restart at epoch 12
     assert rates[6] == pytest.approx(rates[0], rel=0.01)  # and after it
     flat = study_of(tmp_path)
-    assert flat.look is not None
-    assert efforts(flat.look, flat.config({})) == pytest.approx({count: float(count) for count in flat.look.counts})
+    assert flat.finished_run is not None
+    assert efforts(flat.finished_run, flat.config({})) == pytest.approx(
+        {count: float(count) for count in flat.finished_run.counts}
+    )
 
 
 def test_a_changed_file_or_another_photo_held_out_is_another_study(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from search.errors import SearchError
 from search.record.record import StudyFolder, TrialRecord
 from search.run import show
 from search.verdict.decision import Decision, OnsetFound
-from search.verdict.sentences import duration, onset_sentences, say
+from search.verdict.quantities import duration
+from search.verdict.sentences import onset_sentences, say
 from search.verdict.settings_sentences import settings
 from search.verdict.verdict import Verdict, _plateau, finish, make_verdict, render
 from tests.search.finished_studies import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study

@@ -1,8 +1,10 @@
 """LoRA files as diffusers, PEFT, old attention processors, ComfyUI and LyCORIS write them, read as kohya's."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,10 +33,10 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return load_base(str(make_sdxl(tmp_path_factory.mktemp("sdxl"))), device=torch.device("cpu"))
 
 
-def made(base: Base, **settings: object) -> LoraWeights:
+def made(base: Base, **settings: Any) -> LoraWeights:
     """A LoRA, text encoders too, that changes every module."""
-    values = {"rank": 4, "alpha": 2.0, **settings}
-    fresh = create_adapters(base, AdapterSettings(**values), train_text_encoder=True).weights()  # type: ignore[arg-type]
+    adapter = AdapterSettings(**{"rank": 4, "alpha": 2.0, **settings})
+    fresh = create_adapters(base, adapter, train_text_encoder=True).weights()
     torch.manual_seed(0)
     modules = {
         site: LoraModule(m.down, torch.randn_like(m.up), m.alpha, m.magnitude) for site, m in fresh.modules.items()
@@ -83,7 +85,7 @@ def diffusers_name(where: str) -> str:
 )
 @pytest.mark.parametrize("kind", [{}, {"conv_rank": 2, "conv_alpha": 1.0}, {"dora": True}])
 def test_every_style_is_the_same_lora(
-    sd15: Base, sdxl: Base, tmp_path: Path, style: tuple[str, str, str], kind: dict[str, object]
+    sd15: Base, sdxl: Base, tmp_path: Path, style: tuple[str, str, str], kind: dict[str, Any]
 ) -> None:
     prefix, down, up = style
     for base in (sd15, sdxl):
@@ -110,13 +112,11 @@ def test_comfyui_writes_diffusion_model_before_stability_names(sdxl: Base, tmp_p
     assert_same(load_lora(tmp_path / "lora.safetensors", family="sdxl"), wanted)
 
 
-def trained_by_peft(base: Base, **settings: object) -> torch.nn.Module:
+def trained_by_peft(base: Base, **settings: Any) -> Any:
     """A U-Net with adapters as diffusers' and PEFT's training scripts put them there."""
-    import copy
-
-    unet = copy.deepcopy(base.denoiser)
-    config = LoraConfig(r=4, lora_alpha=6, target_modules=ATTENTION, init_lora_weights=False, **settings)  # type: ignore[arg-type]
-    return get_peft_model(unet, config)  # type: ignore[return-value,arg-type]
+    unet: Any = copy.deepcopy(base.denoiser)
+    config = LoraConfig(r=4, lora_alpha=6, target_modules=ATTENTION, init_lora_weights=False, **settings)
+    return get_peft_model(unet, config)
 
 
 def merged_by_peft(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -135,11 +135,9 @@ def assert_changes(read: LoraWeights, wanted: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"alpha_pattern": {"attn2.to_q": 1}}])
-def test_a_folder_that_peft_saved_is_read_with_its_alphas(
-    sd15: Base, tmp_path: Path, settings: dict[str, object]
-) -> None:
+def test_a_folder_that_peft_saved_is_read_with_its_alphas(sd15: Base, tmp_path: Path, settings: dict[str, Any]) -> None:
     model = trained_by_peft(sd15, **settings)
-    model.save_pretrained(tmp_path)  # type: ignore[operator]
+    model.save_pretrained(tmp_path)
     assert_changes(load_lora(tmp_path / "adapter_model.safetensors"), merged_by_peft(model))
 
 
@@ -149,9 +147,9 @@ def test_a_file_that_diffusers_saved_is_read_with_its_alphas(sd15: Base, tmp_pat
     from diffusers.utils import convert_state_dict_to_diffusers
 
     model = trained_by_peft(sd15, use_rslora=rslora)
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))  # type: ignore[arg-type]
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
     layers = {key.removeprefix("base_model.model."): value for key, value in layers.items()}
-    config = model.peft_config["default"].to_dict()  # type: ignore[union-attr,index]
+    config = model.peft_config["default"].to_dict()
     StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=layers, unet_lora_adapter_metadata=config)
     assert_changes(load_lora(tmp_path / "pytorch_lora_weights.safetensors"), merged_by_peft(model))
 
@@ -166,8 +164,8 @@ def test_old_attention_processors_are_read(sd15: Base, tmp_path: Path) -> None:
 
 def test_a_factorised_convolution_is_multiplied_out(sd15: Base, tmp_path: Path) -> None:
     path = "down_blocks.0.resnets.0.conv1"
-    weight = sd15.denoiser.get_submodule(path).weight
-    out, into = weight.shape[:2]  # type: ignore[union-attr,index]
+    layer: Any = sd15.denoiser.get_submodule(path)
+    out, into = layer.weight.shape[:2]
     down, mid, up = torch.randn(3, into, 1, 1), torch.randn(3, 3, 3, 3), torch.randn(out, 3, 1, 1)
     name = FAMILIES["sd15"].kohya_name("denoiser", path)
     tensors = {f"{name}.lora_down.weight": down, f"{name}.lora_mid.weight": mid, f"{name}.lora_up.weight": up}
