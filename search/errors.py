@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from trainer.errors import known_key, mistake
 
@@ -38,12 +39,20 @@ class WorkerError(SearchError):
     """The workers cannot go on: the base does not load, or they die again and again."""
 
 
-def problem(file: str | Path, key: str, value: object, expected: str, why: str = "") -> str:
+class KeyedFiles(Protocol):
+    """Settings that stand in several files (`search.study.study_file.StudyFile`)."""
+
+    def file_of(self, key: str) -> Path:
+        """The file in which a key stands."""
+
+
+def problem(file: str | Path | KeyedFiles, key: str, value: object, expected: str, why: str = "") -> str:
     """One line that says where, what would have been right, and what was given instead (`trainer.errors.mistake`)."""
-    return mistake(file, key, value, expected, why)
+    where = file if isinstance(file, str | Path) else file.file_of(key)
+    return mistake(where, key, value, expected, why)
 
 
-def unknown_problem(file: str | Path, key: str, known: Iterable[str]) -> str:
+def unknown_problem(file: str | Path | KeyedFiles, key: str, known: Iterable[str]) -> str:
     """The same for a key that there is not; `key` is dotted, and its last part is the unknown one."""
     last = key.rpartition(".")[2]
     return problem(file, key, last, known_key(last, known))

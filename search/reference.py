@@ -34,6 +34,7 @@ A field that is left out has its default. "none" means that the field is not set
 [The study file](study-file.md) and [Training without a search](training.md) show how the files look."""
 _TOP = {
     "study": "Name of the study and of its folder under `runs/`. Required.",
+    "extends": "Another study file, whose settings count where this one says nothing ([how](study-file.md#extends)).",
     "base": "As in a training file. Required.",
     "data": "As in a training file. Required.",
     "reg_data": "As in a training file.",

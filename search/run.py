@@ -105,7 +105,7 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
         clock = Clock(folder)
         clock.note()
         restore_best(folder)
-        write_bytes(folder.study_file, study.file.read_bytes())
+        write_bytes(folder.study_file, study.source.kept())
         _begin(study, folder)
         team = Team(
             resident,

@@ -82,12 +82,12 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
     wrong = []
     if inputs.base is not None and fingerprint_of_base(study, folder) != inputs.base:
         why = "another one lies there now; put it back, or give the study with the new base another name"
-        wrong.append(problem(study.file, "base", study.written["base"], f"the base {begun}", why))
+        wrong.append(problem(study.source, "base", study.written["base"], f"the base {begun}", why))
     now = fingerprints(study, folder) if inputs.encoders else {}
     for key, fingerprint in inputs.encoders.items():
         if now.get(key) not in (None, fingerprint):
             why = "another one lies in this folder now; put it back, or give the study another name"
-            wrong.append(problem(study.file, f"score.{key}", getattr(study.score, key), f"the encoder {begun}", why))
+            wrong.append(problem(study.source, f"score.{key}", getattr(study.score, key), f"the encoder {begun}", why))
     if wrong:
         raise StudyError(wrong)
 
@@ -215,10 +215,10 @@ class _Changes:
             named = changed_photos(inputs.photos, study.photos, study.data) if inputs is not None else ""
             which = named or "it is no longer known which ones"
             expected = f"the photos and captions that the study {study.name!r} was begun with"
-            return problem(study.file, "data", study.written["data"], expected, f"changed since: {which}; {restore}")
+            return problem(study.source, "data", study.written["data"], expected, f"changed since: {which}; {restore}")
         if key == MASK_FILES and key not in self.begun:
             why = "masks are now cropped like their photos. When this study began, they were not"
-            return problem(study.file, key, self.now.get(key), "another name for the study", why)
+            return problem(study.source, key, self.now.get(key), "another name for the study", why)
         if key == MASK_FILES:
             named = changed_masks(inputs.masks, study.masks_of) if inputs is not None else ""
             which = named or "it is no longer known which ones"
@@ -226,7 +226,7 @@ class _Changes:
                 f"the masks that the study {study.name!r} was begun with",
                 f"changed since: {which}; {restore}",
             )
-            return problem(study.file, "score.shifted.masks", study.score.shifted.masks, expected, why)
+            return problem(study.source, "score.shifted.masks", study.score.shifted.masks, expected, why)
         was = shown(self.begun[key]) if key in self.begun else "nothing"
         why = ""
         if key.startswith("search.") and key.endswith(".values"):
@@ -235,7 +235,7 @@ class _Changes:
             why = "trials can only go on with more epochs, and only when the schedule does not depend on epochs; "
         expected = f"{was}, as the study {study.name!r} was begun"
         why = f"{why}{restore} (docs/study-file.md says what may change)"
-        return problem(study.file, key, self.now.get(key), expected, why)
+        return problem(study.source, key, self.now.get(key), expected, why)
 
 
 def _words(value: Any) -> str:

@@ -93,7 +93,7 @@ def _check_trained(study: Study, record: TrialRecord) -> None:
         raise StudyError(
             [
                 problem(
-                    study.file,
+                    study.source,
                     f"train.{key}",
                     now[key],
                     f"{then[key]!r}, as trial {record.number} of {study.name!r} was trained",

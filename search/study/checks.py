@@ -13,14 +13,16 @@ from search.study.input_digests import PhotoMark, photo_marks
 from search.study.mask_files import mask_digests, masks_digest
 from search.study.settings import ScoreSection
 from search.study.split import in_contexts
+from search.study.study_file import StudyFile
 from trainer.errors import DataError, nearest
 
 MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
 
 
-def beside(file: Path, value: str) -> str:
-    """A folder beside the study file as an absolute path; any other value as it is."""
-    return str((file.parent / value).resolve()) if is_folder(file.parent, value) else value
+def beside(file: StudyFile, key: str, value: str) -> str:
+    """A folder beside the file in which the key stands, as an absolute path; any other value as it is."""
+    parent = file.file_of(key).parent
+    return str((parent / value).resolve()) if is_folder(parent, value) else value
 
 
 def is_folder(parent: Path, value: str) -> bool:
@@ -31,25 +33,25 @@ def is_folder(parent: Path, value: str) -> bool:
         return False
 
 
-def check_score(path: Path, score: ScoreSection) -> list[str]:
+def check_score(file: StudyFile, score: ScoreSection) -> list[str]:
     """What is wrong with the scoring that each field alone cannot tell, one line each."""
     problems = [
-        unknown_problem(path, f"score.weights.{channel}", WEIGHTED)
+        unknown_problem(file, f"score.weights.{channel}", WEIGHTED)
         for channel in score.weights
         if channel not in WEIGHTED
     ]
     masks = score.shifted.masks
-    if masks not in MASKS and not is_folder(path.parent, masks):
+    if masks not in MASKS and not is_folder(file.file_of("score.shifted.masks").parent, masks):
         problems.append(
             problem(
-                path, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks{nearest(masks, MASKS)}"
+                file, "score.shifted.masks", masks, f"{', '.join(MASKS)}, or a folder of masks{nearest(masks, MASKS)}"
             )
         )
     segmenter = score.shifted.segmenter
     if (masks == "segmentation" and segmenter is None) or (segmenter is not None and not segmenter.strip()):
         problems.append(
             problem(
-                path, "score.shifted.segmenter", segmenter, "a model's name with masks: segmentation, and with it alone"
+                file, "score.shifted.segmenter", segmenter, "a model's name with masks: segmentation, and with it alone"
             )
         )
     templates = (
@@ -59,16 +61,16 @@ def check_score(path: Path, score: ScoreSection) -> list[str]:
     for where, template, names in templates:
         if strange_braces(template, names):
             said = ", ".join(f"{{{name}}}" for name in names)
-            problems.append(problem(path, f"score.{where}", template, f"text with only {said} in braces"))
+            problems.append(problem(file, f"score.{where}", template, f"text with only {said} in braces"))
         elif not template.strip() or "\n" in template.strip():
-            problems.append(problem(path, f"score.{where}", template, "words in one line"))
+            problems.append(problem(file, f"score.{where}", template, "words in one line"))
     for i, context in enumerate(score.shifted.contexts):
         if set(context) & set("{}") or not context.strip() or "\n" in context.strip():
             allowed = "text without braces, in one line: an empty place, without a subject"
-            problems.append(problem(path, f"score.shifted.contexts[{i}]", context, allowed))
+            problems.append(problem(file, f"score.shifted.contexts[{i}]", context, allowed))
     for key, spec in (("encoder", score.encoder), ("identity_encoder", score.identity_encoder)):
-        if spec is not None and (why := why_no_encoder(beside(path, spec))) is not None:
-            problems.append(problem(path, f"score.{key}", spec, why))
+        if spec is not None and (why := why_no_encoder(beside(file, f"score.{key}", spec))) is not None:
+            problems.append(problem(file, f"score.{key}", spec, why))
     return list(dict.fromkeys(problems))
 
 
@@ -84,7 +86,7 @@ class Seen:
     warnings: tuple[str, ...]
 
 
-def scan(path: Path, data: str, reg_data: str | None, score: ScoreSection) -> Seen:
+def scan(file: StudyFile, data: str, reg_data: str | None, score: ScoreSection) -> Seen:
     """Look at the photos, and at their masks where these are a folder.
 
     Raises:
@@ -95,12 +97,12 @@ def scan(path: Path, data: str, reg_data: str | None, score: ScoreSection) -> Se
     try:
         dataset = scan_dataset(data, reg_data=reg_data)
     except DataError as error:
-        raise StudyError([problem(path, "data", data, "a folder of photos to train on", str(error))]) from None
+        raise StudyError([problem(file, "data", data, "a folder of photos to train on", str(error))]) from None
     captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
     if len(captions) < 2:
-        raise StudyError([problem(path, "data", data, "two photos or more", "there is one")])
+        raise StudyError([problem(file, "data", data, "two photos or more", "there is one")])
     unsaid = [
-        problem(path, f"score.holdout_contexts[{i}]", words, "words that captions say", "no photo has them")
+        problem(file, f"score.holdout_contexts[{i}]", words, "words that captions say", "no photo has them")
         for i, words in enumerate(score.holdout_contexts)
         if not words.strip() or not in_contexts(captions, [words])
     ]
@@ -111,23 +113,23 @@ def scan(path: Path, data: str, reg_data: str | None, score: ScoreSection) -> Se
     there = f"there are {len(captions)} photos" + (f", {apart} of them in holdout_contexts" if apart else "")
     words = ", ".join(score.holdout_contexts)
     if apart == 1:
-        raise StudyError([problem(path, "score.holdout_contexts", words, "words of two photos", "one has them")])
+        raise StudyError([problem(file, "score.holdout_contexts", words, "words of two photos", "one has them")])
     if apart and most < 0:
-        raise StudyError([problem(path, "score.holdout_contexts", words, "contexts that leave two photos", there)])
+        raise StudyError([problem(file, "score.holdout_contexts", words, "contexts that leave two photos", there)])
     if score.holdout > most:
-        raise StudyError([problem(path, "score.holdout", score.holdout, f"at most {max(0, most)}", there)])
+        raise StudyError([problem(file, "score.holdout", score.holdout, f"at most {max(0, most)}", there)])
     first = dataset.photos[0]  # of the training photos, which stand first
     subject = (first.trigger or "", first.class_word or "")
     marks = photo_marks(dataset.photos, data, reg_data)
     mask_files, masks_of = None, dict[str, str]()
-    if score.shifted.composites and is_folder(path.parent, score.shifted.masks):
+    if score.shifted.composites and is_folder(file.file_of("score.shifted.masks").parent, score.shifted.masks):
         try:
             photos = [photo for photo in dataset.photos if not photo.is_reg]
-            digests = mask_digests(beside(path, score.shifted.masks), photos)
+            digests = mask_digests(beside(file, "score.shifted.masks", score.shifted.masks), photos)
             mask_files = masks_digest(photos, digests)
             named = zip(photo_marks(photos, data, reg_data), digests, strict=True)
             masks_of = {mark.file: digest for mark, digest in named if digest is not None}
         except MetricsError as error:
             given = score.shifted.masks
-            raise StudyError([problem(path, "score.shifted.masks", given, "masks of the photos", str(error))]) from None
+            raise StudyError([problem(file, "score.shifted.masks", given, "masks of the photos", str(error))]) from None
     return Seen(dataset.digest, mask_files, marks, masks_of, subject, tuple(dataset.warnings))

@@ -15,6 +15,7 @@ from search.record.finished_run import FinishedRun, Unit
 from search.study.input_digests import PhotoMark
 from search.study.settings import ScoreSection, Section
 from search.study.split import in_contexts
+from search.study.study_file import StudyFile
 from trainer.config.config import OptimizerName, SchedulerName
 from trainer.errors import ModelError, nearest
 from trainer.lora.key_styles import kohya_key
@@ -22,6 +23,7 @@ from trainer.lora.run_files import RunFile, run_files, settings_of, weights_dige
 
 _MOST = 100_000
 _LEAST = 2
+_FOLDER = "checkpoints.folder"
 _RESTARTS = "cosine_with_restarts"
 _SCHEDULE = ("lr_scheduler", "num_cycles", "cycle_epochs")
 """TrainConfig fields that say where the learning rate restarted: losses rise there for a while."""
@@ -75,14 +77,14 @@ class CheckpointFiles:
         return {"held_out": sorted(self.held_out), "unit": self.run.unit, "files": dict(self.digests)}
 
 
-def misplaced(path: Path, values: Mapping[str, Any]) -> list[str]:
+def misplaced(source: StudyFile, values: Mapping[str, Any]) -> list[str]:
     """What a study file says beside `checkpoints` that only holds for trainings, one line each."""
     found = [key for key in ("search", "budget", "stop") if values.get(key) is not None]
     inner = {key: values[key] for key in ("train", "score") if isinstance(values.get(key), dict)}
     found += [f"train.{key}" for key in inner.get("train", ()) if key not in _OF_A_LOOK]
     found += ["score.holdout"] if "holdout" in inner.get("score", ()) else []
     expected = "nothing, because a finished run is not trained (checkpoints)"
-    return [problem(path, key, _at(values, key), _HELD if key == "score.holdout" else expected) for key in found]
+    return [problem(source, key, _at(values, key), _HELD if key == "score.holdout" else expected) for key in found]
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:
@@ -91,7 +93,7 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
 
 
 def checkpoint_files(
-    path: Path,
+    source: StudyFile,
     section: CheckpointsSection,
     score: ScoreSection,
     photos: Sequence[PhotoMark],
@@ -100,26 +102,26 @@ def checkpoint_files(
     """Which file is which checkpoint, and which photos were held out; reads no weights.
 
     Args:
-        path: the study file. train: what it says under `train`.
+        source: the study file. train: what it says under `train`.
         photos: those in `data`, regularisation images among them.
 
     Raises:
         StudyError: one line for each thing that is wrong with the files or with what is said of them.
     """
-    held_out = _held_out(path, section, score, photos)
-    folder = (path.parent / Path(section.folder).expanduser()).resolve()
+    held_out = _held_out(source, section, score, photos)
+    folder = (source.file_of(_FOLDER).parent / Path(section.folder).expanduser()).resolve()
     try:
         held = run_files(folder)
     except ModelError as error:
-        raise StudyError([f"{path}: checkpoints.folder: {error}"]) from None
+        raise StudyError([f"{source.file_of(_FOLDER)}: {_FOLDER}: {error}"]) from None
     files = held.files
     if (mixed := why_not_one_run(files)) is not None:
-        raise StudyError([_wrong(path, section, "the LoRA files of one run", mixed)])
-    unit, counted = _counted(path, section, files)
+        raise StudyError([_wrong(source, section, "the LoRA files of one run", mixed)])
+    unit, counted = _counted(source, section, files)
     if max(counted, default=0) > _MOST:
-        raise StudyError([_wrong(path, section, f"at most {_MOST} {unit}s", str(max(counted)))])
+        raise StudyError([_wrong(source, section, f"at most {_MOST} {unit}s", str(max(counted)))])
     if len(counted) < _LEAST:
-        raise StudyError([_wrong(path, section, "at least two checkpoints of one run", f"one ({files[0].name})")])
+        raise StudyError([_wrong(source, section, "at least two checkpoints of one run", f"one ({files[0].name})")])
     said = settings_of(files)
     told, words = _settings(said, files[0].modules, list(counted))
     run = FinishedRun({n: str(file.path) for n, file in counted.items()}, unit, words, len(held_out))
@@ -129,12 +131,12 @@ def checkpoint_files(
     return CheckpointFiles(run, held_out, digests, told, notices)
 
 
-def _wrong(path: Path, section: CheckpointsSection, expected: str, got: str) -> str:
-    return f"{path}: checkpoints.folder: {section.folder}: expected {expected}, got {got}"
+def _wrong(source: StudyFile, section: CheckpointsSection, expected: str, got: str) -> str:
+    return f"{source.file_of(_FOLDER)}: {_FOLDER}: {section.folder}: expected {expected}, got {got}"
 
 
 def _held_out(
-    path: Path, section: CheckpointsSection, score: ScoreSection, photos: Sequence[PhotoMark]
+    source: StudyFile, section: CheckpointsSection, score: ScoreSection, photos: Sequence[PhotoMark]
 ) -> tuple[str, ...]:
     own = [photo for photo in photos if not photo.reg]
     found, problems = list[str](), list[str]()
@@ -145,16 +147,18 @@ def _held_out(
             expected = (
                 f"the name of one photo in data{near if not same else f' (it is that of {same[0]} and {same[1]})'}"
             )
-            problems.append(problem(path, f"checkpoints.held_out[{i}]", name, expected))
+            problems.append(problem(source, f"checkpoints.held_out[{i}]", name, expected))
         found += same
     held = tuple(dict.fromkeys(found))
     for row in in_contexts([photo.caption for photo in own], score.holdout_contexts):
         if own[row].file not in held:
             expected = f"words that no trained photo has; {own[row].file} has them, and held_out does not name it"
-            problems.append(problem(path, "score.holdout_contexts", ", ".join(score.holdout_contexts), expected))
+            problems.append(problem(source, "score.holdout_contexts", ", ".join(score.holdout_contexts), expected))
             break
     if not problems and len(own) - len(held) < _LEAST:
-        problems.append(problem(path, "checkpoints.held_out", f"{len(held)} photos", "two photos that were trained on"))
+        problems.append(
+            problem(source, "checkpoints.held_out", f"{len(held)} photos", "two photos that were trained on")
+        )
     if problems:
         raise StudyError(problems)
     return held
@@ -167,13 +171,15 @@ def _named(name: str, files: Sequence[str]) -> list[str]:
     return by_path or by_name or [file for file in files if Path(file).stem == name]
 
 
-def _counted(path: Path, section: CheckpointsSection, files: Sequence[RunFile]) -> tuple[Unit, dict[int, RunFile]]:
+def _counted(
+    source: StudyFile, section: CheckpointsSection, files: Sequence[RunFile]
+) -> tuple[Unit, dict[int, RunFile]]:
     """Files by their epoch, or by their step where not every file's epoch is known."""
     unknown = [file.name for file in files if file.number is not None]
     if unknown:
         expected = "names or metadata that say epoch or step (my-000010, my-step00000500, epoch-10/my)"
         raise StudyError(
-            [_wrong(path, section, expected, f"{unknown[0]}: whether it counts epochs or steps is unknown")]
+            [_wrong(source, section, expected, f"{unknown[0]}: whether it counts epochs or steps is unknown")]
         )
     known = [file for file in files if not file.is_final]
     told = {n for file in files if (n := file.steps_per_epoch) is not None}
@@ -189,50 +195,50 @@ def _counted(path: Path, section: CheckpointsSection, files: Sequence[RunFile]) 
     if section.steps_per_epoch is not None and None in numbers:
         odd = known[numbers.index(None)]
         expected = f"a number of steps that divides those of {odd.name} ({odd.step})"
-        raise StudyError([problem(path, "checkpoints.steps_per_epoch", section.steps_per_epoch, expected)])
+        raise StudyError([problem(source, "checkpoints.steps_per_epoch", section.steps_per_epoch, expected)])
     if any(number is None for number in numbers):
         unit, numbers = "step", [file.step for file in known]
         if lacking := [file.name for file in known if file.step is None]:
-            raise StudyError([_wrong(path, section, "files that all say their epoch, or all their step", lacking[0])])
+            raise StudyError([_wrong(source, section, "files that all say their epoch, or all their step", lacking[0])])
     counted: dict[int, RunFile] = {}
     for number, file in zip(numbers, known, strict=True):
         assert number is not None
-        _count(path, section, counted, unit, number, file)
-    final = _final(path, section, files, unit, counted)
+        _count(source, section, counted, unit, number, file)
+    final = _final(source, section, files, unit, counted)
     if final is not None:
-        _count(path, section, counted, unit, *final)
+        _count(source, section, counted, unit, *final)
     return unit, dict(sorted(counted.items()))
 
 
 def _count(
-    path: Path, section: CheckpointsSection, counted: dict[int, RunFile], unit: Unit, number: int, file: RunFile
+    source: StudyFile, section: CheckpointsSection, counted: dict[int, RunFile], unit: Unit, number: int, file: RunFile
 ) -> None:
     """Put a file in its place; one with the weights of a file there is that file once more."""
     other = counted.get(number)
     if other is not None and weights_digest(other.path) != weights_digest(file.path):
         got = f"{other.name} and {file.name}, both of {unit} {number}"
-        raise StudyError([_wrong(path, section, "the LoRA files of one run", got)])
+        raise StudyError([_wrong(source, section, "the LoRA files of one run", got)])
     counted.setdefault(number, file)
 
 
 def _final(
-    path: Path, section: CheckpointsSection, files: Sequence[RunFile], unit: Unit, counted: Mapping[int, RunFile]
+    source: StudyFile, section: CheckpointsSection, files: Sequence[RunFile], unit: Unit, counted: Mapping[int, RunFile]
 ) -> tuple[int, RunFile] | None:
     """The file without a number, and where the run ended; None where there is none, or it is a numbered one again."""
     final = [file for file in files if file.is_final]
     if len(final) > 1:
         got = f"{final[0].name} and {final[1].name}, which both have none"
-        raise StudyError([_wrong(path, section, "one file without a number in its name", got)])
+        raise StudyError([_wrong(source, section, "one file without a number in its name", got)])
     latest = max(counted, default=0)
     again = final and latest and weights_digest(counted[latest].path) == weights_digest(final[0].path)
     if not final or again:
         if section.last not in (None, latest):
-            raise StudyError([problem(path, "checkpoints.last", section.last, f"nothing: the files say {latest}")])
+            raise StudyError([problem(source, "checkpoints.last", section.last, f"nothing: the files say {latest}")])
         return None
     if section.last is None or section.last <= latest:
         expected = f"the {unit} of {final[0].name}, whose name and metadata do not say it"
         more = f", after {latest}" if latest else ""
-        raise StudyError([problem(path, "checkpoints.last", section.last, expected + more)])
+        raise StudyError([problem(source, "checkpoints.last", section.last, expected + more)])
     return section.last, final[0]
 
 

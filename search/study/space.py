@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from search.errors import problem
+from search.errors import KeyedFiles, problem
 from search.study.choices import every_choice
 from trainer.config.config import TrainConfig, expected_of, parse_train_config
 from trainer.config.rules import FLAT_SCHEDULERS, check_pair, check_rate
@@ -141,7 +141,7 @@ class Space:
                     chosen[entry.field] = rng.choice(entry.corners)
             yield chosen
 
-    def check(self, file: Path, fixed: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    def check(self, file: Path | KeyedFiles, fixed: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """Build the TrainConfig of every combination: (notices, problems).
 
         Notices are what takes no effect in any of them, and what is to be known of some. Problems are combinations
@@ -163,7 +163,7 @@ class Space:
 
     def _check_one(
         self,
-        file: Path,
+        file: Path | KeyedFiles,
         values: dict[str, Any],
         chosen: Mapping[str, Any],
         found: dict[tuple[str, str], str],
@@ -214,7 +214,9 @@ class Space:
         return notices
 
 
-def parse_space(file: Path, searched: Mapping[str, Any], train: Mapping[str, Any]) -> tuple[Space, list[str]]:
+def parse_space(
+    file: Path | KeyedFiles, searched: Mapping[str, Any], train: Mapping[str, Any]
+) -> tuple[Space, list[str]]:
     """Reads the `search` section and checks names and types of it and of `train`: (space, problems)."""
     problems: list[str] = []
     for key, value in train.items():
@@ -250,14 +252,14 @@ def parse_space(file: Path, searched: Mapping[str, Any], train: Mapping[str, Any
     return Space(tuple(ordered)), problems
 
 
-def _known(file: Path, where: str, key: str, value: Any, problems: list[str]) -> bool:
+def _known(file: Path | KeyedFiles, where: str, key: str, value: Any, problems: list[str]) -> bool:
     if key in TrainConfig.model_fields:
         return True
     problems.append(problem(file, where, key, known_key(key, TrainConfig.model_fields)))
     return False
 
 
-def _typed(file: Path, where: str, field: str, value: Any, problems: list[str]) -> Any:
+def _typed(file: Path | KeyedFiles, where: str, field: str, value: Any, problems: list[str]) -> Any:
     """The value as TrainConfig has it; a wrong one is added to the problems."""
     about = TrainConfig.model_fields[field]
     value = tuple(value) if isinstance(value, list) else as_number(value)
@@ -269,7 +271,9 @@ def _typed(file: Path, where: str, field: str, value: Any, problems: list[str]) 
     return value
 
 
-def _entry(file: Path, where: str, field: str, parameter: str, written: Any, problems: list[str]) -> Entry | None:
+def _entry(
+    file: Path | KeyedFiles, where: str, field: str, parameter: str, written: Any, problems: list[str]
+) -> Entry | None:
     if not isinstance(written, dict):
         problems.append(problem(file, where, written, "a mapping: {values: […]}, {value: x} or {min: a, max: b}"))
         return None
@@ -301,7 +305,13 @@ def _entry(file: Path, where: str, field: str, parameter: str, written: Any, pro
 
 
 def _range(
-    file: Path, where: str, entry: Entry, low: Any, high: Any, written: Mapping[str, Any], problems: list[str]
+    file: Path | KeyedFiles,
+    where: str,
+    entry: Entry,
+    low: Any,
+    high: Any,
+    written: Mapping[str, Any],
+    problems: list[str],
 ) -> Entry | None:
     before = len(problems)
     if any(isinstance(end, bool) or not isinstance(end, int | float) for end in (low, high)):
@@ -332,7 +342,9 @@ def _range(
     )
 
 
-def _conditions(file: Path, where: str, written: Any, problems: list[str]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+def _conditions(
+    file: Path | KeyedFiles, where: str, written: Any, problems: list[str]
+) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if not isinstance(written, dict):
         problems.append(problem(file, f"{where}.when", written, "a mapping: {field: value} or {field: [values]}"))
         return ()
@@ -342,7 +354,9 @@ def _conditions(file: Path, where: str, written: Any, problems: list[str]) -> tu
     return tuple((str(k), tuple(v) if isinstance(v, list) else (v,)) for k, v in written.items())
 
 
-def _ordered(file: Path, entries: list[Entry], searched: Mapping[str, Any], problems: list[str]) -> list[Entry]:
+def _ordered(
+    file: Path | KeyedFiles, entries: list[Entry], searched: Mapping[str, Any], problems: list[str]
+) -> list[Entry]:
     """Entries after those their conditions look at; conditions that can never hold become problems."""
     fields = {entry.field for entry in entries}
     for entry in entries:

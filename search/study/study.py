@@ -21,10 +21,10 @@ from search.study.finished_run import CheckpointFiles, CheckpointsSection, check
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
+from search.study.study_file import EXTENDS, StudyFile, read_study_file
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.config.pydantic_messages import in_words
 from trainer.config.sources import resolve_source, why_no_file_name
-from trainer.config.yaml_file import read_yaml
 from trainer.errors import ConfigError, nearest
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -35,7 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keep": KeepSection,
 }
 _PATHS = ("base", "data", "reg_data")
-_KEYS = ("study", *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
+_KEYS = ("study", EXTENDS, *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
     *_TOP_LEVEL_ONLY,
@@ -50,7 +50,7 @@ class Study:
     """One study file, checked.
 
     Attributes:
-        file: where it was read from.
+        source: what it was read from, with the files that it extends.
         name: names the folder under `runs/`.
         base, data, reg_data: absolute paths (`base` may be a hub id).
         seed: of training and of the sampler.
@@ -65,7 +65,7 @@ class Study:
         notices: what the user should know before it runs, one line each.
     """
 
-    file: Path
+    source: StudyFile
     name: str
     base: str
     data: str
@@ -82,11 +82,20 @@ class Study:
     mask_files: str | None
     photos: tuple[PhotoMark, ...]
     masks_of: Mapping[str, str]
-    written: Mapping[str, Any]
     notices: tuple[str, ...] = ()
     subject: tuple[str, str] = ("", "")
     checkpoints: CheckpointFiles | None = None
     added: AddedPrompts = NONE_ADDED
+
+    @property
+    def file(self) -> Path:
+        """The study file."""
+        return self.source.path
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """What it says, and what it extends."""
+        return self.source.values
 
     def config(self, params: Mapping[str, Any]) -> TrainConfig:
         """The TrainConfig of one trial. Raises ConfigError when the values do not go together."""
@@ -112,17 +121,18 @@ class Study:
     @property
     def encoder(self) -> str:
         """`score.encoder`, a folder beside the study file as an absolute path."""
-        return beside(self.file, self.score.encoder)
+        return beside(self.source, "score.encoder", self.score.encoder)
 
     @property
     def identity_encoder(self) -> str | None:
         """`score.identity_encoder` likewise."""
-        return None if self.score.identity_encoder is None else beside(self.file, self.score.identity_encoder)
+        spec = self.score.identity_encoder
+        return None if spec is None else beside(self.source, "score.identity_encoder", spec)
 
     @property
     def masks(self) -> str:
         """`score.shifted.masks` likewise."""
-        return beside(self.file, self.score.shifted.masks)
+        return beside(self.source, "score.shifted.masks", self.score.shifted.masks)
 
     @cached_property
     def meaning(self) -> dict[str, Any]:
@@ -155,69 +165,66 @@ class Study:
             if key in ("photos", MASK_FILES, "checkpoints.held_out") or key.startswith("score.") or key in fixed
         }
         for key in ("score.encoder", "score.identity_encoder", "score.shifted.masks"):
-            if _is_place(self.file, kept.get(key)):
+            if _is_place(self.source.file_of(key), kept.get(key)):
                 kept[key] = "a folder"  # which may be another one tomorrow, with the same in it
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def load_study(path: str | Path) -> Study:
-    """Reads and checks a study file and what it points at; paths are relative to the file's folder.
+    """Reads and checks a study file and what it points at; each path is relative to the file in which it stands.
 
     Raises:
         StudyError: with one line for each mistake.
     """
-    path = Path(path)
-    try:
-        values = read_yaml(path)
-    except ConfigError as error:
-        raise StudyError([str(error)]) from None
+    file = read_study_file(path)
+    values = file.values
     problems: list[str] = []
     for key in values:
         if key not in _KEYS:
-            problems.append(unknown_problem(path, key, _KEYS))
-    name = _required(path, values, "study", str, "a name for the folder under runs/", problems)
+            problems.append(unknown_problem(file, key, _KEYS))
+    name = _required(file, values, "study", str, "a name for the folder under runs/", problems)
     if isinstance(name, str) and (why := why_no_file_name(name)) is not None:
-        problems.append(problem(path, "study", name, why))
+        problems.append(problem(file, "study", name, why))
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        problems.append(problem(path, "seed", seed, "a whole number from 0 to 2^63 - 1"))
-    sources = {key: _source(path, values, key, problems) for key in _PATHS}
-    sections = {key: _section(path, key, model, values.get(key), problems) for key, model in SECTIONS.items()}
-    train = _mapping(path, values, "train", problems)
+        problems.append(problem(file, "seed", seed, "a whole number from 0 to 2^63 - 1"))
+    sources = {key: _source(file, values, key, problems) for key in _PATHS}
+    sections = {key: _section(file, key, model, values.get(key), problems) for key, model in SECTIONS.items()}
+    train = _mapping(file, values, "train", problems)
     for key in train:
         if key in _TOP_LEVEL_ONLY:
             problems.append(
-                problem(path, f"train.{key}", train[key], "nothing", f"give {key} at the top of the study file")
+                problem(file, f"train.{key}", train[key], "nothing", f"give {key} at the top of the study file")
             )
     looks = values.get("checkpoints") is not None
-    checkpoints = _section(path, "checkpoints", CheckpointsSection, values["checkpoints"], problems) if looks else None
+    checkpoints = _section(file, "checkpoints", CheckpointsSection, values["checkpoints"], problems) if looks else None
     if looks:
-        problems += misplaced(path, values)
+        problems += misplaced(file, values)
         sections |= {"budget": BudgetSection(trials=1), "stop": StopSection(onset=False, prune=False)}
-    searched = _mapping(path, values, "search", problems)
+    searched = _mapping(file, values, "search", problems)
     for key in searched:
         if key in NOT_SEARCHED:
-            problems.append(problem(path, f"search.{key}", searched[key], "nothing", "it is the same for every trial"))
-    space, wrong = parse_space(path, searched, train)
+            problems.append(problem(file, f"search.{key}", searched[key], "nothing", "it is the same for every trial"))
+    space, wrong = parse_space(file, searched, train)
     problems += wrong
     if problems:
         raise StudyError(problems)
     fixed = {**sources, "seed": seed, **train, **({"epochs": 100_000} if looks else {})}  # its own are not known yet
-    notices, wrong = space.check(path, fixed)
+    notices, wrong = space.check(file, fixed)
     if wrong:
         raise StudyError(wrong)
     score: ScoreSection = sections["score"]
-    wrong = check_score(path, score)
+    wrong = check_score(file, score)
     if wrong:
         raise StudyError(wrong)
     if checkpoints is not None:
         sections["score"] = score = score.model_copy(update={"holdout": 0})  # the run has its own
-    seen = scan(path, str(sources["data"]), sources["reg_data"], score)
-    files = None if checkpoints is None else checkpoint_files(path, checkpoints, score, seen.photos, train)
+    seen = scan(file, str(sources["data"]), sources["reg_data"], score)
+    files = None if checkpoints is None else checkpoint_files(file, checkpoints, score, seen.photos, train)
     if files is not None:
         train, notices = {**files.train, **train}, [*notices, *files.notices]
     return Study(
-        file=path,
+        source=file,
         name=str(name),
         base=str(sources["base"]),
         data=str(sources["data"]),
@@ -230,41 +237,41 @@ def load_study(path: str | Path) -> Study:
         photos=seen.photos,
         masks_of=seen.masks_of,
         subject=(train.get("trigger") or seen.subject[0], train.get("class_word") or seen.subject[1]),
-        written=values,
         notices=(*seen.warnings, *notices),
         checkpoints=files,
         **sections,
     )
 
 
-def _required(path: Path, values: Mapping[str, Any], key: str, kind: type, what: str, problems: list[str]) -> Any:
+def _required(file: StudyFile, values: Mapping[str, Any], key: str, kind: type, what: str, problems: list[str]) -> Any:
     if key not in values:
-        problems.append(problem(path, key, None, what))
+        problems.append(problem(file, key, None, what))
         return None
     if not isinstance(values[key], kind):
-        problems.append(problem(path, key, values[key], what))
+        problems.append(problem(file, key, values[key], what))
         return None
     return values[key]
 
 
-def _source(path: Path, values: Mapping[str, Any], key: str, problems: list[str]) -> str | None:
+def _source(file: StudyFile, values: Mapping[str, Any], key: str, problems: list[str]) -> str | None:
     what = {"base": "the base model's path or hub id", "data": "the training folder", "reg_data": "a folder"}[key]
     if key == "reg_data" and values.get(key) is None:
         return None
-    value = _required(path, values, key, str, what, problems)
+    value = _required(file, values, key, str, what, problems)
     if value is None:
         return None
     try:
-        found = resolve_source(path, key, value)
+        found = resolve_source(file.file_of(key), key, value)
     except ConfigError as error:
         problems.append(str(error))
         return None
-    if key == "base" and not Path(found).exists() and (path.parent / value).parent.is_dir():
-        # `demo/bsae` looks like a hub id, but its folder is here: a misspelt path, not a download
-        there = sorted(p.name for p in (path.parent / value).parent.iterdir() if p.is_dir())
+    beside_it = file.file_of(key).parent / value
+    if key == "base" and not Path(found).exists() and beside_it.parent.is_dir():
+        # `demo/bsae` looks like a hub id, but its folder is here: a misspelt file, not a download
+        there = sorted(p.name for p in beside_it.parent.iterdir() if p.is_dir())
         problems.append(
             problem(
-                path,
+                file,
                 key,
                 value,
                 f"a path that exists{nearest(Path(value).name, there)}",
@@ -274,32 +281,32 @@ def _source(path: Path, values: Mapping[str, Any], key: str, problems: list[str]
         return None
     if key == "base" and Path(found).is_dir() and not (Path(found) / "model_index.json").is_file():
         problems.append(
-            problem(path, key, value, "a diffusers folder or a .safetensors", "model_index.json is missing")
+            problem(file, key, value, "a diffusers folder or a .safetensors", "model_index.json is missing")
         )
     return found
 
 
-def _mapping(path: Path, values: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+def _mapping(file: StudyFile, values: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
     value = values.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        problems.append(problem(path, key, value, "a section of settings, one `key: value` a line"))
+        problems.append(problem(file, key, value, "a section of settings, one `key: value` a line"))
         return {}
     return dict(value)
 
 
-def _section(path: Path, key: str, model: type[BaseModel], value: Any, problems: list[str]) -> Any:
+def _section(file: StudyFile, key: str, model: type[BaseModel], value: Any, problems: list[str]) -> Any:
     try:
         return model() if value is None else model.model_validate(value)
     except ValidationError as error:
         for one in error.errors(include_url=False):
             where = ".".join([key, *map(str, one["loc"])])
             if one["type"] == "extra_forbidden":
-                problems.append(unknown_problem(path, where, _keys_beside(model, one["loc"])))
+                problems.append(unknown_problem(file, where, _keys_beside(model, one["loc"])))
                 continue
             given = None if one["type"] == "missing" else one["input"]
-            problems.append(problem(path, where, given, in_words(one)))
+            problems.append(problem(file, where, given, in_words(one)))
         return model.model_construct()
 
 
