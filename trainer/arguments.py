@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -57,6 +58,18 @@ def whole(low: int, high: int = LARGEST) -> Callable[[str], int]:
     return read
 
 
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A number from `low` to `high`."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if low <= float(text) <= high:
+                return float(text)
+        raise _refused(text, f"a number from {low:g} to {high:g}")
+
+    return read
+
+
 def port(text: str) -> int:
     """A port that a server may listen at; 0 for any free one."""
     return whole(0, 65535)(text)
@@ -70,6 +83,15 @@ def folder(text: str) -> Path:
 def folder_to_write(text: str) -> Path:
     """A folder that is there or can be made, and can be written into."""
     return _folder(text, written=True)
+
+
+def picture_to_write(text: str) -> Path:
+    """A .png file in a folder that is there or can be made; it may be there."""
+    path = Path(text)
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise _refused(text, "the name of a .png file")
+    _folder(str(path.parent), written=True)
+    return path
 
 
 def _folder(text: str, *, written: bool) -> Path:

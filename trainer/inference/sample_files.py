@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +21,8 @@ from trainer.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
 NOTE = "onset"
 """Name of the text in a PNG."""
@@ -75,6 +77,18 @@ def write_samples(folder: Path, images: np.ndarray, notes: Sequence[SampleNote])
             path.unlink(missing_ok=True)
 
 
+def write_image(path: Path, image: np.ndarray, note: SampleNote) -> None:
+    """Write one image, uint8 [H, W, 3], that says how it was drawn as WebUIs do, and not of which epoch it is."""
+    _write(path, _png(image, None, parameters=_parameters(note, image.shape)))
+
+
+def write_figure(path: Path, picture: Image.Image) -> None:
+    """Write a picture about images, which says that it is no sample."""
+    out = io.BytesIO()
+    picture.save(out, format="PNG", pnginfo=_info({"kind": "figure"}))
+    _write(path, out.getvalue())
+
+
 def sample_name(index: int, note: SampleNote) -> str:
     """File name of the sample of prompt `index`: epoch, index, the prompt's first words, seed."""
     words = re.sub(r"[\W_]+", "-", note.prompt.lower())[:_LONGEST]
@@ -94,17 +108,24 @@ def _write(path: Path, content: bytes) -> None:
     write_whole(path, lambda file: file.write(content), durable=False)
 
 
-def _png(pixels: np.ndarray, note: SampleNote | SheetNote, *, parameters: str = "") -> bytes:
+def _png(pixels: np.ndarray, note: SampleNote | SheetNote | None, *, parameters: str = "") -> bytes:
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
-    said = PngInfo()
-    said.add_text(NOTE, json.dumps(asdict(note)))
+    said = _info(None if note is None else asdict(note))
     if parameters:
         said.add_text("parameters", parameters.encode("utf-8", "replace").decode())
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format="PNG", pnginfo=said)
     return out.getvalue()
+
+
+def _info(note: Mapping[str, object] | None) -> PngInfo:
+    from PIL.PngImagePlugin import PngInfo
+
+    said = PngInfo()
+    if note is not None:
+        said.add_text(NOTE, json.dumps(note))
+    return said
 
 
 def _parameters(note: SampleNote, shape: tuple[int, ...]) -> str:
