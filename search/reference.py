@@ -24,6 +24,7 @@ from search.study.study import NOT_SEARCHED, SECTIONS
 from trainer.arguments import Arguments
 from trainer.command import end
 from trainer.config.config import OPEN_ENDED_TYPES, TrainConfig
+from trainer.deliver import command_line as trainer_deliver
 from trainer.draw import command_line as trainer_draw
 from trainer.production.production_config import Output
 from trainer.run import command_line as trainer_run
@@ -61,6 +62,7 @@ _COMMANDS = {
     "search.export": search_export,
     "trainer.run": trainer_run,
     "trainer.draw": trainer_draw,
+    "trainer.deliver": trainer_deliver,
     "metrics.run": metrics_run,
 }
 _LIMITS = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}", "multiple_of": "multiples of {}"}

@@ -1,21 +1,11 @@
 """Files that people pass on (the report, the verdict) say nothing of where a project lies on its maker's disk."""
 
-import re
 from pathlib import PurePosixPath, PureWindowsPath
 
 from trainer.config.config import TrainConfig
+from trainer.delivery.private_text import without_private_paths
 
-_PART = r"[^\s'\"<>|:;,()\[\]{}\\/]+"
-_PATHS = re.compile(rf"(?<![\w:/.~…-])(?:file://)?(?:~?/(?:{_PART}/)+|[A-Za-z]:[\\/](?:{_PART}[\\/])*|~[\\/])({_PART})")
-
-
-def without_private_paths(text: str) -> str:
-    """Absolute paths in a text shortened to their last part.
-
-    >>> without_private_paths("data: /home/anna/cats/20_sks cat, https://example.org/a/b stays")
-    'data: …/20_sks cat, https://example.org/a/b stays'
-    """
-    return _PATHS.sub(r"…/\1", text)
+__all__ = ["shareable", "without_private_paths"]
 
 
 def shareable(config: TrainConfig) -> TrainConfig:

@@ -62,10 +62,24 @@ def load_lora(path: str | Path, *, family: str | None = None) -> LoraWeights:
     Raises:
         ModelError: not a LoRA file, names that the family does not have, a module that lacks a half.
     """
+    tensors, metadata = read_tensors(path)
+    check_kind(path, tensors)
+    return lora_of(path, tensors, metadata, family=family)
+
+
+def lora_of(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, family: str | None = None
+) -> LoraWeights:
+    """The LoRA that these tensors make, as `load_lora` reads it.
+
+    Args:
+        path: of the file they are from: settings may stand beside it.
+
+    Raises:
+        ModelError: names that the family does not have, a module that lacks a half.
+    """
     import torch
 
-    tensors, metadata = _read(path)
-    check_kind(path, tensors)
     known = {key: kohya for key in tensors if (kohya := kohya_key(key)) is not None}
     names = list(dict.fromkeys(key.split(".", 1)[0] for key in known.values() if ".lora_down." in key))
     chosen = family or family_of(names)
@@ -108,7 +122,12 @@ def load_lora(path: str | Path, *, family: str | None = None) -> LoraWeights:
     return LoraWeights(modules, chosen)
 
 
-def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A safetensors file's tensors, on the CPU, and its metadata.
+
+    Raises:
+        ModelError: there is no such file, or it is no safetensors file, or damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,0 +1,74 @@
+"""Rank reduction against numpy's own SVD of the whole ΔW, and against a LoRA of a known rank."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.delivery.rank_reduction import rank_curve, reduced
+from trainer.errors import ModelError
+from trainer.lora.lora import LoraModule, LoraWeights
+from trainer.lora.merge import delta
+
+PLAIN, SPATIAL = ("denoiser", "mid_block.attentions.0.proj_in"), ("denoiser", "mid_block.resnets.0.conv1")
+
+
+def made(true_rank: int, rank: int = 6) -> LoraWeights:
+    """Two layers, one a 3×3 convolution, written with `rank` and of `true_rank`."""
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    mix = draw(true_rank, rank)
+    plain = LoraModule(mix.T @ draw(true_rank, 20), draw(15, true_rank) @ mix, 3.0)
+    down = torch.einsum("tr,tikl->rikl", mix, draw(true_rank, 8, 3, 3))
+    spatial = LoraModule(down, (draw(10, true_rank) @ mix)[..., None, None], -4.0)
+    return LoraWeights({PLAIN: plain, SPATIAL: spatial}, "sd15")
+
+
+def change(module: LoraModule) -> np.ndarray:
+    shape = (module.up.shape[0], *module.down.shape[1:])
+    return delta(module, shape).flatten(1).numpy()
+
+
+def test_the_curve_and_the_smaller_lora_are_those_of_a_svd_of_the_whole_change() -> None:
+    lora = made(6)
+    curve = rank_curve(lora)
+    for rank in range(1, 6):
+        smaller = reduced(lora, rank)
+        lost, whole = 0.0, 0.0
+        for site, module in lora.modules.items():
+            wanted = change(module)
+            u, s, v = np.linalg.svd(wanted, full_matrices=False)
+            best = (u[:, :rank] * s[:rank]) @ v[:rank]
+            np.testing.assert_allclose(change(smaller.modules[site]), best, atol=1e-10)
+            assert smaller.modules[site].alpha == module.alpha
+            assert smaller.modules[site].down.shape == (rank, *module.down.shape[1:])
+            lost, whole = lost + (s[rank:] ** 2).sum(), whole + (s**2).sum()
+        assert curve.losses[rank] == pytest.approx((lost / whole) ** 0.5, abs=1e-7)
+    assert curve.losses[6] == 0
+
+
+def test_nothing_is_lost_down_to_the_true_rank() -> None:
+    lora = made(2)
+    assert rank_curve(lora).least(1e-6) == 2
+    for smaller in (reduced(lora, 2), reduced(lora, loss=1e-6)):
+        for site, module in lora.modules.items():
+            assert smaller.modules[site].rank == 2
+            np.testing.assert_allclose(change(smaller.modules[site]), change(module), atol=1e-9)
+
+
+def test_each_layer_may_keep_a_rank_of_its_own() -> None:
+    thin, thick = made(1), made(5)
+    lora = replace(thin, modules={PLAIN: thin.modules[PLAIN], SPATIAL: thick.modules[SPATIAL]})
+    ranks = {site: module.rank for site, module in reduced(lora, loss=1e-6).modules.items()}
+    assert ranks == {PLAIN: 1, SPATIAL: 5}
+
+
+def test_dora_is_refused_by_name() -> None:
+    lora = made(2)
+    dora = replace(lora.modules[PLAIN], magnitude=torch.ones(15))
+    with pytest.raises(ModelError, match=r"--rank: .*DoRA in 1 of 2 layers \(denoiser.mid_block"):
+        rank_curve(replace(lora, modules={**lora.modules, PLAIN: dora}))
