@@ -39,9 +39,13 @@ def study_command(name: str, *, interrupted: str = "interrupted") -> Command:
 def add_study(parser: argparse.ArgumentParser, *, to_run: bool = False) -> None:
     """The argument that names a study, and `--runs`. `to_run`: only a study file will do, and files are written."""
     if to_run:
-        parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
+        parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file, or a flow file")
     else:
-        parser.add_argument("study", metavar="STUDY.yaml", help="the study file, or its folder under runs/")
+        parser.add_argument(
+            "study",
+            metavar="STUDY.yaml",
+            help="the study file, or its folder under runs/; a flow file, where that can be meant",
+        )
     parser.add_argument(
         "--runs",
         type=folder_to_write if to_run else folder,

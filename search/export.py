@@ -24,6 +24,7 @@ from search.record.json_files import write_bytes
 from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.find_study import locate
+from search.study.flow_file import final_of
 from search.study.moved_files import find_again
 from search.verdict.settings_sentences import leave_epochs
 from trainer.arguments import Arguments, folder_to_write, whole
@@ -66,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None, command: Command) -> int:
     options = command_line().parse_args(arguments)
-    folder = locate(options.study, options.runs)
+    study = final_of(options.study)
+    folder = locate(study, options.runs)
     command.folder = folder.path
     exported = export(
         folder,
@@ -75,7 +77,7 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
         epoch=options.epoch,
         go_on=options.go_on,
         prepare_photos=options.prepare_photos,
-        beside=Path(options.study),
+        beside=Path(study),
     )
     width = max(len(str(path)) for path, _ in exported.files)
     for line in exported.said:

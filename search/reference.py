@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from metrics.run import command_line as metrics_run
 from search.dashboard import command_line as search_dashboard
 from search.export import command_line as search_export
+from search.flow import command_line as search_flow
 from search.run import command_line as search_run
 from search.status import command_line as search_status
 from search.study.finished_run import CheckpointsSection
@@ -37,6 +38,7 @@ A field that is left out has its default. "none" means that the field is not set
 _TOP = {
     "study": "Name of the study and of its folder under `runs/`. Required.",
     "extends": "Another study file, whose settings count where this one says nothing ([how](study-file.md#extends)).",
+    "from": "A study file whose study has run in the same runs folder and hands its result on ([how](flow.md)).",
     "base": "As in a training file. Required.",
     "data": "As in a training file. Required.",
     "reg_data": "As in a training file.",
@@ -60,6 +62,7 @@ _COMMANDS = {
     "search.status": search_status,
     "search.dashboard": search_dashboard,
     "search.export": search_export,
+    "search.flow": search_flow,
     "trainer.run": trainer_run,
     "trainer.draw": trainer_draw,
     "trainer.deliver": trainer_deliver,

@@ -11,11 +11,13 @@ if __name__ == "__main__":  # before anything slow is imported
 import argparse
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from search.command import add_study, study_command
-from search.errors import BusyError, SearchError
+from search.errors import BusyError, SearchError, StudyError
 from search.probe.probe_files import mend_probe
 from search.record.clock import Clock, noted_seconds
+from search.record.data_check import why_to_stop
 from search.record.in_place import in_place
 from search.record.json_files import write_bytes
 from search.record.lock import holder, locked, workers_alive
@@ -25,17 +27,20 @@ from search.recovery.continuing import check_sources, continued, forget, has_tra
 from search.recovery.study_json import About, check_continues
 from search.running.budget import why_not_asked
 from search.running.workers import Team, resident
+from search.study.flow_file import Flow, read_flow
 from search.study.space_values import size as size_of
 from search.study.study import Study, load_study
 from search.tuning.database import storage_url
 from search.verdict.best_folder import restore_best
 from search.verdict.disk_cleanup import sweep_study
 from trainer.arguments import Arguments
-from trainer.command import Command, end
+from trainer.command import WRONG_INPUT, Command, end
+from trainer.errors import Plain, mistake
 
 _GRACE_SECONDS = 30.0
 _EXAMPLE = """example:
   python -m search.run studies/demo.yaml     run the demo study; again: goes on, or says that it is finished
+  python -m search.run studies/flow/flow.yaml  run the studies of a flow, one after the other
   python -m search.status studies/demo.yaml  how far it is, without running anything
 
 exit codes: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted (what is finished is kept)"""
@@ -50,8 +55,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None, command: Command) -> int:
     arguments = command_line().parse_args(argv)
-    study = load_study(arguments.study)
-    folder = StudyFolder(arguments.runs / study.name)
+    flow = read_flow(arguments.study)
+    if flow is not None:
+        return _run_flow(flow, arguments.runs, command, go_on=arguments.go_on)
+    if arguments.go_on:
+        raise StudyError([mistake(None, "--go-on", Plain("a study file"), "a flow file with it")])
+    _run_study(arguments.study, arguments.runs, command)
+    return 0
+
+
+def _run_flow(flow: Flow, runs: Path, command: Command, *, go_on: bool) -> int:
+    """Each study of a flow in turn; those that are finished return at once, so a flow needs no state of its own."""
+    for place, step in enumerate(flow.steps):  # all mistakes before anything is trained
+        load_study(step.file, runs=runs, to_come=[before.study for before in flow.steps[:place]])
+    for place, step in enumerate(flow.steps):
+        print(f"\n{flow.path.name}, step {place + 1} of {len(flow.steps)}: {step.file.name}", flush=True)
+        later = flow.steps[place + 1 :]
+        _run_study(step.file, runs, command, brief=bool(later))
+        if later and not go_on and not StudyFolder(runs / later[0].study).has_checkpoints:
+            page = why_to_stop(StudyFolder(runs / step.study))
+            if page is not None:
+                print(
+                    f"stopped: photos or captions should change first: {page} says which and why. Change them, or add "
+                    "--go-on to go on with them as they are"
+                )
+                return WRONG_INPUT
+    return 0
+
+
+def _run_study(file: Path, runs: Path, command: Command, *, brief: bool = False) -> None:
+    """`brief`: of a study that was finished before only the verdict's first line is shown."""
+    study = load_study(file, runs=runs)
+    folder = StudyFolder(runs / study.name)
     storage_url(folder.database)  # refused before anything is written
     command.folder = folder.path
     check_continues(study, folder)
@@ -61,15 +96,14 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
         print(f"note: {note}")
     ended = None if going.anew else _finished(study, folder)
     if ended is not None:
-        more = "" if study.finished_run is not None else " To go on with it, raise the budget."
-        print(f"study {study.name} is finished: {ended}.{more}")
-        show(folder)
-        return 0
+        more = "" if size_of(study.space) == 1 else f": {ended}. To go on with it, raise the budget"
+        print(f"study {study.name} is finished{more}.")
+        show(folder, brief=brief)
+        return
     for notice in study.notices:
         print(f"note: {notice}")
     _run(study, folder, anew=going.anew)
     show(folder)
-    return 0
 
 
 def command_line() -> Arguments:
@@ -81,6 +115,11 @@ def command_line() -> Arguments:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_study(parser, to_run=True)
+    parser.add_argument(
+        "--go-on",
+        action="store_true",
+        help="with a flow: go on although the data check asks for other photos or captions",
+    )
     return parser
 
 
@@ -102,6 +141,8 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
             forget(folder)
         check_sources(study, folder)
         study.added.save(folder)
+        if study.handed_on is not None:
+            study.handed_on.save(folder)
         clock = Clock(folder)
         clock.note()
         restore_best(folder)
@@ -194,13 +235,18 @@ def _begin(study: Study, folder: StudyFolder) -> None:
     About(study.name, study.digest, study.meaning).save(folder)
 
 
-def show(folder: StudyFolder) -> None:
-    """Print a finished study's verdict. Raises SearchError where no trial came to anything."""
+def show(folder: StudyFolder, *, brief: bool = False) -> None:
+    """Print a finished study's verdict (`brief`: its first line). Raises SearchError where all trials failed."""
     from rich.console import Console
 
+    from search.verdict.sentences import headline
     from search.verdict.verdict import Verdict, render
 
-    Console().print(render(Verdict.load(folder.verdict_file), folder.path))
+    verdict = Verdict.load(folder.verdict_file)
+    if brief:
+        print(headline(verdict))
+    else:
+        Console().print(render(verdict, folder.path))
     records = list(folder.records())
     if records and all(record.state == "failed" for record in records):
         raise SearchError(f"every trial failed, the last one with: {records[-1].error}")

@@ -17,6 +17,7 @@ from search.errors import DamagedError
 from search.record.record import StudyFolder, TrialRecord
 from search.running.live_table import grid, row
 from search.study.find_study import locate
+from search.study.flow_file import read_flow
 from search.verdict.decision import best_so_far
 from trainer.arguments import Arguments
 from trainer.command import Command, end
@@ -38,8 +39,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None, command: Command) -> int:
     arguments = command_line().parse_args(argv)
-    folder = locate(arguments.study, arguments.runs)
-    command.folder = folder.path
+    flow = read_flow(arguments.study)
+    if flow is None:
+        folder = locate(arguments.study, arguments.runs)
+        command.folder = folder.path
+        _show(folder, everything=arguments.all)
+        return 0
+    for step in flow.steps:
+        folder = StudyFolder(arguments.runs / step.study)
+        command.folder = folder.path
+        if folder.path.is_dir():
+            _show(folder, everything=arguments.all)
+        else:
+            print(f"study {step.study} ({step.file}) has not begun")
+    return 0
+
+
+def _show(folder: StudyFolder, *, everything: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -63,10 +79,9 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     if verdict is not None:
         from search.verdict.verdict import render
 
-        console.print(render(verdict, folder.path, brief=not arguments.all))
+        console.print(render(verdict, folder.path, brief=not everything))
     elif note:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
-    return 0
 
 
 def command_line() -> Arguments:

@@ -155,6 +155,14 @@ class StudyFolder:
         names = (path.name for path in self.path.glob("trials/[0-9]*"))
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether any trial has reached a checkpoint, as far as its files tell."""
+        trials = self.path / "trials"
+        if any(int(path.stem) for path in trials.glob("[0-9]*/readings/[0-9]*.npz") if path.stem.isdigit()):
+            return True
+        return any(trials.glob("[0-9]*/checkpoints/[0-9]*")) or any(trials.glob("[0-9]*/trajectory.csv"))
+
     def records(self) -> Iterator[TrialRecord]:
         """Every trial's record, by number; damaged ones are left out (`search.recovery.study_folder` rebuilds them)."""
         for number in self.numbers():

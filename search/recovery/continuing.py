@@ -16,6 +16,7 @@ from typing import Any
 
 from search.errors import StudyError, problem
 from search.record.added_prompts import AddedPrompts
+from search.record.handed_on import HandedOn
 from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
@@ -94,10 +95,7 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
 
 def has_trained(folder: StudyFolder) -> bool:
     """Whether any trial of the study has reached a checkpoint, or ended otherwise than by failing before one."""
-    trials = folder.path / "trials"
-    if any(int(path.stem) for path in trials.glob("[0-9]*/readings/[0-9]*.npz") if path.stem.isdigit()):
-        return True
-    if any(trials.glob("[0-9]*/checkpoints/[0-9]*")) or any(trials.glob("[0-9]*/trajectory.csv")):
+    if folder.has_checkpoints:
         return True
     if not folder.database.is_file():
         return False
@@ -112,7 +110,9 @@ def has_trained(folder: StudyFolder) -> bool:
 
 def forget(folder: StudyFolder) -> None:
     """Clear away what a sitting that trained nothing has left, so that the corrected study begins anew."""
-    for name in ("study.json", Inputs.file(folder).name, "verdict.json", "probe.json", AddedPrompts.file(folder).name):
+    for path in (About.file(folder), HandedOn.file(folder), Inputs.file(folder), AddedPrompts.file(folder)):
+        path.unlink(missing_ok=True)
+    for name in ("verdict.json", "probe.json"):
         (folder.path / name).unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", ""):
         folder.database.with_name(folder.database.name + suffix).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from search.errors import StudyError, problem
 from search.record.record import StudyFolder
 from search.study.checks import is_folder
+from search.study.flow_file import refuse_flow
 from trainer.config.sources import why_no_file_name
 from trainer.config.yaml_file import read_yaml
 from trainer.errors import ConfigError
@@ -18,12 +19,13 @@ def locate(target: str | Path, runs: str | Path = "runs") -> StudyFolder:
         runs: where studies leave their folders.
 
     Raises:
-        StudyError: the file is wrong or nothing has run yet; one line.
+        StudyError: the file is wrong or a flow, or nothing has run yet; one line.
     """
     path = Path(target)
     if is_folder(Path(), str(target)):
         found = path
     else:
+        refuse_flow(path)
         try:
             name = read_yaml(path).get("study")
         except ConfigError as error:

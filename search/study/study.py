@@ -5,7 +5,7 @@ A searchable name is a field of `trainer.config.config.TrainConfig`; there is no
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,14 @@ from pydantic import BaseModel, ValidationError
 from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
+from search.record.handed_on import HandedOn
 from search.study.checks import beside, check_score, is_folder, scan
 from search.study.finished_run import CheckpointFiles, CheckpointsSection, checkpoint_files, misplaced
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
 from search.study.study_file import EXTENDS, StudyFile, read_study_file
+from search.study.taken import FROM, taken
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.config.pydantic_messages import in_words
 from trainer.config.sources import resolve_source, why_no_file_name
@@ -35,7 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keep": KeepSection,
 }
 _PATHS = ("base", "data", "reg_data")
-_KEYS = ("study", EXTENDS, *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
+_KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
 _TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
     *_TOP_LEVEL_ONLY,
@@ -61,6 +63,7 @@ class Study:
         photos, masks_of: the same, one by one.
         subject: trigger and class word, "" without.
         checkpoints: the files of a finished run, which are looked at; None where the study trains.
+        handed_on: what the study under `from` has found; None without one.
         added: prompts that are drawn and not scored: added after the study had begun.
         notices: what the user should know before it runs, one line each.
     """
@@ -85,6 +88,7 @@ class Study:
     notices: tuple[str, ...] = ()
     subject: tuple[str, str] = ("", "")
     checkpoints: CheckpointFiles | None = None
+    handed_on: HandedOn | None = None
     added: AddedPrompts = NONE_ADDED
 
     @property
@@ -170,8 +174,12 @@ class Study:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path, *, runs: Path = Path("runs"), to_come: Collection[str] = ()) -> Study:
     """Reads and checks a study file and what it points at; each path is relative to the file in which it stands.
+
+    Args:
+        runs: where studies leave their folders: `from` looks there.
+        to_come: names of studies that will have run before this one (`search.study.taken`).
 
     Raises:
         StudyError: with one line for each mistake.
@@ -209,6 +217,7 @@ def load_study(path: str | Path) -> Study:
     problems += wrong
     if problems:
         raise StudyError(problems)
+    handed_on, told = taken(file, runs, to_come)
     fixed = {**sources, "seed": seed, **train, **({"epochs": 100_000} if looks else {})}  # its own are not known yet
     notices, wrong = space.check(file, fixed)
     if wrong:
@@ -237,8 +246,9 @@ def load_study(path: str | Path) -> Study:
         photos=seen.photos,
         masks_of=seen.masks_of,
         subject=(train.get("trigger") or seen.subject[0], train.get("class_word") or seen.subject[1]),
-        notices=(*seen.warnings, *notices),
+        notices=(*told, *seen.warnings, *notices),
         checkpoints=files,
+        handed_on=handed_on,
         **sections,
     )
 
