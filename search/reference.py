@@ -20,6 +20,7 @@ from search.flow import command_line as search_flow
 from search.run import command_line as search_run
 from search.status import command_line as search_status
 from search.study.finished_run import CheckpointsSection
+from search.study.json_schema import ENTRY, TOP
 from search.study.space import ENTRY_KEYS
 from search.study.study import NOT_SEARCHED, SECTIONS
 from trainer.arguments import Arguments
@@ -35,28 +36,6 @@ _FIELDS = """# Every field
 
 A field that is left out has its default. "none" means that the field is not set; its meaning says what happens then.
 [The study file](study-file.md) and [Training without a search](training.md) show how the files look."""
-_TOP = {
-    "study": "Name of the study and of its folder under `runs/`. Required.",
-    "extends": "Another study file, whose settings count where this one says nothing ([how](study-file.md#extends)).",
-    "from": "A study file whose study has run in the same runs folder and hands its result on ([how](flow.md)).",
-    "base": "As in a training file. Required.",
-    "data": "As in a training file. Required.",
-    "reg_data": "As in a training file.",
-    "seed": "As in a training file; the sampler uses it, too.",
-    "train": "Fields of a training file that are the same for all trials.",
-    "checkpoints": "A finished run to look at instead of training ([how](finished-run.md)).",
-    "search": "Fields of a training file that differ between trials, each with an entry as below.",
-}
-_ENTRY = {
-    "values": "A list to choose from: `{values: [4, 8, 16]}`.",
-    "value": "One value, for use with `when`: `{value: 2, when: {lr_scheduler: cosine_with_restarts}}`.",
-    "min": "The smallest number of a range: `{min: 1, max: 8}`.",
-    "max": "The largest number of a range.",
-    "log": "true draws by factors: 1 to 2 is as likely as 2 to 4. Default: false.",
-    "step": "The distance between the numbers of a range. Default: any number in the range.",
-    "when": "The entry counts only where another searched field has this value, or one of these: "
-    "`when: {lr_scheduler: [cosine, linear]}`.",
-}
 _COMMANDS = {
     "search.run": search_run,
     "search.status": search_status,
@@ -73,8 +52,8 @@ _LIMITS = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "belo
 
 def fields_page() -> str:
     """docs/fields.md."""
-    lines = [_WRITTEN_BY.format(page="fields"), _FIELDS, "", "## The study file", "", *_plain(_TOP)]
-    lines += ["", "### `search`: how a field is chosen", "", *_plain({key: _ENTRY[key] for key in ENTRY_KEYS})]
+    lines = [_WRITTEN_BY.format(page="fields"), _FIELDS, "", "## The study file", "", *_plain(TOP)]
+    lines += ["", "### `search`: how a field is chosen", "", *_plain({key: ENTRY[key] for key in ENTRY_KEYS})]
     lines += ["", f"These are the same for all trials, so they cannot be searched: {_names(NOT_SEARCHED)}."]
     for key, model in SECTIONS.items():
         lines += [*section(key, model)]

@@ -41,6 +41,7 @@ _GRACE_SECONDS = 30.0
 _EXAMPLE = """example:
   python -m search.run studies/demo.yaml     run the demo study; again: goes on, or says that it is finished
   python -m search.run studies/flow/flow.yaml  run the studies of a flow, one after the other
+  python -m search.run studies/demo.yaml --set budget.trials=20 --set workers.count=1
   python -m search.status studies/demo.yaml  how far it is, without running anything
 
 exit codes: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted (what is finished is kept)"""
@@ -57,21 +58,21 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     arguments = command_line().parse_args(argv)
     flow = read_flow(arguments.study)
     if flow is not None:
-        return _run_flow(flow, arguments.runs, command, go_on=arguments.go_on)
+        return _run_flow(flow, arguments.runs, command, arguments.set, go_on=arguments.go_on)
     if arguments.go_on:
         raise StudyError([mistake(None, "--go-on", Plain("a study file"), "a flow file with it")])
-    _run_study(arguments.study, arguments.runs, command)
+    _run_study(arguments.study, arguments.runs, command, arguments.set)
     return 0
 
 
-def _run_flow(flow: Flow, runs: Path, command: Command, *, go_on: bool) -> int:
+def _run_flow(flow: Flow, runs: Path, command: Command, settings: Sequence[str], *, go_on: bool) -> int:
     """Each study of a flow in turn; those that are finished return at once, so a flow needs no state of its own."""
     for place, step in enumerate(flow.steps):  # all mistakes before anything is trained
-        load_study(step.file, runs=runs, to_come=[before.study for before in flow.steps[:place]])
+        load_study(step.file, settings, runs=runs, to_come=[before.study for before in flow.steps[:place]])
     for place, step in enumerate(flow.steps):
         print(f"\n{flow.path.name}, step {place + 1} of {len(flow.steps)}: {step.file.name}", flush=True)
         later = flow.steps[place + 1 :]
-        _run_study(step.file, runs, command, brief=bool(later))
+        _run_study(step.file, runs, command, settings, brief=bool(later))
         if later and not go_on and not StudyFolder(runs / later[0].study).has_checkpoints:
             page = why_to_stop(StudyFolder(runs / step.study))
             if page is not None:
@@ -83,9 +84,9 @@ def _run_flow(flow: Flow, runs: Path, command: Command, *, go_on: bool) -> int:
     return 0
 
 
-def _run_study(file: Path, runs: Path, command: Command, *, brief: bool = False) -> None:
+def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str], *, brief: bool = False) -> None:
     """`brief`: of a study that was finished before only the verdict's first line is shown."""
-    study = load_study(file, runs=runs)
+    study = load_study(file, settings, runs=runs)
     folder = StudyFolder(runs / study.name)
     storage_url(folder.database)  # refused before anything is written
     command.folder = folder.path
@@ -120,7 +121,29 @@ def command_line() -> Arguments:
         action="store_true",
         help="with a flow: go on although the data check asks for other photos or captions",
     )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a setting that goes before the file's, such as budget.trials=40; may be given several times",
+    )
+    parser.add_argument(
+        "--schema", nargs=0, action=_PrintSchema, help="print the JSON Schema of a study file, for your editor, and end"
+    )
     return parser
+
+
+class _PrintSchema(argparse.Action):
+    """Needs no study file, as --help needs none."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import json
+
+        from search.study.json_schema import study_schema
+
+        print(json.dumps(study_schema(), indent=2, ensure_ascii=False))
+        parser.exit()
 
 
 def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:

@@ -37,10 +37,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keep": KeepSection,
 }
 _PATHS = ("base", "data", "reg_data")
-_KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
-_TOP_LEVEL_ONLY = (*_PATHS, "seed")
+KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
+TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
-    *_TOP_LEVEL_ONLY,
+    *TOP_LEVEL_ONLY,
     *("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", "save_every_n_epochs"),
 )
 """The resident base and the probe are made for one value of these."""
@@ -174,22 +174,25 @@ class Study:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def load_study(path: str | Path, *, runs: Path = Path("runs"), to_come: Collection[str] = ()) -> Study:
+def load_study(
+    path: str | Path, settings: Sequence[str] = (), *, runs: Path = Path("runs"), to_come: Collection[str] = ()
+) -> Study:
     """Reads and checks a study file and what it points at; each path is relative to the file in which it stands.
 
     Args:
+        settings: of the command line, each as `budget.trials=40`; they go before what the file says.
         runs: where studies leave their folders: `from` looks there.
         to_come: names of studies that will have run before this one (`search.study.taken`).
 
     Raises:
         StudyError: with one line for each mistake.
     """
-    file = read_study_file(path)
+    file = read_study_file(path, settings)
     values = file.values
     problems: list[str] = []
     for key in values:
-        if key not in _KEYS:
-            problems.append(unknown_problem(file, key, _KEYS))
+        if key not in KEYS:
+            problems.append(unknown_problem(file, key, KEYS))
     name = _required(file, values, "study", str, "a name for the folder under runs/", problems)
     if isinstance(name, str) and (why := why_no_file_name(name)) is not None:
         problems.append(problem(file, "study", name, why))
@@ -200,7 +203,7 @@ def load_study(path: str | Path, *, runs: Path = Path("runs"), to_come: Collecti
     sections = {key: _section(file, key, model, values.get(key), problems) for key, model in SECTIONS.items()}
     train = _mapping(file, values, "train", problems)
     for key in train:
-        if key in _TOP_LEVEL_ONLY:
+        if key in TOP_LEVEL_ONLY:
             problems.append(
                 problem(file, f"train.{key}", train[key], "nothing", f"give {key} at the top of the study file")
             )

@@ -10,15 +10,18 @@ import yaml
 
 from search.errors import StudyError, problem
 from search.study.comment_lines import comment_lines
-from trainer.config.yaml_file import read_yaml
+from trainer.config.yaml_file import parse_yaml, read_yaml
 from trainer.errors import ConfigError
 
 EXTENDS = "extends"
+COMMAND_LINE = Path("--set")
+"""In place of a file: where settings of the command line stand. Paths among them are seen from the working folder."""
 PATHS = ("base", "data", "reg_data", "from", "score.encoder", "score.identity_encoder", "score.shifted.masks",
          "checkpoints.folder", "delivery.lora")  # fmt: skip
 """Keys whose values may be paths: they are relative to the file in which they stand."""
 _OWN = ("study", EXTENDS)
 """What a file says of itself alone: two studies of one name would share a folder."""
+_WHY_OWN = "the other commands look for it in the file"
 _MOST_FILES = 10
 
 
@@ -52,9 +55,12 @@ class StudyFile:
     def kept(self) -> bytes:
         """The study as it is kept in its folder: readable without the files that it extends. Paths of those in other
         folders are written as seen from the study file."""
-        if not self.extended:
+        others = list(self.extended)
+        if COMMAND_LINE in self.stands_in.values():
+            others.append(COMMAND_LINE)
+        if not others:
             return self.path.read_bytes()
-        names = ", ".join(path.name for path in self.extended)
+        names = ", ".join(path.name for path in others)
         head = comment_lines(f"{self.path.name}, with what it takes from {names}")
         values = {"study": self.values.get("study"), **{k: v for k, v in self.values.items() if k not in _OWN}}
         values = _mapped(values, self._seen_from_here)
@@ -73,12 +79,15 @@ class StudyFile:
             return value
 
 
-def read_study_file(path: str | Path) -> StudyFile:
+def read_study_file(path: str | Path, settings: Sequence[str] = ()) -> StudyFile:
     """The file with those that it extends. A mapping is merged key by key, and ours goes before theirs; null takes out
     what theirs says; an entry under `search` counts as a whole.
 
+    Args:
+        settings: of the command line, each as `budget.trials=40`; they go before what the files say.
+
     Raises:
-        StudyError: a file that cannot be read, or files that extend each other in a circle: one line.
+        StudyError: a file or a setting that cannot be read, or files that extend each other in a circle: one line.
     """
     chain = list(_chain(Path(path)))
     values: dict[str, Any] = {}
@@ -87,7 +96,26 @@ def read_study_file(path: str | Path) -> StudyFile:
         if file != chain[0][0]:
             said = {key: value for key, value in said.items() if key not in _OWN}
         values = _laid_over(values, said, file, stands_in)
+    for setting in settings:
+        values = _laid_over(values, _setting(setting), COMMAND_LINE, stands_in)
     return StudyFile(Path(path), values, stands_in, tuple(file for file, _ in chain[1:]))
+
+
+def _setting(text: str) -> dict[str, Any]:
+    """`budget.trials=40` as the section that a file would have for it."""
+    key, equals, said = text.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise StudyError([problem(COMMAND_LINE, "", text, "a setting such as budget.trials=40")])
+    try:
+        value = parse_yaml(said, COMMAND_LINE)
+    except ConfigError:
+        raise StudyError([problem(COMMAND_LINE, key.strip(), said, "a value as a study file would have it")]) from None
+    if names[0] in _OWN:
+        raise StudyError([problem(COMMAND_LINE, names[0], said, "a setting other than the study's name", _WHY_OWN)])
+    for name in reversed(names):
+        value = {name: value}
+    return value
 
 
 def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

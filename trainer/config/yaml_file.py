@@ -31,18 +31,26 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             repeats without bound, names a key twice, or holds control characters.
     """
     path = Path(path)
-    text = _read(path)
-    try:
-        _check_bounds(text)
-        values = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        where, what = _said(error)
-        raise ConfigError(path, where, Plain(f"a mistake ({what})"), "valid YAML") from None
-    except RecursionError:
-        raise ConfigError(path, "", Plain("more"), f"at most {MOST_LEVELS} levels of settings") from None
+    values = parse_yaml(_read(path), path)
     if not isinstance(values, dict):
         raise ConfigError(path, "", values, "a mapping of settings, one `key: value` a line")
     return values
+
+
+def parse_yaml(text: str, file: str | Path) -> Any:
+    """The value that a text says, read as strictly as a file. `file`: what an error names.
+
+    Raises:
+        ConfigError: as `read_yaml`.
+    """
+    try:
+        _check_bounds(text)
+        return yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        where, what = _said(error)
+        raise ConfigError(file, where, Plain(f"a mistake ({what})"), "valid YAML") from None
+    except RecursionError:
+        raise ConfigError(file, "", Plain("more"), f"at most {MOST_LEVELS} levels of settings") from None
 
 
 def as_number(value: Any) -> Any:
