@@ -1,0 +1,1 @@
+"""Photos to train on, by themselves: repeats, sharpness, exposure, and photos that are unlike all others."""

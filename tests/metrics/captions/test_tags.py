@@ -1,0 +1,50 @@
+"""Captions taken apart into tags, and tags that stand in each other's place."""
+
+from metrics.captions.tags import tag_table
+
+CAPTIONS = (
+    "sks toy, large, on the left, snow",
+    "sks toy, large, on the left, beach",
+    "sks toy, large, on the right, beach",
+    "sks toy, Large, on the right, snow, shiny",
+    "sks toy, large, on the left, beach",
+)
+
+
+def test_the_subject_is_no_tag_and_case_does_not_count():
+    table = tag_table(CAPTIONS, "sks", "toy")
+    assert table.tags == ("large", "on the left", "snow", "beach", "on the right", "shiny")
+    assert table.counts.tolist() == [5, 3, 2, 3, 2, 1]
+
+
+def test_a_tag_that_always_comes_with_the_trigger_and_one_that_comes_once():
+    table = tag_table(CAPTIONS, "sks", "toy")
+    assert [table.tags[tag] for tag in table.everywhere] == ["large"]
+    assert [table.tags[tag] for tag in table.once] == ["shiny"]
+
+
+def test_tags_of_which_each_caption_says_one_are_a_group():
+    table = tag_table(CAPTIONS, "sks", "toy")
+    groups = [sorted(table.tags[tag] for tag in group) for group in table.groups]
+    assert sorted(groups) == [["beach", "snow"], ["on the left", "on the right"]]
+    assert table.said(table.groups[0]).min() >= 0
+
+
+def test_a_tag_is_replaced_where_it_stands_added_where_none_is_said_and_taken_out():
+    table = tag_table((*CAPTIONS, "sks toy, large, on the left"), "sks", "toy")
+    places = next(group for group in table.groups if table.tags.index("snow") in group)
+    beach = table.tags.index("beach")
+    assert table.with_tag(0, places, beach) == "sks toy, large, on the left, beach"
+    assert table.with_tag(5, places, beach) == "sks toy, large, on the left, beach"
+    assert table.without(3, table.tags.index("shiny")) == "sks toy, Large, on the right, snow"
+
+
+def test_a_sentence_that_names_the_trigger_has_no_tags():
+    table = tag_table(["a photo of sks toy on a beach", "a photo of sks toy in snow"], "sks", "toy")
+    assert table.tags == ()
+    assert table.says.shape == (2, 0)
+    assert table.groups == []
+
+
+def test_a_trigger_inside_a_word_is_another_word():
+    assert tag_table(["desks, beach", "chairs, beach"], "sks").tags == ("desks", "beach", "chairs")
