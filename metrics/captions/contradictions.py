@@ -67,12 +67,12 @@ def caption_ranks(images: np.ndarray, texts: np.ndarray, own: Sequence[int]) -> 
     >>> found.ranks.tolist(), found.chance
     ([1.0, 2.5, 2.5], 2.0)
     """
-    own = np.asarray(own)
+    rows = np.asarray(own)
     similar = images.astype(np.float64) @ texts.astype(np.float64).T
-    others = own[:, None] != np.arange(len(texts))
+    others = rows[:, None] != np.arange(len(texts))
     usual = np.where(others, similar, 0).sum(axis=0) / np.maximum(others.sum(axis=0), 1)
     fit = similar - usual
-    mine = fit[np.arange(len(own)), own][:, None]
+    mine = fit[np.arange(len(rows)), rows][:, None]
     above, equal = (fit > mine + 1e-9).sum(axis=1), (np.abs(fit - mine) <= 1e-9).sum(axis=1)
     return Ranks(above + (equal + 1) / 2, len(texts))
 
@@ -105,7 +105,7 @@ def contradictions(fits: np.ndarray, features: np.ndarray, said: np.ndarray) -> 
     """
     alike = _likeness(features, said, fits.shape[1])
     found = []
-    for photo in np.flatnonzero(said >= 0):
+    for photo in np.flatnonzero(said >= 0).tolist():
         ways = [_both(fits, alike, said, photo, other) for other in range(fits.shape[1]) if other != said[photo]]
         likely = [way for way in ways if way.text >= TEXT and not way.image < IMAGE]
         if likely:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ class Light:
     median: np.ndarray
 
 
-def light(images: list[np.ndarray]) -> Light:
+def light(images: Sequence[np.ndarray]) -> Light:
     """How light uint8 RGB images `[H, W, 3]` are."""
     lost, white, highlights, median = [], [], [], []
     for image in images:
