@@ -6,7 +6,7 @@ been forgotten of contexts). The truth is the mean over a thousand photos; a tra
 and twenty moved, with the jitter that checkpoints have.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -134,3 +134,19 @@ def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, h
 def _reading(values: np.ndarray) -> Reading:
     middle, half = float(values.mean()), float(1.645 * values.std(ddof=1) / np.sqrt(values.size))
     return Reading(middle, middle - half, middle + half)
+
+
+def with_contexts(trajectory: Trajectory, *, moved: bool = True, later: float = 1.0) -> Trajectory:
+    """The same run with three photos in contexts of their own, whose curves are the sums of a held-out photo's and of
+    moved subjects', `later` times later."""
+    photos = trajectory.items("heldout_loss")[:, :3] + trajectory.items("shifted_loss").mean(axis=1)[:, None]
+    epochs = trajectory.epochs.astype(float)
+    readings = []
+    for row, reading in enumerate(trajectory.readings):
+        own = np.array([np.interp(epochs[row] / later, epochs, curve) for curve in photos.T])
+        items = reading.items | {"context_loss": own}
+        channels = reading.channels | {"context_loss": Reading(own.mean(), own.min(), own.max())}
+        if not moved:
+            channels.pop("shifted_loss")
+        readings.append(replace(reading, items=items, channels=channels))
+    return Trajectory(tuple(readings))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -20,30 +19,10 @@ from search.run import work
 from search.running.workers import Target, Team
 from search.study.study import load_study
 from tests.search.gpu_workers import TOO_LARGE, lost_once, short_of_memory
-from tests.search.test_run import DEMO, finish, start, wait_until, workers_of
+from tests.search.short_demo import short_demo
+from tests.search.study_processes import finish, start, wait_until, workers_of
 
 pytestmark = pytest.mark.cuda
-
-
-def write_study(folder: Path, **changes: Any) -> Path:
-    """The demo study with three trials of four epochs and a small probe, on the GPU."""
-    values: dict[str, Any] = yaml.safe_load((DEMO / "demo.yaml").read_text())
-    for key in ("base", "data"):
-        values[key] = str(DEMO / values[key])
-    values["train"] |= {"epochs": 4, "save_every_n_epochs": 1}
-    values["search"]["epochs"]["values"] = [3, 4]
-    score = values["score"]
-    score |= {"encoder": str(DEMO / score["encoder"]), "holdout": 4}
-    score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1}
-    score["probe"]["contexts"] = score["probe"]["contexts"][:2]
-    score["losses"] |= {"levels": 2, "draws": 1}
-    score["shifted"] |= {"composites": 8, "levels": 2}
-    values["budget"] = {"trials": 3, "startup_trials": 2}
-    values["workers"] = {"count": 2, "threads": 1, "device": "cuda"}
-    values |= {"stop": {"onset": False, "prune": False}, "keep": {}, **changes}
-    path = folder / "demo.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
 
 
 def run_with(target: Target, study_file: Path, runs: Path) -> StudyFolder:
@@ -74,7 +53,7 @@ def assert_same(before: StudyFolder, after: StudyFolder) -> None:
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study(tmp_path_factory.mktemp("short"))
+    return short_demo(tmp_path_factory.mktemp("short"))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +93,7 @@ def test_killed_and_resumed_it_gives_the_same_numbers_and_leaves_no_process_on_t
 
 def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_study_goes_on(tmp_path: Path) -> None:
     search = {"rank": {"values": [4, TOO_LARGE]}, "learning_rate_scale": {"min": 1, "max": 8, "log": True}}
-    study_file = write_study(
+    study_file = short_demo(
         tmp_path,
         search=search,
         train={"resolution": 64, "epochs": 2, "optimizer": "AdamW"},
@@ -137,7 +116,7 @@ def test_a_trial_that_does_not_fit_fails_with_its_reason_and_the_study_goes_on(t
 
 
 def test_a_gpu_lost_in_a_trial_is_had_again_by_another_process(tmp_path: Path, undisturbed: StudyFolder) -> None:
-    folder = run_with(lost_once, write_study(tmp_path), tmp_path / "runs")
+    folder = run_with(lost_once, short_demo(tmp_path), tmp_path / "runs")
     assert (tmp_path / "runs" / "lost").is_file()
     assert_same(undisturbed, folder)
 
@@ -147,7 +126,7 @@ def test_a_gpu_that_is_not_there_ends_a_command_in_one_line(
     tmp_path: Path, tiny_sd15: Path, tiny_photos: Path, module: str
 ) -> None:
     if module == "search.run":
-        study = write_study(tmp_path, workers={"count": 1, "device": "cuda:99"})
+        study = short_demo(tmp_path, workers={"count": 1, "device": "cuda:99"})
         arguments = [str(study), "--runs", str(tmp_path / "runs")]
     else:
         path = tmp_path / "train.yaml"

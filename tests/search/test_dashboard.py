@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -107,9 +106,7 @@ def test_one_slow_reader_does_not_hold_the_others(served):
     server = served[2]
     with socket.create_connection(("127.0.0.1", server.server_port)) as idle:
         idle.sendall(b"GET /api/studies HTTP/1.1\r\n")  # never finishes its request
-        began = time.monotonic()
-        _get(server, "/api/studies")
-        assert time.monotonic() - began < 10
+        assert b"study_summaries" in _get(server, "/api/studies")  # one server for all would wait until it gives up
 
 
 def test_a_study_that_has_not_run_is_refused_in_one_line(tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 
 from metrics.trajectory.readings import CHANNELS
 from search.study.study import load_study
-from tests.trainer.lora.test_run_files import write as write_lora
+from tests.trainer.lora.made_loras import write_lora
 from trainer.production.production_config import load_production
 
 ROOT = Path(__file__).parents[2]

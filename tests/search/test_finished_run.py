@@ -14,9 +14,9 @@ from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder
 from search.running.finished_run import check_run
 from search.verdict.verdict import Verdict
-from tests.search.test_run import DEMO as STUDIES
-from tests.search.test_run import PATIENCE_SECONDS, finish, start
-from tests.trainer.lora.test_key_styles import diffusers_name, in_diffusers
+from tests.search.recovery.real_studies import run_here
+from tests.search.study_processes import STUDIES
+from tests.trainer.lora.made_loras import diffusers_name, in_diffusers
 from trainer.base_model.load import load_base
 from trainer.errors import ModelError
 from trainer.lora.kohya_file import load_lora, save_lora
@@ -24,6 +24,13 @@ from trainer.lora.lora import AdapterSettings, LoraModule, LoraWeights, create_a
 
 DEMO = STUDIES / "demo"
 HELD_OUT = ["02.png", "16.png", "18.png", "24.png"]
+
+
+def finished(study: Path, runs: Path) -> str:
+    """Runs a study to its end and returns what it said."""
+    code, said = run_here(study, runs)
+    assert code == 0, said
+    return said
 
 
 def study_file(home: Path, name: str, **checkpoints: Any) -> Path:
@@ -77,7 +84,7 @@ def kohya(tmp_path_factory: pytest.TempPathFactory, loras: dict[int, LoraWeights
     for epoch, lora in loras.items():
         name = "my" if epoch == 8 else f"my-{epoch:06d}"
         save_lora(home / "loras" / f"{name}.safetensors", lora, {"ss_network_dim": "4", "ss_network_alpha": "2.0"})
-    finish(start(study_file(home, "border", folder="loras", last=8), home / "runs"))
+    finished(study_file(home, "border", folder="loras", last=8), home / "runs")
     return StudyFolder(home / "runs" / "border")
 
 
@@ -103,13 +110,12 @@ def test_it_ends_with_all_that_a_trial_of_a_study_gets(kohya: StudyFolder) -> No
 
 def test_a_second_start_says_that_it_is_finished_and_a_new_file_makes_it_another_study(kohya: StudyFolder) -> None:
     study, runs = kohya.path.parent.parent / "border.yaml", kohya.path.parent
-    assert "is finished" in finish(start(study, runs))
+    assert "is finished" in finished(study, runs)
     extra = study.parent / "loras" / "my-000006.safetensors"
     shutil.copy(study.parent / "loras" / "my-000004.safetensors", extra)
-    process = start(study, runs)
-    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    code, said = run_here(study, runs)
     extra.unlink()
-    assert process.returncode == 2, said
+    assert code == 2, said
     assert "my-000006.safetensors" in said
 
 
@@ -135,7 +141,7 @@ def test_every_naming_and_key_style_gives_the_same_numbers(
             save_lora(folder / f"{names[style]}.safetensors", lora)
     if style in ("diffusers", "steps"):
         said = {"steps_per_epoch": 26}
-    finish(start(study_file(tmp_path, "border", folder="loras", **said), tmp_path / "runs"))
+    finished(study_file(tmp_path, "border", folder="loras", **said), tmp_path / "runs")
     other = StudyFolder(tmp_path / "runs" / "border")
     for name in ("trajectory.csv", "items.npz"):
         assert (other.trial(0) / name).read_bytes() == (kohya.trial(0) / name).read_bytes(), name
@@ -150,11 +156,11 @@ def test_the_files_of_a_trial_get_the_verdict_of_the_trial(tmp_path: Path) -> No
     values["train"] |= {"epochs": 8, "rank": 8, "learning_rate": 1e-3, "optimizer": "AdamW", "save_every_n_epochs": 2}
     values |= {"budget": {"trials": 1}, "stop": {"onset": False}, "keep": {"checkpoints": "all"}}
     (tmp_path / "trained.yaml").write_text(yaml.safe_dump(values))
-    finish(start(tmp_path / "trained.yaml", tmp_path / "runs"))
+    finished(tmp_path / "trained.yaml", tmp_path / "runs")
     trained = StudyFolder(tmp_path / "runs" / "trained")
     held = [*trained.probe().heldout]
     border = study_file(tmp_path, "border", folder="runs/trained/trials/0000/checkpoints", held_out=held)
-    finish(start(border, tmp_path / "runs"))
+    finished(border, tmp_path / "runs")
     looked = StudyFolder(tmp_path / "runs" / "border")
     one, other = (Verdict.load(folder.verdict_file).decision for folder in (trained, looked))
     assert (one.outcome, one.epoch, one.learned) == (other.outcome, other.epoch, other.learned)

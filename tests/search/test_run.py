@@ -5,8 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +15,27 @@ import pytest
 import yaml
 from PIL import Image
 
+from search import status
 from search.record.lock import locked
 from search.record.record import StudyFolder
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
 from tests.search import damage
-
-DEMO = Path(__file__).parents[2] / "studies"
-PATIENCE_SECONDS = 600.0
+from tests.search.recovery.real_studies import run_here
+from tests.search.study_processes import PATIENCE_SECONDS, STUDIES, finish, start, wait_until, workers_of
 
 
 @pytest.fixture(scope="module")
 def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo study with two trials of three epochs of a few steps, and a small probe."""
-    values: dict[str, Any] = yaml.safe_load((DEMO / "demo.yaml").read_text())
+    values: dict[str, Any] = yaml.safe_load((STUDIES / "demo.yaml").read_text())
     for key in ("base", "data"):
-        values[key] = str(DEMO / values[key])
+        values[key] = str(STUDIES / values[key])
     values["train"] |= {"epochs": 3, "save_every_n_epochs": 1, "batch_size": 4}
     values["search"]["epochs"]["values"] = [3]
     score = values["score"]
     score |= {
-        "encoder": str(DEMO / score["encoder"]),
+        "encoder": str(STUDIES / score["encoder"]),
         "precision": "fp32",
         "holdout": 4,
         "holdout_contexts": ["desert"],
@@ -51,39 +49,6 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("short") / "demo.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-def start(study: Path, runs: Path) -> subprocess.Popen[str]:
-    paths = [str(DEMO.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "search.run", str(study), "--runs", str(runs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        # a shell's background job ignores Ctrl-C, and so would what it starts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 0, said
-    return said
-
-
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not happened():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Processes that hold the base: the grandchildren, forked from one server."""
-    return [p for child in psutil.Process(process.pid).children() for p in child.children()]
 
 
 @pytest.fixture(scope="module")
@@ -207,13 +172,9 @@ def test_run_again_it_says_at_once_that_it_is_finished(short_demo: Path, undistu
 def test_a_changed_study_is_refused_by_name(short_demo: Path, undisturbed) -> None:
     changed = short_demo.with_name("changed.yaml")
     changed.write_text(short_demo.read_text().replace("batch_size: 4", "batch_size: 2"))
-    done = subprocess.run(
-        [sys.executable, "-m", "search.run", str(changed), "--runs", str(undisturbed[0].path.parent)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert re.search(refusal("train.batch_size", 2, "4, as the study 'demo' was begun"), done.stderr)
+    code, said = run_here(changed, undisturbed[0].path.parent)
+    assert code == 2
+    assert re.search(refusal("train.batch_size", 2, "4, as the study 'demo' was begun"), said)
 
 
 def test_a_base_that_does_not_load_is_told_in_one_line(short_demo: Path) -> None:
@@ -223,9 +184,8 @@ def test_a_base_that_does_not_load_is_told_in_one_line(short_demo: Path) -> None
     (hollow / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     values = yaml.safe_load(short_demo.read_text()) | {"base": str(hollow), "study": "broken"}
     broken.write_text(yaml.safe_dump(values))
-    process = start(broken, short_demo.parent / "broken")
-    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 2, said
+    code, said = run_here(broken, short_demo.parent / "broken")
+    assert code == 2, said
     assert str(hollow) in said.strip().splitlines()[-1]
     assert "Traceback" not in said
 
@@ -234,17 +194,15 @@ def test_a_second_run_of_the_same_study_is_kept_out(short_demo: Path, undisturbe
     runs = short_demo.parent / "taken"
     (runs / "demo").mkdir(parents=True)
     with locked(runs / "demo" / ".coordinator.lock"):
-        done = start(short_demo, runs)
-        said, _ = done.communicate(timeout=PATIENCE_SECONDS)
-    assert done.returncode == 1
+        code, said = run_here(short_demo, runs)
+    assert code == 1
     assert f"another process (pid {os.getpid()}) is running this study" in said
 
 
-def test_the_status_shows_every_trial(undisturbed) -> None:
+def test_the_status_shows_every_trial(undisturbed, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = undisturbed
-    done = subprocess.run([sys.executable, "-m", "search.status", str(folder.path)], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stdout.count("complete") >= 2
+    assert status.main([str(folder.path)]) == 0
+    assert capsys.readouterr().out.count("complete") >= 2
 
 
 def test_the_lora_works_in_diffusers_as_the_samples_show(undisturbed) -> None:
@@ -265,9 +223,9 @@ def test_the_lora_works_in_diffusers_as_the_samples_show(undisturbed) -> None:
 
     number = max(shipped, key=change)  # short runs: the one that moved most
     epoch = shipped[number]
-    base = load_base(DEMO / "demo" / "base")
+    base = load_base(STUDIES / "demo" / "base")
     pipe = StableDiffusionPipeline.from_pretrained(
-        DEMO / "demo" / "base", safety_checker=None, torch_dtype=torch.float32
+        STUDIES / "demo" / "base", safety_checker=None, torch_dtype=torch.float32
     )
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
@@ -290,9 +248,7 @@ def test_the_lora_works_in_diffusers_as_the_samples_show(undisturbed) -> None:
     lora = folder.checkpoint(number, epoch) / "lora.safetensors"
     pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
     with_lora = drawn()
-    base_samples = np.asarray(Image.open(folder.samples_file(number, 0))).reshape(-1)
     shown = folder.samples(number, epoch)[:, 0].astype(float)
     assert np.abs(plain.reshape(len(plain), -1) - folder.samples(number, 0)[:, 0].reshape(len(plain), -1)).mean() < 2
     assert np.abs(with_lora - shown).mean() < 2
     assert np.abs(with_lora - plain).mean() > 3 * np.abs(with_lora - shown).mean()
-    assert base_samples.any()

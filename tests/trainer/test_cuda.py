@@ -12,10 +12,11 @@ import torch
 import yaml
 
 from tests.trainer import packs
-from tests.trainer.packing.test_pack import (
+from tests.trainer.packing.plain_peft import (
     EIGHT_BIT,
     HORIZON,
     SPECS,
+    after,
     alone_under_peft,
     assert_close,
     base_in,
@@ -63,7 +64,7 @@ def test_packed_equals_alone_under_plain_peft_to_1e_10_in_fp64(
     ]
     train(pack, 10)
     for run, spec in zip(runs, SPECS[:width], strict=True):
-        assert_close(run, alone_under_peft(tiny_sd15, torch.float64, dataset, spec, 10, "cuda")[-1], 1e-10)
+        assert_close(run, after(10, alone_under_peft(tiny_sd15, torch.float64, dataset, spec, "cuda")), 1e-10)
 
 
 def test_packed_equals_alone_under_plain_peft_to_1e_5_in_fp32_with_eight_bits(
@@ -74,7 +75,7 @@ def test_packed_equals_alone_under_plain_peft_to_1e_5_in_fp32_with_eight_bits(
     runs = [join(pack, run_dir=tmp_path / str(i), epochs=HORIZON, **spec.keywords) for i, spec in enumerate(specs)]
     train(pack, 10)
     for run, spec in zip(runs, specs, strict=True):
-        alone = alone_under_peft(tiny_sd15, torch.float32, dataset, spec, 10, "cuda")[-1]
+        alone = after(10, alone_under_peft(tiny_sd15, torch.float32, dataset, spec, "cuda"))
         assert_close(run, alone, 1e-5, flips=1e-3 if spec is EIGHT_BIT else 0.0)
 
 
@@ -158,6 +159,9 @@ def test_vae_and_text_encoders_leave_the_gpu_once_everything_is_cached(
     base.park()
     assert {p.device.type for p in base.vae.parameters()} == {"cpu"}
     assert {p.device.type for encoder in base.text_encoders for p in encoder.parameters()} == {"cpu"}
+    with base.at_hand(vae=True):
+        assert {p.device.type for p in base.vae.parameters()} == {"cuda"}
+    assert {p.device.type for p in base.vae.parameters()} == {"cpu"}
     pack.train_epoch()
     assert sample(base, None, ["toy"], [1], size=(64, 64), steps=2).shape == (1, 64, 64, 3)
 

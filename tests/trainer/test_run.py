@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from tests.messages import refusal
 from trainer import run
 from trainer.lora.kohya_file import load_lora, read_metadata
 
-SETTINGS = {"resolution": 64, "batch_size": 4, "rank": 2, "epochs": 4, "save_every_n_epochs": 2, "learning_rate": 1e-2}
+# one step an epoch
+SETTINGS = {"resolution": 64, "batch_size": 16, "rank": 2, "epochs": 4, "save_every_n_epochs": 2, "learning_rate": 1e-2}
 OUTPUT = {"name": "toy", "sample_prompts": ["a photo of sks toy", "snow"], "sample_steps": 2}
 
 
@@ -79,21 +81,6 @@ def test_settings_for_small_cards_train(changes, tiny_sd15, tiny_photos, tmp_pat
     assert len(moved) == len(lora.modules)
 
 
-def test_a_run_goes_on_where_it_stopped_bit_for_bit(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "halves").mkdir()
-    assert run.main([str(write(tmp_path / "whole", tiny_sd15, tiny_photos))]) == run.DONE
-    assert run.main([str(write(tmp_path / "halves", tiny_sd15, tiny_photos, epochs=2))]) == run.DONE
-    path = write(tmp_path / "halves", tiny_sd15, tiny_photos)
-    assert run.main([str(path)]) == run.DONE
-    assert "from epoch 2" in capsys.readouterr().out
-    whole = load_lora(tmp_path / "whole" / "train" / "toy.safetensors")
-    halves = load_lora(tmp_path / "halves" / "train" / "toy.safetensors")
-    for site, module in whole.modules.items():
-        assert torch.equal(module.down, halves.modules[site].down)
-        assert torch.equal(module.up, halves.modules[site].up)
-
-
 @pytest.mark.slow
 def test_a_folder_of_another_run_is_not_gone_on_with(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
     assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, epochs=2))]) == run.DONE
@@ -104,10 +91,10 @@ def test_a_folder_of_another_run_is_not_gone_on_with(tiny_sd15, tiny_photos, tmp
 
 
 def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
-    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, epochs=2, output=None))]) == run.DONE
+    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, epochs=1, output=None))]) == run.DONE
     other = tmp_path / "photos"
     shutil.copytree(tiny_photos, other)
-    moved = write(tmp_path, tiny_sd15, other, epochs=3, output=None)
+    moved = write(tmp_path, tiny_sd15, other, epochs=2, output=None)
     assert run.main([str(moved)]) == run.DONE  # the same photos in another place
     next(other.rglob("*.txt")).write_text("something else")
     recoloured = tmp_path / "base"
@@ -124,7 +111,7 @@ def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, ti
         ({"base": revoiced}, refusal("base", str(revoiced), "of the run in")),
         ({"photos": other}, refusal("data", str(other), "the photos and captions of the run in")),
         ({"base": recoloured}, refusal("base", str(recoloured), "of the run in")),
-        ({"epochs": 2}, refusal("epochs", 2, "at least 3")),
+        ({"epochs": 1}, refusal("epochs", 1, "at least 2")),
     ):
         settings = {"base": tiny_sd15, "photos": tiny_photos, "epochs": 4, "output": None} | changes
         assert run.main([str(write(tmp_path, **settings))]) == run.WRONG_INPUT
@@ -134,34 +121,36 @@ def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, ti
         assert "loading" not in out
 
 
-@pytest.mark.slow
 def test_time_spent_on_samples_is_no_training_time(tiny_sd15, tiny_photos, tmp_path, monkeypatch) -> None:
-    from trainer.production import production
+    from trainer.production import production, progress
 
-    def slow(*args: object, **keywords: object) -> None:
-        time.sleep(2.0)
+    drawn = [0.0]  # seconds that a clock of the test's own adds to the real one
 
-    monkeypatch.setattr(production._Sampler, "draw", slow)
-    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, save_every_n_epochs=1, epochs=3))]) == run.DONE
+    def draw(*args: object, **keywords: object) -> None:
+        drawn[0] += 10_000.0
+
+    monkeypatch.setattr(production._Sampler, "draw", draw)
+    own = SimpleNamespace(perf_counter=lambda: time.perf_counter() + drawn[0])
+    monkeypatch.setattr(progress, "time", own)
+    assert run.main([str(write(tmp_path, tiny_sd15, tiny_photos, save_every_n_epochs=1, epochs=2))]) == run.DONE
+    assert drawn[0] == 30_000.0
     with (tmp_path / "train" / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert all(float(row["seconds"]) < 2.0 for row in rows)
-    assert len({row["learning_rate"] for row in rows}) == 1
+        assert all(0 < float(row["seconds"]) < 10_000.0 for row in csv.DictReader(file))
 
 
 def test_the_rate_that_is_logged_was_used(tiny_sd15, tiny_photos, tmp_path) -> None:
-    path = write(tmp_path, tiny_sd15, tiny_photos, lr_scheduler="cosine", epochs=2, output=None)
+    path = write(tmp_path, tiny_sd15, tiny_photos, lr_scheduler="cosine", epochs=2, batch_size=8, output=None)
     assert run.main([str(path)]) == run.DONE
     with (tmp_path / "train" / "log.csv").open() as file:
         last = float(list(csv.DictReader(file))[-1]["learning_rate"])
-    assert last == pytest.approx(0.5 * 1e-2 * (1 + math.cos(math.pi * 7 / 8)), rel=1e-4)  # of step 8 of 8
+    assert last == pytest.approx(0.5 * 1e-2 * (1 + math.cos(math.pi * 3 / 4)), rel=1e-4)  # of step 4 of 4
 
 
 def test_the_dry_run_measures_and_keeps_nothing(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
-    path = write(tmp_path, tiny_sd15, tiny_photos, epochs=30)
+    path = write(tmp_path, tiny_sd15, tiny_photos, epochs=30, batch_size=8)
     assert run.main([str(path), "--dry-run"]) == run.DONE
     out = capsys.readouterr().out
-    assert "120 = 30 epochs × 4" in out
+    assert "60 = 30 epochs × 2" in out
     for word in ("photos   8", "speed", "time", "memory", "disk"):
         assert word in out
     assert {file.name for file in (tmp_path / "train").iterdir()} == {"cache"}
@@ -204,7 +193,7 @@ def test_wrong_input_is_one_line_and_exit_code_two(
 
 
 def test_a_run_that_diverges_says_so(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
-    path = write(tmp_path, tiny_sd15, tiny_photos, learning_rate=1000.0, max_grad_norm=0.0, output=None)
+    path = write(tmp_path, tiny_sd15, tiny_photos, learning_rate=1000.0, max_grad_norm=0.0, batch_size=4, output=None)
     assert run.main([str(path)]) == run.FAILED
     said = capsys.readouterr().err.splitlines()
     (error,) = (line for line in said if not line.startswith("note: learning_rate: 1000 will not work"))
@@ -234,22 +223,23 @@ def test_words_that_no_caption_holds_and_endless_warmups_are_said(tiny_sd15, tin
         class_word="toy",
         lr_scheduler="cosine",
         warmup_steps=99,
+        batch_size=8,
     )
     assert run.main([str(path)]) == run.DONE
     said = capsys.readouterr().out
     assert "trigger: 'zorp' takes no effect" in said
     assert "class_word" not in said
-    assert "warmup_steps: 99 is not less than the run's 4 steps" in said
+    assert "warmup_steps: 99 is not less than the run's 2 steps" in said
 
 
 def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, capsys, monkeypatch) -> None:
     from trainer.packing.pack import Pack
 
-    path = write(tmp_path, tiny_sd15, tiny_photos, output=None)
+    path = write(tmp_path, tiny_sd15, tiny_photos, epochs=3, save_every_n_epochs=1, output=None)
     train_epoch = Pack.train_epoch
 
     def interrupted(self, on_step=None):
-        if self.runs[0].epoch == 3:
+        if self.runs[0].epoch == 2:
             raise KeyboardInterrupt
         train_epoch(self, on_step)
 
@@ -257,7 +247,9 @@ def test_an_interrupt_keeps_what_is_finished(tiny_sd15, tiny_photos, tmp_path, c
     assert run.main([str(path)]) == run.INTERRUPTED
     assert (tmp_path / "train" / "checkpoints" / "0002" / "lora.safetensors").exists()
     monkeypatch.undo()
+    capsys.readouterr()
     assert run.main([str(path)]) == run.DONE
+    assert "from epoch 2" in capsys.readouterr().out
 
 
 def test_a_device_that_is_not_there_is_named(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
@@ -265,13 +257,11 @@ def test_a_device_that_is_not_there_is_named(tiny_sd15, tiny_photos, tmp_path, c
     assert re.search(refusal("--device", "cuda:77"), capsys.readouterr().err)
 
 
-def test_help_is_quick_and_loads_no_torch() -> None:
+def test_help_loads_no_torch() -> None:
     code = "import sys, trainer.run\ntry: trainer.run.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
-    begun = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "python -m trainer.run train.yaml" in done.stdout
-    assert time.perf_counter() - begun < 5  # 0.1 s on an idle machine; the bound is for a busy one
 
 
 @pytest.mark.slow

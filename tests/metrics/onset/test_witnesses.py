@@ -10,8 +10,7 @@ from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.plot import plot_onset
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
-from tests.metrics.onset.test_onset import with_contexts
-from tests.metrics.planted_onsets import plant
+from tests.metrics.planted_onsets import plant, with_contexts
 
 EPOCHS = np.array([0, *range(2, 33, 2)])
 LEARNS = -np.log1p(EPOCHS / 4) / np.log1p(8)  # 0 at the base, -1 at the end, falling all the way
@@ -71,7 +70,9 @@ def test_witnesses_of_one_truth_are_never_said_to_disagree(kind):
 def test_the_picture_says_which_curve_is_not_used(tmp_path: Path):
     eye = run(0.92 * WORSENS, 0.8 * LEARNS)
     text = plot_onset(tmp_path / "onset.svg", eye, find_onset(eye)).read_text(encoding="utf-8")
-    assert re.search(r"moved subjects\s+\(not used\)|\(not used\)", text)
+    words = re.findall(r"<text[^>]*>([^<]*)|<!-- (.*?) -->", text, re.DOTALL)
+    told = "\n".join(" ".join(pair).strip() for pair in words)
+    assert re.findall(r"(.+)\n+\(not used\)", told) == ["moved subjects"], told
     agreed = run(0.5 * LEARNS, 0.8 * LEARNS)
     assert "(not used)" not in plot_onset(tmp_path / "a.svg", agreed, find_onset(agreed)).read_text(encoding="utf-8")
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from metrics.errors import MetricsError
 from metrics.subjects.composites import composites_sheet, context_caption, make_composites, position_words
-from tests.metrics.subjects.test_masks import planted
+from tests.metrics.subjects.planted_subjects import planted
 
 
 @pytest.fixture(scope="module")

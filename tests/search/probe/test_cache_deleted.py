@@ -16,7 +16,7 @@ from search.record.record import StudyFolder
 from search.study.input_digests import fingerprint_of_base
 from search.study.study import Study, load_study
 from tests.search.conftest import StudyWriter
-from tests.search.probe.test_probe import DEMO
+from tests.search.study_processes import STUDIES
 from trainer.base_model.load import load_base
 from trainer.packing.builder import pack_settings
 from trainer.packing.pack import Pack
@@ -53,14 +53,14 @@ def deleting() -> Iterator[_Deleting]:
 @pytest.fixture
 def opened(write_study: StudyWriter) -> Callable[[StudyFolder], tuple[Study, Probe]]:
     score = {
-        "encoder": str(DEMO / "clip"), "holdout": 2, "shifted": {"composites": 4},
+        "encoder": str(STUDIES / "demo" / "clip"), "holdout": 2, "shifted": {"composites": 4},
         "probe": {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]},
         "losses": {"levels": 2, "draws": 1},
     }  # fmt: skip
-    study = load_study(write_study(base=str(DEMO / "base"), score=score))
+    study = load_study(write_study(base=str(STUDIES / "demo" / "base"), score=score))
 
     def open_in(folder: StudyFolder) -> tuple[Study, Probe]:
-        base = load_base(DEMO / "base")
+        base = load_base(STUDIES / "demo" / "base")
         encoder = load_encoder(study.encoder, cache_dir=folder.cache / "features")
         return study, open_probe(study, base, folder.cache, encoder, None)
 

@@ -14,7 +14,7 @@ from search.run import work
 from search.running import worker
 from search.running.workers import Team
 from search.study.study import load_study
-from tests.search.test_cuda import write_study
+from tests.search.short_demo import short_demo
 from trainer.errors import ModelError
 
 
@@ -44,7 +44,7 @@ def inexact(connection: Connection, slot: int, setup: tuple[Any, Any]) -> None:
 @pytest.mark.slow
 def test_what_has_no_exact_form_is_computed_and_told(tmp_path: Path, capsys) -> None:
     study = load_study(
-        write_study(
+        short_demo(
             tmp_path,
             search={"rank": {"values": [4, 8]}},
             train={"resolution": 64, "epochs": 1, "optimizer": "AdamW"},

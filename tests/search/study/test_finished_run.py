@@ -11,7 +11,7 @@ from search.errors import StudyError
 from search.running.finished_run import efforts
 from search.study.split import given_split
 from search.study.study import Study, load_study
-from tests.trainer.lora.test_run_files import write
+from tests.trainer.lora.made_loras import write_lora
 
 DEMO = Path(__file__).parents[3] / "studies" / "demo"
 
@@ -44,12 +44,12 @@ def counts(study: Study) -> tuple[str, dict[int, str]]:
 
 def kohya(folder: Path, *epochs: int, **metadata: str) -> None:
     for epoch in epochs:
-        write(folder / "loras" / f"my-{epoch:06d}.safetensors", **metadata)
+        write_lora(folder / "loras" / f"my-{epoch:06d}.safetensors", **metadata)
 
 
 def test_epochs_come_from_names_and_the_last_one_from_the_file(tmp_path: Path) -> None:
     kohya(tmp_path, 2, 4)
-    write(tmp_path / "loras" / "my.safetensors", fill=1.0)
+    write_lora(tmp_path / "loras" / "my.safetensors", fill=1.0)
     (said,) = lines(tmp_path)
     assert said.startswith("checkpoints.last: expected the epoch of my.safetensors")
     study = study_of(tmp_path, {"last": 5})
@@ -61,7 +61,7 @@ def test_epochs_come_from_names_and_the_last_one_from_the_file(tmp_path: Path) -
 
 def test_steps_become_epochs_where_the_steps_of_an_epoch_are_known(tmp_path: Path) -> None:
     for step in (50, 100, 250):
-        write(tmp_path / "loras" / f"my_{step:09d}.safetensors")
+        write_lora(tmp_path / "loras" / f"my_{step:09d}.safetensors")
     assert counts(study_of(tmp_path))[0] == "step"
     assert [*counts(study_of(tmp_path))[1]] == [50, 100, 250]
     unit, files = counts(study_of(tmp_path, {"steps_per_epoch": 50}))
@@ -71,8 +71,8 @@ def test_steps_become_epochs_where_the_steps_of_an_epoch_are_known(tmp_path: Pat
 
 def test_a_final_file_that_is_the_last_numbered_one_again_counts_once(tmp_path: Path) -> None:
     kohya(tmp_path, 2, 4)
-    write(tmp_path / "loras" / "my-000004.safetensors", fill=1.0)
-    write(tmp_path / "loras" / "my.safetensors", fill=1.0)
+    write_lora(tmp_path / "loras" / "my-000004.safetensors", fill=1.0)
+    write_lora(tmp_path / "loras" / "my.safetensors", fill=1.0)
     assert [*counts(study_of(tmp_path))[1]] == [2, 4]
     assert lines(tmp_path, {"last": 3})[0].startswith("checkpoints.last: expected nothing")
 
@@ -104,10 +104,10 @@ def test_mistakes_are_named(tmp_path: Path, checkpoints: dict[str, Any], where: 
 def test_files_that_are_not_one_run_are_named(tmp_path: Path) -> None:
     kohya(tmp_path, 2)
     assert "expected at least two checkpoints" in lines(tmp_path)[0]
-    write(tmp_path / "loras" / "my-7.safetensors")
+    write_lora(tmp_path / "loras" / "my-7.safetensors")
     assert "my-7.safetensors: whether it counts epochs or steps" in lines(tmp_path)[0]
     (tmp_path / "loras" / "my-7.safetensors").unlink()
-    write(tmp_path / "loras" / "epoch-2" / "my.safetensors", fill=1.0)
+    write_lora(tmp_path / "loras" / "epoch-2" / "my.safetensors", fill=1.0)
     assert "both of epoch 2" in lines(tmp_path)[0]
 
 
@@ -144,7 +144,7 @@ def test_a_changed_file_or_another_photo_held_out_is_another_study(tmp_path: Pat
     other = study_of(tmp_path, {"held_out": ["02.png"]})
     assert before.digest != other.digest
     assert before.probe_digest != other.probe_digest
-    write(tmp_path / "loras" / "my-000004.safetensors", fill=1.0)
+    write_lora(tmp_path / "loras" / "my-000004.safetensors", fill=1.0)
     again = study_of(tmp_path)
     assert before.digest != again.digest
     assert before.probe_digest == again.probe_digest

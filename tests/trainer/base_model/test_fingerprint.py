@@ -78,7 +78,7 @@ def test_a_remembered_file_that_was_replaced_is_read_again(copied, tmp_path) -> 
     assert json.loads((remember / "base-fingerprints.json").read_text()).keys() == kept.keys()
 
 
-def test_single_files_too(tmp_path, tiny_sdxl) -> None:
+def test_single_files_too(tmp_path) -> None:
     from safetensors import safe_open
 
     keys = ["conditioner.embedders.1.model.a", "b"]

@@ -153,14 +153,6 @@ def test_clips_vocabulary_needs_no_download() -> None:
     assert padded == [49406, 320, 49407, 0, 0]
 
 
-def test_parked_parts_come_back_for_a_moment(tiny_sd15) -> None:
-    base = load_base(tiny_sd15)
-    base.park()
-    with base.at_hand(vae=True, text_encoders=True):
-        assert next(base.vae.parameters()).device == base.device
-    assert next(base.vae.parameters()).device.type == "cpu"
-
-
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_quantised_denoiser_stays_close_to_the_base(kind: str, tiny_sd15) -> None:
     plain, small = load_base(tiny_sd15), load_base(tiny_sd15, quantize=kind)

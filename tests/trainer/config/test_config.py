@@ -34,13 +34,11 @@ def refusal(**values: object) -> ConfigError:
     return caught.value
 
 
-def test_import_loads_no_torch_and_is_fast() -> None:
-    code = (
-        "import sys, time; t = time.process_time(); import trainer.config.config; seconds = time.process_time() - t;"
-        "assert not {'torch', 'pandas', 'scipy', 'optuna', 'diffusers'} & set(sys.modules); print(seconds)"
-    )
-    seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert seconds < 0.6  # 0.2 on an idle machine
+def test_import_loads_nothing_heavy() -> None:
+    heavy = {"torch", "pandas", "scipy", "optuna", "diffusers", "transformers", "matplotlib", "numpy"}
+    code = f"import sys, trainer.config.config; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_unknown_key_names_the_nearest_known_one() -> None:

@@ -10,17 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.trainer.families.test_prediction import configs_of
+from tests.trainer.families.changed_bases import WEIGHTS, configs_of, refused, rewrite, weights_of
 from tests.trainer.original_format import to_original_format
 from trainer.base_model.load import check_family, load_base
 from trainer.errors import ModelError
 from trainer.families import layout
 
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "transformer": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-}
 PARTS = [
     ("sd15", "unet", "the base's U-Net (unet)"),
     ("sd15", "vae", "the base's VAE (vae)"),
@@ -33,24 +28,6 @@ PARTS = [
 @pytest.fixture
 def copy_of(request, tmp_path) -> Callable[[str], Path]:
     return lambda name: shutil.copytree(request.getfixturevalue(f"tiny_{name}"), tmp_path / "base")
-
-
-def weights_of(base: Path, part: str) -> Path:
-    return base / part / f"{WEIGHTS.get(part, 'model')}.safetensors"
-
-
-def rewrite(file: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
-    save_file(change(load_file(file)), file, {"format": "pt"})
-
-
-def refused(base: Path, *reasons: str) -> None:
-    with pytest.raises(ModelError) as caught:
-        load_base(base)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert len(text) < 500
-    for reason in (str(base), *reasons):
-        assert reason in text
 
 
 @pytest.mark.parametrize(("family", "part", "title"), PARTS)

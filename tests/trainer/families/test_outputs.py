@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from tests.trainer.families.test_missing_tensors import refused, rewrite, weights_of
+from tests.trainer.families.changed_bases import refused, rewrite, weights_of
 
 
 @pytest.mark.parametrize(

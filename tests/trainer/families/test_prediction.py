@@ -4,22 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.trainer.families.changed_bases import configs_of
 from tests.trainer.original_format import to_original_format
 from trainer.base_model.load import describe_base, load_base
 from trainer.errors import ModelError
 from trainer.families import layout
 from trainer.families.prediction import BaseTraits
-
-
-def configs_of(folder: Path, name: str, to: Path) -> Path:
-    """The component configs and tokenizers of a tiny base, to stand in for the shipped ones of the full size."""
-    return shutil.copytree(folder, to / name, ignore=shutil.ignore_patterns("*.safetensors")).parent
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.lora.test_kohya_file import random_lora
+from tests.trainer.lora.made_loras import random_lora
 from trainer.base_model.load import load_base
 from trainer.data.dataset import load_pixels, scan_dataset
 from trainer.errors import DataError

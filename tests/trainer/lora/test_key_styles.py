@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from tests.tiny import make_sd15, make_sdxl
+from tests.trainer.lora.made_loras import diffusers_name, in_diffusers
 from trainer.base_model.load import Base, load_base
 from trainer.errors import ModelError
 from trainer.families import FAMILIES
@@ -24,13 +23,13 @@ ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 @pytest.fixture(scope="module")
-def sd15(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return load_base(str(make_sd15(tmp_path_factory.mktemp("sd15"))), device=torch.device("cpu"))
+def sd15(tiny_sd15: Path) -> Base:
+    return load_base(tiny_sd15)
 
 
 @pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return load_base(str(make_sdxl(tmp_path_factory.mktemp("sdxl"))), device=torch.device("cpu"))
+def sdxl(tiny_sdxl: Path) -> Base:
+    return load_base(tiny_sdxl)
 
 
 def made(base: Base, **settings: Any) -> LoraWeights:
@@ -54,24 +53,6 @@ def assert_same(read: LoraWeights, wanted: LoraWeights) -> None:
         assert (other.magnitude is None) == (module.magnitude is None)
         if module.magnitude is not None and other.magnitude is not None:
             assert torch.equal(other.magnitude.flatten(), module.magnitude.flatten())
-
-
-def in_diffusers(lora: LoraWeights, component: Callable[[str], str], down: str, up: str) -> dict[str, torch.Tensor]:
-    tensors = {}
-    for (where, path), module in lora.modules.items():
-        if where != "denoiser" and not path.startswith("text_model."):
-            path = f"text_model.{path}"
-        name = f"{component(where)}{path}"
-        tensors |= {f"{name}{down}": module.down.contiguous(), f"{name}{up}": module.up.contiguous()}
-        tensors[f"{name}.alpha"] = torch.tensor(module.alpha)
-        if module.magnitude is not None:
-            tensors[f"{name}.lora_magnitude_vector"] = module.magnitude.contiguous()
-    return tensors
-
-
-def diffusers_name(where: str) -> str:
-    number = where.removeprefix("text_encoder_")
-    return "unet." if where == "denoiser" else "text_encoder." if number == "0" else f"text_encoder_{int(number) + 1}."
 
 
 @pytest.mark.parametrize(

@@ -13,32 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from benchmarks.parity.ours import full_size_base
-from tests.trainer.packing.test_metadata import metadata
+from tests.trainer.lora.made_loras import random_lora
+from tests.trainer.packing.run_metadata import metadata
 from trainer.base_model.load import load_base
 from trainer.errors import ModelError
-from trainer.families.family import Base
 from trainer.inference.sample import initial_noise, sample
 from trainer.lora.kohya_file import load_lora, read_metadata, save_lora
 from trainer.lora.lora import LoraModule, LoraWeights
-
-
-def random_lora(
-    base: Base, *, rank: int = 4, alpha: float = 2.0, text: bool = True, conv: bool = False, scale: float = 0.2
-):
-    """A LoRA on every kohya module of `base` with an effect that can be seen, drawn from a seed."""
-    generator = torch.Generator().manual_seed(5)
-    modules = {}
-    for component in ("denoiser", *(base.text_components if text else ())):
-        for path in base.family.lora_targets(base, component, "kohya", conv):
-            layer = base.component(component).get_submodule(path)
-            down_shape = (rank, *layer.weight.shape[1:])
-            up_shape = (layer.weight.shape[0], rank, *[1] * (layer.weight.ndim - 2))
-            modules[component, path] = LoraModule(
-                down=torch.randn(down_shape, generator=generator) / down_shape[1] ** 0.5,
-                up=torch.randn(up_shape, generator=generator) * scale,
-                alpha=alpha,
-            )
-    return LoraWeights(modules, base.family.name)
 
 
 @pytest.mark.parametrize(("family", "counts"), [("sd15", (192, 72, 0)), ("sdxl", (722, 72, 192))])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.families.test_families import full_size_base
+from benchmarks.parity.ours import full_size_base
 from tests.trainer.packs import create_adapters
 from trainer.base_model.load import load_base
 from trainer.families.family import Base

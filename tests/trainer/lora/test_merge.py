@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.trainer.lora.test_kohya_file import random_lora
+from tests.trainer.lora.made_loras import random_lora
 from trainer.base_model.load import load_base
 from trainer.errors import ModelError
 from trainer.lora.lora import LoraModule, LoraWeights

@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.trainer.lora.made_loras import write_lora
 from trainer.errors import ModelError
 from trainer.lora.run_files import run_files, settings_of, weights_digest, why_not_one_run
-
-NAME = "lora_unet_mid_block_attentions_0_proj_in"
-
-
-def write(path: Path, rank: int = 4, fill: float = 0.0, **metadata: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{NAME}.lora_down.weight": np.full((rank, 8), fill), f"{NAME}.lora_up.weight": np.zeros((8, rank))}
-    save_file(tensors, path, metadata=metadata)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +61,7 @@ def write(path: Path, rank: int = 4, fill: float = 0.0, **metadata: str) -> None
 def test_epoch_and_step(
     tmp_path: Path, name: str, metadata: dict[str, str], epoch: int | None, step: int | None
 ) -> None:
-    write(tmp_path / name, **metadata)
+    write_lora(tmp_path / name, **metadata)
     (file,) = run_files(tmp_path).files
     assert (file.epoch, file.step, file.number) == (epoch, step, None)
     assert file.name == name
@@ -78,14 +71,14 @@ def test_epoch_and_step(
     ("name", "number"), [("my.safetensors", None), ("bike5.safetensors", None), ("my-7.safetensors", 7)]
 )
 def test_nothing_is_guessed(tmp_path: Path, name: str, number: int | None) -> None:
-    write(tmp_path / name)
+    write_lora(tmp_path / name)
     (file,) = run_files(tmp_path).files
     assert (file.epoch, file.step, file.number) == (None, None, number)
 
 
 def test_an_epoch_has_as_many_steps_as_kohyas_counts_say(tmp_path: Path) -> None:
-    write(tmp_path / "my-000010.safetensors", ss_num_batches_per_epoch="61", ss_gradient_accumulation_steps="2")
-    write(tmp_path / "my-step00000301.safetensors", ss_epoch="10", ss_steps="301")
+    write_lora(tmp_path / "my-000010.safetensors", ss_num_batches_per_epoch="61", ss_gradient_accumulation_steps="2")
+    write_lora(tmp_path / "my-step00000301.safetensors", ss_epoch="10", ss_steps="301")
     one, other = run_files(tmp_path).files
     assert (one.steps_per_epoch, other.steps_per_epoch) == (31, None)
 
@@ -102,7 +95,7 @@ def test_an_epoch_has_as_many_steps_as_kohyas_counts_say(tmp_path: Path) -> None
 )
 def test_the_files_of_one_run_are_one_run(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
-        write(tmp_path / f"{name}.safetensors")
+        write_lora(tmp_path / f"{name}.safetensors")
     files = run_files(tmp_path).files
     assert why_not_one_run(files) is None
     assert [file.path.stem for file in files if file.is_final] == [
@@ -111,10 +104,10 @@ def test_the_files_of_one_run_are_one_run(tmp_path: Path, names: tuple[str, ...]
 
 
 def test_what_trainers_leave_beside_their_loras_is_passed_over(tmp_path: Path) -> None:
-    write(tmp_path / "my-000002.safetensors")
-    write(tmp_path / "my-000002-state" / "model.safetensors")
-    write(tmp_path / "checkpoint-40" / "pytorch_lora_weights.safetensors")
-    write(tmp_path / "checkpoint-40" / "pytorch_lora_weights_kohya.safetensors")
+    write_lora(tmp_path / "my-000002.safetensors")
+    write_lora(tmp_path / "my-000002-state" / "model.safetensors")
+    write_lora(tmp_path / "checkpoint-40" / "pytorch_lora_weights.safetensors")
+    write_lora(tmp_path / "checkpoint-40" / "pytorch_lora_weights_kohya.safetensors")
     save_file({"unet.weight": np.zeros(1)}, tmp_path / "checkpoint-40" / "model.safetensors")
     save_file({"emb_params": np.zeros((1, 4))}, tmp_path / "dog_emb.safetensors")
     (tmp_path / "folder.safetensors").mkdir()
@@ -127,31 +120,31 @@ def test_what_trainers_leave_beside_their_loras_is_passed_over(tmp_path: Path) -
 
 
 def test_metadata_plays_no_part_in_which_weights_a_file_holds(tmp_path: Path) -> None:
-    write(tmp_path / "a.safetensors", ss_epoch="3")
-    write(tmp_path / "b.safetensors", ss_epoch="4", ss_steps="9")
-    write(tmp_path / "c.safetensors", rank=5)
+    write_lora(tmp_path / "a.safetensors", ss_epoch="3")
+    write_lora(tmp_path / "b.safetensors", ss_epoch="4", ss_steps="9")
+    write_lora(tmp_path / "c.safetensors", rank=5)
     a, b, c = (weights_digest(tmp_path / f"{name}.safetensors") for name in "abc")
     assert a == b != c
 
 
 def test_two_runs_in_a_folder_are_told_apart_by_name(tmp_path: Path) -> None:
-    write(tmp_path / "a" / "my-000002.safetensors", ss_network_alpha="4")
-    write(tmp_path / "a" / "my-000004.safetensors", ss_network_alpha="4")
-    write(tmp_path / "a" / "my.safetensors", ss_network_alpha="4")
+    write_lora(tmp_path / "a" / "my-000002.safetensors", ss_network_alpha="4")
+    write_lora(tmp_path / "a" / "my-000004.safetensors", ss_network_alpha="4")
+    write_lora(tmp_path / "a" / "my.safetensors", ss_network_alpha="4")
     assert why_not_one_run(run_files(tmp_path / "a").files) is None
-    write(tmp_path / "a" / "my-000006.safetensors", ss_network_alpha="8")
+    write_lora(tmp_path / "a" / "my-000006.safetensors", ss_network_alpha="8")
     assert "my-000006.safetensors" in str(why_not_one_run(run_files(tmp_path / "a").files))
-    write(tmp_path / "b" / "my-000002.safetensors")
-    write(tmp_path / "b" / "my-000004.safetensors", rank=8)
+    write_lora(tmp_path / "b" / "my-000002.safetensors")
+    write_lora(tmp_path / "b" / "my-000004.safetensors", rank=8)
     assert "of other ranks" in str(why_not_one_run(run_files(tmp_path / "b").files))
-    write(tmp_path / "c" / "my-000002.safetensors")
-    write(tmp_path / "c" / "other-000002.safetensors")
+    write_lora(tmp_path / "c" / "my-000002.safetensors")
+    write_lora(tmp_path / "c" / "other-000002.safetensors")
     assert "of two runs" in str(why_not_one_run(run_files(tmp_path / "c").files))
 
 
 def test_what_every_file_says_alike_is_of_the_run(tmp_path: Path) -> None:
-    write(tmp_path / "my-000002.safetensors", ss_seed="1", ss_epoch="2")
-    write(tmp_path / "my-000004.safetensors", ss_seed="1", ss_epoch="4")
+    write_lora(tmp_path / "my-000002.safetensors", ss_seed="1", ss_epoch="2")
+    write_lora(tmp_path / "my-000004.safetensors", ss_seed="1", ss_epoch="4")
     assert settings_of(run_files(tmp_path).files) == {"ss_seed": "1"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainer.packing.test_pack import base_in, new_pack
+from tests.trainer.packing.plain_peft import base_in, new_pack
 from tests.trainer.packs import create_adapters, join
 from trainer.data.dataset import Dataset, scan_dataset
 from trainer.lora.merge import merged
@@ -80,7 +80,7 @@ def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
 
 
 def test_a_run_that_left_leaves_nothing_behind(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
-    pack = new_pack(base_in(tiny_sd15, torch.float32), dataset)
+    pack = new_pack(base_in(tiny_sd15, torch.float32), dataset, batch_size=16)
     stays = join(pack, run_dir=tmp_path / "stays", rank=2, epochs=9)
     held: list[weakref.ref[Any]] = []
     for number in range(2):

@@ -17,7 +17,7 @@ from trainer.production.progress import Watch
 def _write(folder: Path, base: Path, photos: Path, **output: Any) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / "train.yaml"
-    values = {"base": str(base), "data": str(photos), "resolution": 64, "batch_size": 8, "rank": 2, "epochs": 2}
+    values = {"base": str(base), "data": str(photos), "resolution": 32, "batch_size": 16, "rank": 2, "epochs": 2}
     path.write_text(yaml.safe_dump({**values, "learning_rate": 1e-2, "output": output}))
     return path
 

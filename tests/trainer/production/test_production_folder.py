@@ -1,13 +1,16 @@
 """A production run's folder: one trainer at a time, the same run or none, and whole whatever fails."""
 
 import csv
+import functools
 import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,15 +23,16 @@ from trainer.errors import TrainerError
 from trainer.lora.kohya_file import load_lora
 from trainer.production.production_folder import claimed, deliver, forget_epochs_after, log_epoch
 
-SETTINGS = {"resolution": 32, "batch_size": 4, "rank": 2, "epochs": 2, "learning_rate": 1e-3}
+SETTINGS = {"resolution": 32, "batch_size": 8, "rank": 2, "epochs": 2, "learning_rate": 1e-3}  # two steps an epoch
+SAMPLES = {"name": "toy", "sample_prompts": ["snow"], "sample_steps": 1}
 
 
-@pytest.fixture
-def train(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path):
-    """Runs a train.yaml with these changes into a folder of this name; returns the exit code."""
+@pytest.fixture(scope="module")
+def train_in(tiny_sd15: Path, tiny_photos: Path) -> Callable[..., int]:
+    """Runs a train.yaml with these changes into `home/name`; returns the exit code."""
 
-    def started(name: str = "a", **changes) -> int:
-        path = tmp_path / f"{name}.yaml"
+    def started(home: Path, name: str = "a", **changes) -> int:
+        path = home / f"{name}.yaml"
         settings = {"base": str(tiny_sd15), "data": str(tiny_photos), **SETTINGS, "output": {"name": "toy"}} | changes
         path.write_text(yaml.safe_dump(settings))
         return run.main([str(path), "--device", "cpu"])
@@ -36,8 +40,29 @@ def train(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path):
     return started
 
 
+@pytest.fixture
+def train(train_in: Callable[..., int], tmp_path: Path) -> Callable[..., int]:
+    """The same in the test's own folder."""
+    return functools.partial(train_in, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(train_in: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Lays the folder of a run that has ended at `to`: `trained(tmp_path / "a", epochs=1)`; each is trained once."""
+
+    @functools.cache
+    def made(**changes) -> Path:
+        home = tmp_path_factory.mktemp("trained")
+        assert train_in(home, **changes) == run.DONE
+        return home / "a"
+
+    return lambda to, **changes: shutil.copytree(made(**changes), to)
+
+
 def assert_same_lora(one: Path, other: Path) -> None:
     first, second = load_lora(one / "toy.safetensors"), load_lora(other / "toy.safetensors")
+    assert first.modules.keys() == second.modules.keys()
+    assert any(bool(module.up.any()) for module in first.modules.values()), "nothing was trained"
     for site, module in first.modules.items():
         assert torch.equal(module.down, second.modules[site].down)
         assert torch.equal(module.up, second.modules[site].up)
@@ -48,23 +73,24 @@ def logged(folder: Path) -> list[int]:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("epochs", [4, 1])
-def test_a_schedule_with_a_horizon_is_neither_prolonged_nor_cut_short(epochs: int, train, tmp_path, capsys) -> None:
-    assert train(lr_scheduler="cosine", epochs=2) == run.DONE
-    assert train(lr_scheduler="cosine", epochs=epochs) == run.WRONG_INPUT
-    error = capsys.readouterr().err
-    assert re.search(refusal("epochs", epochs, "2, as the run in"), error)
-    assert "cosine" in error
-    assert "start a new run with --out DIR" in error
-    assert error.count("\n") == 1
-    assert logged(tmp_path / "a") == [1, 2]
+def test_a_schedule_with_a_horizon_is_neither_prolonged_nor_cut_short(train, trained, tmp_path, capsys) -> None:
+    trained(tmp_path / "a", lr_scheduler="cosine", epochs=2)
+    for epochs in (4, 1):
+        capsys.readouterr()
+        assert train(lr_scheduler="cosine", epochs=epochs) == run.WRONG_INPUT
+        error = capsys.readouterr().err
+        assert re.search(refusal("epochs", epochs, "2, as the run in"), error)
+        assert "cosine" in error
+        assert "start a new run with --out DIR" in error
+        assert error.count("\n") == 1
+        assert logged(tmp_path / "a") == [1, 2]
     assert train(lr_scheduler="cosine", epochs=2) == run.DONE  # nothing else is in its way
 
 
 @pytest.mark.parametrize(
     "schedule",
     [
-        {"lr_scheduler": "constant_with_warmup", "warmup_steps": 3},
+        {"lr_scheduler": "constant_with_warmup", "warmup_steps": 3, "output": SAMPLES},
         {"lr_scheduler": "cosine_with_restarts", "cycle_epochs": 1},
         {"lr_scheduler": "adafactor", "optimizer": "Adafactor", "relative_step": True, "learning_rate": None},
     ],
@@ -83,7 +109,7 @@ def test_a_second_trainer_in_the_same_folder_is_refused_in_one_line(train, tmp_p
     assert f"another trainer (pid {os.getpid()}) is at work in this folder" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "a" / "checkpoints").exists()
-    assert train() == run.DONE
+    assert train(epochs=1) == run.DONE
 
 
 def test_a_trainer_that_was_killed_holds_nothing_and_leaves_nothing_half_written(tmp_path) -> None:
@@ -106,9 +132,9 @@ def test_a_trainer_that_was_killed_holds_nothing_and_leaves_nothing_half_written
         assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_a_damaged_newest_state_is_said_and_the_run_ends_the_same(train, tmp_path, capsys) -> None:
-    assert train("whole", epochs=3) == run.DONE
-    assert train("a", epochs=2) == run.DONE
+def test_a_damaged_newest_state_is_said_and_the_run_ends_the_same(train, trained, tmp_path, capsys) -> None:
+    trained(tmp_path / "whole", epochs=3)
+    trained(tmp_path / "a", epochs=2)
     newest = tmp_path / "a" / "checkpoints" / "0002" / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     capsys.readouterr()
@@ -121,16 +147,16 @@ def test_a_damaged_newest_state_is_said_and_the_run_ends_the_same(train, tmp_pat
     assert_same_lora(tmp_path / "whole", tmp_path / "a")
 
 
-def test_a_damaged_lora_is_written_again_from_its_state(train, tmp_path) -> None:
-    assert train() == run.DONE
+def test_a_damaged_lora_is_written_again_from_its_state(train, trained, tmp_path) -> None:
+    trained(tmp_path / "a", epochs=2)
     first = (tmp_path / "a" / "toy.safetensors").read_bytes()
     (tmp_path / "a" / "checkpoints" / "0002" / "lora.safetensors").write_bytes(first[: len(first) // 2])
     assert train() == run.DONE
     assert checkpoint.is_whole(tmp_path / "a" / "checkpoints" / "0002")
 
 
-def test_a_lora_that_is_damaged_beyond_that_is_not_delivered(train, tmp_path) -> None:
-    assert train(epochs=3, save_every_n_epochs=1) == run.DONE
+def test_a_lora_that_is_damaged_beyond_that_is_not_delivered(train, trained, tmp_path) -> None:
+    trained(tmp_path / "a", epochs=3)
     kept = tmp_path / "a" / "checkpoints" / "0001" / "lora.safetensors"
     kept.write_bytes(kept.read_bytes()[:-1])
     with pytest.raises(TrainerError, match=r"0001: lora\.safetensors is damaged"):
@@ -138,9 +164,9 @@ def test_a_lora_that_is_damaged_beyond_that_is_not_delivered(train, tmp_path) ->
     assert train(epochs=3, output={"name": "toy", "ship_epoch": 1}) == run.WRONG_INPUT
 
 
-def test_a_disk_that_fills_up_leaves_earlier_checkpoints_to_go_on_from(train, tmp_path, capsys) -> None:
-    assert train("whole", epochs=3) == run.DONE
-    assert train("a", epochs=1) == run.DONE
+def test_a_disk_that_fills_up_leaves_earlier_checkpoints_to_go_on_from(train, trained, tmp_path, capsys) -> None:
+    trained(tmp_path / "whole", epochs=3)
+    trained(tmp_path / "a", epochs=1)
     size = (tmp_path / "a" / "checkpoints" / "0001" / "state.safetensors").stat().st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     capsys.readouterr()
@@ -161,17 +187,17 @@ def test_a_disk_that_fills_up_leaves_earlier_checkpoints_to_go_on_from(train, tm
 
 
 def test_a_run_writes_and_goes_on_under_the_rules_of_windows(train, tmp_path, windows_rules) -> None:
-    assert train(epochs=1, output={"name": "toy", "sample_prompts": ["snow"], "sample_steps": 1}) == run.DONE
+    assert train(epochs=1, output=SAMPLES) == run.DONE
     assert train(epochs=2) == run.DONE
     assert {"lora.safetensors", "state.json", "state.safetensors"} <= set(windows_rules)
     assert checkpoint.is_whole(tmp_path / "a" / "checkpoints" / "0002")
 
 
-def test_a_file_in_place_of_the_folder_and_damaged_settings_are_told(train, tmp_path, capsys) -> None:
+def test_a_file_in_place_of_the_folder_and_damaged_settings_are_told(train, trained, tmp_path, capsys) -> None:
     (tmp_path / "b").write_text("a file")
     assert train("b") == run.WRONG_INPUT
     assert re.search(refusal("--out", str(tmp_path / "b"), "a folder"), capsys.readouterr().err)
-    assert train() == run.DONE
+    trained(tmp_path / "a", epochs=2)
     (tmp_path / "a" / "train.json").write_bytes(b'{"epochs": 2')
     assert train() == run.WRONG_INPUT
     assert "its train.json is damaged; delete that file to go on" in capsys.readouterr().err
@@ -193,8 +219,8 @@ def test_rows_that_are_trained_again_or_cut_off_leave_the_log(tmp_path) -> None:
     assert logged(tmp_path) == [1]
 
 
-def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(train, tmp_path) -> None:
-    assert train(epochs=1) == run.DONE
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(train, trained, tmp_path) -> None:
+    trained(tmp_path / "a", epochs=1)
     file = tmp_path / "a" / "train.json"
     settings = json.loads(file.read_text())
     del settings["d_coef"]

@@ -11,7 +11,8 @@ from tests.messages import refusal
 from trainer import run
 from trainer.lora.kohya_file import load_lora, read_metadata
 
-SETTINGS = {"resolution": 64, "batch_size": 4, "rank": 2, "epochs": 4, "learning_rate": 1e-2, "lr_scheduler": "cosine"}
+# one step an epoch
+SETTINGS = {"resolution": 32, "batch_size": 16, "rank": 2, "epochs": 4, "learning_rate": 1e-2, "lr_scheduler": "cosine"}
 
 
 def _write(folder: Path, base: Path, photos: Path, output: dict, **changes) -> Path:
