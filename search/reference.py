@@ -21,6 +21,7 @@ from search.run import command_line as search_run
 from search.status import command_line as search_status
 from search.study.finished_run import CheckpointsSection
 from search.study.json_schema import ENTRY, TOP
+from search.study.settings import Argument
 from search.study.space import ENTRY_KEYS
 from search.study.study import NOT_SEARCHED, SECTIONS
 from trainer.arguments import Arguments
@@ -130,6 +131,8 @@ def _default(field: FieldInfo) -> str:
 
 def _allowed(kind: Any, limits: Sequence[Any] = ()) -> str:
     """A type and its limits in a reader's words."""
+    if kind == Argument:
+        return "a number, text, true, false, or a list of these"
     if get_origin(kind) in (Union, types.UnionType):
         return ", or ".join(_allowed(one, limits) for one in get_args(kind) if one is not type(None))
     if hasattr(kind, "__metadata__"):

@@ -30,6 +30,7 @@ from search.running.workers import Team, resident
 from search.study.flow_file import Flow, read_flow
 from search.study.space_values import size as size_of
 from search.study.study import Study, load_study
+from search.tuning.choice_check import check_choices
 from search.tuning.database import storage_url
 from search.verdict.best_folder import restore_best
 from search.verdict.disk_cleanup import sweep_study
@@ -90,6 +91,7 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
     folder = StudyFolder(runs / study.name)
     storage_url(folder.database)  # refused before anything is written
     command.folder = folder.path
+    check_choices(study)
     check_continues(study, folder)
     going = continued(study, folder)
     study = going.study

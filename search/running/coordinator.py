@@ -65,9 +65,7 @@ class Coordinator:
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._before_tell = before_tell
-        self._ledger = Ledger(
-            folder.database, study.name, seed=study.seed, startup_trials=study.budget.startup, say=board.note
-        )
+        self._ledger = Ledger.of(study, folder.database, say=board.note)
         self._slots = [Slot(index) for index in range(team.count)]
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet

@@ -1,5 +1,6 @@
 """What a study file says, held against what is there: names, prompts, encoders, photos and masks, without torch."""
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from metrics.trajectory.readings import WEIGHTED
 from search.errors import StudyError, problem, unknown_problem
 from search.study.input_digests import PhotoMark, photo_marks
 from search.study.mask_files import mask_digests, masks_digest
-from search.study.settings import ScoreSection
+from search.study.settings import SamplerSection, ScoreSection
+from search.study.space import Space
+from search.study.space_values import size, why_not_given
 from search.study.split import in_contexts
 from search.study.study_file import StudyFile
 from trainer.errors import DataError, nearest
@@ -31,6 +34,21 @@ def is_folder(parent: Path, value: str) -> bool:
         return bool(value) and (parent / value).is_dir()
     except (OSError, ValueError):  # too long for a path, or with a NUL
         return False
+
+
+def check_sampler(file: StudyFile, sampler: SamplerSection, space: Space) -> list[str]:
+    """What is wrong with the sampler and with what it starts with, as far as the search space tells it."""
+    problems = []
+    for place, fields in enumerate(sampler.start_with):
+        if (wrong := why_not_given(space, fields)) is not None:
+            field, expected = wrong
+            problems.append(problem(file, f"sampler.start_with[{place}].{field}", fields[field], expected))
+    if sampler.name == "grid" and size(space) is None:
+        why = "a range without step holds any number of them"
+        problems.append(problem(file, "sampler.name", "grid", "a search of at most 4096 configurations", why))
+    if sampler.name == "cmaes" and importlib.util.find_spec("cmaes") is None:
+        problems.append(problem(file, "sampler.name", "cmaes", "a sampler that is installed", "pip install cmaes"))
+    return problems
 
 
 def check_score(file: StudyFile, score: ScoreSection) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trainer.config.yaml_file import as_number
+from trainer.errors import nearest
 
 CONTEXTS = (
     "a photo of {trigger} {class} on a beach",
@@ -30,6 +31,10 @@ PLACES = (
 
 
 MOST_SEED = 2**32 - 1
+SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "grid")
+PRUNERS = ("peers", "median", "percentile", "hyperband", "successive_halving", "threshold")
+Argument = bool | int | float | str | None | list[bool | int | float | str]
+_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _Prompt = Annotated[str, Field(min_length=1, max_length=2000)]
 _Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
@@ -43,6 +48,12 @@ class Section(BaseModel):
     @classmethod
     def _numbers(cls, value: Any) -> Any:
         return as_number(value)
+
+
+def _named(value: str, known: tuple[str, ...]) -> str:
+    if value not in known and not _CLASS.fullmatch(value):
+        raise ValueError(f"{', '.join(known)}, or module:Class{nearest(value, known)}")
+    return value
 
 
 class ProbeSection(Section):
@@ -139,6 +150,24 @@ class BudgetSection(Section):
         return self.startup_trials or min(10, max(1, self.trials // 3))
 
 
+class SamplerSection(Section):
+    """How the settings of the next trial are chosen. May change between one run of a study and the next."""
+
+    name: str = "tpe"
+    """tpe, random, qmc, gp, cmaes (`pip install cmaes`) or grid (every configuration once, in random order), or any
+    sampler of Optuna's kind as module:Class. One of your own is made anew for each question."""
+    arguments: dict[str, Argument] = Field(default_factory=dict, max_length=100)
+    """Keywords for that sampler's class."""
+    start_with: list[dict[str, Argument]] = Field(default_factory=list, max_length=1000)
+    """Settings to try first, in this order, e.g. [{optimizer: AdamW, rank: 16}]. Searched fields that are left out are
+    drawn."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return _named(value, SAMPLERS)
+
+
 class StopSection(Section):
     """When a trial ends before its horizon."""
 
@@ -146,6 +175,16 @@ class StopSection(Section):
     """At a confirmed onset of overfitting."""
     prune: bool = True
     """When it is worse than its peers at equal progress."""
+    pruner: str = "peers"
+    """What says so: peers (ours, at equal progress of the learning rate), or Optuna's, at equal epochs: median,
+    percentile, hyperband, successive_halving or threshold; or any pruner of Optuna's kind as module:Class."""
+    pruner_arguments: dict[str, Argument] = Field(default_factory=dict, max_length=100)
+    """Keywords for that pruner's class."""
+
+    @field_validator("pruner")
+    @classmethod
+    def _pruner(cls, value: str) -> str:
+        return _named(value, PRUNERS)
 
 
 class WorkersSection(Section):

@@ -35,6 +35,42 @@ def misfit(space: Space, params: Mapping[str, Any]) -> str | None:
     return None
 
 
+def given_values(space: Space, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that somebody chose, as Optuna stores them by parameter, as far as they count beside each other.
+
+    A field that is searched under conditions counts in the entry whose conditions the other fields meet, or may meet
+    where they are left to the sampler.
+    """
+    chosen: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
+    for entry in space.entries:
+        if entry.field not in fields:
+            if entry.constant and entry.active(chosen):
+                chosen[entry.field] = entry.values[0]
+            continue
+        value = fields[entry.field]
+        met = all(field not in fields or fields[field] in values for field, values in entry.when)
+        if met and _allows(entry, label(value)):
+            chosen[entry.field] = value
+            if not entry.constant:
+                stored[entry.parameter] = label(value) if entry.values else (int if entry.whole else float)(value)
+    return stored
+
+
+def why_not_given(space: Space, fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(field, what is expected of it) of the first that cannot be tried; None when all can."""
+    for field, value in fields.items():
+        entries = [entry for entry in space.entries if entry.field == field]
+        if not entries:
+            return field, f"a field that is searched ({', '.join(dict.fromkeys(e.field for e in space.entries))})"
+        if not any(_allows(entry, label(value)) for entry in entries):
+            return field, "one of the values that are searched"
+        met = [e for e in entries if all(f not in fields or fields[f] in values for f, values in e.when)]
+        if not any(_allows(entry, label(value)) for entry in met):
+            return field, "a value that is searched beside the others here (`when:`)"
+    return None
+
+
 def every_value(entry: Entry) -> Sequence[Any]:
     """Every value of an entry that has choices or a range with steps."""
     if entry.values:

@@ -17,10 +17,10 @@ from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
-from search.study.checks import beside, check_score, is_folder, scan
+from search.study.checks import beside, check_sampler, check_score, is_folder, scan
 from search.study.finished_run import CheckpointFiles, CheckpointsSection, checkpoint_files, misplaced
 from search.study.input_digests import PhotoMark
-from search.study.settings import BudgetSection, KeepSection, ScoreSection, StopSection, WorkersSection
+from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
 from search.study.study_file import EXTENDS, StudyFile, read_study_file
 from search.study.taken import FROM, taken
@@ -32,6 +32,7 @@ from trainer.errors import ConfigError, nearest
 SECTIONS: dict[str, type[BaseModel]] = {
     "score": ScoreSection,
     "budget": BudgetSection,
+    "sampler": SamplerSection,
     "stop": StopSection,
     "workers": WorkersSection,
     "keep": KeepSection,
@@ -78,6 +79,7 @@ class Study:
     space: Space
     score: ScoreSection
     budget: BudgetSection
+    sampler: SamplerSection
     stop: StopSection
     workers: WorkersSection
     keep: KeepSection
@@ -223,6 +225,7 @@ def load_study(
     handed_on, told = taken(file, runs, to_come)
     fixed = {**sources, "seed": seed, **train, **({"epochs": 100_000} if looks else {})}  # its own are not known yet
     notices, wrong = space.check(file, fixed)
+    wrong += check_sampler(file, sections["sampler"], space)
     if wrong:
         raise StudyError(wrong)
     score: ScoreSection = sections["score"]

@@ -16,18 +16,22 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.engine import make_url
 
 from search.errors import StudyError, problem
+from search.study.settings import SamplerSection, StopSection
 from search.study.space import Space
 from search.study.space_values import misfit
+from search.study.study import Study
 from search.tuning.database import BUSY_SECONDS, check_database, connect, storage_url
-from search.tuning.pruner import OWNER, PeerPruner
+from search.tuning.pruner import OWNER
+from search.tuning.pruner_by_name import pruner_for
 from search.tuning.sampler import sampler_for
-from search.tuning.untried import draw, key_of, untried
+from search.tuning.untried import draw, key_of, started_with, untried
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PROCESSED, TRAINED, SHIPPED = "processed", "epochs_trained", "epoch_shipped"
 """User attributes: the epoch up to which a trial was decided on, how far it ran, the epoch to ship."""
-SLOT, BEGAN, STARTUP = "slot", "began", "startup"
-"""User attributes of a trial that was placed: its slot, that slot's clock then, whether it was drawn at random."""
+SLOT, BEGAN, STARTUP, STARTED_WITH = "slot", "began", "startup", "started_with"
+"""User attributes of a trial that was placed: its slot, that slot's clock then, whether it was drawn at random, and
+the values that it was given because the study starts with them."""
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -81,6 +85,7 @@ class Ledger:
         name: the study's name in it.
         seed: of the sampler.
         startup_trials: trials drawn at random first.
+        sampler, stop: what chooses settings, and what ends a trial early.
         say: told what a user should know of others' trials, once each.
     """
 
@@ -91,6 +96,8 @@ class Ledger:
         *,
         seed: int,
         startup_trials: int,
+        sampler: SamplerSection | None = None,
+        stop: StopSection | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -100,6 +107,7 @@ class Ledger:
             database.execute("PRAGMA journal_mode=WAL")  # readers (status, dashboard) never block the writer
         storage = open_storage(storage_url(path))
         self.path, self.name, self.seed, self.startup_trials = path, name, seed, startup_trials
+        self.sampler = sampler or SamplerSection()
         self._say, self._named = say, set[int]()
         self._reported: dict[int, set[int]] = {}
         with warnings.catch_warnings():
@@ -109,10 +117,24 @@ class Ledger:
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
-                sampler=sampler_for(seed, 0, "", startup_trials),
-                pruner=PeerPruner(),
+                sampler=self._seeded(0, ""),
+                pruner=pruner_for(stop or StopSection()),
             )
             self.study.set_metric_names(["score"])
+
+    @classmethod
+    def of(cls, study: Study, path: Path, *, say: Callable[[str], None] = lambda text: None) -> "Ledger":
+        """The one of a study file, as it says."""
+        startup = study.budget.startup
+        return cls(
+            path,
+            study.name,
+            seed=study.seed,
+            startup_trials=startup,
+            sampler=study.sampler,
+            stop=study.stop,
+            say=say,
+        )
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, others' among them."""
@@ -147,13 +169,28 @@ class Ledger:
         for queued in self.queued(space):
             if self._claim(queued, placed):
                 return queued.number
-        tried = {key_of(trial.params) for trial in self.own()}
-        values = untried(space, self.trials(), tried, seed=self.seed, startup_trials=self.startup_trials)
+        values = self._first_values(space)
+        if values is not None:
+            placed[STARTED_WITH] = key_of(values)
+        else:
+            values = untried(
+                space,
+                self.trials(),
+                {key_of(trial.params) for trial in self.own()},
+                sampler=self.sampler,
+                seed=self.seed,
+                startup_trials=self.startup_trials,
+            )
         fixed = {} if values is None else {"fixed_params": values}  # as Optuna keeps those of a queued trial
         self.study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=placed, system_attrs=fixed))
         return next(
             t.number for t in reversed(self.trials()) if t.state == TrialState.RUNNING and t.user_attrs == placed
         )
+
+    def _first_values(self, space: Space) -> dict[str, Any] | None:
+        """Of what the study starts with, the next that no trial was given yet."""
+        given = {trial.user_attrs[STARTED_WITH] for trial in self.own() if STARTED_WITH in trial.user_attrs}
+        return started_with(space, self.sampler.start_with, given)
 
     def queued(self, space: Space) -> Iterator[FrozenTrial]:
         """Trials that somebody queued and that can be trained, by number; the others are named to the user."""
@@ -231,4 +268,7 @@ class Ledger:
             self._say(f"trial {trial.number} {what}")
 
     def _reseed(self, number: int, parameter: str) -> None:
-        self.study.sampler = sampler_for(self.seed, number, parameter, self.startup_trials)
+        self.study.sampler = self._seeded(number, parameter)
+
+    def _seeded(self, number: int, parameter: str) -> optuna.samplers.BaseSampler:
+        return sampler_for(self.sampler, self.seed, number, parameter, self.startup_trials)

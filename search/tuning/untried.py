@@ -6,15 +6,16 @@ What the sampler would draw is drawn on a copy in memory first: values that a tr
 import hashlib
 import json
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.study.choices import every_choice
+from search.study.settings import SamplerSection
 from search.study.space import Space
-from search.study.space_values import every_value, size
+from search.study.space_values import every_value, given_values, size
 from search.tuning.sampler import sampler_for
 
 _ATTEMPTS, _AT_RANDOM = 5, 25
@@ -44,24 +45,38 @@ def draw(trial: Trial, space: Space, reseed: Callable[[str], None], asked: list[
 
 
 def untried(
-    space: Space, trials: Sequence[FrozenTrial], tried: Collection[str], *, seed: int, startup_trials: int
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    tried: Collection[str],
+    *,
+    sampler: SamplerSection,
+    seed: int,
+    startup_trials: int,
 ) -> dict[str, Any] | None:
-    """Values by parameter for the next trial, where what the sampler would draw has been trained; None where not.
+    """Values by parameter for the next trial, where what the sampler would draw has been trained, and on a grid; None
+    where the sampler may draw.
 
     Args:
         trials: all trials of the study, by number; the next one comes after them.
         tried: `key_of` the values of each trial that was trained.
-        seed, startup_trials: of the sampler.
+        sampler, seed, startup_trials: what would draw.
     """
+    if sampler.name == "grid":
+        return _any_left(space, tried, seed, len(trials))
     if not tried or any(
         not entry.values and entry.step is None and not entry.whole and not entry.when for entry in space.entries
     ):
         return None  # no two draws from a range without steps are the same
     for attempt in range(_ATTEMPTS + _AT_RANDOM):
         startup = startup_trials if attempt < _ATTEMPTS else len(trials) + 1
-        params = _drawn(space, trials, seed, startup, attempt)
+        params = _drawn(space, trials, sampler, seed, startup, attempt)
         if key_of(params) not in tried:
             return params if attempt else None
+    return _any_left(space, tried, seed, len(trials))
+
+
+def _any_left(space: Space, tried: Collection[str], seed: int, number: int) -> dict[str, Any] | None:
+    """One of the configurations that have not been tried, at random; None where all have, or nobody can count them."""
     if size(space) is None:
         return None
     left = [
@@ -69,8 +84,24 @@ def untried(
         for chosen in every_choice(space.entries, {}, every_value)
         if key_of(params := {name: stored for name, (stored, _) in space.stored(chosen).items()}) not in tried
     ]
-    rng = random.Random(hashlib.sha256(f"{seed}/{len(trials)}/untried".encode()).digest())
+    rng = random.Random(hashlib.sha256(f"{seed}/{number}/untried".encode()).digest())
     return rng.choice(left) if left else None
+
+
+def started_with(
+    space: Space, start_with: Sequence[Mapping[str, Any]], given: Collection[str]
+) -> dict[str, Any] | None:
+    """Values by parameter of the next settings that shall be tried first; None when all have been given out.
+
+    Args:
+        start_with: searched fields with values, as the study file has them.
+        given: `key_of` what earlier trials were given so.
+    """
+    for fields in start_with:
+        values = given_values(space, fields)
+        if key_of(values) not in given:
+            return values
+    return None
 
 
 def key_of(params: dict[str, Any]) -> str:
@@ -78,14 +109,17 @@ def key_of(params: dict[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
 
 
-def _drawn(space: Space, trials: Sequence[FrozenTrial], seed: int, startup_trials: int, attempt: int) -> dict[str, Any]:
-    study = optuna.create_study(direction="maximize", sampler=sampler_for(seed, len(trials), "", startup_trials))
+def _drawn(
+    space: Space, trials: Sequence[FrozenTrial], sampler: SamplerSection, seed: int, startup_trials: int, attempt: int
+) -> dict[str, Any]:
+    first = sampler_for(sampler, seed, len(trials), "", startup_trials)
+    study = optuna.create_study(direction="maximize", sampler=first)
     study.add_trials(trials)
     study.add_trial(create_trial(state=TrialState.RUNNING))
     again = f"#{attempt}" if attempt else ""
 
     def reseed(parameter: str) -> None:
-        study.sampler = sampler_for(seed, len(trials), parameter + again, startup_trials)
+        study.sampler = sampler_for(sampler, seed, len(trials), parameter + again, startup_trials)
 
     reseed("")
     trial = Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)

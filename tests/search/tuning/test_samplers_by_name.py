@@ -1,0 +1,166 @@
+"""Samplers and pruners by name, settings to start with: each chosen the same again after a kill."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search import run
+from search.errors import StudyError
+from search.study.settings import SAMPLERS, SamplerSection, StopSection
+from search.study.space import Space, parse_space
+from search.study.study import load_study
+from search.tuning.ledger import Ledger
+from search.tuning.pruner import PeerPruner
+from search.tuning.untried import key_of
+from tests.messages import refusal
+
+MIXED = {
+    "optimizer": {"values": ["AdamW", "Lion"]},
+    "rank": {"min": 4, "max": 64, "step": 4},
+    "learning_rate_scale": {"min": 0.1, "max": 10.0, "log": True, "when": {"optimizer": "AdamW"}},
+}
+FINITE = {
+    "optimizer": {"values": ["AdamW", "Lion"]},
+    "rank": {"values": [4, 8]},
+    "num_cycles": {"values": [2, 3], "when": {"optimizer": "Lion"}},
+}  # 2 with AdamW, 4 with Lion
+OWN = """
+import optuna
+class Fixed(optuna.samplers.RandomSampler):
+    def __init__(self, share=0.5):
+        super().__init__(seed=0)
+        self.share = share
+    def sample_independent(self, study, trial, name, distribution):
+        return distribution.to_external_repr(int(self.share * len(distribution.choices))) if hasattr(
+            distribution, "choices") else distribution.low
+class Never(optuna.pruners.BasePruner):
+    def prune(self, study, trial):
+        return False
+"""
+
+
+def space_of(searched: dict[str, Any]) -> Space:
+    space, wrong = parse_space(Path("s.yaml"), searched, {})
+    assert not wrong
+    return space
+
+
+def asked(folder: Path, space: Space, sampler: SamplerSection, trials: int, *, killed: bool = False) -> list[dict]:
+    """The fields of each trial; `killed`: the coordinator dies after each question and after each first value."""
+    folder.mkdir()
+
+    def ledger() -> Ledger:
+        return Ledger(folder / "study.db", "dog", seed=3, startup_trials=3, sampler=sampler)
+
+    found = []
+    opened = ledger()
+    for _ in range(trials):
+        number = opened.ask(space, slot=0, began=0)
+        if killed:
+            opened = ledger()
+            half = Space(space.entries[:1])
+            opened.reattach(number, half)
+            opened = ledger()
+        trial, fields = opened.reattach(number, space)
+        opened.tell(trial, TrialState.COMPLETE, fields["rank"] / 64 + (fields["optimizer"] == "AdamW"))
+        found.append(fields)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "grid"])
+def test_each_sampler_chooses_the_same_again_after_a_kill(name: str, tmp_path: Path) -> None:
+    space, sampler = space_of(MIXED), SamplerSection(name=name)
+    whole = asked(tmp_path / "a", space, sampler, 7)
+    assert asked(tmp_path / "b", space, sampler, 7, killed=True) == whole
+    assert len({key_of(fields) for fields in whole}) == 7
+
+
+def test_a_sampler_of_another_name_chooses_otherwise(tmp_path: Path) -> None:
+    space = space_of(MIXED)
+    chosen = {
+        name: str(asked(tmp_path / name, space, SamplerSection(name=name), 6))
+        for name in ("tpe", "random", "qmc", "gp")
+    }
+    assert len(set(chosen.values())) == len(chosen)
+
+
+def test_a_grid_takes_every_configuration_once_before_any_twice(tmp_path: Path) -> None:
+    space, grid = space_of(FINITE), SamplerSection(name="grid")
+    tried = asked(tmp_path / "a", space, grid, 6)
+    assert len({key_of(fields) for fields in tried}) == 6
+    assert asked(tmp_path / "b", space, grid, 6, killed=True) == tried
+
+
+def test_a_class_of_ones_own_is_asked_with_its_keywords(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "of_my_own.py").write_text(OWN)
+    section = SamplerSection(name="of_my_own:Fixed", arguments={"share": 0.5})
+    fields = asked(tmp_path / "a", space_of(MIXED), section, 1)[0]
+    assert fields["optimizer"] == "Lion"
+    assert fields["rank"] == 4
+    stop = StopSection(pruner="of_my_own:Never")
+    ledger = Ledger(tmp_path / "x.db", "dog", seed=0, startup_trials=1, stop=stop)
+    assert type(ledger.study.pruner).__name__ == "Never"
+
+
+def test_pruners_by_name_take_their_keywords(tmp_path: Path) -> None:
+    stop = StopSection(pruner="percentile", pruner_arguments={"percentile": 10.0, "n_startup_trials": 2})
+    pruner = Ledger(tmp_path / "a.db", "dog", seed=0, startup_trials=1, stop=stop).study.pruner
+    assert isinstance(pruner, optuna.pruners.PercentilePruner)
+    assert pruner._percentile == 10.0
+    assert isinstance(Ledger(tmp_path / "b.db", "dog", seed=0, startup_trials=1).study.pruner, PeerPruner)
+
+
+def test_what_a_study_starts_with_comes_first_and_once_and_the_rest_is_drawn(tmp_path: Path) -> None:
+    first = [{"optimizer": "AdamW", "learning_rate_scale": 2, "rank": 16}, {"optimizer": "Lion"}, {"rank": 64}]
+    section = SamplerSection(start_with=first)
+    fields = asked(tmp_path / "a", space_of(MIXED), section, 6)
+    assert fields[0] == {"optimizer": "AdamW", "rank": 16, "learning_rate_scale": 2.0}
+    assert fields[1]["optimizer"] == "Lion"
+    assert "learning_rate_scale" not in fields[1]
+    assert fields[2]["rank"] == 64
+    assert asked(tmp_path / "b", space_of(MIXED), section, 6, killed=True) == fields
+    plain = asked(tmp_path / "c", space_of(MIXED), SamplerSection(), 6)
+    assert fields[3:] != plain[:3]  # the sampler has learned from them
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "given", "expected"),
+    [
+        ({"sampler": {"name": "tpa"}}, "sampler.name", "tpa", "did you mean tpe"),
+        ({"sampler": {"name": "grid"}}, "sampler.name", "grid", "at most 4096 configurations"),
+        ({"sampler": {"name": "nowhere:Sampler"}}, "sampler.name", "nowhere:Sampler", "a class that can be imported"),
+        ({"sampler": {"name": "pathlib:Path"}}, "sampler.name", "pathlib:Path", "a class of Optuna's kind"),
+        ({"sampler": {"arguments": {"gama": 1}}}, "sampler.arguments", "{'gama': 1}", "keywords of tpe"),
+        ({"stop": {"pruner": "median", "pruner_arguments": {"n": 1}}}, "stop.pruner_arguments", "{'n': 1}", "median"),
+        ({"stop": {"pruner": "percentile"}}, "stop.pruner_arguments", "{}", "keywords of percentile"),
+        ({"sampler": {"start_with": [{"rnk": 4}]}}, "sampler.start_with[0].rnk", 4, "a field that is searched"),
+        ({"sampler": {"start_with": [{"rank": 5}]}}, "sampler.start_with[0].rank", 5, "one of the values"),
+        (
+            {"sampler": {"start_with": [{"optimizer": "Lion", "learning_rate_scale": 1}]}},
+            "sampler.start_with[0].learning_rate_scale",
+            1,
+            "beside the others",
+        ),
+    ],
+)
+def test_a_wrong_one_is_told_before_anything_is_loaded(changes, key, given, expected, write_study, tmp_path, capsys):
+    file = write_study(search=MIXED, **changes)
+    assert run.main([str(file), "--runs", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert re.search(refusal(key, given, ""), said), said
+    assert expected in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_sampler_may_change_while_a_study_goes_on(write_study) -> None:
+    with_random = load_study(write_study(search=MIXED, sampler={"name": "random"}))
+    assert with_random.digest == load_study(write_study(search=MIXED)).digest
+    with pytest.raises(StudyError, match=r"sampler\.nam"):
+        load_study(write_study(sampler={"nam": "random"}))
