@@ -59,11 +59,27 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     arguments = command_line().parse_args(argv)
     flow = read_flow(arguments.study)
     if flow is not None:
+        if arguments.dry_run:
+            raise StudyError([mistake(None, "--dry-run", Plain("a flow file"), "a study file with it")])
         return _run_flow(flow, arguments.runs, command, arguments.set, go_on=arguments.go_on)
     if arguments.go_on:
         raise StudyError([mistake(None, "--go-on", Plain("a study file"), "a flow file with it")])
+    if arguments.dry_run:
+        _measure(arguments.study, arguments.runs, arguments.set)
+        return 0
     _run_study(arguments.study, arguments.runs, command, arguments.set)
     return 0
+
+
+def _measure(file: Path, runs: Path, settings: Sequence[str]) -> None:
+    study = load_study(file, settings, runs=runs)
+    check_choices(study)
+    for notice in study.notices:
+        print(f"note: {notice}")
+    from search.running.bill import measure
+
+    print("\n".join(measure(study, StudyFolder(runs / study.name)).lines()))
+    print("No trial was trained. What was computed of the photos is kept for the study.")
 
 
 def _run_flow(flow: Flow, runs: Path, command: Command, settings: Sequence[str], *, go_on: bool) -> int:
@@ -129,6 +145,11 @@ def command_line() -> Arguments:
         action="append",
         default=[],
         help="a setting that goes before the file's, such as budget.trials=40; may be given several times",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train a few steps and look at one checkpoint, and say what the study would take: time, memory, disk",
     )
     parser.add_argument(
         "--schema", nargs=0, action=_PrintSchema, help="print the JSON Schema of a study file, for your editor, and end"

@@ -1,0 +1,183 @@
+"""What a study would take: time, memory and disk, from a few steps and one look at a checkpoint on this machine."""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from search.errors import StudyError
+from search.record.record import StudyFolder
+from search.running.eta import planned_epochs
+from search.study.space_values import size as size_of
+from search.study.study import Study
+from search.verdict.quantities import duration, size
+from trainer.config.config import TrainConfig
+from trainer.errors import Plain, mistake
+
+_STEPS = 6
+"""Steps that are trained; the first one warms caches and does not count."""
+_AROUND = 4
+"""A guess: checkpoints that `keep.checkpoints: best` leaves of each of three finalists, beside the epoch to ship."""
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What was measured, and what follows from it.
+
+    Attributes:
+        trials: how many there will be. distinct: different configurations; None for any number of them.
+        epochs: of the shortest and of the longest planned trial. all_epochs: of all trials, if none ends early.
+        photos: (trained on, held out). steps_per_epoch: of the settings that were measured.
+        settings: those, in words.
+        device: what it was measured on.
+        prepare, step, images, readings: seconds to load and build the probe, of a step, and of a checkpoint's images
+            and readings.
+        checkpoints: of all trials. workers: that share the work.
+        memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
+        kept: LoRAs that stay at the end.
+    """
+
+    study: str
+    trials: int
+    distinct: int | None
+    epochs: tuple[int, int]
+    all_epochs: float
+    photos: tuple[int, int]
+    steps_per_epoch: int
+    settings: str
+    device: str
+    prepare: float
+    step: float
+    images: float
+    readings: float
+    checkpoints: float
+    workers: int
+    memory: float
+    lora: int
+    pictures: int
+    kept: float
+
+    @property
+    def seconds(self) -> float:
+        """Time on the clock, if no trial ends early."""
+        training = self.all_epochs * self.steps_per_epoch * self.step
+        looking = self.checkpoints * (self.images + self.readings)
+        return self.prepare + (training + looking) / min(self.workers, self.trials)
+
+    @property
+    def disk(self) -> float:
+        """Bytes in the end."""
+        return self.kept * self.lora + self.checkpoints * self.pictures
+
+    def lines(self) -> list[str]:
+        """All of it in words."""
+        low, high = self.epochs
+        span = f"{low} epochs" if low == high else f"{low} to {high} epochs"
+        look = self.images + self.readings
+        each = "different configurations" if self.distinct != 1 else "configuration"
+        found = "any number of" if self.distinct is None else f"{self.distinct:,}"
+        trained, held = self.photos
+        return [
+            f"study {self.study}: {self.trials} trials of {span}, {self.all_epochs:,.0f} epochs in all",
+            f"search space: {found} {each}",
+            f"photos: {trained} to train on, {held} held out; {self.steps_per_epoch} steps an epoch",
+            f"measured on {self.device} with {self.settings}:",
+            f"  a step {_seconds(self.step)}, a look at a checkpoint {_seconds(look)} "
+            f"(images {_seconds(self.images)}, readings {_seconds(self.readings)})",
+            f"time: at most {duration(self.seconds)}"
+            + (f" with {self.workers} workers" if self.workers > 1 else "")
+            + f", {duration(self.prepare)} of it to load; less where trials are stopped early",
+            f"memory: {self.memory:.1f} GiB" + (" each worker" if self.workers > 1 else ""),
+            f"disk: about {size(round(self.disk))} in the end (a LoRA {size(self.lora)}, "
+            f"the images of a checkpoint {size(self.pictures)})",
+        ]
+
+
+def measure(study: Study, folder: StudyFolder) -> Bill:
+    """Load the study's base, encoder and probe, train a few steps, look once. Nothing of it is kept but what the study
+    would compute again: the probe, latents and embeddings in its `cache/`.
+
+    Raises:
+        StudyError: the study trains nothing.
+        TrainerError, MetricsError: what the study is given cannot be used.
+    """
+    if study.finished_run is not None:
+        raise StudyError([mistake(None, "--dry-run", Plain("a run that is finished"), "a study that trains")])
+    import torch
+
+    from metrics.checkpoint.encoders import load_encoder
+    from search.probe.probe import open_probe, write_probe_samples
+    from trainer.base_model.load import load_base
+    from trainer.checkpoint import LORA_FILE
+    from trainer.devices import find_device, repeat_exactly
+    from trainer.packing.builder import pack_settings, run_settings
+    from trainer.packing.pack import Pack
+    from trainer.production.progress import memory_gib
+
+    began = time.perf_counter()
+    config = study.config(next(study.space.combinations()))
+    device = find_device(study.workers.device, key="workers.device")
+    if study.workers.deterministic:
+        repeat_exactly(device)
+    base = load_base(
+        study.base, family=config.family, device=device, precision=config.precision, quantize=config.quantize
+    )
+    features = folder.cache / "features"
+    encoder = load_encoder(study.encoder, device=str(device), cache_dir=features)
+    second = study.identity_encoder
+    identity = None if second is None else load_encoder(second, device=str(device), cache_dir=features)
+    probe = open_probe(study, base, folder.cache, encoder, identity)
+    prepare = time.perf_counter() - began
+    torch.set_num_threads(study.workers.threads or max(1, (os.cpu_count() or 1) // study.workers.count))
+    with tempfile.TemporaryDirectory(prefix="onset-bill-") as aside:
+        pack = Pack(base, probe.trained, pack_settings(config), cache=probe.cache)
+        run = pack.join(run_settings(config, output_name=study.name), run_dir=Path(aside))
+        marks = [time.perf_counter()]
+
+        def mark(pack: Pack) -> None:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            marks.append(time.perf_counter())
+            if len(marks) > _STEPS and run in pack.runs:
+                pack.leave(run)
+
+        while run in pack.runs and not run.finished:
+            pack.train_epoch(on_step=mark)
+        _, images, seconds = probe.read(run.lora_weights(), epoch=1, effort=1.0)
+        write_probe_samples(Path(aside) / "images.png", probe, images)
+        pictures = sum(file.stat().st_size for file in Path(aside).glob("images*"))
+        lora = (run.save() / LORA_FILE).stat().st_size
+    steps = np.diff(marks)
+    horizons = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
+    distinct = size_of(study.space)
+    trials = study.budget.trials if distinct is None else min(study.budget.trials, distinct)
+    mean = float(np.mean(horizons))
+    looks = float(np.mean([np.ceil(horizon / config.save_every_n_epochs) for horizon in horizons]))
+    return Bill(
+        study=study.name,
+        trials=trials,
+        distinct=distinct,
+        epochs=(min(horizons), max(horizons)),
+        all_epochs=trials * mean,
+        photos=(probe.trained.num_photos, len(study.photos) - probe.trained.num_photos),
+        steps_per_epoch=pack.steps_per_epoch,
+        settings=f"{config.optimizer}, rank {config.rank}, batch {config.batch_size}",
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"the {device.type.upper()}",
+        prepare=prepare,
+        step=float(np.median(steps[1:] if len(steps) > 1 else steps)),
+        images=seconds["sample"],
+        readings=seconds["score"],
+        checkpoints=trials * looks,
+        workers=study.workers.count,
+        memory=memory_gib(base),
+        lora=lora,
+        pictures=pictures if study.keep.samples else 0,
+        kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g} s" if value < 10 else duration(value)

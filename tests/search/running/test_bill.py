@@ -1,0 +1,65 @@
+"""`search.run --dry-run`: the bill of a study, and a study that goes on from what it computed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from search import run
+from search.record.record import StudyFolder
+from search.running.bill import Bill
+from search.study.study import load_study
+from tests.messages import refusal
+
+BILL = Bill(
+    study="dog", trials=10, distinct=None, epochs=(20, 40), all_epochs=300.0, photos=(26, 4), steps_per_epoch=13,
+    settings="AdamW, rank 4, batch 2", device="the CPU", prepare=60.0, step=0.2, images=4.0, readings=1.0,
+    checkpoints=80.0, workers=2, memory=1.1, lora=2_000_000, pictures=100_000, kept=22.0,
+)  # fmt: skip
+
+
+def test_the_time_is_that_of_training_and_looking_shared_among_the_workers() -> None:
+    assert BILL.seconds == pytest.approx(60 + (300 * 13 * 0.2 + 80 * 5) / 2)
+    assert BILL.disk == pytest.approx(22 * 2e6 + 80 * 1e5)
+    said = "\n".join(BILL.lines())
+    assert "10 trials of 20 to 40 epochs, 300 epochs in all" in said
+    assert "time: at most 10 min 50 s with 2 workers" in said
+    assert "any number of different configurations" in said
+
+
+@pytest.mark.slow
+def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, tmp_path: Path, capsys) -> None:
+    demo = Path(__file__).parents[3] / "studies" / "demo"
+    probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class} in snow"]}
+    small = {"losses": {"levels": 1, "draws": 1}, "shifted": {"composites": 0}, "probe": probe}
+    file = write_study(
+        base=str(demo / "base"),
+        search={"rank": {"values": [2, 4, 8]}},
+        score={"encoder": str(demo / "clip"), "holdout": 2, **small},
+        budget={"trials": 5},
+    )
+    runs = tmp_path / "runs"
+    assert run.main([str(file), "--runs", str(runs), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    study = load_study(file)
+    folder = StudyFolder(runs / study.name)
+    assert "3 trials of" in said
+    assert "3 different configurations" in said
+    assert not folder.database.exists()
+    assert not list(folder.records())
+    found = re.search(r"a step (\S+) s, a look at a checkpoint (\S+) s", said)
+    assert found is not None
+    assert all(0 < float(seconds) < 600 for seconds in found.groups())
+    kept = {path: path.stat().st_mtime_ns for path in (folder.cache / "probe").iterdir()}
+    assert kept
+    assert run.main([str(file), "--runs", str(runs), "--dry-run"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder.cache / "probe").iterdir()} == kept
+
+
+def test_of_a_flow_there_is_no_bill(tmp_path: Path, capsys) -> None:
+    flow = tmp_path / "flow.yaml"
+    file = tmp_path / "a.yaml"
+    file.write_text("study: a\n")
+    flow.write_text("flow: [a.yaml]\n")
+    assert run.main([str(flow), "--runs", str(tmp_path / "runs"), "--dry-run"]) == 2
+    assert re.search(refusal("--dry-run", "a flow file", "a study file"), capsys.readouterr().err)
