@@ -17,6 +17,7 @@ from metrics.run import command_line as metrics_run
 from search.dashboard import command_line as search_dashboard
 from search.export import command_line as search_export
 from search.flow import command_line as search_flow
+from search.pick import command_line as search_pick
 from search.run import command_line as search_run
 from search.status import command_line as search_status
 from search.study.finished_run import CheckpointsSection
@@ -42,6 +43,7 @@ _COMMANDS = {
     "search.status": search_status,
     "search.dashboard": search_dashboard,
     "search.export": search_export,
+    "search.pick": search_pick,
     "search.flow": search_flow,
     "trainer.run": trainer_run,
     "trainer.draw": trainer_draw,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from search.command import add_study, study_command
 from search.errors import DamagedError
+from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.running.live_table import grid, row
 from search.study.find_study import locate
@@ -69,6 +70,9 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
         console.print(line)
     if winner is not None:
         console.print(Text(f"{_WINNER} the trial to ship", style="dim"))
+    pick = PersonPick.load(folder)
+    if pick is not None:
+        console.print(Text(pick.sentence))
     damaged = sorted({*folder.folders()} - {record.number for record in records})
     if damaged:
         numbers = ", ".join(map(str, damaged))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from search.errors import StudyError, problem
+from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.all_photos import compare_text, same_point
 
@@ -28,11 +29,14 @@ class Pick:
 
 
 def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
-    """The verdict's trial and epoch, or those asked for: who names an epoch gets it.
+    """The trial and epoch asked for; else those that a person picked (`search.pick`); else the verdict's.
 
     Raises:
         StudyError: no such trial, or no checkpoint of that epoch.
     """
+    chosen = PersonPick.load(folder) if trial is None and epoch is None else None
+    if chosen is not None:
+        trial, epoch = chosen.trial, chosen.epoch
     record = _record(folder, trial)
     if record.finished_run is not None:
         expected = "a study that trains (this one looked at a finished run, whose settings are not known)"
@@ -43,6 +47,7 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     if shipped is None:
         return Pick(record, None, (where, nothing or "No epoch to ship is known: the run goes to its last epoch."))
     said = [where, _own_pick(folder, record, shipped) or f"Ship epoch {shipped} of {record.epochs}."]
+    said += [] if chosen is None else [f"{chosen.sentence}. (python -m search.pick --clear takes the verdict's again.)"]
     trained, held = _photos(folder)
     first, last = same_point(shipped, trained, held)
     if first != last:
@@ -58,7 +63,7 @@ def _own_pick(folder: StudyFolder, record: TrialRecord, epoch: int) -> str:
     if epoch == found.shipped or (found.outcome == "unfinished" and epoch == found.epoch):
         return ""
     decided = f"The verdict ships epoch {found.shipped}." if found.ships else _nothing_to_ship(folder, record)
-    return f"Epoch {epoch} of {record.epochs} is your own pick (--epoch). {decided}".strip()
+    return f"Epoch {epoch} of {record.epochs} is your own pick. {decided}".strip()
 
 
 def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
 from search.verdict.ranking import contenders, finalists, kept_bytes, kept_epochs, saved_epochs
@@ -25,7 +26,9 @@ def drop_after(folder: Path, epoch: int) -> None:
             delete(path)
 
 
-def tidy_trial(folder: Path, record: TrialRecord, keep: KeepSection, *, finalist: bool) -> None:
+def tidy_trial(
+    folder: Path, record: TrialRecord, keep: KeepSection, *, finalist: bool, pick: PersonPick | None = None
+) -> None:
     """Keep what `keep` says of a trial that has ended; safe to be cut off and done again.
 
     Args:
@@ -33,12 +36,15 @@ def tidy_trial(folder: Path, record: TrialRecord, keep: KeepSection, *, finalist
         record: its record.
         keep: the study's setting.
         finalist: whether it is one, or may still become one (`search.verdict.ranking`).
+        pick: what a person chose: that checkpoint stays in any case.
     """
     drop_after(folder, record.epochs_trained)
     if not keep.samples:
         delete(folder / "samples")
     epochs = saved_epochs(folder)
-    kept = kept_epochs(record, epochs, keep, finalist=finalist)
+    kept = {*kept_epochs(record, epochs, keep, finalist=finalist)}
+    if pick is not None and pick.trial == record.number:
+        kept.add(pick.epoch)
     for epoch in epochs:
         checkpoint = folder / "checkpoints" / f"{epoch:04d}"
         if epoch not in kept:
@@ -63,7 +69,7 @@ class Tidier:
         for number, one in known.items():
             home = self._folder.trial(number)
             if number not in still or (home / "readings").is_dir():
-                tidy_trial(home, one, self._keep, finalist=number in still)
+                tidy_trial(home, one, self._keep, finalist=number in still, pick=PersonPick.load(self._folder))
         self._contenders = {number: one for number, one in known.items() if number in still}
 
 
@@ -73,9 +79,10 @@ def tidy_study(folder: StudyFolder, keep: KeepSection, verdict: "Verdict") -> li
     Safe before the verdict is written: what it ships always stays in its trial's folder, too.
     """
     records = list(folder.records())
+    pick = PersonPick.load(folder)
     chosen = finalists(records, [] if verdict.trial is None else [verdict.trial, *verdict.ties])
     for record in records:
-        tidy_trial(folder.trial(record.number), record, keep, finalist=record.number in chosen)
+        tidy_trial(folder.trial(record.number), record, keep, finalist=record.number in chosen, pick=pick)
         sweep(folder.trial(record.number))
     number, size = kept_bytes(folder)
     if number == 0:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from metrics.errors import MetricsError
 from search.record.json_files import write_bytes
+from search.record.person_pick import PersonPick
 from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder, TrialRecord
 from search.tuning.database import storage_url
@@ -48,7 +49,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     Args:
         storage: URL of the Optuna storage for importances; None takes the study's `study.db`, if it is there.
     """
-    records = list(folder.records())
+    records, pick = list(folder.records()), PersonPick.load(folder)
     trajectories = {r.number: t for r in records if (t := _trajectory(folder, r)) is not None}
     pictures = {r.number: write_pictures(folder, r.number) for r in records if r.state != "running"}
     best = next((r for r in records if r.number == verdict.trial), None)
@@ -67,6 +68,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         heading=headline(verdict),
         facts=_facts(verdict),
         said=verdict.said.parts,
+        pick=None if pick is None else pick.sentence,
         composites=composites,
         disagreement=verdict.decision.disagreement is not None,
         plot=plot,
