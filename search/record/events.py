@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,14 @@ class TrialSpec:
         folder: `trials/0007`.
         config: what to train.
         processed: the last epoch the coordinator has decided on; events go on after it.
+        params: what was searched for it; weights of a finished LoRA's blocks, where these are tried.
     """
 
     number: int
     folder: Path
     config: TrainConfig
     processed: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

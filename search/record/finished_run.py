@@ -29,6 +29,11 @@ class FinishedRun:
         """The epochs (or steps) of its checkpoints, rising."""
         return tuple(sorted(self.files))
 
+    @property
+    def is_one_file(self) -> bool:
+        """Whether it is no run but one LoRA, which trials look at under block weights of their own."""
+        return len(self.files) == 1
+
 
 def short_name(file: str) -> str:
     """A LoRA file's name, with that of its folder where that says which checkpoint it is."""

@@ -70,6 +70,7 @@ class Coordinator:
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
+        self._ledger.queue_first(study.space, study.first)
         self._tidier = Tidier(folder, study.keep)
         self._take_up()
 
@@ -110,8 +111,7 @@ class Coordinator:
     def _take_up(self) -> None:
         """Rebuild slots and clocks from what Optuna and the trials' folders hold."""
         for trial in self._ledger.own():
-            index = trial.user_attrs[SLOT]
-            began = trial.user_attrs.get(BEGAN)
+            index, began = trial.user_attrs[SLOT], trial.user_attrs.get(BEGAN)
             here = began is not None and index < len(self._slots) and self._slots[index].running is None
             if trial.state in FINISHED:
                 record = self._settle(trial)
@@ -186,8 +186,7 @@ class Coordinator:
         slot.running = Running(trial, course)
         slot.events.clear()
         self._check_place()
-        fields = config.model_dump(mode="json", exclude_defaults=True)
-        write_config(folder, fields)
+        write_config(folder, config.model_dump(mode="json", exclude_defaults=True))
         course.record.save(folder)
         self.board.began(slot.index, course.record)
         self._send_spec(slot)
@@ -195,7 +194,8 @@ class Coordinator:
     def _send_spec(self, slot: Slot) -> None:
         assert slot.running is not None
         number, course = slot.running.trial.number, slot.running.course
-        self.team.send(slot.index, TrialSpec(number, self.folder.trial(number), course.config, course.processed))
+        folder, params = self.folder.trial(number), course.record.params
+        self.team.send(slot.index, TrialSpec(number, folder, course.config, course.processed, params))
 
     # --- events
 

@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 import traceback
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from metrics.checkpoint.encoders import load_encoder
 from metrics.errors import MetricsError
 from search.probe.probe import Probe, open_probe, write_base_samples, write_probe_samples
 from search.record.events import (
@@ -36,16 +36,17 @@ from search.record.finished_run import FinishedRun
 from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
+from search.running.block_weights import BlockLooks, Look
 from search.running.finished_run import check_run, efforts, take_checkpoint
 from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
+from search.running.worker_process import die_with_parent, load_models, memory, write_to
 from search.study.input_digests import keep_inputs
 from search.study.study import Study
 from search.verdict.disk_cleanup import delete, drop_after
-from trainer.base_model.load import Base, load_base
 from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_damage
-from trainer.devices import check_quantize, find_device, has_no_exact_form, repeat_exactly, repeat_nearly
+from trainer.devices import has_no_exact_form, repeat_nearly
 from trainer.errors import TrainerError
-from trainer.lora.lora import LoraWeights
+from trainer.families import Base
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
 from trainer.packing.settings import PackSettings
@@ -69,9 +70,9 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked while processes are started
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     try:
-        _write_to(folder.workers_log)
+        write_to(folder.workers_log)
     except FileNotFoundError:  # the study's folder was moved while this process began; the coordinator says so
         return
     with in_place(folder.path), locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:
@@ -116,25 +117,16 @@ class _Worker:
         cores = os.cpu_count() or 1
         # whoever builds the probe has the cores to itself: the other workers wait for it
         torch.set_num_threads(cores)
-        device = find_device(_device(study, slot), key="workers.device")
-        config = study.config(next(study.space.combinations()))
-        check_quantize(config.quantize, device)
-        if inexact is None and study.workers.deterministic:
-            repeat_exactly(device)
-        self._say("loading the base")
-        base = load_base(
-            study.base, family=config.family, device=device, precision=config.precision, quantize=config.quantize
-        )
-        self._say("loading the encoder")
-        features = folder.cache / "features"
-        encoder = load_encoder(study.encoder, device=str(device), cache_dir=features)
-        spec = study.identity_encoder
-        identity = None if spec is None else load_encoder(spec, device=str(device), cache_dir=features)
+        models = load_models(study, folder, slot, exactly=inexact is None, say=self._say)
+        base, encoder, identity = models.base, models.encoder, models.identity
         if study.finished_run is not None:
             self._say("reading the checkpoints")
             check_run(study.finished_run, base)  # all of it, before anything is drawn
         self._say("building the probe")
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
+        self._blocks = None
+        if study.delivery is not None:
+            self._blocks = BlockLooks(study.delivery, self._probe, folder.cache / "probe", folder.trial(0))
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
@@ -235,8 +227,12 @@ class _Worker:
                 continue
             if not Checkpointed.file(spec.folder, epoch).is_file():
                 began = time.perf_counter()
-                lora = take_checkpoint(run, epoch, spec.folder, self._probe.base.family.name)
-                self._measured(spec, epoch, lora, spent[epoch], {"train": 0.0, "save": time.perf_counter() - began})
+                if self._blocks is not None:
+                    look = partial(self._blocks.look, spec.params)
+                else:
+                    lora = take_checkpoint(run, epoch, spec.folder, self._probe.base.family.name)
+                    look = partial(self._probe.read, lora, epoch=epoch, effort=spent[epoch])
+                self._measured(spec, epoch, look, {"train": 0.0, "save": time.perf_counter() - began})
             self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
             self._listen(trial, block=False)
         while True:
@@ -262,21 +258,20 @@ class _Worker:
             self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
             return
         spent = {"train": trained, "save": time.perf_counter() - began}
-        self._tell(trial, self._measured(spec, epoch, run.lora_weights(), run.effort, spent))
+        look = partial(self._probe.read, run.lora_weights(), epoch=epoch, effort=run.effort)
+        self._tell(trial, self._measured(spec, epoch, look, spent))
 
     def _measured(
-        self, spec: TrialSpec, epoch: int, lora: LoraWeights, effort: float, spent: dict[str, float]
+        self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float]
     ) -> Checkpointed:
         """Draw, score, keep; `spent`: seconds before that."""
-        readings, images, seconds = self._probe.read(
-            lora, epoch=epoch, effort=effort, say=lambda what: self._say(what, spec.number, epoch)
-        )
+        readings, images, seconds = look(say=lambda what: self._say(what, spec.number, epoch))
         began = time.perf_counter()
         _check_there(spec.folder)
         if self._study.keep.samples:
             write_probe_samples(self._folder.samples_file(spec.number, epoch), self._probe, images)
         spent["save"] += time.perf_counter() - began
-        event = Checkpointed(spec.number, epoch, readings, {**spent, **seconds}, _memory(self._probe.base.device))
+        event = Checkpointed(spec.number, epoch, readings, {**spent, **seconds}, memory(self._probe.base.device))
         event.save(spec.folder)
         return event
 
@@ -358,37 +353,3 @@ def _check_there(folder: Path) -> None:
     """Writing into a folder that has moved would make half of it again, where it was."""
     if not folder.is_dir():
         raise TrainerError(f"{folder} is gone: moved or deleted while it was trained in")
-
-
-def _device(study: Study, slot: int) -> str:
-    if study.workers.device != "auto":
-        return study.workers.device
-    if torch.cuda.is_available():
-        return f"cuda:{slot % torch.cuda.device_count()}"
-    return "cpu"
-
-
-def _memory(device: torch.device) -> dict[str, float]:
-    """Memory of this process now, and the peak of its GPU."""
-    import psutil
-
-    found = {"rss_gib": psutil.Process().memory_info().rss / 2**30}
-    if device.type == "cuda":
-        found["gpu_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-    return found
-
-
-def _write_to(path: Path) -> None:
-    """Send what libraries print, and tracebacks, to a file: the terminal belongs to the live table."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-
-
-def _die_with_parent() -> None:
-    """End with the coordinator, however it ended: a worker that outlives it could write into a resumed trial."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

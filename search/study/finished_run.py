@@ -29,7 +29,6 @@ _SCHEDULE = ("lr_scheduler", "num_cycles", "cycle_epochs")
 """TrainConfig fields that say where the learning rate restarted: losses rise there for a while."""
 _OF_A_LOOK = ("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", *_SCHEDULE)
 """Those, and the fields that say how images are drawn and losses are measured."""
-_HELD = "nothing, because checkpoints.held_out names the photos held out"
 
 
 class CheckpointsSection(Section):
@@ -48,11 +47,16 @@ class CheckpointsSection(Section):
     @field_validator("held_out", mode="before")
     @classmethod
     def _or_none(cls, value: Any) -> Any:
-        if value == "none":
-            return []
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise ValueError("the names of photos, as a list, or none")
-        return value
+        return or_none(value)
+
+
+def or_none(value: Any) -> Any:
+    """Names of photos as a section has them: a list, or `none`."""
+    if value == "none":
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("the names of photos, as a list, or none")
+    return value
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,16 @@ class CheckpointFiles:
         return {"held_out": sorted(self.held_out), "unit": self.run.unit, "files": dict(self.digests)}
 
 
-def misplaced(source: StudyFile, values: Mapping[str, Any]) -> list[str]:
-    """What a study file says beside `checkpoints` that only holds for trainings, one line each."""
-    found = [key for key in ("search", "budget", "stop") if values.get(key) is not None]
+def misplaced(source: StudyFile, values: Mapping[str, Any], section: str) -> list[str]:
+    """What a study file says beside `checkpoints` or `delivery` that only holds for trainings, one line each."""
+    found = [key for key in ("search", "stop") if values.get(key) is not None]
+    found += ["budget"] if section == "checkpoints" and values.get("budget") is not None else []
     inner = {key: values[key] for key in ("train", "score") if isinstance(values.get(key), dict)}
     found += [f"train.{key}" for key in inner.get("train", ()) if key not in _OF_A_LOOK]
     found += ["score.holdout"] if "holdout" in inner.get("score", ()) else []
-    expected = "nothing, because a finished run is not trained (checkpoints)"
-    return [problem(source, key, _at(values, key), _HELD if key == "score.holdout" else expected) for key in found]
+    expected = f"nothing, because a finished run is not trained ({section})"
+    held = f"nothing, because {section}.held_out names the photos held out"
+    return [problem(source, key, _at(values, key), held if key == "score.holdout" else expected) for key in found]
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:
@@ -108,7 +114,7 @@ def checkpoint_files(
     Raises:
         StudyError: one line for each thing that is wrong with the files or with what is said of them.
     """
-    held_out = _held_out(source, section, score, photos)
+    held_out = held_out_photos(source, "checkpoints.held_out", section.held_out, score, photos)
     folder = (source.file_of(_FOLDER).parent / Path(section.folder).expanduser()).resolve()
     try:
         held = run_files(folder)
@@ -135,19 +141,24 @@ def _wrong(source: StudyFile, section: CheckpointsSection, expected: str, got: s
     return f"{source.file_of(_FOLDER)}: {_FOLDER}: {section.folder}: expected {expected}, got {got}"
 
 
-def _held_out(
-    source: StudyFile, section: CheckpointsSection, score: ScoreSection, photos: Sequence[PhotoMark]
+def held_out_photos(
+    source: StudyFile, key: str, names: Sequence[str], score: ScoreSection, photos: Sequence[PhotoMark]
 ) -> tuple[str, ...]:
+    """The photos that `names` under `key` mean, as `PhotoMark.file` has them.
+
+    Raises:
+        StudyError: one line for each that is not there, or for contexts of photos that were trained on.
+    """
     own = [photo for photo in photos if not photo.reg]
     found, problems = list[str](), list[str]()
-    for i, name in enumerate(section.held_out):
+    for i, name in enumerate(names):
         same = _named(name, [photo.file for photo in own])
         if len(same) != 1:
             near = nearest(name, [Path(photo.file).name for photo in own])
             expected = (
                 f"the name of one photo in data{near if not same else f' (it is that of {same[0]} and {same[1]})'}"
             )
-            problems.append(problem(source, f"checkpoints.held_out[{i}]", name, expected))
+            problems.append(problem(source, f"{key}[{i}]", name, expected))
         found += same
     held = tuple(dict.fromkeys(found))
     for row in in_contexts([photo.caption for photo in own], score.holdout_contexts):
@@ -156,9 +167,7 @@ def _held_out(
             problems.append(problem(source, "score.holdout_contexts", ", ".join(score.holdout_contexts), expected))
             break
     if not problems and len(own) - len(held) < _LEAST:
-        problems.append(
-            problem(source, "checkpoints.held_out", f"{len(held)} photos", "two photos that were trained on")
-        )
+        problems.append(problem(source, key, f"{len(held)} photos", "two photos that were trained on"))
     if problems:
         raise StudyError(problems)
     return held

@@ -18,6 +18,7 @@ from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
 from search.study.checks import beside, check_sampler, check_score, is_folder, scan
+from search.study.delivery import TRIALS, Delivery, DeliverySection, delivery_of
 from search.study.finished_run import CheckpointFiles, CheckpointsSection, checkpoint_files, misplaced
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
@@ -37,8 +38,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "workers": WorkersSection,
     "keep": KeepSection,
 }
+LOOKS: dict[str, type[BaseModel]] = {"checkpoints": CheckpointsSection, "delivery": DeliverySection}
+"""Sections of studies that train nothing."""
 _PATHS = ("base", "data", "reg_data")
-KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", "checkpoints", *SECTIONS)
+KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", "checkpoints", "delivery", *SECTIONS)
 TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
     *TOP_LEVEL_ONLY,
@@ -65,6 +68,7 @@ class Study:
         subject: trigger and class word, "" without.
         checkpoints: the files of a finished run, which are looked at; None where the study trains.
         handed_on: what the study under `from` has found; None without one.
+        delivery: a finished LoRA whose blocks are weighted; then `checkpoints` is that one file.
         added: prompts that are drawn and not scored: added after the study had begun.
         notices: what the user should know before it runs, one line each.
     """
@@ -91,6 +95,7 @@ class Study:
     subject: tuple[str, str] = ("", "")
     checkpoints: CheckpointFiles | None = None
     handed_on: HandedOn | None = None
+    delivery: Delivery | None = None
     added: AddedPrompts = NONE_ADDED
 
     @property
@@ -105,7 +110,13 @@ class Study:
 
     def config(self, params: Mapping[str, Any]) -> TrainConfig:
         """The TrainConfig of one trial. Raises ConfigError when the values do not go together."""
-        return parse_train_config({**self._fixed, **params}, file=self.file)
+        trained = params if self.delivery is None else {}
+        return parse_train_config({**self._fixed, **trained}, file=self.file)
+
+    @property
+    def first(self) -> tuple[dict[str, float], ...]:
+        """What is tried before anything is searched."""
+        return () if self.delivery is None else self.delivery.first(self.budget.trials)
 
     @property
     def _fixed(self) -> dict[str, Any]:
@@ -153,6 +164,7 @@ class Study:
             "stop": self.stop.model_dump(mode="json"),
             **({MASK_FILES: self.mask_files} if self.mask_files else {}),
             **({"checkpoints": self.checkpoints.meaning} if self.checkpoints is not None else {}),
+            **({"delivery": self.delivery.meaning} if self.delivery is not None else {}),
         }
         return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
 
@@ -209,11 +221,14 @@ def load_study(
             problems.append(
                 problem(file, f"train.{key}", train[key], "nothing", f"give {key} at the top of the study file")
             )
-    looks = values.get("checkpoints") is not None
-    checkpoints = _section(file, "checkpoints", CheckpointsSection, values["checkpoints"], problems) if looks else None
+    found = {
+        key: _section(file, key, model, values[key], problems)
+        for key, model in LOOKS.items()
+        if values.get(key) is not None
+    }
+    looks = bool(found)
     if looks:
-        problems += misplaced(file, values)
-        sections |= {"budget": BudgetSection(trials=1), "stop": StopSection(onset=False, prune=False)}
+        problems += _only_looks(file, values, sections, *found)
     searched = _mapping(file, values, "search", problems)
     for key in searched:
         if key in NOT_SEARCHED:
@@ -232,10 +247,15 @@ def load_study(
     wrong = check_score(file, score)
     if wrong:
         raise StudyError(wrong)
-    if checkpoints is not None:
+    if looks:
         sections["score"] = score = score.model_copy(update={"holdout": 0})  # the run has its own
     seen = scan(file, str(sources["data"]), sources["reg_data"], score)
-    files = None if checkpoints is None else checkpoint_files(file, checkpoints, score, seen.photos, train)
+    files = delivery = None
+    if "checkpoints" in found:
+        files = checkpoint_files(file, found["checkpoints"], score, seen.photos, train)
+    elif "delivery" in found:
+        delivery = delivery_of(file, found["delivery"], score, seen.photos)
+        files, space, train = delivery.files, delivery.space, {"epochs": 1, "save_every_n_epochs": 1, **train}
     if files is not None:
         train, notices = {**files.train, **train}, [*notices, *files.notices]
     return Study(
@@ -255,8 +275,20 @@ def load_study(
         notices=(*told, *seen.warnings, *notices),
         checkpoints=files,
         handed_on=handed_on,
+        delivery=delivery,
         **sections,
     )
+
+
+def _only_looks(file: StudyFile, values: Mapping[str, Any], sections: dict[str, Any], *keys: str) -> list[str]:
+    """What is wrong beside a section that trains nothing; the other `sections` become those of a look."""
+    wrong = [problem(file, keys[1], None, "nothing", f"{keys[0]} is given, too")] if len(keys) > 1 else []
+    if keys[0] == "checkpoints":
+        sections["budget"] = BudgetSection(trials=1)
+    elif not isinstance(budget := values.get("budget"), dict) or "trials" not in budget:
+        sections["budget"] = sections["budget"].model_copy(update={"trials": TRIALS})
+    sections["stop"] = StopSection(onset=False, prune=False)
+    return wrong + misplaced(file, values, keys[0])
 
 
 def _required(file: StudyFile, values: Mapping[str, Any], key: str, kind: type, what: str, problems: list[str]) -> Any:

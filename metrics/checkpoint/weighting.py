@@ -1,0 +1,150 @@
+"""What other weights of a LoRA's blocks win and cost, on the same prompts and seeds: one number to search by, and
+paired differences of two looks."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from metrics.channels.bootstrap import reading_of_items, resampling_weights
+from metrics.channels.similarity import concept_axis, fidelity
+from metrics.checkpoint.calibration import Calibration
+from metrics.checkpoint.encoders import Images
+from metrics.checkpoint.score import excesses
+from metrics.trajectory.readings import CHANNELS, Reading, Readings
+
+SUBJECT = "subject"
+"""The likeness of the subject alone, in new contexts: see `with_subject`."""
+LIKENESS = (SUBJECT, "fidelity", "fidelity_novel")
+HARMS = ("prompt", "copying", "layout_copying", "colour", "composition", "shifted_loss", "context_loss")
+"""What may get better when blocks are turned down: leakage, copying, drift. Fixed before any LoRA was weighted."""
+FREE, GONE = 0.05, 0.25
+"""Share of the likeness that may be lost at no cost, and at which nothing is left of the worth."""
+
+
+def subject_axis(calibration: Calibration, moved: Images) -> np.ndarray | None:
+    """The direction from the base's images of new contexts to the subject in front of other backgrounds, `[D]`.
+
+    `fidelity` goes towards the photos, and so also towards a background that they all have: weights that turn that
+    background down would seem to lose the subject.
+
+    Args:
+        moved: subjects that were cut out of the photos and put before other backgrounds.
+
+    Returns:
+        None without an encoder, with fewer than three of them, or without new contexts.
+    """
+    encoder = calibration.identity_encoder or calibration.encoder
+    new = _new(calibration)
+    if encoder is None or len(moved) < 3 or not new.any():
+        return None
+    return concept_axis(encoder.images(moved), calibration.base.identity[new])
+
+
+def with_subject(calibration: Calibration, readings: Readings, images: Images, axis: np.ndarray | None) -> Readings:
+    """The readings with the channel `subject`: 0 the base, 1 as alike as the moved subjects, in new contexts."""
+    encoder = calibration.identity_encoder or calibration.encoder
+    if axis is None or encoder is None:
+        return readings
+    new = _new(calibration)
+    seen = encoder.images([image for image, there in zip(images, new, strict=True) if there])
+    items = fidelity(seen, calibration.base.identity[new], axis)
+    reading = reading_of_items(items, groups=calibration.labels.prompt_numbers[new])
+    return replace(readings, channels={**readings.channels, SUBJECT: reading}, items={**readings.items, SUBJECT: items})
+
+
+def _new(calibration: Calibration) -> np.ndarray:
+    return np.array(calibration.labels.sets) == "C"
+
+
+def likeness(channels: Mapping[str, Reading]) -> float | None:
+    """How alike the images are to the subject: `subject` where it was read, else the mean of `fidelity` in the set's
+    own and in new contexts; None where no encoder says."""
+    values = [channels[name].value for name in _told(channels)]
+    return float(np.mean(values)) if values else None
+
+
+def _told(channels: Mapping[str, object]) -> tuple[str, ...]:
+    return (SUBJECT,) if SUBJECT in channels else tuple(name for name in LIKENESS if name in channels)
+
+
+def worth(calibration: Calibration, readings: Readings, before: float | None) -> float:
+    """What weights are searched by, 0 to 1: what is kept of the base's obedience, less the worst excess of copying,
+    drift and stiffness, as far as the likeness stays.
+
+    Args:
+        before: `likeness` of the LoRA as it is.
+    """
+    channels = readings.channels
+    kept = float(np.clip(1 + channels["prompt"].value, 0, 1)) if "prompt" in channels else 1.0
+    clean = 1 - max(excesses(calibration, channels).values(), default=0.0)
+    return kept * clean * _as_alike(likeness(channels), before)
+
+
+def _as_alike(now: float | None, before: float | None) -> float:
+    if now is None or before is None or before <= 0:
+        return 1.0
+    lost = 1 - now / before
+    return float(np.clip((GONE - lost) / (GONE - FREE), 0, 1))
+
+
+def better(name: str, difference: Reading) -> Reading:
+    """A channel's difference turned so that more is better."""
+    if CHANNELS[name].worse <= 0:
+        return difference
+    return Reading(-difference.value, -difference.high, -difference.low)
+
+
+def difference(calibration: Calibration, name: str, before: Readings, after: Readings, level: float) -> Reading | None:
+    """after - before of one channel, with the interval of a paired bootstrap over prompts (losses: over photos).
+
+    Args:
+        level: probability inside the interval.
+
+    Returns:
+        None where the channel was not measured, or not alike in both.
+    """
+    first, second = before.items.get(name), after.items.get(name)
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    items = (second - first).reshape(len(first), -1).mean(axis=1)
+    return _mean(items, _groups(calibration, name, before, len(items)), level)
+
+
+def likeness_difference(calibration: Calibration, before: Readings, after: Readings, level: float) -> Reading | None:
+    """The same for `likeness`."""
+    labels = calibration.labels
+    prompts, own, new = labels.prompt_numbers, labels.from_set, _new(calibration)
+    sums, counts = np.zeros(prompts.max() + 1), np.zeros(prompts.max() + 1)
+    there = _told({name: None for name in LIKENESS if name in before.items and name in after.items})
+    if not there:
+        return None
+    for name in there:
+        rows = own if name == "fidelity" else new
+        share = 1 / (len(there) * rows.sum())
+        np.add.at(sums, prompts[rows], (after.items[name] - before.items[name]) * share)
+        np.add.at(counts, prompts[rows], share)
+    used = counts > 0
+    weights = resampling_weights(int(used.sum()))
+    means = (weights @ sums[used]) / (weights @ counts[used])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Reading(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+def _groups(calibration: Calibration, name: str, readings: Readings, count: int) -> np.ndarray:
+    labels, prompts = calibration.labels, calibration.labels.prompt_numbers
+    if f"{name}_photo" in readings.items:
+        return readings.items[f"{name}_photo"]
+    for rows in (labels.contexts if name == "prompt" else labels.from_set, _new(calibration)):
+        if not name.endswith("_loss") and int(rows.sum()) == count:
+            return prompts[rows]
+    return np.arange(count)
+
+
+def _mean(items: np.ndarray, groups: np.ndarray, level: float) -> Reading:
+    _, inverse = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(inverse, items), np.bincount(inverse).astype(float)
+    weights = resampling_weights(len(sums))
+    means = (weights @ sums) / (weights @ counts)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Reading(float(items.mean()), float(low), float(high))

@@ -1,0 +1,72 @@
+"""Looks at one finished LoRA under other weights of its blocks, as at checkpoints of a run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from metrics.checkpoint.weighting import likeness, subject_axis, with_subject, worth
+from metrics.trajectory.readings import Readings
+from search.probe.probe import Probe
+from search.record.events import Checkpointed
+from search.study.delivery import Delivery
+from trainer.delivery.blocks import weighted
+from trainer.lora.kohya_file import load_lora
+from trainer.lora.lora import LoraWeights
+
+Say = Callable[[str], None]
+Look = tuple[Readings, np.ndarray, dict[str, float]]
+
+
+class BlockLooks:
+    """The LoRA, and the probe that it is looked at with.
+
+    Args:
+        home: the probe's folder, in which the moved subjects lie.
+        reference: the trial that is to look at the LoRA as it is; what it read is taken where it is there already.
+    """
+
+    def __init__(self, delivery: Delivery, probe: Probe, home: Path, reference: Path | None = None) -> None:
+        self._delivery, self._probe = delivery, probe
+        self.lora: LoraWeights = load_lora(delivery.lora, family=probe.base.family.name)
+        with np.load(home / "arrays.npz", allow_pickle=False) as arrays:
+            moved = arrays["shifted_images"]
+        self._axis = subject_axis(probe.calibration, list(moved))
+        self._before: float | None = None
+        self._reference = reference
+
+    def look(self, params: Mapping[str, float], say: Say = lambda what: None) -> Look:
+        """As `Probe.read`, the readings' score being the worth of these weights."""
+        readings, images, seconds = self.read(self._delivery.weights(params), say)
+        if self._before is None:
+            self._before = self._likeness_as_it_is(params, readings, say)
+        score = worth(self._probe.calibration, readings, self._before)
+        return replace(readings, score=score), images, seconds
+
+    def read(self, weights: Mapping[str, float], say: Say = lambda what: None) -> Look:
+        """Readings under these weights by block, with the channel `subject`."""
+        if any(weights.values()):
+            readings, images, seconds = self._probe.read(weighted(self.lora, weights), epoch=1, effort=1.0, say=say)
+        else:  # nothing is left of the LoRA but what no block has
+            readings, images, seconds = self._probe.read(_without(self.lora, weights), epoch=1, effort=1.0, say=say)
+        calibration = self._probe.calibration
+        return with_subject(calibration, readings, images[: len(calibration.labels)], self._axis), images, seconds
+
+    def _likeness_as_it_is(self, params: Mapping[str, float], readings: Readings, say: Say) -> float | None:
+        if all(weight == 1 for weight in params.values()):
+            return likeness(readings.channels)
+        if self._reference is not None and Checkpointed.file(self._reference, 1).is_file():
+            return likeness(Checkpointed.load(self._reference, 0, 1).readings.channels)
+        return likeness(self.read({}, say)[0].channels)
+
+
+def _without(lora: LoraWeights, weights: Mapping[str, float]) -> LoraWeights:
+    """The LoRA without the blocks of `weights`; one module that changes nothing where that leaves none."""
+    from trainer.delivery.blocks import block_of
+
+    kept = {site: module for site, module in lora.modules.items() if block_of(site) not in weights}
+    if not kept:
+        site, module = next(iter(lora.modules.items()))
+        kept = {site: replace(module, up=module.up * 0, magnitude=None)}
+    return replace(lora, modules=kept)

@@ -1,0 +1,190 @@
+"""The section `delivery` of a study file: a finished LoRA whose blocks are weighted apart, and nothing is trained.
+
+Such a study has one trial for each set of block weights. What is searched are the blocks that the file has.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from search.errors import StudyError, problem
+from search.record.finished_run import FinishedRun
+from search.study.finished_run import CheckpointFiles, held_out_photos, or_none
+from search.study.input_digests import PhotoMark
+from search.study.settings import ScoreSection, Section
+from search.study.space import Entry, Space
+from search.study.study_file import StudyFile
+from trainer.delivery.blocks import BASE, EVERY, block_of
+from trainer.errors import ModelError
+from trainer.families import FAMILIES
+from trainer.families.layout import read_header
+from trainer.lora.key_styles import check_kind, kohya_key
+from trainer.lora.kohya_file import family_of
+from trainer.lora.run_files import weights_digest
+
+TRIALS = 48
+"""Looks, unless `budget.trials` says otherwise."""
+_LORA = "delivery.lora"
+_MOST_ALONE = 8
+"""Blocks that are weighted each by itself; of more, those of one level of the U-Net go together."""
+_PER_LEVEL = 3
+_WHOLE = (0.75, 0.5)
+"""Strengths of the whole LoRA that are looked at, too: block weights have to do better than these."""
+
+
+class DeliverySection(Section):
+    """A LoRA whose blocks are to be weighted: nothing is trained, it is looked at under other weights."""
+
+    lora: str = Field(min_length=1)
+    """The LoRA file, with the keys of kohya, diffusers, PEFT or ComfyUI."""
+    held_out: list[str] = Field(default_factory=list, max_length=100_000)
+    """Names of the photos in `data` that it was not trained on, as a list, or none."""
+    blocks: Literal["auto", "each", "levels"] = "auto"
+    """Weight each block by itself, or those of one level of the U-Net together; auto: each, of up to eight."""
+    step: float = Field(default=0.25, gt=0, le=1)
+    """Distance between the weights that are tried, from 0 to 1; 1 tries only with and without."""
+
+    @field_validator("held_out", mode="before")
+    @classmethod
+    def _or_none(cls, value: Any) -> Any:
+        return or_none(value)
+
+    @field_validator("step")
+    @classmethod
+    def _divides(cls, value: float) -> float:
+        if abs(1 / value - round(1 / value)) > 1e-6:
+            raise ValueError("a part of 1, such as 0.25, 0.5 or 1")
+        return value
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is looked at.
+
+    Attributes:
+        files: the LoRA, as a finished run of one checkpoint.
+        groups: what is searched: name of a parameter to the blocks that it weights.
+        step: between weights.
+    """
+
+    files: CheckpointFiles
+    groups: Mapping[str, tuple[str, ...]]
+    step: float
+
+    @property
+    def lora(self) -> str:
+        """The LoRA's path."""
+        return self.files.run.files[1]
+
+    @property
+    def space(self) -> Space:
+        """One weight from 0 to 1 for each group."""
+        return Space(tuple(Entry(name, name, low=0.0, high=1.0, step=self.step) for name in self.groups))
+
+    def first(self, trials: int) -> tuple[dict[str, float], ...]:
+        """What is looked at before anything is searched: the LoRA as it is, without each group, and weaker as a whole;
+        at most `trials`."""
+        as_it_is = dict.fromkeys(self.groups, 1.0)
+        without = [as_it_is | {name: 0.0} for name in self.groups] if len(self.groups) > 1 else []
+        weaker = [dict.fromkeys(self.groups, s) for s in _WHOLE if abs(s / self.step - round(s / self.step)) < 1e-6]
+        return (as_it_is, *without, *weaker)[:trials]
+
+    def weights(self, params: Mapping[str, float]) -> dict[str, float]:
+        """Block to weight."""
+        return {block: params[name] for name, blocks in self.groups.items() for block in blocks}
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What may not change while the study goes on."""
+        groups = {name: list(blocks) for name, blocks in self.groups.items()}
+        return {"file": self.files.digests["1"], "groups": groups, "step": self.step}
+
+
+@dataclass(frozen=True)
+class _Header:
+    family: str
+    blocks: tuple[str, ...]
+    dora: bool
+    ranks: tuple[int, ...] = field(default=())
+
+
+def delivery_of(
+    source: StudyFile, section: DeliverySection, score: ScoreSection, photos: Sequence[PhotoMark]
+) -> Delivery:
+    """What a delivery study looks at; reads no weights.
+
+    Raises:
+        StudyError: the file is no LoRA, has no blocks that can be weighted, or a photo is not there.
+    """
+    held_out = held_out_photos(source, "delivery.held_out", section.held_out, score, photos)
+    path = (source.file_of(_LORA).parent / Path(section.lora).expanduser()).resolve()
+    try:
+        header = _header(path)
+    except ModelError as error:
+        raise StudyError([f"{source.file_of(_LORA)}: {_LORA}: {error}"]) from None
+    if not header.blocks:
+        expected = "a LoRA of SD 1.x or SDXL, whose blocks WebUIs weight"
+        raise StudyError([problem(source, _LORA, section.lora, expected, f"{path.name} is for {header.family}")])
+    notices = []
+    step = section.step
+    if header.dora and step != 1:
+        step = 1.0
+        notices.append("delivery.step: DoRA layers cannot be weakened in a file, so each block is kept or left out")
+    if not held_out:
+        notices.append(
+            "no photo was held out of this LoRA: losses of photos tell nothing, images and moved subjects do"
+        )
+    ranks = f"rank {max(set(header.ranks), key=header.ranks.count)}"
+    run = FinishedRun({1: str(path)}, settings=f"{path.name}, {ranks}", held_out=len(held_out))
+    files = CheckpointFiles(run, held_out, {"1": f"{path.name} {weights_digest(path)}"}, {}, tuple(notices))
+    return Delivery(files, groups_of(header.blocks, section.blocks), step)
+
+
+def groups_of(blocks: Sequence[str], how: Literal["auto", "each", "levels"]) -> dict[str, tuple[str, ...]]:
+    """Name to blocks, in the order of the U-Net.
+
+    >>> list(groups_of(["BASE", "IN01", "IN02", "IN04", "M00"], "levels"))
+    ['BASE', 'IN01-02', 'IN04', 'M00']
+    """
+    if how == "each" or (how == "auto" and len(blocks) <= _MOST_ALONE):
+        return {block: (block,) for block in blocks}
+    levels: dict[str, list[str]] = {}
+    for block in blocks:
+        levels.setdefault(_level(block), []).append(block)
+    return {found[0] if len(found) == 1 else f"{found[0]}-{found[-1][-2:]}": tuple(found) for found in levels.values()}
+
+
+def _level(block: str) -> str:
+    if block in (BASE, "M00"):
+        return block
+    side, number = block[:-2], int(block[-2:])
+    return f"{side}{(number - (1 if side == 'IN' else 0)) // _PER_LEVEL}"
+
+
+def _header(path: Path) -> _Header:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    shapes = read_header(path).shapes
+    check_kind(path, shapes)
+    keys = {key: kohya for key in shapes if (kohya := kohya_key(key)) is not None}
+    names = list(dict.fromkeys(key.partition(".")[0] for key in keys.values() if ".lora_down." in key))
+    family = family_of(names)
+    there = set(_blocks(family, names))
+    return _Header(
+        family,
+        tuple(block for block in EVERY if block in there),
+        any(key.endswith(".dora_scale") for key in keys.values()),
+        tuple(shapes[key][0] for key, kohya in keys.items() if kohya.endswith(".lora_down.weight")),
+    )
+
+
+def _blocks(family: str, names: Sequence[str]) -> Iterator[str]:
+    if family == "sd3":
+        return
+    for name in names:
+        site = FAMILIES[family].module_path(name)
+        if site is not None and (block := block_of(site)) is not None:
+            yield block
