@@ -57,17 +57,16 @@ class True_:
 
 
 def write_photos(to: Path, bound: Bound) -> Path:
-    """The photos in kohya's layout, without the place in their captions."""
+    """The photos in kohya's layout, tagged with the trigger and the class word alone."""
     from PIL import Image
 
-    images, captions, _, _ = render_concept(bound.concept, "set", PHOTOS, 300 + bound.seed, places=(bound.place,))
+    images, _, _, _ = render_concept(bound.concept, "set", PHOTOS, 300 + bound.seed, places=(bound.place,))
     known = CONCEPTS[bound.concept]
     shelf = to / f"1_{known.trigger} {known.class_word}"
     shelf.mkdir(parents=True)
-    for row, (image, caption) in enumerate(zip(images, captions, strict=True)):
+    for row, image in enumerate(images):
         Image.fromarray(image).save(shelf / f"{row:02d}.png")
-        words = [part.strip() for part in caption.split(",") if part.strip() not in (bound.place, f"{bound.place}")]
-        (shelf / f"{row:02d}.txt").write_text(", ".join(words))
+        (shelf / f"{row:02d}.txt").write_text(f"{known.trigger} {known.class_word}")
     return to
 
 

@@ -10,8 +10,9 @@ if __name__ == "__main__":  # before anything slow is imported
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search.command import add_study, study_command
 from search.errors import BusyError, SearchError, StudyError
@@ -37,6 +38,9 @@ from search.verdict.disk_cleanup import sweep_study
 from trainer.arguments import Arguments
 from trainer.command import WRONG_INPUT, Command, end
 from trainer.errors import Plain, mistake
+
+if TYPE_CHECKING:
+    from search.verdict.verdict import Verdict
 
 _GRACE_SECONDS = 30.0
 _EXAMPLE = """example:
@@ -237,7 +241,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
             print(f"note: {note}", flush=True)
         from search.running.coordinator import Coordinator
         from search.verdict.artifacts import open_store, publish_verdict, upload_trial
-        from search.verdict.verdict import finish
+        from search.verdict.verdict import Verdict, finish
 
         store = open_store(folder)
         with board.shown():
@@ -252,16 +256,28 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
             coordinator.run()
             team.close()
         clock.note()
-        finish(
-            folder,
-            wall_seconds=clock.seconds,
-            keep=study.keep,
-            publish=lambda verdict: publish_verdict(coordinator.optuna_study, folder, verdict, store),
-        )
+
+        def publish(verdict: Verdict) -> None:
+            publish_verdict(coordinator.optuna_study, folder, verdict, store)
+
+        if study.delivery is not None and any(record.score is not None for record in folder.records()):
+            _deliver(study, folder, clock, publish)
+        else:
+            finish(folder, wall_seconds=clock.seconds, keep=study.keep, publish=publish)
     finally:
         team.close()
         with contextlib.suppress(OSError):  # a full disk must not hide why the study ends
             clock.note()
+
+
+def _deliver(study: Study, folder: StudyFolder, clock: Clock, publish: Callable[["Verdict"], None]) -> None:
+    """Judge the block weights that were found, and write what goes with that."""
+    from search.running.judging import judge
+    from search.verdict.delivery_verdict import finish_delivery
+
+    judgement = judge(study, folder, say=lambda what: print(f"note: {what}", flush=True))
+    clock.tick()
+    finish_delivery(folder, judgement, base=study.base, wall_seconds=clock.seconds, keep=study.keep, publish=publish)
 
 
 def _finished(study: Study, folder: StudyFolder) -> str | None:

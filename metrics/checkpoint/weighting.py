@@ -2,7 +2,7 @@
 paired differences of two looks."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,42 +15,61 @@ from metrics.trajectory.readings import CHANNELS, Reading, Readings
 
 SUBJECT = "subject"
 """The likeness of the subject alone, in new contexts: see `with_subject`."""
+LEAK = "background"
+"""How far images of new contexts have gone towards the photos' own background: see `with_subject`."""
 LIKENESS = (SUBJECT, "fidelity", "fidelity_novel")
-HARMS = ("prompt", "copying", "layout_copying", "colour", "composition", "shifted_loss", "context_loss")
-"""What may get better when blocks are turned down: leakage, copying, drift. Fixed before any LoRA was weighted."""
+HARMS = (LEAK, "prompt", "copying", "shifted_loss", "context_loss")
+"""What decides whether weights are better: leakage and copying. Colour and layout against the photos do not: weights
+that take a background away move images away from photos that all have it."""
 FREE, GONE = 0.05, 0.25
 """Share of the likeness that may be lost at no cost, and at which nothing is left of the worth."""
 
 
-def subject_axis(calibration: Calibration, moved: Images) -> np.ndarray | None:
-    """The direction from the base's images of new contexts to the subject in front of other backgrounds, `[D]`.
+@dataclass(frozen=True)
+class SubjectAxes:
+    """Two directions among the features of images, `[D]` each. `fidelity` goes towards the photos, and so towards a
+    background that they all have, too: weights that turn that background down would seem to lose the subject.
 
-    `fidelity` goes towards the photos, and so also towards a background that they all have: weights that turn that
-    background down would seem to lose the subject.
+    Attributes:
+        subject: from the base's images of new contexts to the subject before other backgrounds.
+        background: from the subject before other backgrounds to the photos.
+    """
+
+    subject: np.ndarray
+    background: np.ndarray
+
+
+def subject_axes(calibration: Calibration, moved: Images) -> SubjectAxes | None:
+    """Both directions.
 
     Args:
         moved: subjects that were cut out of the photos and put before other backgrounds.
 
     Returns:
-        None without an encoder, with fewer than three of them, or without new contexts.
+        None without an encoder, with fewer than three of them or of the photos, or without new contexts.
     """
     encoder = calibration.identity_encoder or calibration.encoder
-    new = _new(calibration)
-    if encoder is None or len(moved) < 3 or not new.any():
+    new, photos = _new(calibration), calibration.photos.identity[calibration.kept]
+    if encoder is None or min(len(moved), len(photos)) < 3 or not new.any():
         return None
-    return concept_axis(encoder.images(moved), calibration.base.identity[new])
+    elsewhere = encoder.images(moved)
+    return SubjectAxes(concept_axis(elsewhere, calibration.base.identity[new]), concept_axis(photos, elsewhere))
 
 
-def with_subject(calibration: Calibration, readings: Readings, images: Images, axis: np.ndarray | None) -> Readings:
-    """The readings with the channel `subject`: 0 the base, 1 as alike as the moved subjects, in new contexts."""
+def with_subject(calibration: Calibration, readings: Readings, images: Images, axes: SubjectAxes | None) -> Readings:
+    """The readings with two channels of new contexts: `subject` (0 as the base, 1 as alike as the moved subjects) and
+    `background` (0 as the base, 1 as in the photos)."""
     encoder = calibration.identity_encoder or calibration.encoder
-    if axis is None or encoder is None:
+    if axes is None or encoder is None:
         return readings
     new = _new(calibration)
+    prompts = calibration.labels.prompt_numbers[new]
     seen = encoder.images([image for image, there in zip(images, new, strict=True) if there])
-    items = fidelity(seen, calibration.base.identity[new], axis)
-    reading = reading_of_items(items, groups=calibration.labels.prompt_numbers[new])
-    return replace(readings, channels={**readings.channels, SUBJECT: reading}, items={**readings.items, SUBJECT: items})
+    channels, items = dict(readings.channels), dict(readings.items)
+    for name, axis in ((SUBJECT, axes.subject), (LEAK, axes.background)):
+        items[name] = fidelity(seen, calibration.base.identity[new], axis)
+        channels[name] = reading_of_items(items[name], groups=prompts)
+    return replace(readings, channels=channels, items=items)
 
 
 def _new(calibration: Calibration) -> np.ndarray:
@@ -69,16 +88,17 @@ def _told(channels: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def worth(calibration: Calibration, readings: Readings, before: float | None) -> float:
-    """What weights are searched by, 0 to 1: what is kept of the base's obedience, less the worst excess of copying,
-    drift and stiffness, as far as the likeness stays.
+    """What weights are searched by, 0 to 1: what is kept of the base's obedience, less the background that leaked and
+    what is copied, as far as the likeness stays.
 
     Args:
         before: `likeness` of the LoRA as it is.
     """
     channels = readings.channels
     kept = float(np.clip(1 + channels["prompt"].value, 0, 1)) if "prompt" in channels else 1.0
-    clean = 1 - max(excesses(calibration, channels).values(), default=0.0)
-    return kept * clean * _as_alike(likeness(channels), before)
+    leaked = float(np.clip(channels[LEAK].value, 0, 1)) if LEAK in channels else 0.0
+    copied = excesses(calibration, channels).get("copying", 0.0)
+    return kept * (1 - leaked) * (1 - copied) * _as_alike(likeness(channels), before)
 
 
 def _as_alike(now: float | None, before: float | None) -> float:
@@ -90,7 +110,7 @@ def _as_alike(now: float | None, before: float | None) -> float:
 
 def better(name: str, difference: Reading) -> Reading:
     """A channel's difference turned so that more is better."""
-    if CHANNELS[name].worse <= 0:
+    if name != LEAK and CHANNELS[name].worse <= 0:
         return difference
     return Reading(-difference.value, -difference.high, -difference.low)
 

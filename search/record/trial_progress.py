@@ -70,7 +70,7 @@ class Course:
         """The record of a trial that ends here; one that would be complete without a score has failed."""
         shipped = onset.best if onset is not None and state != "failed" else None
         if self.record.finished_run is not None and self.record.finished_run.is_one_file and state != "failed":
-            shipped = self.processed or None  # it has one checkpoint, and no onset
+            shipped, onset = self.processed or None, None  # it has one checkpoint, and no onset
         scores = {r.epoch: r.score for r in self.trajectory.readings}
         score = scores.get(shipped) if shipped is not None else None
         if state == "complete" and (score is None or isnan(score)):

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from metrics.checkpoint.weighting import likeness, subject_axis, with_subject, worth
+from metrics.checkpoint.weighting import likeness, subject_axes, with_subject, worth
 from metrics.trajectory.readings import Readings
 from search.probe.probe import Probe
-from search.record.events import Checkpointed
 from search.study.delivery import Delivery
 from trainer.delivery.blocks import weighted
 from trainer.lora.kohya_file import load_lora
@@ -24,17 +23,15 @@ class BlockLooks:
 
     Args:
         home: the probe's folder, in which the moved subjects lie.
-        reference: the trial that is to look at the LoRA as it is; what it read is taken where it is there already.
     """
 
-    def __init__(self, delivery: Delivery, probe: Probe, home: Path, reference: Path | None = None) -> None:
+    def __init__(self, delivery: Delivery, probe: Probe, home: Path) -> None:
         self._delivery, self._probe = delivery, probe
         self.lora: LoraWeights = load_lora(delivery.lora, family=probe.base.family.name)
         with np.load(home / "arrays.npz", allow_pickle=False) as arrays:
             moved = arrays["shifted_images"]
-        self._axis = subject_axis(probe.calibration, list(moved))
+        self._axes = subject_axes(probe.calibration, list(moved))
         self._before: float | None = None
-        self._reference = reference
 
     def look(self, params: Mapping[str, float], say: Say = lambda what: None) -> Look:
         """As `Probe.read`, the readings' score being the worth of these weights."""
@@ -45,19 +42,17 @@ class BlockLooks:
         return replace(readings, score=score), images, seconds
 
     def read(self, weights: Mapping[str, float], say: Say = lambda what: None) -> Look:
-        """Readings under these weights by block, with the channel `subject`."""
+        """Readings under these weights by block, with the channels `subject` and `background`."""
         if any(weights.values()):
             readings, images, seconds = self._probe.read(weighted(self.lora, weights), epoch=1, effort=1.0, say=say)
         else:  # nothing is left of the LoRA but what no block has
             readings, images, seconds = self._probe.read(_without(self.lora, weights), epoch=1, effort=1.0, say=say)
         calibration = self._probe.calibration
-        return with_subject(calibration, readings, images[: len(calibration.labels)], self._axis), images, seconds
+        return with_subject(calibration, readings, images[: len(calibration.labels)], self._axes), images, seconds
 
     def _likeness_as_it_is(self, params: Mapping[str, float], readings: Readings, say: Say) -> float | None:
         if all(weight == 1 for weight in params.values()):
             return likeness(readings.channels)
-        if self._reference is not None and Checkpointed.file(self._reference, 1).is_file():
-            return likeness(Checkpointed.load(self._reference, 0, 1).readings.channels)
         return likeness(self.read({}, say)[0].channels)
 
 

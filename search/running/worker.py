@@ -126,7 +126,7 @@ class _Worker:
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
         self._blocks = None
         if study.delivery is not None:
-            self._blocks = BlockLooks(study.delivery, self._probe, folder.cache / "probe", folder.trial(0))
+            self._blocks = BlockLooks(study.delivery, self._probe, folder.cache / "probe")
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))

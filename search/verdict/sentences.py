@@ -41,12 +41,14 @@ class Said:
 
     Attributes:
         do: what to do now. why: what was found. sure: what speaks against it. took: what it cost.
+        headline: the first line, where it does not follow from the decision.
     """
 
     do: tuple[str, ...] = ()
     why: tuple[str, ...] = ()
     sure: tuple[str, ...] = ()
     took: tuple[str, ...] = ()
+    headline: str = ""
 
     @property
     def parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -58,6 +60,8 @@ class Said:
 def headline(verdict: "Verdict") -> str:
     """What to do, in one line."""
     found = verdict.decision
+    if verdict.said.headline:
+        return verdict.said.headline
     if verdict.finished_run is not None:
         return run_headline(found)
     score = "" if found.score is None else f" (score {found.score:.3f})"
