@@ -3,7 +3,6 @@ before one place, which no caption names; judged by `studies.demo.judges`, which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +17,8 @@ if TYPE_CHECKING:
     from trainer.lora.lora import LoraWeights
 
 PHOTOS = 20
-SETTINGS = {
-    "resolution": 64, "batch_size": 4, "rank": 8, "optimizer": "AdamW", "learning_rate": 2e-3, "conv_rank": 4,
-    "conv_alpha": 4.0, "train_text_encoder": True, "text_encoder_lr": 1e-3,
-}  # fmt: skip
-"""Of the trainings: convolutions and the text encoder too, so that there are blocks to choose from."""
+SETTINGS = {"resolution": 64, "batch_size": 4, "rank": 8, "optimizer": "AdamW", "learning_rate": 4e-3}
+"""Of the trainings."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +40,12 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class True_:
-    """What pictures in other places really show, one number for each picture.
+class Truth:
+    """What pictures really show, one number for each picture.
 
     Attributes:
-        leaks: probability of the bound place. likeness: of the concept. obeys: of the place asked for.
+        leaks: probability of the bound place, where the prompt names none.
+        likeness: of the concept, where the prompt names another place. obeys: of that place, there.
     """
 
     leaks: np.ndarray
@@ -89,37 +86,31 @@ def train(base: Base, photos: Path, bound: Bound, epochs: int) -> LoraWeights:
     return weights
 
 
-def prompts(bound: Bound, count: int, seed: int) -> tuple[list[str], list[str]]:
-    """(prompts that ask for another place than the bound one, those places)."""
+def prompts(bound: Bound, count: int, seed: int) -> tuple[list[str], list[str], list[str]]:
+    """(prompts that name another place than the bound one, those places, prompts that name none), `count` of each."""
     known, rng = CONCEPTS[bound.concept], np.random.default_rng([seed, 11])
     others = [place for place in PLACES if place != bound.place]
     places = [others[i % len(others)] for i in range(count)]
-    asked = [
-        f"{known.trigger} {known.class_word}, {rng.choice(SIZES)}, on the {rng.choice(POSITIONS)}, {place}, "
-        f"{rng.choice(PATTERNS)} floor"
-        for place in places
-    ]
-    return asked, places
+    subject = f"{known.trigger} {known.class_word}"
+    poses = [f"{subject}, {rng.choice(SIZES)}, on the {rng.choice(POSITIONS)}" for _ in range(2 * count)]
+    named = [f"{pose}, {place}, {rng.choice(PATTERNS)} floor" for pose, place in zip(poses, places, strict=False)]
+    return named, places, poses[count:]
 
 
-def truth(base: Base, loras: Sequence[LoraWeights | None], bound: Bound, *, count: int = 96) -> list[True_]:
-    """What is true of each of them, on the same prompts and seeds, which no search has seen."""
+def truth(base: Base, lora: LoraWeights | None, bound: Bound, *, count: int = 44, seed: int = 70_001) -> Truth:
+    """What is true of a LoRA, on prompts and seeds that no search has seen; `count` pictures of each kind."""
     from studies.demo.judges import judge, load_judges
     from studies.demo.pool import LABELS
     from trainer.inference.sample import sample
 
-    asked, places = prompts(bound, count, 70_001)
-    judges, found = load_judges(), []
-    for lora in loras:
-        drawn = sample(base, lora, asked, range(70_002, 70_002 + count), size=(64, 64), steps=8, guidance=3.0)
-        shown = judge(judges, drawn)
-        place = shown["place"].numpy()
-        wanted = [LABELS["place"].index(name) for name in places]
-        found.append(
-            True_(
-                place[:, LABELS["place"].index(bound.place)],
-                shown["concept"][:, LABELS["concept"].index(bound.concept)].numpy(),
-                place[np.arange(count), wanted],
-            )
-        )
-    return found
+    named, places, unnamed = prompts(bound, count, seed)
+    asked = [*named, *unnamed]
+    drawn = sample(base, lora, asked, range(seed, seed + len(asked)), size=(64, 64), steps=6, guidance=3.0)
+    shown = judge(load_judges(), drawn)
+    place, concept = shown["place"].numpy(), shown["concept"].numpy()
+    wanted = [LABELS["place"].index(name) for name in places]
+    return Truth(
+        place[count:, LABELS["place"].index(bound.place)],
+        concept[:count, LABELS["concept"].index(bound.concept)],
+        place[np.arange(count), wanted],
+    )

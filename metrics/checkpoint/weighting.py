@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from metrics.channels.bootstrap import reading_of_items, resampling_weights
+from metrics.channels.bootstrap import reading_of_items
 from metrics.channels.similarity import concept_axis, fidelity
 from metrics.checkpoint.calibration import Calibration
 from metrics.checkpoint.encoders import Images
@@ -21,8 +21,12 @@ LIKENESS = (SUBJECT, "fidelity", "fidelity_novel")
 HARMS = (LEAK, "prompt", "copying", "shifted_loss", "context_loss")
 """What decides whether weights are better: leakage and copying. Colour and layout against the photos do not: weights
 that take a background away move images away from photos that all have it."""
-FREE, GONE = 0.05, 0.25
+WORTH_TELLING = {LEAK: 0.03, "prompt": 0.02, "copying": 0.03, "shifted_loss": 0.005, "context_loss": 0.005}
+"""Changes that are smaller neither win nor cost anything, however sure they are."""
+FREE, GONE = 0.02, 0.2
 """Share of the likeness that may be lost at no cost, and at which nothing is left of the worth."""
+KEPT = 0.05
+"""Share of the likeness that weights which win may seem to lose."""
 
 
 @dataclass(frozen=True)
@@ -116,39 +120,32 @@ def better(name: str, difference: Reading) -> Reading:
 
 
 def difference(calibration: Calibration, name: str, before: Readings, after: Readings, level: float) -> Reading | None:
-    """after - before of one channel, with the interval of a paired bootstrap over prompts (losses: over photos).
+    """after - before of one channel, paired: Student's interval of the mean over prompts (losses: over photos).
 
     Args:
         level: probability inside the interval.
 
     Returns:
-        None where the channel was not measured, or not alike in both.
+        None where the channel was not measured, not alike in both, or on a single prompt.
     """
     first, second = before.items.get(name), after.items.get(name)
     if first is None or second is None or first.shape != second.shape:
         return None
     items = (second - first).reshape(len(first), -1).mean(axis=1)
-    return _mean(items, _groups(calibration, name, before, len(items)), level)
+    _, groups = np.unique(_groups(calibration, name, before, len(items)), return_inverse=True)
+    return _interval(np.bincount(groups, items) / np.bincount(groups), level)
 
 
 def likeness_difference(calibration: Calibration, before: Readings, after: Readings, level: float) -> Reading | None:
     """The same for `likeness`."""
     labels = calibration.labels
-    prompts, own, new = labels.prompt_numbers, labels.from_set, _new(calibration)
-    sums, counts = np.zeros(prompts.max() + 1), np.zeros(prompts.max() + 1)
     there = _told({name: None for name in LIKENESS if name in before.items and name in after.items})
-    if not there:
-        return None
+    changes: dict[int, list[float]] = {}
     for name in there:
-        rows = own if name == "fidelity" else new
-        share = 1 / (len(there) * rows.sum())
-        np.add.at(sums, prompts[rows], (after.items[name] - before.items[name]) * share)
-        np.add.at(counts, prompts[rows], share)
-    used = counts > 0
-    weights = resampling_weights(int(used.sum()))
-    means = (weights @ sums[used]) / (weights @ counts[used])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Reading(float(sums.sum() / counts.sum()), float(low), float(high))
+        rows = labels.from_set if name == "fidelity" else _new(calibration)
+        for prompt, change in zip(labels.prompt_numbers[rows], after.items[name] - before.items[name], strict=True):
+            changes.setdefault(int(prompt), []).append(float(change))
+    return _interval(np.array([np.mean(each) for each in changes.values()]), level) if changes else None
 
 
 def _groups(calibration: Calibration, name: str, readings: Readings, count: int) -> np.ndarray:
@@ -161,10 +158,11 @@ def _groups(calibration: Calibration, name: str, readings: Readings, count: int)
     return np.arange(count)
 
 
-def _mean(items: np.ndarray, groups: np.ndarray, level: float) -> Reading:
-    _, inverse = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(inverse, items), np.bincount(inverse).astype(float)
-    weights = resampling_weights(len(sums))
-    means = (weights @ sums) / (weights @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Reading(float(items.mean()), float(low), float(high))
+def _interval(means: np.ndarray, level: float) -> Reading | None:
+    """The mean of groups' means with Student's interval: a bootstrap of so few prompts would be far too sure."""
+    from scipy.stats import t
+
+    if len(means) < 2:
+        return None
+    half = float(t.ppf((1 + level) / 2, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
+    return Reading(float(means.mean()), float(means.mean()) - half, float(means.mean()) + half)

@@ -70,7 +70,6 @@ class Coordinator:
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
-        self._ledger.queue_first(study.space, study.first)
         self._tidier = Tidier(folder, study.keep)
         self._take_up()
 

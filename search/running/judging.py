@@ -5,9 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from metrics.channels.bootstrap import RESAMPLES
 from metrics.checkpoint.calibration import Calibration
-from metrics.checkpoint.weighting import FREE, HARMS, better, difference, likeness, likeness_difference
+from metrics.checkpoint.weighting import (
+    HARMS,
+    KEPT,
+    WORTH_TELLING,
+    better,
+    difference,
+    likeness,
+    likeness_difference,
+)
 from metrics.trajectory.readings import Reading, Readings
 from search.probe.probe import open_probe
 from search.record.json_files import write_bytes
@@ -25,8 +32,6 @@ _EQUAL = 0.01
 _LEAST_SEEDS, _MORE_SEEDS = 4, 2
 _WEAKER = (0.75, 0.5)
 _MOST_ROWS = 12
-
-assert RESAMPLES * SURE / len(HARMS) >= 5  # the bootstrap reaches that far into its tails
 
 
 def judge(study: Study, folder: StudyFolder, say: Callable[[str], None]) -> Judgement:
@@ -90,7 +95,7 @@ def compare(
 ) -> Judgement:
     """The judgement of two looks with the same prompts and seeds.
 
-    The weights win where a channel is surely better, none surely worse, and no more than `FREE` of the likeness is
+    The weights win where a channel is surely better, none surely worse, and no more than `KEPT` of the likeness seems
     lost. Each channel's interval is so wide that all of them together err in `SURE` of the cases.
 
     Args:
@@ -107,8 +112,8 @@ def compare(
     alike = likeness_difference(calibration, before, after, 0.9)
     was, now = likeness(before.channels), likeness(after.channels)
     kept = None if alike is None or was is None or now is None else Change(was, now, alike.value, alike.low, alike.high)
-    wins = tuple(name for name, change in changes.items() if change.low > 0)
-    costs = tuple(name for name, change in changes.items() if change.high < 0)
+    wins = tuple(n for n, change in changes.items() if change.low > 0 and change.better_by >= WORTH_TELLING[n])
+    costs = tuple(n for n, change in changes.items() if change.high < 0 and change.better_by <= -WORTH_TELLING[n])
     plain, values = _plain(before, after, weaker, there)
     return Judgement(
         chosen.number,
@@ -129,8 +134,8 @@ def _change(before: Reading, after: Reading, turned: Reading) -> Change:
 
 
 def _why_not(kept: Change | None, wins: Sequence[str], costs: Sequence[str]) -> str:
-    if kept is not None and kept.before > 0 and kept.better_by < -FREE * kept.before and kept.high < 0:
-        return f"they lose more than {100 * FREE:g} % of the likeness"
+    if kept is not None and kept.better_by < -KEPT * max(kept.before, 0.0):
+        return f"they lose more than {100 * KEPT:g} % of the likeness"
     if costs:
         return "something else is surely worse"
     return "" if wins else "nothing is surely better"

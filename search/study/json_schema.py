@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from search.study.delivery import DeliverySection
 from search.study.finished_run import CheckpointsSection
 from search.study.study import KEYS, NOT_SEARCHED, SECTIONS, TOP_LEVEL_ONLY
 from trainer.config.config import TrainConfig
@@ -19,6 +20,7 @@ TOP = {
     "seed": "As in a training file; the sampler uses it, too.",
     "train": "Fields of a training file that are the same for all trials.",
     "checkpoints": "A finished run to look at instead of training ([how](finished-run.md)).",
+    "delivery": "A finished LoRA whose blocks are to be weighted ([how](delivery.md)).",
     "search": "Fields of a training file that differ between trials, each with an entry as below.",
 }
 """What stands at the top of a study file."""
@@ -56,7 +58,9 @@ def study_schema() -> _Schema:
     train = {name: _shared(name, one, shared) for name, one in fields.items() if name not in TOP_LEVEL_ONLY}
     searched = {name: _entries(one) for name, one in train.items() if name not in NOT_SEARCHED}
     look = _properties(CheckpointsSection, shared)
-    look["held_out"] = {"anyOf": [{"const": "none"}, look["held_out"]]}
+    delivery = _properties(DeliverySection, shared)
+    for section in (look, delivery):
+        section["held_out"] = {"anyOf": [{"const": "none"}, section["held_out"]]}
     known: _Schema = {
         "study": {"type": "string", "minLength": 1},
         "extends": {"type": "string", "minLength": 1},
@@ -65,6 +69,7 @@ def study_schema() -> _Schema:
         "train": _section(train),
         "search": _section(searched),
         "checkpoints": _section(look, required=["folder", "held_out"]),
+        "delivery": _section(delivery, DeliverySection.__doc__ or "", required=["lora"]),
         **{name: _section(_properties(model, shared), model.__doc__ or "") for name, model in SECTIONS.items()},
     }
     study: _Schema = {

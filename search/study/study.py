@@ -114,11 +114,6 @@ class Study:
         return parse_train_config({**self._fixed, **trained}, file=self.file)
 
     @property
-    def first(self) -> tuple[dict[str, float], ...]:
-        """What is tried before anything is searched."""
-        return () if self.delivery is None else self.delivery.first(self.budget.trials)
-
-    @property
     def _fixed(self) -> dict[str, Any]:
         paths = {"base": self.base, "data": self.data, "reg_data": self.reg_data}
         return {**paths, "seed": self.seed, **self.train}
@@ -256,6 +251,8 @@ def load_study(
     elif "delivery" in found:
         delivery = delivery_of(file, found["delivery"], score, seen.photos)
         files, space, train = delivery.files, delivery.space, {"epochs": 1, "save_every_n_epochs": 1, **train}
+        first = [dict(weights) for weights in delivery.first(sections["budget"].trials)]
+        sections["sampler"] = sections["sampler"].model_copy(update={"start_with": first})
     if files is not None:
         train, notices = {**files.train, **train}, [*notices, *files.notices]
     return Study(

@@ -1,12 +1,12 @@
 """A delivery study's end: `best/` with the merged LoRA, its prompt and the sheet, the report, `verdict.json`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from search.record.json_files import write_bytes
 from search.record.judgement import SHEET_FILE, Judgement
-from search.record.record import StudyFolder, TrialRecord
+from search.record.record import StudyFolder
 from search.study.settings import KeepSection
 from search.verdict.best_folder import replacing_best
 from search.verdict.decision import Decision
@@ -23,14 +23,14 @@ def finish_delivery(
     *,
     base: str,
     wall_seconds: float,
-    keep: KeepSection,
+    keep: KeepSection | None,
     publish: Callable[[Verdict], object] = lambda verdict: None,
 ) -> Verdict:
     """Writes everything that goes with a judgement.
 
     Args:
         base: that the delivered file is looked over against.
-        wall_seconds: time on the clock. keep: what stays of the trials.
+        wall_seconds: time on the clock. keep: what stays of the trials; None leaves them as they are.
         publish: called with the verdict before `verdict.json` is written.
     """
     from search.verdict.disk_cleanup import tidy_study
@@ -59,7 +59,8 @@ def finish_delivery(
     verdict = replace(
         drawn, decision=decision, params=chosen.params, lora_bytes=size, said=said, files={**files, **drawn.files}
     )
-    tidy_study(folder, keep, verdict)
+    if keep is not None:
+        tidy_study(folder, keep, verdict)
     write_delivery_report(folder, verdict, judgement, records)
     publish(verdict)
     verdict.save(folder.verdict_file)  # last: a study with a verdict has everything that goes with it
@@ -77,8 +78,3 @@ def _deliver(source: Path, judgement: Judgement, target: Path, base: str) -> lis
     else:
         write_bytes(target, source.read_bytes())
     return [one.what for one in look(read_file(target), architecture_of(base)) if not one.passes]
-
-
-def tried(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that were looked at, the best first."""
-    return sorted((r for r in records if r.score is not None), key=lambda r: (-(r.score or 0.0), r.number))

@@ -49,6 +49,7 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
     (demo / "clip").symlink_to(ROOT / "studies" / "demo" / "clip")
     for epoch in (2, 4):
         write_lora(tmp_path / "output" / f"dog-{epoch:06d}.safetensors")
+    write_lora(tmp_path / "dog.safetensors")
     for other in _blocks(next(p for p in PAGES if p.name == page), "yaml"):  # which the example may extend
         if name := re.match(r"study: (\S+)", other):
             (tmp_path / f"{name[1]}.yaml").write_text(other)

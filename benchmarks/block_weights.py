@@ -1,0 +1,221 @@
+"""Whether block weights take out a background that a LoRA should not have learned, against the LoRA at lower strength.
+
+    python -m benchmarks.block_weights --json benchmarks/results/block-weights.json
+    python -m benchmarks.block_weights --quick          # one concept, a smaller search
+
+Each case is a LoRA of a demo concept whose photos all show one place. A delivery study searches its block weights, as
+anybody would run it. What is true is read from pictures that no search has seen (`benchmarks.bound_background`).
+Leakage is the probability of that place where the prompt names none; likeness is that of the concept where the prompt
+names another place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.bound_background import Bound, Truth, train, truth, write_photos
+
+if TYPE_CHECKING:
+    from trainer.families.family import Base
+
+DEMO = Path(__file__).parents[1] / "studies" / "demo"
+CASES = (Bound("castle", "desert"), Bound("bee", "forest"), Bound("planet", "sunset"), Bound("robot", "lava"))
+"""The first was looked at while the method was made; the others were not."""
+STRENGTHS = (0.85, 0.7, 0.55)
+EPOCHS = 16
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done. trials: of the search. pictures: of each truth and kind of prompt."""
+
+    cases: int
+    trials: int
+    pictures: int
+
+
+FULL, QUICK = Sizes(4, 24, 66), Sizes(1, 12, 33)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One case. Leakage and likeness are true ones.
+
+    Attributes:
+        weights: of the search, by block. headline: of the study's verdict.
+        leak, likeness: of the LoRA as it is, under the weights, and at `plain`, the strength that is as alike.
+        leak_by, likeness_by: weights - as it is, with 90 % intervals over pictures.
+        against_plain: leakage under the weights - leakage at that strength.
+    """
+
+    case: str
+    weights: Mapping[str, float]
+    headline: str
+    leak: Mapping[str, float]
+    likeness: Mapping[str, float]
+    plain: float
+    leak_by: Sequence[float]
+    likeness_by: Sequence[float]
+    against_plain: float
+    seconds: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.block_weights", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one concept, a smaller search")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--keep", type=Path, help="a folder for photos, LoRAs and studies (default: none is kept)")
+    options = parser.parse_args(argv)
+    from trainer.base_model.load import load_base
+
+    sizes = QUICK if options.quick else FULL
+    base = load_base(str(DEMO / "base"))
+    with tempfile.TemporaryDirectory() as scratch:
+        home = options.keep or Path(scratch)
+        found = []
+        for bound in CASES[: sizes.cases]:
+            found.append(one(base, bound, home / bound.name, sizes))
+            print(_line(found[-1]), flush=True)
+    summary = _summary(found)
+    print(json.dumps(summary, indent=1))
+    if options.json is not None:
+        cases = [asdict(each) for each in found]
+        options.json.write_text(json.dumps({"sizes": asdict(sizes), "cases": cases, **summary}, indent=1) + "\n")
+    return 0
+
+
+def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
+    """Train, search, judge."""
+    from search.record.judgement import Judgement
+    from search.verdict.sentences import headline
+    from search.verdict.verdict import Verdict
+    from trainer.delivery.blocks import blocks_in, weighted
+    from trainer.lora.kohya_file import load_lora, save_lora
+
+    began = time.monotonic()
+    file = home / f"{bound.concept}.safetensors"
+    if not file.is_file():
+        write_photos(home / "photos", bound)
+        save_lora(file, train(base, home / "photos", bound, EPOCHS))
+    study = home / "delivery.yaml"
+    study.write_text(json.dumps(_study(file, sizes)))
+    command = [sys.executable, "-m", "search.run", str(study), "--runs", str(home / "runs")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    folder = home / "runs" / "blocks"
+    judgement, verdict = Judgement.load(folder), Verdict.load(folder / "verdict.json")
+    assert judgement is not None
+    lora = load_lora(file)
+    chosen = dict(judgement.weights) or dict.fromkeys(blocks_in(lora), 1.0)
+
+    def at(weights: Mapping[str, float]) -> Truth:
+        return truth(base, weighted(lora, weights), bound, count=sizes.pictures)
+
+    before, after = at({}), at(chosen)
+    weaker = {s: at(dict.fromkeys(blocks_in(lora), s)) for s in STRENGTHS}
+    plain, leak = _plain({1.0: before, **weaker}, float(after.likeness.mean()))
+    return Found(
+        bound.name,
+        judgement.params,
+        headline(verdict),
+        {"as it is": _mean(before.leaks), "weights": _mean(after.leaks), "plain": leak},
+        {"as it is": _mean(before.likeness), "weights": _mean(after.likeness)},
+        plain,
+        _interval(after.leaks - before.leaks),
+        _interval(after.likeness - before.likeness),
+        _mean(after.leaks) - leak,
+        time.monotonic() - began,
+    )
+
+
+def _study(file: Path, sizes: Sizes) -> dict[str, Any]:
+    subject = "{trigger} {class}"
+    probe = {
+        "seeds": 2,
+        "steps": 6,
+        "guidance": 3,
+        "trained": 2,
+        "heldout": 0,
+        "contexts": [
+            f"{subject}, large, on the left",
+            f"{subject}, small, on the right",
+            f"{subject}, large, on the centre, snow, striped floor",
+            f"{subject}, small, on the left, sea, plain floor",
+        ],
+    }
+    shifted = {
+        "composites": 16,
+        "levels": 2,
+        "contexts": ["snow, striped floor", "sea, plain floor", "night, checkered floor", "meadow, plain floor"],
+        "caption": "{trigger} {class}, {size}, on the {position}, {context}",
+    }
+    return {
+        "study": "blocks",
+        "base": str(DEMO / "base"),
+        "data": "photos",
+        "train": {"resolution": 64},
+        "delivery": {"lora": file.name},
+        "score": {"encoder": str(DEMO / "clip"), "probe": probe, "shifted": shifted},
+        "budget": {"trials": sizes.trials},
+        "workers": {"threads": 1},
+    }
+
+
+def _plain(looks: Mapping[float, Truth], likeness: float) -> tuple[float, float]:
+    """(strength at which the whole LoRA is as truly alike, its leakage there), along straight lines."""
+    strengths = sorted(looks)
+    alike = np.maximum.accumulate([looks[s].likeness.mean() for s in strengths])
+    strength = float(np.interp(likeness, alike, strengths))
+    return strength, float(np.interp(strength, strengths, [looks[s].leaks.mean() for s in strengths]))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean())
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    half = 1.645 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return [_mean(values), _mean(values) - half, _mean(values) + half]
+
+
+def _summary(found: Sequence[Found]) -> dict[str, Any]:
+    """Means over cases, each with the 90 % interval of its cases."""
+    from scipy.stats import t
+
+    def over(values: Sequence[float]) -> list[float]:
+        mean = float(np.mean(values))
+        if len(values) < 2:
+            return [mean]
+        half = float(t.ppf(0.95, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+        return [round(mean, 4), round(mean - half, 4), round(mean + half, 4)]
+
+    return {
+        "leakage, weights - as it is": over([each.leak_by[0] for each in found]),
+        "leakage, weights - plain strength of the same likeness": over([each.against_plain for each in found]),
+        "likeness, weights - as it is": over([each.likeness_by[0] for each in found]),
+        "turned down": sum("Nothing to win" not in each.headline for each in found),
+        "cases": len(found),
+    }
+
+
+def _line(found: Found) -> str:
+    leak, alike = found.leak, found.likeness
+    return (
+        f"{found.case}: leakage {leak['as it is']:.3f} → {leak['weights']:.3f}, at strength {found.plain:.2f} "
+        f"{leak['plain']:.3f}; likeness {alike['as it is']:.3f} → {alike['weights']:.3f}; {found.headline} "
+        f"({found.seconds:.0f} s)"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
