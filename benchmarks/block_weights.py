@@ -30,10 +30,16 @@ if TYPE_CHECKING:
     from trainer.families.family import Base
 
 DEMO = Path(__file__).parents[1] / "studies" / "demo"
-CASES = (Bound("castle", "desert"), Bound("bee", "forest"), Bound("planet", "sunset"), Bound("robot", "lava"))
-"""The first was looked at while the method was made; the others were not."""
+CASES = (
+    Bound("castle", "desert"),
+    Bound("planet", "sunset"),
+    Bound("robot", "lava"),
+    Bound("snowman", "snow"),
+    Bound("rocket", "night"),
+)
+"""The first was looked at while the method was made: no mean has it in it where there are others."""
 STRENGTHS = (0.85, 0.7, 0.55)
-EPOCHS = 16
+EPOCHS = 14
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Sizes:
     pictures: int
 
 
-FULL, QUICK = Sizes(4, 24, 66), Sizes(1, 12, 33)
+FULL, QUICK = Sizes(5, 36, 55), Sizes(1, 20, 22)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for bound in CASES[: sizes.cases]:
             found.append(one(base, bound, home / bound.name, sizes))
             print(_line(found[-1]), flush=True)
-    summary = _summary(found)
+    summary = _summary(found[1:] or found)
     print(json.dumps(summary, indent=1))
     if options.json is not None:
         cases = [asdict(each) for each in found]

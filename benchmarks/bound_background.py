@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from trainer.lora.lora import LoraWeights
 
 PHOTOS = 20
-SETTINGS = {"resolution": 64, "batch_size": 4, "rank": 8, "optimizer": "AdamW", "learning_rate": 4e-3}
-"""Of the trainings."""
+SETTINGS = {
+    "resolution": 64, "batch_size": 4, "rank": 8, "optimizer": "AdamW", "learning_rate": 3e-3,
+    "train_text_encoder": True, "text_encoder_lr": 2e-3,
+}  # fmt: skip
+"""Of the trainings, the text encoder too, as kohya's trainers do unless told otherwise."""
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,20 @@ class Delivery:
         return Space(tuple(Entry(name, name, low=0.0, high=1.0, step=self.step) for name in self.groups))
 
     def first(self, trials: int) -> tuple[dict[str, float], ...]:
-        """What is looked at before anything is searched: the LoRA as it is, without each group, and weaker as a whole;
-        at most `trials`."""
+        """What is looked at before anything is searched: the LoRA as it is, without each group, with the way out alone
+        (WebUIs' OUTALL, with and without the text encoder), and weaker as a whole; at most `trials`.
+
+        A background may sit in several blocks, of which each alone still draws it: then only leaving out all of them
+        shows.
+        """
         as_it_is = dict.fromkeys(self.groups, 1.0)
-        without = [as_it_is | {name: 0.0} for name in self.groups] if len(self.groups) > 1 else []
+        alone = [{name} for name in self.groups]
+        way_in = {name for name in self.groups if not name.startswith(("OUT", BASE))}
+        left_out = [names for names in (*alone, way_in, way_in | {BASE}) if names < self.groups.keys()]
+        without = [as_it_is | dict.fromkeys(names & self.groups.keys(), 0.0) for names in left_out]
         weaker = [dict.fromkeys(self.groups, s) for s in _WHOLE if abs(s / self.step - round(s / self.step)) < 1e-6]
-        return (as_it_is, *without, *weaker)[:trials]
+        found = [as_it_is, *without, *weaker]
+        return tuple(weights for row, weights in enumerate(found) if weights not in found[:row])[:trials]
 
     def weights(self, params: Mapping[str, float]) -> dict[str, float]:
         """Block to weight."""

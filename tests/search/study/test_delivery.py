@@ -61,17 +61,23 @@ def test_what_is_searched_are_the_blocks_that_the_file_has(tmp_path: Path) -> No
     assert study_of(tmp_path, budget={"trials": 7}).budget.trials == 7
 
 
-def test_the_lora_as_it_is_comes_first_then_each_block_left_out_then_the_whole_turned_down(tmp_path: Path) -> None:
-    lora(tmp_path / "dog.safetensors", "IN04", "M00")
+def test_the_lora_as_it_is_comes_first_then_parts_left_out_then_the_whole_turned_down(tmp_path: Path) -> None:
+    lora(tmp_path / "dog.safetensors", "BASE", "IN04", "M00", "OUT01")
     first = study_of(tmp_path).sampler.start_with
-    assert first == [
-        {"IN04": 1.0, "M00": 1.0},
-        {"IN04": 0.0, "M00": 1.0},
-        {"IN04": 1.0, "M00": 0.0},
-        {"IN04": 0.75, "M00": 0.75},
-        {"IN04": 0.5, "M00": 0.5},
+    assert [tuple(weights.values()) for weights in first] == [
+        (1, 1, 1, 1),
+        (0, 1, 1, 1),
+        (1, 0, 1, 1),
+        (1, 1, 0, 1),
+        (1, 1, 1, 0),
+        (1, 0, 0, 1),
+        (0, 0, 0, 1),
+        (0.75, 0.75, 0.75, 0.75),
+        (0.5, 0.5, 0.5, 0.5),
     ]
     assert len(study_of(tmp_path, budget={"trials": 2}).sampler.start_with) == 2
+    lora(tmp_path / "dog.safetensors", "M00")
+    assert study_of(tmp_path).sampler.start_with == [{"M00": 1.0}, {"M00": 0.75}, {"M00": 0.5}]
     whole = study_of(tmp_path, {"step": 1}).sampler.start_with
     assert {0.75, 0.5}.isdisjoint(weight for weights in whole for weight in weights.values())
 
