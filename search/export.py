@@ -127,7 +127,7 @@ def export(
 
     picked = pick(folder, trial, epoch)
     record = picked.record
-    config = _found(record.config, folder, beside)
+    config = _found(picked.config, folder, beside)
     traits = describe_base(config.base)
     dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
     notices = _changed(folder, dataset)
@@ -140,7 +140,7 @@ def export(
     kohya = to / "sd-scripts"
     batches = _batches_per_epoch(config, dataset)
     steps = ceil(batches / config.gradient_accumulation_steps)
-    ending = Ending(picked.epoch, go_on=go_on, steps_per_epoch=steps)
+    ending = Ending(picked.ship_epoch, go_on=go_on, steps_per_epoch=steps)
     there = gui = None
     try:
         there = to_sdscripts(config, dataset, traits=traits, folder=kohya, name=name, ending=ending)
@@ -163,7 +163,7 @@ def export(
         write_bytes(path, text.encode())
         written.append((path, what))
 
-    lora = None if picked.epoch is None else folder.checkpoint(record.number, picked.epoch) / "lora.safetensors"
+    lora = picked.lora
     damage = None if lora is None or not lora.is_file() else lora_damage(lora.parent)
     if damage is not None:
         notices.append(f"no LoRA: the one of epoch {picked.epoch} is damaged ({lora}); train it again with train.yaml")
@@ -179,7 +179,13 @@ def export(
     write(
         to / "train.yaml",
         train_yaml(
-            config, folder=to, name=name, epoch=picked.epoch, go_on=go_on, about=about, prompts=novel_prompts(folder)
+            config,
+            folder=to,
+            name=name,
+            epoch=picked.ship_epoch,
+            go_on=go_on,
+            about=about,
+            prompts=novel_prompts(folder),
         ),
         "python -m trainer.run train.yaml",
     )
@@ -187,7 +193,7 @@ def export(
         comment = "\n".join((about, *notices))
         write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
         write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
-        shipped = picked.epoch if ending.needs_copy(config) else None
+        shipped = picked.ship_epoch if ending.needs_copy(config) else None
         text = train_sh(there, about=about, name=name, horizon=trained, ship_epoch=shipped)
         write(kohya / "train.sh", text, "sd-scripts: the command")
     if there is not None and gui is not None:

@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before anything slow is imported
 import argparse
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
     study = going.study
     for note in going.notes:
         print(f"note: {note}")
-    ended = None if going.anew else _finished(study, folder)
+    ended = None if going.anew or going.grown else _finished(study, folder)
     if ended is not None:
         more = "" if size_of(study.space) == 1 else f": {ended}. To go on with it, raise the budget"
         print(f"study {study.name} is finished{more}.")
@@ -125,7 +126,7 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
         return
     for notice in study.notices:
         print(f"note: {notice}")
-    _run(study, folder, anew=going.anew)
+    _run(study, folder, anew=going.anew, grown=going.grown)
     show(folder)
 
 
@@ -173,7 +174,9 @@ class _PrintSchema(argparse.Action):
         parser.exit()
 
 
-def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
+def _run(study: Study, folder: StudyFolder, *, anew: bool = False, grown: bool = False) -> None:
+    at_once = _trials_at_once(study)
+    study = replace(study, workers=study.workers.model_copy(update={"count": at_once}))
     with contextlib.ExitStack() as stack:
         lock = folder.path / ".coordinator.lock"
         if not stack.enter_context(locked(lock)):
@@ -190,6 +193,8 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
             print("note: nothing has been trained with the earlier settings: the study begins anew with these")
             forget(folder)
         check_sources(study, folder)
+        if grown:
+            forget(folder, probe=False)
         study.added.save(folder)
         if study.handed_on is not None:
             study.handed_on.save(folder)
@@ -206,6 +211,12 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False) -> None:
             hung_after=study.workers.hung_after,
         )
         work(study, folder, team, clock)
+
+
+def _trials_at_once(study: Study) -> int:
+    """Workers that have something to do: each loads the base, and a study may have a single trial."""
+    trials = study.budget.trials if (size := size_of(study.space)) is None else min(study.budget.trials, size)
+    return min(study.workers.count, trials)
 
 
 def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:

@@ -19,7 +19,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.running.live_table import grid, row
 from search.study.find_study import locate
 from search.study.flow_file import read_flow
-from search.verdict.decision import best_so_far
+from search.verdict.decision import best_so_far, unit_of
 from trainer.arguments import Arguments
 from trainer.command import Command, end
 
@@ -66,7 +66,8 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
     winner = None if verdict is None or not verdict.decision.ships else verdict.trial
     rows = [_marked(row(record), record.number == winner) for record in records]
     console.print(Text(f"study {folder.path.name}", style="bold"))
-    for line in grid(rows, 0, console.width, headed=True):
+    unit = unit_of(records[0]) if records else "epoch"
+    for line in grid(rows, 0, console.width, headed=True, unit=unit):
         console.print(line)
     if winner is not None:
         console.print(Text(f"{_WINNER} the trial to ship", style="dim"))
@@ -79,7 +80,7 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
         console.print(f"note: trials {numbers}: the record is damaged or missing; search.run rebuilds it")
     best = best_so_far(records)
     if best is not None and verdict is None:
-        console.print(f"best so far: trial {best.trial}, score {best.score:.3f} at epoch {best.epoch}")
+        console.print(f"best so far: trial {best.trial}, score {best.score:.3f} at {best.unit} {best.epoch}")
     if verdict is not None:
         from search.verdict.verdict import render
 

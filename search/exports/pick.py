@@ -1,11 +1,15 @@
 """What an export is of: a trial, the epoch to ship, and in words whether and where to ship it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from search.errors import StudyError, problem
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
-from search.verdict.all_photos import compare_text, same_point
+from search.verdict.all_photos import compare_text, in_passes, same_point
+from search.verdict.decision import decide, lora_to_ship
+from trainer.checkpoint import LORA_FILE
+from trainer.config.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,16 @@ class Pick:
     Attributes:
         record: the trial's.
         epoch: the epoch to ship; None where there is nothing to ship yet.
+        lora: where its LoRA lies, if it was kept; None where there is nothing to ship yet.
+        config, ship_epoch: what to train and the epoch to ship in passes over the photos, as every trainer counts.
         said: lines for a person: the verdict on it, and where the epoch lies when all photos are trained on.
     """
 
     record: TrialRecord
     epoch: int | None
+    lora: Path | None
+    config: TrainConfig
+    ship_epoch: int | None
     said: tuple[str, ...]
 
     @property
@@ -45,20 +54,32 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     shipped = None if nothing else _epoch(folder, record, epoch)
     where = f"Onset, study {folder.path.name}, trial {record.number}" + (f", epoch {shipped}." if shipped else ".")
     if shipped is None:
-        return Pick(record, None, (where, nothing or "No epoch to ship is known: the run goes to its last epoch."))
-    said = [where, _own_pick(folder, record, shipped) or f"Ship epoch {shipped} of {record.epochs}."]
+        said = [where, nothing or "No epoch to ship is known: the run goes to its last epoch."]
+        config, _ = (record.config, None) if record.final is None else in_passes(record.config, None, _photos(folder))
+        return Pick(record, None, None, config, None, tuple(said))
+    found = decide(record)
+    average = found.average if epoch is None else None
+    own = (
+        _own_pick(folder, record, shipped)
+        if average is None
+        else f"Ship the average of epochs {average[0]} to {average[1]}: the LoRA here."
+    )
+    said = [where, own or f"Ship epoch {shipped} of {record.epochs}."]
     said += [] if chosen is None else [f"{chosen.sentence}. (python -m search.pick --clear takes the verdict's again.)"]
     trained, held = _photos(folder)
+    lora = lora_to_ship(folder, found) if average else folder.checkpoint(record.number, shipped) / LORA_FILE
+    if record.final is not None:
+        config, there = in_passes(record.config, shipped, (trained, held))
+        said.append(f"In passes over all {trained + held} photos, as the files here count, that is epoch {there}.")
+        return Pick(record, shipped, lora, config, there, tuple(said))
     first, last = same_point(shipped, trained, held)
     if first != last:
         said.append(f"On all {trained + held} photos {compare_text(first, last)}.")
-    return Pick(record, shipped, tuple(said))
+    return Pick(record, shipped, lora, record.config, shipped, tuple(said))
 
 
 def _own_pick(folder: StudyFolder, record: TrialRecord, epoch: int) -> str:
     """That a person chose the epoch and what the decision is; "" where it is the epoch of the decision."""
-    from search.verdict.decision import decide
-
     found = decide(record)
     if epoch == found.shipped or (found.outcome == "unfinished" and epoch == found.epoch):
         return ""
@@ -85,7 +106,6 @@ def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
 
 def _nothing_to_ship(folder: StudyFolder, record: TrialRecord) -> str:
     """Why the trial has nothing to ship yet, as its decision says; empty when it has, or was stopped on its way."""
-    from search.verdict.decision import decide
     from search.verdict.sentences import headline, trial_sentences
     from search.verdict.verdict import known_verdict
 

@@ -48,7 +48,7 @@ class Probe:
     Attributes:
         labels: one entry per image; the seeds of a prompt stand side by side.
         num_seeds: images per prompt.
-        trained: the photos to train on, regularisation images among them.
+        trained: the photos to train on, regularisation images among them. everything: those held out as well.
         losses: "heldout", "context" and "shifted", those that are measured.
         base_images, base_readings: epoch 0.
         added: prompts that are drawn beneath and not scored.
@@ -63,6 +63,7 @@ class Probe:
     labels: ProbeLabels
     num_seeds: int
     trained: Dataset
+    everything: Dataset
     losses: dict[str, Evaluation]
     calibration: Calibration
     base_images: np.ndarray
@@ -72,10 +73,20 @@ class Probe:
     added: tuple[str, ...] = ()
 
     def read(
-        self, lora: LoraWeights, *, epoch: int, effort: float, say: Callable[[str], None] = lambda what: None
+        self,
+        lora: LoraWeights,
+        *,
+        epoch: int,
+        effort: float,
+        twin: LoraWeights | None = None,
+        say: Callable[[str], None] = lambda what: None,
     ) -> tuple[Readings, np.ndarray, dict[str, float]]:
         """Look at a checkpoint: (readings, images uint8 [n, H, W, 3] with those of added prompts at the end, seconds by
-        "sample" and "score")."""
+        "sample" and "score").
+
+        Args:
+            twin: the LoRA that the losses are measured with, where this one has seen the photos held out.
+        """
         began = time.perf_counter()
         trains_text = any(component != "denoiser" for component, _ in lora.modules)
         # merged once for drawing and losses; encoders that the LoRA changes need it each time
@@ -85,7 +96,10 @@ class Probe:
             images, more = _draw(self, inner), _draw_added(self, inner)
             drawn = time.perf_counter()
             say("scoring")
-            losses = _losses(self, inner)
+            losses = {} if twin is not None else _losses(self, inner)
+        if twin is not None:
+            with with_lora(self.base, None if trains_text else twin):
+                losses = _losses(self, twin if trains_text else None)
         readings = read_checkpoint(self.calibration, epoch=epoch, effort=effort, images=images, losses=losses)
         return readings, np.concatenate([images, more]), {"sample": drawn - began, "score": time.perf_counter() - drawn}
 
@@ -264,6 +278,7 @@ def _load(
         labels=calibration.labels,
         num_seeds=len(about.seeds),
         trained=dataset.subset(kept),
+        everything=dataset,
         losses=_evaluations(study, config, base, cache, photos, pixels, rows_of, moved),
         calibration=calibration,
         base_images=arrays["base_images"],

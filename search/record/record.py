@@ -3,13 +3,14 @@
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metrics.onset.turns import Onset
 from search.errors import DamagedError, VersionError, problem
 from search.record.added_prompts import AddedPrompts
+from search.record.final_run import Average, FinalRun
 from search.record.finished_run import FinishedRun
 from search.record.json_files import checked, read_json, write_bytes, write_json
 from search.record.probe_description import PROBE_FILE, ProbeDescription
@@ -51,6 +52,7 @@ class TrialRecord:
         memory: "rss_gib" of the worker, "gpu_gib" at its peak where there is one.
         error: the last error's text, or None.
         slot, began: where it ran, and that slot's clock then (`search.running.coordinator`); None when nobody noted it.
+        final: where it is the run that ships; None where it is not.
         finished_run: what was looked at instead of trained; None where it was trained.
         lost: what of its files was damaged and could not be rebuilt, for people; "" when all is there.
     """
@@ -76,14 +78,20 @@ class TrialRecord:
     slot: int | None = None
     began: int | None = None
     finished_run: FinishedRun | None = None
+    final: FinalRun | None = None
     lost: str = ""
+
+    def with_average(self, folder: Path) -> "TrialRecord":
+        """With the average that the trial's folder holds."""
+        return self if self.final is None else replace(self, final=replace(self.final, average=Average.load(folder)))
 
     def save(self, folder: Path) -> None:
         """Write `record.json` into the trial's folder."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         plain |= {"config": self.config.model_dump(mode="json")}
         plain |= {"onset": None if self.onset is None else asdict(self.onset)}
-        plain |= {"finished_run": None if self.finished_run is None else asdict(self.finished_run)}
+        for name, part in (("finished_run", self.finished_run), ("final", self.final)):
+            plain[name] = None if part is None else asdict(part)
         write_json(folder / "record.json", {"version": VERSION, **plain})
 
     @classmethod

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from search.record.final_run import AVERAGE, TWIN
 from search.record.record import StudyFolder
 
 
@@ -30,7 +31,9 @@ def right_kinds(folder: StudyFolder) -> list[str]:
     folders += [cache, cache / "probe", cache / "latents", cache / "features"]
     folders += [folder.trial(number) for number in folder.folders()]
     folders += [
-        folder.trial(number) / name for number in folder.folders() for name in ("readings", "checkpoints", "samples")
+        folder.trial(number) / name
+        for number in folder.folders()
+        for name in ("readings", "checkpoints", "samples", TWIN, AVERAGE)
     ]
     files = [
         folder.study_file,

@@ -17,7 +17,7 @@ from typing import Any
 from search.errors import StudyError, problem
 from search.record.added_prompts import AddedPrompts
 from search.record.handed_on import HandedOn
-from search.record.record import StudyFolder
+from search.record.record import PROBE_FILE, StudyFolder
 from search.recovery.study_json import About
 from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
 from search.study.settings import ScoreSection, StopSection
@@ -30,6 +30,7 @@ from trainer.errors import ModelError, shown
 
 ENCODERS = {"score.encoder": "encoder", "score.identity_encoder": "identity_encoder"}
 _CONTEXTS = "score.probe.contexts"
+_FILES = "checkpoints.files."
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Continued:
         study: with the prompts that it scores since it was begun, and those that were added apart.
         notes: what is taken up, one line each.
         anew: an earlier sitting has trained nothing, and under other settings: what it left is in the way.
+        grown: the finished run that it looks at has more files: it is looked at again, and they alone are drawn.
     """
 
     study: Study
     notes: tuple[str, ...] = ()
     anew: bool = False
+    grown: bool = False
 
 
 def continued(study: Study, folder: StudyFolder) -> Continued:
@@ -64,7 +67,7 @@ def continued(study: Study, folder: StudyFolder) -> Continued:
     if refused:
         raise StudyError(refused)
     study, notes = _with_added_prompts(study, folder, changes.begun[_CONTEXTS])
-    return Continued(study, (*changes.taken, *notes))
+    return Continued(study, (*changes.taken, *notes), grown=changes.grown)
 
 
 def check_sources(study: Study, folder: StudyFolder) -> None:
@@ -108,15 +111,18 @@ def has_trained(folder: StudyFolder) -> bool:
     return bool(values) or not states <= {"RUNNING", "FAIL"}
 
 
-def forget(folder: StudyFolder) -> None:
-    """Clear away what a sitting that trained nothing has left, so that the corrected study begins anew."""
-    for path in (About.file(folder), HandedOn.file(folder), Inputs.file(folder), AddedPrompts.file(folder)):
+def forget(folder: StudyFolder, *, probe: bool = True) -> None:
+    """Clear away what a sitting has left, so that the study begins anew. What was looked at stays in the cache.
+
+    Args:
+        probe: the probe, too, and what the study was begun with.
+    """
+    begun = (About.file(folder), HandedOn.file(folder), Inputs.file(folder), AddedPrompts.file(folder))
+    for path in (folder.verdict_file, *((*begun, folder.path / PROBE_FILE) if probe else ())):
         path.unlink(missing_ok=True)
-    for name in ("verdict.json", "probe.json"):
-        (folder.path / name).unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", ""):
         folder.database.with_name(folder.database.name + suffix).unlink(missing_ok=True)
-    for path in (folder.path / "trials", folder.path / "artifacts", folder.cache / "probe"):
+    for path in (folder.path / "trials", folder.path / "artifacts", *((folder.cache / "probe",) if probe else ())):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -153,6 +159,7 @@ class _Changes:
         self.begun: dict[str, Any] = json.loads(json.dumps(dict(flat(defaults)))) | dict(meaning)
         self.study, self.folder, self.inputs, self.now = study, folder, inputs, study.meaning
         self.taken: list[str] = []
+        self.grown = False
 
     def refused(self) -> Iterator[str]:
         """One line for each change that may not be."""
@@ -173,6 +180,9 @@ class _Changes:
             return f"{went_on}: this holds from now on. Trials that have ended stay as they are"
         if key == _CONTEXTS:
             return "" if set(before or ()) <= set(now or ()) else None
+        if key.startswith(_FILES) and before is None:
+            self.grown = True
+            return f"checkpoints: {str(now).rpartition(' ')[0]} is new: it is looked at, too"
         if key == "base":
             same = self.inputs is not None and self.inputs.base == fingerprint_of_base(self.study, self.folder)
             return f"{went_on}: the same base at another place" if same else None

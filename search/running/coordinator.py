@@ -179,13 +179,15 @@ class Coordinator:
             slot=trial.user_attrs[SLOT],
             began=trial.user_attrs[BEGAN],
             finished_run=self.study.finished_run,
+            final=self.study.final,
         )
         self._ledger.note(trial, **describe(config))
         course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
         slot.running = Running(trial, course)
         slot.events.clear()
         self._check_place()
-        write_config(folder, config.model_dump(mode="json", exclude_defaults=True))
+        if self.study.finished_run is None:  # nobody knows what that was trained with
+            write_config(folder, config.model_dump(mode="json", exclude_defaults=True))
         course.record.save(folder)
         self.board.began(slot.index, course.record)
         self._send_spec(slot)
@@ -231,11 +233,8 @@ class Coordinator:
             slot.ready = True
             self.board.prepared(slot.index, message)
         elif isinstance(message, Unprepared):
-            raise (
-                StudyError([f"{self.study.file}: {message.error}"])
-                if message.wrong_input
-                else WorkerError(message.error)
-            )
+            wrong = StudyError([f"{self.study.file}: {message.error}"])
+            raise wrong if message.wrong_input else WorkerError(message.error)
         elif isinstance(message, Lost):
             self._lost(slot, message)
 
@@ -370,6 +369,7 @@ class Coordinator:
         folder = self.folder.trial(record.number)
         if len(course.trajectory):
             course.trajectory.save(folder)
+        record = record.with_average(folder)
         record.save(folder)
         return record
 

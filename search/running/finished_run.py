@@ -1,20 +1,24 @@
 """The LoRA files of a finished run, made ready to be looked at like checkpoints that were trained here."""
 
 import contextlib
+import hashlib
 import os
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from search.record.events import Checkpointed, load_readings, save_readings
 from search.record.finished_run import FinishedRun
+from search.record.record import StudyFolder
+from search.study.study import Study
 from trainer.checkpoint import LORA_FILE, checkpoint_path
 from trainer.config.config import TrainConfig
 from trainer.errors import ModelError
 from trainer.families import Base
 from trainer.lora.kohya_file import load_lora, save_lora
-from trainer.lora.lora import LoraWeights
 from trainer.lora.merge import check_fits
 from trainer.optimization.schedules import ScheduleSettings, learning_rates
 
@@ -55,20 +59,72 @@ def efforts(run: FinishedRun, config: TrainConfig) -> dict[int, float]:
     return {count: float(spent[count * finer]) for count in run.counts}
 
 
-def take_checkpoint(run: FinishedRun, count: int, trial: Path, family: str) -> LoraWeights:
-    """The LoRA of one checkpoint; its file is put where a trial keeps its own, too (a hard link where one can be)."""
+def place_checkpoint(run: FinishedRun, count: int, trial: Path, family: str) -> None:
+    """Put the file of one checkpoint where a trial keeps its own, too (a hard link where one can be)."""
     source, target = Path(run.files[count]), checkpoint_path(trial / "checkpoints", count) / LORA_FILE
-    lora = load_lora(source, family=family)
+    if target.is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{LORA_FILE}.new")
+    aside.unlink(missing_ok=True)
+    if (source.parent / "adapter_config.json").is_file():  # it holds the alphas, which have to go along
+        save_lora(aside, load_lora(source, family=family), dtype=torch.float32)
+    else:
+        _link(source.resolve(), aside)  # a link to a link would end with the user's
+    aside.replace(target)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one file showed, kept in the cache: a run with more files is looked at again, and only those are drawn.
+
+    Attributes:
+        readings, samples: in the cache. own_readings, own_samples: in the trial's folder.
+    """
+
+    readings: Path
+    samples: Path
+    own_readings: Path
+    own_samples: Path
+
+    @classmethod
+    def of(cls, study: Study, folder: StudyFolder, number: int, count: int) -> "Looked":
+        assert study.checkpoints is not None
+        about = f"{study.probe_digest} {count} {study.checkpoints.digests[str(count)].rpartition(' ')[2]}"
+        place = folder.cache / "looked" / hashlib.sha256(about.encode()).hexdigest()
+        own = Checkpointed.file(folder.trial(number), count), folder.samples_file(number, count)
+        return cls(place.with_suffix(".npz"), place.with_suffix(".png"), *own)
+
+    def keep(self) -> None:
+        """Once it was measured."""
+        self.readings.parent.mkdir(parents=True, exist_ok=True)
+        for own, kept in ((self.own_samples, self.samples), (self.own_readings, self.readings)):
+            if own.is_file():
+                kept.unlink(missing_ok=True)
+                _link(own, kept)
+
+    def take(self, effort: float, *, samples: bool) -> bool:
+        """Put what is kept into the trial's folder; False where nothing is, or it cannot be read.
+
+        Args:
+            effort: of this checkpoint, which a longer run may see otherwise.
+            samples: whether its images are wanted, too.
+        """
+        if samples and not self.samples.is_file():
+            return False
+        try:
+            readings, about = load_readings(self.readings)
+        except Exception:  # zip, numpy and JSON each raise kinds of their own
+            return False
+        if samples and not self.own_samples.is_file():
+            self.own_samples.parent.mkdir(parents=True, exist_ok=True)
+            _link(self.samples, self.own_samples)
+        save_readings(self.own_readings, replace(readings, effort=effort), about)
+        return True
+
+
+def _link(source: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):  # another file system, or one without links
+        os.link(source, target)
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{LORA_FILE}.new")
-        aside.unlink(missing_ok=True)
-        if (source.parent / "adapter_config.json").is_file():  # it holds the alphas, which have to go along
-            save_lora(aside, lora, dtype=torch.float32)
-        else:
-            with contextlib.suppress(OSError):  # another file system, or one without links
-                os.link(source.resolve(), aside)  # a link to a link would end with the user's
-            if not aside.is_file():
-                shutil.copyfile(source, aside)
-        aside.replace(target)
-    return lora
+        shutil.copyfile(source, target)

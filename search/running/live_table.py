@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from search.record.finished_run import Unit
 from search.record.record import TrialRecord
-from search.verdict.decision import decide
+from search.verdict.decision import decide, unit_of
 from search.verdict.sentences import onset_short, state_text
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class LiveTable:
         shown, more = self._chosen(left)
         if titled:
             yield Text(self.title, style="bold", overflow="ellipsis", no_wrap=True)
-        yield from grid([*map(_running_row, self.running[:left]), *map(row, shown)], len(self.running), width, head > 0)
+        rows = [*map(_running_row, self.running[:left]), *map(row, shown)]
+        records = [*(line.record for line in self.running), *self.ended]
+        unit = unit_of(records[0]) if records else "epoch"
+        yield from grid(rows, len(self.running), width, head > 0, unit)
         if more:
             yield Text(more, style="dim", overflow="ellipsis", no_wrap=True)
         for line in below:
@@ -113,7 +117,7 @@ def _running_row(line: RunningRow) -> tuple[str, ...]:
     return (str(record.number), settings_of(record), f"{line.epoch:g}/{record.epochs}", score, "", "", line.doing)
 
 
-def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool) -> "RenderResult":
+def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool, unit: Unit = "epoch") -> "RenderResult":
     """Rows of one line each, the first `bold` ones in bold; where it is narrow, settings and intervals make room."""
     from rich.text import Text
 
@@ -128,7 +132,7 @@ def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool) -
         return Text("  ".join(shown).rstrip(), style=style, no_wrap=True, overflow="ellipsis")
 
     if headed:
-        yield line(COLUMNS, "dim")
+        yield line([name.replace("epoch", unit) for name in COLUMNS], "dim")
         yield Text("─" * min(width, sum(widths[i] for i in used) + 2 * len(used) - 2), style="dim")
     for number, cells in enumerate(rows):
         yield line(cells, "bold" if number < bold else "")

@@ -32,12 +32,14 @@ from search.record.events import (
     Unprepared,
     save_readings,
 )
+from search.record.final_run import TWIN
 from search.record.finished_run import FinishedRun
 from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
 from search.running.block_weights import BlockLooks, Look
-from search.running.finished_run import check_run, efforts, take_checkpoint
+from search.running.final_run import align, make_average
+from search.running.finished_run import Looked, check_run, efforts, place_checkpoint
 from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
 from search.running.worker_process import die_with_parent, load_models, memory, write_to
 from search.study.input_digests import keep_inputs
@@ -47,7 +49,8 @@ from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_
 from trainer.devices import has_no_exact_form, repeat_nearly
 from trainer.errors import TrainerError
 from trainer.families import Base
-from trainer.packing.builder import pack_settings, run_settings
+from trainer.lora.kohya_file import load_lora
+from trainer.packing.builder import pack_settings, run_settings, shares_a_pack
 from trainer.packing.pack import Pack
 from trainer.packing.settings import PackSettings
 from trainer.packing.training_run import Run
@@ -193,9 +196,9 @@ class _Worker:
         spec, began = trial.spec, time.perf_counter()
         _rewind(spec)
         self._base_checkpoint(spec)
-        pack = self._pack(spec)
-        run = pack.join(run_settings(spec.config, output_name=self._study.name), run_dir=spec.folder)
-        for line in run.passed_over:
+        packs, run, twin = self._joined(spec)
+        runs = [one for one in (run, twin) if one is not None]
+        for line in (line for one in runs for line in one.passed_over):
             self._connection.send(Note(spec.number, line))
         try:
             for epoch in Checkpointed.epochs(spec.folder):  # measured before a restart, not decided on
@@ -204,18 +207,36 @@ class _Worker:
             trained = time.perf_counter() - began
             while True:
                 if run.due:
-                    self._checkpoint(trial, run, trained)
+                    self._checkpoint(trial, run, trained, twin)
                     trained = 0.0
                 self._wait_for_decision(trial, run)
                 began = time.perf_counter()
                 self._say("training", spec.number, run.epoch)
-                pack.train_epoch(on_step=lambda _: self._listen(trial, block=False))
+                for pack in packs:
+                    pack.train_epoch(on_step=lambda _: self._listen(trial, block=False))
                 trained += time.perf_counter() - began
-                if run.failed is not None:
-                    raise TrainerError(run.failed)
+                for one in runs:
+                    if one.failed is not None:
+                        raise TrainerError(one.failed)
         finally:
-            if run in pack.runs:
-                pack.leave(run)
+            for pack in packs:
+                for one in [one for one in runs if one in pack.runs]:
+                    pack.leave(one)
+
+    def _joined(self, spec: TrialSpec) -> tuple[list[Pack], Run, Run | None]:
+        """(packs, run, its twin): a final run trains on all photos, its twin without those held out; where two runs
+        cannot share a pack they take turns."""
+        pack, settings = self._pack(spec), run_settings(spec.config, output_name=self._study.name)
+        if self._study.final is None:
+            return [pack], pack.join(settings, run_dir=spec.folder), None
+        align(spec.folder)
+        others = pack
+        if not shares_a_pack(spec.config) or spec.config.enable_bucket:
+            probe = self._probe
+            others = Pack(probe.base, probe.trained, pack_settings(spec.config), cache=probe.cache)
+        run = pack.join(settings, run_dir=spec.folder, photos=self._probe.everything)
+        twin = others.join(settings, run_dir=spec.folder / TWIN)
+        return list(dict.fromkeys([pack, others])), run, twin
 
     def _look(self, trial: "_Trial", run: FinishedRun) -> None:
         """Look at the files of a finished run, one after the other, as at checkpoints that were trained here."""
@@ -225,18 +246,26 @@ class _Worker:
         for epoch in run.counts:
             if epoch <= trial.told:
                 continue
-            if not Checkpointed.file(spec.folder, epoch).is_file():
-                began = time.perf_counter()
-                if self._blocks is not None:
-                    look = partial(self._blocks.look, spec.params)
-                else:
-                    lora = take_checkpoint(run, epoch, spec.folder, self._probe.base.family.name)
-                    look = partial(self._probe.read, lora, epoch=epoch, effort=spent[epoch])
+            began, family = time.perf_counter(), self._probe.base.family.name
+            known, looked = Checkpointed.file(spec.folder, epoch).is_file(), None
+            if self._blocks is not None:
+                look = partial(self._blocks.look, spec.params)
+            else:
+                place_checkpoint(run, epoch, spec.folder, family)
+                looked = Looked.of(self._study, self._folder, spec.number, epoch)
+                known = known or looked.take(spent[epoch], samples=self._study.keep.samples)
+                look = partial(self._read_file, run.files[epoch], epoch=epoch, effort=spent[epoch])
+            if not known:
                 self._measured(spec, epoch, look, {"train": 0.0, "save": time.perf_counter() - began})
+                if looked is not None:
+                    looked.keep()
             self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
             self._listen(trial, block=False)
         while True:
             self._listen(trial, block=True)
+
+    def _read_file(self, file: str, **more: Any) -> Look:
+        return self._probe.read(load_lora(file, family=self._probe.base.family.name), **more)
 
     def _base_checkpoint(self, spec: TrialSpec) -> None:
         """Epoch 0 of a trial: the base as the probe saw it."""
@@ -244,26 +273,28 @@ class _Worker:
             write_base_samples(self._folder.samples_file(spec.number, 0), self._probe)
             save_readings(Checkpointed.file(spec.folder, 0), self._probe.base_readings)
 
-    def _checkpoint(self, trial: "_Trial", run: Run, trained: float) -> None:
-        """Save, draw, score, keep, tell."""
+    def _checkpoint(self, trial: "_Trial", run: Run, trained: float, twin: Run | None = None) -> None:
+        """Save, draw, score, keep, tell; the twin first, whose losses count."""
         spec, epoch = trial.spec, run.epoch
         _check_there(spec.folder)
         began = time.perf_counter()
-        kept = checkpoint_path(spec.folder / "checkpoints", epoch)
-        if lora_damage(kept) is not None or state_damage(kept) is not None:  # or not there at all
-            run.save()
+        for one in [run] if twin is None else [twin, run]:
+            kept = checkpoint_path(one.run_dir / "checkpoints", epoch)
+            if lora_damage(kept) is not None or state_damage(kept) is not None:  # or not there at all
+                one.save()
         if epoch <= trial.told:
             return
-        if Checkpointed.file(spec.folder, epoch).is_file():
-            self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
-            return
-        spent = {"train": trained, "save": time.perf_counter() - began}
-        look = partial(self._probe.read, run.lora_weights(), epoch=epoch, effort=run.effort)
-        self._tell(trial, self._measured(spec, epoch, look, spent))
+        if not Checkpointed.file(spec.folder, epoch).is_file():
+            spent = {"train": trained, "save": time.perf_counter() - began}
+            other = None if twin is None else twin.lora_weights()
+            look = partial(self._probe.read, run.lora_weights(), epoch=epoch, effort=run.effort, twin=other)
+            self._measured(spec, epoch, look, spent)
+        if twin is not None and run.finished:  # before the end is told: then the trial ends
+            say, keep = partial(self._say, number=spec.number, epoch=epoch), self._study.keep.samples
+            make_average(spec, self._probe, keep_samples=keep, say=say)
+        self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
 
-    def _measured(
-        self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float]
-    ) -> Checkpointed:
+    def _measured(self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float]) -> None:
         """Draw, score, keep; `spent`: seconds before that."""
         readings, images, seconds = look(say=lambda what: self._say(what, spec.number, epoch))
         began = time.perf_counter()
@@ -273,7 +304,6 @@ class _Worker:
         spent["save"] += time.perf_counter() - began
         event = Checkpointed(spec.number, epoch, readings, {**spent, **seconds}, memory(self._probe.base.device))
         event.save(spec.folder)
-        return event
 
     def _tell(self, trial: "_Trial", event: Checkpointed) -> None:
         self._connection.send(event)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from search.study.delivery import DeliverySection
+from search.study.final_run import FinalSection
 from search.study.finished_run import CheckpointsSection
 from search.study.study import KEYS, NOT_SEARCHED, SECTIONS, TOP_LEVEL_ONLY
 from trainer.config.config import TrainConfig
@@ -21,6 +22,7 @@ TOP = {
     "train": "Fields of a training file that are the same for all trials.",
     "checkpoints": "A finished run to look at instead of training ([how](finished-run.md)).",
     "delivery": "A finished LoRA whose blocks are to be weighted ([how](delivery.md)).",
+    "final": "The run that ships, on all photos, some way past the epoch that was found ([how](flow.md)).",
     "search": "Fields of a training file that differ between trials, each with an entry as below.",
 }
 """What stands at the top of a study file."""
@@ -70,6 +72,7 @@ def study_schema() -> _Schema:
         "search": _section(searched),
         "checkpoints": _section(look, required=["folder", "held_out"]),
         "delivery": _section(delivery, DeliverySection.__doc__ or "", required=["lora"]),
+        "final": _section(_properties(FinalSection, shared), FinalSection.__doc__ or ""),
         **{name: _section(_properties(model, shared), model.__doc__ or "") for name, model in SECTIONS.items()},
     }
     study: _Schema = {

@@ -15,10 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
+from search.record.final_run import FinalRun
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
 from search.study.checks import beside, check_sampler, check_score, is_folder, scan
 from search.study.delivery import TRIALS, Delivery, DeliverySection, delivery_of
+from search.study.final_run import FinalSection, final_run
 from search.study.finished_run import CheckpointFiles, CheckpointsSection, checkpoint_files, misplaced
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
@@ -41,7 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 LOOKS: dict[str, type[BaseModel]] = {"checkpoints": CheckpointsSection, "delivery": DeliverySection}
 """Sections of studies that train nothing."""
 _PATHS = ("base", "data", "reg_data")
-KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", "checkpoints", "delivery", *SECTIONS)
+KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", "checkpoints", "final", "delivery", *SECTIONS)
 TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
     *TOP_LEVEL_ONLY,
@@ -67,6 +69,7 @@ class Study:
         photos, masks_of: the same, one by one.
         subject: trigger and class word, "" without.
         checkpoints: the files of a finished run, which are looked at; None where the study trains.
+        final: where the study is the run that ships; None where it is not.
         handed_on: what the study under `from` has found; None without one.
         delivery: a finished LoRA whose blocks are weighted; then `checkpoints` is that one file.
         added: prompts that are drawn and not scored: added after the study had begun.
@@ -94,6 +97,7 @@ class Study:
     notices: tuple[str, ...] = ()
     subject: tuple[str, str] = ("", "")
     checkpoints: CheckpointFiles | None = None
+    final: FinalRun | None = None
     handed_on: HandedOn | None = None
     delivery: Delivery | None = None
     added: AddedPrompts = NONE_ADDED
@@ -160,6 +164,7 @@ class Study:
             **({MASK_FILES: self.mask_files} if self.mask_files else {}),
             **({"checkpoints": self.checkpoints.meaning} if self.checkpoints is not None else {}),
             **({"delivery": self.delivery.meaning} if self.delivery is not None else {}),
+            **({"final": {"epoch": self.final.epoch}} if self.final is not None else {}),
         }
         return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
 
@@ -224,6 +229,7 @@ def load_study(
     looks = bool(found)
     if looks:
         problems += _only_looks(file, values, sections, *found)
+    ending: FinalSection = _section(file, "final", FinalSection, values.get("final"), problems)
     searched = _mapping(file, values, "search", problems)
     for key in searched:
         if key in NOT_SEARCHED:
@@ -233,6 +239,11 @@ def load_study(
     if problems:
         raise StudyError(problems)
     handed_on, told = taken(file, runs, to_come)
+    final = None
+    if values.get("final") is not None:
+        final, train, more = final_run(file, ending, sections["score"], train, handed_on)
+        told += more
+        sections |= {"budget": BudgetSection(trials=1), "stop": StopSection(onset=False, prune=False)}
     fixed = {**sources, "seed": seed, **train, **({"epochs": 100_000} if looks else {})}  # its own are not known yet
     notices, wrong = space.check(file, fixed)
     wrong += check_sampler(file, sections["sampler"], space)
@@ -271,6 +282,7 @@ def load_study(
         subject=(train.get("trigger") or seen.subject[0], train.get("class_word") or seen.subject[1]),
         notices=(*told, *seen.warnings, *notices),
         checkpoints=files,
+        final=final,
         handed_on=handed_on,
         delivery=delivery,
         **sections,

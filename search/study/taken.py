@@ -9,6 +9,8 @@ from search.record.record import StudyFolder
 from search.study.study_file import StudyFile, read_study_file
 
 FROM = "from"
+TAKERS = ("final", "delivery")
+"""Sections that take something from the study under `from`."""
 
 
 def taken(file: StudyFile, runs: Path, to_come: Collection[str]) -> tuple[HandedOn | None, tuple[str, ...]]:
@@ -26,6 +28,9 @@ def taken(file: StudyFile, runs: Path, to_come: Collection[str]) -> tuple[Handed
     named = file.values.get(FROM)
     if named is None:
         return None, ()
+    if not any(file.values.get(section) is not None for section in TAKERS):
+        why = f"only {' and '.join(TAKERS)} take something from another study"
+        raise StudyError([problem(file, FROM, named, "nothing", why)])
     study, other = _other(file, named)
     now = result_of(StudyFolder(runs / study))
     own = StudyFolder(runs / str(file.values.get("study")))

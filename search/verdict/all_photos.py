@@ -1,5 +1,7 @@
 """Where the epoch to ship lies when a run is trained on all photos, those held out by the search among them."""
 
+from trainer.config.config import TrainConfig
+
 
 def same_point(epoch: int, trained: int, held: int) -> tuple[int, int]:
     """First and last epoch between which a run on all photos is where the search's run was at `epoch`.
@@ -12,6 +14,28 @@ def same_point(epoch: int, trained: int, held: int) -> tuple[int, int]:
     if trained <= 0:
         return epoch, epoch
     return max(1, round(epoch * (trained / (trained + held)) ** 0.5)), epoch
+
+
+def in_passes(config: TrainConfig, epoch: int | None, photos: tuple[int, int] | None) -> tuple[TrainConfig, int | None]:
+    """A final run's config and epoch to ship, counted in passes over all photos as every trainer counts.
+
+    Args:
+        epoch: with as many steps as a pass over the photos that its twin was trained on.
+        photos: (numbers of photos trained on by the twin, held out of it).
+    """
+    trained, held = photos or (0, 0)
+    if not trained:
+        return config, epoch
+
+    def passes(epochs: int) -> int:
+        return max(1, round(epochs * trained / (trained + held)))
+
+    fields = {
+        name: passes(value)
+        for name in ("epochs", "cycle_epochs", "save_every_n_epochs")
+        if (value := getattr(config, name)) is not None
+    }
+    return config.model_copy(update=fields), None if epoch is None else min(passes(epoch), fields["epochs"])
 
 
 def compare_text(first: int, last: int) -> str:

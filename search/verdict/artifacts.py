@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.best_files import write_pictures
-from search.verdict.decision import decide
+from search.verdict.decision import decide, unit_of
 from search.verdict.sentences import headline, state_text, trial_sentences
 from search.verdict.settings_sentences import settings_of
 
@@ -116,7 +116,7 @@ def _trial_note(record: TrialRecord) -> str:
     lines = [
         settings_of(record),
         "",
-        f"{state_text(record)}: {record.epochs_trained} of {record.epochs} epochs",
+        f"{state_text(record)}: {record.epochs_trained} of {record.epochs} {unit_of(record)}s",
         "",
     ]
     lines += [f"- {sentence}" for sentence in trial_sentences(decide(record))]

@@ -11,8 +11,9 @@ import numpy as np
 
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
+from search.verdict.all_photos import in_passes
 from search.verdict.best_folder import replacing_best
-from search.verdict.decision import Decision, decide
+from search.verdict.decision import Decision, decide, lora_to_ship
 from search.verdict.sentences import headline, plot_caption, trial_sentences
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, Marks, choose_epochs, contact_sheet
@@ -44,7 +45,7 @@ def _fill(folder: StudyFolder, verdict: "Verdict", aside: Path) -> "Verdict":
     found = verdict.decision
     if found.trial is not None:
         record = TrialRecord.load(folder.trial(found.trial))
-        lora = folder.checkpoint(found.trial, found.shipped or 0) / "lora.safetensors"
+        lora = lora_to_ship(folder, found)
         if not lora.is_file():
             lora = _shipped_before(folder, verdict)
         if found.ships and lora.is_file():
@@ -70,11 +71,14 @@ def _write_train_yaml(folder: StudyFolder, verdict: "Verdict", record: TrialReco
     from search.study.config_yaml import train_yaml
 
     target = aside / "train.yaml"
+    config, shipped = record.config, verdict.decision.shipped
+    if record.final is not None:
+        config, shipped = in_passes(config, shipped, verdict.photos)
     text = train_yaml(
-        record.config,
+        config,
         folder=folder.best_folder,
         name=verdict.study,
-        epoch=verdict.decision.shipped,
+        epoch=shipped,
         about=f"Onset, study {verdict.study}, trial {record.number}. {headline(verdict)}",
         prompts=novel_prompts(folder),
     )
@@ -88,7 +92,9 @@ def _shipped_before(folder: StudyFolder, verdict: "Verdict") -> Path:
     from search.verdict.verdict import known_verdict
 
     before = known_verdict(folder)
-    same = before is not None and (before.trial, before.epoch) == (verdict.trial, verdict.epoch)
+    found = verdict.decision
+    was = None if before is None else before.decision
+    same = was is not None and (was.trial, was.epoch, was.average) == (found.trial, found.epoch, found.average)
     return folder.path / before.files.get("LoRA", "") if before is not None and same else folder.path
 
 

@@ -7,14 +7,18 @@ nothing of their own.
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import Any, Literal
 
 from metrics.onset.behaviour import LEARNED_FLOOR
 from metrics.onset.turns import Disagreement, LearnedBy, Onset, Turn, TurnStatus, earlier_of
+from search.record.final_run import Average
 from search.record.finished_run import Unit
-from search.record.record import TrialRecord
+from search.record.record import StudyFolder, TrialRecord
+from trainer.checkpoint import LORA_FILE, checkpoint_path
 
 Outcome = Literal["ship", "not_learned", "poor", "unfinished", "failed", "nothing"]
+Kind = Literal["trial", "final", "finished"]
 ToldStatus = TurnStatus | Literal["not_learned"]
 
 LEAST_SCORE = 0.05  # below it a checkpoint shows the subject not at all, or nothing but it
@@ -65,6 +69,8 @@ class Decision:
         last: the last epoch looked at.
         disagreement: moved subjects that contradict real photos of held-out contexts, or None.
         likeness: the highest fidelity of any checkpoint, 0 as the base to 1 as the photos; None when not measured.
+        average: first and last epoch of the checkpoints whose average ships instead of `epoch`; None where it does not.
+        kind: what was looked at: a trial of a search, the run that ships, or a finished run of another trainer.
         unit: what epochs are counted in: "step" for a finished run whose files count steps.
     """
 
@@ -79,6 +85,8 @@ class Decision:
     last: int | None = None
     disagreement: Disagreement | None = None
     likeness: float | None = None
+    average: tuple[int, int] | None = None
+    kind: Kind = "trial"
     unit: Unit = "epoch"
 
     @property
@@ -114,15 +122,19 @@ def decide(record: TrialRecord) -> Decision:
     outcome = _outcome(record, onset, score)
     if onset is None:
         last = record.epochs_trained or None
-        return Decision(outcome, record.number, record.epoch_shipped, score, last=last, unit=_unit(record))
+        return Decision(
+            outcome, record.number, record.epoch_shipped, score, last=last, kind=_kind(record), unit=unit_of(record)
+        )
     by: LearnedBy = onset.learned_by or ("images" if onset.learned is not None else "")  # older records do not say
     seen = score is not None and score >= LEAST_SCORE and onset.status != "never_learned"
     told = seen or by == "images"  # else there is no subject to get worse
+    average = None if record.final is None or outcome != "ship" else record.final.average
+    average = average if average is not None and average.better else None
     return Decision(
         outcome,
         record.number,
         record.epoch_shipped,
-        score,
+        score if average is None else average.score,
         learned=onset.learned if seen and by != "losses" else None,
         learned_by=by if seen or by == "losses" else "",
         context=_found(onset.context, told),
@@ -130,8 +142,18 @@ def decide(record: TrialRecord) -> Decision:
         last=record.epochs_trained,
         disagreement=onset.disagreement if told else None,
         likeness=onset.likeness,
-        unit=_unit(record),
+        average=None if average is None else (average.epochs[0], average.epochs[-1]),
+        kind=_kind(record),
+        unit=unit_of(record),
     )
+
+
+def lora_to_ship(folder: StudyFolder, found: Decision) -> Path:
+    """Where the LoRA lies that a trial ships, whether it was kept or not."""
+    trial = folder.trial(found.trial or 0)
+    if found.average is not None:
+        return Average.lora(trial)
+    return checkpoint_path(trial / "checkpoints", found.shipped or 0) / LORA_FILE
 
 
 def best_so_far(records: Iterable[TrialRecord]) -> Decision | None:
@@ -154,7 +176,14 @@ def _outcome(record: TrialRecord, onset: Onset | None, score: float | None) -> O
     return "not_learned" if onset.likeness is not None and onset.likeness < LEARNED_FLOOR else "poor"
 
 
-def _unit(record: TrialRecord) -> Unit:
+def _kind(record: TrialRecord) -> Kind:
+    if record.finished_run is not None:
+        return "finished"
+    return "trial" if record.final is None else "final"
+
+
+def unit_of(record: TrialRecord) -> Unit:
+    """What a trial's epochs are counted in."""
     return "epoch" if record.finished_run is None else record.finished_run.unit
 
 

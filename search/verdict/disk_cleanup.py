@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.record.final_run import TWIN
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
@@ -21,7 +22,8 @@ _LEFTOVER = re.compile(r"\..*\.([0-9a-f]{12}|part)")  # as metrics.files and tra
 
 def drop_after(folder: Path, epoch: int) -> None:
     """Delete what a worker trained beyond the epoch at which its trial was ended."""
-    for path in [*folder.glob("checkpoints/[0-9]*"), *folder.glob("readings/[0-9]*"), *folder.glob("samples/[0-9]*")]:
+    places = ("checkpoints", f"{TWIN}/checkpoints", "readings", "samples")
+    for path in [path for place in places for path in folder.glob(f"{place}/[0-9]*")]:
         if int(path.stem) > epoch:
             delete(path)
 
@@ -52,6 +54,7 @@ def tidy_trial(
             continue
         for state in sorted(checkpoint.glob("state.*")):  # only needed to go on training; .json, which vouches, first
             delete(state)
+    delete(folder / TWIN)
     delete(folder / "readings")  # last: without them a trial is tidy
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from search.record.finished_run import FinishedRun, Unit
+from search.record.finished_run import FinishedRun
 from search.verdict.decision import Decision
 from search.verdict.quantities import duration
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 def run_headline(found: Decision) -> str:
     """What to do with the run, in one line."""
     score = "" if found.score is None else f" (score {found.score:.3f})"
+    if found.average is not None:
+        return f"Ship the average of epochs {found.average[0]} to {found.average[1]}{score}."
     if found.ships:
-        return in_unit(f"Ship epoch {found.epoch}{score}.", found.unit)
+        return f"Ship {found.unit} {found.epoch}{score}."
     if found.learns_too_late:
         return "Ship nothing: the run overfits before it learns the subject."
     if found.outcome == "not_learned":
@@ -48,20 +50,3 @@ def what_it_took(verdict: "Verdict", run: FinishedRun) -> str:
         f"{len(run.files)} checkpoints looked at, {clock}{duration(cost.seconds)} of worker time "
         f"(drawing {duration(cost.sample)}, scoring {duration(cost.score)}). Nothing was trained."
     )
-
-
-def for_a_finished_run(text: str, run: FinishedRun) -> str:
-    """A sentence written for trials, with the keys and the unit of a finished run."""
-    keys = (("score.holdout)", "checkpoints.held_out)"), (" (train.epochs)", ""), (" (train.save_every_n_epochs)", ""))
-    for words, instead in keys:
-        text = text.replace(words, instead)
-    return in_unit(text, run.unit)
-
-
-def in_unit(text: str, unit: Unit) -> str:
-    """A sentence about epochs, for a run that counts steps where `unit` is "step"."""
-    if unit == "epoch":
-        return text
-    for words, instead in (("epochs", "steps"), ("Epochs", "Steps"), ("epoch", "step"), ("Epoch", "Step")):
-        text = text.replace(words, instead)
-    return text

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 24_000_000  # pictures beyond this are linked: a report of 500 trials must still open
 _GRID_COLUMNS, _GRID_ROWS = 9, 12
-_TRIAL_COLUMNS = ("trial", "state", "score", "", "best epoch", "trained", "onset")
+_TRIAL_COLUMNS = ("trial", "state", "score", "", "best {}", "{}s trained", "onset")
 _SETTING_COLUMNS = ("optimizer", "rate", "schedule", "rank", "alpha", "time")
 _IMPORTANCES_NOTE = (
     "How much of the difference in score each setting explains (PED-ANOVA over {} complete trials). With so few trials "
@@ -59,9 +59,9 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     )
     plot = None
     if best is not None:
-        plot = album.picture(folder.best_folder / PLOT, "Readings of the best trial over its epochs")
+        plot = album.picture(folder.best_folder / PLOT, f"Readings of the best trial over its {verdict.decision.unit}s")
     curves = [(n, t.epochs.tolist(), t.scores.tolist()) for n, t in trajectories.items()]
-    importances = _importances(folder, storage)
+    importances, unit = _importances(folder, storage), verdict.decision.unit
     text = _template().render(
         title=f"{verdict.study}: {headline(verdict)}",
         study=verdict.study,
@@ -76,7 +76,8 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         chart=score_chart(curves, verdict.trial, None if best is None else marks(verdict.decision)),
         importances=importances,
         importances_note="" if importances is None else _IMPORTANCES_NOTE.format(importances.trials),
-        trial_columns=_TRIAL_COLUMNS + _SETTING_COLUMNS,
+        trial_columns=[name.format(unit) for name in _TRIAL_COLUMNS + _SETTING_COLUMNS],
+        unit=unit,
         trials=_trials(records, trajectories, pictures, album, verdict),
         files=verdict.files,
         train_yaml=_train_yaml(folder, verdict),
@@ -138,20 +139,23 @@ class _Fact:
 
 def _facts(verdict: "Verdict") -> list[_Fact]:
     found = verdict.decision
-    facts = []
+    facts, unit = [], found.unit
     if found.trial is not None:
         facts.append(
-            _Fact(str(found.epoch), "epoch to ship", "ship") if found.ships else _Fact("none", "epoch to ship")
+            _Fact(str(found.epoch), f"{unit} to ship", "ship") if found.ships else _Fact("none", f"{unit} to ship")
         )
         if found.score is not None:
-            facts.append(_Fact(f"{found.score:.3f}", f"score at epoch {found.epoch} (0 to 1)"))
+            facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch} (0 to 1)"))
         for name in ("context", "memory"):
             onset = getattr(found, name)
             short, _, between = turn_short(onset).partition(" (")
             said = f"{name} onset" + (f" ({between}" if between else "")
             shown = short if between else turn_short(onset)
             facts.append(_Fact(shown, said, "onset" if onset.epoch is not None else ""))
-        facts.append(_Fact(f"{verdict.epochs_trained} / {verdict.epochs}", "epochs trained / planned"))
+        if verdict.finished_run is None:
+            facts.append(_Fact(f"{verdict.epochs_trained} / {verdict.epochs}", "epochs trained / planned"))
+        else:
+            facts.append(_Fact(str(verdict.epochs_trained), f"{unit}s trained"))
         if verdict.lora_bytes:
             facts.append(_Fact(size(verdict.lora_bytes), "LoRA file"))
     spent = verdict.cost
@@ -205,7 +209,7 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> _Grid | None:
 
     samples = folder.readable_samples(best.number, chosen)
     columns = [
-        _Column(epoch, "base" if epoch == 0 else f"epoch {epoch}", pointed.label(epoch, chosen), kind(epoch))
+        _Column(epoch, "base" if epoch == 0 else f"{pointed.unit} {epoch}", pointed.label(epoch, chosen), kind(epoch))
         for epoch in samples
     ]
     rows = [
@@ -213,8 +217,8 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> _Grid | None:
         for row in _spread(about, _GRID_ROWS)
     ]
     note = (
-        "Prompts and seeds are the same at every epoch. Rows marked “new context” ask for what the photos do not show."
-        + ("" if len(about.seeds) < 2 else " The contact sheet has the other seeds, too.")
+        f"Prompts and seeds are the same at every {pointed.unit}. Rows marked “new context” ask for what the photos do "
+        "not show." + ("" if len(about.seeds) < 2 else " The contact sheet has the other seeds, too.")
     )
     return _Grid(best.number, note, columns, rows)
 

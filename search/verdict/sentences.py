@@ -17,9 +17,8 @@ from metrics.onset.sentences import (
 from search.record.record import TrialRecord
 from search.verdict.all_photos import compare_text
 from search.verdict.decision import Decision, OnsetFound
+from search.verdict.final_run_sentences import against_before, all_photos, average_text
 from search.verdict.finished_run_sentences import (
-    for_a_finished_run,
-    in_unit,
     run_headline,
     what_it_rests_on,
     what_it_took,
@@ -62,7 +61,7 @@ def headline(verdict: "Verdict") -> str:
     found = verdict.decision
     if verdict.said.headline:
         return verdict.said.headline
-    if verdict.finished_run is not None:
+    if verdict.finished_run is not None or verdict.final is not None:
         return run_headline(found)
     score = "" if found.score is None else f" (score {found.score:.3f})"
     if found.ships:
@@ -80,52 +79,46 @@ def headline(verdict: "Verdict") -> str:
 
 def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
     """All there is to say about a verdict; `errors`: the texts of failed trials' errors, oldest first."""
-    said = Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (cost(verdict.cost),))
     run = verdict.finished_run
-    if run is None:
-        return said
-    do, why, sure = (tuple(for_a_finished_run(one, run) for one in part) for part in (said.do, said.why, said.sure))
-    return Said(do, why, sure, (what_it_took(verdict, run),))
+    took = cost(verdict.cost) if run is None else what_it_took(verdict, run)
+    return Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (took,))
 
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
     """One trial by itself: what comes of it, then both onsets as far as they are known."""
-    return _in_unit((_trial_headline(found), *_onsets(found)), found)
+    return (_trial_headline(found), *_onsets(found))
 
 
 def plot_caption(found: Decision, first: str | None = None) -> str:
     """The same, short enough to stand above a plot. `first`: another first sentence."""
-    onsets = [onset_sentences(name, getattr(found, name), found.last)[0] for name in _told(found)]
-    against = [disagreement_text(found.disagreement)] if found.disagreement is not None else []
-    return in_unit(" ".join([_trial_headline(found) if first is None else first, *onsets, *against]), found.unit)
+    onsets = [onset_sentences(name, found)[0] for name in _told(found)]
+    against = [disagreement_text(found.disagreement, found.unit)] if found.disagreement is not None else []
+    return " ".join([_trial_headline(found) if first is None else first, *onsets, *against])
 
 
-def _in_unit(sentences: Sequence[str], found: Decision) -> tuple[str, ...]:
-    return tuple(in_unit(sentence, found.unit) for sentence in sentences)
-
-
-def onset_sentences(name: Kind, onset: OnsetFound, last: int | None) -> tuple[str, str]:
-    """One of the two onsets: where it lies, and what that means ("" where nothing is to be added).
-
-    Args:
-        last: the last epoch looked at.
-    """
-    where, meaning = turn_sentences(name, onset, last)
+def onset_sentences(name: Kind, found: Decision) -> tuple[str, str]:
+    """One of the two onsets: where it lies, and what that means ("" where nothing is to be added)."""
+    onset: OnsetFound = getattr(found, name)
+    where, meaning = turn_sentences(name, onset, found.last, found.unit)
     if onset.epoch is not None and name == "context" and onset.channels:
         meaning += f" Measured on {channels_text(onset.channels)}."
     if onset.status == "beyond" and meaning:
-        meaning = meaning.removesuffix(".") + " (score.holdout)."
+        meaning = f"{meaning.removesuffix('.')} ({_HOLDOUT[found.kind]})."
     if onset.epoch is None and onset.status != "beyond":
-        meaning = _NEEDS[name]
+        meaning = _NEEDS[name].format(_HOLDOUT[found.kind])
     return where, meaning
 
 
+_HOLDOUT = {"trial": "score.holdout", "final": "score.holdout", "finished": "checkpoints.held_out"}
+_LONGER = {"trial": " (train.epochs)", "final": " (final.past)", "finished": ""}
+_OFTENER = {"trial": " (train.save_every_n_epochs)", "final": " (train.save_every_n_epochs)", "finished": ""}
+"""The keys that a study file of each kind has for these."""
 _NEEDS: dict[str, str] = {
     "context": (
         "That takes at least two checkpoints, and a subject that can be cut out of the photos or whole contexts that "
         "are held out (score.holdout_contexts)."
     ),
-    "memory": "That takes at least two checkpoints, and photos that are held out (score.holdout).",
+    "memory": "That takes at least two checkpoints, and photos that are held out ({}).",
 }
 """Without which an onset cannot be measured."""
 
@@ -183,20 +176,22 @@ def cost(spent: "Cost") -> str:
 
 # --- what to do
 
-_GENTLER = "Use a lower learning rate over more epochs, a smaller rank, or more varied photos."
+
+def _gentler(found: Decision) -> str:
+    return f"Use a lower learning rate over more {found.unit}s, a smaller rank, or more varied photos."
 
 
 def _do(verdict: "Verdict") -> tuple[str, ...]:
     found = verdict.decision
     if found.learns_too_late:
-        return (f"Let it learn more slowly. {_GENTLER}",)
+        return (f"Let it learn more slowly. {_gentler(found)}",)
     if found.outcome == "not_learned":
         return (
-            "Use more epochs or a higher learning rate.",
+            f"Use more {found.unit}s or a higher learning rate.",
             "Check the captions: each of them must contain the trigger word.",
         )
     if found.outcome == "poor":
-        return (_GENTLER,)
+        return (_gentler(found),)
     if found.outcome == "unfinished":
         return ("Give the study more trials (budget.trials) and run it again. It goes on where it stopped.",)
     if not found.ships:
@@ -210,6 +205,8 @@ def _do(verdict: "Verdict") -> tuple[str, ...]:
     else:
         said.append("Train it again with best/train.yaml. The LoRA of that epoch was not kept.")
     said.append(f"Its settings: {settings(config)}.")
+    if verdict.final is not None:
+        return (*said, all_photos(verdict))
     if verdict.photos is not None and verdict.photos[1]:
         said.append(_all_photos(verdict))
     if config.lr_scheduler not in FLAT_SCHEDULERS:
@@ -241,17 +238,21 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
     if found.learns_too_late:
         said.append(f"Its images show the subject{likeness}, but only after held-out photos have begun to get worse.")
     elif found.outcome == "not_learned":
-        said.append(f"Up to epoch {found.last} its images look hardly more like the photos than the base's{likeness}.")
+        said.append(
+            f"Up to {found.unit} {found.last} its images look hardly more like the photos than the base's{likeness}."
+        )
     elif found.outcome == "poor":
         said.append(
-            f"Its best images are those of epoch {found.epoch}. They hardly show the subject, or they show it whatever "
-            "the prompt says."
+            f"Its best images are those of {found.unit} {found.epoch}. They hardly show the subject, or they show it "
+            "whatever the prompt says."
         )
     elif found.outcome == "unfinished":
         said.append("A trial is stopped early (pruned) when others are ahead of it.")
     if found.ships:
         said.append(_choice(found))
     said += _learned(found, verdict.plateau)
+    if found.ships and verdict.final is not None:
+        said += [average_text(found, verdict.final), against_before(found, verdict.final)]
     said += _onsets(found, against=False)
     return tuple(said)
 
@@ -264,26 +265,26 @@ def _learned(found: Decision, plateau: tuple[int, int] | None) -> list[str]:
     if found.learned is None:
         return []
     first, last = (max(plateau[0], found.learned), plateau[1]) if plateau else (0, 0)
-    alike = f" Epochs {first} to {last} score alike." if first < last else ""
-    return [f"The images show the subject from epoch {found.learned} on.{alike}"]
+    alike = f" {found.unit.capitalize()}s {first} to {last} score alike." if first < last else ""
+    return [f"The images show the subject from {found.unit} {found.learned} on.{alike}"]
 
 
 def _choice(found: Decision) -> str:
     name, onset = found.earlier
-    epoch, learned = found.epoch or 0, found.learned
+    epoch, learned, at = found.epoch or 0, found.learned, f"{found.unit.capitalize()} {found.epoch or 0}"
     # the score may be higher elsewhere: it compares trials, and chooses the epoch only where no losses are measured
     measured = any(channel.endswith("_loss") for channel in (*found.context.channels, *found.memory.channels))
     best = "has the best losses" if measured else "scores best"
     if onset is None or onset.epoch is None:
-        return f"Epoch {epoch} {best} of all checkpoints."
+        return f"{at} {best} of all checkpoints."
     if learned is not None and epoch < learned:
-        return f"Epoch {epoch} is the last checkpoint before the {name} onset. The subject is learned only after it."
+        return f"{at} is the last checkpoint before the {name} onset. The subject is learned only after it."
     if epoch >= onset.epoch:
-        return f"Epoch {epoch} is the first checkpoint that shows the subject. None lies before the {name} onset."
+        return f"{at} is the first checkpoint that shows the subject. None lies before the {name} onset."
     shows = "show the subject and lie" if learned is not None else "lie"
     just = epoch_text(onset.epoch) == str(epoch)
     near = " It lies just before that onset." if just else ""
-    return f"Epoch {epoch} {best} of the checkpoints that {shows} before the {name} onset.{near}"
+    return f"{at} {best} of the checkpoints that {shows} before the {name} onset.{near}"
 
 
 def _told(found: Decision) -> tuple[Kind, ...]:
@@ -293,9 +294,9 @@ def _told(found: Decision) -> tuple[Kind, ...]:
 
 
 def _onsets(found: Decision, *, against: bool = True) -> list[str]:
-    said = [" ".join(filter(None, onset_sentences(name, getattr(found, name), found.last))) for name in _told(found)]
+    said = [" ".join(filter(None, onset_sentences(name, found))) for name in _told(found)]
     if against and found.disagreement is not None:
-        said.append(disagreement_text(found.disagreement))
+        said.append(disagreement_text(found.disagreement, found.unit))
     return said
 
 
@@ -308,14 +309,15 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
     if verdict.finished_run is not None:
         said.append(what_it_rests_on(verdict.finished_run))
     if found.disagreement is not None:
-        said.append(disagreement_text(found.disagreement))
+        said.append(disagreement_text(found.disagreement, found.unit))
         said.append(f"Usually a mask is wrong. Look at {CUT_OUTS} and give better masks (score.shifted.masks).")
     if any(onset.epoch is not None and onset.high is None for onset in (found.context, found.memory)):
-        said.append(f"“open” means that the onset may also come after epoch {found.last}, the last checkpoint.")
+        said.append(f"“open” means that the onset may also come after {found.unit} {found.last}, the last checkpoint.")
     if found.ships and verdict.config is not None:
         said += _inside(found, verdict.config.save_every_n_epochs)
         if found.epoch == found.last and found.earlier[1] is None:
-            said.append(f"Epoch {found.epoch} is the last checkpoint. More epochs (train.epochs) may be better still.")
+            more = f"More {found.unit}s{_LONGER[found.kind]} may be better still."
+            said.append(f"{found.unit.capitalize()} {found.epoch} is the last checkpoint. {more}")
         said += _ties(verdict)
     if verdict.cost.failed:
         last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors and errors[-1].strip() else ""
@@ -325,23 +327,27 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
 
 def _inside(found: Decision, step: int) -> list[str]:
     """What to make of an epoch that may already lie behind the onset; `step`: epochs between checkpoints."""
-    epoch, learned = found.epoch or 0, found.learned
+    epoch, learned, unit = found.epoch or 0, found.learned, found.unit
     lows = [(onset.low, name) for name in ("context", "memory") if (onset := getattr(found, name)).low is not None]
     low, name = min(lows, default=(None, ""))
     if low is None or epoch <= low:
         return []
     if (onset := getattr(found, name)).status == "at_start":
         return [
-            f"Epoch {epoch_text(onset.epoch)} is the first checkpoint, so overfitting may begin even earlier. Save "
-            "more often (train.save_every_n_epochs) or use a lower learning rate."
+            f"{unit.capitalize()} {epoch_text(onset.epoch)} is the first checkpoint, so overfitting may begin even "
+            f"earlier. Save more often{_OFTENER[found.kind]} or use a lower learning rate."
         ]
-    said = [f"Epoch {epoch} lies inside the interval of the {name} onset, so overfitting may already have begun."]
+    said = [
+        f"{unit.capitalize()} {epoch} lies inside the interval of the {name} onset, so overfitting may already have "
+        "begun."
+    ]
     if learned is not None and learned <= low:
         until = max(learned, floor(low / step) * step)
-        earlier = f"epoch {learned}" if learned == until else f"an epoch from {learned} to {until}"
+        one = "an epoch" if unit == "epoch" else "a step"
+        earlier = f"{unit} {learned}" if learned == until else f"{one} from {learned} to {until}"
         said[0] += f" To be safe, take {earlier}."
     elif learned is not None:
-        said[0] += " No earlier epoch is safer, because none before that interval has learned the subject."
+        said[0] += f" No earlier {unit} is safer, because none before that interval has learned the subject."
         said.append("With a lower learning rate it may learn the subject before it overfits.")
     if name == "context" and found.context.channels and "context_loss" not in found.context.channels:
         said.append("That interval usually gets narrower when whole contexts are held out (score.holdout_contexts).")
@@ -363,15 +369,15 @@ def _ties(verdict: "Verdict") -> list[str]:
 def _trial_headline(found: Decision) -> str:
     score = "" if found.score is None else f" (score {found.score:.3f})"
     if found.ships:
-        return f"Its best epoch is {found.epoch}{score}."
+        return f"Its best {found.unit} is {found.epoch}{score}."
     if found.outcome == "not_learned":
         late = "it overfits before it learns the subject" if found.learns_too_late else "it did not learn the subject"
         return f"Nothing to ship: {late}."
     if found.outcome == "poor":
-        return f"Nothing to ship: its best score is {found.score or 0.0:.3f} (epoch {found.epoch})."
+        return f"Nothing to ship: its best score is {found.score or 0.0:.3f} ({found.unit} {found.epoch})."
     if found.outcome == "failed":
         return "Nothing to ship: it failed."
-    so_far = "" if found.epoch is None else f" Its best epoch so far is {found.epoch}{score}."
+    so_far = "" if found.epoch is None else f" Its best {found.unit} so far is {found.epoch}{score}."
     return f"Nothing to ship: it was not trained to its end.{so_far}"
 
 

@@ -15,12 +15,14 @@ from pydantic import BeforeValidator
 
 from metrics.errors import MetricsError
 from search.errors import DamagedError
+from search.record.final_run import FinalRun
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
-from search.verdict.decision import Decision, decide
+from search.verdict.decision import Decision, decide, lora_to_ship
+from search.verdict.plateau import jitter, plateau
 from search.verdict.private_paths import shareable, without_private_paths
 from search.verdict.sentences import Said, headline, say
 from trainer.config.recorded import RecordedConfig
@@ -79,6 +81,7 @@ class Verdict:
         cost: what it took.
         files: what to the path of it, relative to the study's folder.
         said: all that in plain words.
+        final: where the study is the run that ships; None where it is not.
         finished_run: what was looked at instead of trained; None where trials were trained.
         trials: number to state of every trial that it was made of; with others, another verdict is due.
     """
@@ -99,6 +102,7 @@ class Verdict:
     said: Said = field(default_factory=Said)
     trials: Mapping[str, str] = field(default_factory=dict)
     finished_run: FinishedRun | None = None
+    final: FinalRun | None = None
 
     @property
     def trial(self) -> int | None:
@@ -127,7 +131,7 @@ class Verdict:
         shipped = self.decision.shipped
         return (
             None
-            if shipped is None or not trained or self.finished_run is not None
+            if shipped is None or not trained or self.finished_run is not None or self.final is not None
             else same_point(shipped, trained, held)
         )
 
@@ -204,23 +208,24 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     """Looks at the trials' records and trajectories and decides; writes nothing."""
     records = list(folder.records())
     cost = _cost(records, wall_seconds)
-    noise = _noise([t for r in records if (t := _trajectory(folder, r)) is not None])
+    noise = jitter([t for r in records if (t := _trajectory(folder, r)) is not None])
     ranked = _ranked(folder, records, noise)
     files = {"trials": "trials", "database": folder.database.name}
     verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))
     if ranked:
         winner, ties = ranked[0], ranked[1:]
         decision = decide(winner)
-        lora = folder.checkpoint(winner.number, decision.shipped or 0) / "lora.safetensors"
+        lora = lora_to_ship(folder, decision)
         verdict = replace(
             verdict,
             decision=decision,
             config=shareable(winner.config),
             finished_run=_shareable(winner.finished_run),
+            final=winner.final,
             params=winner.params,
             epochs=winner.epochs,
             epochs_trained=winner.epochs_trained,
-            plateau=_plateau(_trajectory(folder, winner), decision.epoch, noise),
+            plateau=plateau(_trajectory(folder, winner), decision.epoch, noise),
             noise=noise,
             ties=tuple(sorted(r.number for r in ties)),
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
@@ -304,8 +309,8 @@ def _ranked(folder: StudyFolder, records: Sequence[TrialRecord], noise: float) -
     close = [r for r in pool if (_value(r) or 0.0) >= top - noise]
 
     def order(record: TrialRecord) -> tuple[float, float, float, int]:
-        plateau = _plateau(_trajectory(folder, record), record.epoch_shipped, noise)
-        width = log2(plateau[1] / max(plateau[0], 1)) if plateau else 0.0
+        around = plateau(_trajectory(folder, record), record.epoch_shipped, noise)
+        width = log2(around[1] / max(around[0], 1)) if around else 0.0
         return (_size_step(folder, record), -round(width, 2), -(_value(record) or 0.0), record.number)
 
     return sorted(close, key=order)
@@ -332,31 +337,6 @@ def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None"
         return folder.trajectory(record.number)
     except MetricsError:  # none was written, or it is damaged
         return None
-
-
-def _noise(trajectories: Sequence["Trajectory"]) -> float:
-    """Standard deviation of a score between neighbouring checkpoints, from second differences (robust; 0.002–0.02)."""
-    jumps = [np.diff(t.scores[t.epochs > 0], n=2) / np.sqrt(6.0) for t in trajectories]
-    found = np.concatenate(jumps) if jumps else np.empty(0)
-    found = found[np.isfinite(found)]
-    sigma = 1.4826 * float(np.median(np.abs(found))) if found.size >= 4 else 0.005
-    return float(np.clip(sigma, 0.002, 0.02))
-
-
-def _plateau(trajectory: "Trajectory | None", epoch: int | None, noise: float) -> tuple[int, int] | None:
-    """First and last epoch of the unbroken run of checkpoints around `epoch` that score no worse than it by more than
-    `noise`."""
-    if trajectory is None or epoch is None or epoch not in trajectory.epochs:
-        return None
-    epochs, scores = trajectory.epochs, trajectory.scores
-    here = int(np.flatnonzero(epochs == epoch)[0])
-    good = scores >= scores[here] - noise
-    low = high = here
-    while low > 0 and good[low - 1] and epochs[low - 1] > 0:
-        low -= 1
-    while high + 1 < len(epochs) and good[high + 1]:
-        high += 1
-    return int(epochs[low]), int(epochs[high])
 
 
 def _photos(folder: StudyFolder) -> tuple[int, int] | None:

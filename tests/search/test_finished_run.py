@@ -108,15 +108,32 @@ def test_it_ends_with_all_that_a_trial_of_a_study_gets(kohya: StudyFolder) -> No
     assert (len(about.trained), sorted(about.heldout)) == (26, HELD_OUT)
 
 
-def test_a_second_start_says_that_it_is_finished_and_a_new_file_makes_it_another_study(kohya: StudyFolder) -> None:
-    study, runs = kohya.path.parent.parent / "border.yaml", kohya.path.parent
+def test_a_second_start_says_that_it_is_finished_and_a_new_file_is_looked_at_too(
+    kohya: StudyFolder, tmp_path: Path
+) -> None:
+    home = shutil.copytree(kohya.path.parent.parent, tmp_path / "home")
+    study, runs = home / "border.yaml", home / "runs"
+    kohya = StudyFolder(runs / "border")
     assert "is finished" in finished(study, runs)
-    extra = study.parent / "loras" / "my-000006.safetensors"
-    shutil.copy(study.parent / "loras" / "my-000004.safetensors", extra)
+    assert not (kohya.trial(0) / "config.yaml").exists(), "nobody knows what it was trained with"
+    drawn = {epoch: kohya.samples_file(0, epoch).read_bytes() for epoch in (2, 4, 8)}
+    before = {r.epoch: r for r in kohya.trajectory(0).readings}
+    extra, four = (study.parent / "loras" / f"my-{epoch:06d}.safetensors" for epoch in (6, 4))
+    shutil.copy(four, extra)
+    said = finished(study, runs)
+    assert "my-000006.safetensors is new" in said
+    assert [*kohya.trajectory(0).epochs] == [0, 2, 4, 6, 8]
+    assert [record.number for record in kohya.records()] == [0]
+    for reading in kohya.trajectory(0).readings:
+        if reading.epoch in before:
+            assert reading.channels == before[reading.epoch].channels
+    for epoch, picture in drawn.items():
+        assert kohya.samples_file(0, epoch).read_bytes() == picture, "drawn once"
+    assert "is finished" in finished(study, runs)
+    shutil.copy(extra.with_name("my.safetensors"), four)  # another file in the place of one that was looked at
     code, said = run_here(study, runs)
-    extra.unlink()
     assert code == 2, said
-    assert "my-000006.safetensors" in said
+    assert "checkpoints.files.4" in said
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """A flow through the command line: each study in turn, results handed on, stopped only where photos should change."""
 
+import contextlib
+import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,63 +17,99 @@ from search.record.json_files import write_json
 from search.record.record import PROBE_FILE, StudyFolder
 from search.study.flow_file import read_flow
 from search.study.study import load_study
+from search.verdict.verdict import Verdict
+from tests.messages import refusal
+from tests.search.conftest import study_writer
 from tests.search.one_process import OneProcess
+from tests.search.study_processes import finish, start
 
 PROBE = {"prompts": ["a photo of sks toy"], "sets": ["C"], "seeds": [11, 12], "size": [64, 64], "trained": ["a"]}
 FLOW = Path(__file__).parents[2] / "studies" / "flow"
 
 
+def write_flow(home: Path, base: Path) -> Path:
+    """Two studies; the second takes what the first has found."""
+    values = yaml.safe_load(study_writer(home)(drop=["search", "budget"]).read_text())
+    train = {"resolution": 64, "save_every_n_epochs": 2, "rank": 8}
+    del values["train"]
+    (home / "common.yaml").write_text(yaml.safe_dump(values | {"base": str(base)}))
+    second = {"from": "first.yaml", "final": {"past": 1}}
+    for name, more, epochs in (("first", {}, {"epochs": 4}), ("second", second, {})):
+        text = yaml.safe_dump({"study": name, "extends": "common.yaml", "train": train | epochs, **more})
+        (home / f"{name}.yaml").write_text(text)
+    (home / "flow.yaml").write_text("flow: [first.yaml, second.yaml]\n")
+    return home / "flow.yaml"
+
+
+def team(target: object, setup: tuple[object, StudyFolder], count: int, **more: object) -> OneProcess:
+    """Workers that train nothing."""
+    write_json(setup[1].path / PROBE_FILE, PROBE)
+    return OneProcess(count)
+
+
 @pytest.fixture
-def small_flow(write_study, tiny_sd15: Path, tmp_path: Path, monkeypatch) -> Path:
-    """Two studies whose workers train nothing; the second takes what the first has found."""
-    values = yaml.safe_load(write_study(drop=["search"]).read_text())
-    train = values.pop("train") | {"epochs": 4, "rank": 8}
-    (tmp_path / "common.yaml").write_text(yaml.safe_dump(values | {"base": str(tiny_sd15)}))
-    for name, more in (("first", {}), ("second", {"from": "first.yaml"})):
-        text = yaml.safe_dump({"study": name, "extends": "common.yaml", "train": train, **more})
-        (tmp_path / f"{name}.yaml").write_text(text)
-    (tmp_path / "flow.yaml").write_text("flow: [first.yaml, second.yaml]\n")
+def small_flow(tiny_sd15: Path, tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-
-    def team(target, setup, count, **more) -> OneProcess:
-        write_json(setup[1].path / PROBE_FILE, PROBE)
-        return OneProcess(count)
-
     monkeypatch.setattr(search.run, "Team", team)
-    return tmp_path / "flow.yaml"
+    return write_flow(tmp_path, tiny_sd15)
 
 
-def test_each_study_runs_and_a_finished_one_returns_at_once(small_flow: Path, capsys, monkeypatch) -> None:
-    assert search.run.main([str(small_flow)]) == 0
-    first = capsys.readouterr().out
-    assert [line for line in first.splitlines() if ", step " in line] == [
+@pytest.fixture(scope="module")
+def ran(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A flow that has run, and what was said."""
+    home, said = tmp_path_factory.mktemp("ran"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.chdir(home)
+        patch.setattr(search.run, "Team", team)
+        assert search.run.main([str(write_flow(home, tiny_sd15))]) == 0
+    return home, said.getvalue()
+
+
+@pytest.fixture
+def ran_flow(ran: tuple[Path, str], tmp_path: Path, monkeypatch) -> Path:
+    """A copy of it, to which no worker comes any more."""
+    shutil.copytree(ran[0], tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    monkeypatch.delattr(search.run, "Team")
+    return tmp_path / "home" / "flow.yaml"
+
+
+def test_each_study_runs_and_takes_what_the_one_before_has_found(ran: tuple[Path, str]) -> None:
+    home, said = ran
+    assert [line for line in said.splitlines() if ", step " in line] == [
         "flow.yaml, step 1 of 2: first.yaml",
         "flow.yaml, step 2 of 2: second.yaml",
     ]
-    taken = HandedOn.load(StudyFolder(Path("runs/second")))
-    verdict = json.loads(Path("runs/first/verdict.json").read_text())
+    taken = HandedOn.load(StudyFolder(home / "runs" / "second"))
+    verdict = json.loads((home / "runs/first/verdict.json").read_text())
     assert taken is not None
     assert (taken.study, taken.epoch, taken.config.rank) == ("first", verdict["decision"]["epoch"], 8)
-    assert taken.lora == str(Path("runs/first").resolve() / verdict["files"]["LoRA"])
-    monkeypatch.delattr(search.run, "Team")  # nothing runs any more
-    assert search.run.main([str(small_flow)]) == 0
+    assert taken.lora == str(home / "runs" / "first" / verdict["files"]["LoRA"])
+
+
+def test_a_finished_flow_returns_at_once(ran_flow: Path, capsys) -> None:
+    assert search.run.main([str(ran_flow)]) == 0
     again = capsys.readouterr().out
     assert "study first is finished." in again
     assert again.count("╭") == 1, "the last verdict is shown, of the others a line"
-    assert verdict["headline"] in again
+    assert json.loads(Path("runs/first/verdict.json").read_text())["headline"] in again
 
 
-def test_it_stops_where_photos_should_change_until_it_is_told_to_go_on(small_flow: Path, capsys) -> None:
-    page = Path("runs/first/data_check.json")
+def test_it_stops_where_photos_should_change_until_it_is_told_to_go_on(ran_flow: Path, capsys, monkeypatch) -> None:
+    page, second = Path("runs/first/data_check.json"), Path("runs/second")
     write_json(page, {"needs_changes": True})
-    assert search.run.main([str(small_flow)]) == 2
+    assert search.run.main([str(ran_flow)]) == 0, "the next study has begun: it was answered before"
+    second.rename("before")
+    assert search.run.main([str(ran_flow)]) == 2
     assert f"stopped: photos or captions should change first: {page}" in capsys.readouterr().out
-    assert not Path("runs/second").exists()
-    assert search.run.main([str(small_flow), "--go-on"]) == 0
-    capsys.readouterr()
-    assert search.run.main([str(small_flow)]) == 0, "the next study has begun: it was answered before"
+    assert not second.exists()
+    begun: list[object] = []
+    monkeypatch.setattr(search.run, "_run", lambda *args, **more: begun.append(args) or Path("before").rename(second))
+    assert search.run.main([str(ran_flow), "--go-on"]) == 0
+    second.rename("before")
     write_json(page, {"needs_changes": False})
-    assert search.run.main([str(small_flow)]) == 0
+    assert search.run.main([str(ran_flow)]) == 0
+    assert len(begun) == 2
 
 
 def test_mistakes_of_later_studies_are_told_before_anything_runs(small_flow: Path, capsys) -> None:
@@ -88,13 +127,10 @@ def test_a_study_that_takes_something_waits_for_the_other_one(small_flow: Path, 
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"run it first: python -m search.run {first}" in said
-    assert search.run.main([str(first)]) == 0
-    assert load_study(second).handed_on is not None
 
 
-def test_what_was_taken_stays_when_the_other_study_finds_something_else(small_flow: Path) -> None:
-    assert search.run.main([str(small_flow)]) == 0
-    second, path = small_flow.with_name("second.yaml"), Path("runs/first/verdict.json")
+def test_what_was_taken_stays_when_the_other_study_finds_something_else(ran_flow: Path) -> None:
+    second, path = ran_flow.with_name("second.yaml"), Path("runs/first/verdict.json")
     before = load_study(second).handed_on
     verdict = json.loads(path.read_text())
     verdict["decision"]["epoch"] = 2 if before.epoch == 4 else 4
@@ -106,14 +142,14 @@ def test_what_was_taken_stays_when_the_other_study_finds_something_else(small_fl
     assert load_study(second).handed_on == before, "the other study may be gone"
 
 
-def test_a_study_that_ships_nothing_hands_nothing_on(small_flow: Path) -> None:
-    assert search.run.main([str(small_flow.with_name("first.yaml"))]) == 0
+def test_a_study_that_ships_nothing_hands_nothing_on(ran_flow: Path) -> None:
+    shutil.rmtree("runs/second")
     path = Path("runs/first/verdict.json")
     verdict = json.loads(path.read_text())
     verdict["decision"] |= {"ship": False, "outcome": "poor"}
     path.write_text(json.dumps(verdict | {"headline": "Ship nothing yet: …"}))
     with pytest.raises(StudyError, match=r"second\.yaml: from: expected .*Ship nothing yet"):
-        load_study(small_flow.with_name("second.yaml"))
+        load_study(ran_flow.with_name("second.yaml"))
 
 
 @pytest.mark.parametrize("named", ["nowhere.yaml", "second.yaml", "", 3])
@@ -145,18 +181,26 @@ def test_a_flow_that_cannot_run_is_refused_in_a_line(small_flow: Path, text: str
     assert f": {key}: expected" in line
 
 
-def test_status_shows_each_study_and_others_name_them(small_flow: Path, capsys) -> None:
-    assert search.run.main([str(small_flow.with_name("first.yaml"))]) == 0
-    capsys.readouterr()
-    assert status.main([str(small_flow)]) == 0
+def test_status_shows_each_study_and_others_name_them(ran_flow: Path, capsys) -> None:
+    shutil.rmtree("runs/second")
+    assert status.main([str(ran_flow)]) == 0
     said = capsys.readouterr().out
     assert "study first" in said
     assert "study second" in said
     assert "has not begun" in said
-    for command in (dashboard, export):
-        more = ["--to", "out"] if command is export else []
-        assert command.main([str(small_flow), *more]) == 2
-        assert "first.yaml, " in capsys.readouterr().err
+    assert dashboard.main([str(ran_flow)]) == 2
+    assert "first.yaml, " in capsys.readouterr().err
+    assert export.main([str(ran_flow), "--to", "out"]) == 2
+    assert "second.yaml" in capsys.readouterr().err, "the final one is meant, which has not run"
+
+
+def test_a_study_that_takes_nothing_needs_no_other_one(small_flow: Path) -> None:
+    second = small_flow.with_name("second.yaml")
+    values = yaml.safe_load(second.read_text())
+    del values["final"]
+    second.write_text(yaml.safe_dump(values))
+    with pytest.raises(StudyError, match=refusal("from", "first.yaml", "nothing", second)):
+        load_study(second)
 
 
 def test_go_on_belongs_to_a_flow(small_flow: Path, capsys) -> None:
@@ -187,3 +231,33 @@ def test_the_demo_flow_loads_before_anything_has_run(tmp_path: Path) -> None:
     for step in read_flow(FLOW / "flow.yaml").steps:
         load_study(step.file, runs=tmp_path, to_come=names)
         names.append(step.study)
+
+
+@pytest.mark.slow
+def test_the_flow_runs_from_end_to_end_through_the_command_line(tmp_path: Path, capsys) -> None:
+    """The files of studies/flow with a few epochs each, on the demo's photos."""
+    demo, home, runs = FLOW.parent / "demo", tmp_path / "small", tmp_path / "runs"
+    home.mkdir()
+    short = {"2_border.yaml": {"epochs": 4, "cycle_epochs": 2, "save_every_n_epochs": 1}}
+    short["3_final.yaml"] = {"cycle_epochs": 2, "save_every_n_epochs": 1}
+    for path in FLOW.glob("*.yaml"):
+        values = yaml.safe_load(path.read_text())
+        if path.name == "common.yaml":
+            probe = {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class} on grass"]}
+            score = {"probe": probe, "losses": {"levels": 2, "draws": 1}, "shifted": {"composites": 0}}
+            values |= {"extends": str(demo / "flow.yaml"), "base": str(demo / "base"), "data": str(demo / "photos")}
+            values |= {"score": score, "train": {"learning_rate_scale": 40}, "workers": {"threads": 1}}
+        values["train"] = values.get("train", {}) | short.get(path.name, {})
+        if path.name == "flow.yaml":
+            values = {"flow": values["flow"]}
+        (home / path.name).write_text(yaml.safe_dump(values))
+    said = finish(start(home / "flow.yaml", runs))
+    border, final = StudyFolder(runs / "demo-2-border"), StudyFolder(runs / "demo-3-final")
+    found = Verdict.load(border.verdict_file)
+    assert f"from demo-2-border: epoch {found.epoch} × 1.25" in said
+    (record,) = final.records()
+    assert (record.final.study, record.final.epoch) == ("demo-2-border", found.epoch)
+    assert record.epochs >= found.epoch * 1.25
+    assert "is finished" in finish(start(home / "flow.yaml", runs))
+    assert export.main([str(home / "flow.yaml"), "--runs", str(runs), "--to", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "demo-3-final.safetensors").is_file()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,11 +40,23 @@ class Batch:
 class Feed:
     """The batches of every epoch of one dataset: the same for all runs, whoever asks, in whatever order.
 
+    Args:
+        pace: images in each batch of an epoch; None: an epoch is one pass over all photos. With a pace, the passes
+            follow each other without a gap, and an epoch ends where that many batches do.
+
     sizes: the bucket (width, height) of each photo.
     """
 
-    def __init__(self, base: Base, dataset: Dataset, cache: LatentCache, settings: FeedSettings) -> None:
-        self.base, self.dataset, self.settings = base, dataset, settings
+    def __init__(
+        self,
+        base: Base,
+        dataset: Dataset,
+        cache: LatentCache,
+        settings: FeedSettings,
+        *,
+        pace: Sequence[int] | None = None,
+    ) -> None:
+        self.base, self.dataset, self.settings, self._pace = base, dataset, settings, pace
         self.sizes = assign_buckets(
             dataset.photos,
             resolution=settings.resolution,
@@ -76,8 +88,19 @@ class Feed:
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, as indices into the dataset's photos."""
+        if self._pace is None:
+            return self._photo_pass(epoch)
+        if len(set(self.sizes)) > 1:  # a batch holds photos of one size, so it stays as it is
+            return _stretch(self._photo_pass, epoch * len(self._pace), len(self._pace))
+        photos = _stretch(self._flat_pass, epoch * sum(self._pace), sum(self._pace))
+        return [[photos.pop(0) for _ in range(count)] for count in self._pace]
+
+    def _photo_pass(self, number: int) -> list[list[int]]:
         settings = self.settings
-        return epoch_batches(self.dataset, self.sizes, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch)
+        return epoch_batches(self.dataset, self.sizes, batch_size=settings.batch_size, seed=settings.seed, epoch=number)
+
+    def _flat_pass(self, number: int) -> list[int]:
+        return [index for batch in self._photo_pass(number) for index in batch]
 
     def batch(self, indices: Sequence[int], epoch: int, batch: int) -> Batch:
         """Batch number `batch` of `epoch`, whose photos are `indices`."""
@@ -114,3 +137,14 @@ class Feed:
         head, tail = tags[: settings.keep_tokens], tags[settings.keep_tokens :]
         draws.shuffle(tail)
         return ", ".join(head + tail)
+
+
+_Item = TypeVar("_Item")
+
+
+def _stretch(one_pass: Callable[[int], list[_Item]], first: int, count: int) -> list[_Item]:
+    """`count` items from number `first` on, of passes 0, 1, … that follow each other and are all of one length."""
+    each = len(one_pass(0))
+    passes = range(first // each, (first + count - 1) // each + 1)
+    items = [item for number in passes for item in one_pass(number)]
+    return items[first - passes.start * each :][:count]

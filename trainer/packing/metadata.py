@@ -37,6 +37,7 @@ def build_metadata(
     steps: int,
     steps_per_epoch: int,
     processes: int = 1,
+    batches: int | None = None,
     started_at: float | None = None,
     session_id: int | None = None,
 ) -> dict[str, str]:
@@ -47,11 +48,14 @@ def build_metadata(
         pack, run: the settings it was trained with; those of the optimizer's rate are left out where it sets its own.
         epoch, steps: done when this checkpoint was written.
         steps_per_epoch: optimizer steps. processes: that share the batches.
+        batches: of an epoch, for each process; None: those of a pass over all photos.
         started_at: seconds since 1970; now by default. session_id: of the run; derived from seed and name by default.
     """
     feed, adapter, optimizer, loss = pack.feed, run.adapter, run.optimizer, run.loss
     learning_rate = None if optimizer.relative_step else optimizer.learning_rate
     text_encoder_lr = None if optimizer.relative_step else optimizer.text_encoder_lr
+    if batches is None:
+        batches = math.ceil(batches_per_epoch(dataset.photos, sizes, feed.batch_size) / processes)
     now = time.time()
     started = started_at if started_at is not None else now
     arguments: dict[str, str] = {}
@@ -113,7 +117,7 @@ def build_metadata(
         "ss_batch_size_per_device": feed.batch_size,
         "ss_total_batch_size": feed.batch_size * pack.gradient_accumulation_steps * processes,
         "ss_enable_bucket": feed.enable_bucket,
-        "ss_num_batches_per_epoch": math.ceil(batches_per_epoch(dataset.photos, sizes, feed.batch_size) / processes),
+        "ss_num_batches_per_epoch": batches,
         **(described := describe_dataset(dataset, sizes)),
         "ss_datasets": [
             {

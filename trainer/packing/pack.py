@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from trainer.families.family import Base
 
 
+_Place = tuple[Feed, int]
+"""Whose photos, and which epoch of them."""
+
+
 class Pack:
     """Runs that share forward and backward passes. Everything given here is shared; a run's own is given to `join`.
 
@@ -62,7 +66,8 @@ class Pack:
         self.base, self.dataset, self.settings = base, dataset, settings
         self.width, self.max_rank = width, max_rank
         self.crew = crew or Crew(base.device)
-        self.feed = Feed(base, dataset, cache or LatentCache(base, cache_dir), settings.feed)
+        self._cache = cache or LatentCache(base, cache_dir)
+        self.feed = Feed(base, dataset, self._cache, settings.feed)
         if base.device.type == "cpu":
             keep_freed_memory()
             prepack_convolutions(base.denoiser)
@@ -79,24 +84,40 @@ class Pack:
         """Optimizer steps per epoch: ⌈batches of this process ÷ accumulation⌉."""
         return math.ceil(self.batches_per_epoch / self.settings.gradient_accumulation_steps)
 
-    def join(self, settings: RunSettings, *, run_dir: Path, start_from: Path | None = None) -> Run:
+    def join(
+        self,
+        settings: RunSettings,
+        *,
+        run_dir: Path,
+        start_from: Path | None = None,
+        photos: Dataset | None = None,
+    ) -> Run:
         """A run that trains with the next epoch. It goes on exactly from the newest complete checkpoint under
         `run_dir`/checkpoints; if there is none, from the checkpoint `start_from`, else from epoch 0.
 
         Args:
             settings: what is its own.
             start_from: a checkpoint with state, of a run that shares this one's settings up to there.
+            photos: other photos than the pack's. Its epochs have as many steps as the pack's all the same, so that runs
+                are where the others are at equal steps; a pass over its photos may end within one.
 
         Raises:
-            ModelError: the run cannot share this pack (DoRA, convolutions), or the pack is full.
+            ModelError: the run cannot share this pack (DoRA, convolutions, other photos of several sizes), or the pack
+                is full.
             TrainerError: its optimizer cannot run here, or the checkpoint is of other settings.
         """
         feed = self.settings.feed
         adapters = create_adapters(
             self.base, settings.adapter, train_text_encoder=feed.train_text_encoder, seed=feed.seed
         )
-        self._check_room(adapters.alone, settings.adapter.rank)
+        own = photos is not None and feed.enable_bucket
+        self._check_room(adapters.alone or ("photos of its own, in buckets," if own else None), settings.adapter.rank)
+        mine = self.feed
+        if photos is not None:
+            pace = [len(batch) for batch in self.feed.epoch(0)]
+            mine = Feed(self.base, photos, self._cache, feed, pace=pace)
         run = Run(
+            feed=mine,
             run_dir=Path(run_dir),
             adapters=adapters,
             settings=settings,
@@ -105,10 +126,11 @@ class Pack:
             describe=functools.partial(
                 build_metadata,
                 self.base,
-                self.dataset,
-                self.feed.sizes,
+                mine.dataset,
+                mine.sizes,
                 self.settings,
                 settings,
+                batches=self.batches_per_epoch,
                 output_name=settings.output.output_name or Path(run_dir).name,
                 steps_per_epoch=self.steps_per_epoch,
                 processes=self.crew.size,
@@ -138,7 +160,7 @@ class Pack:
         """
         self._checkpoint_activations()
         self._seat([run for run in self.runs if run.failed is None and not run.finished])
-        orders = {epoch: self.feed.epoch(epoch) for epoch in {run.epoch for run in self._seated}}
+        orders = {(run.feed, run.epoch): run.feed.epoch(run.epoch) for run in self._seated}
         passes = self.settings.gradient_accumulation_steps
         for first in range(0, self.batches_per_epoch, passes):
             batches = range(first, min(first + passes, self.batches_per_epoch))
@@ -156,7 +178,7 @@ class Pack:
     def _seated(self) -> list[Run]:
         return [run for run in self._slots if run is not None]
 
-    def _step(self, batches: range, orders: Mapping[int, Sequence[Sequence[int]]]) -> None:
+    def _step(self, batches: range, orders: Mapping[_Place, Sequence[Sequence[int]]]) -> None:
         assert self._layers is not None
         layers, seated = self._layers, self._seated
         layers.refresh()
@@ -174,17 +196,20 @@ class Pack:
         for run in seated:
             run.apply_step(layers.row_of_gradients)
 
-    def _losses(self, batch: int, orders: Mapping[int, Sequence[Sequence[int]]]) -> Tensor:
+    def _losses(self, batch: int, orders: Mapping[_Place, Sequence[Sequence[int]]]) -> Tensor:
         """Each seated run's loss [K] on batch number `batch` of its own epoch, with gradients."""
-        examples: dict[tuple[int, LossSettings], Examples] = {}
+        examples: dict[tuple[_Place, LossSettings], Examples] = {}
         batch = batch * self.crew.size + self.crew.rank  # this process's share, numbered over all of them
-        batches = {epoch: self.feed.batch(order[batch % len(order)], epoch, batch) for epoch, order in orders.items()}
+        batches = {
+            (feed, epoch): feed.batch(order[batch % len(order)], epoch, batch)
+            for (feed, epoch), order in orders.items()
+        }
         rows, keys = [run if run is not None else self._seated[0] for run in self._slots], []
         for run in rows:
-            keys.append((run.epoch, run.settings.loss))
+            keys.append(((run.feed, run.epoch), run.settings.loss))
             if keys[-1] in examples:
                 continue
-            photos = batches[run.epoch]
+            photos = batches[run.feed, run.epoch]
             examples[keys[-1]] = draw_examples(
                 self.base,
                 photos.mean,
@@ -196,9 +221,9 @@ class Pack:
                 batch=batch,
             )
         drawn = [examples[key] for key in keys]
-        conditioning = _stack([batches[run.epoch].conditioning for run in rows])
+        conditioning = _stack([batches[run.feed, run.epoch].conditioning for run in rows])
         if self.settings.feed.train_text_encoder:
-            prompts = [caption for run in rows for caption in batches[run.epoch].captions]
+            prompts = [caption for run in rows for caption in batches[run.feed, run.epoch].captions]
             conditioning |= self.base.family.encode_prompts(self.base, prompts, self.settings.feed.clip_skip)
         prediction = self.base.family.predict(
             self.base,

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
+    from trainer.packing.batches import Feed
+
 
 class Run:
     """The private part of a trial or a production run; `Pack.join` makes them.
 
     epoch, step: epochs finished and optimizer steps taken.
-    settings: what is its own.
+    settings: what is its own. feed: its photos, which most runs of a pack share.
     effort: Σ over steps of the effective learning rate (brought up to date at the end of an epoch).
     last_loss: mean training loss of the last epoch; NaN before the first one.
     failed: why it cannot go on, or None.
@@ -37,6 +39,7 @@ class Run:
     def __init__(
         self,
         *,
+        feed: Feed,
         run_dir: Path,
         adapters: Adapters,
         settings: RunSettings,
@@ -44,7 +47,7 @@ class Run:
         loss_scaling: bool,
         describe: Callable[..., dict[str, str]],
     ) -> None:
-        self.run_dir, self.adapters, self.settings = Path(run_dir), adapters, settings
+        self.feed, self.run_dir, self.adapters, self.settings = feed, Path(run_dir), adapters, settings
         self._steps_per_epoch, self._describe = steps_per_epoch, describe
         learning, schedule = settings.optimizer, settings.schedule
         groups: ParamGroups = [{"params": adapters.parameters("denoiser"), "lr": learning.learning_rate}]

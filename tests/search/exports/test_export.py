@@ -235,7 +235,7 @@ def test_an_epoch_that_a_person_names_is_told_as_their_pick(tmp_path, tiny_photo
     assert main([str(folder.path), "--to", str(tmp_path / "out"), "--epoch", "4"]) == 0
     out = capsys.readouterr().out
     assert not verdict.decision.ships
-    assert "Epoch 4 of 40 is your own pick (--epoch). Ship nothing yet" in out
+    assert "Epoch 4 of 40 is your own pick. Ship nothing yet" in out
     assert "Ship epoch" not in out + (tmp_path / "out" / "train.yaml").read_text()
 
 

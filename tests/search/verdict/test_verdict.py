@@ -13,13 +13,15 @@ from metrics.onset.sentences import READ_FROM, epoch_text, interval_text
 from metrics.trajectory.readings import Readings
 from metrics.trajectory.trajectory import Trajectory
 from search.errors import SearchError
+from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder, TrialRecord
 from search.run import show
 from search.verdict.decision import Decision, OnsetFound
+from search.verdict.plateau import plateau
 from search.verdict.quantities import duration
-from search.verdict.sentences import onset_sentences, say
+from search.verdict.sentences import headline, onset_sentences, plot_caption, say, trial_sentences
 from search.verdict.settings_sentences import settings
-from search.verdict.verdict import Verdict, _plateau, finish, make_verdict, render
+from search.verdict.verdict import Verdict, finish, make_verdict, render
 from tests.search.finished_studies import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
 from trainer.config.config import load_train_config, parse_train_config
 from trainer.production.production_config import load_production
@@ -182,6 +184,10 @@ def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
         assert part in told
 
 
+def told_of(kind, onset, last=40):
+    return onset_sentences(kind, Decision("ship", last=last, **{kind: onset}))
+
+
 @pytest.mark.parametrize(
     ("found", "told"),
     [
@@ -196,7 +202,7 @@ def test_photos_held_out_move_the_epoch_of_the_production_run(finished):
     ],
 )
 def test_every_kind_of_onset_is_told_with_what_is_known_of_it(found, told):
-    said = " ".join(filter(None, onset_sentences("context", found, 40)))
+    said = " ".join(filter(None, told_of("context", found)))
     assert said.startswith("Context onset: ")
     assert [part for part in told if part not in said] == []
     assert ("contexts that the photos do not show" in said) == (found.epoch is not None)
@@ -204,22 +210,42 @@ def test_every_kind_of_onset_is_told_with_what_is_known_of_it(found, told):
 
 def test_a_memory_onset_that_was_not_judged_names_all_that_it_needs():
     """One checkpoint is too few, too, however many photos are held out."""
-    needs = onset_sentences("memory", OnsetFound("unmeasured"), 2)[1]
+    needs = told_of("memory", OnsetFound("unmeasured"), 2)[1]
     assert "score.holdout)" in needs
     assert "two checkpoints" in needs
 
 
 def test_memory_without_held_out_photos_says_how_little_it_rests_on():
-    said = " ".join(onset_sentences("memory", OnsetFound("beyond", channels=("copying",)), 40))
+    said = " ".join(told_of("memory", OnsetFound("beyond", channels=("copying",))))
     assert said.startswith("Memory onset: no copies of the photos")
     assert "epoch 40" in said
     assert "(score.holdout)" in said
-    where, meaning = onset_sentences("memory", OnsetFound("found", 9, 8, 12, ("copying", "composition")), 40)
+    where, meaning = told_of("memory", OnsetFound("found", 9, 8, 12, ("copying", "composition")))
     assert re.fullmatch(r"Memory onset: epoch 9 \([^)]*8–12\)\.", where)
     assert "copy the photos" in meaning
-    where, meaning = onset_sentences("memory", OnsetFound("beyond", channels=("heldout_loss",)), 40)
+    where, meaning = told_of("memory", OnsetFound("beyond", channels=("heldout_loss",)))
     assert "none" in where
     assert meaning == ""
+
+
+def test_a_finished_run_that_counts_steps_is_told_in_steps_and_with_the_keys_of_its_file():
+    """Every sentence is made with its unit: no other word for it is left anywhere."""
+    onset = OnsetFound("found", 500, 300, None, ("heldout_loss",))
+    found = Decision("ship", 0, 600, 0.5, 200, "images", memory=onset, last=600, kind="finished", unit="step")
+    config = parse_train_config({"base": "b", "data": "d", "epochs": 600, "save_every_n_epochs": 100})
+    run = FinishedRun({200: "a", 600: "b"}, "step", "rank 4", 2)
+    outcomes = ("ship", "not_learned", "poor", "failed")
+    decisions = [replace(found, outcome=outcome) for outcome in outcomes]
+    decisions += [replace(found, memory=OnsetFound(status)) for status in ("beyond", "unmeasured")]
+    decisions += [replace(found, memory=OnsetFound("at_start", 200, 0, 300)), replace(found, learned=700)]
+    decisions += [replace(found, memory=OnsetFound("beyond", channels=("copying",)))]
+    for decision in decisions:
+        verdict = Verdict("x", decision, config, finished_run=run, plateau=(400, 600), epochs=600)
+        said = [headline(verdict), plot_caption(decision), *trial_sentences(decision)]
+        said += [sentence for _, part in say(verdict).parts for sentence in part]
+        assert [one for one in said if "epoch" in one.lower()] == []
+        assert [one for one in said if "score.holdout)" in one or "train." in one.replace("trained", "")] == []
+        assert any("step" in one for one in said) or decision.outcome == "failed"
 
 
 @pytest.mark.parametrize(("channels", "advised"), [(("shifted_loss",), True), (("context_loss",), False)])
@@ -291,11 +317,11 @@ def test_train_yaml_names_the_lora_and_draws_samples(finished):
     assert output.sample_prompts == tuple(p for p, kind in PROMPTS if kind == "C")
 
 
-def test_a_better_neighbour_does_not_end_the_plateau():
+def test_a_better_neighbour_does_not_end_theplateau():
     scores = {4: 0.50, 6: 0.54, 8: 0.50, 10: 0.53, 12: 0.30}
     nothing = Readings(0, 0.0, {})
     trajectory = Trajectory((nothing, *(replace(nothing, epoch=e, score=score) for e, score in scores.items())))
-    assert _plateau(trajectory, 8, 0.02) == (4, 10)
+    assert plateau(trajectory, 8, 0.02) == (4, 10)
 
 
 def test_a_study_with_nothing_but_failures_is_no_success(tmp_path, tiny_photos, capsys):

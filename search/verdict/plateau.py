@@ -1,0 +1,34 @@
+"""How much a score jumps between neighbouring checkpoints, and which checkpoints around one score as well."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from metrics.trajectory.trajectory import Trajectory
+
+
+def jitter(trajectories: "Sequence[Trajectory]") -> float:
+    """Standard deviation of a score between neighbouring checkpoints, from second differences (robust; 0.002–0.02)."""
+    jumps = [np.diff(t.scores[t.epochs > 0], n=2) / np.sqrt(6.0) for t in trajectories]
+    found = np.concatenate(jumps) if jumps else np.empty(0)
+    found = found[np.isfinite(found)]
+    sigma = 1.4826 * float(np.median(np.abs(found))) if found.size >= 4 else 0.005
+    return float(np.clip(sigma, 0.002, 0.02))
+
+
+def plateau(trajectory: "Trajectory | None", epoch: int | None, noise: float) -> tuple[int, int] | None:
+    """First and last epoch of the unbroken run of checkpoints around `epoch` that score no worse than it by more than
+    `noise`."""
+    if trajectory is None or epoch is None or epoch not in trajectory.epochs:
+        return None
+    epochs, scores = trajectory.epochs, trajectory.scores
+    here = int(np.flatnonzero(epochs == epoch)[0])
+    good = scores >= scores[here] - noise
+    low = high = here
+    while low > 0 and good[low - 1] and epochs[low - 1] > 0:
+        low -= 1
+    while high + 1 < len(epochs) and good[high + 1]:
+        high += 1
+    return int(epochs[low]), int(epochs[high])
