@@ -7,6 +7,7 @@ and twenty moved, with the jitter that checkpoints have.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -67,6 +68,7 @@ def _population(epochs, generator, count, *, dip, rise, speed, rise_at, power, s
     return curve
 
 
+@cache  # the same trajectory for all who ask; nobody changes it
 def plant(kind: str, seed: int, world: World = DEMO, *, checkpoints: int = 40, horizon: int = 120) -> Planted:
     """One trajectory of a kind.
 

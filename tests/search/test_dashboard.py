@@ -20,7 +20,7 @@ from optuna.artifacts import get_all_artifact_meta
 from search.dashboard import main, serve
 from search.record.record import StudyFolder
 from search.verdict.artifacts import open_store, publish_verdict
-from search.verdict.verdict import finish
+from search.verdict.verdict import Verdict
 from tests.messages import refusal
 from tests.search.finished_studies import shared_study
 
@@ -31,7 +31,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photo
     folder = StudyFolder(tmp_path_factory.mktemp("dashboard") / "runs" / "toy")
     shutil.copytree(made.path, folder.path)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}")
-    publish_verdict(study, folder, finish(folder), open_store(folder))
+    publish_verdict(study, folder, Verdict.load(folder.verdict_file), open_store(folder))
     server = serve(folder)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

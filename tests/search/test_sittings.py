@@ -122,8 +122,8 @@ def test_nothing_that_was_shipped_is_lost_when_a_study_that_keeps_nothing_goes_o
     second = sittings.sit(3, keep={"checkpoints": "none"})
     lora = sittings.folder.checkpoint(int(second.trial or 0), int(second.epoch or 0)) / "lora.safetensors"
     assert (sittings.folder.path / second.files["LoRA"]).read_bytes() == lora.read_bytes()
-    if second.trial == first.trial:
-        assert lora.read_bytes() == shipped
+    assert second.trial == first.trial, "the third trial must not win here"
+    assert lora.read_bytes() == shipped
 
 
 def test_a_lora_that_only_best_still_holds_is_carried_over(sittings) -> None:

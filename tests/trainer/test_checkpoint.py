@@ -48,7 +48,10 @@ def new_pack(base: Base, photos: Path, *, batch_size: int = 16, **keywords: Any)
 
 
 def join_all(pack: Pack, folder: Path) -> list[Run]:
-    return [join(pack, run_dir=folder / o["optimizer"], epochs=2, **{"rank": 4, **o}) for o in OPTIMIZERS]
+    return [
+        join(pack, run_dir=folder / o["optimizer"], epochs=2, **{"rank": 4, "targets": "attention", **o})
+        for o in OPTIMIZERS
+    ]
 
 
 def everything(run: Run) -> dict[str, Any]:
@@ -112,7 +115,13 @@ def test_text_encoders_resume_exactly_too(tiny_sdxl: Path, tiny_photos: Path, tm
     ends = []
     for stops in (False, True):
         pack = new_pack(base, tiny_photos, train_text_encoder=True)
-        keywords = {"run_dir": tmp_path / str(stops), "rank": 2, "learning_rate": 1e-3, "epochs": 2}
+        keywords = {
+            "run_dir": tmp_path / str(stops),
+            "rank": 2,
+            "learning_rate": 1e-3,
+            "epochs": 2,
+            "targets": "attention",
+        }
         run = join(pack, **keywords)
         pack.train_epoch()
         if stops:

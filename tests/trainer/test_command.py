@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -211,7 +213,31 @@ def test_a_folder_is_one_or_can_become_one(tmp_path):
         with pytest.raises(ArgumentTypeError, match=why) as caught:
             arguments.folder(text)
         assert len(str(caught.value)) < 250
-    (tmp_path / "closed").mkdir(mode=0o555)
-    if os.geteuid():  # root may write anywhere
-        with pytest.raises(ArgumentTypeError, match="nothing can be written into"):
-            arguments.folder_to_write(str(tmp_path / "closed" / "new"))
+
+
+def test_a_folder_that_may_not_be_written_into_is_refused():
+    def ask() -> None:
+        with pytest.raises(ArgumentTypeError, match=r"nothing can be written into .*closed"):
+            arguments.folder_to_write(str(closed / "new"))
+
+    with tempfile.TemporaryDirectory() as home:  # pytest's own folders are closed to others
+        closed = Path(home) / "closed"
+        closed.mkdir(mode=0o555)
+        os.chmod(home, 0o755)
+        assert as_nobody(ask) == 0
+
+
+def as_nobody(work: Callable[[], None]) -> int:
+    """Exit code of a child process that works without root's rights: root may write anywhere."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

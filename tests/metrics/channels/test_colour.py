@@ -32,10 +32,14 @@ def test_sliced_wasserstein_equals_pot_along_the_same_directions():
     assert colour.sliced_wasserstein(cdfs, other) == pytest.approx(expected, rel=0.01)
 
 
+@pytest.fixture(scope="module")
+def pool():
+    return colour.colour_cdfs(lab_of(crops(400, 3)))
+
+
 @pytest.mark.parametrize(("photos", "images"), [(40, 24), (40, 6), (40, 160), (16, 16)])
-def test_half_splits_make_fresh_sets_read_zero_with_unit_spread(photos, images):
+def test_half_splits_make_fresh_sets_read_zero_with_unit_spread(pool, photos, images):
     """Of any two sizes: pairs of sets from one pool, since one set of photos has its own luck."""
-    pool = colour.colour_cdfs(lab_of(crops(400, 3)))
     readings = []
     for seed in range(60):
         rows = np.random.default_rng(seed).permutation(400)

@@ -101,7 +101,10 @@ def test_tensorboards_own_export(tmp_path):
     pd.DataFrame({"Wall time": 1e9 + steps, "Step": steps, "Value": valley(steps)}).to_csv(
         tmp_path / "tb.csv", index=False
     )
-    assert len(from_table(tmp_path / "tb.csv")) == 10
+    trajectory = from_table(tmp_path / "tb.csv")
+    assert (trajectory.unit, trajectory.epochs.tolist()) == ("step", steps.tolist())
+    losses = valley(steps)
+    np.testing.assert_allclose(trajectory.values("heldout_loss")[:, 0], np.log(losses / losses[0]), atol=1e-9)
 
 
 def test_long_and_wide_tables_keep_their_images_and_agree(tmp_path):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from search.export import _changed, export, main
+from search.export import export, main
 from search.record.json_files import write_json
 from search.record.record import StudyFolder, TrialRecord
-from search.verdict.verdict import finish
+from search.verdict.verdict import Verdict, finish
 from tests.search.base_predictions import traits
 from tests.search.finished_studies import PLANS, make_study, shared_study
 from trainer.data.dataset import scan_dataset
@@ -25,6 +25,22 @@ from trainer.production.production_config import load_production
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
     return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+
+
+@pytest.fixture(scope="module")
+def ships(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
+    """A study of one trial with its verdict."""
+    folder = make_study(tmp_path_factory.mktemp("ships"), tiny_sd15, tiny_photos, PLANS[:1])
+    finish(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ships_nothing(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
+    """A study whose only trial learned nothing, with its verdict."""
+    folder = make_study(tmp_path_factory.mktemp("nothing"), tiny_sd15, tiny_photos, PLANS[:1], learn=False)
+    finish(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -192,17 +208,15 @@ def test_another_trial_without_a_kept_checkpoint_is_exported_without_a_lora_and_
     assert "d_coef=2.0" in config["optimizer_args"]
 
 
-def test_it_follows_the_verdict_when_there_is_one(tmp_path, tiny_photos, tiny_sd15):
-    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1])
-    verdict = finish(folder)
-    assert main([str(tmp_path / "toy.yaml"), "--runs", str(tmp_path / "runs"), "--to", str(tmp_path / "out")]) == 0
+def test_it_follows_the_verdict_when_there_is_one(ships, tmp_path):
+    verdict, runs = Verdict.load(ships.verdict_file), ships.path.parent
+    file = runs.parent / "toy.yaml"
+    assert main([str(file), "--runs", str(runs), "--to", str(tmp_path / "out")]) == 0
     assert f"trial {verdict.trial}, epoch {verdict.epoch}" in (tmp_path / "out" / "train.yaml").read_text()
 
 
-def test_a_study_with_nothing_to_ship_says_so_and_exports_no_lora(tmp_path, tiny_photos, tiny_sd15, capsys):
-    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1], learn=False)
-    finish(folder)
-    assert main([str(folder.path), "--to", str(tmp_path / "out")]) == 0
+def test_a_study_with_nothing_to_ship_says_so_and_exports_no_lora(ships_nothing, tmp_path, capsys):
+    assert main([str(ships_nothing.path), "--to", str(tmp_path / "out")]) == 0
     assert "Ship nothing yet" in capsys.readouterr().out
     assert not list((tmp_path / "out").glob("*.safetensors"))
     for name in ("train.yaml", "sd-scripts/config.toml", "sd-scripts/train.sh"):
@@ -226,9 +240,9 @@ def test_what_sd_scripts_lacks_costs_its_own_files_alone(study, tmp_path, monkey
     assert "\n" not in said
 
 
-def test_an_epoch_that_a_person_names_is_told_as_their_pick(tmp_path, tiny_photos, tiny_sd15, capsys):
-    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1], learn=False)
-    verdict = finish(folder)
+def test_an_epoch_that_a_person_names_is_told_as_their_pick(ships_nothing, tmp_path, capsys):
+    folder = StudyFolder(shutil.copytree(ships_nothing.path, tmp_path / "runs" / "toy"))
+    verdict = Verdict.load(folder.verdict_file)
     kept = folder.checkpoint(0, 4)
     kept.mkdir(parents=True, exist_ok=True)
     (kept / "lora.safetensors").write_bytes(b"")
@@ -239,12 +253,11 @@ def test_an_epoch_that_a_person_names_is_told_as_their_pick(tmp_path, tiny_photo
     assert "Ship epoch" not in out + (tmp_path / "out" / "train.yaml").read_text()
 
 
-def test_the_range_on_all_photos_is_told_by_every_file(tmp_path, tiny_photos, tiny_sd15, capsys):
-    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1])
-    verdict = finish(folder)
+def test_the_range_on_all_photos_is_told_by_every_file(ships, tmp_path, capsys):
+    verdict = Verdict.load(ships.verdict_file)
     (said,) = [s for s in verdict.sentences if "compare epochs" in s]
     between = re.search(r"epochs \d+ to \d+", said).group()
-    assert main([str(folder.path), "--to", str(tmp_path / "out")]) == 0
+    assert main([str(ships.path), "--to", str(tmp_path / "out")]) == 0
     assert between in capsys.readouterr().out
     for name in ("train.yaml", "sd-scripts/config.toml", "sd-scripts/train.sh"):
         assert between in (tmp_path / "out" / name).read_text()
@@ -368,9 +381,11 @@ def test_what_no_other_tool_can_load_is_said(study, tmp_path):
     assert "# no other tool can load this base" in (tmp_path / "out" / "sd-scripts" / "config.toml").read_text()
 
 
-def test_photos_that_are_no_longer_those_of_the_study_are_told(tmp_path, tiny_photos):
-    folder, dataset = StudyFolder(tmp_path), scan_dataset(str(tiny_photos))
-    assert _changed(folder, dataset) == [], "nothing is known of how the study was begun"
-    for photos, told in ((dataset.digest, False), ("another", True), (None, False)):
-        write_json(tmp_path / "study.json", {"study": "toy", "digest": "", "meaning": {"photos": photos}})
-        assert ["no longer those of the study" in line for line in _changed(folder, dataset)] == [True] * told
+def test_photos_that_are_no_longer_those_of_the_study_are_told(tmp_path, tiny_photos, tiny_sd15):
+    folder, digest = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:1]), scan_dataset(str(tiny_photos)).digest
+    for number, (photos, told) in enumerate(((digest, False), ("another", True), (None, False))):  # None: not known
+        write_json(folder.path / "study.json", {"study": "toy", "digest": "", "meaning": {"photos": photos}})
+        notices = export(folder, tmp_path / str(number)).notices
+        assert [line for line in notices if "no longer those of the study" in line] == [
+            f"{tiny_photos}: photos or captions are no longer those of the study"
+        ] * told

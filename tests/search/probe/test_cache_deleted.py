@@ -15,7 +15,7 @@ from search.probe.probe import Probe, open_probe
 from search.record.record import StudyFolder
 from search.study.input_digests import fingerprint_of_base
 from search.study.study import Study, load_study
-from tests.search.conftest import StudyWriter
+from tests.search.conftest import study_writer
 from tests.search.study_processes import STUDIES
 from trainer.base_model.load import load_base
 from trainer.packing.builder import pack_settings
@@ -50,14 +50,19 @@ def deleting() -> Iterator[_Deleting]:
     hook.folder = None
 
 
-@pytest.fixture
-def opened(write_study: StudyWriter) -> Callable[[StudyFolder], tuple[Study, Probe]]:
+Opened = Callable[[StudyFolder], tuple[Study, Probe]]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    """Opens the probe of a study in a folder."""
     score = {
         "encoder": str(STUDIES / "demo" / "clip"), "holdout": 2, "shifted": {"composites": 4},
         "probe": {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]},
         "losses": {"levels": 2, "draws": 1},
     }  # fmt: skip
-    study = load_study(write_study(base=str(STUDIES / "demo" / "base"), score=score))
+    write = study_writer(tmp_path_factory.mktemp("probe"))
+    study = load_study(write(base=str(STUDIES / "demo" / "base"), score=score))
 
     def open_in(folder: StudyFolder) -> tuple[Study, Probe]:
         base = load_base(STUDIES / "demo" / "base")
@@ -67,9 +72,17 @@ def opened(write_study: StudyWriter) -> Callable[[StudyFolder], tuple[Study, Pro
     return open_in
 
 
-def test_deleted_at_every_write_the_probe_is_the_same(opened, tmp_path: Path, deleting: _Deleting) -> None:
-    folder = StudyFolder(tmp_path / "deleted")
-    _, right = opened(StudyFolder(tmp_path / "left"))
+@pytest.fixture(scope="module")
+def left_alone(opened: Opened, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, Probe]:
+    """A folder whose probe is whole."""
+    folder = StudyFolder(tmp_path_factory.mktemp("left") / "study")
+    return folder, opened(folder)[1]
+
+
+def test_deleted_at_every_write_the_probe_is_the_same(
+    opened: Opened, left_alone, tmp_path: Path, deleting: _Deleting
+) -> None:
+    folder, (_, right) = StudyFolder(tmp_path / "deleted"), left_alone
     deleting.folder = folder.cache
     study, probe = opened(folder)
     pack = Pack(probe.base, probe.trained, pack_settings(probe.config), cache=probe.cache)
@@ -94,9 +107,9 @@ def test_deleted_at_every_write_the_probe_is_the_same(opened, tmp_path: Path, de
     "name",
     ["calibration.npz", *(pytest.param(n, marks=pytest.mark.slow) for n in ("arrays.npz", "base_readings.npz"))],
 )
-def test_what_goes_while_it_is_read_is_built_again(opened, tmp_path: Path, name: str) -> None:
-    folder = StudyFolder(tmp_path / "study")
-    _, first = opened(folder)
+def test_what_goes_while_it_is_read_is_built_again(opened: Opened, left_alone, tmp_path: Path, name: str) -> None:
+    whole, first = left_alone
+    folder = StudyFolder(shutil.copytree(whole.path, tmp_path / "study"))
     (folder.cache / "probe" / name).unlink()
     _, again = opened(folder)
     assert (folder.cache / "probe" / name).is_file()

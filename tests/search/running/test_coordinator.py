@@ -21,7 +21,7 @@ from tests.search.one_process import OneProcess
 from tests.search.scripted_worker import Script, scripted
 
 Outcome = list[tuple[Any, ...]]
-TRIALS = 10
+TRIALS = 7
 
 
 class Killed(Exception):
@@ -133,13 +133,14 @@ def test_lost_workers_change_nothing_and_make_no_new_trials(run_scripted, undist
     assert run_scripted("disturbed", dies_at=((0, 2), (1, 12), (3, 10), (4, 4))) == undisturbed
 
 
-@pytest.mark.parametrize("writes", [4, 41, 84, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 130, 13))])
+@pytest.mark.parametrize("writes", [4, 41, 70, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 90, 9))])
 def test_a_killed_coordinator_goes_on_to_the_same_numbers(run_scripted, undisturbed, writes: int) -> None:
     with pytest.raises(Killed):
         run_scripted(f"killed-{writes}", kill_after=writes)
     assert run_scripted(f"killed-{writes}", jitter=5) == undisturbed
 
 
+@pytest.mark.slow  # each day's tests run two slots in another order
 def test_one_slot_gives_the_same_numbers_again_too(run_scripted) -> None:
     assert run_scripted("one", count=1, jitter=1) == run_scripted("one-again", count=1, jitter=2)
 
@@ -212,7 +213,7 @@ def test_workers_that_find_no_folder_any_more_are_not_to_blame(write_study, tmp_
 def test_trials_after_the_start_up_are_sampled_from_what_was_learned(run_scripted, undisturbed) -> None:
     records = list(run_scripted.folder("undisturbed").records())
     assert [r.startup for r in records][:4] == [True] * 4
-    assert sum(not r.startup for r in records) >= 4
+    assert sum(not r.startup for r in records) == TRIALS - 4
 
 
 def test_a_reattached_trial_is_given_what_it_would_have_been_given(write_study, tmp_path: Path) -> None:

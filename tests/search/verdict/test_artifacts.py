@@ -10,7 +10,7 @@ from optuna.artifacts import get_all_artifact_meta
 
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.artifacts import open_store, publish_verdict, upload_trial
-from search.verdict.verdict import finish
+from search.verdict.verdict import Verdict
 from tests.search.finished_studies import shared_study
 
 
@@ -95,8 +95,7 @@ def test_a_failed_trial_leaves_its_error_as_a_note(running):
 def test_the_verdict_becomes_the_studys_note(running):
     folder, study, trial = running
     study.tell(trial, 0.1)
-    shutil.rmtree(folder.trial(trial.number))
-    verdict = finish(folder)
+    verdict = Verdict.load(folder.verdict_file)
     store = open_store(folder)
     publish_verdict(study, folder, verdict, store)
     publish_verdict(study, folder, verdict, store)

@@ -45,7 +45,12 @@ _LEARNED = re.compile(r"show the subject from epoch (\d+)")
 _INTERVAL = re.compile(r"(\d+(?:\.\d)?–(?:\d+(?:\.\d)?|open))(?![\w–])")
 
 
-@pytest.fixture(scope="module", params=OUTCOMES, ids=[name.replace(" ", "-") for name in OUTCOMES])
+@pytest.fixture(
+    scope="module",
+    # of many trials tell test_verdict.py and test_report.py each day
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "many")) for name in OUTCOMES],
+    ids=[name.replace(" ", "-") for name in OUTCOMES],
+)
 def left(request, tmp_path_factory: pytest.TempPathFactory, tiny_photos: Path) -> SimpleNamespace:
     """A finished study of each outcome, and all that it tells, as text by where it stands."""
     outcome, plans = OUTCOMES[request.param]
@@ -105,10 +110,12 @@ def test_best_holds_a_lora_only_when_it_ships(left):
 
 
 def test_sheets_mark_an_epoch_only_when_it_ships(left):
-    for sheet in (left.folder.best_folder / "sheet.png", left.folder.trial(left.found.trial or 0) / "sheet.png"):
-        if sheet.is_file():
-            marked = (np.asarray(Image.open(sheet).convert("RGB")) == np.array(SHIP_PAPER)).all(axis=-1).any()
-            assert marked == left.found.ships, sheet
+    sheets = left.folder.best_folder / "sheet.png", left.folder.trial(left.found.trial or 0) / "sheet.png"
+    drawn = [sheet for sheet in sheets if sheet.is_file()]
+    assert drawn or left.outcome == "nothing"
+    for sheet in drawn:
+        marked = (np.asarray(Image.open(sheet).convert("RGB")) == np.array(SHIP_PAPER)).all(axis=-1).any()
+        assert marked == left.found.ships, sheet
 
 
 def test_nobody_says_learned_but_the_images(left):
@@ -133,6 +140,9 @@ def test_intervals_have_one_form_and_one_word_for_an_open_end(left, capsys):
     for where, text in told.items():
         if where != "verdict.json":
             assert set(_INTERVAL.findall(text)) <= known, where
+        if left.found.ships and where in ("terminal", "report"):
+            own = [o for o in (left.found.context, left.found.memory) if o.epoch is not None]
+            assert {interval_text(o.low, o.high) for o in own} <= set(_INTERVAL.findall(text)), where
         assert "behind the last" not in text
         assert "…)" not in text
 

@@ -61,8 +61,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_phot
     made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
     folder = StudyFolder(tmp_path_factory.mktemp("report") / "runs" / "toy")
     shutil.copytree(made.path, folder.path)
-    verdict = finish(folder)
-    return folder, verdict, folder.report.read_text(encoding="utf-8")
+    return folder, Verdict.load(folder.verdict_file), folder.report.read_text(encoding="utf-8")
 
 
 def test_nothing_is_fetched_from_anywhere(written):

@@ -55,9 +55,9 @@ def test_another_shape_is_named(family, part, title, copy_of) -> None:
 
 
 @pytest.mark.parametrize(("family", "part", "title"), PARTS)
-@pytest.mark.parametrize(("value", "word"), [(float("nan"), "NaN"), (float("-inf"), "infinite values")])
-def test_a_weight_that_is_no_number_is_named(family, part, title, value, word, copy_of) -> None:
+def test_a_weight_that_is_no_number_is_named(family, part, title, copy_of) -> None:
     base = copy_of(family)
+    value, word = (float("-inf"), "infinite values") if part in ("vae", "transformer") else (float("nan"), "NaN")
     bad = sorted(load_file(weights_of(base, part)))[5]
 
     def spoil(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -102,9 +102,10 @@ def test_text_encoders_train_in_company_as_they_do_alone(
 ) -> None:
     folder = request.getfixturevalue(f"tiny_{name}")
     settings = [{"rank": 4, "learning_rate": 1e-3}, {"rank": 3, "learning_rate": 3e-3, "text_encoder_lr": 1e-3}]
+    base = base_in(folder, torch.float64)
 
     def trained(where: str, chosen: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
-        pack = new_pack(base_in(folder, torch.float64), dataset, train_text_encoder=True, flip=True, batch_size=8)
+        pack = new_pack(base, dataset, train_text_encoder=True, flip=True, batch_size=8)
         runs = [join(pack, run_dir=tmp_path / f"{where}{i}", epochs=2, **own) for i, own in enumerate(chosen)]
         pack.train_epoch()
         return [parameters_of(run) for run in runs]
@@ -118,6 +119,7 @@ def test_text_encoders_train_in_company_as_they_do_alone(
             torch.testing.assert_close(together[number][key], value, atol=1e-10, rtol=0)
 
 
+FEW_LAYERS = {"rank": 4, "learning_rate": 1e-3, "targets": "attention"}
 LOSSES: list[dict[str, Any]] = [
     {"debiased_estimation_loss": True},
     {"noise_offset": 0.1, "noise_offset_random_strength": True},
@@ -133,10 +135,7 @@ def test_each_run_of_a_pack_has_its_own_noise_and_weights_and_goes_on_after_a_st
 
     def joined(folder: Path, losses: list[dict[str, Any]]) -> tuple[Pack, list[Run]]:
         pack = new_pack(base, dataset, batch_size=8)
-        runs = [
-            join(pack, run_dir=folder / str(LOSSES.index(loss)), rank=4, learning_rate=1e-3, epochs=2, **loss)
-            for loss in losses
-        ]
+        runs = [join(pack, run_dir=folder / str(LOSSES.index(loss)), epochs=2, **FEW_LAYERS, **loss) for loss in losses]
         return pack, runs
 
     pack, whole = joined(tmp_path / "whole", LOSSES)
@@ -169,7 +168,7 @@ def test_a_nan_in_one_run_leaves_the_others_untouched_bit_for_bit(
     for poisoned in (False, True):
         pack = new_pack(base_in(tiny_sd15, torch.float32), dataset, batch_size=8)
         folder = tmp_path / str(poisoned)
-        runs = [join(pack, run_dir=folder / str(i), epochs=9, rank=4, learning_rate=1e-3) for i in range(3)]
+        runs = [join(pack, run_dir=folder / str(i), epochs=9, **FEW_LAYERS) for i in range(3)]
         if poisoned:
             next(iter(runs[1].parameters)).data[0, 0] = float("nan")
         pack.train_epoch()
