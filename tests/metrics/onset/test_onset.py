@@ -232,7 +232,9 @@ def scored(trajectory: Trajectory, score) -> Trajectory:
 
 
 def test_the_epoch_to_ship_is_the_bottom_of_the_curve_learned_and_before_the_onset():
-    for planted in [p for p in map(plant, ["valley"] * 20, range(20)) if p.context > 50][:5]:
+    late = [p for p in map(plant, ["valley"] * 20, range(20)) if p.context > 50][:5]
+    assert len(late) == 5
+    for planted in late:
         onset = find_onset(planted.trajectory)
         assert onset.learned <= onset.best < onset.epoch
         curve = onset_curves(planted.trajectory)["context"].curves

@@ -55,7 +55,7 @@ def scripted_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Stu
     """A study of two trials, its folder as a kill in the second trial leaves it, and how it ends undisturbed."""
     home = tmp_path_factory.mktemp("recovery")
     path = study_writer(home)(
-        train={"resolution": 64, "save_every_n_epochs": 2, "epochs": 12},
+        train={"resolution": 64, "save_every_n_epochs": 2, "epochs": 8},
         search={
             "rank": {"values": [2, 4]},
             "learning_rate_scale": {"min": 0.5, "max": 1.5, "log": True},

@@ -37,12 +37,14 @@ def test_a_photo_with_a_near_duplicate_is_not_held_out() -> None:
     features = np.concatenate([features, features[[0, 1, 2, 5, 6]] + 1e-4])  # twins of five of them
     for seed in range(20):
         heldout = split(features, 2, seed=seed).heldout
+        assert len(heldout) == 2
         assert set(heldout) <= {3, 4, 7, 8, 9}
 
 
 def test_a_photo_like_no_other_stays_in_training() -> None:
     for seed in range(20):
         heldout = split(clusters(1, 8, 8), 3, seed=seed).heldout
+        assert len(heldout) == 3
         assert 0 not in heldout
 
 
@@ -90,6 +92,7 @@ def test_one_photo_under_two_captions_is_still_one_photo():
     images = np.concatenate([images, images[[3]]])  # the last is a copy of the fourth, captioned otherwise
     for seed in range(20):
         heldout = split(np.concatenate([images, captions], axis=1), 5, seed, seen=images).heldout
+        assert len(heldout) == 5
         assert not {3, 16} & set(heldout)
 
 
@@ -134,5 +137,6 @@ def test_copies_keep_out_of_each_others_way_beside_a_context() -> None:
     assert with_twins(features, [2], copies) == [2, 9]
     for seed in range(10):
         found = split(features, 3, seed=seed, apart=[2, 9], copies=copies)
+        assert len(found.heldout) == 3
         assert not {3, 8} & set(found.heldout)
         assert found.note is None

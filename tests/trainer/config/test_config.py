@@ -1,5 +1,6 @@
 """TrainConfig: every mistake named, every pair judged, numbers as people write them."""
 
+import re
 import subprocess
 import sys
 from itertools import product
@@ -106,7 +107,8 @@ def test_what_webuis_make_of_dora_is_said_where_it_is_chosen() -> None:
     assert said.startswith("dora: A1111 and ComfyUI")
     assert config().cautions() == ()
     both = config(min_snr_gamma=5.0, debiased_estimation_loss=True)
-    assert both.cautions()[0].startswith("debiased_estimation_loss: its weights are multiplied with those of min_snr")
+    assert both.cautions()[0].startswith("debiased_estimation_loss: ")
+    assert "min_snr_gamma" in both.cautions()[0]
     assert config(debiased_estimation_loss=True).cautions() == ()
 
 
@@ -138,7 +140,8 @@ def test_cycles_are_a_number_or_a_length_in_epochs() -> None:
     assert config(**restarts, cycle_epochs=4, epochs=10).effective_num_cycles == 2.5
     assert refusal(**restarts).key == "num_cycles"
     assert refusal(**restarts, num_cycles=2, cycle_epochs=2).key == "cycle_epochs"
-    assert config(**restarts, num_cycles=1).notices() == ("cosine_with_restarts with one cycle is cosine",)
+    (said,) = config(**restarts, num_cycles=1).notices()
+    assert re.search(r"cosine_with_restarts .*one.* cosine\b", said)
 
 
 def test_warm_up_belongs_to_schedules_that_have_one() -> None:

@@ -1,6 +1,7 @@
 """A base is not trusted: what is missing, damaged or another's is told by part and tensor before any training."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +111,8 @@ def test_what_published_files_hold_besides_is_no_reason_to_refuse(copy_of) -> No
         rewrite(weights_of(base, part), lambda tensors: tensors | extras)
     assert load_base(base).notices == ()
     rewrite(weights_of(base, "unet"), lambda tensors: tensors | {"stray.weight": torch.ones(2)})
-    assert load_base(base).notices == ("unet: not used of its file: stray.weight (1 in all)",)
+    (said,) = load_base(base).notices
+    assert re.match(r"unet: .*\bstray\.weight \(1 ", said)
 
 
 def test_attention_of_older_vaes_and_prefixed_text_encoders_are_read(copy_of, tiny_sd15) -> None:
@@ -334,7 +336,8 @@ def test_a_single_file_without_a_part_says_which(tiny_sd15, tmp_path, monkeypatc
 def test_what_the_library_says_of_averaged_weights_is_told(tiny_sd15, tmp_path, monkeypatch) -> None:
     file, tensors = _single(tiny_sd15, "sd15", tmp_path, monkeypatch)
     save_file(tensors | {f"model_ema.{index}": torch.ones(1) for index in range(120)}, file)
-    assert load_base(file).notices == ("unet: its file has averaged (EMA) weights too; the plain ones are taken",)
+    (said,) = load_base(file).notices
+    assert re.match(r"unet: .*EMA.*plain", said)
 
 
 def test_a_folder_around_a_single_file_says_to_name_the_file(tmp_path) -> None:

@@ -55,23 +55,24 @@ def assert_same(read: LoraWeights, wanted: LoraWeights) -> None:
             assert torch.equal(other.magnitude.flatten(), module.magnitude.flatten())
 
 
-@pytest.mark.parametrize(
-    "style",
-    [
-        ("", ".lora_A.weight", ".lora_B.weight"),
-        ("", ".lora.down.weight", ".lora.up.weight"),
-        ("", ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
-        ("base_model.model.", ".lora_A.default.weight", ".lora_B.default.weight"),
-    ],
-)
+STYLES = [
+    # before a module's path, behind its halves
+    ("", ".lora_A.weight", ".lora_B.weight"),
+    ("", ".lora.down.weight", ".lora.up.weight"),
+    ("", ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+    ("base_model.model.", ".lora_A.default.weight", ".lora_B.default.weight"),
+]
+
+
 @pytest.mark.parametrize("kind", [{}, {"conv_rank": 2, "conv_alpha": 1.0}, {"dora": True}])
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_every_style_is_the_same_lora(
-    sd15: Base, sdxl: Base, tmp_path: Path, style: tuple[str, str, str], kind: dict[str, Any]
+    family: str, request: pytest.FixtureRequest, tmp_path: Path, kind: dict[str, Any]
 ) -> None:
-    prefix, down, up = style
-    for base in (sd15, sdxl):
-        wanted = made(base, **kind)
-        tensors = in_diffusers(wanted, lambda where: prefix + diffusers_name(where), down, up)
+    base: Base = request.getfixturevalue(family)
+    wanted = made(base, **kind)
+    for prefix, down, up in STYLES:
+        tensors = in_diffusers(wanted, lambda where, before=prefix: before + diffusers_name(where), down, up)
         save_file(tensors, tmp_path / "lora.safetensors")
         read = load_lora(tmp_path / "lora.safetensors", family=base.family.name)
         assert_same(read, wanted)

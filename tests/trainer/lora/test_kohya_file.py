@@ -78,10 +78,9 @@ def test_alpha_is_kept_exactly_and_zero_means_rank(tiny_sd15, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])
-@pytest.mark.parametrize("alpha", [4.0, 1.0])
-def test_diffusers_draws_the_same_image_from_the_file(name: str, alpha: float, request, tmp_path) -> None:
+def test_diffusers_draws_the_same_image_from_the_file(name: str, request, tmp_path) -> None:
     base = load_base(request.getfixturevalue(f"tiny_{name}"))
-    path = save_lora(tmp_path / "x.safetensors", random_lora(base, alpha=alpha))
+    path = save_lora(tmp_path / "x.safetensors", random_lora(base, rank=4, alpha=1.0))
     lora = load_lora(path)
     settings = {"steps": 4, "guidance": 5.0, "size": (64, 64)}
     ours = sample(base, lora, ["a photo of sks toy"], [3], **settings)
