@@ -31,7 +31,7 @@ def sat(kind: str, seed: int, world, **settings) -> tuple[Planted, Onset]:
 
 @pytest.fixture(scope="module", params=[DEMO, PHOTOS], ids=["demo", "photos"])
 def valleys(request) -> list[tuple[Planted, Onset]]:
-    return exam("valley", request.param, 40)
+    return exam("valley", request.param, 60)
 
 
 def pairs(valleys, kind: str) -> list[tuple[float, object]]:
@@ -44,7 +44,7 @@ def pairs(valleys, kind: str) -> list[tuple[float, object]]:
 @pytest.mark.parametrize("kind", ["context", "memory"])
 def test_onsets_are_found_near_the_truth(valleys, kind):
     found = pairs(valleys, kind)
-    assert len(found) >= 16
+    assert len(found) >= 25
     missed = [turn for _, turn in found if turn.epoch is None]
     assert len(missed) <= 0.15 * len(found)
     errors = np.array([np.log2(turn.epoch / true) for true, turn in found if turn.epoch is not None])
