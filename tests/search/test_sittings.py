@@ -161,10 +161,10 @@ def test_a_study_with_nothing_to_search_trains_once(tmp_path: Path) -> None:
 
 def test_a_small_space_ends_when_every_configuration_was_tried(tmp_path: Path) -> None:
     sittings = Sittings(tmp_path)
-    verdict = sittings.sit(30, search={"rank": {"values": [2, 4, 8]}})
+    verdict = sittings.sit(30, search={"rank": {"values": [2, 4]}})
     ranks = [record.params["rank"] for record in sittings.folder.records()]
-    assert set(ranks) == {2, 4, 8}
-    assert set(ranks[:-1]) != {2, 4, 8}
+    assert set(ranks) == {2, 4}
+    assert set(ranks[:-1]) != {2, 4}
     assert len(verdict.trials) == len(ranks) < 30
 
 
