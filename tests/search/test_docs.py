@@ -76,7 +76,7 @@ def test_python_examples_run(text, tmp_path, monkeypatch):
 def _help(module: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", module, "--help"],
-        capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env={**os.environ, "COLUMNS": "200"},
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
     assert done.returncode == 0, f"{module}: {done.stderr}"
     return done.stdout

@@ -325,12 +325,11 @@ def test_what_is_not_there_is_refused_in_one_line(study, tmp_path, capsys, argum
     assert not (tmp_path / "out").exists()
 
 
-def test_a_study_that_does_not_exist_is_refused_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "search.export", str(tmp_path / "no.yaml"), "--to", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "no.yaml" in done.stderr
+def test_a_study_that_does_not_exist_is_refused_in_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "no.yaml"), "--to", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "no.yaml" in error
 
 
 def test_photos_that_are_gone_are_named(tmp_path, tiny_sd15, capsys):

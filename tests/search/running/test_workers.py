@@ -14,7 +14,7 @@ from search.errors import WorkerError
 from search.record.events import Alive, Doing, GoOn, Lost, Prepared, Quit
 from search.running.workers import Team
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 600.0  # of a test that would wait for ever
 
 
 def dies_loading(connection: Connection, slot: int, setup: Any) -> None:
@@ -27,9 +27,16 @@ def dies_loading(connection: Connection, slot: int, setup: Any) -> None:
 
 
 def hangs_once(connection: Connection, slot: int, mark: Path) -> None:
-    """Stops for good at the first message it gets, as a process does whose GPU is gone; the next one answers."""
+    """Stops for good at the first message it gets, as a process does whose GPU is gone; the next one answers. Until
+    then it shows life."""
+
+    def received() -> Any:
+        while not connection.poll(0.05):
+            connection.send(Alive())
+        return connection.recv()
+
     connection.send(Prepared(0.0))
-    while not isinstance(message := connection.recv(), Quit):
+    while not isinstance(message := received(), Quit):
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -87,7 +94,7 @@ def test_a_slot_whose_workers_never_become_ready_is_given_up_and_the_others_are_
 
 
 def test_a_hung_worker_is_replaced(team, tmp_path: Path) -> None:
-    one = team(hangs_once, tmp_path / "hung", 1, hung_after=0.3)
+    one = team(hangs_once, tmp_path / "hung", 1, hung_after=1.5)
     messages(one, lambda got: any(isinstance(m, Prepared) for _, m in got))
     one.send(0, GoOn(3, 1))
     got = messages(one, lambda got: bool(lost(got, 0)), timeout=0.1)
@@ -98,7 +105,7 @@ def test_a_hung_worker_is_replaced(team, tmp_path: Path) -> None:
 
 
 def test_a_slow_worker_that_shows_life_is_left_alone(team) -> None:
-    one = team(works_slowly, 1.6, 1, hung_after=0.8)
+    one = team(works_slowly, 3.0, 1, hung_after=1.5)
     messages(one, lambda got: any(isinstance(m, Prepared) for _, m in got))
     one.send(0, GoOn(3, 1))
     got = messages(one, lambda got: any(isinstance(m, Doing) for _, m in got), timeout=0.1)
