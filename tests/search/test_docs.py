@@ -27,7 +27,12 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-YAML = [(page.name, text) for page in PAGES for text in _blocks(page, "yaml")]
+YAML = [
+    (page.name, text)
+    for page in PAGES
+    for text in _blocks(page, "yaml")
+    if any(line.strip() and not line.startswith("#") for line in text.splitlines())  # a comment alone sets nothing
+]
 COMMANDS = [
     (page.name, line.split("#")[0].strip())
     for page in PAGES
