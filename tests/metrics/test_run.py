@@ -168,7 +168,7 @@ def test_photos_that_are_as_the_base_draws_leave_fidelity_open():
 def test_honest_samples_are_hardly_ever_clearly_off(photos: int, samples: int):
     traits, generator = measure(render_concept("pine", "set", 200, seed=4)[0], None), np.random.default_rng(0)
     worst = []
-    for _ in range(50):
+    for _ in range(100):
         order = generator.permutation(200)
         entries = judge(traits.rows(order[photos : photos + samples]), traits.rows(order[:photos]))
         worst.append(max(entry.units for entry in entries))
