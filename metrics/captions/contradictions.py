@@ -65,7 +65,7 @@ def caption_ranks(images: np.ndarray, texts: np.ndarray, own: Sequence[int]) -> 
     >>> import numpy as np
     >>> found = caption_ranks(np.eye(3), np.eye(3)[[0, 2, 1]], [0, 1, 2])
     >>> found.ranks.tolist(), found.chance
-    ([1.0, 2.5, 2.5], 2.0)
+    ([1.0, 3.0, 3.0], 2.0)
     """
     rows = np.asarray(own)
     similar = images.astype(np.float64) @ texts.astype(np.float64).T

@@ -26,7 +26,7 @@ def edge_width(image: np.ndarray) -> float:
 
     >>> import numpy as np
     >>> stripes = np.repeat(np.repeat(np.uint8([0, 255]), 16)[None], 32, axis=0)[..., None].repeat(3, axis=2)
-    >>> 0.4 < edge_width(np.tile(stripes, (1, 2, 1))) < 0.7
+    >>> 0.8 < edge_width(np.tile(stripes, (1, 2, 1))) < 1.0
     True
     """
     from PIL import Image

@@ -323,9 +323,8 @@ def test_the_fewer_photos_are_known_the_wider_is_the_interval(tmp_path):
     ],
 )
 def test_columns_that_differ_by_a_run_are_no_photos(tmp_path, names):
-    assert f"columns {names[0]}, {names[1]} are of several runs; keep one" in refusal(
-        tmp_path, {"epoch": EPOCHS} | dict.fromkeys(names, LOSSES)
-    )
+    said = refusal(tmp_path, {"epoch": EPOCHS} | dict.fromkeys(names, LOSSES))
+    assert f"columns {names[0]}, {names[1]} are of several runs; keep one" in said
 
 
 @pytest.mark.parametrize(
