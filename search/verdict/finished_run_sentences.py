@@ -23,6 +23,8 @@ def run_headline(found: Decision) -> str:
         return "Ship nothing: the run did not learn the subject."
     if found.outcome == "poor":
         return f"Ship nothing: the best score is {found.score or 0.0:.3f}."
+    if found.outcome == "unfinished":
+        return "Ship nothing yet: the run was not trained to its end."
     return "Ship nothing: its checkpoints could not be scored."
 
 

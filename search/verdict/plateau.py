@@ -1,12 +1,34 @@
 """How much a score jumps between neighbouring checkpoints, and which checkpoints around one score as well."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from metrics.trajectory.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where a score is highest: the checkpoint, its score, and the first and last one around it that score no worse by
+    more than the noise."""
+
+    epoch: int
+    score: float
+    first: int
+    last: int
+
+
+def peak(trajectory: "Trajectory | None", noise: float) -> Peak | None:
+    """The highest score of a trained checkpoint; None without any."""
+    if trajectory is None:
+        return None
+    trained = [(score, -epoch) for epoch, score in zip(trajectory.epochs, trajectory.scores, strict=True) if epoch > 0]
+    score, epoch = max(((s, e) for s, e in trained if np.isfinite(s)), default=(0.0, 0))
+    around = plateau(trajectory, int(-epoch), noise)
+    return None if not epoch or around is None else Peak(int(-epoch), float(score), *around)
 
 
 def jitter(trajectories: "Sequence[Trajectory]") -> float:

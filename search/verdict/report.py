@@ -146,6 +146,9 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
         )
         if found.score is not None:
             facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch} (0 to 1)"))
+        if verdict.is_one_run and verdict.peak is not None:
+            between = f" ({verdict.peak.first}–{verdict.peak.last})" if verdict.peak.first < verdict.peak.last else ""
+            facts.append(_Fact(str(verdict.peak.epoch), f"{unit} of the best images{between}"))
         for name in ("context", "memory"):
             onset = getattr(found, name)
             short, _, between = turn_short(onset).partition(" (")

@@ -24,6 +24,7 @@ from search.verdict.finished_run_sentences import (
     what_it_took,
     what_to_use,
 )
+from search.verdict.plateau import Peak
 from search.verdict.quantities import duration
 from search.verdict.settings_sentences import leave_epochs, settings
 from trainer.config.rules import FLAT_SCHEDULERS
@@ -61,7 +62,7 @@ def headline(verdict: "Verdict") -> str:
     found = verdict.decision
     if verdict.said.headline:
         return verdict.said.headline
-    if verdict.finished_run is not None or verdict.final is not None:
+    if verdict.is_one_run:
         return run_headline(found)
     score = "" if found.score is None else f" (score {found.score:.3f})"
     if found.ships:
@@ -250,7 +251,9 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
         said.append("A trial is stopped early (pruned) when others are ahead of it.")
     if found.ships:
         said.append(_choice(found))
-    said += _learned(found, verdict.plateau)
+    said += _learned(found, None if verdict.is_one_run else verdict.plateau)
+    if found.ships and verdict.is_one_run and verdict.peak is not None:
+        said.append(_peak(verdict.peak, found.unit))
     if found.ships and verdict.final is not None:
         said += [average_text(found, verdict.final), against_before(found, verdict.final)]
     said += _onsets(found, against=False)
@@ -267,6 +270,11 @@ def _learned(found: Decision, plateau: tuple[int, int] | None) -> list[str]:
     first, last = (max(plateau[0], found.learned), plateau[1]) if plateau else (0, 0)
     alike = f" {found.unit.capitalize()}s {first} to {last} score alike." if first < last else ""
     return [f"The images show the subject from {found.unit} {found.learned} on.{alike}"]
+
+
+def _peak(peak: Peak, unit: str) -> str:
+    alike = f" ({unit}s {peak.first} to {peak.last} score alike)" if peak.first < peak.last else ""
+    return f"The images are best at {unit} {peak.epoch}, with a score of {peak.score:.3f}{alike}."
 
 
 def _choice(found: Decision) -> str:

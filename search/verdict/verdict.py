@@ -22,7 +22,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
 from search.verdict.decision import Decision, decide, lora_to_ship
-from search.verdict.plateau import jitter, plateau
+from search.verdict.plateau import Peak, jitter, peak, plateau
 from search.verdict.private_paths import shareable, without_private_paths
 from search.verdict.sentences import Said, headline, say
 from trainer.config.recorded import RecordedConfig
@@ -74,6 +74,7 @@ class Verdict:
         params: the searched ones.
         epochs: its horizon; `epochs_trained`: how far it went.
         plateau: first and last checkpoint around the epoch to ship that score no worse than it by more than `noise`.
+        peak: where its score is highest, whatever its losses say.
         noise: the score's jitter between neighbouring checkpoints, one standard deviation; trials closer are ties.
         ties: numbers of the other trials that are as good within the noise.
         photos: (trained on, held out).
@@ -93,6 +94,7 @@ class Verdict:
     epochs: int | None = None
     epochs_trained: int | None = None
     plateau: tuple[int, int] | None = None
+    peak: Peak | None = None
     noise: float = 0.0
     ties: tuple[int, ...] = ()
     photos: tuple[int, int] | None = None
@@ -103,6 +105,12 @@ class Verdict:
     trials: Mapping[str, str] = field(default_factory=dict)
     finished_run: FinishedRun | None = None
     final: FinalRun | None = None
+
+    @property
+    def is_one_run(self) -> bool:
+        """Whether it is about one run, with nothing to choose among: nobody asks for a trial's number then."""
+        alone = self.trial is not None and self.cost.trials == 1 and not self.params
+        return self.finished_run is not None or self.final is not None or alone
 
     @property
     def trial(self) -> int | None:
@@ -226,6 +234,7 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             epochs=winner.epochs,
             epochs_trained=winner.epochs_trained,
             plateau=plateau(_trajectory(folder, winner), decision.epoch, noise),
+            peak=peak(_trajectory(folder, winner), noise),
             noise=noise,
             ties=tuple(sorted(r.number for r in ties)),
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,

@@ -17,7 +17,7 @@ from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder, TrialRecord
 from search.run import show
 from search.verdict.decision import Decision, OnsetFound
-from search.verdict.plateau import plateau
+from search.verdict.plateau import Peak, peak, plateau
 from search.verdict.quantities import duration
 from search.verdict.sentences import headline, onset_sentences, plot_caption, say, trial_sentences
 from search.verdict.settings_sentences import settings
@@ -228,6 +228,21 @@ def test_memory_without_held_out_photos_says_how_little_it_rests_on():
     assert meaning == ""
 
 
+def test_one_run_is_told_where_its_images_are_best_and_no_trial_number(tmp_path, tiny_sd15, tiny_photos):
+    folder = make_study(tmp_path, tiny_sd15, tiny_photos, (Plan({"rank": 8}, quality=0.6, turn=12.0),))
+    record = TrialRecord.load(folder.trial(0))
+    replace(record, params={}).save(folder.trial(0))
+    verdict = make_verdict(folder)
+    scores = {r.epoch: r.score for r in folder.trajectory(0).readings if r.epoch}
+    best = max(scores, key=lambda epoch: scores[epoch])
+    found = verdict.peak
+    assert (found.epoch, found.score) == (best, scores[best])
+    assert all(scores[e] >= scores[best] - verdict.noise for e in scores if found.first <= e <= found.last)
+    assert headline(verdict).startswith(f"Ship epoch {verdict.epoch} (")
+    assert f"best at epoch {best}, with a score of {scores[best]:.3f}" in " ".join(verdict.sentences)
+    assert peak(None, 0.01) is None
+
+
 def test_a_finished_run_that_counts_steps_is_told_in_steps_and_with_the_keys_of_its_file():
     """Every sentence is made with its unit: no other word for it is left anywhere."""
     onset = OnsetFound("found", 500, 300, None, ("heldout_loss",))
@@ -240,7 +255,7 @@ def test_a_finished_run_that_counts_steps_is_told_in_steps_and_with_the_keys_of_
     decisions += [replace(found, memory=OnsetFound("at_start", 200, 0, 300)), replace(found, learned=700)]
     decisions += [replace(found, memory=OnsetFound("beyond", channels=("copying",)))]
     for decision in decisions:
-        verdict = Verdict("x", decision, config, finished_run=run, plateau=(400, 600), epochs=600)
+        verdict = Verdict("x", decision, config, finished_run=run, peak=Peak(400, 0.5, 200, 600), epochs=600)
         said = [headline(verdict), plot_caption(decision), *trial_sentences(decision)]
         said += [sentence for _, part in say(verdict).parts for sentence in part]
         assert [one for one in said if "epoch" in one.lower()] == []
