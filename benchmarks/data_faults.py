@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from studies.demo.concepts import ALL_CONCEPTS
-from studies.demo.scenes import PLACES, POSITIONS, Scene, concept_caption, draw_concept, render_concept, render_list
+from studies.demo.scenes import PLACES, POSITIONS, Scene, concept_caption, draw_concept, render_list
 
 SUBJECTS = Path(__file__).parents[2] / "shared" / "data" / "subjects"
 COUNT = 24
@@ -173,12 +173,22 @@ def with_other(photos: PhotoSet, images: Sequence[np.ndarray], rows: Sequence[in
 
 
 def with_another_concept(photos: PhotoSet, other: str, rows: Sequence[int], seed: int) -> PhotoSet:
-    """Rows replaced by pictures of another concept, taken in the same place."""
+    """Rows replaced by pictures of another concept that show all that their captions say."""
     images = []
     for row in rows:
-        place = next(place for place in PLACES if place in photos.captions[row].split(", "))
-        images.append(render_concept(other, "set", 1, 700 + seed + row, places=(place,))[0][0])
+        said = photos.captions[row].split(", ")
+        place = next(place for place in PLACES if place in said)
+        contexts, places = ("set", (place,)) if "large" in said else ("new", None)
+        scenes = draw_concept(other, contexts, 4000, 700 + seed + row, places)
+        fits = (scene for scene in scenes if _shows(scene, said))
+        images.append(render_list([next(fits)])[0][0])
     return with_other(photos, images, rows)
+
+
+def _shows(scene: Scene, said: Sequence[str]) -> bool:
+    shown = scene.attributes
+    attributes = (shown.size, f"on the {shown.position}", shown.place, f"{shown.pattern} floor")
+    return shown.other is None and all(tag in said for tag in attributes)
 
 
 def with_wrong_tags(photos: PhotoSet, rows: Sequence[int], seed: int) -> PhotoSet:

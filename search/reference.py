@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from metrics.run import command_line as metrics_run
 from search.dashboard import command_line as search_dashboard
+from search.data_check import command_line as search_data_check
 from search.export import command_line as search_export
 from search.flow import command_line as search_flow
 from search.pick import command_line as search_pick
@@ -44,6 +45,7 @@ _COMMANDS = {
     "search.run": search_run,
     "search.status": search_status,
     "search.dashboard": search_dashboard,
+    "search.data_check": search_data_check,
     "search.export": search_export,
     "search.pick": search_pick,
     "search.flow": search_flow,

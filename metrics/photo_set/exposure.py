@@ -11,6 +11,8 @@ from metrics.channels.colour import srgb_to_lab
 
 LOST = 0.25
 """Share of an image whose lights are lost, above the set's median, from which on it is overexposed."""
+LIGHTER = 4.0
+"""L* by which its middle exceeds the set's: colours that are lost in one channel are a cast, and no light."""
 DARK = 31.0
 """L* that only a fiftieth of an underexposed image exceeds."""
 _FULL = 252  # levels: a channel that is lost
@@ -50,15 +52,15 @@ def light(images: Sequence[np.ndarray]) -> Light:
 def overexposed(found: Light) -> np.ndarray:
     """Which photos have lost their lights: boolean `[N]`.
 
-    Much more of them has a channel at its end than of the other photos, and no two others are like that: white
-    backgrounds of a whole set are no fault.
+    Much more of them has a channel at its end than of the other photos, they are lighter than these, and no two others
+    are like that: white backgrounds of a whole set are no fault.
 
     >>> import numpy as np
     >>> lost = np.array([0.0, 0.01, 0.02, 0.6])
     >>> overexposed(Light(lost, lost, 90 + 10 * lost, 50 + 40 * lost)).tolist()
     [False, False, False, True]
     """
-    far = found.lost - np.median(found.lost) > LOST
+    far = (found.lost - np.median(found.lost) > LOST) & (found.median - np.median(found.median) > LIGHTER)
     return far & (_company(found.lost, LOST / 2) < _ALIKE)
 
 

@@ -103,6 +103,18 @@ class Probe:
         readings = read_checkpoint(self.calibration, epoch=epoch, effort=effort, images=images, losses=losses)
         return readings, np.concatenate([images, more]), {"sample": drawn - began, "score": time.perf_counter() - drawn}
 
+    def draw(self, lora: LoraWeights | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        """Any prompts, drawn as the probe's are: uint8 `[n, H, W, 3]`, by the base where there is no LoRA."""
+        return sample(
+            self.base,
+            lora,
+            prompts,
+            seeds,
+            **_drawing(self.score, self.config),
+            precision=self.precision,
+            cache=self.cache,
+        )
+
 
 def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identity: Encoder | None) -> Probe:
     """Load the study's probe from `cache/`, or build it: the first worker builds, the others wait.
@@ -333,7 +345,7 @@ def _evaluations(
 
 
 def _draw(probe: Probe, lora: LoraWeights | None) -> np.ndarray:
-    return _drawn(probe, lora, probe.labels.prompts, probe.labels.seeds)
+    return probe.draw(lora, probe.labels.prompts, probe.labels.seeds)
 
 
 def _draw_added(probe: Probe, lora: LoraWeights | None) -> np.ndarray:
@@ -341,19 +353,7 @@ def _draw_added(probe: Probe, lora: LoraWeights | None) -> np.ndarray:
     if not probe.added:
         return probe.base_images[:0]
     prompts = [prompt for prompt in probe.added for _ in range(probe.num_seeds)]
-    return _drawn(probe, lora, prompts, [*probe.labels.seeds[: probe.num_seeds]] * len(probe.added))
-
-
-def _drawn(probe: Probe, lora: LoraWeights | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-    return sample(
-        probe.base,
-        lora,
-        prompts,
-        seeds,
-        **_drawing(probe.score, probe.config),
-        precision=probe.precision,
-        cache=probe.cache,
-    )
+    return probe.draw(lora, prompts, [*probe.labels.seeds[: probe.num_seeds]] * len(probe.added))
 
 
 def _losses(probe: Probe, lora: LoraWeights | None) -> dict[str, np.ndarray]:

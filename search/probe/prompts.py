@@ -41,12 +41,15 @@ def probe_labels(
 
 def neutral_caption(photo: Photo) -> str:
     """The caption with the class word for the trigger, as an encoder understands it."""
-    if not photo.trigger:
-        return photo.caption
-    word = photo.class_word or ""
-    trigger = re.escape(photo.trigger)
+    return neutral_text(photo.caption, photo.trigger or "", photo.class_word or "")
+
+
+def neutral_text(text: str, trigger: str, class_word: str) -> str:
+    """Any text with the class word for the trigger; as it is without one."""
+    if not trigger:
+        return text
     # whole words: a trigger like "sks" also ends "desks"
-    said = re.sub(rf"(?<!\w){trigger}(?:\s+{re.escape(word)})?(?!\w)", lambda _: word, photo.caption)
+    said = re.sub(rf"(?<!\w){re.escape(trigger)}(?:\s+{re.escape(class_word)})?(?!\w)", lambda _: class_word, text)
     return " ".join(said.split())
 
 

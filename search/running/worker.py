@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from metrics.errors import MetricsError
+from search.findings.look import DataLook
 from search.probe.probe import Probe, open_probe, write_base_samples, write_probe_samples
 from search.record.events import (
     Alive,
@@ -133,6 +134,7 @@ class _Worker:
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
+        self._data = None if study.data_check is None else DataLook(study, folder, self._probe, encoder, identity)
         self._packs: dict[PackSettings, Pack] = {}
         self._decided = 0
         self._alive_at = 0.0
@@ -301,6 +303,9 @@ class _Worker:
         _check_there(spec.folder)
         if self._study.keep.samples:
             write_probe_samples(self._folder.samples_file(spec.number, epoch), self._probe, images)
+        if self._data is not None:
+            self._say("checking the data", spec.number, epoch)
+            self._data.checkpoint(spec.folder, epoch, lora, readings, images)
         spent["save"] += time.perf_counter() - began
         event = Checkpointed(spec.number, epoch, readings, {**spent, **seconds}, memory(self._probe.base.device))
         event.save(spec.folder)

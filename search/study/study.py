@@ -23,7 +23,15 @@ from search.study.delivery import TRIALS, Delivery, DeliverySection, delivery_of
 from search.study.final_run import FinalSection, final_run
 from search.study.finished_run import CheckpointFiles, CheckpointsSection, checkpoint_files, misplaced
 from search.study.input_digests import PhotoMark
-from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
+from search.study.settings import (
+    BudgetSection,
+    DataCheckSection,
+    KeepSection,
+    SamplerSection,
+    ScoreSection,
+    StopSection,
+    WorkersSection,
+)
 from search.study.space import Space, parse_space
 from search.study.study_file import EXTENDS, StudyFile, read_study_file
 from search.study.taken import FROM, taken
@@ -39,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "stop": StopSection,
     "workers": WorkersSection,
     "keep": KeepSection,
+    "data_check": DataCheckSection,
 }
 LOOKS: dict[str, type[BaseModel]] = {"checkpoints": CheckpointsSection, "delivery": DeliverySection}
 """Sections of studies that train nothing."""
@@ -68,6 +77,7 @@ class Study:
         mask_files: digest of their masks, where `score.shifted.masks` is a folder.
         photos, masks_of: the same, one by one.
         subject: trigger and class word, "" without.
+        data_check: what the data check looks at; None where the study is none.
         checkpoints: the files of a finished run, which are looked at; None where the study trains.
         final: where the study is the run that ships; None where it is not.
         handed_on: what the study under `from` has found; None without one.
@@ -96,6 +106,7 @@ class Study:
     masks_of: Mapping[str, str]
     notices: tuple[str, ...] = ()
     subject: tuple[str, str] = ("", "")
+    data_check: DataCheckSection | None = None
     checkpoints: CheckpointFiles | None = None
     final: FinalRun | None = None
     handed_on: HandedOn | None = None
@@ -165,6 +176,7 @@ class Study:
             **({"checkpoints": self.checkpoints.meaning} if self.checkpoints is not None else {}),
             **({"delivery": self.delivery.meaning} if self.delivery is not None else {}),
             **({"final": {"epoch": self.final.epoch}} if self.final is not None else {}),
+            **({"data_check": self.data_check.model_dump(mode="json")} if self.data_check is not None else {}),
         }
         return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
 
@@ -231,6 +243,12 @@ def load_study(
         problems += _only_looks(file, values, sections, *found)
     ending: FinalSection = _section(file, "final", FinalSection, values.get("final"), problems)
     searched = _mapping(file, values, "search", problems)
+    if "data_check" not in values:
+        sections["data_check"] = None
+    else:
+        sections |= {"budget": BudgetSection(trials=1), "stop": StopSection(onset=False, prune=False)}
+        if searched:
+            problems.append(problem(file, "search", ", ".join(searched), "nothing", "a data check is one training"))
     for key in searched:
         if key in NOT_SEARCHED:
             problems.append(problem(file, f"search.{key}", searched[key], "nothing", "it is the same for every trial"))

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator
 from metrics.errors import MetricsError
 from search.errors import DamagedError
 from search.record.final_run import FinalRun
+from search.record.data_check import DATA_CHECK_PAGE
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
@@ -219,6 +220,8 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     noise = jitter([t for r in records if (t := _trajectory(folder, r)) is not None])
     ranked = _ranked(folder, records, noise)
     files = {"trials": "trials", "database": folder.database.name}
+    if (folder.path / DATA_CHECK_PAGE).is_file():
+        files = {"data check": DATA_CHECK_PAGE, **files}
     verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))
     if ranked:
         winner, ties = ranked[0], ranked[1:]

@@ -1,0 +1,118 @@
+"""A worker's look at the data: losses of each photo at every checkpoint, drawings of each tag at the last, the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from metrics.checkpoint.encoders import Encoder
+from metrics.checkpoint.image_descriptors import measure
+from metrics.trajectory.readings import Readings
+from search.findings.after_training import draw_tags, drawing_findings, learning_findings, with_training
+from search.findings.before_training import check_photos
+from search.findings.page import write_page
+from search.findings.photos import photos_of
+from search.probe.probe import Probe
+from search.probe.prompts import probe_seed
+from search.record.data_check import TagEffect
+from search.record.record import StudyFolder
+from search.study.input_digests import photo_marks
+from search.study.study import Study
+from trainer.data.dataset import Photo, load_pixels
+from trainer.inference.evaluate import Evaluation
+from trainer.lora.lora import LoraWeights
+
+
+class DataLook:
+    """What a data check asks of the one training of its study.
+
+    Args:
+        study: with a section `data_check`.
+        encoder, identity: as the probe's.
+    """
+
+    def __init__(
+        self, study: Study, folder: StudyFolder, probe: Probe, encoder: Encoder, identity: Encoder | None
+    ) -> None:
+        assert study.data_check is not None
+        self._study, self._folder, self._probe = study, folder, probe
+        self._encoder, self._identity, self._settings = encoder, identity, study.data_check
+        self._losses: Evaluation | None = None
+
+    def checkpoint(self, trial: Path, epoch: int, lora: LoraWeights, readings: Readings, images: np.ndarray) -> None:
+        """Look with one checkpoint; with the last one the data check is written.
+
+        Args:
+            trial: its folder. images: the probe, drawn by this checkpoint.
+        """
+        kept = trial / "photo_losses"
+        kept.mkdir(exist_ok=True)
+        base = kept / f"{0:04d}.npy"
+        if not base.is_file():
+            np.save(base, self._measured(None))
+        np.save(kept / f"{epoch:04d}.npy", self._measured(lora))
+        if epoch == self._last:
+            self._write(kept, epoch, lora, readings, images)
+
+    @property
+    def _last(self) -> int:
+        run = self._study.finished_run
+        return self._probe.config.epochs if run is None else run.counts[-1]
+
+    def _measured(self, lora: LoraWeights | None) -> np.ndarray:
+        """Losses of the photos trained on, `[N, levels, draws]`."""
+        probe = self._probe
+        if self._losses is None:
+            photos = self._trained()
+            self._losses = Evaluation.prepare(
+                probe.base,
+                np.stack([load_pixels(photo, probe.config.size) for photo in photos]),
+                [photo.caption for photo in photos],
+                levels=probe.score.losses.levels,
+                draws=probe.score.losses.draws,
+                seed=probe_seed(probe.score, "heldout", 1),
+                clip_skip=probe.config.clip_skip,
+                cache=probe.cache,
+            )
+        return self._losses.losses(lora, precision=probe.precision)
+
+    def _trained(self) -> list[Photo]:
+        return [photo for photo in self._probe.trained.photos if not photo.is_reg]
+
+    def _write(self, kept: Path, epoch: int, lora: LoraWeights, readings: Readings, images: np.ndarray) -> None:
+        study, probe, settings = self._study, self._probe, self._settings
+        photos = photos_of(study)
+        check = check_photos(study.name, photos, self._encoder, self._identity, dataset=study.dataset)
+        seeds = [probe_seed(study.score, "images", 1000 + number) for number in range(settings.seeds)]
+        pairs: dict[str, np.ndarray] = {}
+        effects: tuple[TagEffect, ...] = ()
+        if self._encoder.has_texts and photos.tags.tags:
+            drawn = draw_tags(
+                photos,
+                self._encoder,
+                lambda prompts, seeds, trained: probe.draw(lora if trained else None, prompts, seeds),
+                seeds=seeds,
+                captions=settings.captions,
+                most=settings.tags,
+            )
+            effects, pairs = drawn.effects, dict(drawn.pairs)
+        new = np.array(probe.labels.sets) == "C"
+        features = self._encoder.images(images[: len(new)][new], cache=False)
+        more = drawing_findings(
+            photos, measure(photos.images, self._encoder), readings, features, probe.calibration.base.features[new]
+        )
+        marks = photo_marks(self._trained(), study.data, study.reg_data)
+        learned = learning_findings(
+            [mark.file for mark in marks], np.load(kept / f"{epoch:04d}.npy"), np.load(kept / f"{0:04d}.npy")
+        )
+        check = with_training(check, photos, effects, [*more, *learned])
+        write_page(
+            self._folder.path,
+            check,
+            dict(zip(photos.files, photos.images, strict=True)),
+            dict(zip(photos.files, photos.captions, strict=True)),
+            pairs,
+            study_file=str(study.file),
+        )
+        check.save(self._folder.path)
