@@ -15,8 +15,8 @@ from pydantic import BeforeValidator
 
 from metrics.errors import MetricsError
 from search.errors import DamagedError
-from search.record.final_run import FinalRun
 from search.record.data_check import DATA_CHECK_PAGE
+from search.record.final_run import FinalRun
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
