@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,17 @@ from search.findings.photos import photos_of
 from search.probe.probe import Probe
 from search.probe.prompts import probe_seed
 from search.record.data_check import TagEffect
+from search.record.events import TrialSpec
 from search.record.record import StudyFolder
 from search.study.input_digests import photo_marks
 from search.study.study import Study
 from trainer.data.dataset import Photo, load_pixels
 from trainer.inference.evaluate import Evaluation
 from trainer.lora.lora import LoraWeights
+from trainer.packing.training_run import Run
+
+ProbeLook = tuple[Readings, np.ndarray, dict[str, float]]
+"""What `Probe.read` returns."""
 
 
 class DataLook:
@@ -40,25 +46,21 @@ class DataLook:
         self._encoder, self._identity, self._settings = encoder, identity, study.data_check
         self._losses: Evaluation | None = None
 
-    def checkpoint(self, trial: Path, epoch: int, lora: LoraWeights, readings: Readings, images: np.ndarray) -> None:
-        """Look with one checkpoint; with the last one the data check is written.
-
-        Args:
-            trial: its folder. images: the probe, drawn by this checkpoint.
-        """
-        kept = trial / "photo_losses"
+    def look(
+        self, read: Callable[..., ProbeLook], run: Run, trial: TrialSpec, *, say: Callable[[str], None]
+    ) -> ProbeLook:
+        """The probe's look at a checkpoint (`read`), and the data's; with the last one the data check is written."""
+        found = read(say=say)
+        say("checking the data")
+        kept, lora = trial.folder / "photo_losses", run.lora_weights()
         kept.mkdir(exist_ok=True)
         base = kept / f"{0:04d}.npy"
         if not base.is_file():
             np.save(base, self._measured(None))
-        np.save(kept / f"{epoch:04d}.npy", self._measured(lora))
-        if epoch == self._last:
-            self._write(kept, epoch, lora, readings, images)
-
-    @property
-    def _last(self) -> int:
-        run = self._study.finished_run
-        return self._probe.config.epochs if run is None else run.counts[-1]
+        np.save(kept / f"{run.epoch:04d}.npy", self._measured(lora))
+        if run.epoch == trial.config.epochs:
+            self._write(kept, run.epoch, lora, found[0], found[1])
+        return found
 
     def _measured(self, lora: LoraWeights | None) -> np.ndarray:
         """Losses of the photos trained on, `[N, levels, draws]`."""

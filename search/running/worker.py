@@ -50,13 +50,8 @@ from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_
 from trainer.devices import has_no_exact_form, repeat_nearly
 from trainer.errors import TrainerError
 from trainer.families import Base
-<<<<<<< HEAD
 from trainer.lora.kohya_file import load_lora
 from trainer.packing.builder import pack_settings, run_settings, shares_a_pack
-=======
-from trainer.lora.lora import LoraWeights
-from trainer.packing.builder import pack_settings, run_settings
->>>>>>> e29ef74 (The worker's look at the data goes with the probe's)
 from trainer.packing.pack import Pack
 from trainer.packing.settings import PackSettings
 from trainer.packing.training_run import Run
@@ -253,7 +248,6 @@ class _Worker:
         for epoch in run.counts:
             if epoch <= trial.told:
                 continue
-<<<<<<< HEAD
             began, family = time.perf_counter(), self._probe.base.family.name
             known, looked = Checkpointed.file(spec.folder, epoch).is_file(), None
             if self._blocks is not None:
@@ -264,15 +258,6 @@ class _Worker:
                 known = known or looked.take(spent[epoch], samples=self._study.keep.samples)
                 look = partial(self._read_file, run.files[epoch], epoch=epoch, effort=spent[epoch])
             if not known:
-=======
-            if not Checkpointed.file(spec.folder, epoch).is_file():
-                began = time.perf_counter()
-                if self._blocks is not None:
-                    look = partial(self._blocks.look, spec.params)
-                else:
-                    lora = take_checkpoint(run, epoch, spec.folder, self._probe.base.family.name)
-                    look = partial(self._read, spec.folder, lora, epoch, spent[epoch])
->>>>>>> e29ef74 (The worker's look at the data goes with the probe's)
                 self._measured(spec, epoch, look, {"train": 0.0, "save": time.perf_counter() - began})
                 if looked is not None:
                     looked.keep()
@@ -301,11 +286,11 @@ class _Worker:
                 one.save()
         if epoch <= trial.told:
             return
-<<<<<<< HEAD
         if not Checkpointed.file(spec.folder, epoch).is_file():
             spent = {"train": trained, "save": time.perf_counter() - began}
             other = None if twin is None else twin.lora_weights()
             look = partial(self._probe.read, run.lora_weights(), epoch=epoch, effort=run.effort, twin=other)
+            look = look if self._data is None else partial(self._data.look, look, run, spec)
             self._measured(spec, epoch, look, spent)
         if twin is not None and run.finished:  # before the end is told: then the trial ends
             say, keep = partial(self._say, number=spec.number, epoch=epoch), self._study.keep.samples
@@ -313,26 +298,6 @@ class _Worker:
         self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
 
     def _measured(self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float]) -> None:
-=======
-        if Checkpointed.file(spec.folder, epoch).is_file():
-            self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
-            return
-        spent = {"train": trained, "save": time.perf_counter() - began}
-        look = partial(self._read, spec.folder, run.lora_weights(), epoch, run.effort)
-        self._tell(trial, self._measured(spec, epoch, look, spent))
-
-    def _read(self, trial: Path, lora: LoraWeights, epoch: int, effort: float, *, say: Callable[[str], None]) -> Look:
-        """The probe's readings; a data check looks at the photos, too."""
-        found = self._probe.read(lora, epoch=epoch, effort=effort, say=say)
-        if self._data is not None:
-            say("checking the data")
-            self._data.checkpoint(trial, epoch, lora, found[0], found[1])
-        return found
-
-    def _measured(
-        self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float]
-    ) -> Checkpointed:
->>>>>>> e29ef74 (The worker's look at the data goes with the probe's)
         """Draw, score, keep; `spent`: seconds before that."""
         readings, images, seconds = look(say=lambda what: self._say(what, spec.number, epoch))
         began = time.perf_counter()

@@ -212,17 +212,6 @@ class WorkersSection(Section):
         return value
 
 
-class DataCheckSection(Section):
-    """A data check: one short training that ends with a page on which photos and captions to change, and why."""
-
-    seeds: int = Field(default=2, ge=1, le=100)
-    """Drawings of each prompt, with and without each tag."""
-    captions: int = Field(default=4, ge=1, le=1000)
-    """Captions that each tag is tried in, at most."""
-    tags: int = Field(default=24, ge=1, le=1000)
-    """How many tags are tried, those used most first."""
-
-
 class KeepSection(Section):
     """What stays on disk. May change between one run of a study and the next."""
 

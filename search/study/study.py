@@ -19,19 +19,12 @@ from search.record.final_run import FinalRun
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
 from search.study.checks import beside, check_sampler, check_score, is_folder, scan
+from search.study.data_check import DataCheckSection, beside_data_check
 from search.study.delivery import TRIALS, Delivery, DeliverySection, delivery_of
 from search.study.final_run import FinalSection, final_run
 from search.study.finished_run import CheckpointFiles, CheckpointsSection, checkpoint_files, misplaced
 from search.study.input_digests import PhotoMark
-from search.study.settings import (
-    BudgetSection,
-    DataCheckSection,
-    KeepSection,
-    SamplerSection,
-    ScoreSection,
-    StopSection,
-    WorkersSection,
-)
+from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
 from search.study.study_file import EXTENDS, StudyFile, read_study_file
 from search.study.taken import FROM, taken
@@ -246,9 +239,8 @@ def load_study(
     if "data_check" not in values:
         sections["data_check"] = None
     else:
+        problems += beside_data_check(file, values)
         sections |= {"budget": BudgetSection(trials=1), "stop": StopSection(onset=False, prune=False)}
-        if searched:
-            problems.append(problem(file, "search", ", ".join(searched), "nothing", "a data check is one training"))
     for key in searched:
         if key in NOT_SEARCHED:
             problems.append(problem(file, f"search.{key}", searched[key], "nothing", "it is the same for every trial"))
