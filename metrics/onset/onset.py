@@ -26,6 +26,7 @@ EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING c
 # add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
 SPREAD_SHARE = 0.5
 COPIES = ("copying", "composition")
+SMOOTHED_FROM = 12  # checkpoints: with fewer, a mean with the neighbours blurs what it looks for (likewise)
 FEW = 6  # trained checkpoints below which the paired standard errors decide
 SURE = 1.645  # of them, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
 
@@ -206,8 +207,8 @@ def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
 
 
 def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurves]) -> tuple[int, str]:
-    """The epoch to ship: the best quality, smoothed over three checkpoints, learned and before the onset; where losses
-    decide, the last of those that are as good."""
+    """The epoch to ship: the best quality, learned and before the onset; where losses decide, the last of those that
+    are as good."""
     epochs = trajectory.epochs
     quality = _quality(trajectory, losses)
     allowed = epochs > 0 if (epochs > 0).any() else np.ones(len(epochs), bool)
@@ -229,14 +230,16 @@ def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurve
 
 
 def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:
-    """[T] larger is better, smoothed: the curve that places the onset turned over, new contexts before the set's own;
-    the score where there are no losses."""
+    """[T] larger is better: the curve that places the onset turned over, new contexts before the set's own; the score
+    where there are no losses. Of many checkpoints it is smoothed over three."""
     quality = trajectory.scores
     if read := next(iter(losses.values()), None):
         quality = np.full(len(trajectory), np.nan)
         quality[read.curves.rows] = -read.curves.mean
     if not np.isfinite(quality).any():
         return np.zeros(len(trajectory))
+    if (trajectory.epochs > 0).sum() < SMOOTHED_FROM:
+        return np.where(np.isfinite(quality), quality, -np.inf)
     padded = np.pad(quality, 1, constant_values=np.nan)
     window = np.stack([padded[:-2], padded[1:-1], padded[2:]])
     known = np.isfinite(window)

@@ -371,3 +371,12 @@ def _one_loss(epochs: np.ndarray, losses: np.ndarray) -> Trajectory:
             for epoch, loss in zip(epochs, losses.tolist(), strict=True)
         )
     )
+
+
+def test_of_a_few_checkpoints_none_is_blurred_with_its_neighbours():
+    losses = {0: 0.0, 4: -0.33, 8: -0.36, 12: 0.2, 16: 0.3}  # a mean with the neighbours is lowest at epoch 4
+    readings = [
+        Readings(epoch, 1e-3 * epoch, {"heldout_loss": Reading(loss, loss, loss)}, {"heldout_loss": np.full(6, loss)})
+        for epoch, loss in losses.items()
+    ]
+    assert find_onset(Trajectory(tuple(readings))).best == 8
