@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from search.errors import StudyError, problem
 from search.record.finished_run import FinishedRun
+from search.record.handed_on import HandedOn
 from search.study.finished_run import CheckpointFiles, held_out_photos, or_none
 from search.study.input_digests import PhotoMark
 from search.study.settings import ScoreSection, Section
@@ -38,8 +39,8 @@ _WHOLE = (0.75, 0.5)
 class DeliverySection(Section):
     """A LoRA whose blocks are to be weighted: nothing is trained, it is looked at under other weights."""
 
-    lora: str = Field(min_length=1)
-    """The LoRA file, with the keys of kohya, diffusers, PEFT or ComfyUI."""
+    lora: str | None = Field(default=None, min_length=1)
+    """The LoRA file, with the keys of kohya, diffusers, PEFT or ComfyUI; none: what the study under `from` ships."""
     held_out: list[str] = Field(default_factory=list, max_length=100_000)
     """Names of the photos in `data` that it was not trained on, as a list, or none."""
     blocks: Literal["auto", "each", "levels"] = "auto"
@@ -120,22 +121,31 @@ class _Header:
 
 
 def delivery_of(
-    source: StudyFile, section: DeliverySection, score: ScoreSection, photos: Sequence[PhotoMark]
+    source: StudyFile,
+    section: DeliverySection,
+    score: ScoreSection,
+    photos: Sequence[PhotoMark],
+    handed_on: HandedOn | None = None,
 ) -> Delivery:
     """What a delivery study looks at; reads no weights.
+
+    Args:
+        handed_on: what the study under `from` ships: taken where no file is named.
 
     Raises:
         StudyError: the file is no LoRA, has no blocks that can be weighted, or a photo is not there.
     """
     held_out = held_out_photos(source, "delivery.held_out", section.held_out, score, photos)
-    path = (source.file_of(_LORA).parent / Path(section.lora).expanduser()).resolve()
+    if section.lora is None and handed_on is not None and handed_on.to_come:
+        return _to_come(handed_on, held_out, section.step)
+    path = _file(source, section, handed_on)
     try:
         header = _header(path)
     except ModelError as error:
         raise StudyError([f"{source.file_of(_LORA)}: {_LORA}: {error}"]) from None
     if not header.blocks:
         expected = "a LoRA of SD 1.x or SDXL, whose blocks WebUIs weight"
-        raise StudyError([problem(source, _LORA, section.lora, expected, f"{path.name} is for {header.family}")])
+        raise StudyError([problem(source, _LORA, path.name, expected, f"it is for {header.family}")])
     notices = []
     step = section.step
     if header.dora and step != 1:
@@ -149,6 +159,23 @@ def delivery_of(
     run = FinishedRun({1: str(path)}, settings=f"{path.name}, {ranks}", held_out=len(held_out))
     files = CheckpointFiles(run, held_out, {"1": f"{path.name} {weights_digest(path)}"}, {}, tuple(notices))
     return Delivery(files, groups_of(header.blocks, section.blocks), step)
+
+
+def _file(source: StudyFile, section: DeliverySection, handed_on: HandedOn | None) -> Path:
+    if section.lora is not None:
+        return (source.file_of(_LORA).parent / Path(section.lora).expanduser()).resolve()
+    if handed_on is None:
+        raise StudyError([problem(source, _LORA, None, "a LoRA file, or a study that hands one on (from)")])
+    if not handed_on.lora:
+        why = f"{handed_on.study} kept no LoRA of the epoch that it ships (keep.checkpoints)"
+        raise StudyError([problem(source, _LORA, None, "a LoRA file", why)])
+    return Path(handed_on.lora)
+
+
+def _to_come(handed_on: HandedOn, held_out: tuple[str, ...], step: float) -> Delivery:
+    """What stands in for a LoRA that an earlier study of a flow has yet to make."""
+    run = FinishedRun({1: ""}, settings=f"the LoRA of {handed_on.study}", held_out=len(held_out))
+    return Delivery(CheckpointFiles(run, held_out, {"1": "to come"}), {"M00": ("M00",)}, step)
 
 
 def groups_of(blocks: Sequence[str], how: Literal["auto", "each", "levels"]) -> dict[str, tuple[str, ...]]:

@@ -88,6 +88,8 @@ def misplaced(source: StudyFile, values: Mapping[str, Any], section: str) -> lis
     inner = {key: values[key] for key in ("train", "score") if isinstance(values.get(key), dict)}
     found += [f"train.{key}" for key in inner.get("train", ()) if key not in _OF_A_LOOK]
     found += ["score.holdout"] if "holdout" in inner.get("score", ()) else []
+    # what other studies share, which this one extends, may say more than it needs
+    found = [key for key in found if key == "search" or source.file_of(key) == source.path]
     expected = f"nothing, because a finished run is not trained ({section})"
     held = f"nothing, because {section}.held_out names the photos held out"
     return [problem(source, key, _at(values, key), held if key == "score.holdout" else expected) for key in found]

@@ -71,7 +71,7 @@ def study_schema() -> _Schema:
         "train": _section(train),
         "search": _section(searched),
         "checkpoints": _section(look, required=["folder", "held_out"]),
-        "delivery": _section(delivery, DeliverySection.__doc__ or "", required=["lora"]),
+        "delivery": _section(delivery, DeliverySection.__doc__ or ""),
         "final": _section(_properties(FinalSection, shared), FinalSection.__doc__ or ""),
         **{name: _section(_properties(model, shared), model.__doc__ or "") for name, model in SECTIONS.items()},
     }

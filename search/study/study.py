@@ -270,7 +270,7 @@ def load_study(
     if "checkpoints" in found:
         files = checkpoint_files(file, found["checkpoints"], score, seen.photos, train)
     elif "delivery" in found:
-        delivery = delivery_of(file, found["delivery"], score, seen.photos)
+        delivery = delivery_of(file, found["delivery"], score, seen.photos, handed_on)
         files, space, train = delivery.files, delivery.space, {"epochs": 1, "save_every_n_epochs": 1, **train}
         first = [dict(weights) for weights in delivery.first(sections["budget"].trials)]
         sections["sampler"] = sections["sampler"].model_copy(update={"start_with": first})

@@ -13,8 +13,7 @@ from search.record.judgement import Judgement
 from search.record.record import StudyFolder
 from search.verdict.delivery_verdict import finish_delivery
 from search.verdict.verdict import Verdict
-from tests.search.test_run import DEMO as STUDIES
-from tests.search.test_run import finish, start
+from tests.search.study_processes import STUDIES, finish, start
 from trainer.base_model.load import load_base
 from trainer.delivery.blocks import block_of, lbw, weighted
 from trainer.lora.kohya_file import load_lora, read_metadata, save_lora

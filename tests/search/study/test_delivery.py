@@ -9,8 +9,12 @@ import yaml
 from safetensors.torch import save_file
 
 from search.errors import StudyError
-from search.study.delivery import TRIALS, groups_of
+from search.record.handed_on import HandedOn
+from search.study.delivery import TRIALS, DeliverySection, delivery_of, groups_of
+from search.study.input_digests import PhotoMark
+from search.study.settings import ScoreSection
 from search.study.study import Study, load_study
+from search.study.study_file import StudyFile
 from tests.messages import refusal
 from trainer.delivery.blocks import SD15, SDXL
 
@@ -103,6 +107,7 @@ def test_dora_is_only_kept_or_left_out(tmp_path: Path) -> None:
     ("delivery", "values", "key", "words"),
     [
         ({"lora": "cat.safetensors"}, {}, "delivery.lora", "no such file"),
+        ({"lora": None}, {}, "delivery.lora", "a study that hands one on"),
         ({"step": 0.3}, {}, "delivery.step", "a part of 1"),
         ({"blocks": "some"}, {}, "delivery.blocks", "each"),
         ({"held_out": ["none.png"]}, {}, "delivery.held_out", "photo in data"),
@@ -136,3 +141,24 @@ def test_another_file_of_the_name_makes_it_another_study(tmp_path: Path) -> None
     tensors = {f"{LAYERS['IN04']}.lora_down.weight": torch.zeros(4, 8)}
     save_file(tensors | {f"{LAYERS['IN04']}.lora_up.weight": torch.ones(8, 4)}, tmp_path / "dog.safetensors")
     assert study_of(tmp_path).digest != before
+
+
+def test_what_another_study_ships_is_taken_where_no_file_is_named(tmp_path: Path) -> None:
+    file = lora(tmp_path / "shipped.safetensors", "IN04", "M00")
+    source, section = StudyFile(tmp_path / "delivery.yaml"), DeliverySection()
+    photos = [PhotoMark(f"{n}.png", "", "", 1, False) for n in range(3)]
+    taken = delivery_of(source, section, ScoreSection(), photos, HandedOn("before", 8, lora=str(file)))
+    assert (taken.lora, list(taken.groups)) == (str(file), ["IN04", "M00"])
+    assert delivery_of(source, section, ScoreSection(), photos, HandedOn("before", 1, to_come=True)).groups
+    with pytest.raises(StudyError, match="before kept no LoRA"):
+        delivery_of(source, section, ScoreSection(), photos, HandedOn("before", 8))
+
+
+def test_settings_of_trainings_in_a_file_that_is_extended_are_passed_over(tmp_path: Path) -> None:
+    lora(tmp_path / "dog.safetensors", "IN04", "M00")
+    common = {"train": {"resolution": 64, "batch_size": 2, "rank": 8}, "score": {"holdout": 4}}
+    (tmp_path / "common.yaml").write_text(yaml.safe_dump(common))
+    study = study_of(tmp_path, extends="common.yaml", train={"precision": "fp32"})
+    assert (study.score.holdout, study.config({}).resolution) == (0, 64)
+    with pytest.raises(StudyError, match=r"train\.rank"):
+        study_of(tmp_path, extends="common.yaml", train={"rank": 4})
