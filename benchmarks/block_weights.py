@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.bound_background import Bound, Truth, train, truth, write_photos
+from studies.demo.scenes import POSITIONS, SIZES
 
 if TYPE_CHECKING:
     from trainer.families.family import Base
@@ -51,7 +52,7 @@ class Sizes:
     pictures: int
 
 
-FULL, QUICK = Sizes(5, 36, 55), Sizes(1, 20, 22)
+FULL, QUICK = Sizes(5, 24, 44), Sizes(1, 16, 22)
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Found:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.block_weights", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one concept, a smaller search")
+    parser.add_argument("--case", nargs="*", choices=[bound.name for bound in CASES], help="these only")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--keep", type=Path, help="a folder for photos, LoRAs and studies (default: none is kept)")
     options = parser.parse_args(argv)
@@ -90,10 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         home = options.keep or Path(scratch)
         found = []
-        for bound in CASES[: sizes.cases]:
+        for bound in CASES[: sizes.cases] if not options.case else [b for b in CASES if b.name in options.case]:
             found.append(one(base, bound, home / bound.name, sizes))
             print(_line(found[-1]), flush=True)
-    summary = _summary(found[1:] or found)
+    summary = _summary([each for each in found if each.case != CASES[0].name] or found)
     print(json.dumps(summary, indent=1))
     if options.json is not None:
         cases = [asdict(each) for each in found]
@@ -147,16 +149,17 @@ def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
 def _study(file: Path, sizes: Sizes) -> dict[str, Any]:
     subject = "{trigger} {class}"
     probe = {
-        "seeds": 2,
+        "seeds": 1,
         "steps": 6,
         "guidance": 3,
         "trained": 2,
         "heldout": 0,
         "contexts": [
-            f"{subject}, large, on the left",
-            f"{subject}, small, on the right",
+            *(f"{subject}, {size}, on the {side}" for size, side in zip(SIZES * 2, (*POSITIONS, "left"), strict=True)),
             f"{subject}, large, on the centre, snow, striped floor",
             f"{subject}, small, on the left, sea, plain floor",
+            f"{subject}, large, on the right, room, checkered floor",
+            f"{subject}, small, on the centre, forest, plain floor",
         ],
     }
     shifted = {

@@ -1,0 +1,44 @@
+"""The benchmark of block weights: what it asks for, and how a LoRA's strength is matched."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.block_weights import CASES, _plain, _study
+from benchmarks.bound_background import Truth, prompts, write_photos
+from studies.demo.concepts import CONCEPTS
+from studies.demo.scenes import PLACES
+
+
+def test_the_bound_place_is_never_asked_for_and_half_of_the_prompts_name_none() -> None:
+    for bound in CASES:
+        assert bound.place in CONCEPTS[bound.concept].set_places
+        named, places, unnamed = prompts(bound, 22, 1)
+        assert bound.place not in " ".join(named)
+        assert all(place in prompt for prompt, place in zip(named, places, strict=True))
+        assert not any(place in prompt.split(", ") for prompt in unnamed for place in PLACES)
+
+
+def test_photos_say_nothing_of_their_place(tmp_path: Path) -> None:
+    write_photos(tmp_path, CASES[0])
+    captions = {path.read_text() for path in tmp_path.rglob("*.txt")}
+    assert captions == {"gront toy"}
+    assert len(list(tmp_path.rglob("*.png"))) == 20
+
+
+def test_strengths_are_matched_by_true_likeness() -> None:
+    def look(leak: float, likeness: float) -> Truth:
+        return Truth(np.full(4, leak), np.full(4, likeness), np.ones(4))
+
+    looks = {1.0: look(0.9, 0.8), 0.7: look(0.6, 0.5), 0.4: look(0.2, 0.5)}
+    assert _plain(looks, 0.65) == pytest.approx((0.85, 0.75))
+    assert _plain(looks, 0.9) == pytest.approx((1.0, 0.9))
+
+
+def test_the_search_sees_other_prompts_than_the_truth() -> None:
+    from benchmarks.block_weights import QUICK
+
+    contexts = _study(Path("x.safetensors"), QUICK)["score"]["probe"]["contexts"]
+    assert len(set(contexts)) == 8
+    assert sum(any(place in context for place in PLACES) for context in contexts) == 4
