@@ -15,12 +15,19 @@ from tests import tiny
 # begun first, so that no process has a long file left when the other is done
 _LONGEST = [
     "search/test_run.py",
+    "metrics/onset/test_onset.py",
+    "trainer/packing/test_pack.py",
+    "search/running/test_coordinator.py",
+    "search/probe/test_probe.py",
+    "search/verdict/test_decision.py",
+    "trainer/production/test_production_folder.py",
+    "metrics/test_run.py",
+    "search/test_sittings.py",
     "search/running/test_crash_points.py",
     "search/probe/test_cache_deleted.py",
-    "search/probe/test_probe.py",
+    "search/test_finished_run.py",
+    "search/exports/test_export.py",
     "search/test_docs.py",
-    "search/running/test_coordinator.py",
-    "trainer/packing/test_pack.py",
     "test_examples.py",
 ]
 
