@@ -59,7 +59,7 @@ class Likeness:
 
 SAVED_ANEW = Likeness(0.985, 0.5, 0.85, (0.95, 0.9, 0.85, 0.8), (0.0, 0.5, 1.0))
 """The same picture to the eye."""
-CROPPED = Likeness(0.985, 0.5, 0.75, (0.95, 0.9, 0.85, 0.8, 0.75), (0.0, 0.25, 0.5, 0.75, 1.0))
+CROPPED = Likeness(0.985, 0.5, 0.85, (0.95, 0.9, 0.85, 0.8, 0.75), (0.0, 0.25, 0.5, 0.75, 1.0))
 """Cropped anywhere, too: starts that lie closer together find it."""
 BRIGHTENED = Likeness(0.94, 0.9, 0.85, (), ())
 """Brightened until lights are lost. By grey levels alone photos of one place seem so, too: they have to be near to each

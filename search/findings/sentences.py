@@ -141,7 +141,7 @@ def told(finding: Finding, names: Mapping[str, str] | None = None) -> Told:
             "Prompts with this word will be ignored.",
         ),
         "tag_unknown_to_base": Told(
-            f"The base does not know {tag}: it draws the same with and without it.",
+            f"The base draws the same with and without {tag}: it does not know the word, or always draws so.",
             "Use another word for it, or another base. Your photos are not to blame.",
             "A LoRA of a few photos cannot teach a base a new word beside the trigger.",
         ),
@@ -200,7 +200,7 @@ def effect(tag: TagEffect) -> str:
     """What a tag does, in words."""
     return {
         "reflected": "drawings obey it",
-        "unknown to the base": "the base does not know it",
+        "unknown to the base": "the base does not heed it",
         "lost": "the base obeys it, the LoRA does not",
         "absorbed": "it comes with the trigger, asked for or not",
         "ambiguous": "too little to tell",
@@ -208,7 +208,7 @@ def effect(tag: TagEffect) -> str:
 
 
 def _names(photos: Sequence[str]) -> str:
-    return photos[0] if len(photos) == 1 else f"{', '.join(photos[:-1])} and {photos[-1]}"
+    return "".join(photos) if len(photos) < 2 else f"{', '.join(photos[:-1])} and {photos[-1]}"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

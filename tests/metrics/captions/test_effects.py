@@ -1,0 +1,48 @@
+"""What tags do in drawings, in pairs that are planted."""
+
+import numpy as np
+import pytest
+
+from metrics.captions.effects import Contrast, tag_effects
+
+RNG = np.random.default_rng(4)
+
+
+def planted(lora: float, base: float, always: float, pairs: int = 8) -> Contrast:
+    def around(level: float) -> np.ndarray:
+        return level + RNG.normal(0, 0.05, pairs)
+
+    return Contrast(around(lora), around(base), around(always))
+
+
+CASES = {
+    "reflected": planted(1.0, 1.0, 0.0),
+    "unknown to the base": planted(0.0, 0.0, 0.0),
+    "lost": planted(0.1, 1.0, 0.0),
+    "absorbed": planted(0.1, 1.0, 0.9),
+}
+
+
+@pytest.mark.parametrize("verdict", CASES)
+def test_each_verdict_is_given_where_it_is_planted(verdict):
+    effects = tag_effects([*CASES.values(), *(planted(1.0, 1.0, 0.0) for _ in range(6))])
+    assert effects[list(CASES).index(verdict)].verdict == verdict
+
+
+def test_pairs_that_disagree_are_ambiguous():
+    noisy = Contrast(RNG.normal(0.3, 2, 6), RNG.normal(1, 2, 6), RNG.normal(0, 2, 6))
+    effects = tag_effects([noisy, *(planted(1.0, 1.0, 0.0) for _ in range(5))])
+    assert effects[0].verdict == "ambiguous"
+
+
+def test_of_many_tags_without_any_effect_none_is_called_reflected():
+    nothing = [Contrast(*RNG.normal(0, 0.3, (3, 8))) for _ in range(60)]
+    effects = tag_effects([planted(1.0, 1.0, 0.0), *nothing])
+    assert sum(effect.verdict == "reflected" for effect in effects[1:]) <= 1
+    assert min(effect.chance for effect in effects[1:]) > 0.01
+
+
+def test_intervals_hold_the_mean_and_the_base_has_one_on_average():
+    effects = tag_effects(list(CASES.values()))
+    assert np.mean([effect.base[0] for effect in effects]) == pytest.approx(1.0)
+    assert all(effect.lora[1] <= effect.lora[0] <= effect.lora[2] for effect in effects)
