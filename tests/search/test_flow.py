@@ -21,7 +21,6 @@ from search.verdict.verdict import Verdict
 from tests.messages import refusal
 from tests.search.conftest import study_writer
 from tests.search.one_process import OneProcess
-from tests.search.study_processes import finish, start
 
 PROBE = {"prompts": ["a photo of sks toy"], "sets": ["C"], "seeds": [11, 12], "size": [64, 64], "trained": ["a"]}
 FLOW = Path(__file__).parents[2] / "studies" / "flow"
@@ -238,26 +237,35 @@ def test_the_flow_runs_from_end_to_end_through_the_command_line(tmp_path: Path, 
     """The files of studies/flow with a few epochs each, on the demo's photos."""
     demo, home, runs = FLOW.parent / "demo", tmp_path / "small", tmp_path / "runs"
     home.mkdir()
-    short = {"2_border.yaml": {"epochs": 4, "cycle_epochs": 2, "save_every_n_epochs": 1}}
-    short["3_final.yaml"] = {"cycle_epochs": 2, "save_every_n_epochs": 1}
+    every = {"save_every_n_epochs": 1}
+    short = {
+        "1_data_check.yaml": {"train": {"epochs": 2, **every}, "data_check": {"seeds": 1}},
+        "2_border.yaml": {"train": {"epochs": 4, "cycle_epochs": 2, **every}},
+        "3_final.yaml": {"train": {"cycle_epochs": 2, **every}},
+        "4_delivery.yaml": {"budget": {"trials": 3}},
+    }
+    probe = {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class} on grass"]}
+    score = {"probe": probe, "losses": {"levels": 2, "draws": 1}, "shifted": {"composites": 0}}
+    common = {"extends": str(demo / "flow.yaml"), "base": str(demo / "base"), "data": str(demo / "photos")}
+    common |= {"score": score, "train": {"learning_rate_scale": 40}, "workers": {"threads": 1}}
     for path in FLOW.glob("*.yaml"):
         values = yaml.safe_load(path.read_text())
-        if path.name == "common.yaml":
-            probe = {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class} on grass"]}
-            score = {"probe": probe, "losses": {"levels": 2, "draws": 1}, "shifted": {"composites": 0}}
-            values |= {"extends": str(demo / "flow.yaml"), "base": str(demo / "base"), "data": str(demo / "photos")}
-            values |= {"score": score, "train": {"learning_rate_scale": 40}, "workers": {"threads": 1}}
-        values["train"] = values.get("train", {}) | short.get(path.name, {})
-        if path.name == "flow.yaml":
-            values = {"flow": values["flow"]}
+        for section, changes in (common if path.name == "common.yaml" else short.get(path.name, {})).items():
+            before = values.get(section)
+            values[section] = before | changes if isinstance(before, dict) else changes
         (home / path.name).write_text(yaml.safe_dump(values))
-    said = finish(start(home / "flow.yaml", runs))
+    command = [str(home / "flow.yaml"), "--runs", str(runs), "--go-on"]
+    assert search.run.main(command) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
     border, final = StudyFolder(runs / "demo-2-border"), StudyFolder(runs / "demo-3-final")
     found = Verdict.load(border.verdict_file)
     assert f"from demo-2-border: epoch {found.epoch} × 1.25" in said
     (record,) = final.records()
     assert (record.final.study, record.final.epoch) == ("demo-2-border", found.epoch)
     assert record.epochs >= found.epoch * 1.25
-    assert "is finished" in finish(start(home / "flow.yaml", runs))
+    assert search.run.main(command) == 0
+    flow_file = read_flow(home / "flow.yaml")
+    assert capsys.readouterr().out.count("is finished") == len(flow_file.steps)
+    assert all((runs / step.study / "verdict.json").is_file() for step in flow_file.steps)
     assert export.main([str(home / "flow.yaml"), "--runs", str(runs), "--to", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "demo-3-final.safetensors").is_file()
