@@ -25,7 +25,7 @@ from search.record.json_files import write_bytes
 from search.record.lock import holder, locked, workers_alive
 from search.record.record import StudyFolder
 from search.record.set_aside import right_kinds
-from search.recovery.continuing import check_sources, continued, forget, has_trained
+from search.recovery.continuing import Continued, check_sources, continued, forget, has_trained, put_aside
 from search.recovery.study_json import About, check_continues
 from search.running.budget import why_not_asked
 from search.running.workers import Team, resident
@@ -118,7 +118,7 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
     study = going.study
     for note in going.notes:
         print(f"note: {note}")
-    ended = None if going.anew or going.grown else _finished(study, folder)
+    ended = None if going.anew or going.grown or going.other_photos else _finished(study, folder)
     if ended is not None:
         more = "" if size_of(study.space) == 1 else f": {ended}. To go on with it, raise the budget"
         print(f"study {study.name} is finished{more}.")
@@ -126,7 +126,7 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
         return
     for notice in study.notices:
         print(f"note: {notice}")
-    _run(study, folder, anew=going.anew, grown=going.grown)
+    _run(study, folder, going)
     show(folder)
 
 
@@ -174,7 +174,7 @@ class _PrintSchema(argparse.Action):
         parser.exit()
 
 
-def _run(study: Study, folder: StudyFolder, *, anew: bool = False, grown: bool = False) -> None:
+def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
     at_once = _trials_at_once(study)
     study = replace(study, workers=study.workers.model_copy(update={"count": at_once}))
     with contextlib.ExitStack() as stack:
@@ -189,11 +189,13 @@ def _run(study: Study, folder: StudyFolder, *, anew: bool = False, grown: bool =
             )
         for note in right_kinds(folder):  # before anything of the study's is written
             print(f"note: {note}")
-        if anew and not has_trained(folder):
+        if going.other_photos:
+            print(f"note: photos or captions have changed: begun anew; what was found before is in {put_aside(folder)}")
+        if going.anew and not has_trained(folder):
             print("note: nothing has been trained with the earlier settings: the study begins anew with these")
             forget(folder)
         check_sources(study, folder)
-        if grown:
+        if going.grown:
             forget(folder, probe=False)
         study.added.save(folder)
         if study.handed_on is not None:

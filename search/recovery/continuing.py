@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,14 @@ class Continued:
         study: with the prompts that it scores since it was begun, and those that were added apart.
         notes: what is taken up, one line each.
         anew: an earlier sitting has trained nothing, and under other settings: what it left is in the way.
+        other_photos: the data check's photos or captions have changed since: it begins anew with them.
         grown: the finished run that it looks at has more files: it is looked at again, and they alone are drawn.
     """
 
     study: Study
     notes: tuple[str, ...] = ()
     anew: bool = False
+    other_photos: bool = False
     grown: bool = False
 
 
@@ -62,6 +65,11 @@ def continued(study: Study, folder: StudyFolder) -> Continued:
     inputs = Inputs.load(folder)
     if not has_trained(folder):
         return Continued(study, anew=meaning != study.meaning or not _same_sources(study, folder, inputs))
+    if study.data_check is not None and meaning.get("photos") != study.meaning["photos"]:
+        # to change them is what it is for
+        refused = list(_Changes(study, folder, {**meaning, "photos": study.meaning["photos"]}, inputs).refused())
+        if not refused:
+            return Continued(study, other_photos=True)
     changes = _Changes(study, folder, meaning, inputs)
     refused = list(changes.refused())
     if refused:
@@ -124,6 +132,21 @@ def forget(folder: StudyFolder, *, probe: bool = True) -> None:
         folder.database.with_name(folder.database.name + suffix).unlink(missing_ok=True)
     for path in (folder.path / "trials", folder.path / "artifacts", *((folder.cache / "probe",) if probe else ())):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def put_aside(folder: StudyFolder) -> Path:
+    """Move all that a study has left into a new folder `before-N` of its own; only for who holds its lock.
+
+    Returns:
+        That folder. What is kept of photos and base in `cache/` stays.
+    """
+    place = next(path for n in count(1) if not (path := folder.path / f"before-{n}").exists())
+    place.mkdir()
+    # what it was begun with goes last: until then a kill leaves a data check whose photos have changed
+    for path in sorted(folder.path.iterdir(), key=lambda path: path == About.file(folder)):
+        if path != folder.cache and not path.name.startswith((".", "before-")):
+            path.rename(place / path.name)
+    return place
 
 
 def _begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:

@@ -16,7 +16,7 @@ from PIL import Image
 from search.errors import StudyError
 from search.record.json_files import write_json
 from search.record.record import StudyFolder
-from search.recovery.continuing import check_sources, continued, forget, has_trained
+from search.recovery.continuing import check_sources, continued, forget, has_trained, put_aside
 from search.recovery.study_json import About
 from search.study.input_digests import Inputs, keep_inputs
 from search.study.study import Study, load_study
@@ -300,3 +300,33 @@ def refusals(study: Study, folder: StudyFolder) -> StudyError:
     with pytest.raises(StudyError) as caught:
         continued(study, folder)
     return caught.value
+
+
+def test_a_data_check_begins_anew_with_other_captions_and_keeps_what_it_found(write_study) -> None:
+    as_check = {"drop": ("search", "budget"), "data_check": {"seeds": 1}}
+    study = load_study(write_study(**as_check))
+    folder = begin(study)
+    (folder.cache / "probe").mkdir(parents=True)
+    (folder.path / "data_check.html").write_text("what was found")
+    caption = next(Path(study.data).rglob("*.txt"))
+    caption.write_text("something else")
+    changed = load_study(study.file)
+    assert continued(changed, folder).other_photos
+    place = put_aside(folder)
+    assert place == folder.path / "before-1"
+    assert (place / "data_check.html").read_text() == "what was found"
+    assert (place / "trials" / "0000" / "readings" / "0002.npz").is_file()
+    assert {path.name for path in folder.path.iterdir()} == {"before-1", "cache"}
+    going = continued(changed, folder)
+    assert (going.other_photos, going.anew) == (False, False)
+    assert not has_trained(folder)
+
+
+def test_a_data_check_with_other_settings_is_refused_as_any_study_is(write_study) -> None:
+    as_check = {"drop": ("search", "budget"), "data_check": {"seeds": 1}}
+    study = load_study(write_study(**as_check))
+    folder = begin(study)
+    next(Path(study.data).rglob("*.txt")).write_text("something else")
+    other = load_study(write_study(**as_check, seed=7))
+    with pytest.raises(StudyError, match="seed"):
+        continued(other, folder)
