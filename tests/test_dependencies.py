@@ -15,7 +15,7 @@ def _declared(groups: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("folders", "groups"), [(PACKAGES, ("", *OPTIONAL)), (ASIDE, TESTED)], ids=["packages", "aside"]
+    ("folders", "groups"), [(PACKAGES, ("", *OPTIONAL)), (ASIDE, (*TESTED, "benchmarks"))], ids=["packages", "aside"]
 )
 def test_everything_imported_is_declared(folders: tuple[str, ...], groups: tuple[str, ...]) -> None:
     undeclared = {package: files for package, files in imported(folders).items() if package not in _declared(groups)}

@@ -108,28 +108,18 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         raise StudyError([mistake(None, "--dry-run", Plain("a run that is finished"), "a study that trains")])
     import torch
 
-    from metrics.checkpoint.encoders import load_encoder
     from search.probe.probe import open_probe, write_probe_samples
-    from trainer.base_model.load import load_base
+    from search.running.worker_process import load_models
     from trainer.checkpoint import LORA_FILE
-    from trainer.devices import find_device, repeat_exactly
     from trainer.packing.builder import pack_settings, run_settings
     from trainer.packing.pack import Pack
     from trainer.production.progress import memory_gib
 
     began = time.perf_counter()
     config = study.config(next(study.space.combinations()))
-    device = find_device(study.workers.device, key="workers.device")
-    if study.workers.deterministic:
-        repeat_exactly(device)
-    base = load_base(
-        study.base, family=config.family, device=device, precision=config.precision, quantize=config.quantize
-    )
-    features = folder.cache / "features"
-    encoder = load_encoder(study.encoder, device=str(device), cache_dir=features)
-    second = study.identity_encoder
-    identity = None if second is None else load_encoder(second, device=str(device), cache_dir=features)
-    probe = open_probe(study, base, folder.cache, encoder, identity)
+    models = load_models(study, folder, 0)
+    base, device = models.base, models.base.device
+    probe = open_probe(study, base, folder.cache, models.encoder, models.identity)
     prepare = time.perf_counter() - began
     torch.set_num_threads(study.workers.threads or max(1, (os.cpu_count() or 1) // study.workers.count))
     with tempfile.TemporaryDirectory(prefix="onset-bill-") as aside:

@@ -11,7 +11,7 @@ import torch
 from search.record.clock import Clock
 from search.record.record import StudyFolder
 from search.run import work
-from search.running import worker
+from search.running import worker, worker_process
 from search.running.workers import Team
 from search.study.study import load_study
 from tests.search.short_demo import short_demo
@@ -34,7 +34,7 @@ def inexact(connection: Connection, slot: int, setup: tuple[Any, Any]) -> None:
             torch.use_deterministic_algorithms(True)
         return train(self, spec)
 
-    worker.repeat_exactly = lambda device: torch.use_deterministic_algorithms(True)
+    worker_process.repeat_exactly = lambda device: torch.use_deterministic_algorithms(True)
     worker.open_probe = lambda *args: (_add(), build(*args))[1]
     worker._Worker._train = start
     worker._Worker._listen = lambda self, trial, *, block: (_add(), listen(self, trial, block=block))[1]
@@ -73,8 +73,8 @@ def test_a_study_may_do_without(asked, strict, tmp_path: Path, write_study, monk
     def stop(*args: Any, **keywords: Any) -> None:
         raise ModelError("far enough")
 
-    monkeypatch.setattr(worker, "repeat_exactly", called.append)
-    monkeypatch.setattr(worker, "load_base", stop)
+    monkeypatch.setattr(worker_process, "repeat_exactly", called.append)
+    monkeypatch.setattr(worker_process, "load_base", stop)
     with pytest.raises(ModelError, match="far enough"):
         worker._Worker(theirs, 0, study, StudyFolder(tmp_path / "runs" / study.name))
     assert ours.recv().what == "loading the base"
@@ -89,8 +89,8 @@ def test_a_worker_loads_without_where_it_must(tmp_path: Path, write_study, monke
         _add()
         raise ModelError("far enough")
 
-    monkeypatch.setattr(worker, "repeat_exactly", lambda device: torch.use_deterministic_algorithms(True))
-    monkeypatch.setattr(worker, "load_base", load)
+    monkeypatch.setattr(worker_process, "repeat_exactly", lambda device: torch.use_deterministic_algorithms(True))
+    monkeypatch.setattr(worker_process, "load_base", load)
     try:
         with pytest.raises(ModelError, match="far enough"):
             worker._loaded(theirs, 0, study, StudyFolder(tmp_path / "runs" / study.name))
