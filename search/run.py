@@ -175,7 +175,7 @@ class _PrintSchema(argparse.Action):
 
 
 def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
-    at_once = _trials_at_once(study)
+    at_once = min(study.workers.count, study.trials)  # each worker loads the base
     study = replace(study, workers=study.workers.model_copy(update={"count": at_once}))
     with contextlib.ExitStack() as stack:
         lock = folder.path / ".coordinator.lock"
@@ -215,12 +215,6 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
         work(study, folder, team, clock)
 
 
-def _trials_at_once(study: Study) -> int:
-    """Workers that have something to do: each loads the base, and a study may have a single trial."""
-    trials = study.budget.trials if (size := size_of(study.space)) is None else min(study.budget.trials, size)
-    return min(study.workers.count, trials)
-
-
 def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     """From wherever the study is to its verdict; its folder is there."""
     with in_place(folder.path):
@@ -232,10 +226,9 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     from search.running.progress import Board
     from trainer.config.config import TrainConfig
 
-    size = size_of(study.space)
     board = Board(
         study.name,
-        study.budget.trials if size is None else min(study.budget.trials, size),
+        study.trials,
         team.count,
         horizons=planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default)),
         seconds=None if study.budget.hours is None else study.budget.hours * 3600 - clock.seconds,

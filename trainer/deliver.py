@@ -136,7 +136,7 @@ def command_line() -> Arguments:
         metavar="SHARE",
         type=number(0, 1),
         default=0.001,
-        help="how much of the LoRA's change --rank auto may lose (default: 0.001, which nobody sees)",
+        help="how much of the LoRA's change --rank auto may lose (default: 0.001)",
     )
     parser.add_argument("--per-layer", action="store_true", help="with --rank auto: each layer has a rank of its own")
     parser.add_argument(

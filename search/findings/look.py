@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from search.probe.probe import Probe
 from search.probe.prompts import probe_seed
 from search.record.data_check import TagEffect
 from search.record.events import TrialSpec
+from search.record.json_files import write_bytes
 from search.record.record import StudyFolder
 from search.study.input_digests import photo_marks
 from search.study.study import Study
@@ -56,10 +58,11 @@ class DataLook:
         kept.mkdir(exist_ok=True)
         base = kept / f"{0:04d}.npy"
         if not base.is_file():
-            np.save(base, self._measured(None))
-        np.save(kept / f"{run.epoch:04d}.npy", self._measured(lora))
+            _save(base, self._measured(None))
+        losses = self._measured(lora)
+        _save(kept / f"{run.epoch:04d}.npy", losses)
         if run.epoch == trial.config.epochs:
-            self._write(kept, run.epoch, lora, found[0], found[1])
+            self._write(losses, np.load(base), lora, found[0], found[1])
         return found
 
     def _measured(self, lora: LoraWeights | None) -> np.ndarray:
@@ -82,7 +85,9 @@ class DataLook:
     def _trained(self) -> list[Photo]:
         return [photo for photo in self._probe.trained.photos if not photo.is_reg]
 
-    def _write(self, kept: Path, epoch: int, lora: LoraWeights, readings: Readings, images: np.ndarray) -> None:
+    def _write(
+        self, losses: np.ndarray, base: np.ndarray, lora: LoraWeights, readings: Readings, images: np.ndarray
+    ) -> None:
         study, probe, settings = self._study, self._probe, self._settings
         photos = photos_of(study)
         check = check_photos(study.name, photos, self._encoder, self._identity, dataset=study.dataset)
@@ -105,9 +110,7 @@ class DataLook:
             photos, measure(photos.images, self._encoder), readings, features, probe.calibration.base.features[new]
         )
         marks = photo_marks(self._trained(), study.data, study.reg_data)
-        learned = learning_findings(
-            [mark.file for mark in marks], np.load(kept / f"{epoch:04d}.npy"), np.load(kept / f"{0:04d}.npy")
-        )
+        learned = learning_findings([mark.file for mark in marks], losses, base)
         check = with_training(check, photos, effects, [*more, *learned])
         write_page(
             self._folder.path,
@@ -118,3 +121,9 @@ class DataLook:
             study_file=str(study.file),
         )
         check.save(self._folder.path)
+
+
+def _save(path: Path, losses: np.ndarray) -> None:
+    out = io.BytesIO()
+    np.save(out, losses)
+    write_bytes(path, out.getvalue())  # whole or not at all: what is there is taken after a kill

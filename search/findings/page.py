@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from search.findings.sentences import PARTS, Told, effect, facts, figure, headline, short_names, told
 from search.record.data_check import DATA_CHECK_PAGE, DataCheck, Finding, TagEffect
 from search.record.json_files import write_bytes
+from search.record.page_template import page_template
 
 _SIDE = 320  # pixels of the longer side of a photo on the page
 _MOST_PHOTOS = 8  # of one finding
@@ -80,7 +80,7 @@ def write_page(
         _Part(title, [_card(finding, album, captions, names) for finding in check.findings if finding.kind in kinds])
         for title, kinds in PARTS
     ]
-    text = _template().render(
+    text = page_template("search.findings", "data_check.html").render(
         title=f"{check.study}: {headline(check)}",
         study=check.study,
         study_file=study_file,
@@ -95,18 +95,6 @@ def write_page(
     path = folder / DATA_CHECK_PAGE
     write_bytes(path, text.encode())
     return path
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("search.findings"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("data_check.html")
 
 
 def _card(

@@ -142,14 +142,13 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         lora = (run.save() / LORA_FILE).stat().st_size
     steps = np.diff(marks)
     horizons = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
-    distinct = size_of(study.space)
-    trials = study.budget.trials if distinct is None else min(study.budget.trials, distinct)
+    trials = study.trials
     mean = float(np.mean(horizons))
     looks = float(np.mean([np.ceil(horizon / config.save_every_n_epochs) for horizon in horizons]))
     return Bill(
         study=study.name,
         trials=trials,
-        distinct=distinct,
+        distinct=size_of(study.space),
         epochs=(min(horizons), max(horizons)),
         all_epochs=trials * mean,
         photos=(probe.trained.num_photos, len(study.photos) - probe.trained.num_photos),

@@ -43,10 +43,9 @@ class BlockLooks:
 
     def read(self, weights: Mapping[str, float], say: Say = lambda what: None) -> Look:
         """Readings under these weights by block, with the channels `subject` and `background`."""
-        if any(weights.values()):
-            readings, images, seconds = self._probe.read(weighted(self.lora, weights), epoch=1, effort=1.0, say=say)
-        else:  # nothing is left of the LoRA but what no block has
-            readings, images, seconds = self._probe.read(_without(self.lora, weights), epoch=1, effort=1.0, say=say)
+        # else nothing is left of the LoRA but what no block has
+        lora = weighted(self.lora, weights) if any(weights.values()) else _without(self.lora, weights)
+        readings, images, seconds = self._probe.read(lora, epoch=1, effort=1.0, say=say)
         calibration = self._probe.calibration
         return with_subject(calibration, readings, images[: len(calibration.labels)], self._axes), images, seconds
 

@@ -39,8 +39,7 @@ def check_run(run: FinishedRun, base: Base) -> None:
         except ModelError as error:
             raise ModelError(f"{file}: {error}") from None
         for (component, path), module in lora.modules.items():
-            halves = (module.down, module.up, *([] if module.magnitude is None else [module.magnitude]))
-            if not all(torch.isfinite(half).all() for half in halves):
+            if not module.finite:
                 raise ModelError(f"{file}: expected finite weights, got NaN or infinity in {component}.{path}")
 
 

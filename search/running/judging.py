@@ -17,7 +17,6 @@ from metrics.checkpoint.weighting import (
 )
 from metrics.trajectory.readings import Reading, Readings
 from search.probe.probe import open_probe
-from search.record.json_files import write_bytes
 from search.record.judgement import SHEET_FILE, Change, Judgement
 from search.record.record import StudyFolder, TrialRecord
 from search.running.block_weights import BlockLooks
@@ -174,9 +173,8 @@ def _may_be(strength: float, step: float) -> bool:
 
 def _sheet(folder: StudyFolder, prompts: Sequence[str], looks: Sequence[np.ndarray], name: str) -> None:
     """Before and after: each prompt's first seeds, the base beside the LoRA as it is and as it is weighted."""
-    import io
-
     from trainer.inference.picture_grid import Column, picture_grid
+    from trainer.inference.sample_files import write_figure
 
     first = [row for row, prompt in enumerate(prompts) if prompts.index(prompt) == row]
     rows = [row + seed for row in first for seed in (0, 1) if row + seed < len(prompts)][: 2 * _MOST_ROWS]
@@ -189,6 +187,4 @@ def _sheet(folder: StudyFolder, prompts: Sequence[str], looks: Sequence[np.ndarr
         subtitle="seeds that the search never saw",
         cell=max(96, min(192, looks[0].shape[2])),
     )
-    out = io.BytesIO()
-    grid.save(out, format="PNG", compress_level=4)
-    write_bytes(folder.path / SHEET_FILE, out.getvalue())
+    write_figure(folder.path / SHEET_FILE, grid)

@@ -183,10 +183,8 @@ class _Worker:
             if has_no_exact_form(error):  # then nearly the same numbers, rather than none
                 text = repeat_nearly(error)
             fault = machine_fault(error)
-            if (
-                self._study.finished_run is not None and known
-            ):  # its only trial: it goes on once the files are there again
-                fault = str(error)
+            if self._study.finished_run is not None and known:
+                fault = str(error)  # its only trial: it goes on once the files are there again
             self._connection.send(
                 Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)
             )

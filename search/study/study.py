@@ -26,6 +26,7 @@ from search.study.finished_run import CheckpointFiles, CheckpointsSection, check
 from search.study.input_digests import PhotoMark
 from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
+from search.study.space_values import size
 from search.study.study_file import EXTENDS, StudyFile, read_study_file
 from search.study.taken import FROM, taken
 from trainer.config.config import TrainConfig, parse_train_config
@@ -127,6 +128,12 @@ class Study:
         return {**paths, "seed": self.seed, **self.train}
 
     @property
+    def trials(self) -> int:
+        """How many there are to be: those of the budget, or as many as there are configurations."""
+        distinct = size(self.space)
+        return self.budget.trials if distinct is None else min(self.budget.trials, distinct)
+
+    @property
     def finished_run(self) -> FinishedRun | None:
         """The finished run as a trial's record keeps it."""
         return None if self.checkpoints is None else self.checkpoints.run
@@ -188,7 +195,8 @@ class Study:
             if key in ("photos", MASK_FILES, "checkpoints.held_out") or key.startswith("score.") or key in fixed
         }
         for key in ("score.encoder", "score.identity_encoder", "score.shifted.masks"):
-            if _is_place(self.source.file_of(key), kept.get(key)):
+            value = kept.get(key)
+            if isinstance(value, str) and is_folder(self.source.file_of(key).parent, value):
                 kept[key] = "a folder"  # which may be another one tomorrow, with the same in it
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -381,10 +389,6 @@ def _keys_beside(model: type[BaseModel], place: Sequence[Any]) -> Iterable[str]:
     for part in place[:-1]:
         model = model.model_fields[part].annotation  # type: ignore[assignment]  # of a section: a model
     return model.model_fields
-
-
-def _is_place(file: Path, value: Any) -> bool:
-    return isinstance(value, str) and is_folder(file.parent, value)
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

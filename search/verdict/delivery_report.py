@@ -1,16 +1,14 @@
 """`report.html` of a delivery study: the verdict, before and after, and every set of weights that was tried."""
 
 import base64
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import jinja2
-
 from metrics.errors import MetricsError
 from search.record.json_files import write_bytes
 from search.record.judgement import SHEET_FILE, Judgement
+from search.record.page_template import page_template
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.sentences import headline
 
@@ -37,7 +35,7 @@ def write_delivery_report(
     picture = "data:image/png;base64," + base64.b64encode(sheet.read_bytes()).decode() if judgement.images else ""
     groups = list(records[0].params) if records else []
     scored = sorted((r for r in records if r.score is not None), key=lambda r: (-(r.score or 0.0), r.number))
-    text = _template().render(
+    text = page_template("search.verdict", "delivery.html").render(
         title=f"{verdict.study}: {headline(verdict)}",
         study=verdict.study,
         heading=headline(verdict),
@@ -58,15 +56,3 @@ def _row(folder: StudyFolder, record: TrialRecord, groups: Sequence[str], *, cho
     read = [f"{channels[name].value:.2f}" if name in channels else "–" for name in _READ]
     weights = [f"{record.params[group]:g}" for group in groups]
     return _Row(chosen, [str(record.number), f"{record.score or 0.0:.3f}", *weights, *read])
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("search.verdict"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("delivery.html")

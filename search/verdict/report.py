@@ -1,19 +1,18 @@
 """`report.html`: the verdict, the onset plot, epochs × prompts, what mattered, and every trial, in one offline file."""
 
 import base64
-import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from metrics.errors import MetricsError
 from search.record.json_files import write_bytes
+from search.record.page_template import page_template
 from search.record.person_pick import PersonPick
 from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder, TrialRecord
@@ -62,7 +61,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         plot = album.picture(folder.best_folder / PLOT, f"Readings of the best trial over its {verdict.decision.unit}s")
     curves = [(n, t.epochs.tolist(), t.scores.tolist()) for n, t in trajectories.items()]
     importances, unit = _importances(folder, storage), verdict.decision.unit
-    text = _template().render(
+    text = page_template("search.verdict", "report.html").render(
         title=f"{verdict.study}: {headline(verdict)}",
         study=verdict.study,
         heading=headline(verdict),
@@ -85,18 +84,6 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     )
     write_bytes(folder.report, text.encode())
     return folder.report
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("search.verdict"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,6 @@ def check_readable(file: LoraFile) -> LoraWeights:
     if file.lora is None:
         raise ModelError(f"{file.path}: expected layers with both halves, got none")
     for site, module in file.lora.modules.items():
-        for half in (module.down, module.up, *([] if module.magnitude is None else [module.magnitude])):
-            if not half.isfinite().all():
-                raise ModelError(f"{file.path}: expected finite weights, got NaN or infinity in {_named(site)}")
+        if not module.finite:
+            raise ModelError(f"{file.path}: expected finite weights, got NaN or infinity in {_named(site)}")
     return file.lora

@@ -63,6 +63,12 @@ class LoraModule:
     def rank(self) -> int:
         return int(self.down.shape[0])
 
+    @property
+    def finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        parts = (self.down, self.up, self.magnitude)
+        return all(bool(part.isfinite().all()) for part in parts if part is not None)
+
 
 @dataclass(frozen=True)
 class LoraWeights:

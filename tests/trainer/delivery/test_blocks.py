@@ -11,7 +11,7 @@ from benchmarks.parity.ours import full_size_base
 from tests.messages import refusal
 from tests.tiny import make_sd15, make_sdxl
 from tests.trainer.delivery.webui import LISTS, ratio
-from tests.trainer.lora.test_kohya_file import random_lora
+from tests.trainer.lora.made_loras import random_lora
 from trainer.base_model.load import load_base
 from trainer.delivery.blocks import EVERY, SD15, SDXL, SDXL_EVERY, block_list, block_of, lbw, read_weights, weighted
 from trainer.errors import ModelError

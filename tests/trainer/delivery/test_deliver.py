@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.trainer.lora.test_kohya_file import random_lora
+from tests.trainer.lora.made_loras import random_lora
 from trainer.base_model.load import load_base
 from trainer.deliver import main
 from trainer.delivery.metadata_look import recomputed
