@@ -21,10 +21,8 @@ from search.flow import command_line as search_flow
 from search.pick import command_line as search_pick
 from search.run import command_line as search_run
 from search.status import command_line as search_status
-from search.study.delivery import DeliverySection
-from search.study.final_run import FinalSection
-from search.study.finished_run import CheckpointsSection
 from search.study.json_schema import ENTRY, TOP
+from search.study.kinds import KINDS
 from search.study.settings import Argument
 from search.study.space import ENTRY_KEYS
 from search.study.study import NOT_SEARCHED, SECTIONS
@@ -64,8 +62,8 @@ def fields_page() -> str:
     lines += ["", f"These are the same for all trials, so they cannot be searched: {_names(NOT_SEARCHED)}."]
     for key, model in SECTIONS.items():
         lines += [*section(key, model)]
-    lines += [*section("checkpoints", CheckpointsSection), *section("final", FinalSection)]
-    lines += [*section("delivery", DeliverySection)]
+    for kind in KINDS:
+        lines += [*section(kind.key, kind)]
     lines += ["", "## The training file", "", "Also the fields that `train` and `search` of a study may name.", ""]
     lines += [*_table("", TrainConfig.model_fields), *section("output", Output)]
     return "\n".join(lines) + "\n"

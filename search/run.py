@@ -246,6 +246,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
         for note in recover(study, folder):
             print(f"note: {note}", flush=True)
         from search.running.coordinator import Coordinator
+        from search.study.delivery import Delivery
         from search.verdict.artifacts import open_store, publish_verdict, upload_trial
         from search.verdict.verdict import Verdict, finish
 
@@ -266,7 +267,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
         def publish(verdict: Verdict) -> None:
             publish_verdict(coordinator.optuna_study, folder, verdict, store)
 
-        if study.delivery is not None and any(record.score is not None for record in folder.records()):
+        if isinstance(study.kind, Delivery) and any(record.score is not None for record in folder.records()):
             _deliver(study, folder, clock, publish)
         else:
             finish(folder, wall_seconds=clock.seconds, keep=study.keep, publish=publish)

@@ -21,6 +21,7 @@ from search.record.data_check import TagEffect
 from search.record.events import TrialSpec
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder
+from search.study.data_check import DataCheck
 from search.study.input_digests import photo_marks
 from search.study.study import Study
 from trainer.data.dataset import Photo, load_pixels
@@ -36,16 +37,16 @@ class DataLook:
     """What a data check asks of the one training of its study.
 
     Args:
-        study: with a section `data_check`.
+        study: a data check.
         encoder, identity: as the probe's.
     """
 
     def __init__(
         self, study: Study, folder: StudyFolder, probe: Probe, encoder: Encoder, identity: Encoder | None
     ) -> None:
-        assert study.data_check is not None
+        assert isinstance(study.kind, DataCheck)
         self._study, self._folder, self._probe = study, folder, probe
-        self._encoder, self._identity, self._settings = encoder, identity, study.data_check
+        self._encoder, self._identity, self._settings = encoder, identity, study.kind.settings
         self._losses: Evaluation | None = None
 
     def look(

@@ -20,6 +20,7 @@ from search.record.added_prompts import AddedPrompts
 from search.record.handed_on import HandedOn
 from search.record.record import PROBE_FILE, StudyFolder
 from search.recovery.study_json import About
+from search.study.data_check import DataCheck
 from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
 from search.study.settings import ScoreSection, StopSection
 from search.study.study import MASK_FILES, Study, flat
@@ -65,7 +66,7 @@ def continued(study: Study, folder: StudyFolder) -> Continued:
     inputs = Inputs.load(folder)
     if not has_trained(folder):
         return Continued(study, anew=meaning != study.meaning or not _same_sources(study, folder, inputs))
-    if study.data_check is not None and meaning.get("photos") != study.meaning["photos"]:
+    if isinstance(study.kind, DataCheck) and meaning.get("photos") != study.meaning["photos"]:
         # to change them is what it is for
         refused = list(_Changes(study, folder, {**meaning, "photos": study.meaning["photos"]}, inputs).refused())
         if not refused:

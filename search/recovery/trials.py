@@ -263,5 +263,5 @@ def _rebuilt(study: Study, row: FrozenTrial, fields: dict[str, Any], trajectory:
         slot=attributes.get(SLOT),
         began=attributes.get("began"),
         finished_run=study.finished_run,
-        final=study.final,
+        final=study.kind.final,
     )

@@ -1,6 +1,6 @@
 """Looks at one finished LoRA under other weights of its blocks, as at checkpoints of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,17 +9,16 @@ import numpy as np
 from metrics.checkpoint.weighting import likeness, subject_axes, with_subject, worth
 from metrics.trajectory.readings import Readings
 from search.probe.probe import Probe
+from search.record.events import Checkpointed, TrialSpec
+from search.running.looks import Look, Say
 from search.study.delivery import Delivery
 from trainer.delivery.blocks import weighted
 from trainer.lora.kohya_file import load_lora
 from trainer.lora.lora import LoraWeights
 
-Say = Callable[[str], None]
-Look = tuple[Readings, np.ndarray, dict[str, float]]
-
 
 class BlockLooks:
-    """The LoRA, and the probe that it is looked at with.
+    """The LoRA, and the probe that it is looked at with; each trial is one look (`search.running.looks.Looks`).
 
     Args:
         home: the probe's folder, in which the moved subjects lie.
@@ -33,13 +32,25 @@ class BlockLooks:
         self._axes = subject_axes(probe.calibration, list(moved))
         self._before: float | None = None
 
-    def look(self, params: Mapping[str, float], say: Say = lambda what: None) -> Look:
-        """As `Probe.read`, the readings' score being the worth of these weights."""
-        readings, images, seconds = self.read(self._delivery.weights(params), say)
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """One checkpoint."""
+        return (1,)
+
+    def begin(self, spec: TrialSpec, epoch: int) -> bool:
+        """Whether these weights were looked at."""
+        return Checkpointed.file(spec.folder, epoch).is_file()
+
+    def look(self, spec: TrialSpec, epoch: int, *, say: Say) -> Look:
+        """As `Probe.read`, the readings' score being the worth of the trial's weights."""
+        readings, images, seconds = self.read(self._delivery.weights(spec.params), say)
         if self._before is None:
-            self._before = self._likeness_as_it_is(params, readings, say)
+            self._before = self._likeness_as_it_is(spec.params, readings, say)
         score = worth(self._probe.calibration, readings, self._before)
         return replace(readings, score=score), images, seconds
+
+    def keep(self, spec: TrialSpec, epoch: int) -> None:
+        """Other weights are another trial: nothing of this look is taken again."""
 
     def read(self, weights: Mapping[str, float], say: Say = lambda what: None) -> Look:
         """Readings under these weights by block, with the channels `subject` and `background`."""

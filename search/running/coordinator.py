@@ -179,7 +179,7 @@ class Coordinator:
             slot=trial.user_attrs[SLOT],
             began=trial.user_attrs[BEGAN],
             finished_run=self.study.finished_run,
-            final=self.study.final,
+            final=self.study.kind.final,
         )
         self._ledger.note(trial, **describe(config))
         course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.record.events import Checkpointed, load_readings, save_readings
+from search.probe.probe import Probe
+from search.record.events import Checkpointed, TrialSpec, load_readings, save_readings
 from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder
+from search.running.looks import Look, Say
+from search.study.finished_run import CheckpointFiles
 from search.study.study import Study
 from trainer.checkpoint import LORA_FILE, checkpoint_path
 from trainer.config.config import TrainConfig
@@ -73,6 +76,42 @@ def place_checkpoint(run: FinishedRun, count: int, trial: Path, family: str) -> 
     aside.replace(target)
 
 
+class RunLooks:
+    """Looks at the files of a finished run (`search.running.looks.Looks`); those that were looked at before are taken
+    from the cache."""
+
+    def __init__(self, study: Study, files: CheckpointFiles, folder: StudyFolder, probe: Probe) -> None:
+        self._study, self._files, self._folder, self._probe = study, files, folder, probe
+        self._efforts = efforts(files.run, study.config({}))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Of the run."""
+        return self._files.run.counts
+
+    def begin(self, spec: TrialSpec, epoch: int) -> bool:
+        """Put the file where a trial keeps its checkpoint, too."""
+        known = Checkpointed.file(spec.folder, epoch).is_file()
+        place_checkpoint(self._files.run, epoch, spec.folder, self._probe.base.family.name)
+        seen = self._looked(spec, epoch)
+        return known or seen.take(self._efforts[epoch], samples=self._study.keep.samples)
+
+    def look(self, spec: TrialSpec, epoch: int, *, say: Say) -> Look:
+        """Read the file as a checkpoint."""
+        lora = load_lora(self._files.run.files[epoch], family=self._probe.base.family.name)
+        return self._probe.read(lora, epoch=epoch, effort=self._efforts[epoch], say=say)
+
+    def keep(self, spec: TrialSpec, epoch: int) -> None:
+        """In the cache: a longer run need not look at this file again."""
+        self._looked(spec, epoch).keep()
+
+    def _looked(self, spec: TrialSpec, count: int) -> "Looked":
+        about = f"{self._study.probe_digest} {count} {self._files.digests[str(count)].rpartition(' ')[2]}"
+        place = self._folder.cache / "looked" / hashlib.sha256(about.encode()).hexdigest()
+        own = Checkpointed.file(spec.folder, count), self._folder.samples_file(spec.number, count)
+        return Looked(place.with_suffix(".npz"), place.with_suffix(".png"), *own)
+
+
 @dataclass(frozen=True)
 class Looked:
     """What one file showed, kept in the cache: a run with more files is looked at again, and only those are drawn.
@@ -85,14 +124,6 @@ class Looked:
     samples: Path
     own_readings: Path
     own_samples: Path
-
-    @classmethod
-    def of(cls, study: Study, folder: StudyFolder, number: int, count: int) -> "Looked":
-        assert study.checkpoints is not None
-        about = f"{study.probe_digest} {count} {study.checkpoints.digests[str(count)].rpartition(' ')[2]}"
-        place = folder.cache / "looked" / hashlib.sha256(about.encode()).hexdigest()
-        own = Checkpointed.file(folder.trial(number), count), folder.samples_file(number, count)
-        return cls(place.with_suffix(".npz"), place.with_suffix(".png"), *own)
 
     def keep(self) -> None:
         """Once it was measured."""

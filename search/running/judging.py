@@ -21,6 +21,7 @@ from search.record.judgement import SHEET_FILE, Change, Judgement
 from search.record.record import StudyFolder, TrialRecord
 from search.running.block_weights import BlockLooks
 from search.running.worker_process import load_models
+from search.study.delivery import Delivery
 from search.study.study import Study
 from trainer.delivery.blocks import lbw
 
@@ -61,17 +62,18 @@ def choose(records: Sequence[TrialRecord]) -> TrialRecord:
 
 
 def _judged(study: Study, folder: StudyFolder, chosen: TrialRecord, say: Callable[[str], None]) -> Judgement:
-    assert study.delivery is not None
+    assert isinstance(study.kind, Delivery)
+    delivery = study.kind
     say("the chosen weights are looked at on fresh seeds")
     models = load_models(study, folder, 0)
     fresh = with_fresh_seeds(study)
     home = folder.cache / "judgement"
     probe = open_probe(fresh, models.base, home, models.encoder, models.identity)
-    looks = BlockLooks(study.delivery, probe, home / "probe")
-    weights = study.delivery.weights(chosen.params)
+    looks = BlockLooks(delivery, probe, home / "probe")
+    weights = delivery.weights(chosen.params)
     before, images, _ = looks.read({})
     after, changed, _ = looks.read(weights)
-    weaker = {s: looks.read(dict.fromkeys(weights, s))[0] for s in _WEAKER if _may_be(s, study.delivery.step)}
+    weaker = {s: looks.read(dict.fromkeys(weights, s))[0] for s in _WEAKER if _may_be(s, delivery.step)}
     found = compare(probe.calibration, chosen, before, after, weaker)
     count = len(probe.labels)
     _sheet(folder, probe.labels.prompts, [probe.base_images, images[:count], changed[:count]], study.name)

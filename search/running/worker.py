@@ -34,15 +34,18 @@ from search.record.events import (
     save_readings,
 )
 from search.record.final_run import TWIN
-from search.record.finished_run import FinishedRun
 from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
-from search.running.block_weights import BlockLooks, Look
+from search.running.block_weights import BlockLooks
 from search.running.final_run import align, make_average
-from search.running.finished_run import Looked, check_run, efforts, place_checkpoint
+from search.running.finished_run import RunLooks, check_run
+from search.running.looks import Look, Looks
 from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
 from search.running.worker_process import die_with_parent, load_models, memory, write_to
+from search.study.data_check import DataCheck
+from search.study.delivery import Delivery
+from search.study.finished_run import CheckpointFiles
 from search.study.input_digests import keep_inputs
 from search.study.study import Study
 from search.verdict.disk_cleanup import delete, drop_after
@@ -50,7 +53,6 @@ from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_
 from trainer.devices import has_no_exact_form, repeat_nearly
 from trainer.errors import TrainerError
 from trainer.families import Base
-from trainer.lora.kohya_file import load_lora
 from trainer.packing.builder import pack_settings, run_settings, shares_a_pack
 from trainer.packing.pack import Pack
 from trainer.packing.settings import PackSettings
@@ -128,13 +130,13 @@ class _Worker:
             check_run(study.finished_run, base)  # all of it, before anything is drawn
         self._say("building the probe")
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
-        self._blocks = None
-        if study.delivery is not None:
-            self._blocks = BlockLooks(study.delivery, self._probe, folder.cache / "probe")
+        self._looks = _looks(study, folder, self._probe)
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
-        self._data = None if study.data_check is None else DataLook(study, folder, self._probe, encoder, identity)
+        self._data = None
+        if isinstance(study.kind, DataCheck):
+            self._data = DataLook(study, folder, self._probe, encoder, identity)
         self._packs: dict[PackSettings, Pack] = {}
         self._decided = 0
         self._alive_at = 0.0
@@ -161,8 +163,8 @@ class _Worker:
         trial = _Trial(spec)
         self._decided = spec.processed
         try:
-            if self._study.finished_run is not None:
-                self._look(trial, self._study.finished_run)
+            if self._looks is not None:
+                self._look(trial, self._looks)
             self._run(trial)
         except _Stopped as stopped:
             (message,) = stopped.args
@@ -183,7 +185,7 @@ class _Worker:
             if has_no_exact_form(error):  # then nearly the same numbers, rather than none
                 text = repeat_nearly(error)
             fault = machine_fault(error)
-            if self._study.finished_run is not None and known:
+            if self._looks is not None and known:
                 fault = str(error)  # its only trial: it goes on once the files are there again
             self._connection.send(
                 Failed(spec.number, trial.due, fault or text, again=not known, machine=fault is not None)
@@ -227,7 +229,7 @@ class _Worker:
         """(packs, run, its twin): a final run trains on all photos, its twin without those held out; where two runs
         cannot share a pack they take turns."""
         pack, settings = self._pack(spec), run_settings(spec.config, output_name=self._study.name)
-        if self._study.final is None:
+        if self._study.kind.final is None:
             return [pack], pack.join(settings, run_dir=spec.folder), None
         align(spec.folder)
         others = pack
@@ -238,34 +240,22 @@ class _Worker:
         twin = others.join(settings, run_dir=spec.folder / TWIN)
         return list(dict.fromkeys([pack, others])), run, twin
 
-    def _look(self, trial: "_Trial", run: FinishedRun) -> None:
-        """Look at the files of a finished run, one after the other, as at checkpoints that were trained here."""
+    def _look(self, trial: "_Trial", looks: Looks) -> None:
+        """Look at finished files, one after the other, as at checkpoints that were trained here."""
         spec = trial.spec
         self._base_checkpoint(spec)
-        spent = efforts(run, spec.config)
-        for epoch in run.counts:
+        for epoch in looks.counts:
             if epoch <= trial.told:
                 continue
-            began, family = time.perf_counter(), self._probe.base.family.name
-            known, looked = Checkpointed.file(spec.folder, epoch).is_file(), None
-            if self._blocks is not None:
-                look = partial(self._blocks.look, spec.params)
-            else:
-                place_checkpoint(run, epoch, spec.folder, family)
-                looked = Looked.of(self._study, self._folder, spec.number, epoch)
-                known = known or looked.take(spent[epoch], samples=self._study.keep.samples)
-                look = partial(self._read_file, run.files[epoch], epoch=epoch, effort=spent[epoch])
-            if not known:
+            began = time.perf_counter()
+            if not looks.begin(spec, epoch):
+                look = partial(looks.look, spec, epoch)
                 self._measured(spec, epoch, look, {"train": 0.0, "save": time.perf_counter() - began})
-                if looked is not None:
-                    looked.keep()
+                looks.keep(spec, epoch)
             self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
             self._listen(trial, block=False)
         while True:
             self._listen(trial, block=True)
-
-    def _read_file(self, file: str, **more: Any) -> Look:
-        return self._probe.read(load_lora(file, family=self._probe.base.family.name), **more)
 
     def _base_checkpoint(self, spec: TrialSpec) -> None:
         """Epoch 0 of a trial: the base as the probe saw it."""
@@ -356,6 +346,16 @@ class _Worker:
 
     def _say(self, what: str, number: int | None = None, epoch: float = 0) -> None:
         self._connection.send(Doing(what, number, epoch))
+
+
+def _looks(study: Study, folder: StudyFolder, probe: Probe) -> Looks | None:
+    """What is looked at instead of trained; None where the study trains."""
+    match study.kind:
+        case CheckpointFiles():
+            return RunLooks(study, study.kind, folder, probe)
+        case Delivery():
+            return BlockLooks(study.kind, probe, folder.cache / "probe")
+    return None
 
 
 class _Trial:

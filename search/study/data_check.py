@@ -1,17 +1,22 @@
 """The section `data_check` of a study file: one short training that looks at its own photos and captions."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from search.errors import problem
-from search.study.settings import Section
+from search.study.kind import NEVER_STOPPED, ONE_TRIAL, Draft, Kind, KindSection
 from search.study.study_file import StudyFile
 
 
-class DataCheckSection(Section):
+class DataCheckSection(KindSection):
     """A data check: one short training that ends with a page on which photos and captions to change, and why."""
+
+    key: ClassVar[str] = "data_check"
+    about: ClassVar[str] = "A short training that says which photos and captions to change ([how](data-check.md))."
+    may_be_empty: ClassVar[bool] = True
 
     seeds: int = Field(default=2, ge=1, le=100)
     """Drawings of each prompt, with and without each tag."""
@@ -20,8 +25,24 @@ class DataCheckSection(Section):
     tags: int = Field(default=24, ge=1, le=1000)
     """How many tags are tried, those used most first."""
 
+    @classmethod
+    def misplaced(cls, file: StudyFile, others: Sequence[str]) -> list[str]:
+        """Another kind of study, or a search."""
+        found = [key for key in ("search", *others) if file.values.get(key)]
+        return [problem(file, key, "a section", "nothing", "a data check is one training of its own") for key in found]
 
-def beside_data_check(file: StudyFile, values: Mapping[str, Any]) -> list[str]:
-    """What a study file says beside `data_check` that has no place there, one line each."""
-    others = [key for key in ("search", "checkpoints", "delivery", "final") if values.get(key)]
-    return [problem(file, key, "a section", "nothing", "a data check is one training of its own") for key in others]
+    def planned(self, draft: Draft) -> Draft:
+        """One trial, which no onset ends."""
+        return replace(draft, budget=ONE_TRIAL, stop=NEVER_STOPPED, kind=DataCheck(self))
+
+
+@dataclass(frozen=True)
+class DataCheck(Kind):
+    """A data check; `settings`: what it looks at."""
+
+    settings: DataCheckSection
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """The section."""
+        return {DataCheckSection.key: self.settings.model_dump(mode="json")}

@@ -4,18 +4,19 @@ Such a study has one trial for each set of block weights. What is searched are t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from search.errors import StudyError, problem
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
-from search.study.finished_run import CheckpointFiles, held_out_photos, or_none
+from search.study.finished_run import CheckpointFiles, as_a_look, beside_a_look, held_out_photos, or_none
 from search.study.input_digests import PhotoMark
-from search.study.settings import ScoreSection, Section
+from search.study.kind import Draft, Kind, KindSection
+from search.study.settings import ScoreSection
 from search.study.space import Entry, Space
 from search.study.study_file import StudyFile
 from trainer.delivery.blocks import BASE, EVERY, block_of
@@ -36,8 +37,12 @@ _WHOLE = (0.75, 0.5)
 """Strengths of the whole LoRA that are looked at, too: block weights have to do better than these."""
 
 
-class DeliverySection(Section):
+class DeliverySection(KindSection):
     """A LoRA whose blocks are to be weighted: nothing is trained, it is looked at under other weights."""
+
+    key: ClassVar[str] = "delivery"
+    about: ClassVar[str] = "A finished LoRA whose blocks are to be weighted ([how](delivery.md))."
+    takes: ClassVar[bool] = True
 
     lora: str | None = Field(default=None, min_length=1)
     """The LoRA file, with the keys of kohya, diffusers, PEFT or ComfyUI; none: what the study under `from` ships."""
@@ -60,10 +65,35 @@ class DeliverySection(Section):
             raise ValueError("a part of 1, such as 0.25, 0.5 or 1")
         return value
 
+    @classmethod
+    def misplaced(cls, file: StudyFile, others: Sequence[str]) -> list[str]:
+        """Another kind of study, or what only holds for trainings."""
+        return beside_a_look(file, cls.key, others)
+
+    def planned(self, draft: Draft) -> Draft:
+        """As many looks as the file says, else `TRIALS`."""
+        said = draft.file.values.get("budget")
+        if not isinstance(said, dict) or "trials" not in said:
+            draft = replace(draft, budget=draft.budget.model_copy(update={"trials": TRIALS}))
+        return as_a_look(draft)
+
+    def with_photos(self, draft: Draft, photos: Sequence[PhotoMark]) -> Draft:
+        """The LoRA's blocks are what is searched."""
+        found = delivery_of(draft.file, self, draft.score, photos, draft.handed_on)
+        first = [dict(weights) for weights in found.first(draft.budget.trials)]
+        return replace(
+            draft,
+            train={"epochs": 1, "save_every_n_epochs": 1, **draft.train},
+            space=found.space,
+            sampler=draft.sampler.model_copy(update={"start_with": first}),
+            kind=found,
+            notices=(*draft.notices, *found.files.notices),
+        )
+
 
 @dataclass(frozen=True)
-class Delivery:
-    """What is looked at.
+class Delivery(Kind):
+    """One LoRA under other weights of its blocks.
 
     Attributes:
         files: the LoRA, as a finished run of one checkpoint.
@@ -107,9 +137,25 @@ class Delivery:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What may not change while the study goes on."""
+        """The file, and what is searched of it."""
         groups = {name: list(blocks) for name, blocks in self.groups.items()}
-        return {"file": self.files.digests["1"], "groups": groups, "step": self.step}
+        said = {"file": self.files.digests["1"], "groups": groups, "step": self.step}
+        return {**self.files.meaning, DeliverySection.key: said}
+
+    @property
+    def trial_is_settings(self) -> bool:
+        """No: a trial's parameters are weights."""
+        return False
+
+    @property
+    def finished_run(self) -> FinishedRun:
+        """The LoRA, as a run of one checkpoint."""
+        return self.files.run
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """As the section says."""
+        return self.files.held_out
 
 
 @dataclass(frozen=True)

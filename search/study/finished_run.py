@@ -4,16 +4,17 @@ Such a study trains nothing. It has one trial, whose checkpoints are the files.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from pydantic import Field, field_validator
 
 from search.errors import StudyError, problem
 from search.record.finished_run import FinishedRun, Unit
 from search.study.input_digests import PhotoMark
-from search.study.settings import ScoreSection, Section
+from search.study.kind import NEVER_STOPPED, ONE_TRIAL, Draft, Kind, KindSection
+from search.study.settings import ScoreSection
 from search.study.split import in_contexts
 from search.study.study_file import StudyFile
 from trainer.config.config import OptimizerName, SchedulerName
@@ -31,8 +32,11 @@ _OF_A_LOOK = ("family", "precision", "quantize", "trigger", "class_word", "resol
 """Those, and the fields that say how images are drawn and losses are measured."""
 
 
-class CheckpointsSection(Section):
+class CheckpointsSection(KindSection):
     """A run that is finished: nothing is trained, its files are looked at."""
+
+    key: ClassVar[str] = "checkpoints"
+    about: ClassVar[str] = "A finished run to look at instead of training ([how](finished-run.md))."
 
     folder: str = Field(min_length=1)
     """Folder with the LoRA files of one run, of kohya's trainers, OneTrainer, ai-toolkit, diffusers or PEFT."""
@@ -49,6 +53,21 @@ class CheckpointsSection(Section):
     def _or_none(cls, value: Any) -> Any:
         return or_none(value)
 
+    @classmethod
+    def misplaced(cls, file: StudyFile, others: Sequence[str]) -> list[str]:
+        """Another kind of study, a budget, or what only holds for trainings."""
+        return beside_a_look(file, cls.key, others, ("budget",))
+
+    def planned(self, draft: Draft) -> Draft:
+        """One trial, whose checkpoints are the files."""
+        return as_a_look(replace(draft, budget=ONE_TRIAL))
+
+    def with_photos(self, draft: Draft, photos: Sequence[PhotoMark]) -> Draft:
+        """The files, and what they tell of their training."""
+        files = checkpoint_files(draft.file, self, draft.score, photos, draft.train)
+        notices = (*draft.notices, *files.notices)
+        return replace(draft, train={**files.train, **draft.train}, kind=files, notices=notices)
+
 
 def or_none(value: Any) -> Any:
     """Names of photos as a section has them: a list, or `none`."""
@@ -60,39 +79,58 @@ def or_none(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class CheckpointFiles:
-    """Attributes:
-    run: as the trial's record keeps it.
-    held_out: photos as `PhotoMark.file` has them.
-    digests: count to name and digest of its file; what may not change between two sittings.
-    train: the TrainConfig fields that the files tell.
-    notices: what the user should know.
+class CheckpointFiles(Kind):
+    """The files of a finished run.
+
+    Attributes:
+        run: as the trial's record keeps it.
+        held_out: photos as `PhotoMark.file` has them.
+        digests: count to name and digest of its file; what may not change between two sittings.
+        train: the TrainConfig fields that the files tell.
+        notices: what the user should know.
     """
 
     run: FinishedRun
-    held_out: tuple[str, ...]
-    digests: Mapping[str, str]
+    held_out: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
     @property
+    def finished_run(self) -> FinishedRun:
+        """The run."""
+        return self.run
+
+    @property
     def meaning(self) -> dict[str, Any]:
-        """What may not change while the study goes on."""
-        return {"held_out": sorted(self.held_out), "unit": self.run.unit, "files": dict(self.digests)}
+        """The files, what they count, and the photos held out."""
+        said = {"held_out": sorted(self.held_out), "unit": self.run.unit, "files": dict(self.digests)}
+        return {CheckpointsSection.key: said}
 
 
-def misplaced(source: StudyFile, values: Mapping[str, Any], section: str) -> list[str]:
-    """What a study file says beside `checkpoints` or `delivery` that only holds for trainings, one line each."""
-    found = [key for key in ("search", "stop") if values.get(key) is not None]
-    found += ["budget"] if section == "checkpoints" and values.get("budget") is not None else []
+def as_a_look(draft: Draft) -> Draft:
+    """A study that trains nothing: nothing ends it early, and its photos held out are those of the finished run."""
+    score = draft.score.model_copy(update={"holdout": 0})
+    return replace(draft, score=score, stop=NEVER_STOPPED, assumed={"epochs": 100_000})
+
+
+def beside_a_look(file: StudyFile, section: str, others: Sequence[str], more: Sequence[str] = ()) -> list[str]:
+    """What a study file says beside `section` that only holds for trainings, one line each.
+
+    Args:
+        others: sections that would make it a study of another kind. more: sections that have no place, either.
+    """
+    values = file.values
+    wrong = [problem(file, other, None, "nothing", f"{section} is given, too") for other in others]
+    found = [key for key in ("search", "stop", *more) if values.get(key) is not None]
     inner = {key: values[key] for key in ("train", "score") if isinstance(values.get(key), dict)}
     found += [f"train.{key}" for key in inner.get("train", ()) if key not in _OF_A_LOOK]
     found += ["score.holdout"] if "holdout" in inner.get("score", ()) else []
     # what other studies share, which this one extends, may say more than it needs
-    found = [key for key in found if key == "search" or source.file_of(key) == source.path]
+    found = [key for key in found if key == "search" or file.file_of(key) == file.path]
     expected = f"nothing, because a finished run is not trained ({section})"
     held = f"nothing, because {section}.held_out names the photos held out"
-    return [problem(source, key, _at(values, key), held if key == "score.holdout" else expected) for key in found]
+    return wrong + [problem(file, key, _at(values, key), held if key == "score.holdout" else expected) for key in found]
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:

@@ -5,9 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from search.study.delivery import DeliverySection
-from search.study.final_run import FinalSection
-from search.study.finished_run import CheckpointsSection
+from search.study.kinds import KINDS
 from search.study.study import KEYS, NOT_SEARCHED, SECTIONS, TOP_LEVEL_ONLY
 from trainer.config.config import TrainConfig
 
@@ -20,9 +18,7 @@ TOP = {
     "reg_data": "As in a training file.",
     "seed": "As in a training file; the sampler uses it, too.",
     "train": "Fields of a training file that are the same for all trials.",
-    "checkpoints": "A finished run to look at instead of training ([how](finished-run.md)).",
-    "delivery": "A finished LoRA whose blocks are to be weighted ([how](delivery.md)).",
-    "final": "The run that ships, on all photos, some way past the epoch that was found ([how](flow.md)).",
+    **{kind.key: kind.about for kind in KINDS},
     "search": "Fields of a training file that differ between trials, each with an entry as below.",
 }
 """What stands at the top of a study file."""
@@ -59,10 +55,6 @@ def study_schema() -> _Schema:
     fields = _properties(TrainConfig, shared)
     train = {name: _shared(name, one, shared) for name, one in fields.items() if name not in TOP_LEVEL_ONLY}
     searched = {name: _entries(one) for name, one in train.items() if name not in NOT_SEARCHED}
-    look = _properties(CheckpointsSection, shared)
-    delivery = _properties(DeliverySection, shared)
-    for section in (look, delivery):
-        section["held_out"] = {"anyOf": [{"const": "none"}, section["held_out"]]}
     known: _Schema = {
         "study": {"type": "string", "minLength": 1},
         "extends": {"type": "string", "minLength": 1},
@@ -70,10 +62,8 @@ def study_schema() -> _Schema:
         **{name: _or_nothing(fields[name]) for name in TOP_LEVEL_ONLY},
         "train": _section(train),
         "search": _section(searched),
-        "checkpoints": _section(look, required=["folder", "held_out"]),
-        "delivery": _section(delivery, DeliverySection.__doc__ or ""),
-        "final": _section(_properties(FinalSection, shared), FinalSection.__doc__ or ""),
-        **{name: _section(_properties(model, shared), model.__doc__ or "") for name, model in SECTIONS.items()},
+        **{name: _of_model(model, shared) for name, model in SECTIONS.items()},
+        **{kind.key: _of_model(kind, shared) for kind in KINDS},
     }
     study: _Schema = {
         "additionalProperties": False,
@@ -97,6 +87,15 @@ def _properties(model: type[BaseModel], shared: _Schema) -> _Schema:
     for name, inner in schema.get("$defs", {}).items():
         shared[name] = _described(_section(inner["properties"]), inner.get("description", ""))
     return {name: _or_number_as_text(one) for name, one in schema["properties"].items()}
+
+
+def _of_model(model: type[BaseModel], shared: _Schema) -> _Schema:
+    properties = _properties(model, shared)
+    if "held_out" in properties:
+        outside, inside = _apart(properties["held_out"])
+        properties["held_out"] = {**outside, "anyOf": [{"const": "none"}, inside]}
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    return _section(properties, model.__doc__ or "", required)
 
 
 def _section(properties: Mapping[str, Any], meaning: str = "", required: list[str] | None = None) -> _Schema:

@@ -6,11 +6,10 @@ from pathlib import Path
 from search.errors import StudyError, problem
 from search.record.handed_on import HandedOn, result_of
 from search.record.record import StudyFolder
+from search.study.kinds import TAKERS
 from search.study.study_file import StudyFile, read_study_file
 
 FROM = "from"
-TAKERS = ("final", "delivery")
-"""Sections that take something from the study under `from`."""
 
 
 def taken(file: StudyFile, runs: Path, to_come: Collection[str]) -> tuple[HandedOn | None, tuple[str, ...]]:

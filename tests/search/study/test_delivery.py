@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from search.errors import StudyError
 from search.record.handed_on import HandedOn
-from search.study.delivery import TRIALS, DeliverySection, delivery_of, groups_of
+from search.study.delivery import TRIALS, Delivery, DeliverySection, delivery_of, groups_of
 from search.study.input_digests import PhotoMark
 from search.study.settings import ScoreSection
 from search.study.study import Study, load_study
@@ -55,13 +55,13 @@ def study_of(folder: Path, delivery: dict[str, Any] | None = None, **values: Any
 def test_what_is_searched_are_the_blocks_that_the_file_has(tmp_path: Path) -> None:
     lora(tmp_path / "dog.safetensors", "M00", "IN04", "BASE")
     study = study_of(tmp_path)
-    assert study.delivery is not None
+    assert isinstance(study.kind, Delivery)
     assert [entry.parameter for entry in study.space.entries] == ["BASE", "IN04", "M00"]
     assert (study.budget.trials, study.stop.prune, study.score.holdout) == (TRIALS, False, 0)
     assert study.finished_run is not None
     assert study.finished_run.is_one_file
     assert study.config({"IN04": 0.5}).epochs == 1
-    assert study.delivery.weights({"BASE": 1.0, "IN04": 0.5, "M00": 0.0}) == {"BASE": 1.0, "IN04": 0.5, "M00": 0.0}
+    assert study.kind.weights({"BASE": 1.0, "IN04": 0.5, "M00": 0.0}) == {"BASE": 1.0, "IN04": 0.5, "M00": 0.0}
     assert study_of(tmp_path, budget={"trials": 7}).budget.trials == 7
 
 
@@ -98,8 +98,8 @@ def test_blocks_of_a_level_of_the_u_net_go_together_where_there_are_many(blocks:
 def test_dora_is_only_kept_or_left_out(tmp_path: Path) -> None:
     lora(tmp_path / "dog.safetensors", "IN04", "M00", dora=True)
     study = study_of(tmp_path)
-    assert study.delivery is not None
-    assert study.delivery.step == 1
+    assert isinstance(study.kind, Delivery)
+    assert study.kind.step == 1
     assert any("DoRA" in notice for notice in study.notices)
 
 

@@ -40,7 +40,7 @@ def write_final(write_study):
 def test_it_trains_past_the_epoch_found_in_whole_cycles(write_final, final, train, epochs) -> None:
     study = load_study(write_final(final, train))
     assert study.config({}).epochs == epochs
-    assert study.final.epoch == final["epoch"]
+    assert study.kind.final.epoch == final["epoch"]
     assert any(notice.startswith(f"epochs: {epochs}: epoch {final['epoch']}") for notice in study.notices)
     assert (study.stop.onset, study.stop.prune) == (False, False)
     assert study.budget.trials == 1
@@ -60,6 +60,8 @@ def test_it_trains_past_the_epoch_found_in_whole_cycles(write_final, final, trai
         ({"epoch": 3}, {"search": {"alpha": {"values": [1, 2]}}}, "search"),
         ({"epoch": 3}, {"budget": {"trials": 3}}, "budget"),
         ({"epoch": 3}, {"stop": {"onset": True}}, "stop"),
+        ({"epoch": 3}, {"delivery": {"lora": "dog.safetensors"}}, "delivery"),
+        ({"epoch": 3}, {"checkpoints": {"folder": ".", "held_out": "none"}}, "checkpoints"),
         ({"epoch": 3}, {"score": {"encoder": "clip", "holdout": 0}}, "score.holdout"),
         ({"epcoh": 3}, {}, "final.epcoh"),
     ],
@@ -81,7 +83,7 @@ def test_it_takes_settings_and_the_epoch_of_the_study_before(write_final, tmp_pa
     trained = study.config({})
     assert (trained.alpha, trained.optimizer, trained.epochs) == (3.0, "Lion", 10)
     assert study.notices[:2] == ("epochs: 10, from border: epoch 8 × 1.25", "from border: alpha 3.0, optimizer Lion")
-    assert study.final.study == "border"
+    assert study.kind.final.study == "border"
     assert isinstance(study.handed_on, HandedOn)
 
 

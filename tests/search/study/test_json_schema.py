@@ -10,6 +10,7 @@ import yaml
 
 from search import run
 from search.errors import StudyError
+from search.study.kinds import KINDS
 from search.study.study import SECTIONS, load_study
 from trainer.config.config import TrainConfig
 
@@ -48,7 +49,7 @@ def test_every_field_is_there_and_says_what_it_means(schema):
     assert set(train) == set(TrainConfig.model_fields) - {"base", "data", "reg_data", "seed"}
     assert "rank" in search
     assert "resolution" not in search
-    for name, section in SECTIONS.items():
+    for name, section in [*SECTIONS.items(), *((kind.key, kind) for kind in KINDS)]:
         assert set(schema["else"]["properties"][name]["properties"]) == set(section.model_fields)
         for field in schema["else"]["properties"][name]["properties"].values():
             assert field.get("description") or "$ref" in json.dumps(field)
