@@ -145,18 +145,18 @@ def export(
     try:
         there = to_sdscripts(config, dataset, traits=traits, folder=kohya, name=name, ending=ending)
     except SearchError as error:  # it lacks the optimizer or the family: our own files are written all the same
-        notices.append(f"nothing is written for sd-scripts and the kohya_ss GUI: {error}")
+        notices.append(f"no files for sd-scripts and the kohya_ss GUI: {error}")
     gui_dataset = to / "kohya_ss-dataset.toml"
     trained = ending.last_epoch(config)
     if there is not None:
         notices += [*there.notices, *_photos(dataset), *about_base(config.base, traits)]
-        notices += _otherwise(config, ending, batches, name)
+        notices += _differently(config, ending, batches, name)
         try:
             gui = to_kohya_gui(
                 config, there, family=traits.family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
             )
         except SearchError as error:
-            notices.append(f"nothing is written for the kohya_ss GUI: {error}")
+            notices.append(f"no file for the kohya_ss GUI: {error}")
     written: list[tuple[Path, str]] = []
 
     def write(path: Path, text: str, what: str) -> None:
@@ -166,13 +166,11 @@ def export(
     lora = picked.lora
     damage = None if lora is None or not lora.is_file() else lora_damage(lora.parent)
     if damage is not None:
-        notices.append(f"no LoRA: the one of epoch {picked.epoch} is damaged ({lora}); train it again with train.yaml")
+        notices.append(f"no LoRA: the file of epoch {picked.epoch} is damaged ({lora}). train.yaml trains it again")
     elif lora is not None and lora.is_file():
         written.append((_copy_lora(lora, to / f"{name}.safetensors", name), f"the LoRA of epoch {picked.epoch}"))
     elif lora is not None:
-        notices.append(
-            "no LoRA: the checkpoint of that epoch was not kept (keep.checkpoints); train it with train.yaml"
-        )
+        notices.append("no LoRA: the study did not keep that checkpoint (keep.checkpoints). train.yaml trains it again")
     about = picked.about
     if config.lr_scheduler not in FLAT_SCHEDULERS:
         about += f"\n{leave_epochs(config.epochs, None)}"
@@ -207,24 +205,24 @@ def export(
 
 
 def _photos(dataset: "Dataset") -> list[str]:
-    """Where sd-scripts reads this set otherwise, one line a kind, and what helps."""
+    """Where sd-scripts reads this set differently, one line each, and what helps."""
     from search.exports.photos import differences
 
     found = [str(difference) for difference in differences(dataset)]
-    return [*found, "--prepare-photos DIR writes a copy of the photos that both read alike"] if found else []
+    return [*found, "--prepare-photos DIR writes a copy of the photos that both tools read the same"] if found else []
 
 
-def _otherwise(config: "TrainConfig", ending: Ending, batches: int, name: str) -> list[str]:
-    """What else goes otherwise there, for the length of an epoch and of the run."""
+def _differently(config: "TrainConfig", ending: Ending, batches: int, name: str) -> list[str]:
+    """What else goes differently there, for the length of an epoch and of the run."""
     said = []
     if batches % config.gradient_accumulation_steps:
         said.append(
-            f"gradient_accumulation_steps: {config.gradient_accumulation_steps} does not divide the {batches} batches "
-            "of an epoch: sd-scripts gives the shorter last step less weight, we do not"
+            f"gradient_accumulation_steps: {config.gradient_accumulation_steps}: an epoch has {batches} batches, so "
+            "its last step has fewer of them. sd-scripts gives that step less weight; we give it as much as the others"
         )
     if ending.needs_copy(config):
         said.append(
-            f"kohya_ss.json: the GUI ends with epoch {ending.last_epoch(config)} as {name}.safetensors; the one to "
+            f"kohya_ss.json: the GUI's {name}.safetensors is the last epoch, {ending.last_epoch(config)}. The epoch to "
             f"ship is {name}-{ending.epoch:06d}.safetensors beside it"
         )
     return said
@@ -247,7 +245,7 @@ def _changed(folder: StudyFolder, dataset: "Dataset") -> list[str]:
     begun = About.load(folder)
     if begun is None or begun.photos in (None, dataset.digest):
         return []
-    return [f"{dataset.root}: photos or captions are no longer those of the study"]
+    return [f"{dataset.root}: photos or captions have changed since the study"]
 
 
 def _copy_lora(source: Path, target: Path, name: str) -> Path:

@@ -14,12 +14,14 @@ def about_base(source: str, traits: "BaseTraits") -> list[str]:
     from trainer.families.layout import locate
 
     if traits.family == "sd3":
-        said = ["sd3: sd-scripts also wants the text encoders' files: add --clip_l, --clip_g, --t5xxl to the command"]
+        said = [
+            "sd3: sd-scripts needs the text encoders as files, too: add --clip_l, --clip_g and --t5xxl to the command"
+        ]
         if not traits.single_file:
             said.append(f"sd3: {source}: sd-scripts reads one .safetensors file, not a diffusers folder")
         return said
     if traits.prediction_type not in ("epsilon", "v_prediction"):
-        return [f"{source}: a base that predicts {traits.prediction_type} is none that sd-scripts can train"]
+        return [f"{source}: sd-scripts cannot train this base, because it predicts {traits.prediction_type}"]
     if traits.single_file:
         return []
     config = json.loads((locate(source, weights=False) / "unet" / "config.json").read_text(encoding="utf-8"))
@@ -27,4 +29,4 @@ def about_base(source: str, traits: "BaseTraits") -> list[str]:
     if found == usual:
         return []
     name = {"sd15": "Stable Diffusion", "sdxl": "SDXL"}[traits.family]
-    return [f"no other tool can load this base: the widths of its UNet are {found}, {name} has {usual}"]
+    return [f"no other tool can load this base: its U-Net has the widths {found}, that of {name} has {usual}"]

@@ -1,4 +1,4 @@
-"""Where sd-scripts reads photos and captions otherwise than our trainer does, and a copy that both read alike.
+"""Where sd-scripts reads photos and captions differently from our trainer, and a copy that both read the same.
 
 The rules are those of sd-scripts' `library/train_util.py` (glob_images, load_image, DreamBoothDataset.read_caption).
 """
@@ -22,17 +22,17 @@ _READ = frozenset((*_ENDINGS, *(ending.upper() for ending in _ENDINGS)))
 _ORIENTATION = 0x0112
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
-TURNED = "EXIF rotation is ignored"
-SEE_THROUGH = "transparency is dropped and what lies beneath is shown"
-OTHER_MODE = "other conversion to 8-bit RGB"
-SKIPPED = "left out: its ending is not read"
-HEIC_INSIDE = "stops it: HEIC, whatever its ending says"
-TOO_LARGE = "stops it: more pixels than it opens"
-EMPTY = "stops it: an empty caption file"
-OTHER_CAPTION = "another caption is read"
-MARKED = "a byte-order mark stays in the caption"
-OTHER_ENDING = "no caption is read: of .txt and .caption it reads one kind a folder"
-EXTRA = "trained as well, though left out here"
+TURNED = "ignores the EXIF rotation, so these photos lie on their side"
+SEE_THROUGH = "drops transparency and trains on what lies beneath it"
+OTHER_MODE = "clips 16-bit images instead of scaling them to 8 bits"
+SKIPPED = "leaves these photos out, because it does not read files with this ending"
+HEIC_INSIDE = "stops at these files: they are HEIC inside, whatever their ending says"
+TOO_LARGE = "stops at these photos: they have more pixels than it opens"
+EMPTY = "stops at these photos: their caption file is empty"
+OTHER_CAPTION = "reads another caption than we do"
+MARKED = "keeps an invisible character (byte-order mark) at the start of the caption"
+OTHER_ENDING = "reads no caption: it takes either .txt or .caption files in one folder"
+EXTRA = "also trains on these files, which we leave out"
 
 _PIXELS = (TURNED, SEE_THROUGH, OTHER_MODE, SKIPPED, HEIC_INSIDE)
 """What a copy as PNG mends."""
@@ -41,11 +41,11 @@ _MOST_PIXELS = 2 * 89_478_485  # Pillow's guard, which sd-scripts leaves as it i
 
 @dataclass(frozen=True)
 class Difference:
-    """One kind of reading a set otherwise.
+    """One way in which sd-scripts reads a set differently.
 
     Attributes:
-        what: the kind, one of the constants here.
-        files: that it happens to, in the set's order.
+        what: which one, as a constant here says it: a sentence without its subject, sd-scripts.
+        files: those concerned, in the set's order.
     """
 
     what: str
@@ -54,18 +54,18 @@ class Difference:
     def __str__(self) -> str:
         names = ", ".join(path.name for path in self.files[:3])
         more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
-        return f"sd-scripts: {self.what} ({len(self.files)}: {names}{more})"
+        return f"sd-scripts {self.what} ({len(self.files)}: {names}{more})"
 
 
 def caption_ending(photos: Sequence["Photo"]) -> str:
-    """The one ending of captions that sd-scripts shall read in a folder: that of the most of its photos."""
+    """The one ending of captions that sd-scripts is to read in a folder: that of most of its photos."""
     own = [_caption_file(photo) for photo in photos]
     count = sum(file.suffix == ".caption" for file in own if file is not None)
     return ".caption" if count * 2 > sum(file is not None for file in own) else ".txt"
 
 
 def differences(dataset: "Dataset") -> tuple[Difference, ...]:
-    """What sd-scripts would read otherwise in this set, by kind; nothing when it reads the same."""
+    """What sd-scripts reads differently in this set; nothing when it reads the same."""
     found: dict[str, list[Path]] = {}
     for photos in _by_folder(dataset):
         ending = caption_ending(photos)
@@ -162,7 +162,7 @@ def _caption_difference(photo: "Photo", ending: str) -> str | None:
     try:
         first = _LINE_END.split(content.decode("utf-8"), maxsplit=1)[0].strip()
     except UnicodeDecodeError:
-        return f"stops it: {theirs.suffix} is not UTF-8"
+        return f"stops at these photos: their {theirs.suffix} file is not UTF-8"
     if first == photo.caption:
         return None
     return MARKED if first.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}").strip() == photo.caption else OTHER_CAPTION

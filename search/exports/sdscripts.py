@@ -40,7 +40,7 @@ _LEAST_BUCKET_STEP = {"sd15": 64, "sdxl": 32, "sd3": 32}  # each script's verify
 
 @dataclass(frozen=True)
 class SdScripts:
-    """An export: both files as mappings, the script that reads them, and what sd-scripts will do differently.
+    """An export: both files as mappings, the script that reads them, and what sd-scripts does differently.
 
     Paths in `config` and `dataset` are relative to the folder of the two files.
     """
@@ -211,42 +211,52 @@ def _dataset(config: "TrainConfig", dataset: "Dataset", family: str, folder: Pat
 
 
 def notices(config: "TrainConfig", traits: "BaseTraits") -> tuple[str, ...]:
-    """What sd-scripts will do differently with these settings, one line each."""
+    """What sd-scripts does differently with these settings, one line each: the setting, then what happens there."""
     said, family = [], traits.family
     if config.targets == "attention":
-        said.append(f"targets: attention: {MODULES[family]} trains feed-forward and projection layers as well")
+        said.append(
+            "targets: attention: sd-scripts cannot train attention alone. It trains the feed-forward and projection "
+            "layers, too"
+        )
     if config.dora:
-        said.append(f"dora: {MODULES[family]} has no DoRA; LyCORIS has (network_module lycoris.kohya, dora_wd=True)")
-        said.append("dora: A1111 and ComfyUI scale it by other norms than it is trained with: they draw other images")
+        said.append(
+            "dora: sd-scripts trains a plain LoRA instead, because its own network has no DoRA. LyCORIS has: set "
+            "network_module to lycoris.kohya, with dora_wd=True in network_args"
+        )
+        said.append(
+            "dora: A1111 and ComfyUI apply DoRA differently from how it was trained, so they draw other images than "
+            "the samples here"
+        )
     if config.rslora:
-        said.append(f"rslora: written as network_alpha {network_alpha(config):g}, which gives the same scale")
+        alpha = f"{network_alpha(config):g}"
+        said.append(f"rslora: sd-scripts has no such setting. network_alpha {alpha} gives the LoRA the same strength")
     if config.quantize is not None:
-        said.append(f"quantize: {config.quantize}: sd-scripts does not quantise the base like this (see its fp8_base)")
+        said.append(
+            f"quantize: {config.quantize}: sd-scripts cannot do this, so it loads the whole base. The nearest that it "
+            "has is fp8_base"
+        )
     if config.lr_scheduler == "cosine_with_restarts" and num_cycles(config) != config.effective_num_cycles:
         said.append(
-            f"cycle_epochs: {config.cycle_epochs} does not divide {config.epochs} epochs; sd-scripts takes whole "
-            f"cycles ({num_cycles(config)}), each a little shorter"
+            f"cycle_epochs: {config.cycle_epochs}: sd-scripts takes whole cycles only, and {config.epochs} epochs are "
+            f"{config.effective_num_cycles:.3g} of them. It gets {num_cycles(config)}, each a little shorter"
         )
     for key in config.optimizer_args:
         if key in _UNKNOWN_THERE.get(config.optimizer, ()):
-            said.append(f"optimizer_args: {key}: sd-scripts' {config.optimizer} does not have it; left out")
+            said.append(f"optimizer_args: {key}: left out, because sd-scripts' {config.optimizer} does not have it")
     if config.clip_skip not in (None, 1) and family != "sd15":
         said.append(f"clip_skip: {config.clip_skip}: sd-scripts ignores it for {family}")
     if config.enable_bucket and bucket_bounds(config, family)[0] != config.bucket_step:
         said.append(
-            f"bucket_step: {config.bucket_step}: sd-scripts takes multiples of {_LEAST_BUCKET_STEP[family]}: written "
-            f"as {bucket_bounds(config, family)[0]}, so it cuts photos to other sizes"
+            f"bucket_step: {config.bucket_step}: sd-scripts takes only multiples of {_LEAST_BUCKET_STEP[family]}. It "
+            f"gets {bucket_bounds(config, family)[0]}, and so cuts photos to other sizes than we do"
         )
-    if config.min_snr_gamma is not None and traits.zero_terminal_snr:
-        said.append(
-            f"min_snr_gamma: {config.min_snr_gamma:g}: sd-scripts weighs by the SNR from before the betas are rescaled "
-            "to zero terminal SNR, so its losses come out a few per cent other"
-        )
-    if config.debiased_estimation_loss and traits.zero_terminal_snr:
-        said.append(
-            "debiased_estimation_loss: sd-scripts weighs by the SNR from before the betas are rescaled to zero "
-            "terminal SNR, so its weights are a little other"
-        )
+    loss = {"min_snr_gamma": config.min_snr_gamma, "debiased_estimation_loss": config.debiased_estimation_loss}
+    for key, value in loss.items():
+        if value and traits.zero_terminal_snr:
+            said.append(
+                f"{key}: sd-scripts weights the noise levels a little differently for this base (zero terminal SNR), "
+                "so its losses differ by a few per cent"
+            )
     for key, value in (("noise_offset", config.noise_offset), ("ip_noise_gamma", config.ip_noise_gamma)):
         if value and family == "sd3":
             said.append(f"{key}: {value:g}: sd-scripts ignores it for sd3")
