@@ -118,7 +118,7 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
     study = going.study
     for note in going.notes:
         print(f"note: {note}")
-    ended = None if going.anew or going.grown or going.other_photos else _finished(study, folder)
+    ended = None if going.anew or going.grown or going.other_photos else why_finished(study, folder)
     if ended is not None:
         more = "" if size_of(study.space) == 1 else f": {ended}. To go on with it, raise the budget"
         print(f"study {study.name} is finished{more}.")
@@ -287,8 +287,9 @@ def _deliver(study: Study, folder: StudyFolder, clock: Clock, publish: Callable[
     finish_delivery(folder, judgement, base=study.base, wall_seconds=clock.seconds, keep=study.keep, publish=publish)
 
 
-def _finished(study: Study, folder: StudyFolder) -> str | None:
-    """What the study has spent, when its verdict is of the trials that are there and nothing is left to ask for."""
+def why_finished(study: Study, folder: StudyFolder) -> str | None:
+    """What the study has spent, in words, where its verdict is of the trials that are there and nothing is left to ask
+    for; None where it goes on."""
     from search.verdict.verdict import belongs, known_verdict
 
     verdict = known_verdict(folder)

@@ -41,7 +41,7 @@ class Sittings:
 
     def finished(self, trials: int, **changes: Any) -> str | None:
         budget = {"trials": trials, "startup_trials": 2, **changes.pop("budget", {})}
-        return search.run._finished(self.study(budget=budget, **changes), self.folder)
+        return search.run.why_finished(self.study(budget=budget, **changes), self.folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,14 @@ def join_all(pack: Pack, folder: Path) -> list[Run]:
 
 
 def everything(run: Run) -> dict[str, Any]:
-    tensors: dict[str, torch.Tensor] = {}
+    """What a run would go on from, as the files of a checkpoint have it."""
     optimizer = run.optimizer.state_dict()
     groups = [dict(sorted(group.items())) for group in optimizer["param_groups"]]
     state = {"state": optimizer["state"], "groups": groups, "parameters": dict(run.adapters.named_parameters())}
-    tree = checkpoint._encode(state, "state", tensors, {})
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save_state(Path(folder), state)
+        tree = json.loads((Path(folder) / checkpoint.STATE_FILE).read_text())["tree"]
+        tensors = load_file(Path(folder) / checkpoint.STATE_TENSORS)
     return {"tree": json.dumps(tree), "tensors": tensors, "facts": (run.epoch, run.step, run.effort, run.last_loss)}
 
 

@@ -71,7 +71,7 @@ def sample(
         conditioning = _encode(base, lora, [negative, *prompts], clip_skip, cache)
 
         def draw(rows: range) -> Tensor:
-            return _draw(
+            return draw_latents(
                 base,
                 latents[rows.start : rows.stop].to(base.device),
                 {name: value[1 + rows.start : 1 + rows.stop] for name, value in conditioning.items()},
@@ -190,7 +190,7 @@ def _encode(
     return {name: value[rows] for name, value in encoded.items()}
 
 
-def _draw(
+def draw_latents(
     base: Base,
     noise: Tensor,
     wanted: Conditioning,
@@ -203,7 +203,13 @@ def _draw(
     size: tuple[int, int],
     precision: str | None,
 ) -> Tensor:
-    """The sampling loop: latents [B,C,h,w] in float32."""
+    """The sampling loop: from noise to latents, both [B,C,h,w] in float32.
+
+    Args:
+        wanted, unwanted: embeddings of the prompts and of the negative prompt, a row for each image.
+        seeds: of the noise that samplers such as euler_a add on the way.
+        guidance: classifier-free; up to 1 there is none, and `unwanted` is not looked at.
+    """
     import inspect
 
     import torch

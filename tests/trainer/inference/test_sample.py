@@ -9,7 +9,7 @@ from trainer.base_model.load import load_base
 from trainer.data.cache import LatentCache
 from trainer.errors import ModelError
 from trainer.families.family import Base
-from trainer.inference.sample import _draw, in_batches, initial_noise, sample
+from trainer.inference.sample import draw_latents, in_batches, initial_noise, sample
 
 PROMPTS = ["a photo of sks toy, beach", "snow", "a photo of sks toy, beach", "city", "forest"]
 SEEDS = [0, 1, 2, 1, 0]
@@ -21,7 +21,7 @@ def latents(base: Base, rows: list[int], scheduler: str, guidance: float = 5.0) 
     with torch.no_grad():
         wanted = base.family.encode_prompts(base, [PROMPTS[row] for row in rows])
         unwanted = base.family.encode_prompts(base, [""] * len(rows))
-        return _draw(
+        return draw_latents(
             base,
             initial_noise(base, [SEEDS[row] for row in rows], (64, 64)),
             wanted,
