@@ -1,6 +1,8 @@
 """What is damaged between two sittings is gone back from, rebuilt or marked; the study goes on to the same numbers."""
 
+import contextlib
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from search.record.clock import Clock
 from search.record.record import StudyFolder, TrialRecord
 from search.record.set_aside import right_kinds
 from search.recovery.study_folder import recover
-from search.recovery.study_json import About, check_continues
+from search.recovery.study_json import About, check_continues, studies_in
 from search.running.coordinator import Coordinator
 from search.running.progress import Board
 from search.running.workers import Team
@@ -23,6 +25,7 @@ from tests.search import damage
 from tests.search.conftest import study_writer
 from tests.search.recovery.real_studies import Outcome, outcome, run_here
 from tests.search.scripted_worker import Script, scripted
+from trainer.checkpoint import LORA_FILE
 
 
 class Killed(Exception):
@@ -126,6 +129,36 @@ def test_what_is_lost_is_marked(scripted_study, tmp_path: Path) -> None:
     assert (folder.trial(0) / "trajectory.csv.damaged").is_file()
 
 
+def test_a_damaged_lora_to_ship_is_set_aside_and_marked(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    lora = folder.checkpoint(0, TrialRecord.load(folder.trial(0)).epoch_shipped or 0) / LORA_FILE
+    lora.parent.mkdir(parents=True, exist_ok=True)
+    lora.write_bytes(b"torn")
+    (note,) = recover(study, folder)
+    assert "the one to ship, is damaged" in note
+    assert not lora.exists()
+    assert lora.with_name(f"{LORA_FILE}.damaged").read_bytes() == b"torn"
+    assert TrialRecord.load(folder.trial(0)).lost == "its LoRA"
+    assert recover(study, folder) == []
+
+
+def test_without_the_numbers_of_single_images_a_trial_keeps_its_curve_and_is_marked(
+    scripted_study, tmp_path: Path
+) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    (folder.trial(0) / "items.npz").unlink()
+    before = (folder.trial(0) / "trajectory.csv").read_bytes()
+    (note,) = recover(study, folder)
+    assert "items.npz is missing" in note
+    assert TrialRecord.load(folder.trial(0)).lost == "items.npz"
+    assert (folder.trial(0) / "trajectory.csv").read_bytes() == before
+    assert recover(study, folder) == []
+
+
 def test_a_trial_that_is_lost_altogether_keeps_its_number_and_its_folder(scripted_study, tmp_path: Path) -> None:
     study, half, _ = scripted_study
     folder = StudyFolder(tmp_path / "small")
@@ -168,9 +201,22 @@ def test_without_its_study_json_a_changed_study_is_still_told(scripted_study, tm
         check_continues(load_study(changed), folder)
 
 
-def test_a_database_of_an_older_optuna_says_what_to_run(scripted_study, tmp_path: Path) -> None:
-    import sqlite3
+def test_a_database_that_another_program_keeps_locked_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("search.tuning.database.BUSY_SECONDS", 0.05)
+    database = tmp_path / "study.db"
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        other.executescript("CREATE TABLE studies (study_name TEXT); INSERT INTO studies VALUES ('dog')")
+        assert studies_in(database) == ["dog"]
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            studies_in(database)
+    database.write_text("no database" * 100)
+    assert studies_in(database) == []
 
+
+def test_a_database_of_an_older_optuna_says_what_to_run(scripted_study, tmp_path: Path) -> None:
     study, half, _ = scripted_study
     folder = StudyFolder(tmp_path / "small")
     shutil.copytree(half.path, folder.path)

@@ -1,0 +1,64 @@
+"""The end of a delivery study: the file to pass on, the prompt that draws the same, the report."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from metrics.onset.onset import find_onset
+from metrics.trajectory.trajectory import Trajectory
+from search.record.finished_run import FinishedRun
+from search.record.judgement import Judgement
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.delivery_verdict import finish_delivery
+from search.verdict.verdict import Verdict
+from tests.search.finished_studies import PLANS, make_lora, make_study
+from trainer.delivery.blocks import lbw
+from trainer.lora.kohya_file import load_lora
+
+WEIGHTS = {"M00": 0.0}
+
+
+@pytest.fixture
+def looked_at(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> tuple[StudyFolder, Path]:
+    """A study that has looked at a LoRA under other weights, and the LoRA."""
+    lora = tmp_path / "dog.safetensors"
+    make_lora(lora, tiny_sd15)
+    folder = make_study(tmp_path, tiny_sd15, tiny_photos, PLANS[:2])
+    for number, params in enumerate((WEIGHTS, {"M00": 1.0})):
+        record, home = TrialRecord.load(folder.trial(number)), folder.trial(number)
+        base, look, *_ = folder.trajectory(number).readings
+        curve = Trajectory((base, replace(look, epoch=1)))
+        curve.save(home)
+        seen = {"epochs": 1, "epochs_trained": 1, "epoch_shipped": 1, "score": look.score, "onset": find_onset(curve)}
+        replace(record, **seen, state="complete", params=params, finished_run=FinishedRun({1: str(lora)})).save(home)
+    return folder, lora
+
+
+def test_weights_that_win_are_merged_and_the_prompt_for_the_old_file_is_kept(looked_at, tiny_sd15: Path) -> None:
+    folder, file = looked_at
+    lora = load_lora(file)
+    found = Judgement(0, WEIGHTS, weights=WEIGHTS, lbw=lbw(WEIGHTS, lora), wins=("background",))
+    published: list[Verdict] = []
+    verdict = finish_delivery(folder, found, base=str(tiny_sd15), wall_seconds=3.0, keep=None, publish=published.append)
+    merged = load_lora(folder.best_folder / "toy.safetensors")
+    gone = lora.modules.keys() - merged.modules.keys()
+    assert gone
+    assert all("mid_block" in path for _, path in gone)
+    assert (folder.best_folder / "prompt.txt").read_text() == f"<lora:dog:1:lbw={found.lbw}>\n"
+    assert published == [verdict]
+    assert verdict.decision is not None
+    assert (verdict.decision.trial, verdict.decision.shipped) == (0, 1)
+    assert all((folder.path / path).exists() for path in verdict.files.values())
+    assert "Turn down M00 to 0." in folder.report.read_text()
+    assert Verdict.load(folder.verdict_file).lora_bytes == (folder.best_folder / "toy.safetensors").stat().st_size
+
+
+def test_where_nothing_wins_the_file_is_passed_on_byte_for_byte(looked_at, tiny_sd15: Path) -> None:
+    folder, file = looked_at
+    found = Judgement(1, {"M00": 1.0}, why_not="nothing is surely better")
+    verdict = finish_delivery(folder, found, base=str(tiny_sd15), wall_seconds=3.0, keep=None)
+    assert (folder.best_folder / "toy.safetensors").read_bytes() == file.read_bytes()
+    assert not (folder.best_folder / "prompt.txt").exists()
+    assert "prompt for the old file" not in verdict.files
+    assert "Nothing to win" in verdict.said.headline
