@@ -1,4 +1,4 @@
-"""The production run of a study's pick: train.yaml, the LoRA, files for sd-scripts and the kohya_ss GUI.
+"""The production run of a study's pick: train.yaml, the LoRA, and files for other trainers.
 
 python -m search.export studies/demo.yaml --to exported
 """
@@ -114,8 +114,10 @@ def export(
         ModelError, DataError: the base or the photos are no longer where the study had them.
     """
     from search.exports.kohya_gui import absolute, to_kohya_gui
+    from search.exports.other_trainers import other_trainers
     from search.exports.photos import prepare
     from search.exports.pick import pick
+    from search.exports.production_run import ProductionRun
     from search.exports.sdscripts import to_sdscripts
     from search.exports.toml import toml
     from search.exports.train_sh import train_sh
@@ -157,6 +159,13 @@ def export(
             )
         except SearchError as error:
             notices.append(f"no file for the kohya_ss GUI: {error}")
+    run = ProductionRun(config, dataset, traits, name, ending, picked.about)
+    others = tuple(other_trainers(run, to))
+    for other in others:
+        if other.export is None:
+            notices.append(f"no files for {other.tool}: {other.why}")
+        else:
+            notices += other.export.notices
     written: list[tuple[Path, str]] = []
 
     def write(path: Path, text: str, what: str) -> None:
@@ -196,6 +205,10 @@ def export(
         write(kohya / "train.sh", text, "sd-scripts: the command")
     if there is not None and gui is not None:
         write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
+    for other in others:
+        if other.export is not None:
+            for number, (file, text) in enumerate(other.export.files.items()):
+                write(other.folder / file, text, f"{other.tool}: the photos" if number else other.export.command)
     if prepare_photos is not None:
         written.append((Path(config.data), "the photos, as every trainer reads them"))
     if gui is not None:
@@ -278,7 +291,7 @@ def command_line() -> Arguments:
     parser = Arguments(
         prog="python -m search.export",
         description="Write the production run of a study's pick: train.yaml for our trainer, the LoRA in kohya's\n"
-        "format, train.sh for sd-scripts with its two files, and the JSON of the kohya_ss GUI.",
+        "format, and the run for sd-scripts, the kohya_ss GUI, OneTrainer, ai-toolkit and SimpleTuner.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

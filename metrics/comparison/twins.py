@@ -1,4 +1,4 @@
-"""Which photos are the same photo twice: saved anew, resized, mirrored, a little brighter or cropped.
+"""Which photos are the same photo twice: saved anew, resized, mirrored, brighter or darker, or cropped.
 
 By pixels, not by an encoder's features: photos of one shoot are alike to an encoder, but only copies lie on top of each
 other.
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SIDE, _LARGE = 32, 128  # pixels compared; and of what crops are cut from
 _BLOCKS = 8  # places along a side: a subject that has moved shows in one of them
 _STEPS = (0.02, 0.01, 0.005)
+_FINE = (*_STEPS, 0.0025, 0.00125)
 _LEAST = 0.7  # of the other's side
 
 Box = tuple[float, float, float, float]
@@ -35,6 +36,7 @@ class Likeness:
         worst: largest difference in a place, in standard deviations of the photo.
         likely: correlation from which on a pair is aligned more closely.
         scales, places: of the crops that alignment starts from, as shares of the sides and of what is left of them.
+        steps: of alignment, as shares of the sides.
     """
 
     alike: float
@@ -42,6 +44,7 @@ class Likeness:
     likely: float
     scales: tuple[float, ...]
     places: tuple[float, ...]
+    steps: tuple[float, ...] = _STEPS
 
     @property
     def crops(self) -> tuple[Box, ...]:
@@ -59,12 +62,11 @@ class Likeness:
 
 SAVED_ANEW = Likeness(0.985, 0.5, 0.85, (0.95, 0.9, 0.85, 0.8), (0.0, 0.5, 1.0))
 """The same picture to the eye."""
-CROPPED = Likeness(0.985, 0.5, 0.85, (0.95, 0.9, 0.85, 0.8, 0.75), (0.0, 0.25, 0.5, 0.75, 1.0))
-"""Cropped anywhere, too: starts that lie closer together find it."""
-BRIGHTENED = Likeness(0.94, 0.9, 0.85, (), ())
-"""Brightened until lights are lost. By grey levels alone photos of one place seem so, too: they have to be near to each
-other for an encoder as well. Chosen on nine of the real subjects of `benchmarks.data_check`, where copies correlate by
-0.956 or more with a worst place of 0.77, photos of one shoot by 0.85 at most."""
+CROPPED = Likeness(0.985, 0.14, 0.85, (0.95, 0.9, 0.85, 0.8, 0.75), (0.0, 0.25, 0.5, 0.75, 1.0), _FINE)
+"""Cropped anywhere, too: starts that lie closer together find it, and finer steps lay it on its original so well that
+photos taken alike stay apart (docs/log.md, "Copies")."""
+_BRIGHTENED = 0.33  # worst place, as in `Likeness`: copies stay below it, other renders of one place begin at 0.37
+_CLIPPED = (6, 248)  # levels beyond them may have been more before they were clipped
 
 
 def twins(images: Sequence[np.ndarray], likeness: Likeness = SAVED_ANEW) -> np.ndarray:
@@ -97,6 +99,78 @@ def twins(images: Sequence[np.ndarray], likeness: Likeness = SAVED_ANEW) -> np.n
     return found
 
 
+def brightened(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Which images are brighter or darker copies of which, mirrored or not: symmetric boolean `[N, N]`, false on the
+    diagonal.
+
+    Each channel of the one is a multiple of the other's and a constant, clipped: what is left of the grey levels is
+    then nowhere more than a third of the photo's spread. Ours; chosen on renders of one place and on photos of one shoot.
+
+    Args:
+        images: uint8 `[H, W, 3]`, all cut to one shape.
+
+    >>> import numpy as np
+    >>> photo = np.random.default_rng(0).integers(0, 200, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    >>> brightened([photo, 255 - photo, photo[:, ::-1] // 2 + 40]).tolist()
+    [[False, False, True], [False, False, False], [True, False, False]]
+    """
+    plain = [_colours(image) for image in images]
+    flipped = [colours[:, ::-1] for colours in plain]
+    levels = np.array([_levels(_prepared(image), _WHOLE) for image in images]).reshape(len(images), _SIDE * _SIDE)
+    mirrored = levels.reshape(-1, _SIDE, _SIDE)[:, :, ::-1].reshape(len(levels), -1)
+    found = np.zeros((len(plain), len(plain)), bool)
+    for others, alike in ((plain, levels @ levels.T), (flipped, levels @ mirrored.T)):
+        for row, column in zip(*np.nonzero(np.triu(alike >= SAVED_ANEW.likely, 1)), strict=True):
+            one, other = plain[row], others[column]
+            if min(_left_over(one, other), _left_over(other, one)) < _BRIGHTENED:
+                found[row, column] = found[column, row] = True
+    return found
+
+
+def _colours(image: np.ndarray) -> np.ndarray:
+    """The image, at most `_LARGE` pixels a side: float `[h, w, 3]`."""
+    from PIL import Image
+
+    return np.asarray(_small(Image.fromarray(image)), np.float64)
+
+
+def _left_over(darker: np.ndarray, brighter: np.ndarray) -> float:
+    """The worst place of `brighter`, in standard deviations of its grey levels, when `darker` is brightened to it."""
+    from PIL import Image
+
+    left = np.zeros(brighter.shape[:2])
+    for channel, weight in enumerate((0.299, 0.587, 0.114)):
+        before, after = darker[..., channel], brighter[..., channel]
+        whole = (after > _CLIPPED[0]) & (after < _CLIPPED[1])
+        if not whole.any():
+            continue
+        centre, spread = before[whole].mean(), before[whole].var()
+        slope = ((before[whole] - centre) * after[whole]).mean() / spread if spread > 1.0 else 1.0
+        left += weight * (after - np.clip(slope * (before - centre) + after[whole].mean(), 0, 255))
+    grey = brighter @ np.array((0.299, 0.587, 0.114))
+    apart, levels = (
+        np.asarray(Image.fromarray(values.astype(np.float32)).resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
+        for values in (left, grey)
+    )
+    return _worst(apart) / max(float(levels.std()), 1e-6)
+
+
+def _worst(apart: np.ndarray) -> float:
+    """The largest root mean square over the blocks of differences `[_SIDE, _SIDE]`."""
+    blocks = apart.reshape(_BLOCKS, _SIDE // _BLOCKS, _BLOCKS, _SIDE // _BLOCKS)
+    return float(np.sqrt((blocks**2).mean(axis=(1, 3))).max())
+
+
+def _small(picture: Image) -> Image:
+    from PIL import Image
+
+    if max(picture.size) <= _LARGE:
+        return picture
+    shrink = _LARGE / max(picture.size)
+    width, height = (max(1, round(side * shrink)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
+
+
 def _prepared(image: np.ndarray) -> Image:
     from PIL import Image
 
@@ -122,7 +196,9 @@ def _same(whole: np.ndarray, other: Image, box: Box, likeness: Likeness) -> bool
     """Whether a part of `other`, about `box`, shows what `whole` does."""
     levels = _levels(other, box)
     best = float(whole @ levels)
-    for step in _STEPS:
+    for step in likeness.steps:
+        if best < likeness.alike and step < _STEPS[-1]:
+            return False
         better = True
         while better:
             better = False
@@ -132,8 +208,7 @@ def _same(whole: np.ndarray, other: Image, box: Box, likeness: Likeness) -> bool
                     box, levels, best, better = tried, there, found, True
     if best < likeness.alike:
         return False
-    apart = (_SIDE * (whole - levels)).reshape(_BLOCKS, _SIDE // _BLOCKS, _BLOCKS, _SIDE // _BLOCKS)
-    return float(np.sqrt((apart**2).mean(axis=(1, 3))).max()) < likeness.worst
+    return _worst((_SIDE * (whole - levels)).reshape(_SIDE, _SIDE)) < likeness.worst
 
 
 def _near(box: Box, step: float) -> Iterator[Box]:

@@ -7,31 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from metrics.channels.diversity import vendi_score
-from metrics.comparison.twins import BRIGHTENED, CROPPED, twins
-
-NEAR = 0.2
-"""Of the median distance between photos, for an encoder: brightened copies lie within 0.1, photos of one place beyond
-0.24 (choosing concepts of `benchmarks.data_check`)."""
+from metrics.comparison.twins import CROPPED, brightened, twins
 
 
-def repeated(images: Sequence[np.ndarray], features: np.ndarray) -> list[list[int]]:
+def repeated(images: Sequence[np.ndarray]) -> list[list[int]]:
     """Rows of photos that are one photo: saved anew, mirrored, cropped or brightened; each family in rising order.
+
+    By pixels alone: to an encoder, photos of one shoot are alike, and so are renders of one place.
 
     Args:
         images: uint8 `[H, W, 3]`, all cut to one shape.
-        features: unit rows `[N, D]`.
 
     >>> import numpy as np
     >>> photo = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    >>> repeated([photo, 255 - photo, photo[:, ::-1]], np.eye(3))
+    >>> repeated([photo, 255 - photo, photo[:, ::-1]])
     [[0, 2]]
     """
     from scipy.sparse.csgraph import connected_components
 
-    apart = np.maximum(1 - features.astype(np.float64) @ features.astype(np.float64).T, 0)
-    upper = apart[np.triu_indices(len(apart), 1)]
-    near = apart < NEAR * float(np.median(upper)) if len(upper) else apart > 0
-    copies = twins(images, CROPPED) | (twins(images, BRIGHTENED) & near)
+    copies = twins(images, CROPPED) | brightened(images)
     number, owner = connected_components(copies, directed=False)
     families = [np.flatnonzero(owner == family).tolist() for family in range(number)]
     return [family for family in families if len(family) > 1]

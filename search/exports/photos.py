@@ -59,7 +59,7 @@ class Difference:
 
 def caption_ending(photos: Sequence["Photo"]) -> str:
     """The one ending of captions that sd-scripts is to read in a folder: that of most of its photos."""
-    own = [_caption_file(photo) for photo in photos]
+    own = [caption_file(photo) for photo in photos]
     count = sum(file.suffix == ".caption" for file in own if file is not None)
     return ".caption" if count * 2 > sum(file is not None for file in own) else ".txt"
 
@@ -67,7 +67,7 @@ def caption_ending(photos: Sequence["Photo"]) -> str:
 def differences(dataset: "Dataset") -> tuple[Difference, ...]:
     """What sd-scripts reads differently in this set; nothing when it reads the same."""
     found: dict[str, list[Path]] = {}
-    for photos in _by_folder(dataset):
+    for photos in by_folder(dataset):
         ending = caption_ending(photos)
         for photo in photos:
             for what in _differences(photo, ending):
@@ -91,7 +91,7 @@ def prepare(dataset: "Dataset", to: Path) -> Path:
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise StudyError([mistake(None, "--prepare-photos", str(to), "a new or an empty folder")])
-    for photos in _by_folder(dataset):
+    for photos in by_folder(dataset):
         shelf = to / ("reg" if photos[0].is_reg else "") / _shelf_name(photos[0])
         shelf.mkdir(parents=True, exist_ok=True)
         taken: set[str] = set()
@@ -111,7 +111,8 @@ def prepare(dataset: "Dataset", to: Path) -> Path:
     return to
 
 
-def _by_folder(dataset: "Dataset") -> list[list["Photo"]]:
+def by_folder(dataset: "Dataset") -> list[list["Photo"]]:
+    """The photos of each folder, regularisation images apart, in the set's order."""
     folders: dict[tuple[Path, bool], list[Photo]] = {}
     for photo in dataset.photos:
         folders.setdefault((photo.path.parent, photo.is_reg), []).append(photo)
@@ -144,13 +145,14 @@ def _hides_something(image: Any) -> bool:
     return low < 255
 
 
-def _caption_file(photo: "Photo") -> Path | None:
+def caption_file(photo: "Photo") -> Path | None:
+    """The file that a photo's caption stands in; None where it has the words of its folder's name."""
     files = (photo.path.with_suffix(suffix) for suffix in (".txt", ".caption"))
     return next((file for file in files if file.is_file()), None)
 
 
 def _caption_difference(photo: "Photo", ending: str) -> str | None:
-    own = _caption_file(photo)
+    own = caption_file(photo)
     theirs = photo.path.with_suffix(ending)
     if own is None:
         return None  # both take the words of the folder's name

@@ -1,6 +1,6 @@
 """How the run that ships ends: with which epoch's LoRA, and whether training goes on behind it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,11 @@ class Ending:
         """The epoch at which training ends."""
         return config.epochs if self.epoch is None or self.go_on else min(self.epoch, config.epochs)
 
+    def to_the_horizon(self, config: "TrainConfig") -> "Ending":
+        """The same for a trainer whose schedules end with its training: it goes on to the end of the schedule."""
+        cut = self.last_epoch(config) < config.epochs and config.lr_scheduler not in FLAT_SCHEDULERS
+        return replace(self, go_on=True) if cut and not config.relative_step else self
+
     def needs_copy(self, config: "TrainConfig") -> bool:
         """Whether sd-scripts, which names the last epoch's file after the run, ends with another than the one to
         ship."""
@@ -66,14 +71,21 @@ def schedule(config: "TrainConfig", ending: Ending, num_cycles: int) -> dict[str
         values["lr_scheduler_num_cycles"] = num_cycles
     if config.lr_scheduler in FLAT_SCHEDULERS or ending.last_epoch(config) == config.epochs:
         return values
-    arguments = [
-        f"num_warmup_steps={config.warmup_steps}",
-        f"num_training_steps={config.epochs * ending.steps_per_epoch}",
-    ]
-    if config.lr_scheduler == "cosine_with_restarts":
-        arguments.append(f"num_cycles={num_cycles}")
+    function, arguments = horizon_schedule(config, ending, num_cycles)
     return values | {
         "lr_warmup_steps": 0,  # sd-scripts refuses another beside lr_scheduler_type
-        "lr_scheduler_type": f"diffusers.optimization.{_WITH_HORIZON[config.lr_scheduler]}",
-        "lr_scheduler_args": arguments,
+        "lr_scheduler_type": function,
+        "lr_scheduler_args": [f"{key}={value}" for key, value in arguments.items()],
     }
+
+
+def horizon_schedule(config: "TrainConfig", ending: Ending, num_cycles: float) -> tuple[str, dict[str, float]]:
+    """The function of `diffusers.optimization` that a schedule with a horizon is, and its keywords, the steps of the
+    whole horizon among them: for trainers that lay a schedule out over the epochs they train."""
+    arguments: dict[str, float] = {
+        "num_warmup_steps": config.warmup_steps,
+        "num_training_steps": config.epochs * ending.steps_per_epoch,
+    }
+    if config.lr_scheduler == "cosine_with_restarts":
+        arguments["num_cycles"] = num_cycles
+    return f"diffusers.optimization.{_WITH_HORIZON[config.lr_scheduler]}", arguments

@@ -74,7 +74,7 @@ def check_photos(
     """
     seen = (identity or encoder).images(photos.images)
     table = photos.tags
-    families = repeated(photos.images, seen)
+    families = repeated(photos.images)
     found = [*_repeats(photos, families), *_small(photos)]
     small = {file for finding in found if finding.kind == "small" for file in finding.photos}
     found += [one for one in (*_sharpness(photos), *_exposure(photos)) if not small.intersection(one.photos)]
