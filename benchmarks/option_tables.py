@@ -187,7 +187,9 @@ def _asked(tree: ast.AST, method: str) -> Iterator[str]:
     """Texts that are the first argument of a method's calls."""
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(attr=called), args=[ast.Constant(value=str(name)), *_]) if called == method:
+            case ast.Call(func=ast.Attribute(attr=called), args=[ast.Constant(value=str(name)), *_]) if (
+                called == method
+            ):
                 yield name
 
 

@@ -161,11 +161,6 @@ def export(
             notices.append(f"no file for the kohya_ss GUI: {error}")
     run = ProductionRun(config, dataset, traits, name, ending, picked.about)
     others = tuple(other_trainers(run, to))
-    for other in others:
-        if other.export is None:
-            notices.append(f"no files for {other.tool}: {other.why}")
-        else:
-            notices += other.export.notices
     written: list[tuple[Path, str]] = []
 
     def write(path: Path, text: str, what: str) -> None:
@@ -206,7 +201,10 @@ def export(
     if there is not None and gui is not None:
         write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
     for other in others:
-        if other.export is not None:
+        if other.export is None:
+            notices.append(f"no files for {other.tool}: {other.why}")
+        else:
+            notices += other.export.notices
             for number, (file, text) in enumerate(other.export.files.items()):
                 write(other.folder / file, text, f"{other.tool}: the photos" if number else other.export.command)
     if prepare_photos is not None:

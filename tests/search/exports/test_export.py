@@ -56,7 +56,17 @@ def test_all_files_are_there(exported):
     assert found == {
         "train.yaml", "toy.safetensors", "kohya_ss.json", "kohya_ss-dataset.toml",
         "sd-scripts/config.toml", "sd-scripts/dataset.toml", "sd-scripts/train.sh",
+        "onetrainer/config.json", "onetrainer/concepts.json",
     }  # fmt: skip
+
+
+def test_what_other_trainers_lack_is_told_by_name_and_only_where_it_matters(study, tmp_path, capsys):
+    assert main([str(study.path), "--to", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "no files for ai-toolkit: lr_scheduler: cosine_with_restarts: ai-toolkit has one cycle" in said
+    assert "no files for SimpleTuner: lr_scheduler: cosine_with_restarts: SimpleTuner" in said
+    assert "OneTrainer: load it" in said
+    assert "ai-toolkit" not in (tmp_path / "sd-scripts" / "config.toml").read_text()
 
 
 def test_train_yaml_is_the_trials_run_with_its_full_horizon(study, exported):
@@ -235,7 +245,7 @@ def test_what_sd_scripts_lacks_costs_its_own_files_alone(study, tmp_path, monkey
     monkeypatch.setattr(sdscripts, changed, names)
     done = export(study, tmp_path / "out")
     found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    assert found == {"train.yaml", "toy.safetensors"}
+    assert {name for name in found if not name.startswith("onetrainer/")} == {"train.yaml", "toy.safetensors"}
     (said,) = [line for line in done.notices if line.startswith("no files for sd-scripts")]
     assert ("AdamNobodyKnows" if changed == "_OPTIMIZERS" else "sd15") in said
     assert "\n" not in said

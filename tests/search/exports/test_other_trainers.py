@@ -58,7 +58,13 @@ OTHERS = [
     {"conv_rank": 4, "conv_alpha": 2.0, "targets": "attention", "rslora": True, "rank": 16, "alpha": 4.0},
     {"dora": True, "precision": "bf16"},
     {"quantize": "nf4", "precision": "bf16"},
-    {"enable_bucket": True, "min_bucket_resolution": 64, "batch_size": 2, "gradient_accumulation_steps": 2, "flip": True},
+    {
+        "enable_bucket": True,
+        "min_bucket_resolution": 64,
+        "batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "flip": True,
+    },
     {"shuffle_caption": True, "keep_tokens": 1, "caption_dropout": 0.1, "resolution": [512, 768]},
 ]
 BASES = [
@@ -310,7 +316,9 @@ def test_traps_of_the_optimizers(photos):
 
 
 def test_warm_up_counts_batches_in_onetrainer_and_one_step_is_no_share_of_the_run(photos):
-    config, _ = onetrainer(run(photos, lr_scheduler="constant_with_warmup", warmup_steps=6, gradient_accumulation_steps=2))
+    config, _ = onetrainer(
+        run(photos, lr_scheduler="constant_with_warmup", warmup_steps=6, gradient_accumulation_steps=2)
+    )
     assert config["learning_rate_warmup_steps"] == 12
     config, _ = onetrainer(run(photos, lr_scheduler="constant_with_warmup", warmup_steps=1))
     assert 1 < config["learning_rate_warmup_steps"] < 2
