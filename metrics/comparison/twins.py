@@ -104,7 +104,7 @@ def brightened(images: Sequence[np.ndarray]) -> np.ndarray:
     diagonal.
 
     Each channel of the one is a multiple of the other's and a constant, clipped: what is left of the grey levels is
-    then nowhere more than a third of the photo's spread. Ours; chosen on renders of one place and on photos of one shoot.
+    then nowhere more than a third of the photo's spread. Ours; chosen on renders of one place and photos of one shoot.
 
     Args:
         images: uint8 `[H, W, 3]`, all cut to one shape.

