@@ -31,6 +31,7 @@ examples:
     python -m trainer.deliver dog.safetensors                      # look it over
     python -m trainer.deliver dog.safetensors --clean --repair     # dog-delivered.safetensors, which passes
     python -m trainer.deliver dog.safetensors --rank auto          # the smallest rank that loses nothing
+    python -m trainer.deliver dog.safetensors --plain-lora --rank 64 --base BASE   # of a DoRA
     python -m trainer.deliver dog.safetensors --unet 0.8 --text-encoder 0.6
     python -m trainer.deliver dog.safetensors --blocks 1,1,1,1,0.5,0,0,1,1,1,1,1,1,1,1,1,1
 
@@ -53,6 +54,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         clean=options.clean,
         drop_photos=options.no_photos,
         repair=options.repair,
+        plain_lora=options.plain_lora,
         rank=options.rank,
         loss=options.loss,
         per_layer=options.per_layer,
@@ -72,7 +74,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     passes = _show(file, architecture)
     if not edits.any:
         return DONE if passes else FAILED
-    written = write_edited(file, edits, to)
+    written = write_edited(file, edits, to, base=options.base)
     print(f"\n{written.path}: written; {path.name} stays as it is")
     for sentence in written.said:
         print(f"  {sentence}")
@@ -113,7 +115,8 @@ def command_line() -> Arguments:
     )
     parser.add_argument("lora", metavar="LORA.safetensors", type=Path, help="the file: LoRA, LoCon or DoRA, any keys")
     parser.add_argument(
-        "--base", help="the base it is for, to check its layers against (default: the usual SD 1.5 or SDXL)"
+        "--base",
+        help="the base it is for, to check its layers against (default: the usual SD 1.5 or SDXL)",
     )
     parser.add_argument(
         "--to", metavar="FILE", type=Path, help="the file to write (default: NAME-delivered.safetensors beside it)"
@@ -125,6 +128,11 @@ def command_line() -> Arguments:
         "--no-photos", action="store_true", help="leave out what the metadata says of the photos' folders and tags"
     )
     parser.add_argument("--repair", action="store_true", help="write missing alphas, family, rank and hashes")
+    parser.add_argument(
+        "--plain-lora",
+        action="store_true",
+        help="make a DoRA a LoRA that all programs draw alike, of --rank (default: four times its own); needs --base",
+    )
     parser.add_argument(
         "--rank",
         metavar="N|auto",

@@ -171,7 +171,7 @@ def cautions(config: TrainConfig) -> Iterator[str]:
     if config.dora:
         yield (
             "dora: A1111 and ComfyUI scale DoRA by other norms than it is trained with and draw other images without "
-            "saying so: leave it out for a LoRA to be used there"
+            "saying so: leave it out for a LoRA to be used there, or make it plain with `trainer.deliver --plain-lora`"
         )
     if config.debiased_estimation_loss and config.min_snr_gamma is not None:
         yield (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from trainer.delivery.blocks import lbw, read_weights, weighted
 from trainer.delivery.gate import LoraFile, check_readable
 from trainer.delivery.metadata_look import cleaned, recomputed, without_photos
+from trainer.delivery.plain_lora import plain_lora
 from trainer.delivery.rank_reduction import NOTHING, rank_curve, reduced
 from trainer.errors import ModelError, mistake
 from trainer.families import FAMILIES
@@ -34,6 +35,7 @@ class Edits:
         clean: leave out private texts and tensors that are no part of a LoRA.
         drop_photos: leave out what the metadata says of photos.
         repair: write alphas, the family and the rank into the file.
+        plain_lora: make a DoRA plain, on the base given to `write_edited`; `rank` is then that of its layers.
         rank: of every layer; "auto": the smallest that loses no more than `loss`.
         loss: of the LoRA's change, relative, 0 to 1.
         per_layer: each layer has the rank at which it loses no more than `loss`.
@@ -45,6 +47,7 @@ class Edits:
     clean: bool = False
     drop_photos: bool = False
     repair: bool = False
+    plain_lora: bool = False
     rank: int | Literal["auto"] | None = None
     loss: float = NOTHING
     per_layer: bool = False
@@ -73,8 +76,11 @@ def check_free(to: Path) -> None:
         raise ModelError(mistake(None, "--to", str(to), "a name that no file has yet", "nothing is overwritten"))
 
 
-def write_edited(file: LoraFile, edits: Edits, to: Path) -> Written:
+def write_edited(file: LoraFile, edits: Edits, to: Path, *, base: str | None = None) -> Written:
     """Write a file with these edits, in kohya's keys and with right hashes.
+
+    Args:
+        base: that it was trained on: hub id, diffusers folder or .safetensors. Only `plain_lora` needs it.
 
     Raises:
         ModelError: `to` is there already, the file cannot be edited, or an edit cannot be made of this LoRA.
@@ -83,8 +89,11 @@ def write_edited(file: LoraFile, edits: Edits, to: Path) -> Written:
     lora = check_readable(file)
     said: list[str] = []
     done: dict[str, object] = {"from": recomputed(file.tensors, file.metadata)["sshs_model_hash"]}
+    if edits.plain_lora:
+        lora = _plain(lora, edits, base, said, done)
     lora = _strengths(file, lora, edits, said, done)
-    lora = _ranks(lora, edits, said, done)
+    if not edits.plain_lora:
+        lora = _ranks(lora, edits, said, done)
     if edits.repair:
         lora = with_one_alpha(lora)
         said.append("alphas, family and rank stand in the file")
@@ -104,6 +113,25 @@ def prompt(name: str, lora: LoraWeights, edits: Edits) -> str:
     strength = f"{edits.unet:g}" if edits.unet == edits.text_encoder else f"{edits.text_encoder:g}:{edits.unet:g}"
     blocks = "" if edits.blocks is None else f":lbw={lbw(read_weights(edits.blocks, lora), lora)}"
     return f"<lora:{name}:{strength}{blocks}>"
+
+
+def _plain(lora: LoraWeights, edits: Edits, base: str | None, said: list[str], done: dict[str, object]) -> LoraWeights:
+    from trainer.base_model.load import load_base
+
+    if base is None:
+        raise ModelError("--plain-lora: expected --base with it, got none: what a DoRA does depends on its base")
+    if edits.rank == "auto":
+        raise ModelError(
+            mistake(None, "--rank", "auto", "a number with --plain-lora", "the loss of each rank is shown")
+        )
+    plain = plain_lora(lora, load_base(base), edits.rank)
+    said += plain.curve.lines
+    said.append(
+        f"{plain.layers} layers of DoRA are plain LoRA of rank {plain.rank}: "
+        f"{100 * plain.loss:.2g} % of their change is lost"
+    )
+    done["plain_lora"] = {"rank": plain.rank, "loss": round(plain.loss, 6)}
+    return plain.lora
 
 
 def _strengths(
@@ -155,6 +183,8 @@ def _metadata(
     if "ss_network_dim" in metadata or edits.repair:
         metadata["ss_network_dim"] = str(_one([module.rank for module in lora.modules.values()]))
         metadata["ss_network_alpha"] = str(_one([module.alpha for module in lora.modules.values()]))
+    if edits.plain_lora:
+        metadata |= _plain_module(metadata, lora)
     if edits.repair:
         family = FAMILIES[lora.family]
         version = metadata.get("ss_base_model_version", "")
@@ -174,6 +204,24 @@ def _metadata(
     if len(done) > 1:
         metadata[DONE] = json.dumps(done)
     return metadata
+
+
+def _plain_module(metadata: Mapping[str, str], lora: LoraWeights) -> dict[str, str]:
+    """What kohya's keys say of a plain LoRA's module and its arguments."""
+    changed = {}
+    if "ss_network_module" in metadata:
+        changed["ss_network_module"] = "networks.lora"
+    try:
+        arguments = json.loads(metadata.get("ss_network_args", "null"))
+    except ValueError:
+        arguments = None
+    if isinstance(arguments, dict):
+        dora = ("algo", "dora_wd", "wd_on_output")
+        kept = {key: value for key, value in arguments.items() if key not in dora}
+        if "conv_dim" in kept:
+            kept["conv_dim"] = str(max(module.rank for module in lora.modules.values() if module.down.ndim == 4))
+        changed["ss_network_args"] = json.dumps(kept)
+    return changed
 
 
 def with_one_alpha(lora: LoraWeights) -> LoraWeights:

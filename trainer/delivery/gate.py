@@ -83,7 +83,8 @@ def look(file: LoraFile, architecture: Architecture | None) -> tuple[Finding, ..
     Args:
         architecture: what its layers have to fit; None where that is not known.
     """
-    found = [*_keys(file), *_numbers(file), *_types(file), *_alphas(file), *_shapes(file, architecture)]
+    found = [*_keys(file), *_numbers(file), *_types(file), *_alphas(file), *_magnitudes(file)]
+    found += _shapes(file, architecture)
     found += look_at_family(file.family, file.metadata)
     found += look_at_hashes(file.tensors, file.metadata, file.path)
     if file.lora is not None:
@@ -161,6 +162,14 @@ def _alphas(file: LoraFile) -> Iterator[Finding]:
         yield fault(do, f"{what}, and ss_network_alpha says {told}: tools will draw it at another strength")
     else:
         yield note("--repair writes it", f"{what}: tools then take the rank for it")
+
+
+def _magnitudes(file: LoraFile) -> Iterator[Finding]:
+    if count := len(file.parts("dora_scale")):
+        what = (
+            f"{count} layers are DoRA: A1111 and ComfyUI draw other images from it, sd-scripts and diffusers ignore it"
+        )
+        yield note("--plain-lora --base BASE writes a LoRA that all draw alike", what)
 
 
 def _shapes(file: LoraFile, architecture: Architecture | None) -> Iterator[Finding]:

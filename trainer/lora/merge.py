@@ -42,7 +42,7 @@ def merged(base: Base, lora: LoraWeights | None, strength: float = 1.0) -> Itera
                     raise ModelError(
                         "a LoRA can be merged into fp32 weights only; this base is bf16, fp16 or quantised"
                     )
-                changed = _merged_weight(weight, module, strength)
+                changed = merged_weight(weight, module, strength)
                 pristine.append((weight, weight.clone()))
                 weight.copy_(changed)
         yield
@@ -78,7 +78,7 @@ def delta(module: LoraModule, shape: tuple[int, ...]) -> Tensor:
     return (product * (module.alpha / module.rank)).reshape(shape)
 
 
-def _merged_weight(weight: Tensor, module: LoraModule, strength: float) -> Tensor:
+def merged_weight(weight: Tensor, module: LoraModule, strength: float) -> Tensor:
     change = delta(_on(module, weight), tuple(weight.shape))
     if module.magnitude is None:
         return weight + strength * change
