@@ -225,7 +225,7 @@ def notices(config: "TrainConfig", traits: "BaseTraits") -> tuple[str, ...]:
         )
         said.append(
             "dora: A1111 and ComfyUI apply DoRA differently from how it was trained, so they draw other images than "
-            "the samples here. `python -m trainer.deliver LORA --plain-lora --base BASE` writes a LoRA that all of them "
+            "the samples here. `python -m trainer.deliver LORA --plain-lora --base BASE` writes a LoRA that all "
             "draw alike"
         )
     if config.rslora:
