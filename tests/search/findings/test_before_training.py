@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import data_faults as faults
-from metrics.checkpoint.encoders import load_encoder
+from metrics.checkpoint.encoders import Encoder, load_encoder
 from search.errors import SearchError
 from search.findings.before_training import CheckedPhotos, check_photos
 from search.findings.page import write_page
@@ -32,8 +32,19 @@ def checked(photos: faults.PhotoSet) -> CheckedPhotos:
 
 
 @pytest.fixture(scope="module")
-def looked() -> tuple[CheckedPhotos, DataCheck]:
-    photos = faults.rendered("mushroom", 1)
+def encoder() -> Encoder:
+    return load_encoder(str(CLIP))
+
+
+@pytest.fixture(scope="module")
+def rendered() -> faults.PhotoSet:
+    """The set before anything is planted in it."""
+    return faults.rendered("mushroom", 1)
+
+
+@pytest.fixture(scope="module")
+def looked(rendered, encoder) -> tuple[CheckedPhotos, DataCheck]:
+    photos = rendered
     photos = faults.with_wrong_tags(photos, [WRONG], 0)
     photos = faults.with_missing_tags(photos, [MISSING])
     photos = faults.with_images(photos, "", faults.blurred, [BLURRED])
@@ -42,7 +53,7 @@ def looked() -> tuple[CheckedPhotos, DataCheck]:
     photos = faults.with_copies(photos, faults.mirrored, [COPIED])
     photos = faults.with_tag_everywhere(photos, "toy photo")
     found = checked(faults.with_tag_once(photos, 0))
-    return found, check_photos("planted", found, load_encoder(str(CLIP)))
+    return found, check_photos("planted", found, encoder)
 
 
 def of(check: DataCheck, kind: str) -> list[Finding]:
@@ -62,19 +73,18 @@ def test_each_planted_fault_is_found_where_it_is(looked):
     assert [finding.tag for finding in of(check, "tag_once")] == ["shiny"]
 
 
-def test_a_wrong_caption_is_corrected_and_a_missing_tag_added(looked):
+def test_a_wrong_caption_is_corrected_and_a_missing_tag_added(looked, rendered):
     photos, check = looked
-    right = faults.rendered("mushroom", 1).captions
+    right = rendered.captions
     for kind, row in (("wrong_tag", WRONG), ("missing_tag", MISSING)):
         (finding,) = [finding for finding in of(check, kind) if finding.photos == (photos.files[row],)]
         assert finding.shown in right[row].split(", ")
         assert sorted(finding.proposed[0].split(", ")) == sorted(right[row].split(", "))
 
 
-def test_the_rest_of_the_captions_is_proposed_without_what_all_of_them_say(looked):
+def test_the_rest_of_the_captions_is_proposed_without_what_all_of_them_say(looked, rendered):
     photos, check = looked
-    right = faults.rendered("mushroom", 1).captions
-    assert check.captions[photos.files[1]] == right[1]
+    assert check.captions[photos.files[1]] == rendered.captions[1]
 
 
 def test_what_should_change_stops_a_flow_and_is_read_back_as_it_was_written(looked, tmp_path):
@@ -117,10 +127,10 @@ def test_captions_are_written_elsewhere_and_over_nothing(looked, tmp_path):
         write_captions(check, tmp_path / "photos", tmp_path / "photos" / "new")
 
 
-def test_without_texts_and_tags_the_images_are_looked_at_and_the_rest_is_said(looked):
-    photos, _ = looked
-    sentences = CheckedPhotos(**{**vars(photos), "captions": ("a photo of zor toy",) * len(photos.files)})
-    encoder = load_encoder(str(CLIP))
+def test_without_texts_and_tags_the_images_are_looked_at_and_the_rest_is_said(looked, encoder):
+    photos, few = looked[0], slice(2, 10)  # among them the blurred one
+    some = {name: getattr(photos, name)[few] for name in ("files", "images", "sizes", "buckets")}
+    sentences = CheckedPhotos(**some, captions=("a photo of zor toy",) * 8, trigger="zor", class_word="toy")
     blind = type(encoder)(encoder.spec, encoder.digest, encoder.encode_images, None)
     check = check_photos("blind", sentences, blind)
     assert len(check.unlooked) == 2
@@ -129,8 +139,8 @@ def test_without_texts_and_tags_the_images_are_looked_at_and_the_rest_is_said(lo
     assert check.rank is None
 
 
-def test_a_clean_set_can_be_trained_on():
-    check = check_photos("clean", checked(faults.rendered("mushroom", 0)), load_encoder(str(CLIP)))
+def test_a_clean_set_can_be_trained_on(encoder):
+    check = check_photos("clean", checked(faults.rendered("mushroom", 0)), encoder)
     assert not check.needs_changes
     assert check.rank < 0.3 * check.chance
     assert 12 < check.different <= 24
