@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import ModelError
+from trainer.errors import ModelError, mistake, nearest
 from trainer.families import autoencoder, clip, layout, loading, names
 from trainer.families.family import Base, Family
 from trainer.families.prediction import noise_settings
@@ -145,7 +145,8 @@ def sampler(base: Base, name: str) -> Any:
     import diffusers
 
     if name not in _SAMPLERS:
-        raise ModelError(f"scheduler: {name!r} is not a sampler: allowed are {', '.join(_SAMPLERS)}")
+        expected = f"one of {', '.join(_SAMPLERS)}{nearest(name, _SAMPLERS)}"
+        raise ModelError(mistake(None, "scheduler", name, expected))
     class_name, settings = _SAMPLERS[name]
     shift = base.noise_scheduler.config.shift
     if class_name == "FlowMatchEulerDiscreteScheduler":

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.trainer.lora.made_loras import random_lora
 from trainer.base_model.load import load_base
 from trainer.deliver import main
+from trainer.delivery.blocks import block_of, lbw
 from trainer.delivery.metadata_look import recomputed
 from trainer.families.family import Base
 from trainer.lora.kohya_file import load_lora, read_metadata, read_tensors, save_lora
@@ -230,6 +231,25 @@ def test_hashes_are_right_after_every_edit_and_nothing_is_overwritten(
     assert code == 2
     assert "nothing is overwritten" in said
     assert new.read_bytes() == content
+
+
+def test_block_weights_are_merged_and_told_in_the_file_and_as_a_prompt(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = lbw({"M00": 0.5, "BASE": 0.0}, load_lora(good))
+    deliver(capsys, good, "--blocks", given)
+    new = good.with_name("dog-delivered.safetensors")
+    assert json.loads(read_metadata(new)["onset.delivery"])["blocks"] == given
+    old, merged = load_lora(good), load_lora(new)
+    for site, module in old.modules.items():
+        weight = {"M00": 0.5, "BASE": 0.0}.get(block_of(site) or "", 1.0)
+        assert (site in merged.modules) == (weight != 0)
+        if weight:
+            shape = (module.up.shape[0], *module.down.shape[1:])
+            torch.testing.assert_close(
+                delta(merged.modules[site], shape), weight * delta(module, shape), rtol=2e-3, atol=1e-4
+            )
+    assert len(merged.modules) < len(old.modules)
 
 
 def test_strengths_and_repair_change_what_they_say(good: Path, base: Base, capsys: pytest.CaptureFixture[str]) -> None:

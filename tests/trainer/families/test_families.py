@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from benchmarks.parity.ours import full_size_base
+from tests.messages import refusal
 from trainer.base_model.load import load_base
+from trainer.errors import ModelError
 from trainer.families import FAMILIES
 from trainer.families.family import Base
 
@@ -170,6 +172,13 @@ def test_zero_terminal_snr_is_honoured(tiny_sd15_v) -> None:
     assert base.noise_scheduler.alphas_cumprod[-1] < 1e-6
     assert base.family.loss_weight(base, torch.tensor([999, 10]), 5.0).isfinite().all()
     assert base.family.sampler(base, "dpmpp_2m").config.rescale_betas_zero_snr
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3"])
+def test_a_sampler_that_there_is_not_is_refused_with_the_nearest_name(name: str, request) -> None:
+    base = load_base(request.getfixturevalue(f"tiny_{name}"))
+    with pytest.raises(ModelError, match=refusal("scheduler", "dmp", "dpmpp_2m")):
+        base.family.sampler(base, "dmp")
 
 
 def test_min_snr_weights_follow_the_paper(tiny_sd15, tiny_sd15_v) -> None:

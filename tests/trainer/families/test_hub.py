@@ -111,11 +111,12 @@ def test_what_is_whole_in_the_cache_is_not_asked_for_again(hub, tiny_sd15) -> No
     assert hub.asked == []
 
 
-def test_a_download_that_was_broken_off_goes_on(hub, tiny_sd15) -> None:
+@pytest.mark.parametrize("lost", ["vae/config.json", "model_index.json"])
+def test_a_download_that_was_broken_off_goes_on(hub, tiny_sd15, lost: str) -> None:
     hub.repositories["onset/tiny"] = tiny_sd15
     check_family("onset/tiny")  # the small files alone
-    [vae] = Path(constants.HF_HUB_CACHE).rglob("vae/config.json")
-    vae.unlink()
+    [file] = Path(constants.HF_HUB_CACHE).rglob(lost)
+    file.unlink()
     assert load_base("onset/tiny").family.name == "sd15"
 
 
