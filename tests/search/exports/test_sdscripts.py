@@ -104,6 +104,7 @@ def test_adafactors_arguments_build_the_real_class_both_ways(photos, relative):
     assert optimizer.defaults["scale_parameter"] is relative
     assert out.config["lr_scheduler"] == ("adafactor" if relative else "constant")
     assert out.config["max_grad_norm"] == 0
+    assert out.config["lr_warmup_steps"] == 0
     if not relative:
         assert out.config["unet_lr"] == 3e-4
 

@@ -4,8 +4,8 @@ from typing import get_args
 
 import pytest
 
-from search.findings.sentences import PARTS, headline, short_names, told
-from search.record.data_check import DataCheck, Finding, Kind
+from search.findings.sentences import PARTS, facts, figure, headline, short_names, told
+from search.record.data_check import DataCheck, Evidence, Finding, Kind, TagEffect
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -28,6 +28,22 @@ def test_the_headline_counts_photos_copies_and_captions():
     assert check.needs_changes
     advice = DataCheck("x", "", 5, 4.0, findings=findings[3:])
     assert not advice.needs_changes
+
+
+def test_the_large_numbers_are_those_that_were_found():
+    tags = tuple(
+        TagEffect("t", *(0.0,) * 9, chance=1.0, verdict=verdict) for verdict in ("reflected", "lost", "reflected")
+    )
+    check = DataCheck("x", "", 24, 19.7, rank=1.96, chance=12.5, tags=tags)
+    assert [number for number, _ in facts(check)] == ["24", "20", "2.0", "2 of 3"]
+    assert "12.5" in facts(check)[2][1]
+    assert [number for number, _ in facts(DataCheck("x", "", 3, 3.0))] == ["3", "3"]
+
+
+def test_a_figure_has_its_interval_and_what_is_usual_where_they_are_known():
+    assert figure(Evidence("width", 3.14159)) == "width: 3.1"
+    assert figure(Evidence("copies", 3.0, low=1.0, high=5.26)) == "copies: 3 (1 to 5.3)"
+    assert figure(Evidence("share", 75.0, usual=16.6667, usual_is="the base")) == "share: 75 (the base: 17)"
 
 
 def test_photos_lose_their_folder_in_sentences_only_where_names_stay_different():

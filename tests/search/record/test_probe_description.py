@@ -55,6 +55,18 @@ def test_what_describes_no_probe_is_refused(tmp_path: Path, content: str) -> Non
         folder.probe()
 
 
+def test_it_is_as_it_was_written_whatever_the_order_of_its_keys_and_not_once_a_value_has_changed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / PROBE_FILE
+    WHOLE.save(path)
+    plain = json.loads(path.read_bytes())
+    path.write_text(json.dumps(dict(reversed(plain.items()))))
+    assert is_sealed(path)
+    path.write_text(json.dumps({**plain, "seeds": [seed + 1 for seed in plain["seeds"]]}))
+    assert not is_sealed(path)
+
+
 def test_what_is_asked_of_it_by_the_verdict_and_the_pictures() -> None:
     assert WHOLE.held_out == 3
     assert WHOLE.first_new_context == 1
