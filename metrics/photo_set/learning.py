@@ -17,11 +17,11 @@ _LEAST_DRAWINGS = 3
 
 @dataclass(frozen=True)
 class Learning:
-    """Of each photo, at the last checkpoint.
+    """Of each photo, over the checkpoints: `[E, N]` each.
 
     Attributes:
         ratio: ln(loss / the base's loss), mean over noise levels and draws; low, high: its 95 % interval over draws.
-        beyond: robust standard deviations above the set's median.
+        beyond: robust standard deviations above the median of the set at that checkpoint.
     """
 
     ratio: np.ndarray
@@ -31,39 +31,53 @@ class Learning:
 
     @property
     def memorised_first(self) -> np.ndarray:
-        """Photos whose loss has fallen much more than the others': boolean `[N]`."""
-        return self._learned & (self.beyond < -FAST)
+        """Photos whose loss fell much more than the others' at two checkpoints that follow each other, even if the
+        others have caught up since: boolean `[N]`. Of one checkpoint, at that one."""
+        ahead = self._learned[:, None] & (self.beyond < -FAST)
+        return np.any(ahead[1:] & ahead[:-1], axis=0) if len(ahead) > 1 else ahead[0]
 
     @property
     def never_fitted(self) -> np.ndarray:
-        """Photos whose loss has not fallen while the others' has: boolean `[N]`."""
-        return self._learned & (self.beyond > SLOW) & (self.high > 0)
+        """Photos whose loss has surely fallen at no checkpoint, while the others' has at the last: boolean `[N]`."""
+        behind = bool(self._learned[-1]) & (self.beyond[-1] > SLOW)
+        return np.asarray(behind & np.all(self.high > 0, axis=0))
 
     @property
-    def _learned(self) -> bool:
-        return float(np.median(self.ratio)) < -_FALLEN
+    def reached(self) -> np.ndarray:
+        """The first checkpoint at which a photo's loss has fallen as far as the set's median at the last: row numbers
+        `[N]`, E where it never does."""
+        there = self.ratio <= np.median(self.ratio[-1])
+        return np.where(there.any(axis=0), there.argmax(axis=0), len(there))
+
+    @property
+    def _learned(self) -> np.ndarray:
+        return np.median(self.ratio, axis=1) < -_FALLEN
 
 
 def learning(losses: np.ndarray, base: np.ndarray) -> Learning:
-    """How far each photo was learned.
+    """How far each photo was learned at each checkpoint.
 
     Args:
-        losses, base: `[N, levels, draws]`, the same noise in both.
+        losses: `[E, N, levels, draws]`, checkpoints in their order. base: `[N, levels, draws]`, under the same noise.
 
     >>> import numpy as np
     >>> base = np.ones((8, 2, 4))
-    >>> fallen = base * 0.8
-    >>> fallen[3], fallen[5] = 0.3, 1.01
-    >>> found = learning(fallen, base)
+    >>> early, late = base * 0.9, base * 0.4
+    >>> early[3], early[5], late[5] = 0.4, 1.01, 1.02
+    >>> found = learning(np.array([early, early, late]), base)
     >>> found.memorised_first.nonzero()[0].tolist(), found.never_fitted.nonzero()[0].tolist()
     ([3], [5])
+    >>> found.reached.tolist()
+    [2, 2, 2, 0, 2, 3, 2, 2]
     """
-    ratios = np.log(losses / base).mean(axis=1)
-    ratio, spread = ratios.mean(axis=1), ratios.std(axis=1, ddof=1) if ratios.shape[1] > 1 else 0 * ratios.mean(axis=1)
-    reach = 2 * spread / ratios.shape[1] ** 0.5
-    middle = np.median(ratio)
-    beyond = (ratio - middle) / max(1.4826 * float(np.median(np.abs(ratio - middle))), _FLOOR)
-    return Learning(ratio, ratio - reach, ratio + reach, beyond)
+    ratios = np.log(losses / base).mean(axis=2)
+    draws = ratios.shape[2]
+    ratio = ratios.mean(axis=2)
+    spread = ratios.std(axis=2, ddof=1) if draws > 1 else np.zeros_like(ratio)
+    reach = 2 * spread / draws**0.5
+    middle = np.median(ratio, axis=1, keepdims=True)
+    usual = 1.4826 * np.median(np.abs(ratio - middle), axis=1, keepdims=True)
+    return Learning(ratio, ratio - reach, ratio + reach, (ratio - middle) / np.maximum(usual, _FLOOR))
 
 
 def pulls(drawn: np.ndarray, base: np.ndarray, photos: np.ndarray) -> np.ndarray:

@@ -133,11 +133,14 @@ def drawing_findings(
             yield Finding("pulls_drawings", "know", (photos.files[row],), evidence=(evidence,))
 
 
-def learning_findings(files: Sequence[str], losses: np.ndarray, base: np.ndarray) -> Iterator[Finding]:
-    """Photos that are learned first, and those that never are.
+def learning_findings(
+    files: Sequence[str], epochs: Sequence[int], losses: np.ndarray, base: np.ndarray
+) -> Iterator[Finding]:
+    """Photos that are learned first, and those that never are, over the whole training.
 
     Args:
-        files: of the photos trained on. losses, base: `[N, levels, draws]`.
+        files: of the photos trained on. epochs: of the checkpoints, rising.
+        losses: `[E, N, levels, draws]`. base: `[N, levels, draws]`.
     """
     found = learning(losses, base)
     sides: tuple[tuple[Kind, np.ndarray], ...] = (
@@ -148,10 +151,16 @@ def learning_findings(files: Sequence[str], losses: np.ndarray, base: np.ndarray
         for row in np.flatnonzero(which).tolist():
             change, low, high, usual = (
                 100 * (float(np.exp(value)) - 1)
-                for value in (found.ratio[row], found.low[row], found.high[row], np.median(found.ratio))
-            )
-            evidence = Evidence("change of its loss in %", change, low, high, usual)
-            yield Finding(kind, "know", (files[row],), evidence=(evidence,))
+                for value in (
+                    found.ratio[-1, row], found.low[-1, row], found.high[-1, row], np.median(found.ratio[-1])
+                )
+            )  # fmt: skip
+            evidence = [Evidence("change of its loss in %", change, low, high, usual)]
+            if found.reached[row] < len(epochs):
+                name = "epoch at which its loss was as low as the others' at the end"
+                reached, last = float(epochs[found.reached[row]]), float(epochs[-1])
+                evidence.append(Evidence(name, reached, usual=last, usual_is="the end"))
+            yield Finding(kind, "know", (files[row],), evidence=tuple(evidence))
 
 
 def _asked(photos: CheckedPhotos, table: TagTable, captions: int, most: int) -> dict[str, list[tuple[str, str]]]:

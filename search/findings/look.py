@@ -60,10 +60,10 @@ class DataLook:
         base = kept / f"{0:04d}.npy"
         if not base.is_file():
             _save(base, self._measured(None))
-        losses = self._measured(lora)
-        _save(kept / f"{run.epoch:04d}.npy", losses)
+        _save(kept / f"{run.epoch:04d}.npy", self._measured(lora))
         if run.epoch == trial.config.epochs:
-            self._write(losses, np.load(base), lora, found[0], found[1])
+            course = {int(file.stem): np.load(file) for file in sorted(kept.glob("*.npy"))}
+            self._write(course, lora, found[0], found[1])
         return found
 
     def _measured(self, lora: LoraWeights | None) -> np.ndarray:
@@ -86,9 +86,8 @@ class DataLook:
     def _trained(self) -> list[Photo]:
         return [photo for photo in self._probe.trained.photos if not photo.is_reg]
 
-    def _write(
-        self, losses: np.ndarray, base: np.ndarray, lora: LoraWeights, readings: Readings, images: np.ndarray
-    ) -> None:
+    def _write(self, course: dict[int, np.ndarray], lora: LoraWeights, readings: Readings, images: np.ndarray) -> None:
+        """The findings and their page. `course`: losses of the photos by epoch, those of the base under 0."""
         study, probe, settings = self._study, self._probe, self._settings
         photos = photos_of(study)
         check = check_photos(study.name, photos, self._encoder, self._identity, dataset=study.dataset)
@@ -111,7 +110,9 @@ class DataLook:
             photos, measure(photos.images, self._encoder), readings, features, probe.calibration.base.features[new]
         )
         marks = photo_marks(self._trained(), study.data, study.reg_data)
-        learned = learning_findings([mark.file for mark in marks], losses, base)
+        base, epochs = course.pop(0), sorted(course)
+        losses = np.stack([course[epoch] for epoch in epochs])
+        learned = learning_findings([mark.file for mark in marks], epochs, losses, base)
         check = with_training(check, photos, effects, [*more, *learned])
         write_page(
             self._folder.path,

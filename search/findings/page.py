@@ -48,14 +48,14 @@ class _Part:
 
 @dataclass(frozen=True)
 class _TagRow:
-    """A tag's effects; `pair`: a drawing without the tag beside one with it, as a data URL."""
+    """A tag's effects; `pair`: a drawing without the tag and one with it, as data URLs, or none."""
 
     tag: str
     said: str
     verdict: str
     lora: str
     base: str
-    pair: str
+    pair: Sequence[str]
 
 
 def write_page(
@@ -126,7 +126,7 @@ def _tag_row(tag: TagEffect, pair: np.ndarray | None) -> _TagRow:
         tag.verdict,
         between(tag.effect, tag.low, tag.high),
         between(tag.base, tag.base_low, tag.base_high),
-        "" if pair is None else _data_url(pair, side=2 * _SIDE),
+        () if pair is None else [_data_url(half) for half in np.split(pair, 2, axis=1)],
     )
 
 

@@ -137,12 +137,15 @@ def test_a_photo_that_new_drawings_come_near_to_is_named_with_both_shares() -> N
 
 def test_photos_that_are_learned_first_or_never_are_named_with_the_change_of_their_loss() -> None:
     base = np.ones((8, 2, 4))
-    losses = base * 0.8
-    losses[3], losses[5] = 0.3, 1.01
-    never, first = learning_findings([f"{row}.png" for row in range(8)], losses, base)
+    early, late = base * 0.9, base * 0.3
+    early[3], early[5] = 0.29, 1.005
+    late[3], late[5] = 0.28, 1.01  # the others have caught up with the one, and left the other behind
+    files = [f"{row}.png" for row in range(8)]
+    never, first = learning_findings(files, [2, 4, 10], np.array([early, early, late]), base)
     assert [(one.kind, one.photos) for one in (never, first)] == [
         ("never_fitted", ("5.png",)), ("memorised_first", ("3.png",)),
     ]  # fmt: skip
-    assert first.evidence[0].value == pytest.approx(-70)
-    assert first.evidence[0].usual == pytest.approx(-20)
+    change, reached = first.evidence
+    assert (change.value, change.usual) == (pytest.approx(-72), pytest.approx(-70))
+    assert (reached.value, reached.usual, reached.usual_is) == (2, 10, "the end")
     assert never.evidence[0].value == pytest.approx(1)
