@@ -17,6 +17,7 @@ from search.errors import DamagedError
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.running.live_table import grid, row
+from search.running.progress import best_text
 from search.study.find_study import locate
 from search.study.flow_file import read_flow
 from search.verdict.decision import best_so_far, unit_of
@@ -80,7 +81,7 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
         console.print(f"note: trials {numbers}: the record is damaged or missing; search.run rebuilds it")
     best = best_so_far(records)
     if best is not None and verdict is None:
-        console.print(f"best so far: trial {best.trial}, score {best.score:.3f} at {best.unit} {best.epoch}")
+        console.print(best_text(best, next(r for r in records if r.number == best.trial), score="score "))
     if verdict is not None:
         from search.verdict.verdict import render
 

@@ -94,6 +94,11 @@ class TrialRecord:
             plain[name] = None if part is None else asdict(part)
         write_json(folder / "record.json", {"version": VERSION, **plain})
 
+    @property
+    def has_epochs(self) -> bool:
+        """Whether it has checkpoints in turn; a finished LoRA under other block weights is looked at once."""
+        return self.finished_run is None or not self.finished_run.is_one_file
+
     @classmethod
     def load(cls, folder: Path) -> "TrialRecord":
         """Read `record.json` of a trial's folder; names that this version does not know are left out.

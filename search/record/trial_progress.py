@@ -69,7 +69,7 @@ class Course:
     def ended(self, state: str, why: str, onset: Onset | None, error: str | None = None) -> TrialRecord:
         """The record of a trial that ends here; one that would be complete without a score has failed."""
         shipped = onset.best if onset is not None and state != "failed" else None
-        if self.record.finished_run is not None and self.record.finished_run.is_one_file and state != "failed":
+        if not self.record.has_epochs and state != "failed":
             shipped, onset = self.processed or None, None  # it has one checkpoint, and no onset
         scores = {r.epoch: r.score for r in self.trajectory.readings}
         score = scores.get(shipped) if shipped is not None else None

@@ -85,12 +85,17 @@ def row(record: TrialRecord) -> tuple[str, ...]:
     return (
         str(record.number),
         settings_of(record),
-        f"{record.epochs_trained}/{record.epochs}",
+        how_far(record, record.epochs_trained),
         "" if found.score is None else f"{found.score:.3f}",
-        "–" if found.shipped is None else str(found.shipped),
+        "" if not record.has_epochs else "–" if found.shipped is None else str(found.shipped),
         onset_short(found) if record.onset is not None else "",
         state_text(record),
     )
+
+
+def how_far(record: TrialRecord, epoch: float) -> str:
+    """ "12/80"; "" where there is but one look at a finished file."""
+    return f"{epoch:g}/{record.epochs}" if record.has_epochs else ""
 
 
 def settings_of(record: TrialRecord) -> str:
@@ -114,7 +119,7 @@ def _rank(record: TrialRecord) -> tuple[bool, float, int]:
 def _running_row(line: RunningRow) -> tuple[str, ...]:
     record = line.record
     score = "" if line.score is None else f"{line.score:.3f}"
-    return (str(record.number), settings_of(record), f"{line.epoch:g}/{record.epochs}", score, "", "", line.doing)
+    return (str(record.number), settings_of(record), how_far(record, line.epoch), score, "", "", line.doing)
 
 
 def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool, unit: Unit = "epoch") -> "RenderResult":
@@ -125,7 +130,12 @@ def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool, u
         rows = [(*r[:5], r[5].split(" ")[0] if r[5][:1].isdigit() else r[5], r[6]) for r in rows]
     widths = [max([len(r[i]) for r in rows] + [len(name) * headed]) for i, name in enumerate(COLUMNS)]
     widths[_SETTINGS] = max(0, min(widths[_SETTINGS], width - sum(widths) + widths[_SETTINGS] - 2 * len(COLUMNS) + 2))
-    used = [i for i in range(len(COLUMNS)) if i != _SETTINGS or widths[i] >= _LEAST_SETTINGS]
+    used = [
+        i
+        for i, name in enumerate(COLUMNS)
+        if (i != _SETTINGS or widths[i] >= _LEAST_SETTINGS)
+        and ("epoch" not in name or any(r[i] for r in rows) or not rows)
+    ]
 
     def line(cells: Sequence[str], style: str) -> Text:
         shown = [_cell(cells[i], widths[i], right=COLUMNS[i] in RIGHT) for i in used]

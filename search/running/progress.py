@@ -13,8 +13,8 @@ from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
 from search.record.record import TrialRecord
 from search.running.eta import Forecast, TimeLeft
-from search.running.live_table import LiveTable, RunningRow, row
-from search.verdict.decision import best_so_far, decide, unit_of
+from search.running.live_table import LiveTable, RunningRow, how_far, row
+from search.verdict.decision import Decision, best_so_far, decide, unit_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -154,7 +154,7 @@ class Board:
         parts = [f"{len(self._ended)} of {self.trials} trials", _time(self._clock() - self._began)]
         parts.append("ETA " + (time_left_text(left) if left is not None else "unknown yet"))
         if best is not None:
-            parts.append(f"best so far: trial {best.trial}, {best.score:.3f} at {best.unit} {best.epoch}")
+            parts.append(best_text(best, self._ended[best.trial or 0]))
         return tuple(parts)
 
     def table(self) -> LiveTable:
@@ -174,7 +174,9 @@ class Board:
             self._said = now
             with self._lock:
                 at = ", ".join(
-                    f"trial {line.record.number} {unit_of(line.record)} {line.epoch:g}/{line.record.epochs}"
+                    f"trial {line.record.number} {unit_of(line.record)} {far}"
+                    if (far := how_far(line.record, line.epoch))
+                    else f"trial {line.record.number} {line.doing}"
                     for line in self._lines.values()
                 )
             self._print(" · ".join([*self.summary(), at]))
@@ -191,13 +193,19 @@ def said(record: TrialRecord) -> str:
     number, settings, epoch, score, best, onset, state = row(record)
     parts = [f"trial {number}: {state}"]
     if score:
-        parts.append(f"score {score}" + (f" at {unit_of(record)} {best}" if decide(record).ships else ""))
+        parts.append(f"score {score}" + (f" at {unit_of(record)} {best}" if best and decide(record).ships else ""))
     if onset and onset != "–":
         parts.append(f"onset {onset}")
-    parts += [f"{unit_of(record)} {epoch}", settings]
+    parts += [f"{unit_of(record)} {epoch}", settings] if epoch else [settings]
     if record.error:
         parts.append(record.error.splitlines()[-1])
     return " · ".join(parts)
+
+
+def best_text(best: Decision, record: TrialRecord, *, score: str = "") -> str:
+    """ "best so far: trial 3, 0.682 at epoch 16". `score`: a word before the number."""
+    where = f" at {best.unit} {best.epoch}" if record.has_epochs else ""
+    return f"best so far: trial {best.trial}, {score}{best.score:.3f}{where}"
 
 
 def time_left_text(left: TimeLeft) -> str:

@@ -167,7 +167,7 @@ def _outcome(record: TrialRecord, onset: Onset | None, score: float | None) -> O
         return "failed"
     if record.state in ("running", "pruned"):
         return "unfinished"
-    if record.finished_run is not None and record.finished_run.is_one_file:
+    if not record.has_epochs:
         return "ship"  # a finished LoRA: weights of its blocks are tried
     if record.epoch_shipped is None or onset is None or onset.status == "never_learned":
         return "not_learned"

@@ -11,6 +11,7 @@ from rich.console import Console
 from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
+from search.record.finished_run import FinishedRun
 from search.record.record import TrialRecord
 from search.running.eta import TimeLeft
 from search.running.progress import Board, said, time_left_text
@@ -174,3 +175,34 @@ def test_a_terminal_of_sixty_columns_names_scores_epochs_and_states():
     shown = "\n".join(drawn(full(64, 1, 4), 60, 30))
     for part in ("0.300", "16/20", "pruned", "failed", "12.2", "best epoch"):
         assert part in shown
+
+
+def looked_at(number: int, **changes: Any) -> TrialRecord:
+    """A finished LoRA under other block weights: one look, and no epochs."""
+    one = FinishedRun({1: "toy.safetensors"})
+    return record(number, epochs=1, finished_run=one, params={"IN04": 0.5, "OUT05": 1.0}, **changes)
+
+
+def test_a_look_at_one_file_says_no_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board("toy", trials=4, slots=1)
+    board.prepared(0, Prepared(3.0))
+    board.began(0, looked_at(0))
+    done = {
+        "state": "complete",
+        "stopped": "horizon",
+        "epochs_trained": 1,
+        "epoch_shipped": 1,
+        "score": 0.6,
+        "value": 0.6,
+    }
+    board.ended(looked_at(0, **done))
+    board.began(0, looked_at(1))
+    board.doing(0, Doing("drawing", 1, 1))
+    console = Console(width=120, height=20, file=io.StringIO(), record=True)
+    console.print(board.table())
+    shown = console.export_text() + capsys.readouterr().out
+    assert "best so far: trial 0, 0.600" in shown
+    assert "IN04 0.5" in shown
+    assert "drawing" in shown
+    assert "epoch" not in shown
+    assert "1/1" not in shown
