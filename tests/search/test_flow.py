@@ -234,7 +234,7 @@ def test_the_demo_flow_loads_before_anything_has_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_flow_runs_from_end_to_end_through_the_command_line(tmp_path: Path, capsys) -> None:
-    """The files of studies/flow with a few epochs each, on the demo's photos."""
+    """The files of studies/flow with a few epochs each, on the demo's photos, of which none has to change."""
     demo, home, runs = FLOW.parent / "demo", tmp_path / "small", tmp_path / "runs"
     home.mkdir()
     every = {"save_every_n_epochs": 1}
@@ -254,7 +254,7 @@ def test_the_flow_runs_from_end_to_end_through_the_command_line(tmp_path: Path, 
             before = values.get(section)
             values[section] = before | changes if isinstance(before, dict) else changes
         (home / path.name).write_text(yaml.safe_dump(values))
-    command = [str(home / "flow.yaml"), "--runs", str(runs), "--go-on"]
+    command = [str(home / "flow.yaml"), "--runs", str(runs)]
     assert search.run.main(command) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     border, final = StudyFolder(runs / "demo-2-border"), StudyFolder(runs / "demo-3-final")

@@ -10,12 +10,14 @@ from metrics.checkpoint.encoders import Encoder, load_encoder
 from search.errors import SearchError
 from search.findings.before_training import CheckedPhotos, check_photos
 from search.findings.page import write_page
-from search.findings.photos import write_captions
+from search.findings.photos import photos_of, write_captions
 from search.findings.sentences import headline, told
 from search.record.data_check import DataCheck, Finding, why_to_stop
 from search.record.record import StudyFolder
+from search.study.study import load_study
 
 CLIP = Path(__file__).parents[3] / "studies" / "demo" / "clip"
+FLOW = CLIP.parents[1] / "flow"
 WRONG, MISSING, BLURRED, DARK, SMALL, COPIED = 2, 5, 7, 11, 3, 9
 
 
@@ -146,3 +148,13 @@ def test_a_clean_set_can_be_trained_on(encoder):
     assert 12 < check.different <= 24
     assert headline(check) == "These photos and captions can be trained on"
     assert np.isfinite(check.different)
+
+
+def test_the_flow_of_the_demo_is_not_stopped_by_its_photos(tmp_path):
+    """A tag that all captions say is advice; nothing has to change."""
+    study = load_study(FLOW / "1_data_check.yaml", runs=tmp_path)
+    check = check_photos(study.name, photos_of(study), load_encoder(str(CLIP)))
+    assert check.photos == 30
+    assert [(finding.kind, finding.tag) for finding in check.findings] == [("tag_everywhere", "large")]
+    assert not check.needs_changes
+    assert headline(check) == "These photos and captions can be trained on"
