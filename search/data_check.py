@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.command import add_study, study_command
-from search.errors import DamagedError
-from search.record.data_check import DATA_CHECK_PAGE, DataCheck
+from search.record.data_check import DataCheck
 from search.record.record import StudyFolder
 from search.study.study import Study, load_study
 from trainer.arguments import Arguments
@@ -38,7 +37,9 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     folder = StudyFolder(arguments.runs / study.name)
     command.folder = folder.path
     check = _known(study, folder) or _look(study, folder)
-    _show(check, folder)
+    from search.findings.terminal import show_check
+
+    show_check(check, folder)
     if arguments.write_captions is not None:
         from search.findings.photos import write_captions
 
@@ -67,12 +68,8 @@ def command_line() -> Arguments:
 
 def _known(study: Study, folder: StudyFolder) -> DataCheck | None:
     """What the study's training has found; None where it has not looked at these very photos and captions."""
-    try:
-        check = DataCheck.load(folder.path)
-    except DamagedError:
-        return None
-    there = check.trained and check.dataset == study.dataset and (folder.path / DATA_CHECK_PAGE).is_file()
-    return check if there else None
+    check = DataCheck.of(folder)
+    return check if check is not None and check.dataset == study.dataset else None
 
 
 def _look(study: Study, folder: StudyFolder) -> DataCheck:
@@ -93,23 +90,6 @@ def _look(study: Study, folder: StudyFolder) -> DataCheck:
     write_page(folder.path, check, images, captions, study_file=str(study.file))
     check.save(folder.path)
     return check
-
-
-def _show(check: DataCheck, folder: StudyFolder) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from search.findings.sentences import headline, short_names, told
-
-    console = Console()
-    console.print(Text(headline(check), style="bold"))
-    names = short_names([photo for finding in check.findings for photo in finding.photos])
-    for finding in check.findings:
-        words = told(finding, names)
-        console.print(Text(f"• {words.what} {words.do}"))
-    for line in check.unlooked:
-        console.print(Text(line, style="dim"))
-    console.print(Text(str(folder.path / check.page)))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from search.command import add_study, study_command
 from search.errors import BusyError, SearchError, StudyError
 from search.probe.probe_files import mend_probe
 from search.record.clock import Clock, noted_seconds
-from search.record.data_check import why_to_stop
+from search.record.data_check import DataCheck, why_to_stop
 from search.record.in_place import in_place
 from search.record.json_files import write_bytes
 from search.record.lock import holder, locked, workers_alive
@@ -306,17 +306,22 @@ def _begin(study: Study, folder: StudyFolder) -> None:
 
 
 def show(folder: StudyFolder, *, brief: bool = False) -> None:
-    """Print a finished study's verdict (`brief`: its first line). Raises SearchError where all trials failed."""
+    """Print a finished study's verdict (`brief`: its first line), and what a data check found. Raises SearchError where
+    all trials failed."""
     from rich.console import Console
 
+    from search.findings.terminal import show_check
     from search.verdict.sentences import headline
     from search.verdict.verdict import Verdict, render
 
     verdict = Verdict.load(folder.verdict_file)
-    if brief:
-        print(headline(verdict))
-    else:
+    check = DataCheck.of(folder)
+    if not brief:
         Console().print(render(verdict, folder.path))
+    elif check is None:
+        print(headline(verdict))
+    if check is not None:
+        show_check(check, folder, brief=brief)
     records = list(folder.records())
     if records and all(record.state == "failed" for record in records):
         raise SearchError(f"every trial failed, the last one with: {records[-1].error}")

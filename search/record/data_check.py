@@ -158,6 +158,17 @@ class DataCheck:
             for photo, caption in zip(finding.photos, finding.proposed, strict=bool(finding.proposed))
         }
 
+    @classmethod
+    def of(cls, folder: StudyFolder) -> DataCheck | None:
+        """What a study's training found; None where it is no data check, or has not looked yet."""
+        if not (folder.path / DATA_CHECK_FILE).is_file():
+            return None
+        try:
+            check = cls.load(folder.path)
+        except DamagedError:
+            return None
+        return check if check.trained and (folder.path / check.page).is_file() else None
+
     def save(self, folder: Path) -> Path:
         """Write `data_check.json` into a study's folder; returns its path."""
         path = folder / DATA_CHECK_FILE

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from metrics.errors import MetricsError
+from search.record.data_check import DATA_CHECK_PAGE
 from search.record.json_files import write_bytes
 from search.record.page_template import page_template
 from search.record.person_pick import PersonPick
@@ -79,6 +80,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         unit=unit,
         trials=_trials(records, trajectories, pictures, album, verdict),
         files=verdict.files,
+        data_check=DATA_CHECK_PAGE if (folder.path / DATA_CHECK_PAGE).is_file() else "",
         train_yaml=_train_yaml(folder, verdict),
         versions=_versions(records),
     )

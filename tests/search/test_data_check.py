@@ -50,6 +50,7 @@ def test_a_training_adds_what_tags_do_in_drawings_and_ends_with_the_page(study, 
     assert [f for f in trained.findings if f.kind == "repeated"] == [f for f in alone.findings if f.kind == "repeated"]
     assert "What each tag does in drawings" in (tmp_path / "runs" / "small" / "data_check.html").read_text()
     assert {path: path.read_bytes() for path in before} == before
+    assert '<a href="data_check.html">' in (tmp_path / "runs" / "small" / "report.html").read_text()
 
 
 def test_a_data_check_searches_nothing(study, capsys):

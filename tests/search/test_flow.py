@@ -12,6 +12,7 @@ import yaml
 import search.run
 from search import dashboard, export, flow, status
 from search.errors import StudyError
+from search.record.data_check import DataCheck, Finding
 from search.record.handed_on import HandedOn
 from search.record.json_files import write_json
 from search.record.record import PROBE_FILE, StudyFolder
@@ -92,6 +93,19 @@ def test_a_finished_flow_returns_at_once(ran_flow: Path, capsys) -> None:
     assert "study first is finished." in again
     assert again.count("╭") == 1, "the last verdict is shown, of the others a line"
     assert json.loads(Path("runs/first/verdict.json").read_text())["headline"] in again
+
+
+def test_of_a_data_check_it_says_what_was_found_rather_than_what_to_ship(ran_flow: Path, capsys) -> None:
+    first = Path("runs/first")
+    once = Finding("tag_everywhere", "reword", ("1.png",), tag="large")
+    DataCheck("first", "", 3, 3.0, findings=(once,), trained=True).save(first)
+    (first / "data_check.html").write_text("the page")
+    assert search.run.main([str(ran_flow)]) == 0
+    said = capsys.readouterr().out.partition("step 2 of 2")[0]
+    assert "These photos and captions can be trained on\nruns/first/data_check.html" in said
+    assert json.loads((first / "verdict.json").read_text())["headline"] not in said
+    assert search.run.main([str(ran_flow.with_name("first.yaml"))]) == 0
+    assert "“large” stands in every caption" in capsys.readouterr().out
 
 
 def test_it_stops_where_photos_should_change_until_it_is_told_to_go_on(ran_flow: Path, capsys, monkeypatch) -> None:
