@@ -1,6 +1,7 @@
 """Holds our exports and LoRA files against a checkout of another tool, with that tool's own code.
 
     python -m benchmarks.parity sd-scripts ~/sd-scripts --python ~/sd-scripts/venv/bin/python
+    python -m benchmarks.parity sd-scripts-training ~/sd-scripts --python ~/sd-scripts/venv/bin/python
     python -m benchmarks.parity kohya_ss ~/kohya_ss --python ~/kohya_ss/venv/bin/python
     python -m benchmarks.parity comfyui ~/ComfyUI --python ~/ComfyUI/venv/bin/python
 
@@ -13,10 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.parity import comfyui, kohya_ss, sdscripts
+from benchmarks.parity import comfyui, kohya_ss, sdscripts, training
 from benchmarks.parity.checks import Check
 
-TOOLS = {"sd-scripts": sdscripts.run, "kohya_ss": kohya_ss.run, "comfyui": comfyui.run}
+TOOLS = {
+    "sd-scripts": sdscripts.run,
+    "sd-scripts-training": training.run,
+    "kohya_ss": kohya_ss.run,
+    "comfyui": comfyui.run,
+}
 
 
 def main() -> int:

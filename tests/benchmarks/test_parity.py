@@ -6,10 +6,17 @@ import sys
 import tomllib
 
 import pytest
+import torch
 
-from benchmarks.parity import kohya_ss, ours, sdscripts
+from benchmarks.parity import kohya_ss, ours, sdscripts, training
 from benchmarks.parity.checks import ask, verdict
 from search.exports.option_check import OPTIONS_FILE
+from trainer.base_model.load import load_base
+from trainer.config.config import parse_train_config
+from trainer.data.dataset import scan_dataset
+from trainer.packing.builder import pack_settings, run_settings
+from trainer.packing.loss import draw_examples
+from trainer.packing.pack import Pack
 
 
 @pytest.mark.parametrize(("family", "modules"), [("sd15", 192 + 72), ("sdxl", 722 + 72 + 192)])
@@ -65,3 +72,34 @@ def test_the_command_explains_itself():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "sd-scripts" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_draws_handed_to_sd_scripts_are_those_that_we_train_with(tmp_path):
+    """Without them the two programs would see other noise; the photos' order is compared in the same place."""
+    base = training.make_base(tmp_path / "base", widths=(32, 32, 32, 32))
+    dataset = scan_dataset(training._photos(tmp_path / "photos", training._SIDE, photos=2, regularisation=1))
+    noise = {"noise_offset": 0.2, "noise_offset_random_strength": True, "ip_noise_gamma": 0.15}
+    config = parse_train_config({"base": str(base), "data": str(dataset.root), "resolution": training._SIDE, **noise})
+    draws, order = training._draws(config, dataset), training._order(config, dataset)
+    loaded = load_base(config.base)
+    pack = Pack(loaded, dataset, pack_settings(config))
+    photos = [[str(dataset.photos[i].path.resolve()) for i in batch] for batch in pack.feed.epoch(0)]
+    assert order[0] == photos
+    batch = pack.feed.batch(pack.feed.epoch(0)[1], 0, 1)
+    assert float(batch.std.max()) < 1e-6, "a photo has one latent"
+    drawn = draw_examples(
+        loaded,
+        batch.mean,
+        batch.std,
+        batch.prior,
+        settings=run_settings(config).loss,
+        seed=config.seed,
+        epoch=0,
+        batch=1,
+    )
+    expected = draws["1/noise"] + 0.2 * draws["1/strength"] * draws["1/offset"]
+    torch.testing.assert_close(drawn.target, expected)
+    seen = loaded.noise_scheduler.add_noise(batch.mean, expected + 0.15 * draws["1/perturbation"], drawn.timesteps)
+    torch.testing.assert_close(drawn.noisy, seen, atol=1e-5, rtol=1e-5)
+    assert drawn.timesteps.equal(draws["1/timesteps"])

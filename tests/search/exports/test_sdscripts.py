@@ -11,8 +11,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from search.errors import SearchError
+from search.exports.base import about_base
 from search.exports.option_check import OPTIONS_FILE, check_sdscripts
 from search.exports.sdscripts import to_sdscripts
 from search.exports.ship_epoch import Ending
@@ -348,3 +350,20 @@ def test_weights_under_zero_terminal_snr_are_said(photos):
     out = to_sdscripts(config, scan_dataset(photos), traits=traits(velocity=True, zero_terminal=True), **there)
     assert [notice.split(":")[0] for notice in out.notices] == ["min_snr_gamma", "debiased_estimation_loss"]
     assert not to_sdscripts(config, scan_dataset(photos), traits=traits(velocity=True), **there).notices
+
+
+def test_a_text_encoder_that_sd_scripts_would_fill_at_random_is_told(tmp_path: Path) -> None:
+    """Its transformers looks for names with `text_model.`; the present one writes them without."""
+    base = tiny.make_sd15(tmp_path / "base")
+    settings = json.loads((base / "unet" / "config.json").read_text())
+    settings["block_out_channels"] = [320, 640, 1280, 1280]
+    (base / "unet" / "config.json").write_text(json.dumps(settings))
+    file = base / "text_encoder" / "model.safetensors"
+    weights = {name.removeprefix("text_model."): tensor for name, tensor in load_file(file).items()}
+
+    save_file(weights, file, {"format": "pt"})
+    (said,) = about_base(str(base), traits("sd15"))
+    assert said.startswith("text_encoder: ")
+    assert "text_model." in said
+    save_file({f"text_model.{name}": tensor for name, tensor in weights.items()}, file, {"format": "pt"})
+    assert about_base(str(base), traits("sd15")) == []
