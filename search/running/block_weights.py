@@ -22,11 +22,12 @@ class BlockLooks:
 
     Args:
         home: the probe's folder, in which the moved subjects lie.
+        lora: the file's, where it was read before.
     """
 
-    def __init__(self, delivery: Delivery, probe: Probe, home: Path) -> None:
+    def __init__(self, delivery: Delivery, probe: Probe, home: Path, lora: LoraWeights | None = None) -> None:
         self._delivery, self._probe = delivery, probe
-        self.lora: LoraWeights = load_lora(delivery.lora, family=probe.base.family.name)
+        self.lora: LoraWeights = lora or load_lora(delivery.lora, family=probe.base.family.name)
         with np.load(home / "arrays.npz", allow_pickle=False) as arrays:
             moved = arrays["shifted_images"]
         self._axes = subject_axes(probe.calibration, list(moved))

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from trainer.config.config import TrainConfig
 from trainer.errors import ModelError
 from trainer.families import Base
 from trainer.lora.kohya_file import load_lora, save_lora
+from trainer.lora.lora import LoraWeights
 from trainer.lora.merge import check_fits
 from trainer.optimization.schedules import ScheduleSettings, learning_rates
 
@@ -29,13 +31,18 @@ _FINE = 4000
 """Steps in which the course of the learning rate is added up."""
 
 
-def check_run(run: FinishedRun, base: Base) -> None:
-    """Whether every file is whole, finite and for this base, before anything is drawn.
+_KEPT = 2**30
+"""Bytes of files that are kept once they were checked, so that the look need not read them again."""
+
+
+def check_run(run: FinishedRun, base: Base) -> dict[int, LoraWeights]:
+    """Whether every file is whole, finite and for this base, before anything is drawn; returns those kept, by count.
 
     Raises:
         ModelError: the first one that is not, by name.
     """
-    for file in run.files.values():
+    kept, room = dict[int, LoraWeights](), _KEPT
+    for count, file in run.files.items():
         lora = load_lora(file, family=base.family.name)
         try:
             check_fits(base, lora)
@@ -44,6 +51,10 @@ def check_run(run: FinishedRun, base: Base) -> None:
         for (component, path), module in lora.modules.items():
             if not module.finite:
                 raise ModelError(f"{file}: expected finite weights, got NaN or infinity in {component}.{path}")
+        room -= Path(file).stat().st_size
+        if room >= 0:
+            kept[count] = lora
+    return kept
 
 
 def efforts(run: FinishedRun, config: TrainConfig) -> dict[int, float]:
@@ -78,10 +89,22 @@ def place_checkpoint(run: FinishedRun, count: int, trial: Path, family: str) -> 
 
 class RunLooks:
     """Looks at the files of a finished run (`search.running.looks.Looks`); those that were looked at before are taken
-    from the cache."""
+    from the cache.
 
-    def __init__(self, study: Study, files: CheckpointFiles, folder: StudyFolder, probe: Probe) -> None:
+    Args:
+        checked: what `check_run` returned.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        files: CheckpointFiles,
+        folder: StudyFolder,
+        probe: Probe,
+        checked: Mapping[int, LoraWeights] | None = None,
+    ) -> None:
         self._study, self._files, self._folder, self._probe = study, files, folder, probe
+        self._checked = dict(checked or {})
         self._efforts = efforts(files.run, study.config({}))
 
     @property
@@ -93,12 +116,16 @@ class RunLooks:
         """Put the file where a trial keeps its checkpoint, too."""
         known = Checkpointed.file(spec.folder, epoch).is_file()
         place_checkpoint(self._files.run, epoch, spec.folder, self._probe.base.family.name)
-        seen = self._looked(spec, epoch)
-        return known or seen.take(self._efforts[epoch], samples=self._study.keep.samples)
+        seen = known or self._looked(spec, epoch).take(self._efforts[epoch], samples=self._study.keep.samples)
+        if seen:
+            self._checked.pop(epoch, None)
+        return seen
 
     def look(self, spec: TrialSpec, epoch: int, *, say: Say) -> Look:
         """Read the file as a checkpoint."""
-        lora = load_lora(self._files.run.files[epoch], family=self._probe.base.family.name)
+        lora = self._checked.pop(epoch, None)
+        if lora is None:
+            lora = load_lora(self._files.run.files[epoch], family=self._probe.base.family.name)
         return self._probe.read(lora, epoch=epoch, effort=self._efforts[epoch], say=say)
 
     def keep(self, spec: TrialSpec, epoch: int) -> None:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -53,6 +53,7 @@ from trainer.checkpoint import checkpoint_path, checkpoints, lora_damage, state_
 from trainer.devices import has_no_exact_form, repeat_nearly
 from trainer.errors import TrainerError
 from trainer.families import Base
+from trainer.lora.lora import LoraWeights
 from trainer.packing.builder import pack_settings, run_settings, shares_a_pack
 from trainer.packing.pack import Pack
 from trainer.packing.settings import PackSettings
@@ -125,12 +126,13 @@ class _Worker:
         torch.set_num_threads(cores)
         models = load_models(study, folder, slot, exactly=inexact is None, say=self._say)
         base, encoder, identity = models.base, models.encoder, models.identity
+        checked = None
         if study.finished_run is not None:
             self._say("reading the checkpoints")
-            check_run(study.finished_run, base)  # all of it, before anything is drawn
+            checked = check_run(study.finished_run, base)  # all of it, before anything is drawn
         self._say("building the probe")
         self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
-        self._looks = _looks(study, folder, self._probe)
+        self._looks = _looks(study, folder, self._probe, checked)
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
         torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
@@ -348,13 +350,13 @@ class _Worker:
         self._connection.send(Doing(what, number, epoch))
 
 
-def _looks(study: Study, folder: StudyFolder, probe: Probe) -> Looks | None:
-    """What is looked at instead of trained; None where the study trains."""
+def _looks(study: Study, folder: StudyFolder, probe: Probe, checked: Mapping[int, LoraWeights] | None) -> Looks | None:
+    """What is looked at instead of trained; None where the study trains. `checked`: from `check_run`."""
     match study.kind:
         case CheckpointFiles():
-            return RunLooks(study, study.kind, folder, probe)
+            return RunLooks(study, study.kind, folder, probe, checked)
         case Delivery():
-            return BlockLooks(study.kind, probe, folder.cache / "probe")
+            return BlockLooks(study.kind, probe, folder.cache / "probe", (checked or {}).get(1))
     return None
 
 

@@ -78,7 +78,18 @@ def _short(name: str) -> str:
 
 
 def _span(change: Change) -> str:
-    return (
-        f"{change.before:.2f} → {change.after:.2f} (better by {change.better_by:.2f}, "
-        f"{change.low:.2f} to {change.high:.2f})"
+    before, after, better, low, high = (
+        _number(value) for value in (change.before, change.after, change.better_by, change.low, change.high)
     )
+    return f"{before} → {after} (better by {better}, {low} to {high})"
+
+
+def _number(value: float) -> str:
+    """Two digits, three where two would show none of it.
+
+    >>> _number(0.471), _number(-0.0042), _number(-0.0001)
+    ('0.47', '-0.004', '0')
+    """
+    if abs(value) < 0.0005:
+        return "0"
+    return f"{value:.3f}" if abs(value) < 0.01 else f"{value:.2f}"

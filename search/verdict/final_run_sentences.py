@@ -20,8 +20,8 @@ def all_photos(verdict: "Verdict") -> str:
 
 def against_before(found: Decision, run: FinalRun) -> str:
     """Where the epoch was expected."""
-    where = f"{run.study} found" if run.study else "the study file expects"
-    return f"{where[:1].upper()}{where[1:]} epoch {run.epoch}; here it is {found.epoch}."
+    where = f"The study {run.study} found" if run.study else "The study file expects"
+    return f"{where} epoch {run.epoch}; here it is {found.epoch}."
 
 
 def average_text(found: Decision, run: FinalRun) -> str:

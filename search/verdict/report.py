@@ -21,7 +21,7 @@ from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
 from search.verdict.best_files import PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import score_chart, spark
-from search.verdict.decision import decide
+from search.verdict.decision import Decision, decide
 from search.verdict.private_paths import without_private_paths
 from search.verdict.quantities import duration, size
 from search.verdict.sentences import headline, onset_short, state_text, trial_sentences, turn_short
@@ -126,13 +126,19 @@ class _Fact:
     kind: str = ""
 
 
+def _shipped(found: Decision) -> _Fact:
+    if not found.ships:
+        return _Fact("none", f"{found.unit} to ship")
+    if found.average is not None:
+        return _Fact(f"{found.average[0]}–{found.average[1]}", f"{found.unit}s whose average is to ship", "ship")
+    return _Fact(str(found.epoch), f"{found.unit} to ship", "ship")
+
+
 def _facts(verdict: "Verdict") -> list[_Fact]:
     found = verdict.decision
     facts, unit = [], found.unit
     if found.trial is not None:
-        facts.append(
-            _Fact(str(found.epoch), f"{unit} to ship", "ship") if found.ships else _Fact("none", f"{unit} to ship")
-        )
+        facts.append(_shipped(found))
         if found.score is not None:
             facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch} (0 to 1)"))
         if verdict.is_one_run and verdict.peak is not None:

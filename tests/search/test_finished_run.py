@@ -192,7 +192,11 @@ def test_damaged_and_foreign_files_are_named_before_anything_is_drawn(
     for epoch, lora in loras.items():
         save_lora(tmp_path / f"my-{epoch:06d}.safetensors", lora)
     files = {epoch: str(tmp_path / f"my-{epoch:06d}.safetensors") for epoch in loras}
-    check_run(FinishedRun(files), base)
+    kept = check_run(FinishedRun(files), base)
+    assert set(kept) == set(files), "small ones are not read again for the look"
+    for epoch, lora in kept.items():
+        site, module = next(iter(lora.modules.items()))
+        assert torch.equal(module.up, load_lora(files[epoch]).modules[site].up)
     bad = load_lora(files[4])
     site = next(iter(bad.modules))
     bad.modules[site].up[0] = float("nan")
