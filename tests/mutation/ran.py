@@ -88,8 +88,10 @@ class Ran:
         """The tests that came to a place of the file `path`, as many as `limit` seconds hold, and their seconds.
 
         Tests of the same room come first, then those of the same package; of these the quick ones. If only imports come
-        to the place, all that are near do.
+        to the place, all that are near do; if nothing does, there are none.
         """
+        if place not in self.tests:
+            return [], 0.0
         package, room = path.split("/")[0], path.rpartition("/")[0]
 
         def distance(test: str) -> tuple[int, float]:

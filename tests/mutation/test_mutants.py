@@ -121,6 +121,8 @@ def test_with_calls_the_code_does_the_same_and_tells_where_it_came(tmp_path: Pat
         "tests/test_sizes.py::test_too_much",
     ]
     assert ran.within(compared, "metrics/sizes.py", 1)[0] == ["tests/test_sizes.py::test_the_larger"]
+    nowhere = len(chosen)
+    assert ran.within(nowhere, "metrics/sizes.py", 60) == ([], 0.0)
 
 
 def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
