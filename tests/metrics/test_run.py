@@ -1,6 +1,7 @@
 """The command on folders of real photos: table, JSON and picture; what is copied, burnt or wrong is named."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from metrics.channels.copying import clear_copies
 from metrics.checkpoint.encoders import load_encoder
 from metrics.checkpoint.image_descriptors import measure
-from metrics.comparison.compare import judge, score_folders
+from metrics.comparison.compare import BURNS, judge, score_folders
 from metrics.comparison.picture import headline
 from metrics.errors import MetricsError
 from metrics.images.image_folder import ImageFolder, read_folder
@@ -79,6 +80,7 @@ def test_fresh_samples_are_as_the_photos(folders, tmp_path: Path, tiny_clip: Pat
     assert found["copied"] == {}
     printed = capsys.readouterr()
     assert "12 samples against 20 photos" in printed.out
+    assert re.search(r"value +[│┃|]? *90 % sure +[│┃|]? *off by", printed.out)
     assert "burn" in printed.out
     assert f"picture: {tmp_path / 'p' / 'drift.png'}" in printed.err
     picture = np.asarray(Image.open(tmp_path / "p" / "drift.png").convert("RGB"))
@@ -300,6 +302,7 @@ def test_what_could_not_be_compared_is_said(tiny_clip: Path, tmp_path: Path):
 def test_burnt_samples_are_burnt_and_no_encoder_is_needed_to_see_it(folders, tmp_path: Path):
     found = score(folders, "burnt", tmp_path, "--encoder", "none")
     assert found["measures"]["burn"]["units"] > 4
+    assert found["measures"]["burn"]["says"] in {more for _, more in BURNS}
     assert found["measures"]["layout_copying"]["units"] < 2
     assert "fidelity" not in found["measures"]
     assert any("no encoder" in note for note in found["notes"])

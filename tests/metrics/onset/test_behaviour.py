@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from metrics.onset.behaviour import behaviour_turn
 from metrics.onset.onset import find_onset
 from metrics.trajectory.readings import DIVERSITY_FLOOR, Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
@@ -29,6 +30,7 @@ def test_without_losses_copying_alone_speaks_for_memory_and_the_second_channel_f
     assert both.turned == {"copying": 25, "composition": 35}
     assert (both.memory.status, both.memory.epoch, both.memory.channels) == ("found", 25, ("copying",))
     assert (both.context.epoch, both.context.channels) == (35, ("copying", "composition"))
+    assert both.memory.low < 25 < both.context.low < 35, "its interval is that of the channel that turned last"
     assert "Memory onset: epoch 25 (" in both.sentence
     assert "copy the photos" in both.sentence
     one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
@@ -93,6 +95,19 @@ def test_the_interval_of_a_behaviour_holds_the_epoch_at_which_it_truly_crosses(s
         widths.append((turn.high or 121) - turn.low)
     assert np.mean(covered) >= 0.85
     assert np.median(widths) <= max(2 * step, 24)
+
+
+@pytest.mark.parametrize(("change", "turns"), [(0.10, False), (0.13, True)])
+def test_a_change_counts_only_beyond_the_width_of_what_it_is_held_against(change: float, turns: bool):
+    """Image by image the change is exact; the reading at the learned checkpoint is known to ±0.12."""
+    spread = np.random.default_rng(0).normal(0, 0.3, 24)
+    readings = []
+    for row, level in enumerate([0.6] * 5 + [0.6 + change] * 5):
+        reading = Reading(level, level - 0.12, level + 0.12)
+        readings.append(Readings(5 * row, 5.0 * row, {"copying": reading}, {"copying": level + spread}))
+    found = behaviour_turn(Trajectory(tuple(readings)), "copying", learned=1)
+    assert (found is not None) == turns
+    assert found is None or (found.epoch, found.low) == (25, 20)
 
 
 def test_learning_is_not_overfitting():
