@@ -20,6 +20,7 @@ def scored(*scores: float) -> Trajectory:
     [
         ((0.0, 0.5, 0.80, 0.79, 0.81, 0.4, 0.82), 8, (4, 8)),  # broken by the 0.4 before the end
         ((0.0, 0.5, 0.80, 0.79, 0.81, 0.80, 0.82), 8, (4, 12)),  # up to the last checkpoint
+        ((0.0, 0.4, 0.80, 0.79, 0.81, 0.80, 0.4), 4, (4, 10)),  # and to one before it
         ((0.9, 0.81, 0.80, 0.4), 4, (2, 4)),  # the base is no checkpoint
         ((0.0, 0.5, 0.9, 0.5), 4, (4, 4)),
         ((0.0, 0.5, 0.80, NAN, 0.81), 8, (8, 8)),
