@@ -137,7 +137,8 @@ def _schedule(run: ProductionRun) -> tuple[str, dict[str, Any], list[str]]:
     if name == "cosine_with_restarts" and config.effective_num_cycles == 1:
         name = "cosine"
     if name in ("cosine_with_restarts", "polynomial"):
-        why = "has one cycle as long as the run" if name == "cosine_with_restarts" else "cannot be told its steps"
+        restarts = "cannot restart the rate: its only cycle is as long as the run"
+        why = restarts if name == "cosine_with_restarts" else "cannot be told how many steps it falls over"
         raise refuse(TOOL, "lr_scheduler", name, why)
     if name == "constant_with_warmup":
         return "constant_with_warmup", {"num_warmup_steps": config.warmup_steps}, said

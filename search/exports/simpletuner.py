@@ -129,7 +129,7 @@ def _schedule(run: ProductionRun) -> tuple[dict[str, Any], list[str]]:
     if name == "cosine_with_restarts" and config.effective_num_cycles == 1:
         name = "cosine"
     if name == "cosine_with_restarts":
-        raise refuse(TOOL, "lr_scheduler", name, "keeps the rate as it is with it, by a mistake of its own")
+        raise refuse(TOOL, "lr_scheduler", name, "never moves the rate with it, by a mistake of its own")
     if name == "cosine":
         if config.warmup_steps:
             said.append(f"warmup_steps: {config.warmup_steps}: SimpleTuner has none with cosine: left out")

@@ -63,7 +63,7 @@ def test_all_files_are_there(exported):
 def test_what_other_trainers_lack_is_told_by_name_and_only_where_it_matters(study, tmp_path, capsys):
     assert main([str(study.path), "--to", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "no files for ai-toolkit: lr_scheduler: cosine_with_restarts: ai-toolkit has one cycle" in said
+    assert "no files for ai-toolkit: lr_scheduler: cosine_with_restarts: ai-toolkit cannot restart the rate" in said
     assert "no files for SimpleTuner: lr_scheduler: cosine_with_restarts: SimpleTuner" in said
     assert "OneTrainer: load it" in said
     assert "ai-toolkit" not in (tmp_path / "sd-scripts" / "config.toml").read_text()
