@@ -43,8 +43,8 @@ def images_below(root: Path, *, photos: bool) -> tuple[list[Path], list[str]]:
     Raises:
         MetricsError: there is no such folder.
     """
-    if not root.is_dir():
-        raise MetricsError(f"{shown(root)}: {'not a folder' if root.exists() else 'no such folder'}")
+    if not os.path.isdir(root):
+        raise MetricsError(f"{shown(root)}: {'not a folder' if os.path.exists(root) else 'no such folder'}")
     top = root / "img" if photos and not _shelves(root) and _shelves(root / "img") else root
     shelves = _shelves(top) if photos else []
     folders = shelves or list(_folders(top))
@@ -53,17 +53,17 @@ def images_below(root: Path, *, photos: bool) -> tuple[list[Path], list[str]]:
     for folder in folders:
         for path in sorted(folder.iterdir()):
             suffix = path.suffix.lower()
-            if path.name.startswith(".") or path.is_dir():
+            if path.name.startswith(".") or os.path.isdir(path):
                 continue
             if os.path.islink(path) and not os.path.exists(path):
                 left.setdefault("links to nothing", []).append(_named(path, root))
             elif why := _why_not_read(suffix):
                 left.setdefault(f"{suffix} files, which are not read: {why}", []).append(_named(path, root))
-            elif _is_read(suffix) and path.is_file():
+            elif _is_read(suffix) and os.path.isfile(path):
                 images.append(path)
     lines = [f"{shown(root)}: {len(names)} {why} ({names[0]})" for why, names in left.items()]
     if shelves:
-        beside = {each.name for each in top.iterdir() if each.is_dir() and each not in shelves} - {"reg"}
+        beside = {each.name for each in top.iterdir() if os.path.isdir(each) and each not in shelves} - {"reg"}
         beside = {name for name in beside if not name.startswith(".") and _has_images(top / name)}
         lines += [f"{shown(root)}: {shown(name)} is no '<repeats>_<trigger> <class>' folder" for name in sorted(beside)]
     if not images:
@@ -203,9 +203,9 @@ def _register_heif() -> bool:
 
 
 def _shelves(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and _SHELF.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if os.path.isdir(path) and _SHELF.fullmatch(path.name))
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -23,7 +23,7 @@ _WIDER = (
     1.3  # so that the range holds what comes in nine of ten simulated studies: the plays are surer than they should be
 )
 _EDGES = (0.25, 0.6, 1.0)  # shares of the horizon between which a trial ends early at one rate; never before the first
-_PRUNED = ((0.6, 0.8), (0.4, 1.6))  # events and shares of a horizon that the usual rate is worth, in each stretch
+_PRUNED = ((1.2, 1.3), (0.7, 2.0))  # events and shares of a horizon that the usual rate is worth, in each stretch
 _STOPPED = ((0.5, 3.0), (0.5, 2.0))
 _PEERS = 2  # without so many others nothing is pruned (`search.tuning.pruner`)
 _PLANNED_WEIGHT = 12.0  # trials that the search space's own horizons count as

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from trainer.data.buckets import bounds_on_grid
 from trainer.errors import known_key
@@ -27,6 +27,9 @@ _FLAGS = (
     *("fixed_decay", "bias_correction", "safeguard_warmup", "ams_bound"),
 )
 """Optimizer arguments that are true or false."""
+_ABOVE_NOTHING = ("d0", "growth_rate", "clip_threshold")
+_NOTHING_OR_MORE = ("eps", "min_8bit_size", "decoupling_c", "r", "weight_lr_power")
+"""Optimizer arguments that are numbers of a range; their libraries refuse others late, or not at all."""
 
 
 def follows_horizon(config: TrainConfig) -> bool:
@@ -192,8 +195,14 @@ def _argument_form(optimizer: str, name: str, value: object) -> str | None:
         return None if pair else "two numbers, 0 or more, as [1e-30, 1e-3]"
     if name in ("beta1", "beta3") and value is None:
         return None
+    if name in ("beta1", "beta3"):
+        return None if _number(value) and 0 <= value < 1 else "a number from 0 to below 1"
+    if name in _ABOVE_NOTHING:
+        return None if _number(value) and value > 0 else "a number above 0"
+    if name in _NOTHING_OR_MORE:
+        return None if _number(value) and value >= 0 else "a number, 0 or more"
     return None if _number(value) else "a number"
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,6 +9,7 @@ No torch here; Pillow is imported when a folder is read.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,15 +95,15 @@ def scan_dataset(
         DataError: a folder is missing or has no photo to use (and why), an image or a caption cannot be read; by name.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{shown(root)}: {'not a folder' if root.exists() else 'no such folder'}")
+    if not os.path.isdir(root):
+        raise DataError(f"{shown(root)}: {'not a folder' if os.path.exists(root) else 'no such folder'}")
     reg_root = Path(reg_data) if reg_data is not None else root / "reg"
-    if reg_data is not None and not reg_root.is_dir():
+    if reg_data is not None and not os.path.isdir(reg_root):
         raise DataError(f"{shown(reg_root)}: no such folder (reg_data)")
     warnings: list[str] = []
     top = root / "img" if not _shelves(root) and _shelves(root / "img") else root
     photos = _read_shelves(top, False, trigger, class_word, warnings)
-    reg = _read_shelves(reg_root, True, None, class_word, warnings) if reg_root.is_dir() else []
+    reg = _read_shelves(reg_root, True, None, class_word, warnings) if os.path.isdir(reg_root) else []
     used = {photo.path for photo in (*photos, *reg)}
     shelves = {path for folder in (top, reg_root) for path in _shelves(folder) or [folder]}
     inside = [root] if reg_root.is_relative_to(root) else [root, reg_root]
@@ -130,9 +131,10 @@ def load_mask(photo: Photo, size: tuple[int, int] | None = None) -> np.ndarray |
 
 
 def _shelves(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    # here and below os.path: pathlib's is_dir raises at links that may not be followed, or to a name that is too long
+    if not os.path.isdir(folder):
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and SHELF.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if os.path.isdir(path) and SHELF.fullmatch(path.name))
 
 
 def _read_shelves(

@@ -106,7 +106,7 @@ def _other_files(folder: Path, is_shelf: bool, photos: Collection[str]) -> list[
     lone, stems = [], set(photos)
     for path in sorted(folder.iterdir()):
         suffix, name = path.suffix.lower(), shown(path.name)
-        if path.name.startswith("._") or path.is_dir():  # what macOS keeps beside each file of a stick
+        if path.name.startswith("._") or os.path.isdir(path):  # what macOS keeps beside each file of a stick
             continue
         if os.path.islink(path) and not os.path.exists(path):
             kinds.setdefault("is a link to nothing", []).append(name)
@@ -136,7 +136,7 @@ def _other_files(folder: Path, is_shelf: bool, photos: Collection[str]) -> list[
 
 def _starts_as_image(path: Path) -> bool:
     try:
-        if not path.is_file():  # a pipe would wait for its writer
+        if not os.path.isfile(path):  # a pipe would wait for its writer
             return False
         with path.open("rb") as file:
             return IMAGE_START.match(file.read(16)) is not None

@@ -64,8 +64,18 @@ def _train(case: dict) -> dict:
         dataset.buckets_indices.sort(key=lambda index: index.batch_index)
 
     class InOrder(torch.utils.data.DataLoader):
-        def __init__(self, *args, shuffle: bool = False, **more) -> None:
-            super().__init__(*args, shuffle=False, **more)
+        def __init__(self, photos, *args, shuffle: bool = False, collate_fn, **more) -> None:
+            super().__init__(photos, *args, shuffle=False, collate_fn=collate_fn, **more)
+            if not hasattr(photos, "set_current_epoch"):  # an empty list, of validation
+                return
+            own_item = type(photos).__getitem__
+
+            def item(group, index: int):
+                # its collator tells the epoch only after an epoch's first batch was read in the order of the one before
+                group.set_current_epoch(collate_fn.current_epoch.value)
+                return own_item(group, index)
+
+            type(photos).__getitem__ = item
 
     train_util.LossRecorder = Recorder
     train_util.get_noise_noisy_latents_and_timesteps = draw

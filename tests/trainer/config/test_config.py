@@ -244,6 +244,25 @@ def test_optimizer_args_are_those_of_the_optimizer() -> None:
     assert config(optimizer_args={"betas": [0.9, 0.99]}).optimizer_args["betas"] == [0.9, 0.99]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "wanted"),
+    [
+        ("AdamW", {"eps": -1}, "0 or more"),
+        ("AdamWScheduleFree", {"decoupling_c": -2}, "0 or more"),
+        ("Prodigy", {"d0": 0}, "above 0"),
+        ("Prodigy", {"beta3": 1.5}, "from 0 to below 1"),
+        ("Adafactor", {"clip_threshold": 0}, "above 0"),
+    ],
+)
+def test_numbers_that_an_optimizer_cannot_work_with_are_refused_before_it_is_made(
+    optimizer: str, arguments: dict[str, float], wanted: str
+) -> None:
+    refused = refusal(optimizer=optimizer, optimizer_args=arguments)
+    assert refused.key == "optimizer_args"
+    assert wanted in refused.expected
+    assert next(iter(arguments)) in refused.expected
+
+
 def test_every_field_is_described() -> None:
     properties = TrainConfig.model_json_schema()["properties"]
     assert [name for name, field in properties.items() if not field.get("description")] == []

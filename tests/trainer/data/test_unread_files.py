@@ -137,10 +137,13 @@ def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
     os.symlink(store, tmp_path / "photos" / "more", target_is_directory=True)
     os.symlink(tmp_path, tmp_path / "photos" / "up", target_is_directory=True)
     os.symlink("round.png", shelf / "round.png")
+    os.symlink("long" * 70, shelf / "long.png")  # the system refuses to follow it
+    os.symlink("long" * 70, tmp_path / "photos" / "3_sks bird")
     dataset = scan_dataset(tmp_path / "photos")
     assert names(dataset) == ["a.png", "linked.png", "0.png", "1.png", "2.png"]
     assert without_captions(dataset) == [
-        f"{shelf}: 4 files are left out: round.png is a link to nothing",
+        f"{tmp_path / 'photos'}: 1 file is left out: 3_sks bird is a link to nothing",
+        f"{shelf}: 5 files are left out: long.png is a link to nothing",
         f"{tmp_path / 'photos' / 'more'}: 3 images are left out: not in a '<repeats>_<trigger> <class>' folder",
     ]
 
