@@ -93,6 +93,13 @@ def test_every_trial_has_a_row_with_its_error_and_its_own_sheet(written):
     assert sorted(sheets) == [f"Trial {n}, contact sheet" for n, plan in enumerate(PLANS) if plan.state != "failed"]
 
 
+def test_the_chart_of_scores_marks_the_winners_line_alone_and_draws_it_last(written):
+    page = _Page(written[2])
+    lines = [attrs.get("class") for attrs in page.all("polyline") if (attrs.get("class") or "").startswith("line")]
+    assert len(lines) > 2
+    assert lines == ["line"] * (len(lines) - 1) + ["line best"]
+
+
 def test_rows_can_be_sorted_by_numbers_not_by_letters(written):
     _, _, text = written
     values = re.findall(r'<tr class="row[^"]*">\s*<td data-v="(\d+)">', text)

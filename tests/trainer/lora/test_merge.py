@@ -7,7 +7,7 @@ from tests.trainer.lora.made_loras import random_lora
 from trainer.base_model.load import load_base
 from trainer.errors import ModelError
 from trainer.lora.lora import LoraModule, LoraWeights
-from trainer.lora.merge import merged
+from trainer.lora.merge import check_fits, merged
 from trainer.packing.packed_layers import applied
 
 
@@ -24,6 +24,13 @@ def predict(base, seed: int = 0) -> torch.Tensor:
         conditioning |= base.family.size_conditioning(base, (64, 64), (0, 0), (64, 64), 2)
         noisy = torch.randn(2, channels, 16, 16, generator=generator)
         return base.family.predict(base, noisy, torch.tensor([100, 800]), conditioning)
+
+
+def test_a_lora_for_an_encoder_that_the_base_does_not_have_is_refused(tiny_sd15, tiny_sdxl) -> None:
+    second = {site: one for site, one in random_lora(load_base(tiny_sdxl)).modules.items() if site[0][-1] == "1"}
+    assert second
+    with pytest.raises(ModelError, match=r"text_encoder_1, which .* does not have"):
+        check_fits(load_base(tiny_sd15), LoraWeights(second, "sd15"))
 
 
 @pytest.mark.parametrize(("name", "strength"), [("sd15", 1.0), ("sd15", 0.35), ("sdxl", 0.35), ("sd3", 0.35)])

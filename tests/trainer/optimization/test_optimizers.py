@@ -114,17 +114,19 @@ def test_schedule_free_is_looked_at_in_its_averages_and_trained_in_its_iterates(
     assert not torch.equal(average, iterate)
 
 
-def test_relative_steps_are_the_closed_form_and_what_transformers_reports() -> None:
+@pytest.mark.parametrize("warmup", [False, True])
+def test_relative_steps_are_the_closed_form_and_what_transformers_reports(warmup: bool) -> None:
     p = parameter()
     with torch.no_grad():
         p.mul_(0.3)
-    optimizer = build_optimizer(OptimizerSettings("Adafactor", relative_step=True), [{"params": [p], "lr": 1.0}])
+    settings = OptimizerSettings("Adafactor", relative_step=True, optimizer_args={"warmup_init": warmup})
+    optimizer = build_optimizer(settings, [{"params": [p], "lr": 1.0}])
     reported = AdafactorSchedule(optimizer)
     for step in range(1, 20):
         rms = float(p.detach().square().mean().sqrt())
         p.grad = p.detach().clone()
         optimizer.step()
-        expected = max(1e-3, rms) * min(1e-2, 1 / math.sqrt(step))
+        expected = max(1e-3, rms) * min(1e-6 * step if warmup else 1e-2, 1 / math.sqrt(step))
         assert float(effective_learning_rate(optimizer)) == pytest.approx(expected, rel=1e-5)
         assert float(reported.get_lr()[0]) == pytest.approx(expected, rel=1e-5)
 
