@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from metrics.errors import MetricsError
 from metrics.subjects.mask_files import find_mask_files, mask_size, read_mask
@@ -108,3 +108,12 @@ def test_files_that_are_no_images_are_named(tmp_path: Path):
             read(tmp_path / "broken.png")
     with pytest.raises(MetricsError, match=r"half\.png' cannot be read as an image"):
         read_mask(half)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_masks_size_is_that_of_the_upright_image_whatever_its_orientation(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("L", (30, 20)).save(tmp_path / "mask.png", exif=exif)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert mask_size(tmp_path / "mask.png") == ImageOps.exif_transpose(image).size
