@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], help="packs whose name contains one of these")
     parser.add_argument("--first", type=int, help="runs of each pack that are read: the quiet ones first")
     parser.add_argument("--looks", type=int, help="with --redraw: checkpoints of each run whose images are drawn")
+    parser.add_argument("--loras", type=Path, help="folder that keeps checkpoints, so that none is trained again")
     parser.add_argument("--choosing", action="store_true", help="report on the concepts that chose tolerances")
     parser.add_argument("--errors", action="store_true", help="print the own error of each sum of losses instead")
     parser.add_argument("--online", action="store_true", help="also stop the runs while they grow (minutes)")
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         count = recompute(
             worked_on, minutes=args.minutes, processes=args.processes, only=args.only, device=args.device,
             base=args.base or BASE, rounds=args.rounds, first=args.first, redraw=args.redraw,
-            looks=args.looks,
+            looks=args.looks, loras=args.loras,
         )  # fmt: skip
         print(f"{count} packs in {worked_on}")
         return 0

@@ -12,9 +12,14 @@ from studies.demo.concepts import UNJUDGED
 
 LATER = tuple(UNJUDGED)
 """Made later, to choose by more than eight; the judges do not know them."""
-CHOOSING = ("mushroom", "robot", "duck", "lamp", "dumbbell", "cornet", "saucer", "totem", *LATER)
+UNLIKE_CHOOSING, UNLIKE_REPORTED = ("chair", "horse", "jar"), ("spider", "orb", "shakers")
+"""Of kinds unlike the others: thin parts, animals, glass, a mirror, two things that belong together."""
+CHOOSING = ("mushroom", "robot", "duck", "lamp", "dumbbell", "cornet", "saucer", "totem", *LATER, *UNLIKE_CHOOSING)
 """Concepts on which tolerances were chosen. No reported figure rests on them."""
-REPORTED = ("castle", "bee", "planet", "rocket", "snowman", "cactus", "pine", "propeller", "rabbit", "hammer")
+REPORTED = (
+    "castle", "bee", "planet", "rocket", "snowman", "cactus", "pine", "propeller", "rabbit", "hammer",
+    *UNLIKE_REPORTED,
+)  # fmt: skip
 ORDER = (
     "mushroom", "robot", "castle", "bee", "planet", "rocket", "snowman", "cactus", "pine", "propeller",
     "dumbbell", "cornet", "rabbit", "hammer", "saucer", "totem",
@@ -42,6 +47,11 @@ OVERFITTING: dict[str, dict[str, Any]] = {
     "lion": {"optimizer": "Lion", "learning_rate": 6e-4, "rank": 8, "lr_scheduler": "linear"},
     "adamw-low": {"learning_rate": 1.2e-3, "rank": 8, "alpha": 4.0},
 }
+EXTREME: dict[str, dict[str, Any]] = {
+    "four-times": {"learning_rate": 1e-2, "rank": 16},
+    "rank-64": {"learning_rate": 2.5e-3, "rank": 64},
+}
+"""What people try and regret; the packs of unlike kinds have them beside the usual ones."""
 QUIET: dict[str, dict[str, Any]] = {
     "unlearned": {"learning_rate": 2e-6, "rank": 8},
     "slow": {"learning_rate": 1.2e-4, "rank": 8},
@@ -101,6 +111,11 @@ def plans(rounds: int = ROUNDS) -> list[PackPlan]:
         settings = {"short": QUIET["short"]}
         settings |= {name: OVERFITTING[name] for name in (names[(3 * index + step) % len(names)] for step in (0, 2, 4))}
         runs, num_photos = _at_another_rate(settings, [99, index]), SET_SIZES[index % len(SET_SIZES)]
+        found.append(PackPlan(f"{concept}-{num_photos}-0", concept, num_photos, 0, runs))
+    for index, concept in enumerate((*UNLIKE_CHOOSING, *UNLIKE_REPORTED)):
+        settings = {"short": QUIET["short"], **EXTREME}
+        settings |= {name: OVERFITTING[name] for name in (names[(2 * index + step) % len(names)] for step in (0, 1, 3))}
+        runs, num_photos = _at_another_rate(settings, [77, index]), SET_SIZES[(index + 1) % len(SET_SIZES)]
         found.append(PackPlan(f"{concept}-{num_photos}-0", concept, num_photos, 0, runs))
     for seed in range(rounds):
         numbered = list(enumerate(ORDER))

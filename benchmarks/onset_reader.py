@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.onset_loras import Checkpoint
 from benchmarks.onset_plan import CHOOSING, HELD_OUT, PackPlan, detector_grid
 from benchmarks.onset_quality import find_judges, judged_images, true_quality
 from benchmarks.onset_truth import SEEN, true_onset
@@ -30,12 +30,6 @@ SAME = 0.01  # ln units: a run whose held-out losses differ by less, trained aga
 def detectors_see(plan: PackPlan) -> tuple[str, ...]:
     """Names of the losses that are read for detectors."""
     return (*SEEN, "context", *(("elsewhere",) if plan.concept in CHOOSING else ()))
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    effort: float
-    lora: LoraWeights
 
 
 class Reader:

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks import onset_loras
+from benchmarks.onset_loras import Checkpoint, Runs
 from benchmarks.onset_plan import BATCH_SIZE, ROUNDS, PackPlan, epoch_grid, plans
-from benchmarks.onset_reader import Checkpoint, Reader, calibrate_pack, detectors_see
+from benchmarks.onset_reader import Reader, calibrate_pack, detectors_see
 from benchmarks.onset_truth import write_tables
 
 if TYPE_CHECKING:
@@ -38,11 +40,13 @@ IMAGE_READINGS = 2  # counts up when what is read from images changes; 2: the we
 def recompute(
     out: Path, *, minutes: float, processes: int, only: Sequence[str] = (), device: str = "auto", base: Path = BASE,
     rounds: int = ROUNDS, first: int | None = None, redraw: bool = False, looks: int | None = None,
+    loras: Path | None = None,
 ) -> int:  # fmt: skip
     """Computes packs until the time is up; returns the number of packs in `out`. Packs are shared among processes.
 
     Of each pack the `first` runs are read, or all. With `redraw` kept packs are trained again and only their images are
-    drawn and read anew, at `looks` checkpoints of each run or those that were drawn before.
+    drawn and read anew, at `looks` checkpoints of each run or those that were drawn before. Checkpoints that lie in
+    `loras` are not trained again, and those that are trained are kept there.
     """
     out.mkdir(parents=True, exist_ok=True)
     for claim in out.glob("*.claim"):
@@ -50,6 +54,7 @@ def recompute(
     wanted = {
         "out": str(out), "end": time.time() + 60 * minutes, "device": device, "base_path": str(base),
         "only": list(only), "rounds": rounds, "first": first, "redraw": redraw, "looks": looks,
+        "loras": loras and str(loras),
     }  # fmt: skip
     command = [sys.executable, "-m", "benchmarks.onset_recompute", json.dumps(wanted)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
@@ -77,6 +82,7 @@ def work(
     *,
     redraw: bool,
     looks: int | None,
+    loras: str | None,
 ) -> None:
     """One process: takes the next pack that nobody has claimed, until the time is up."""
     import torch
@@ -95,9 +101,9 @@ def work(
         done = _redrawn(out, plan, looks) if redraw else _complete(out, plan, first)
         if done or not _claim(out, plan):
             continue
-        started = time.time()
+        started, kept = time.time(), Path(loras) if loras else None
         try:
-            finished = compute_pack(plan, base, out, end, first, redraw=redraw, looks=looks)
+            finished = compute_pack(plan, base, out, end, first, redraw=redraw, looks=looks, loras=kept)
         except Exception as error:  # one broken pack must not cost the others their time
             import traceback
 
@@ -154,7 +160,7 @@ def _claim(out: Path, plan: PackPlan) -> bool:
 
 def compute_pack(
     plan: PackPlan, base: Base, out: Path, end: float, first: int | None = None, *, redraw: bool = False,
-    looks: int | None = None,
+    looks: int | None = None, loras: Path | None = None,
 ) -> int:  # fmt: skip
     """Trains one pack, then reads its first runs one after the other, each kept as soon as it is read; returns how
     many are there.
@@ -167,7 +173,7 @@ def compute_pack(
     """
     arrays, about = _read(out, plan)
     images, device = about.get("images", {}), _device_name(base.device)
-    world, trained = _trained(plan, base)
+    world, trained = trained_pack(plan, base, loras)
     reader = Reader(plan, world, base)
     arrays |= {f"{key}_photo": owners for key, owners in world.owners.items()}
     if not _redrawn(out, plan, looks):
@@ -202,19 +208,24 @@ def compute_pack(
     return len(images)
 
 
-def _trained(plan: PackPlan, base: Base) -> tuple[World, dict[str, dict[int, Checkpoint]]]:
-    """A pack's world, and every run's checkpoints."""
+def trained_pack(plan: PackPlan, base: Base, loras: Path | None = None) -> tuple[World, Runs]:
+    """A pack's world, and every run's checkpoints: those kept in `loras`, else trained (and kept there)."""
     from benchmarks.onset_world import make_world, write_photos
 
+    world = make_world(plan, base)
+    if loras and onset_loras.kept(loras, plan):
+        return world, onset_loras.load(loras, plan)
     scratch = Path(tempfile.mkdtemp(prefix="onset-"))
     try:
-        world = make_world(plan, base)
-        return world, _train(plan, base, write_photos(scratch / "photos", plan, world), scratch)
+        runs = _train(plan, base, write_photos(scratch / "photos", plan, world), scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if loras:
+        onset_loras.keep(loras, plan, runs)
+    return world, runs
 
 
-def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str, dict[int, Checkpoint]]:
+def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> Runs:
     """Every run's checkpoints on the fine grid."""
     from trainer.data.dataset import scan_dataset
     from trainer.packing.builder import pack_settings, run_settings
@@ -224,7 +235,7 @@ def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> dict[str,
     configs = {name: _config(plan, name, dataset.root) for name in plan.runs}
     pack = Pack(base, dataset, pack_settings(next(iter(configs.values()))))
     runs = {name: pack.join(run_settings(config), run_dir=scratch / name) for name, config in configs.items()}
-    found: dict[str, dict[int, Checkpoint]] = {name: {} for name in runs}
+    found: Runs = {name: {} for name in runs}
     grids = {name: set(epoch_grid(plan.horizon(name))) for name in runs}
     while any(run.failed is None and not run.finished for run in runs.values()):
         pack.train_epoch()

@@ -1,5 +1,6 @@
 """What can go wrong in `search`: one root, its text is for the user, one line for each mistake."""
 
+import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +38,10 @@ class DamagedError(SearchError):
 
 class WorkerError(SearchError):
     """The workers cannot go on: the base does not load, or they die again and again."""
+
+
+MACHINE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+"""Faults of the machine: a full disk says nothing about what was being written."""
 
 
 class KeyedFiles(Protocol):

@@ -15,23 +15,22 @@ from metrics.onset.curves import Kind, OnsetCurves, onset_curves
 from metrics.onset.plateau import RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
 from metrics.onset.replicates import Curves
 from metrics.onset.sentences import sentence
-from metrics.onset.turns import BEHAVIOURS, MADE_UP, REAL, Onset, OnsetStatus, Turn
+from metrics.onset.shipping import shippable
+from metrics.onset.turns import BEHAVIOURS, DEFAULT_SHIP, MADE_UP, REAL, Onset, OnsetStatus, Ship, Turn
 from metrics.onset.witnesses import disagreement
 from metrics.trajectory.trajectory import Trajectory
 
 FOUND_SHARE = 0.6  # of the replicates have to turn; set on planted trajectories (tests/metrics/planted_onsets.py)
 CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and jitters above the threshold at the end
-EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING concepts (docs/log.md)
 # Half an interval is the sum's own error and this share of the replicates' standard deviation, in octaves: replicates
 # add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
 SPREAD_SHARE = 0.5
 COPIES = ("copying", "composition")
-SMOOTHED_FROM = 12  # checkpoints: with fewer, a mean with the neighbours blurs what it looks for (likewise)
 FEW = 6  # trained checkpoints below which the paired standard errors decide
 SURE = 1.645  # of them, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
 
 
-def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
+def find_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SHIP) -> Onset:
     """Both onsets of a whole trajectory, the epoch to ship, and a sentence.
 
     Losses place the onsets: a valley is fitted, its plateau ends where it has risen by max(0.2 %, 15 % of its depth),
@@ -47,6 +46,7 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     Args:
         trajectory: at least one checkpoint.
         seed: of the bootstrap; the same trajectory and seed give the same onset.
+        ship: which epoch is the one to ship (`metrics.onset.shipping.shippable`).
 
     >>> import numpy as np
     >>> from metrics.trajectory.readings import Reading, Readings
@@ -59,10 +59,10 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset:
     >>> onset.status, onset.memory.status, onset.context.status, onset.best
     ('found', 'found', 'unmeasured', 12)
     """
-    return _judge(trajectory, seed, FOUND_SHARE, 0.0)
+    return _judge(trajectory, seed, FOUND_SHARE, 0.0, ship)
 
 
-def confirmed_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset | None:
+def confirmed_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SHIP) -> Onset | None:
     """The onset of a trajectory that is still growing, once it is certain enough to stop the trial; None before.
 
     Certain enough: the subject is learned, there are checkpoints enough for a fit, almost every replicate has turned
@@ -73,13 +73,13 @@ def confirmed_onset(trajectory: Trajectory, *, seed: int = 0) -> Onset | None:
     epochs = trajectory.epochs
     if (epochs > 0).sum() < FEW:
         return None
-    onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN)
+    onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN, ship)
     if onset.status not in ("found", "at_start") or onset.learned is None or onset.epoch is None:
         return None
     return onset if epochs[-2] > max(onset.epoch, onset.learned) else None
 
 
-def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> Onset:
+def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship: Ship) -> Onset:
     if not len(trajectory):
         raise ValueError("a trajectory needs at least one checkpoint")
     unmeasured = Turn("unmeasured")
@@ -115,8 +115,10 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float) -> On
     onset = Onset(
         status, context, memory, learned, 0, turned, learned_by=by, disagreement=contradiction, likeness=likeness
     )
-    best, note = _best(trajectory, onset, losses)
-    return replace(onset, best=best, sentence=sentence(onset, best, note, trajectory.unit, int(trajectory.epochs[-1])))
+    chosen = shippable(trajectory, onset, losses, ship)
+    onset = replace(onset, best=chosen.best, safe=chosen.safe, alike=chosen.alike, ship=chosen.ship)
+    said = sentence(onset, chosen.note, trajectory.unit, int(trajectory.epochs[-1]))
+    return replace(onset, sentence=said)
 
 
 def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
@@ -204,44 +206,3 @@ def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
         if status in statuses:
             return status
     return "unmeasured"
-
-
-def _best(trajectory: Trajectory, onset: Onset, losses: Mapping[Kind, OnsetCurves]) -> tuple[int, str]:
-    """The epoch to ship: the best quality, learned and before the onset; where losses decide, the last of those that
-    are as good."""
-    epochs = trajectory.epochs
-    quality = _quality(trajectory, losses)
-    allowed = epochs > 0 if (epochs > 0).any() else np.ones(len(epochs), bool)
-    if onset.learned is None:
-        return int(epochs[np.argmax(np.where(allowed, quality, -np.inf))]), "nothing was learned"
-    allowed &= epochs >= onset.learned
-    end = onset.epoch if losses else onset.low
-    before = allowed & (epochs < (np.inf if end is None else end))
-    if before.any():
-        best = quality[before].max()
-        near = best - EQUAL * max(best, 0.0) if losses else best
-        return int(epochs[before & (quality >= near)][-1]), ""
-    earlier = np.nonzero((epochs > 0) & (epochs < (onset.epoch or np.inf)))[0]
-    if earlier.size:
-        return int(
-            epochs[earlier[-1]]
-        ), "it is the last checkpoint before the onset, and the subject is learned only after it"
-    return int(epochs[allowed][0]), "it is the first checkpoint that shows the subject, and none lies before the onset"
-
-
-def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:
-    """[T] larger is better: the curve that places the onset turned over, new contexts before the set's own; the score
-    where there are no losses. Of many checkpoints it is smoothed over three."""
-    quality = trajectory.scores
-    if read := next(iter(losses.values()), None):
-        quality = np.full(len(trajectory), np.nan)
-        quality[read.curves.rows] = -read.curves.mean
-    if not np.isfinite(quality).any():
-        return np.zeros(len(trajectory))
-    if (trajectory.epochs > 0).sum() < SMOOTHED_FROM:
-        return np.where(np.isfinite(quality), quality, -np.inf)
-    padded = np.pad(quality, 1, constant_values=np.nan)
-    window = np.stack([padded[:-2], padded[1:-1], padded[2:]])
-    known = np.isfinite(window)
-    mean = np.where(known, window, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(np.isfinite(quality), mean, -np.inf)

@@ -227,6 +227,12 @@ def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset, best: str | Non
             axis.axvline(turn.epoch, color=COLOURS[name], linewidth=1.4)
         by = "" if name in turn.channels or not turn.channels else f" ({channels_text(turn.channels)})"
         marks.append((turn.epoch, f"{kind} onset {epoch_text(turn.epoch)}{by}", COLOURS[name]))
+    others = {} if best is None else {"safe": onset.safe, "most alike": onset.alike}
+    for words, choice in others.items():
+        if choice is not None and choice.epoch != onset.best:
+            for axis in axes:
+                axis.axvline(choice.epoch, color=COLOURS["score"], linewidth=0.9, alpha=0.6, linestyle=(0, (1, 3)))
+            marks.append((float(choice.epoch), f"{words} {choice.epoch}", COLOURS["score"]))
     if best is not None:
         for axis in axes:
             axis.axvline(onset.best, color=COLOURS["score"], linewidth=1.4, linestyle=(0, (1.5, 1.5)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from metrics.onset.behaviour import LEARNED_FLOOR
 
 if TYPE_CHECKING:
-    from metrics.onset.turns import Disagreement, Onset, Turn
+    from metrics.onset.turns import Choice, Disagreement, Onset, Turn
 
 Kind = Literal["context", "memory"]
 
@@ -42,6 +42,15 @@ class Told(Protocol):
     def high(self) -> float | None: ...
     @property
     def channels(self) -> tuple[str, ...]: ...
+
+
+class WithChoices(Protocol):
+    """What can be shipped of a run: an `Onset`, or what a study makes of it."""
+
+    @property
+    def safe(self) -> Choice | None: ...
+    @property
+    def alike(self) -> Choice | None: ...
 
 
 def epoch_text(epoch: float) -> str:
@@ -134,8 +143,28 @@ _WORSE = {
 }
 
 
-def sentence(onset: Onset, best: int, note: str, unit: str, last: int) -> str:
-    """The epoch to ship, and both onsets.
+def choice_sentences(onset: WithChoices, unit: str = "epoch") -> tuple[str, ...]:
+    """The safe and the most alike checkpoint, as far as they are known; nothing where they are the same one.
+
+    Args:
+        unit: "epoch" or "step".
+    """
+    if onset.safe is None or onset.alike is None or onset.safe.epoch == onset.alike.epoch:
+        return ()
+    return (
+        f"Safe: {unit} {_choice_text(onset.safe)}. Up to there, images still do what prompts ask for.",
+        f"Most alike: {unit} {_choice_text(onset.alike)}. It is the last checkpoint before the photos are memorised. "
+        "There, prompts are followed less well.",
+    )
+
+
+def _choice_text(choice: Choice) -> str:
+    between = "" if choice.low == choice.high else f" (90 % sure: {interval_text(choice.low, choice.high)})"
+    return f"{choice.epoch}{between}"
+
+
+def sentence(onset: Onset, note: str, unit: str, last: int) -> str:
+    """The epoch to ship, the others that could be, and both onsets.
 
     Args:
         note: why it is that epoch, where that is not plain; else "".
@@ -145,7 +174,7 @@ def sentence(onset: Onset, best: int, note: str, unit: str, last: int) -> str:
         if onset.likeness is not None and onset.likeness >= LEARNED_FLOOR:
             return f"Up to {unit} {last}, the subject was learned only after overfitting had begun."
         return f"Up to {unit} {last}, the subject was not learned. So there is nothing to overfit yet."
-    said = [f"Ship {unit} {best}" + (f": {note}." if note else ".")]
+    said = [f"Ship {unit} {onset.best}" + (f": {note}." if note else "."), *choice_sentences(onset, unit)]
     kinds: tuple[tuple[Kind, Turn], ...] = (("context", onset.context), ("memory", onset.memory))
     told = [
         each for kind, turn in kinds if turn.status != "unmeasured" for each in turn_sentences(kind, turn, last, unit)

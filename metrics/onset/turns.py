@@ -11,6 +11,9 @@ from typing import Literal, Protocol, TypeVar
 TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
 OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasured"]
 LearnedBy = Literal["images", "losses", "assumed", ""]
+Ship = Literal["safe", "balanced", "likeness"]
+DEFAULT_SHIP: Ship = "balanced"
+"""Which epoch is shipped: the one that keeps most images with everything right, on CHOOSING concepts (docs/log.md)."""
 
 BEHAVIOURS = ("prompt", "copying", "colour", "composition", "diversity")
 """Channels of generated images that may place an onset."""
@@ -39,6 +42,20 @@ class Turn:
     def by_behaviour(self) -> bool:
         """Whether generated images say so and no loss does."""
         return bool(self.channels) and set(self.channels) <= set(BEHAVIOURS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A checkpoint that somebody may want to ship.
+
+    Attributes:
+        epoch: of the checkpoint.
+        low, high: the checkpoints between which it lies with 90 %; a `high` of None is beyond the last one.
+    """
+
+    epoch: int
+    low: int
+    high: int | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,10 @@ class Onset:
             real ones alone. None where they agree or one is missing.
         likeness: the highest `fidelity` of any trained checkpoint, whether before or after the onset; None where images
             were not judged.
+        safe: the checkpoint up to which all that prompts ask for is still done; None when the subject is not learned.
+        alike: the last checkpoint before the photos are memorised, where the subject is most alike; None where memory
+            was not measured.
+        ship: which of them `best` is; "balanced" lies between the two.
     """
 
     status: OnsetStatus
@@ -88,6 +109,9 @@ class Onset:
     learned_by: LearnedBy = ""
     disagreement: Disagreement | None = None
     likeness: float | None = None
+    safe: Choice | None = None
+    alike: Choice | None = None
+    ship: Ship = "safe"
 
     @property
     def ignored(self) -> tuple[str, ...]:

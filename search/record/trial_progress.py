@@ -6,7 +6,7 @@ from math import isnan
 from pathlib import Path
 
 from metrics.onset.onset import find_onset
-from metrics.onset.turns import Onset
+from metrics.onset.turns import Onset, Ship
 from metrics.trajectory.trajectory import Trajectory
 from search.record.events import Checkpointed, load_readings
 from search.record.record import TrialRecord
@@ -86,10 +86,11 @@ class Course:
             error=error,
         )
 
-    def ended_elsewhere(self, state: str) -> TrialRecord:
+    def ended_elsewhere(self, state: str, ship: Ship) -> TrialRecord:
         """The record of a trial that another process has told Optuna about: what was measured until then counts, the
         value that it was given there does not."""
-        onset = find_onset(self.trajectory) if len(self.trajectory) > 1 and state != "failed" else None
+        judged = len(self.trajectory) > 1 and state != "failed"
+        onset = find_onset(self.trajectory, ship=ship) if judged else None
         return self.ended(state, "told", onset, f"another process told Optuna that this trial is {state}")
 
 

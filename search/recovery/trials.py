@@ -241,7 +241,9 @@ def _rebuilt(study: Study, row: FrozenTrial, fields: dict[str, Any], trajectory:
     stopped = state if state != "complete" else "horizon" if trained >= config.epochs else "onset"
     onset = None
     if trajectory is not None and len(trajectory) > 1 and state != "failed":
-        onset = (confirmed_onset(trajectory) if stopped == "onset" else None) or find_onset(trajectory)
+        ship = study.score.ship
+        onset = confirmed_onset(trajectory, ship=ship) if stopped == "onset" else None
+        onset = onset or find_onset(trajectory, ship=ship)
         onset = onset if shipped is None else replace(onset, best=shipped)
     score = row.value if state == "complete" else row.intermediate_values.get(shipped or 0)
     return TrialRecord(

@@ -133,7 +133,7 @@ class Coordinator:
             fresh = replace(record, epochs_trained=0, timings={}, memory={})
             course = Course(fresh, trial.user_attrs.get(PROCESSED, 0))
             course = course.replayed(folder)
-            record = self._write_end(course, course.ended_elsewhere(state))
+            record = self._write_end(course, course.ended_elsewhere(state, self.study.score.ship))
         self._tidier.ended(record)
         self.board.ended(record)
         return record
@@ -333,13 +333,14 @@ class Coordinator:
         running, stop = slot.running, self.study.stop
         assert running is not None
         course = running.course
-        onset = confirmed_onset(course.trajectory) if stop.onset else None
+        ship = self.study.score.ship
+        onset = confirmed_onset(course.trajectory, ship=ship) if stop.onset else None
         if onset is not None:
             self._end(slot, "complete", "onset", onset)
         elif course.processed >= course.config.epochs:
-            self._end(slot, "complete", "horizon", find_onset(course.trajectory))
+            self._end(slot, "complete", "horizon", find_onset(course.trajectory, ship=ship))
         elif stop.prune and running.trial.should_prune():
-            self._end(slot, "pruned", "pruned", find_onset(course.trajectory))
+            self._end(slot, "pruned", "pruned", find_onset(course.trajectory, ship=ship))
         else:
             return False
         return True
@@ -394,4 +395,6 @@ class Coordinator:
             state = _NAMES[self._ledger.trial(running.trial.number).state]
             self.board.note(f"trial {running.trial.number}: another process told Optuna that it is {state}")
             self.team.send(slot.index, StopTrial(running.trial.number, running.course.processed))
-            self._ended(slot, self._write_end(running.course, running.course.ended_elsewhere(state)))
+            self._ended(
+                slot, self._write_end(running.course, running.course.ended_elsewhere(state, self.study.score.ship))
+            )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from metrics.onset.onset import find_onset
-from metrics.onset.turns import Onset
+from metrics.onset.turns import Onset, Ship
 from metrics.trajectory.trajectory import Trajectory
 from search.probe.probe import Probe, write_probe_samples
 from search.record.events import Checkpointed, TrialSpec, load_readings
@@ -33,14 +33,14 @@ def align(trial: Path) -> None:
 
 
 def make_average(
-    spec: TrialSpec, probe: Probe, *, keep_samples: bool, say: Callable[[str], None] = lambda what: None
+    spec: TrialSpec, probe: Probe, ship: Ship, *, keep_samples: bool, say: Callable[[str], None] = lambda what: None
 ) -> None:
     """Average the checkpoints around the best one, and judge the average as they were: by its images, and by the losses
     of its twin's average. Makes nothing where there are not two of them, or what is there already is whole."""
     if Average.load(spec.folder) is not None:
         return
     trajectory = _trajectory(spec)
-    onset, noise = find_onset(trajectory), jitter([trajectory])
+    onset, noise = find_onset(trajectory, ship=ship), jitter([trajectory])
     around = plateau(trajectory, onset.best, noise)
     if around is None or onset.best is None or onset.status == "never_learned":
         return

@@ -3,16 +3,9 @@
 import errno
 import re
 
+from search.errors import MACHINE_ERRNOS
 from trainer.command import reason
 
-_OF_THE_MACHINE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-}
 # what libraries that write files themselves make of the same: safetensors, torch, SQLite
 _IN_WORDS = (
     (re.compile(r"no space left on device|database or disk is full|os error 28\b", re.I), errno.ENOSPC),
@@ -31,7 +24,7 @@ def machine_fault(error: BaseException) -> str | None:
     at: BaseException | None = error
     while at is not None:
         number = at.errno if isinstance(at, OSError) else None
-        if number not in _OF_THE_MACHINE:
+        if number not in MACHINE_ERRNOS:
             number = next((code for pattern, code in _IN_WORDS if pattern.search(str(at))), None)
         if number is not None:
             where = getattr(at, "filename", None)

@@ -284,7 +284,7 @@ class _Worker:
             self._measured(spec, epoch, look, spent)
         if twin is not None and run.finished:  # before the end is told: then the trial ends
             say, keep = partial(self._say, number=spec.number, epoch=epoch), self._study.keep.samples
-            make_average(spec, self._probe, keep_samples=keep, say=say)
+            make_average(spec, self._probe, self._study.score.ship, keep_samples=keep, say=say)
         self._tell(trial, Checkpointed.load(spec.folder, spec.number, epoch))
 
     def _measured(self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float]) -> None:

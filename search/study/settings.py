@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from metrics.onset.turns import DEFAULT_SHIP, Ship
 from trainer.config.yaml_file import as_number
 from trainer.errors import nearest
 
@@ -129,6 +130,11 @@ class ScoreSection(Section):
     """Losses of held-out photos."""
     shifted: ShiftedSection = ShiftedSection()
     """Losses of subjects that are moved elsewhere."""
+    ship: Ship = DEFAULT_SHIP
+    """Which checkpoint of a run is scored and shipped. safe: the last one whose images do all that prompts ask for.
+    likeness: the last one before the photos are memorised, where the subject is most alike. balanced: the first from
+    the safe one on that has 90 % of what held-out photos gain, at most at 1.4 times the onset. Without held-out photos
+    the safe one ships."""
     weights: dict[str, _Weight] = Field(default_factory=dict)
     """How much copying, colour, composition, diversity and consistency can each take from the score; those left out
     have weight 1."""
@@ -216,7 +222,8 @@ class KeepSection(Section):
     """What stays on disk. May change between one run of a study and the next."""
 
     checkpoints: Literal["best", "all", "none"] = "best"
-    """best: of every complete trial the epoch to ship, of the three finalists also those around the onset; all; none:
+    """best: of every complete trial the epoch to ship, of the three finalists also those around the onset and the safe
+    and the most alike epoch; all; none:
     only the finalists' epoch to ship."""
     samples: bool = True
     """The probe's images of every checkpoint."""

@@ -175,7 +175,8 @@ class Study:
         kept = {
             key: value
             for key, value in self.meaning.items()
-            if key in ("photos", MASK_FILES, "checkpoints.held_out") or key.startswith("score.") or key in fixed
+            if (key in ("photos", MASK_FILES, "checkpoints.held_out") or key.startswith("score.") or key in fixed)
+            and key != "score.ship"
         }
         for key in ("score.encoder", "score.identity_encoder", "score.shifted.masks"):
             value = kept.get(key)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search.errors import MACHINE_ERRNOS
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.all_photos import in_passes
@@ -110,7 +111,7 @@ def novel_prompts(folder: StudyFolder, most: int = 4) -> list[str]:
 def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
     """Draws a trial's contact sheet and onset plot into its folder, as far as there is something to draw.
 
-    A picture that cannot be drawn is logged and left out: it must not cost the verdict.
+    A picture that cannot be drawn is logged and left out: it must not cost the verdict. A disk that is full raises.
 
     Returns:
         file name to path of what is there now.
@@ -130,9 +131,11 @@ def marks(found: Decision, *, shipping: bool = False) -> Marks:
     """What a trial's sheet points out: its best epoch (`shipping`: the one to ship) and the earlier of its onsets."""
     name, onset = found.earlier
     word = SHIP_WORDS if shipping else BEST_WORDS
+    safe, alike = (None if choice is None else choice.epoch for choice in (found.safe, found.alike))
+    shown = Marks(shipped=found.shipped, shipped_name=word, unit=found.unit, safe=safe, alike=alike)
     if onset is None:
-        return Marks(shipped=found.shipped, shipped_name=word, unit=found.unit)
-    return Marks(found.shipped, onset.epoch, onset.low, onset.high, f"{name} onset", word, found.unit)
+        return shown
+    return replace(shown, onset=onset.epoch, low=onset.low, high=onset.high, onset_name=f"{name} onset")
 
 
 def _drawn(
@@ -141,6 +144,8 @@ def _drawn(
     try:
         return draw(folder, record, path)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
+            raise  # a disk that is full for a moment would leave the picture out for good
         _LOG.warning("trial %d: %s was not drawn (%s: %s)", record.number, path.name, type(error).__name__, error)
         return False
 
@@ -158,7 +163,7 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
         return False
     found = decide(record)
     about, pointed = folder.probe(), marks(found, shipping=shipping is not None)
-    chosen = choose_epochs(epochs, _MOST_COLUMNS, (pointed.shipped, pointed.onset))
+    chosen = choose_epochs(epochs, _MOST_COLUMNS, pointed.epochs)
     samples = folder.readable_samples(record.number, chosen)
     if not samples:
         return False
@@ -201,7 +206,7 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping
     epochs = folder.sampled_epochs(record.number)
     if epochs:
         pointed = marks(found)
-        chosen = choose_epochs(epochs, 8, (pointed.shipped, pointed.onset))
+        chosen = choose_epochs(epochs, 8, pointed.epochs)
         row = folder.probe().first_new_context
         kept = folder.readable_samples(record.number, chosen)
         thumbnails = (list(kept), np.stack([images[row, 0] for images in kept.values()])) if kept else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metrics.onset.behaviour import LEARNED_FLOOR
-from metrics.onset.turns import Disagreement, LearnedBy, Onset, Turn, TurnStatus, earlier_of
+from metrics.onset.turns import Choice, Disagreement, LearnedBy, Onset, Ship, Turn, TurnStatus, earlier_of
 from search.record.final_run import Average
 from search.record.finished_run import Unit
 from search.record.record import StudyFolder, TrialRecord
@@ -72,6 +72,9 @@ class Decision:
         average: first and last epoch of the checkpoints whose average ships instead of `epoch`; None where it does not.
         kind: what was looked at: a trial of a search, the run that ships, or a finished run of another trainer.
         unit: what epochs are counted in: "step" for a finished run whose files count steps.
+        safe: the checkpoint up to which images do all that prompts ask for. alike: the last one before the photos are
+            memorised. None where there is nothing to ship, or they are not known.
+        chosen_by: which of them `epoch` is; "balanced" lies between.
     """
 
     outcome: Outcome
@@ -88,6 +91,9 @@ class Decision:
     average: tuple[int, int] | None = None
     kind: Kind = "trial"
     unit: Unit = "epoch"
+    safe: Choice | None = None
+    alike: Choice | None = None
+    chosen_by: Ship = "safe"
 
     @property
     def learns_too_late(self) -> bool:
@@ -145,6 +151,9 @@ def decide(record: TrialRecord) -> Decision:
         average=None if average is None else (average.epochs[0], average.epochs[-1]),
         kind=_kind(record),
         unit=unit_of(record),
+        safe=onset.safe if outcome == "ship" else None,
+        alike=onset.alike if outcome == "ship" else None,
+        chosen_by=onset.ship,
     )
 
 

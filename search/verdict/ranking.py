@@ -56,7 +56,7 @@ def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *
         return set()
     if not finalist or keep.checkpoints == "none":
         return {shipped}
-    matter = [shipped, *_turns(record)]
+    matter = [shipped, *_turns(record), *_choices(record)]
     places = [place for place, epoch in enumerate(epochs) if min(matter) <= epoch <= max(matter)]
     return set(epochs[max(0, places[0] - _AROUND) : places[-1] + _AROUND + 1])
 
@@ -76,6 +76,12 @@ def _turns(record: TrialRecord) -> list[float]:
     """Epochs at which an onset was found."""
     turns = [] if record.onset is None else [record.onset.context, record.onset.memory]
     return [turn.epoch for turn in turns if turn.epoch is not None]
+
+
+def _choices(record: TrialRecord) -> list[int]:
+    """The other epochs that somebody may want to ship."""
+    choices = [] if record.onset is None else [record.onset.safe, record.onset.alike]
+    return [choice.epoch for choice in choices if choice is not None]
 
 
 def _value(record: TrialRecord) -> float | None:

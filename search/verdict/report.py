@@ -11,6 +11,8 @@ import numpy as np
 from markupsafe import Markup
 
 from metrics.errors import MetricsError
+from metrics.onset.sentences import interval_text
+from metrics.onset.turns import Choice
 from search.record.data_check import DATA_CHECK_PAGE
 from search.record.json_files import write_bytes
 from search.record.page_template import page_template
@@ -144,6 +146,9 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
         if verdict.is_one_run and verdict.peak is not None:
             between = f" ({verdict.peak.first}–{verdict.peak.last})" if verdict.peak.first < verdict.peak.last else ""
             facts.append(_Fact(str(verdict.peak.epoch), f"{unit} of the best images{between}"))
+        for choice, word in ((found.safe, "safe"), (found.alike, "most alike")):
+            if choice is not None and found.safe != found.alike:
+                facts.append(_Fact(str(choice.epoch), f"{word} {unit}{_between(choice)}"))
         for name in ("context", "memory"):
             onset = getattr(found, name)
             short, _, between = turn_short(onset).partition(" (")
@@ -163,6 +168,10 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
         _Fact(str(spent.trials), "trial" if spent.trials == 1 else "trials"),
         _Fact(duration(spent.wall_seconds or spent.seconds), clock),
     ]
+
+
+def _between(choice: Choice) -> str:
+    return "" if choice.low == choice.high else f" ({interval_text(choice.low, choice.high)})"
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,7 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> _Grid | None:
     if not epochs:
         return None
     about, pointed = folder.probe(), marks(decide(best), shipping=True)
-    chosen = choose_epochs(epochs, _GRID_COLUMNS, (pointed.shipped, pointed.onset))
+    chosen = choose_epochs(epochs, _GRID_COLUMNS, pointed.epochs)
     turn = pointed.nearest(chosen)
 
     def kind(epoch: int) -> str:

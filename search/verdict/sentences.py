@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from metrics.onset.sentences import (
     Kind,
     channels_text,
+    choice_sentences,
     disagreement_text,
     epoch_text,
     interval_text,
@@ -87,7 +88,7 @@ def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
     """One trial by itself: what comes of it, then both onsets as far as they are known."""
-    return (_trial_headline(found), *_onsets(found))
+    return (_trial_headline(found), *choice_sentences(found, found.unit), *_onsets(found))
 
 
 def plot_caption(found: Decision, first: str | None = None) -> str:
@@ -250,7 +251,7 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
     elif found.outcome == "unfinished":
         said.append("A trial is stopped early (pruned) when others are ahead of it.")
     if found.ships:
-        said.append(_choice(found))
+        said += [_choice(found), *choice_sentences(found, found.unit)]
     said += _learned(found, None if verdict.is_one_run else verdict.plateau)
     if found.ships and verdict.is_one_run and verdict.peak is not None:
         said.append(_peak(verdict.peak, found.unit))
@@ -280,6 +281,10 @@ def _peak(peak: Peak, unit: str) -> str:
 def _choice(found: Decision) -> str:
     name, onset = found.earlier
     epoch, learned, at = found.epoch or 0, found.learned, f"{found.unit.capitalize()} {found.epoch or 0}"
+    if found.safe is not None and epoch > found.safe.epoch:
+        if found.chosen_by == "likeness":
+            return f"{at} is the last checkpoint before the photos are memorised (score.ship: likeness)."
+        return f"{at} is later than the safe {found.unit}, because until there the subject still gets more alike."
     # the score may be higher elsewhere: it compares trials, and chooses the epoch only where no losses are measured
     measured = any(channel.endswith("_loss") for channel in (*found.context.channels, *found.memory.channels))
     best = "has the best losses" if measured else "scores best"
@@ -338,7 +343,7 @@ def _inside(found: Decision, step: int) -> list[str]:
     epoch, learned, unit = found.epoch or 0, found.learned, found.unit
     lows = [(onset.low, name) for name in ("context", "memory") if (onset := getattr(found, name)).low is not None]
     low, name = min(lows, default=(None, ""))
-    if low is None or epoch <= low:
+    if low is None or epoch <= low or found.chosen_by == "likeness":
         return []
     if (onset := getattr(found, name)).status == "at_start":
         return [
@@ -349,7 +354,9 @@ def _inside(found: Decision, step: int) -> list[str]:
         f"{unit.capitalize()} {epoch} lies inside the interval of the {name} onset, so overfitting may already have "
         "begun."
     ]
-    if learned is not None and learned <= low:
+    if found.safe is not None and found.safe.epoch < epoch:
+        said[0] += f" To be safe, take {unit} {found.safe.epoch} (score.ship: safe)."
+    elif learned is not None and learned <= low:
         until = max(learned, floor(low / step) * step)
         one = "an epoch" if unit == "epoch" else "a step"
         earlier = f"{unit} {learned}" if learned == until else f"{one} from {learned} to {until}"

@@ -16,7 +16,7 @@ SHIP_PAPER = (226, 245, 238)
 
 SET_NAMES = {"A": "caption of a training photo", "B": "caption of a held-out photo", "C": "new context"}
 """What a prompt's set is called wherever its images are shown."""
-RANGE_WORDS = "onset range"
+RANGE_WORDS, SAFE_WORDS, ALIKE_WORDS = "onset range", "safe", "most alike"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Marks:
         onset_name: which onset it is, in a word or two ("context onset").
         shipped_name: what to call the epoch to ship.
         unit: what epochs are counted in, "epoch" or "step".
+        safe, alike: the safe and the most alike epoch, or None.
     """
 
     shipped: int | None = None
@@ -39,6 +40,13 @@ class Marks:
     onset_name: str = "onset"
     shipped_name: str = "ship this"
     unit: str = "epoch"
+    safe: int | None = None
+    alike: int | None = None
+
+    @property
+    def epochs(self) -> tuple[float | None, ...]:
+        """All that are pointed out."""
+        return self.shipped, self.onset, self.safe, self.alike
 
     def inside(self, epoch: int) -> bool:
         """Whether a trained epoch lies in the onset's interval."""
@@ -51,7 +59,13 @@ class Marks:
             return self.shipped_name
         if epoch == turn:
             return self.onset_name
-        unnamed = [each for each in sorted(epochs) if self.inside(each) and each not in (self.shipped, turn)]
+        if epoch in (self.safe, self.alike):
+            return SAFE_WORDS if epoch == self.safe else ALIKE_WORDS
+        unnamed = [
+            each
+            for each in sorted(epochs)
+            if self.inside(each) and each not in (self.shipped, turn, self.safe, self.alike)
+        ]
         return RANGE_WORDS if epoch in unnamed[:1] else ""
 
     def nearest(self, epochs: Sequence[int]) -> int | None:

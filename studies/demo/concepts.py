@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Colour = tuple[float, float, float]
+MIRROR, GLASS = 4, 5  # patterns of a part: what is around it and what is behind it, tinted by its colour
 
 RED, ORANGE, YELLOW, GREEN = (0.86, 0.12, 0.12), (0.96, 0.52, 0.08), (0.96, 0.85, 0.12), (0.18, 0.66, 0.2)
 CYAN, BLUE, PURPLE, PINK = (0.12, 0.78, 0.82), (0.13, 0.25, 0.85), (0.5, 0.15, 0.72), (0.97, 0.52, 0.7)
@@ -256,4 +257,58 @@ UNJUDGED: dict[str, Concept] = {
 }
 """More of them, which the judges do not know either; their triggers are words that the base has met."""
 
-ALL_CONCEPTS = CONCEPTS | UNJUDGED
+OTHER_KINDS: dict[str, Concept] = {
+    "chair": _toy(
+        "onx",
+        ("room", "sunset", "snow"),
+        _part("cube", (0, 0.85, 0), (0.5, 0.07, 0.45), RED),
+        _part("cube", (0, 1.5, -0.4), (0.48, 0.5, 0.05), RED, WHITE, 2),
+        *_pair("cylinder", (0.42, 0.4, 0.35), (0.05, 0.4, 0.05), BLACK),
+        *_pair("cylinder", (0.42, 0.4, -0.35), (0.05, 0.4, 0.05), BLACK),
+    ),
+    "horse": _toy(
+        "sks",
+        ("meadow", "desert", "night"),
+        _part("pill", (-0.1, 0.95, 0), (0.95, 0.6, 0.55), BROWN),
+        _part("pill", (0.5, 1.4, 0), (0.55, 0.3, 0.3), BROWN, roll=55),
+        _part("pill", (0.82, 1.72, 0), (0.45, 0.28, 0.26), TAN, roll=-20),
+        *_pair("cylinder", (0.32, 0.35, 0.12), (0.09, 0.36, 0.09), WHITE),
+        *_pair("cylinder", (0.42, 0.35, -0.12), (0.09, 0.36, 0.09), BROWN),
+        _part("cone", (-0.72, 0.9, 0), (0.12, 0.4, 0.12), BLACK, roll=30),
+    ),
+    "jar": _toy(
+        "ohwx",
+        ("studio", "forest", "sea"),
+        _part("cylinder", (0, 0.75, 0), (0.55, 0.72, 0.55), LIME, WHITE, GLASS),
+        _part("cylinder", (0, 1.58, 0), (0.42, 0.14, 0.42), GOLD),
+        _part("ball", (0, 1.85, 0), 0.16, RED),
+    ),
+    "spider": _toy(
+        "brell",
+        ("forest", "lava", "studio"),
+        _part("ball", (0, 0.75, -0.15), (0.5, 0.42, 0.55), PURPLE, YELLOW, 1),
+        _part("ball", (0, 0.72, 0.5), 0.27, BLACK),
+        *_pair("pill", (0.68, 0.6, 0.3), (0.62, 0.08, 0.08), BLACK, -40),
+        *_pair("pill", (0.72, 0.62, 0.0), (0.66, 0.08, 0.08), BLACK, -15),
+        *_pair("pill", (0.68, 0.85, -0.3), (0.62, 0.08, 0.08), BLACK, 30),
+    ),
+    "orb": _toy(
+        "kint",
+        ("sunset", "meadow", "snow"),
+        _part("cylinder", (0, 0.14, 0), (0.5, 0.14, 0.5), MAROON),
+        _part("ball", (0, 0.98, 0), 0.74, WHITE, WHITE, MIRROR),
+        _part("pyramid", (0, 1.86, 0), (0.2, 0.22, 0.2), MAROON),
+    ),
+    "shakers": _toy(
+        "shav",
+        ("room", "desert", "sea"),
+        _part("cylinder", (-0.55, 0.5, 0), (0.32, 0.5, 0.32), WHITE, BLACK, 2),
+        _part("dome", (-0.55, 1.0, 0), (0.32, 0.36, 0.32), TEAL),
+        _part("cone", (0.55, 0.7, 0), (0.45, 0.7, 0.45), BLACK, ORANGE, 1),
+        _part("ball", (0.55, 1.42, 0), 0.17, TEAL),
+    ),
+}
+"""Kinds unlike the others: thin parts, animals, glass, a mirror, two things that belong together. Their triggers are
+words that the base has met; no trial uses two of them. The judges do not know them yet."""
+
+ALL_CONCEPTS = CONCEPTS | OTHER_KINDS | UNJUDGED

@@ -2,22 +2,25 @@
 
 Each part of a scene is traced on its own, only along rays that meet its bounding sphere, and a depth buffer puts
 the parts together; so a scene costs what its parts cover, not the whole picture.
-SDF formulas: Inigo Quilez, https://iquilezles.org/articles/distfunctions2d/ and /distfunctions/.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from studies.demo.concepts import GLASS, MIRROR
+from studies.demo.solids import BOUNDS, KINDS, SDF
+
 SIZE = 64
 SUPERSAMPLE = 2
 TRACE_STEPS = 26
 SHADOW_STEPS = 14
+PATCH = 3  # the last pattern that is paint
 CAMERA = (0.0, 1.6, 6.0)
 LOOK_AT_HEIGHT = 0.85
 HALF_WIDTH = 1.9  # world units from the middle of the picture to its edge, at the object's distance
@@ -78,7 +81,11 @@ def _render_chunk(parts: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     owner = torch.full((num * rays,), -1, device=device, dtype=torch.long)
     at = origin[scene[pair_part]] + depth[:, None] * directions[cell % rays]
     local = _to_local(at, pair_part, centre, rotation, scale)
+    behind = albedo[cell]
     albedo[cell], normal[cell] = _surface(parts, kind, pair_part, local, rotation, scale)
+    if (parts[:, 21] > PATCH).any():
+        own = albedo[cell], normal[cell]
+        albedo[cell] = _seen_through(parts[pair_part, 21], *own, behind, directions[cell % rays], frames[cell // rays])
     points[cell], lit[cell], owner[cell] = at, True, pair_part
     is_object = owner >= 0
 
@@ -130,7 +137,8 @@ def part_columns(
     yaw: float, scale: float, x: float, z: float, colour: Sequence[float], second: Sequence[float], pattern: int,
 ) -> tuple[float, ...]:  # fmt: skip
     """One row for `render`. at, size: in the thing's own units (its floor is y = 0); angles in radians;
-    scale, x, z: of the thing in the world; pattern: 0 plain, 1 upper half, 2 belt, 3 patch in front take `second`."""
+    scale, x, z: of the thing in the world; pattern: 0 plain; 1 upper half, 2 belt, 3 patch in front take `second`;
+    4 mirror; 5 glass."""
     return (
         scene, KINDS.index(kind), thing, *at, *size, roll, tilt, yaw, scale, x, z, *colour, *second, pattern, 0.0, 0.0,
     )  # fmt: skip
@@ -238,6 +246,19 @@ def _surface(
     return colour, torch.nn.functional.normalize(normal, dim=1)
 
 
+def _seen_through(
+    pattern: Tensor, colour: Tensor, normal: Tensor, behind: Tensor, direction: Tensor, frame: Tensor
+) -> Tensor:
+    """Colours [K,3] of mirrors, which show the floor's and the sky's where a ray bounces to, and of glass, which shows
+    what lies behind; each tinted by its own."""
+    bounced = direction - 2 * (direction * normal).sum(1, keepdim=True) * normal
+    rise = (bounced[:, 1:2] / 0.5).clamp(0, 1)
+    sky = frame[:, 13:16] * (1 - rise) + frame[:, 16:19] * rise
+    around = torch.where(bounced[:, 1:2] < 0, frame[:, 10:13], sky)
+    mirror, glass = colour * (0.15 + 0.85 * around), 0.4 * colour + 0.6 * behind
+    return torch.where((pattern == MIRROR)[:, None], mirror, torch.where((pattern == GLASS)[:, None], glass, colour))
+
+
 # ---------------------------------------------------------------- floor and sky
 
 
@@ -289,99 +310,3 @@ def _background(frames: Tensor, origin: Tensor, directions: Tensor) -> tuple[Ten
     sky = torch.where(board, floor * 0.55, sky)
     sky = torch.where(peak, high * 0.35 + floor * 0.45, sky)
     return torch.where(floor_hit[..., None], ground, sky), floor_hit, points
-
-
-# ---------------------------------------------------------------- shapes, each within about [-1, 1]
-
-
-def _length(*axes: Tensor) -> Tensor:
-    total = axes[0].square()
-    for axis in axes[1:]:
-        total = total + axis.square()
-    return (total + 1e-12).sqrt()
-
-
-def _ball(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    return _length(x, y, z) - 1
-
-
-def _box(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    a, b, c = x.abs() - 0.94, y.abs() - 0.94, z.abs() - 0.94
-    outside = _length(a.clamp(min=0), b.clamp(min=0), c.clamp(min=0))
-    return outside + torch.maximum(a, torch.maximum(b, c)).clamp(max=0) - 0.06
-
-
-def _cylinder(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    a, b = _length(x, z) - 0.96, y.abs() - 0.96
-    return _length(a.clamp(min=0), b.clamp(min=0)) + torch.maximum(a, b).clamp(max=0) - 0.04
-
-
-def _cone(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    return torch.maximum((2 * _length(x, z) + y - 1) / 5**0.5, -y - 1)
-
-
-def _pyramid(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    return torch.maximum((2 * torch.maximum(x.abs(), z.abs()) + y - 1) / 5**0.5, -y - 1)
-
-
-def _ring(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    return _length(_length(x, y) - 0.69, z) - 0.31
-
-
-def _extrude(flat: Tensor, z: Tensor, depth: float) -> Tensor:
-    a, b = flat + 0.04, z.abs() - depth + 0.04
-    return _length(a.clamp(min=0), b.clamp(min=0)) + torch.maximum(a, b).clamp(max=0) - 0.04
-
-
-def _star(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    cos, sin = 0.809016994375, 0.587785252292
-    x = x.abs()
-    dot = (cos * x - sin * y).clamp(min=0)
-    x, y = x - 2 * dot * cos, y + 2 * dot * sin
-    dot = (-cos * x - sin * y).clamp(min=0)
-    x, y = (x + 2 * dot * cos).abs(), y + 2 * dot * sin - 1
-    edge_x, edge_y = 0.5 * sin, 0.5 * cos - 1
-    along = ((x * edge_x + y * edge_y) / (edge_x**2 + edge_y**2)).clamp(0, 1)
-    side = torch.sign(y * edge_x - x * edge_y)
-    return _extrude(_length(x - edge_x * along, y - edge_y * along) * side, z, 0.34)
-
-
-def _heart(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    x, y = x.abs() / 1.72, (y + 0.98) / 1.72
-    lobe = _length(x - 0.25, y - 0.75) - 0.353553
-    half = 0.5 * (x + y).clamp(min=0)
-    point = torch.minimum(_length(x, y - 1), _length(x - half, y - half)) * torch.sign(x - y)
-    return _extrude(torch.where(y + x > 1, lobe, point) * 1.72, z, 0.36)
-
-
-def _cross(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    wide, tall = x.abs(), y.abs()
-    first = torch.maximum(wide - 1, tall - 0.34)
-    second = torch.maximum(wide - 0.34, tall - 1)
-    return _extrude(torch.minimum(first, second), z, 0.36)
-
-
-def _pill(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    return _length(x - x.clamp(-0.5, 0.5), y, z) - 0.5
-
-
-def _dome(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    return torch.maximum(_length(x, y, z) - 1, -y)
-
-
-SDF: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "ball": _ball,
-    "cube": _box,
-    "cylinder": _cylinder,
-    "cone": _cone,
-    "pyramid": _pyramid,
-    "ring": _ring,
-    "star": _star,
-    "heart": _heart,
-    "cross": _cross,
-    "pill": _pill,
-    "dome": _dome,
-}
-KINDS = tuple(SDF)
-BOUNDS = {"ball": 1.0, "cube": 1.74, "cylinder": 1.42, "cone": 1.42, "pyramid": 1.74, "ring": 1.01, "star": 1.06,
-          "heart": 1.1, "cross": 1.13, "pill": 1.0, "dome": 1.0}  # fmt: skip

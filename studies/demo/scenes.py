@@ -155,6 +155,18 @@ def draw_concept(name: str, contexts: str, count: int, seed: int, places: tuple[
     return [_concept_scene(rng, name, concept, contexts) for _ in range(count)]
 
 
+def same_again(attributes: Attributes, count: int, seed: int) -> list[Scene]:
+    """Scenes of a concept alone with these attributes; each has its own turn, light, camera and spot on the floor."""
+    parts, rng = find_concept(attributes.subject).parts, random.Random(f"again {attributes} {seed}")
+    return [
+        _finish(
+            rng, "concept", attributes.subject, None, None,
+            (_thing(rng, parts, attributes.position, attributes.size),), None, attributes.place, attributes.pattern,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+
+
 def find_concept(name: str) -> Concept:
     """One of ALL_CONCEPTS.
 

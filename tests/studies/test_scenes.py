@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from studies.demo import scenes
-from studies.demo.concepts import ALL_CONCEPTS, CONCEPTS, UNJUDGED
+from studies.demo.concepts import ALL_CONCEPTS, CONCEPTS, OTHER_KINDS, UNJUDGED
 from studies.demo.photos import COUNT, EACH, ELSEWHERE, FOLDER, write_photos
 from studies.demo.scenes import Attributes, full_caption, render_concept, render_scenes
 
@@ -87,9 +87,29 @@ def test_new_contexts_are_not_the_sets_own() -> None:
 
 def test_concepts_are_many_and_their_triggers_differ() -> None:
     assert len(CONCEPTS) >= 14
-    triggers = {concept.trigger for concept in ALL_CONCEPTS.values()}
-    assert len(triggers) == len(ALL_CONCEPTS) == len(CONCEPTS) + len(UNJUDGED)
-    assert {concept.trigger for concept in UNJUDGED.values()} <= set(scenes.SPARE_TRIGGERS)
+    for more in (UNJUDGED, OTHER_KINDS):  # no trial uses two of the spare triggers' concepts
+        triggers = {concept.trigger for concept in (CONCEPTS | more).values()}
+        assert len(triggers) == len(CONCEPTS) + len(more)
+        assert {concept.trigger for concept in more.values()} <= set(scenes.SPARE_TRIGGERS)
+    assert len(ALL_CONCEPTS) == len(CONCEPTS) + len(UNJUDGED) + len(OTHER_KINDS)
+
+
+def test_glass_shows_what_is_behind_and_a_mirror_what_is_around() -> None:
+    def inside(name: str, place: str) -> np.ndarray:
+        images, _, _, masks = render_concept(name, "set", 1, 3, places=(place,))
+        return images[masks].astype(float).mean(axis=0)
+
+    for name in ("jar", "orb"):
+        assert np.abs(inside(name, "lava") - inside(name, "snow")).max() > 60
+    assert np.abs(inside("chair", "lava") - inside("chair", "snow")).max() < 30  # paint, in warmer light
+
+
+def test_the_same_again_differs_in_what_no_caption_says() -> None:
+    asked = scenes.draw_concept("duck", "set", 1, 4)[0].attributes
+    again = scenes.same_again(asked, 3, seed=0)
+    assert [scene.attributes for scene in again] == [asked] * 3
+    images, _ = scenes.render_list(again)
+    assert len({image.tobytes() for image in images}) == 3
 
 
 def test_unknown_concepts_and_contexts_are_named() -> None:

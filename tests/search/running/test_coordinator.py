@@ -1,6 +1,6 @@
 """What the coordinator decides follows from the study alone: not from who is faster, who dies, or when it is killed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,10 @@ def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
         budget={"trials": TRIALS, "startup_trials": 4},
     )
 
-    def run(name: str, *, count: int = 2, kill_after: int | None = None, **script: Any) -> Outcome:
-        study = load_study(path)
+    def run(
+        name: str, *, count: int = 2, kill_after: int | None = None, settings: Sequence[str] = (), **script: Any
+    ) -> Outcome:
+        study = load_study(path, settings)
         folder = StudyFolder(home / "runs" / name)
         folder.path.mkdir(parents=True, exist_ok=True)
         team = Team(scripted, Script(folder.path, **script), count)
@@ -68,6 +70,20 @@ def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
 def undisturbed(run_scripted: Callable[..., Outcome]) -> Outcome:
     """The study as it goes when nothing happens."""
     return run_scripted("undisturbed", slowest=0.0)
+
+
+def test_each_trial_ships_and_is_scored_at_the_epoch_that_the_study_asks_for(run_scripted) -> None:
+    shipped = {}
+    for ship in ("safe", "likeness"):
+        run_scripted(ship, settings=[f"score.ship={ship}"])
+        folder = run_scripted.folder(ship)
+        records = [record for record in folder.records() if record.onset is not None and record.onset.alike is not None]
+        for record in records:
+            asked = record.onset.safe if ship == "safe" else record.onset.alike
+            scores = {reading.epoch: reading.score for reading in folder.trajectory(record.number).readings}
+            assert (record.epoch_shipped, record.score) == (asked.epoch, scores[asked.epoch])
+        shipped[ship] = {record.number: record.epoch_shipped for record in records}
+    assert shipped["safe"] != shipped["likeness"]
 
 
 def _kill_after(coordinator: Coordinator, writes: int) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from dataclasses import fields, replace
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from metrics.onset.sentences import interval_text
+from metrics.onset.sentences import choice_sentences, interval_text
 from search.record.json_files import checked, write_bytes
 from search.record.record import StudyFolder, TrialRecord
 from search.running.progress import said
@@ -128,14 +129,26 @@ def test_nobody_says_learned_but_the_images(left):
     assert said == (set() if left.found.learned is None else {str(left.found.learned)})
 
 
+def test_the_safe_and_the_most_alike_epoch_are_told_alike_and_only_of_what_ships(left):
+    found = left.found
+    assert (found.safe is not None) == found.ships
+    said = choice_sentences(found, found.unit)
+    for where in ("terminal", "report"):
+        for sentence in said:
+            assert " ".join(sentence.split()) in " ".join(unescape(left.told[where]).replace("│", " ").split()), where
+    if not said:
+        assert "Most alike:" not in left.told["terminal"]
+
+
 def test_intervals_have_one_form_and_one_word_for_an_open_end(left, capsys):
     assert status([str(left.folder.path), "--runs", str(left.folder.path.parent)]) == 0
     told = {**left.told, "status": capsys.readouterr().out}
+    decisions = [decide(record) for record in left.folder.records()]
     known = {
-        interval_text(onset.low, onset.high)
-        for record in left.folder.records()
-        for onset in (decide(record).context, decide(record).memory)
-        if onset.epoch is not None
+        interval_text(dated.low, dated.high)
+        for found in decisions
+        for dated in (found.context, found.memory, found.safe, found.alike)
+        if dated is not None and dated.epoch is not None
     }
     for where, text in told.items():
         if where != "verdict.json":

@@ -1,0 +1,101 @@
+"""Which checkpoint ships: the safe one, the most alike, or one between."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from metrics.onset.onset import find_onset
+from metrics.onset.sentences import choice_sentences
+from metrics.onset.shipping import PAST_ONSET
+from metrics.onset.turns import Onset
+from metrics.trajectory.readings import Reading, Readings
+from metrics.trajectory.trajectory import Trajectory
+
+EPOCHS = np.arange(0, 82, 2)
+
+
+def made(context_rises: float, memory_rises: float, *, held_out: bool = True, gain: float = 12.0) -> Trajectory:
+    """Photos in held-out contexts and held-out photos, whose losses fall and then rise from an epoch of each on.
+    `gain`: epochs in which held-out photos make half of their dip."""
+    generator = np.random.default_rng(3)
+
+    def each(half: float, rises: float) -> np.ndarray:
+        course = -0.4 * EPOCHS / (half + EPOCHS) + 0.02 * np.maximum(EPOCHS - rises, 0)
+        photos = course[:, None] * np.exp(0.15 * generator.normal(size=6))
+        return photos + 0.002 * generator.normal(size=photos.shape) * (EPOCHS > 0)[:, None]
+
+    channels = {"context_loss": each(3.0, context_rises)}
+    if held_out:
+        channels["heldout_loss"] = each(gain, memory_rises)
+    readings = []
+    for row, epoch in enumerate(EPOCHS.tolist()):
+        items = {name: values[row] for name, values in channels.items()}
+        means = {name: Reading(*np.repeat(values.mean(), 3).tolist()) for name, values in items.items()}
+        readings.append(Readings(epoch, float(epoch), means, items))
+    return Trajectory(tuple(readings))
+
+
+@cache
+def shipped(ship: str, context: float = 20, memory: float = 50, **settings) -> Onset:
+    return find_onset(made(context, memory, **settings), ship=ship)
+
+
+def test_safe_lies_before_the_onset_in_new_contexts_and_alike_just_before_memory() -> None:
+    onset = shipped("safe")
+    assert onset.context.epoch < onset.memory.epoch
+    assert onset.best == onset.safe.epoch < onset.context.epoch
+    assert onset.alike.epoch == max(epoch for epoch in EPOCHS if epoch < onset.memory.epoch)
+    assert shipped("likeness").best == onset.alike.epoch
+
+
+def test_balanced_gives_up_little_safety_for_likeness_that_is_still_to_be_had() -> None:
+    onset = shipped("balanced")
+    assert onset.ship == "balanced"
+    assert onset.safe.epoch < onset.best <= PAST_ONSET * onset.context.epoch
+    assert onset.best < onset.alike.epoch
+    soon = shipped("balanced", gain=0.5)  # nearly all is gained before the safe epoch
+    assert soon.best == soon.safe.epoch
+
+
+@pytest.mark.parametrize("ship", ["safe", "balanced", "likeness"])
+def test_whatever_ships_the_others_are_told(ship: str) -> None:
+    onset = shipped(ship)
+    assert (onset.safe, onset.alike) == (shipped("safe").safe, shipped("safe").alike)
+    assert onset.best in (onset.safe.epoch, onset.alike.epoch) or ship == "balanced"
+    said = " ".join(choice_sentences(onset))
+    assert f"Safe: epoch {onset.safe.epoch}" in said
+    assert f"Most alike: epoch {onset.alike.epoch}" in said
+    assert said in onset.sentence
+
+
+@pytest.mark.parametrize("ship", ["safe", "balanced", "likeness"])
+def test_without_held_out_photos_the_safe_one_ships(ship: str) -> None:
+    onset = shipped(ship, held_out=False)
+    assert onset.alike is None
+    assert (onset.best, onset.ship) == (onset.safe.epoch, "safe")
+    assert "Most alike" not in onset.sentence
+
+
+def test_intervals_hold_their_epochs_and_are_open_where_memory_is_not_reached() -> None:
+    onset = shipped("safe")
+    assert onset.safe.low <= onset.safe.epoch <= onset.safe.high
+    assert onset.alike.low <= onset.alike.epoch <= onset.alike.high
+    never = shipped("likeness", memory=500)
+    assert never.memory.status == "beyond"
+    assert (never.best, never.alike.high) == (EPOCHS[-1], None)
+
+
+def test_what_memorises_before_it_forgets_contexts_ships_before_that() -> None:
+    onset = shipped("likeness", context=60, memory=24)
+    assert onset.best == onset.alike.epoch < onset.memory.epoch
+    assert onset.safe.epoch <= onset.alike.epoch
+
+
+def test_nothing_to_choose_from_a_run_that_learned_nothing() -> None:
+    still = made(500, 500)
+    flat = Trajectory(
+        tuple(Readings(r.epoch, r.effort, {n: Reading(0.0, 0.0, 0.0) for n in r.channels}, {}) for r in still.readings)
+    )
+    onset = find_onset(flat, ship="likeness")
+    assert (onset.status, onset.safe, onset.alike) == ("never_learned", None, None)
