@@ -12,6 +12,7 @@ from search.study.input_digests import photo_marks
 from search.study.study import Study
 from trainer.data.buckets import assign_buckets
 from trainer.data.dataset import load_pixels, scan_dataset
+from trainer.files import shown
 
 
 def photos_of(study: Study) -> CheckedPhotos:
@@ -33,7 +34,7 @@ def photos_of(study: Study) -> CheckedPhotos:
         largest=config.max_bucket_resolution,
     )
     return CheckedPhotos(
-        files=tuple(mark.file for mark in marks),
+        files=tuple(shown(mark.file) for mark in marks),
         images=tuple(load_pixels(photo, config.size) for photo in photos),
         sizes=tuple((photo.width, photo.height) for photo in photos),
         buckets=tuple(buckets),
@@ -53,7 +54,11 @@ def write_captions(check: DataCheck, data: Path, to: Path) -> list[Path]:
     inside, outside = to.resolve(), data.resolve()
     if inside == outside or inside.is_relative_to(outside) or outside.is_relative_to(inside):
         raise SearchError(f"--write-captions: {to}: expected a folder apart from the photos, which stay as they are")
-    files = {to / Path(photo).with_suffix(".txt"): caption for photo, caption in sorted(check.captions.items())}
+    own = {shown(name): name for file in data.rglob("*") for name in [file.relative_to(data)]}
+    files = {
+        to / own.get(photo, Path(photo)).with_suffix(".txt"): caption
+        for photo, caption in sorted(check.captions.items())
+    }
     there = [file for file in files if file.exists()]
     if there:
         raise SearchError(f"--write-captions: {there[0]}: expected no such file, because nothing is written over")

@@ -33,6 +33,7 @@ from trainer.config.config import TrainConfig
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset, Photo, load_pixels, scan_dataset
 from trainer.families import Base
+from trainer.files import shown
 from trainer.inference.evaluate import Evaluation
 from trainer.inference.sample import sample, with_lora
 from trainer.lora.lora import LoraWeights
@@ -243,10 +244,10 @@ def _build(
         seeds=labels.seeds[:num_seeds],
         **_drawing(score, config),
         precision=precision,
-        trained=tuple(photos[i].path.name for i in trained),
-        heldout=tuple(photos[i].path.name for i in heldout),
-        context=tuple(photos[i].path.name for i in apart),
-        repeats=tuple(photos[i].path.name for i in sides.repeats),
+        trained=tuple(shown(photos[i].path.name) for i in trained),
+        heldout=tuple(shown(photos[i].path.name) for i in heldout),
+        context=tuple(shown(photos[i].path.name) for i in apart),
+        repeats=tuple(shown(photos[i].path.name) for i in sides.repeats),
         photos=tuple(photo.content for photo in dataset.photos),
         trained_rows=tuple(trained),
         heldout_rows=tuple(heldout),

@@ -1,5 +1,7 @@
 """A set with a fault of each kind planted, looked at with the demo's own CLIP."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from search.findings.sentences import headline, told
 from search.record.data_check import DataCheck, Finding, why_to_stop
 from search.record.record import StudyFolder
 from search.study.study import load_study
+from studies.demo.photos import write_photos
+from trainer.files import shown
 
 CLIP = Path(__file__).parents[3] / "studies" / "demo" / "clip"
 FLOW = CLIP.parents[1] / "flow"
@@ -127,6 +131,27 @@ def test_captions_are_written_elsewhere_and_over_nothing(looked, tmp_path):
         write_captions(check, tmp_path / "photos", tmp_path / "better")
     with pytest.raises(SearchError, match="apart from the photos"):
         write_captions(check, tmp_path / "photos", tmp_path / "photos" / "new")
+
+
+def test_names_that_are_not_utf8_are_shown_with_escapes_and_their_captions_written_beside_them(looked, tmp_path):
+    _, check = looked
+    name = os.fsdecode(b"1_x/\x8e\xca.png")
+    (tmp_path / "photos" / "1_x").mkdir(parents=True)
+    (tmp_path / "photos" / name).write_bytes(b"")
+    proposed = Finding("wrong_caption", "retag", (shown(name),), proposed=("zor toy, snow",))
+    renamed = replace(check, findings=(proposed,))
+    (written,) = write_captions(renamed, tmp_path / "photos", tmp_path / "better")
+    assert written == tmp_path / "better" / Path(name).with_suffix(".txt")
+
+
+def test_photos_of_a_study_are_called_by_names_that_can_be_written(tmp_path, write_study):
+    photos = write_photos(tmp_path / "set", count=5)
+    first = min(photos.glob("*.png"))
+    for file in (first, first.with_suffix(".txt")):
+        file.rename(file.with_name(os.fsdecode(b"\x8e\xca") + file.suffix))
+    files = photos_of(load_study(write_study(data=str(photos.parent)))).files
+    assert any(r"\x8e\xca.png" in name for name in files)
+    "".join(files).encode()
 
 
 def test_without_texts_and_tags_the_images_are_looked_at_and_the_rest_is_said(looked, encoder):

@@ -1,6 +1,7 @@
 """The probe of real sets: a style is not cut out, and a context that is held out is not trained on."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from search.probe.photo_masks import photo_masks
 from search.probe.probe import open_probe, write_base_samples
 from search.probe.prompts import composite_captions, neutral_caption
 from search.record.added_prompts import AddedPrompts
+from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder
 from search.study.study import load_study
 from studies.demo.photos import write_photos
@@ -55,6 +57,9 @@ def test_a_style_is_not_cut_out_and_may_vary(write_study: StudyWriter, tmp_path,
 def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWriter, tmp_path):
     count = 10
     data = write_photos(tmp_path / "set", count=count).parent
+    first = min(data.rglob("*.png"))
+    for file in (first, first.with_suffix(".txt")):  # as zips from Windows unpack: no UTF-8
+        file.rename(file.with_name(os.fsdecode(b"\x8e\xca") + file.suffix))
     score = {
         "encoder": str(DEMO / "clip"), "holdout": 2, "holdout_contexts": ["studio"],
         "shifted": {"composites": 4},
@@ -73,6 +78,8 @@ def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWri
     assert set(probe.losses) == {"heldout", "context", "shifted"}
     assert probe.calibration.base_losses["context"].shape == (len(studios), 4, 1)
     about = json.loads((tmp_path / "cache" / "probe" / "probe.json").read_text())
+    known = ProbeDescription.load(tmp_path / "cache" / "probe" / "probe.json")
+    assert r"\x8e\xca.png" in (*known.trained, *known.heldout, *known.context)
     readings, _, _ = probe.read(LoraWeights({}, base.family.name), epoch=1, effort=1.0)
     assert readings.channels["context_loss"].value == pytest.approx(0, abs=1e-6)
     assert {"context_loss", "context_high"} <= set(readings.channels)

@@ -79,7 +79,9 @@ def test_more_epochs_for_a_trial_that_was_interrupted_halfway(real_study, tmp_pa
     folder = copied(half, tmp_path / "half")
     code, said = run_here(longer, folder.path.parent)
     assert code == 0, said
-    assert "note: train.epochs: 5 → 7: running and new trials go on to epoch 7. Trials that have ended stay at 5" in said
+    assert (
+        "note: train.epochs: 5 → 7: running and new trials go on to epoch 7. Trials that have ended stay at 5" in said
+    )
     ended, went_on = folder.records()
     assert (ended.epochs_trained, went_on.epochs_trained) == (5, 7)
     assert curves(folder)[0] == curves(whole)[0]
