@@ -151,10 +151,13 @@ def choice_sentences(onset: WithChoices, unit: str = "epoch") -> tuple[str, ...]
     """
     if onset.safe is None or onset.alike is None or onset.safe.epoch == onset.alike.epoch:
         return ()
+    alike = onset.alike
+    where = f"{_choice_text(alike)}. It is the last checkpoint before the photos are memorised."
+    if alike.high is None and alike.low == alike.epoch:  # memory turns nowhere
+        where = f"{alike.epoch}, the last checkpoint. The photos are not memorised up to there."
     return (
         f"Safe: {unit} {_choice_text(onset.safe)}. Up to there, images still do what prompts ask for.",
-        f"Most alike: {unit} {_choice_text(onset.alike)}. It is the last checkpoint before the photos are memorised. "
-        "There, prompts are followed less well.",
+        f"Most alike: {unit} {where} Prompts are followed less well than at the safe {unit}.",
     )
 
 

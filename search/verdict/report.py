@@ -171,7 +171,8 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
 
 
 def _between(choice: Choice) -> str:
-    return "" if choice.low == choice.high else f" ({interval_text(choice.low, choice.high)})"
+    alone = choice.low == choice.high or (choice.low == choice.epoch and choice.high is None)
+    return "" if alone else f" ({interval_text(choice.low, choice.high)})"
 
 
 @dataclass(frozen=True)

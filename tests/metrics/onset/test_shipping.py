@@ -84,6 +84,8 @@ def test_intervals_hold_their_epochs_and_are_open_where_memory_is_not_reached() 
     never = shipped("likeness", memory=500)
     assert never.memory.status == "beyond"
     assert (never.best, never.alike.high) == (EPOCHS[-1], None)
+    assert f"Most alike: epoch {EPOCHS[-1]}, the last checkpoint. The photos are not memorised" in never.sentence
+    assert "It is the last checkpoint before the photos are memorised" in onset.sentence
 
 
 def test_what_memorises_before_it_forgets_contexts_ships_before_that() -> None:
