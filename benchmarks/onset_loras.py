@@ -30,20 +30,15 @@ def kept(folder: Path, plan: PackPlan) -> bool:
     return settings.is_file() and json.loads(settings.read_text()) == json.loads(json.dumps(asdict(plan)))
 
 
-def load(folder: Path, plan: PackPlan, epochs: dict[str, list[int]] | None = None) -> Runs:
-    """What `keep` wrote; of each run those `epochs` only, where they are given."""
+def load(folder: Path, plan: PackPlan) -> Runs:
+    """What `keep` wrote."""
     from trainer.lora.kohya_file import load_lora, read_metadata
 
     runs: Runs = {}
     for name in plan.runs:
         files = sorted((folder / plan.name / name).glob("*.safetensors"))
-        wanted = [file for file in files if epochs is None or int(file.stem) in epochs[name]]
-        runs[name] = {int(f.stem): Checkpoint(float(read_metadata(f)["effort"]), load_lora(f)) for f in wanted}
+        runs[name] = {int(f.stem): Checkpoint(float(read_metadata(f)["effort"]), load_lora(f)) for f in files}
     return runs
-
-
-def epochs_kept(folder: Path, plan: PackPlan, run: str) -> list[int]:
-    return sorted(int(file.stem) for file in (folder / plan.name / run).glob("*.safetensors"))
 
 
 def keep(folder: Path, plan: PackPlan, runs: Runs) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from benchmarks.onset_plan import CHOOSING, REPORTED
 from benchmarks.onset_truth import Case, load_cases
 from metrics.onset.onset import find_onset
 from metrics.onset.turns import Onset, Ship
-from metrics.trajectory.trajectory import Trajectory
 
 CONCEPT, ASKED = 0.5, 0.875
 NOVEL = slice(20, None)  # of a pack's probe: images of new contexts (`onset_world._probe`)
@@ -36,23 +36,18 @@ class Judged:
 
     case: Case
 
-    @cached_property
+    @property
     def onset(self) -> Onset:
-        return find_onset(self._trajectory)
+        return self._onsets["safe"]
 
     def ships(self, ship: Ship) -> int:
         """The epoch that is shipped under a setting of `score.ship`."""
-        if ship not in self._ships:
-            self._ships[ship] = find_onset(self._trajectory, ship=ship).best
-        return self._ships[ship]
+        return self._onsets[ship].best
 
     @cached_property
-    def _ships(self) -> dict[Ship, int]:
-        return {}
-
-    @cached_property
-    def _trajectory(self) -> Trajectory:
-        return self.case.trajectory(contexts=True)
+    def _onsets(self) -> dict[Ship, Onset]:
+        trajectory = self.case.trajectory(contexts=True)
+        return {ship: find_onset(trajectory, ship=ship) for ship in get_args(Ship)}
 
     @property
     def epochs(self) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from metrics.onset.behaviour import LEARNED_FLOOR
 
 if TYPE_CHECKING:
-    from metrics.onset.turns import Choice, Disagreement, Onset, Turn
+    from metrics.onset.turns import Choice, Dated, Disagreement, Onset, Turn
 
 Kind = Literal["context", "memory"]
 
@@ -51,6 +51,8 @@ class WithChoices(Protocol):
     def safe(self) -> Choice | None: ...
     @property
     def alike(self) -> Choice | None: ...
+    @property
+    def memory(self) -> Dated: ...
 
 
 def epoch_text(epoch: float) -> str:
@@ -151,19 +153,24 @@ def choice_sentences(onset: WithChoices, unit: str = "epoch") -> tuple[str, ...]
     """
     if onset.safe is None or onset.alike is None or onset.safe.epoch == onset.alike.epoch:
         return ()
-    alike = onset.alike
-    where = f"{_choice_text(alike)}. It is the last checkpoint before the photos are memorised."
-    if alike.high is None and alike.low == alike.epoch:  # memory turns nowhere
-        where = f"{alike.epoch}, the last checkpoint. The photos are not memorised up to there."
+    where = f"{_choice_text(onset.alike)}. It is the last checkpoint before the photos are memorised."
+    if onset.memory.epoch is None:
+        where = f"{onset.alike.epoch}, the last checkpoint. The photos are not memorised up to there."
     return (
         f"Safe: {unit} {_choice_text(onset.safe)}. Up to there, images still do what prompts ask for.",
-        f"Most alike: {unit} {where} Prompts are followed less well than at the safe {unit}.",
+        f"Most alike: {unit} {where} Prompts are usually followed less well than at the safe {unit}.",
     )
 
 
+def choice_interval(choice: Choice) -> str:
+    """`12–16`, or "" where there is only its one checkpoint."""
+    alone = choice.low == choice.epoch and choice.high in (None, choice.epoch)
+    return "" if alone else interval_text(choice.low, choice.high)
+
+
 def _choice_text(choice: Choice) -> str:
-    between = "" if choice.low == choice.high else f" (90 % sure: {interval_text(choice.low, choice.high)})"
-    return f"{choice.epoch}{between}"
+    between = choice_interval(choice)
+    return f"{choice.epoch} (90 % sure: {between})" if between else str(choice.epoch)
 
 
 def sentence(onset: Onset, note: str, unit: str, last: int) -> str:

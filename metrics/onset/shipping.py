@@ -14,8 +14,8 @@ from metrics.trajectory.trajectory import Trajectory
 
 EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING concepts (docs/log.md)
 SMOOTHED_FROM = 12  # checkpoints: with fewer, a mean with the neighbours blurs what it looks for (likewise)
-NEARLY_ALL = 0.9  # of the held-out photos' dip: the subject is as alike as it gets without being memorised (likewise)
-PAST_ONSET = 1.4  # times the onset: no further than this for more likeness (likewise)
+NEARLY_ALL = 0.9  # of the held-out photos' dip: the subject is as alike as it gets without being memorised; not tuned
+PAST_ONSET = 1.4  # times the onset: no further than this for more likeness; not tuned (`benchmarks.strict`)
 
 
 class Shippable(NamedTuple):

@@ -13,7 +13,8 @@ OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasure
 LearnedBy = Literal["images", "losses", "assumed", ""]
 Ship = Literal["safe", "balanced", "likeness"]
 DEFAULT_SHIP: Ship = "balanced"
-"""Which epoch is shipped: the one that keeps most images with everything right, on CHOOSING concepts (docs/log.md)."""
+"""Which epoch is shipped: as many images with everything right as at the safe one on CHOOSING concepts, and more on the
+reported ones (docs/log.md)."""
 
 BEHAVIOURS = ("prompt", "copying", "colour", "composition", "diversity")
 """Channels of generated images that may place an onset."""

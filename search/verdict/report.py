@@ -11,8 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from metrics.errors import MetricsError
-from metrics.onset.sentences import interval_text
-from metrics.onset.turns import Choice
+from metrics.onset.sentences import choice_interval
 from search.record.data_check import DATA_CHECK_PAGE
 from search.record.json_files import write_bytes
 from search.record.page_template import page_template
@@ -148,7 +147,8 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
             facts.append(_Fact(str(verdict.peak.epoch), f"{unit} of the best images{between}"))
         for choice, word in ((found.safe, "safe"), (found.alike, "most alike")):
             if choice is not None and found.safe != found.alike:
-                facts.append(_Fact(str(choice.epoch), f"{word} {unit}{_between(choice)}"))
+                between = choice_interval(choice)
+                facts.append(_Fact(str(choice.epoch), f"{word} {unit}" + (f" ({between})" if between else "")))
         for name in ("context", "memory"):
             onset = getattr(found, name)
             short, _, between = turn_short(onset).partition(" (")
@@ -168,11 +168,6 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
         _Fact(str(spent.trials), "trial" if spent.trials == 1 else "trials"),
         _Fact(duration(spent.wall_seconds or spent.seconds), clock),
     ]
-
-
-def _between(choice: Choice) -> str:
-    alone = choice.low == choice.high or (choice.low == choice.epoch and choice.high is None)
-    return "" if alone else f" ({interval_text(choice.low, choice.high)})"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Which checkpoint ships: the safe one, the most alike, or one between."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from metrics.onset.onset import find_onset
 from metrics.onset.sentences import choice_sentences
 from metrics.onset.shipping import PAST_ONSET
-from metrics.onset.turns import Onset
+from metrics.onset.turns import Choice, Onset
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 
@@ -86,6 +87,12 @@ def test_intervals_hold_their_epochs_and_are_open_where_memory_is_not_reached() 
     assert (never.best, never.alike.high) == (EPOCHS[-1], None)
     assert f"Most alike: epoch {EPOCHS[-1]}, the last checkpoint. The photos are not memorised" in never.sentence
     assert "It is the last checkpoint before the photos are memorised" in onset.sentence
+
+
+def test_an_open_interval_is_no_run_without_memory() -> None:
+    found = shipped("safe")
+    still_open = replace(found, alike=Choice(found.alike.epoch, found.alike.epoch, None))
+    assert "It is the last checkpoint before the photos are memorised" in " ".join(choice_sentences(still_open))
 
 
 def test_what_memorises_before_it_forgets_contexts_ships_before_that() -> None:
