@@ -25,6 +25,7 @@ from search.study.data_check import DataCheck
 from search.study.input_digests import photo_marks
 from search.study.study import Study
 from trainer.data.dataset import Photo, load_pixels
+from trainer.files import shown
 from trainer.inference.evaluate import Evaluation
 from trainer.lora.lora import LoraWeights
 from trainer.packing.training_run import Run
@@ -112,7 +113,7 @@ class DataLook:
         marks = photo_marks(self._trained(), study.data, study.reg_data)
         base, epochs = course.pop(0), sorted(course)
         losses = np.stack([course[epoch] for epoch in epochs])
-        learned = learning_findings([mark.file for mark in marks], epochs, losses, base)
+        learned = learning_findings([shown(mark.file) for mark in marks], epochs, losses, base)
         check = with_training(check, photos, effects, [*more, *learned])
         write_page(
             self._folder.path,
