@@ -41,9 +41,14 @@ def main(path: str | Path, picture: str | Path | None = None, json_path: str | P
         print(describe(trajectory, onset))
     if picture is not None:
         from metrics.onset.plot import plot_onset
+        from metrics.onset.plot_behaviour import plot_behaviour
 
-        drawn = plot_onset(picture, trajectory, onset, title=Path(path).stem)
-        print(f"picture: {drawn}", file=sys.stderr)
+        drawn, title = Path(picture), Path(path).stem
+        plot_onset(drawn, trajectory, onset, title=title)
+        beside = drawn.with_name(f"{drawn.stem}-behaviour{drawn.suffix}")
+        for each in (drawn, plot_behaviour(beside, trajectory, onset, title=f"{title} · what the images do")):
+            if each is not None:
+                print(f"picture: {each}", file=sys.stderr)
     if json_path is not None and str(json_path) != "-":
         target = Path(json_path)
         write_json(target, as_record(trajectory, onset))

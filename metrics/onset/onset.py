@@ -12,7 +12,7 @@ import numpy as np
 
 from metrics.onset.behaviour import BehaviourTurn, behaviour_turn, learned_row
 from metrics.onset.curves import Kind, OnsetCurves, onset_curves
-from metrics.onset.plateau import RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
+from metrics.onset.plateau import FEW, RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
 from metrics.onset.replicates import Curves
 from metrics.onset.sentences import sentence
 from metrics.onset.shipping import shippable
@@ -26,7 +26,6 @@ CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and 
 # add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
 SPREAD_SHARE = 0.5
 COPIES = ("copying", "composition")
-FEW = 6  # trained checkpoints below which the paired standard errors decide
 SURE = 1.645  # of them, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
 
 

@@ -12,17 +12,37 @@ RISE, SHARE = 0.002, 0.15  # a plateau ends where the loss has risen by max(0.2 
 WIDTHS = (0.12, 0.18, 0.27, 0.4)  # octaves: the narrowest smoother that makes jitter small against the rise
 SMALL = 0.2  # of the rise
 NULL_CURVES, NULL_SHARE = 300, 0.95  # falling curves under the same jitter, and how many of them a turn has to beat
+FEW = 6  # trained checkpoints below which the paired standard errors decide, not a fit
 LEVEL_WIDTH = 2.0  # times that: the smoother of the level at the bottom
 
 
 class PlateauEnd(NamedTuple):
-    """Per curve: the log2 epoch at which its plateau ends (inf: it does not), its depth, where its bottom lies, and
-    how far above the threshold it ends (ln units)."""
+    """Per curve: the log2 epoch at which its plateau ends (inf: it does not), its depth, where its bottom lies, how far
+    above the threshold it ends, the threshold, and the fitted valley [R, K] (ln units)."""
 
     log_epoch: np.ndarray
     depth: np.ndarray
     bottom: np.ndarray
     excess: np.ndarray
+    threshold: np.ndarray
+    fit: np.ndarray
+
+
+class Dip(NamedTuple):
+    """A fitted curve and its plateau, to be drawn.
+
+    Attributes:
+        epochs, line: [P] many points of the curve (ln units), straight in log epoch between checkpoints.
+        level, threshold: of the bottom, and what ends the plateau.
+        since, until: the epochs between which the curve lies below the threshold; `until` is None where it stays there.
+    """
+
+    epochs: np.ndarray
+    line: np.ndarray
+    level: float
+    threshold: float
+    since: float
+    until: float | None
 
 
 def replicate_spread(end: PlateauEnd, epochs: np.ndarray) -> float:
@@ -74,7 +94,46 @@ def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> 
     low, high = valley.fit[rows, after - 1], valley.fit[rows, after]
     share = np.clip((threshold - low) / np.maximum(high - low, 1e-12), 0, 1)
     crossing = axis[after - 1] + share * (axis[after] - axis[after - 1])
-    return PlateauEnd(np.where(crosses, crossing, np.inf), depth, valley.bottom, valley.fit[:, -1] - threshold)
+    ends = np.where(crosses, crossing, np.inf)
+    return PlateauEnd(ends, depth, valley.bottom, valley.fit[:, -1] - threshold, threshold, valley.fit)
+
+
+def fitted_dip(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> Dip:
+    """What an onset is read from: the valley that `plateau_end` fits to a curve; with few checkpoints their own line.
+
+    Args:
+        curve: [K] ln ratios to the base. epochs: [K] increasing. jitter: standard deviation of one checkpoint.
+    """
+    axis = log_axis(epochs)
+    if (epochs > 0).sum() < FEW:
+        line, bottom = curve, int(curve.argmin())
+        level = float(curve[bottom])
+        threshold = level + max(RISE, SHARE * float(curve[0] - level))
+    else:
+        end = plateau_end(curve[None], epochs, jitter)
+        line, bottom, threshold = end.fit[0], int(end.bottom[0]), float(end.threshold[0])
+        level = float(curve[0] - end.depth[0])
+    many = np.union1d(np.linspace(axis[0], axis[-1], 400), axis)
+    drawn = np.interp(many, axis, line)
+    lowest = int(np.searchsorted(many, axis[bottom]))
+    over = drawn > threshold
+    before, after = np.nonzero(over[:lowest])[0], np.nonzero(over[lowest:])[0]
+    since = many[0] if not before.size else _crossing(many, drawn, threshold, int(before[-1]) + 1)
+    until = None if not after.size else _crossing(many, drawn, threshold, max(lowest + int(after[0]), 1))
+
+    def epoch(place: np.ndarray) -> np.ndarray:
+        early = np.interp(place, axis, epochs)  # epoch 0 has a place on the axis, but no logarithm
+        return np.where(place < axis[int(epochs[0] == 0)], early, 2.0**place)
+
+    end_of = None if until is None else float(epoch(np.array(until)))
+    return Dip(epoch(many), drawn, level, threshold, float(epoch(np.array(since))), end_of)
+
+
+def _crossing(places: np.ndarray, values: np.ndarray, threshold: float, after: int) -> float:
+    """Where a line meets the threshold between the points `after` - 1 and `after`."""
+    low, high = values[after - 1], values[after]
+    share = 1.0 if low == high else float(np.clip((threshold - low) / (high - low), 0, 1))
+    return float(places[after - 1] + share * (places[after] - places[after - 1]))
 
 
 def surely_rises(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> bool:

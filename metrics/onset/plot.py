@@ -1,37 +1,32 @@
-"""The onset as a picture: losses and behaviour over epochs, both onsets with their intervals, the epoch to ship."""
+"""The onset as a picture: the curves that it is read from, where their plateaus end, the score, the epoch to ship.
+
+What images do has a picture of its own (`metrics.onset.plot_behaviour`).
+"""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metrics.files import write_whole
-from metrics.images.sample_notes import FIGURE_NOTE
-from metrics.onset.curves import onset_curves
-from metrics.onset.plateau import smoothed
-from metrics.onset.replicates import Curves
-from metrics.onset.sentences import channels_text, epoch_text
+from metrics.onset.curves import OnsetCurves, onset_curves
+from metrics.onset.plateau import Dip, fitted_dip
+from metrics.onset.plot_behaviour import draw_channels, measured
+from metrics.onset.plot_page import COLOURS, FAINT, GRID, INK, WIDTH, label_ends, marks_of, open_page, write_page
+from metrics.onset.restarts import restart_epochs
 from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.trajectory import Trajectory
 
-INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
-COLOURS = {
-    "shifted_loss": "#c8553d", "context_loss": "#d98f3d", "heldout_loss": "#2b6a99", "score": "#3c7d4b",
-    "fidelity": "#7b5ea7", "prompt": "#b0883a", "copying": "#4f9a94", "diversity": "#a3586d",
-    "colour": "#6b7280", "burn": "#c07b4f", "composition": "#7b5ea7",
-}  # fmt: skip
 NAMES = {"shifted_loss": "moved subjects", "context_loss": "held-out contexts", "heldout_loss": "held-out photos"}
 TRUE_NAMES = {"shifted_loss": "true, new contexts", "heldout_loss": "true, own contexts"}
-TURNS = {"context": ("shifted_loss", "context_loss"), "memory": ("heldout_loss",)}  # of the first that is named
-BEHAVIOUR = ("score", "fidelity", "prompt", "copying", "diversity")
-DRIFT = ("colour", "burn", "composition")
-HEIGHTS = {"loss": 1.5, "behaviour": 1.0, "drift": 0.75}
-LABELS = {"behaviour": "score and behaviour", "drift": "drift, in spreads\nof the photos"}
-LIMITS = {"behaviour": (-0.1, 1.35), "drift": (-2.0, 12.0)}  # what lies outside is drawn at the edge
+LOSS_HEIGHT, SCORE_HEIGHT = 1.6, 0.6
+MOST_LINES = 6
+MOST_RESTARTS = 12
+SAME = 0.02  # octaves between a curve's own end of its plateau and the onset that is told
+
+Labels = list[tuple[float, str, str]]
 
 
 def plot_onset(
@@ -57,216 +52,136 @@ def plot_onset(
     Returns:
         The path.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    shown: list[str] = [name for name in NAMES if name in trajectory.channels]
-    measured = {"loss": shown, "behaviour": _measured(trajectory, BEHAVIOUR), "drift": _measured(trajectory, DRIFT)}
-    panels = [panel for panel, names in measured.items() if names]
-    ratios = [HEIGHTS[panel] for panel in panels] or [1.0]
-    strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
+    truth = truth or {}
+    losses = [name for name in NAMES if name in trajectory.channels]
+    scored = np.isfinite(trajectory.scores).sum() >= 2 and len(losses) + len(truth) + 2 <= MOST_LINES
+    read = losses or measured(trajectory, "behaviour")  # without losses, images alone say where an onset is
+    heights = [LOSS_HEIGHT] * bool(read or not scored) + [SCORE_HEIGHT if read else LOSS_HEIGHT] * bool(scored)
     best = None if onset.status == "never_learned" else best
-    said = textwrap.wrap(onset.sentence if caption is None else caption, 108)
-    head = 0.62 + 0.19 * len(said)
-    height = head + 0.52 + 2.0 * sum(ratios) + strip
-    figure = Figure(figsize=(9.6, height), dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
-    top, bottom = 1 - (head + 0.16) / height, (0.52 + strip) / height
-    axes = figure.subplots(
-        len(ratios), 1, sharex=True, squeeze=False,
-        gridspec_kw={"height_ratios": ratios, "left": 0.085, "right": 0.845, "top": top, "bottom": bottom,
-                     "hspace": 0.09},
-    )[:, 0]  # fmt: skip
-    for axis in axes:
-        _style(axis)
-    for panel, axis in zip(panels, axes, strict=False):  # one empty axis where nothing was measured
-        if panel == "loss":
-            _draw_losses(axis, trajectory, shown, truth or {}, onset.ignored)
-        else:
-            _draw_channels(axis, trajectory, panel, measured[panel])
-    _draw_turns(axes, trajectory, onset, best)
-    last = float(trajectory.epochs[-1])
-    axes[-1].set_xlim(0 if trajectory.epochs[0] == 0 else float(trajectory.epochs[0]), last)
-    axes[-1].set_xlabel(f"{trajectory.unit}s trained", color=INK)
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.text(
-        0.085, 1 - 0.30 / height, title or "Onset of overfitting", size=13, weight="bold", color=INK, va="center"
-    )
-    for line, text in enumerate(said):
-        figure.text(0.085, 1 - (0.56 + 0.19 * line) / height, text, size=9.5, color=INK, va="center")
+    strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
+    figure, axes = open_page(
+        trajectory, marks_of(trajectory, onset, best), heights, strip=strip,
+        title=title or "Onset of overfitting", said=onset.sentence if caption is None else caption,
+    )  # fmt: skip
+    if losses:
+        _draw_losses(axes[0], trajectory, losses, truth, onset)
+    elif read:
+        draw_channels(axes[0], trajectory, "behaviour")
+    if scored:
+        _draw_score(axes[-1], trajectory)
+    _draw_restarts(axes, trajectory)
     if thumbnails is not None:
         marked = None if best is None else onset.best
-        _draw_thumbnails(figure, axes[-1], thumbnails, trajectory, strip / height, marked)
-    kind = Path(path).suffix.lstrip(".") or "png"
-    said_inside = FIGURE_NOTE if kind.lower() == "png" else None
-    write_whole(Path(path), lambda file: figure.savefig(file, format=kind, metadata=said_inside))
-    return Path(path)
-
-
-def _style(axis: Any) -> None:
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color(FAINT)
-    axis.tick_params(colors=INK, labelsize=9, length=3, color=FAINT)
-    axis.grid(axis="y", color=GRID, linewidth=0.8)
-    axis.set_axisbelow(True)
+        _draw_thumbnails(figure, axes[-1], thumbnails, strip / figure.get_figheight(), marked)
+    return write_page(figure, path)
 
 
 def _percent(logs: np.ndarray) -> np.ndarray:
     return 100 * (np.exp(logs) - 1)
 
 
-def _draw_losses(
-    axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any], ignored: Sequence[str]
-) -> None:
-    """Thick, with a band: the curves that onsets are read from. Thin: other losses, and what a sum is made of."""
-    labels: list[tuple[float, str, str]] = []
-    read = onset_curves(trajectory, ignoring=ignored)
+def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any], onset: Onset) -> None:
+    """Thick: curves that onsets are read from, with their plateaus. Thin: what a sum is made of, and other losses."""
+    # logarithmic, as losses are compared: 15 % of a dip is 15 % of its height
+    axis.set_yscale("function", functions=(lambda p: np.log1p(np.maximum(p, -99.9) / 100), _percent))
+    labels: Labels = []
+    read = onset_curves(trajectory, ignoring=onset.ignored)
     context = read.get("context")
     if context is not None and len(context.channels) > 1:
-        _draw_curves(axis, context.curves, "new contexts", COLOURS["shifted_loss"], labels)
+        _draw_placing(axis, context, onset.context, "new contexts", COLOURS["shifted_loss"], labels)
     for name in shown:
         placing = read.get("memory" if name == "heldout_loss" else "context")
         if placing is not None and placing.channels == (name,):
-            _draw_curves(axis, placing.curves, NAMES[name], COLOURS[name], labels)
+            turn = onset.memory if name == "heldout_loss" else onset.context
+            _draw_placing(axis, placing, turn, NAMES[name], COLOURS[name], labels)
             continue
         value = trajectory.values(name)[:, 0]
         known = np.isfinite(value)
         percent = _percent(value[known])
         axis.plot(trajectory.epochs[known], percent, color=COLOURS[name], linewidth=0.9, alpha=0.5)
-        labels.append((float(percent[-1]), NAMES[name] + "\n(not used)" * (name in ignored), COLOURS[name]))
+        labels.append((float(percent[-1]), NAMES[name] + "\n(not used)" * (name in onset.ignored), COLOURS[name]))
     for name, (epochs, logs) in truth.items():
         inside = np.asarray(epochs) <= trajectory.epochs[-1]
-        colour = COLOURS.get(name, FAINT)
-        axis.plot(
-            np.asarray(epochs)[inside], _percent(np.asarray(logs)[inside]), color=colour, linewidth=1.3, dashes=(4, 2.2)
-        )
-        labels.append((float(_percent(np.asarray(logs)[inside][-1:])[0]), TRUE_NAMES.get(name, name), colour))
+        percent, colour = _percent(np.asarray(logs)[inside]), COLOURS.get(name, FAINT)
+        axis.plot(np.asarray(epochs)[inside], percent, color=colour, linewidth=1.3, dashes=(4, 2.2))
+        labels.append((float(percent[-1]), TRUE_NAMES.get(name, name), colour))
     first = "the base" if trajectory.epochs[0] == 0 else "the first checkpoint"
     axis.set_ylabel(f"loss against {first}", color=INK)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g} %" if value else "0 %")
-    _label_ends(axis, labels)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:+.3g} %".replace("-", "−") if value else "0 %")
+    label_ends(axis, labels)
 
 
-def _draw_curves(axis: Any, curves: Curves, name: str, colour: str, labels: list[tuple[float, str, str]]) -> None:
-    """A curve that places an onset, smoothed as it is then, with its 90 % band. A weighted sum's level means little."""
+def _draw_placing(axis: Any, read: OnsetCurves, turn: Turn, name: str, colour: str, labels: Labels) -> None:
+    """A curve that places an onset: its checkpoints with their 90 % band, the valley that is fitted to them, and the
+    plateau of that valley, whose end is the onset. A weighted sum's level means little."""
+    curves = read.curves
     low, high = np.quantile(curves.replicates, [0.05, 0.95], axis=0)
-    axis.fill_between(curves.epochs, _percent(low), _percent(high), color=colour, alpha=0.13, linewidth=0)
+    axis.fill_between(curves.epochs, _percent(low), _percent(high), color=colour, alpha=0.10, linewidth=0)
     many = min(1.0, 120 / len(curves.epochs))  # thousands of steps of a table would cover their own line
     axis.plot(
         curves.epochs, _percent(curves.mean), "o", color=colour, markersize=2.6 * max(many, 0.4), alpha=0.55 * many
     )
-    smooth = _percent(smoothed(curves.mean, curves.epochs, curves.jitter))
-    axis.plot(curves.epochs, smooth, color=colour, linewidth=1.9)
-    labels.append((float(smooth[-1]), name, colour))
+    dip = fitted_dip(curves.mean, curves.epochs, curves.jitter)
+    axis.plot(dip.epochs, _percent(dip.line), color=colour, linewidth=1.9)
+    labels.append((float(_percent(dip.line[-1:])[0]), name, colour))
+    if _says(dip, turn):
+        _draw_plateau(axis, dip, turn, colour)
 
 
-def _measured(trajectory: Trajectory, names: Sequence[str]) -> list[str]:
-    return [name for name in names if np.isfinite(_values(trajectory, name)[:, 0]).sum() >= 2]
+def _says(dip: Dip, turn: Turn) -> bool:
+    """Whether the fitted curve shows what is told: other channels may have placed the onset, or replicates alone."""
+    if turn.epoch is None:
+        return turn.status == "beyond" and dip.until is None
+    return dip.until is not None and abs(float(np.log2(dip.until / turn.epoch))) < SAME
 
 
-def _values(trajectory: Trajectory, name: str) -> np.ndarray:
-    """[T, 3] value, low and high; a score has no interval."""
-    if name == "score":
-        return np.repeat(trajectory.scores[:, None], 3, axis=1)
-    # kept obedience: 1 as the base obeys, 0 not at all
-    return trajectory.values(name) + (1.0 if name == "prompt" else 0.0)
+def _draw_plateau(axis: Any, dip: Dip, turn: Turn, colour: str) -> None:
+    until = float(dip.epochs[-1]) if dip.until is None else dip.until
+    inside = (dip.epochs >= dip.since) & (dip.epochs <= until)
+    threshold = float(_percent(np.array([dip.threshold]))[0])
+    axis.fill_between(dip.epochs[inside], _percent(dip.line[inside]), threshold, color=colour, alpha=0.30, linewidth=0)
+    axis.plot((dip.since, until), (threshold, threshold), color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
+    if turn.epoch is not None:
+        axis.plot(until, threshold, "o", color=colour, markersize=6.5, markeredgecolor="white", zorder=5)
+    rise = f"{float(_percent(np.array([dip.threshold - dip.level]))[0]):.1f} % above its lowest"
+    words = f"the plateau ends {rise}" if turn.epoch is not None else f"its plateau would end {rise}"
+    right = until < float(dip.epochs[0]) + 0.6 * float(dip.epochs[-1] - dip.epochs[0])  # of the point: there is room
+    axis.annotate(
+        words, (until, threshold), xytext=(8, -3) if right else (-6, 3), textcoords="offset points", color=colour,
+        size=8, ha="left" if right else "right", va="top" if right else "bottom",
+    )  # fmt: skip
 
 
-def _draw_channels(axis: Any, trajectory: Trajectory, panel: str, shown: list[str]) -> None:
-    """Score and behaviour, or how far colours, burn and layouts lie from the photos in units of the photos' own spread
-    (grey: like photos)."""
-    if panel == "drift":
-        axis.axhspan(-2, 2, color=GRID, alpha=0.6, linewidth=0)
-    labels = []
-    for name in shown:
-        colour, values = COLOURS[name], _values(trajectory, name)
-        known = np.isfinite(values[:, 0])
-        epochs, (value, low, high) = trajectory.epochs[known], np.clip(values[known], *LIMITS[panel]).T
-        axis.plot(epochs, value, color=colour, linewidth=2.2 if name == "score" else 1.3)
-        axis.fill_between(epochs, low, high, color=colour, alpha=0.07, linewidth=0)
-        labels.append((float(value[-1]), "prompts obeyed" if name == "prompt" else name, colour))
-    axis.set_ylabel(LABELS[panel], color=INK)
-    _label_ends(axis, labels)
+def _draw_score(axis: Any, trajectory: Trajectory) -> None:
+    known = np.isfinite(trajectory.scores)
+    axis.plot(trajectory.epochs[known], trajectory.scores[known], color=COLOURS["score"], linewidth=2.2)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("score", color=INK)
+    label_ends(axis, [(float(trajectory.scores[known][-1]), "score", COLOURS["score"])])
 
 
-def _label_ends(axis: Any, labels: list[tuple[float, str, str]]) -> None:
-    """Names of the lines at their right ends, pushed apart where they would overlap."""
-    low, high = axis.get_ylim()
-    step = (high - low) * 0.16 / max(axis.get_position().height * axis.figure.get_figheight(), 0.5)
-    free = -np.inf  # above the lines that are named so far
-    for value, text, colour in sorted(labels):
-        tall = step * (1 + text.count("\n"))
-        at = max(value, free + (tall - step) / 2)
-        free = at + (tall + step) / 2
-        axis.annotate(
-            text,
-            (1, at),
-            xycoords=("axes fraction", "data"),
-            xytext=(7, 0),
-            textcoords="offset points",
-            color=colour,
-            size=9,
-            va="center",
-        )
-
-
-def _draw_turns(axes: Any, trajectory: Trajectory, onset: Onset, best: str | None) -> None:
-    last = float(trajectory.epochs[-1])
-    marks: list[tuple[float, str, str]] = []
-    for kind, names in TURNS.items():
-        turn: Turn = getattr(onset, kind)
-        if turn.epoch is None:
-            continue
-        name = next((name for name in names if name in turn.channels), names[0])
-        low, high = turn.low or 0.0, turn.high if turn.high is not None else last
-        for axis in axes:
-            axis.axvspan(low, min(high, last), color=COLOURS[name], alpha=0.09, linewidth=0)
-            axis.axvline(turn.epoch, color=COLOURS[name], linewidth=1.4)
-        by = "" if name in turn.channels or not turn.channels else f" ({channels_text(turn.channels)})"
-        marks.append((turn.epoch, f"{kind} onset {epoch_text(turn.epoch)}{by}", COLOURS[name]))
-    others = {} if best is None else {"safe": onset.safe, "most alike": onset.alike}
-    for words, choice in others.items():
-        if choice is not None and choice.epoch != onset.best:
-            for axis in axes:
-                axis.axvline(choice.epoch, color=COLOURS["score"], linewidth=0.9, alpha=0.6, linestyle=(0, (1, 3)))
-            marks.append((float(choice.epoch), f"{words} {choice.epoch}", COLOURS["score"]))
-    if best is not None:
-        for axis in axes:
-            axis.axvline(onset.best, color=COLOURS["score"], linewidth=1.4, linestyle=(0, (1.5, 1.5)))
-        marks.append((float(onset.best), f"{best} {onset.best}", COLOURS["score"]))
-    _label_marks(axes[0], marks, last)
-
-
-def _label_marks(axis: Any, marks: list[tuple[float, str, str]], last: float) -> None:
-    """Labels above the axis, in rows where they would collide."""
-    rows: list[float] = []
-    for epoch, text, colour in sorted(marks):
-        width = 0.0118 * len(text) * last
-        right = epoch + width > last
-        start = epoch - width if right else epoch
-        row = next((index for index, end in enumerate(rows) if end < start), len(rows))
-        rows[row : row + 1] = [start + width]
-        axis.annotate(
-            text, (epoch, 1), xycoords=("data", "axes fraction"), xytext=(-2 if right else 2, 3 + 11 * row),
-            textcoords="offset points", color=colour, size=9, weight="bold", ha="right" if right else "left",
+def _draw_restarts(axes: Any, trajectory: Trajectory) -> None:
+    """Where the learning rate jumps up again: losses and images swing there."""
+    found = restart_epochs(trajectory.epochs, trajectory.effort)
+    if not 0 < len(found) <= MOST_RESTARTS:
+        return
+    for axis in axes:
+        for epoch in found:
+            axis.axvline(epoch, color=FAINT, linewidth=1.0, linestyle=(0, (6, 3)), zorder=0.5)
+    for number, epoch in enumerate(found):
+        axes[0].annotate(
+            "↻ restart" if number == 0 else "↻", (epoch, 0), xycoords=("data", "axes fraction"), xytext=(3, 4),
+            textcoords="offset points", color=FAINT, size=8,
         )  # fmt: skip
 
 
 def _strip_height(images: np.ndarray, count: int) -> float:
-    width = 9.6 * 0.76 / max(count, 4)
+    width = WIDTH * 0.76 / max(count, 4)
     return float(width * 0.94 * images.shape[1] / images.shape[2] + 0.34)
 
 
 def _draw_thumbnails(
-    figure: Any,
-    axis: Any,
-    thumbnails: tuple[Sequence[int], np.ndarray],
-    trajectory: Trajectory,
-    height: float,
-    best: int | None,
+    figure: Any, axis: Any, thumbnails: tuple[Sequence[int], np.ndarray], height: float, best: int | None
 ) -> None:
     """Images side by side under the axis, each tied to its epoch by a line."""
     from matplotlib.lines import Line2D

@@ -21,6 +21,35 @@ def restarts(rates: np.ndarray) -> bool:
     return bool((rates - lowest_since > SWING * rates.max()).any())
 
 
+def restart_epochs(epochs: np.ndarray, effort: np.ndarray) -> list[float]:
+    """The checkpoints after which the learning rate jumps up again, having fallen; none of a schedule without restarts.
+
+    Args:
+        epochs: [K] increasing. effort: [K] effective sum of learning rates at them; NaN where that is not known.
+
+    >>> import numpy as np
+    >>> restart_epochs(np.arange(7), np.array([0, 1, 1.5, 1.6, 2.6, 3.1, 3.2]))
+    [3.0]
+    """
+    if len(epochs) < 3 or not np.all(np.isfinite(effort)):
+        return []
+    rates = np.maximum(np.diff(effort), 0) / np.diff(epochs)
+    swing = SWING * rates.max()
+    found: list[float] = []
+    peak = low = float(rates[0])
+    at = 0
+    for row, rate in enumerate(rates.tolist()):
+        if peak - low > swing and rate - low > swing:
+            found.append(float(epochs[at + 1]))
+            peak = low = rate
+        elif rate <= low:
+            low, at = rate, row
+        if rate > peak:
+            peak = low = rate
+            at = row
+    return found
+
+
 def without_phase(curves: Curves, effort: np.ndarray) -> Curves:
     """The curves as they would be at the end of a cycle; unchanged when the schedule does not restart.
 

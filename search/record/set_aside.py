@@ -43,7 +43,7 @@ def right_kinds(folder: StudyFolder) -> list[str]:
         folder.path / "workers.log",
     ]
     files += [folder.path / name for name in ("clock.json", "handed_on.json", "inputs.json", "probe.json")]
-    names = ("record.json", "config.yaml", "trajectory.csv", "items.npz", "sheet.png", "onset.png")
+    names = ("record.json", "config.yaml", "trajectory.csv", "items.npz", "sheet.png", "onset.png", "behaviour.png")
     files += [folder.trial(number) / name for number in folder.folders() for name in names]
     return _folders_where_files_are(folders, files) + _folders_among_files(folder)
 

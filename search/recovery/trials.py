@@ -52,7 +52,7 @@ def mend_trial(study: Study, folder: StudyFolder, row: FrozenTrial) -> list[str]
 def _mend_pictures(folder: StudyFolder, number: int, say: Callable[[str], None]) -> None:
     """Remove pictures that were cut short: sheets and plots are drawn again, the base's images copied."""
     home, lost = folder.trial(number), []
-    for name in ("sheet.png", "onset.png"):
+    for name in ("sheet.png", "onset.png", "behaviour.png"):
         if (home / name).is_file() and not _ends(home / name):
             (home / name).unlink()
             say(f"{name} is damaged: drawn again")

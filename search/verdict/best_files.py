@@ -1,4 +1,4 @@
-"""`best/`: the LoRA to ship, the train.yaml to train it again on all photos, its contact sheet and onset plot."""
+"""`best/`: the LoRA to ship, the train.yaml to train it again on all photos, its contact sheet and plots."""
 
 import logging
 from collections.abc import Callable
@@ -20,9 +20,11 @@ from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, Marks, choose_epochs, contact_sheet
 
 if TYPE_CHECKING:
+    from metrics.onset.turns import Onset
+    from metrics.trajectory.trajectory import Trajectory
     from search.verdict.verdict import Verdict
 
-SHEET, PLOT, NOTHING = "sheet.png", "onset.png", "SHIP-NOTHING-YET.txt"
+SHEET, PLOT, BEHAVIOUR, NOTHING = "sheet.png", "onset.png", "behaviour.png", "SHIP-NOTHING-YET.txt"
 SHIP_WORDS, BEST_WORDS = "ship this", "its best"
 _LOG = logging.getLogger(__name__)
 _MOST_COLUMNS, _MOST_HEIGHT = 12, 1600
@@ -109,7 +111,7 @@ def novel_prompts(folder: StudyFolder, most: int = 4) -> list[str]:
 
 
 def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
-    """Draws a trial's contact sheet and onset plot into its folder, as far as there is something to draw.
+    """Draws a trial's contact sheet and plots into its folder, as far as there is something to draw.
 
     A picture that cannot be drawn is logged and left out: it must not cost the verdict. A disk that is full raises.
 
@@ -191,17 +193,12 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
 
 
 def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping: str | None = None) -> bool:
-    if record.onset is None or not (folder.trial(record.number) / "trajectory.csv").is_file():
+    trajectory = _plotted(folder, record)
+    if trajectory is None:
         return False
     from metrics.onset.plot import plot_onset
-    from metrics.onset.turns import Turn
 
-    trajectory = folder.trajectory(record.number)
-    if len(trajectory) < 2:
-        return False
-    found, onset = decide(record), record.onset
-    if found.context.status == "not_learned":
-        onset = replace(onset, context=Turn("unmeasured"), memory=Turn("unmeasured"))
+    found = decide(record)
     thumbnails = None
     epochs = folder.sampled_epochs(record.number)
     if epochs:
@@ -210,13 +207,61 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping
         row = folder.probe().first_new_context
         kept = folder.readable_samples(record.number, chosen)
         thumbnails = (list(kept), np.stack([images[row, 0] for images in kept.values()])) if kept else None
-    word = None if not found.ships else "best" if shipping is None else "ship"
+    return _kept(
+        path,
+        lambda aside: plot_onset(
+            aside, trajectory, _told(record, found), thumbnails=thumbnails, title=_plot_title(folder, record),
+            caption=plot_caption(found, shipping), best=_best_word(found, shipping),
+        ),
+    )  # fmt: skip
+
+
+def _draw_behaviour(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping: str | None = None) -> bool:
+    trajectory = _plotted(folder, record)
+    if trajectory is None:
+        return False
+    from metrics.onset.plot_behaviour import plot_behaviour
+
+    found = decide(record)
+    title, word = f"{_plot_title(folder, record)} · what its images do", _best_word(found, shipping)
+    return _kept(
+        path, lambda aside: plot_behaviour(aside, trajectory, _told(record, found), title=title, said=shipping or "",
+                                           best=word),
+    )  # fmt: skip
+
+
+def _plotted(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
+    """What a trial's plots show; None where there is nothing to plot."""
+    if record.onset is None or not (folder.trial(record.number) / "trajectory.csv").is_file():
+        return None
+    trajectory = folder.trajectory(record.number)
+    return trajectory if len(trajectory) >= 2 else None
+
+
+def _told(record: TrialRecord, found: Decision) -> "Onset":
+    """The onset as the decision tells it: of a subject that was not learned there is none."""
+    from metrics.onset.turns import Turn
+
+    assert record.onset is not None
+    if found.context.status != "not_learned":
+        return record.onset
+    return replace(record.onset, context=Turn("unmeasured"), memory=Turn("unmeasured"))
+
+
+def _best_word(found: Decision, shipping: str | None) -> str | None:
+    return None if not found.ships else "best" if shipping is None else "ship"
+
+
+def _plot_title(folder: StudyFolder, record: TrialRecord) -> str:
+    return f"{folder.path.name} · trial {record.number}"
+
+
+def _kept(path: Path, draw: Callable[[Path], Path | None]) -> bool:
+    """Draws beside `path` and moves the picture there."""
     aside = path.with_name(f".{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    plot_onset(
-        aside, trajectory, onset, thumbnails=thumbnails, title=f"{folder.path.name} · trial {record.number}",
-        caption=plot_caption(found, shipping), best=word,
-    )  # fmt: skip
+    if draw(aside) is None:
+        return False
     write_bytes(path, aside.read_bytes())
     aside.unlink()
     return True
@@ -248,4 +293,8 @@ def _relative(folder: StudyFolder, path: Path) -> str:
     return path.relative_to(folder.path).as_posix()
 
 
-PICTURES = ((SHEET, "contact sheet", _draw_sheet), (PLOT, "onset plot", _draw_plot))
+PICTURES = (
+    (SHEET, "contact sheet", _draw_sheet),
+    (PLOT, "onset plot", _draw_plot),
+    (BEHAVIOUR, "behaviour plot", _draw_behaviour),
+)

@@ -1,4 +1,4 @@
-"""`report.html`: the verdict, the onset plot, epochs × prompts, what mattered, and every trial, in one offline file."""
+"""`report.html`: the verdict, its plots, epochs × prompts, what mattered, and every trial, in one offline file."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder, TrialRecord
 from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
-from search.verdict.best_files import PLOT, SHEET, marks, write_pictures
+from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import score_chart, spark
 from search.verdict.decision import Decision, decide
 from search.verdict.private_paths import without_private_paths
@@ -58,9 +58,13 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     composites = album.picture(
         folder.cache / "probe" / "composites.png", "Subjects, cut out of the photos and put elsewhere"
     )
-    plot = None
+    plots: list[_Picture | None] = []
     if best is not None:
-        plot = album.picture(folder.best_folder / PLOT, f"Readings of the best trial over its {verdict.decision.unit}s")
+        over = f"of the best trial over its {verdict.decision.unit}s"
+        plots = [
+            album.picture(folder.best_folder / PLOT, f"Losses and score {over}"),
+            album.picture(folder.best_folder / BEHAVIOUR, f"What the images do, {over}"),
+        ]
     curves = [(n, t.epochs.tolist(), t.scores.tolist()) for n, t in trajectories.items()]
     importances, unit = _importances(folder, storage), verdict.decision.unit
     text = page_template("search.verdict", "report.html").render(
@@ -72,7 +76,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         pick=None if pick is None else pick.sentence,
         composites=composites,
         disagreement=verdict.decision.disagreement is not None,
-        plot=plot,
+        plots=[plot for plot in plots if plot is not None],
         grid=None if best is None else _grid(folder, best),
         chart=score_chart(curves, verdict.trial, None if best is None else marks(verdict.decision)),
         importances=importances,
@@ -294,7 +298,7 @@ def _trial(
     ]
     shown = (
         album.picture(pictures[name], f"Trial {record.number}, {what}")
-        for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot"))
+        for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot"), (BEHAVIOUR, "behaviour plot"))
         if name in pictures
     )
     return _Trial(

@@ -1,7 +1,6 @@
 """The onset of a table on the command line: text, JSON and picture."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,6 @@ import pytest
 from metrics.loss_tables.table_onset import describe, main
 from metrics.onset.onset import find_onset
 from metrics.onset.plot import plot_onset
-from metrics.trajectory.readings import Reading
-from metrics.trajectory.trajectory import Trajectory
 from tests.metrics.planted_onsets import plant
 
 
@@ -48,21 +45,11 @@ def test_the_page_marks_what_happens_and_stays_short():
     assert page[-1] == onset.sentence
 
 
-def test_colours_and_layouts_get_a_panel_of_their_own(tmp_path):
-    from PIL import Image
-
-    losses = plant("valley", 2).trajectory
-    drifting = [
-        replace(reading, channels=dict(reading.channels) | {"colour": Reading(row / 4, row / 4 - 1, row / 4 + 1)})
-        for row, reading in enumerate(losses.readings)
-    ]
-    onset, heights = find_onset(losses), []
-    for trajectory in (losses, Trajectory(tuple(drifting))):
-        with Image.open(plot_onset(tmp_path / "onset.png", trajectory, onset)) as picture:
-            heights.append(picture.height)
-            dark = (np.asarray(picture.convert("L"))[-40:] < 120).sum()  # the epochs' label stays on the picture
-            assert dark > 100
-    assert heights[1] - heights[0] > 150
+def test_what_images_do_is_drawn_beside_the_onset(tmp_path, capsys):
+    plant("valley", 2).trajectory.save(tmp_path)
+    main(tmp_path / "trajectory.csv", tmp_path / "onset.png")
+    assert "onset-behaviour.png" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["onset-behaviour.png", "onset.png"]
 
 
 def test_the_picture_shows_thumbnails_and_truth(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from search.record.record import StudyFolder
 from search.verdict import best_files
-from search.verdict.best_files import PLOT, SHEET, write_pictures
+from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, write_pictures
 from tests.search.finished_studies import PLANS, make_study
 
 
@@ -25,7 +25,7 @@ def test_a_full_disk_is_told_and_the_picture_is_drawn_at_the_next_start(folder: 
         patched.setattr(best_files, "write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
             write_pictures(folder, 0)
-    assert set(write_pictures(folder, 0)) == {SHEET, PLOT}
+    assert set(write_pictures(folder, 0)) == {SHEET, PLOT, BEHAVIOUR}
 
 
 def test_what_cannot_be_drawn_is_left_out(folder: StudyFolder, monkeypatch, caplog) -> None:
@@ -35,5 +35,5 @@ def test_what_cannot_be_drawn_is_left_out(folder: StudyFolder, monkeypatch, capl
     for path in folder.trial(0).glob("*.png"):
         path.unlink()
     monkeypatch.setattr(best_files, "contact_sheet", broken)
-    assert set(write_pictures(folder, 0)) == {PLOT}
+    assert set(write_pictures(folder, 0)) == {PLOT, BEHAVIOUR}
     assert "sheet.png was not drawn (ValueError: no such font)" in caplog.text
