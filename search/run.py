@@ -182,6 +182,7 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
         if not stack.enter_context(locked(lock)):
             who = holder(lock)
             raise BusyError(f"{folder.path}: another process{f' ({who})' if who else ''} is running this study")
+        stack.enter_context(in_place(folder.path))
         if alive := workers_alive(folder.path, wait_seconds=_GRACE_SECONDS):
             raise BusyError(
                 f"{folder.path}: workers of an earlier run are still alive ({', '.join(alive)}): "

@@ -97,7 +97,7 @@ def told_once_moved_and_goes_on(
     """A running study's folder is moved away: it ends with a line, and goes on when the folder is back."""
     away = folder.path.rename(folder.path.parent / "away")
     said, _ = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 1, said
     assert f"{folder.path}: the study's folder was moved or deleted while it ran; put it back" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert not folder.path.exists(), f"a stub: {[str(path) for path in folder.path.rglob('*')]}"
