@@ -225,19 +225,21 @@ def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
 def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     from search.running.eta import planned_epochs
     from search.running.progress import Board
+    from search.running.sharing import sharing_of
     from trainer.config.config import TrainConfig
 
+    sharing = sharing_of(study, study.workers.pack)
     board = Board(
         study.name,
         study.trials,
-        team.count,
+        team.count * sharing.places,
         horizons=planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default)),
         seconds=None if study.budget.hours is None else study.budget.hours * 3600 - clock.seconds,
         spent_seconds=clock.seconds,
         prunes=study.stop.prune,
         stops=study.stop.onset,
     )
-    for note in mend_probe(folder):
+    for note in (*mend_probe(folder), *sharing.notes):
         print(f"note: {note}")
     team.start()  # torch is imported there while Optuna is imported here
     sweep_study(folder)
@@ -259,6 +261,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
                 team,
                 board,
                 clock=clock,
+                places=sharing.places,
                 before_tell=lambda trial, record: upload_trial(trial, folder.trial(record.number), store),
             )
             coordinator.run()

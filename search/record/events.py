@@ -24,6 +24,7 @@ class TrialSpec:
         config: what to train.
         processed: the last epoch the coordinator has decided on; events go on after it.
         params: what was searched for it; weights of a finished LoRA's blocks, where these are tried.
+        place: which of the trials of its worker it is, from 0. It is the same for as long as the trial runs.
     """
 
     number: int
@@ -31,6 +32,7 @@ class TrialSpec:
     config: TrainConfig
     processed: int = 0
     params: Mapping[str, Any] = field(default_factory=dict)
+    place: int = 0
 
 
 @dataclass(frozen=True)

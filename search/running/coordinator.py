@@ -6,7 +6,7 @@ gives the same numbers, whatever the machine does meanwhile, killed and resumed 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,9 @@ from search.record.record import StudyFolder, TrialRecord, write_config
 from search.record.trial_progress import Course
 from search.record.versions import installed
 from search.running.budget import why_not_asked
+from search.running.first_record import first_record
 from search.running.progress import Board
-from search.running.slots import Running, Slot
+from search.running.slots import Running, Slot, on_worker, slots_of, with_trial
 from search.running.workers import Team
 from search.study.study import Study
 from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
@@ -49,6 +50,7 @@ class Coordinator:
         team: workers, started or about to be.
         board: what is shown while it runs.
         clock: the time that the study has taken.
+        places: trials that each worker has at once.
         before_tell: called with a trial and its record when all of its files are there and Optuna can still be
             written to for it (artifacts).
     """
@@ -61,12 +63,13 @@ class Coordinator:
         board: Board,
         *,
         clock: Clock,
+        places: int = 1,
         before_tell: Callable[[Trial, TrialRecord], object] | None = None,
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._before_tell = before_tell
         self._ledger = Ledger.of(study, folder.database, say=board.note)
-        self._slots = [Slot(index) for index in range(team.count)]
+        self._slots = slots_of(team.count, places)
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
@@ -164,30 +167,15 @@ class Coordinator:
         return why_not_asked(self.study, tried, self._clock.seconds) is None
 
     def _place(self, slot: Slot, trial: Trial, params: dict[str, Any]) -> None:
-        config = self.study.config(params)
         folder = self.folder.trial(trial.number)
-        record = TrialRecord(
-            number=trial.number,
-            state="running",
-            config=config,
-            params=params,
-            epochs=config.epochs,
-            startup=trial.user_attrs[STARTUP],
-            versions=self._versions,
-            seeds={"train": config.seed, "probe": self.study.score.seed},
-            dataset=self.study.dataset,
-            slot=trial.user_attrs[SLOT],
-            began=trial.user_attrs[BEGAN],
-            finished_run=self.study.finished_run,
-            final=self.study.kind.final,
-        )
-        self._ledger.note(trial, **describe(config))
+        record = first_record(self.study, trial, params, self._versions)
+        self._ledger.note(trial, **describe(record.config))
         course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
         slot.running = Running(trial, course)
         slot.events.clear()
         self._check_place()
         if self.study.finished_run is None:  # nobody knows what that was trained with
-            write_config(folder, config.model_dump(mode="json", exclude_defaults=True))
+            write_config(folder, record.config.model_dump(mode="json", exclude_defaults=True))
         course.record.save(folder)
         self.board.began(slot.index, course.record)
         self._send_spec(slot)
@@ -196,7 +184,8 @@ class Coordinator:
         assert slot.running is not None
         number, course = slot.running.trial.number, slot.running.course
         folder, params = self.folder.trial(number), course.record.params
-        self.team.send(slot.index, TrialSpec(number, folder, course.config, course.processed, params))
+        spec = TrialSpec(number, folder, course.config, course.processed, params, slot.place)
+        self.team.send(slot.worker, spec)
 
     # --- events
 
@@ -206,8 +195,8 @@ class Coordinator:
             self._clock.tick()
             messages = self.team.receive(timeout=1.0)
             self._check_place()  # else a worker that finds nothing any more would be to blame
-            for index, message in messages:
-                self._take(self._slots[index], message)
+            for worker, message in messages:
+                self._take(worker, message)
             if slot.running is None:
                 return None
         return slot.events.popleft()
@@ -217,35 +206,39 @@ class Coordinator:
         if not self.folder.database.is_file():
             raise moved(self.folder.path)
 
-    def _take(self, slot: Slot, message: Any) -> None:
+    def _take(self, worker: int, message: Any) -> None:
         """Sort one message in, without deciding anything."""
+        slots = on_worker(self._slots, worker, self.team.count)
         if isinstance(message, Checkpointed | Failed):
-            current = slot.running
-            if current is None or message.number != current.trial.number:
-                return
-            if message.epoch > current.course.processed:
+            slot = with_trial(slots, message.number)
+            if slot is not None and slot.running is not None and message.epoch > slot.running.course.processed:
                 slot.events.append(message)
         elif isinstance(message, Doing):
-            self.board.doing(slot.index, message)
+            for slot in slots:
+                self.board.doing(slot.index, message)
         elif isinstance(message, events.Note):
             self.board.note(f"trial {message.number}: {message.notice}")
         elif isinstance(message, Prepared):
-            slot.ready = True
-            self.board.prepared(slot.index, message)
+            for slot in slots:
+                slot.ready = True
+            self.board.prepared([slot.index for slot in slots], message)
         elif isinstance(message, Unprepared):
             wrong = StudyError([f"{self.study.file}: {message.error}"])
             raise wrong if message.wrong_input else WorkerError(message.error)
         elif isinstance(message, Lost):
-            self._lost(slot, message)
+            self._lost(slots, message)
 
-    def _lost(self, slot: Slot, lost: Lost) -> None:
-        """The worker is new: it gets the same trial again, which goes on from its newest checkpoint. While it was
-        loading, the trial had no part in it."""
-        in_trial, slot.ready = slot.ready, False
-        running = slot.running
+    def _lost(self, slots: Sequence[Slot], lost: Lost) -> None:
+        """The worker is new: it gets the same trials again, which go on from their newest checkpoints. While it was
+        loading, they had no part in it."""
         if not lost.replaced:
-            self._retire(slot, lost.reason)
-        elif running is not None:
+            self._retire(slots, lost.reason)
+            return
+        for slot in slots:
+            in_trial, slot.ready = slot.ready, False
+            running = slot.running
+            if running is None:
+                continue
             slot.events.clear()
             number = running.trial.number
             self.board.note(f"trial {number}: worker lost ({lost.reason}); going on from its last checkpoint")
@@ -256,15 +249,17 @@ class Coordinator:
             else:
                 self._send_spec(slot)
 
-    def _retire(self, slot: Slot, reason: str) -> None:
-        """No worker becomes ready here: its trial goes to another slot, if there is one."""
-        slot.retired = True
+    def _retire(self, slots: Sequence[Slot], reason: str) -> None:
+        """No worker becomes ready here: its trials go to other slots, if there are any."""
+        for slot in slots:
+            slot.retired, slot.ready = True, False
         if all(other.retired for other in self._slots):
             raise WorkerError(f"no worker could start: {reason}; details are in {self.folder.workers_log}")
-        self.board.note(f"worker {slot.index} cannot start ({reason}); going on without it")
-        if slot.running is not None:
-            self._waiting.append(slot.running.trial.number)
-            slot.free()
+        self.board.note(f"worker {slots[0].worker} cannot start ({reason}); going on without it")
+        for slot in slots:
+            if slot.running is not None:
+                self._waiting.append(slot.running.trial.number)
+                slot.free()
 
     def _failed(self, slot: Slot, event: Failed) -> None:
         running = slot.running
@@ -326,7 +321,7 @@ class Coordinator:
         self._check_place()
         running.course.record.save(self.folder.trial(event.number))
         self.board.checkpointed(slot.index, running.course.record, event.readings)
-        self.team.send(slot.index, GoOn(event.number, event.epoch))
+        self.team.send(slot.worker, GoOn(event.number, event.epoch))
 
     def _decided_to_end(self, slot: Slot) -> bool:
         """End the trial where its newest checkpoint is a reason to."""
@@ -349,7 +344,7 @@ class Coordinator:
         """Leave every file of the trial behind, tell Optuna, and only then delete what nobody needs any more."""
         running = slot.running
         assert running is not None
-        self.team.send(slot.index, StopTrial(running.trial.number, running.course.processed))
+        self.team.send(slot.worker, StopTrial(running.trial.number, running.course.processed))
         self._ended(slot, self._conclude(running, state, why, onset, error))
 
     def _conclude(self, running: Running, state: str, why: str, onset: Onset | None, error: str | None) -> TrialRecord:
@@ -394,7 +389,7 @@ class Coordinator:
             assert running is not None
             state = _NAMES[self._ledger.trial(running.trial.number).state]
             self.board.note(f"trial {running.trial.number}: another process told Optuna that it is {state}")
-            self.team.send(slot.index, StopTrial(running.trial.number, running.course.processed))
+            self.team.send(slot.worker, StopTrial(running.trial.number, running.course.processed))
             self._ended(
                 slot, self._write_end(running.course, running.course.ended_elsewhere(state, self.study.score.ship))
             )

@@ -2,9 +2,13 @@
 
 import errno
 import re
+from dataclasses import dataclass
 
+from metrics.errors import MetricsError
 from search.errors import MACHINE_ERRNOS
 from trainer.command import reason
+from trainer.devices import has_no_exact_form, repeat_nearly
+from trainer.errors import TrainerError
 
 # what libraries that write files themselves make of the same: safetensors, torch, SQLite
 _IN_WORDS = (
@@ -42,13 +46,44 @@ def device_is_lost(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """What a trial that does not fit the GPU's memory is told, with what takes less; None: it is another error."""
+    """What a trial that does not fit the memory is told, with what takes less; None: it is another error."""
     text = " ".join(str(error).split())
-    if "out of memory" not in text or "CUDA" not in text:
+    on_gpu = "out of memory" in text and "CUDA" in text
+    if not on_gpu and not isinstance(error, MemoryError) and "can't allocate memory" not in text:
         return None
-    amount = re.search(r"Tried to allocate ([\d.]+ \w+)", text)
+    amount = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", text)
     wanted = f" ({amount[1]} more were asked for)" if amount else ""
+    whose = "the GPU" if on_gpu else "this machine"
     return (
-        f"the GPU is out of memory{wanted}: a smaller batch_size, rank or resolution, gradient_checkpointing: true, "
+        f"{whose} is out of memory{wanted}: a smaller batch_size, rank or resolution, gradient_checkpointing: true, "
         "precision: bf16 or fewer workers take less"
     )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a trial could not go on.
+
+    Attributes:
+        text: for people.
+        again: whether trying once more may help.
+        machine: whether no trial could have.
+        memory: whether there was too little of it.
+    """
+
+    text: str
+    again: bool
+    machine: bool = False
+    memory: bool = False
+
+
+def fault_of(error: Exception) -> Fault:
+    """What an error of a trial means. Where it is an operation without an exact form, nearly the same numbers are
+    allowed from now on."""
+    known = isinstance(error, TrainerError | MetricsError)
+    memory = out_of_memory(error)
+    text = str(error) if known else memory or f"{type(error).__name__}: {error}"
+    if has_no_exact_form(error):
+        text = repeat_nearly(error)
+    machine = machine_fault(error)
+    return Fault(machine or text, again=not known, machine=machine is not None, memory=memory is not None)

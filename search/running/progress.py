@@ -94,14 +94,16 @@ class Board:
 
     # --- what happens
 
-    def prepared(self, slot: int, message: Prepared) -> None:
+    def prepared(self, slots: Sequence[int], message: Prepared) -> None:
+        """The worker of these slots is ready."""
         with self._lock:
-            self._setting_up.pop(slot, None)
             self._ready = True
-            self._forecast.prepared(slot, self._clock())
+            for slot in slots:
+                self._setting_up.pop(slot, None)
+                self._forecast.prepared(slot, self._clock())
         for notice in message.notices:
             self.note(notice)
-        if self._plain and slot == 0:
+        if self._plain and 0 in slots:
             self._print(f"ready after {message.seconds:.0f} s: base, encoder and probe are loaded")
 
     def began(self, slot: int, record: TrialRecord) -> None:

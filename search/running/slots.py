@@ -1,6 +1,8 @@
-"""Where trials run: a slot is a place on a worker, with the trial that is on it."""
+"""Where trials run: a slot is a place on a worker, with the trial that is on it. A worker that trains several trials at
+once has as many slots."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from optuna.trial import Trial
@@ -23,6 +25,7 @@ class Slot:
     """A place on a worker.
 
     Attributes:
+        worker, place: which worker, and which of its places, from 0.
         clock: epochs of the trials that ended here.
         events: what has arrived and is not yet due.
         ready: whether its worker has loaded everything.
@@ -30,6 +33,8 @@ class Slot:
     """
 
     index: int
+    worker: int
+    place: int = 0
     clock: int = 0
     running: Running | None = None
     events: deque[Checkpointed | Failed] = field(default_factory=deque)
@@ -46,3 +51,19 @@ class Slot:
         """Take its trial off."""
         self.running = None
         self.events.clear()
+
+
+def slots_of(workers: int, places: int) -> list[Slot]:
+    """The slots of so many workers with so many places each: every worker's first place, then every one's second, so
+    that few trials are spread over all workers."""
+    return [Slot(index, index % workers, index // workers) for index in range(workers * places)]
+
+
+def on_worker(slots: Sequence[Slot], worker: int, workers: int) -> Sequence[Slot]:
+    """The slots of one worker, of those that `slots_of` made."""
+    return slots[worker::workers]
+
+
+def with_trial(slots: Sequence[Slot], number: int) -> Slot | None:
+    """The slot that this trial is on."""
+    return next((slot for slot in slots if slot.running is not None and slot.running.trial.number == number), None)

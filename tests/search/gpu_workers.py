@@ -18,28 +18,32 @@ def short_of_memory(connection: Connection, slot: int, setup: tuple[Any, Any]) -
 
     from search.running import worker
 
-    train, notes = worker._Worker._train, setup[1].path.parent
+    turn, notes = worker._Worker._turn, setup[1].path.parent
     whole = torch.cuda.get_device_properties(0).total_memory
 
-    def limited(self: Any, spec: Any) -> Any:
-        large = spec.config.rank == TOO_LARGE
-        if large:
+    def limited(self: Any) -> None:
+        ranks = {number: trial.spec.config.rank for number, trial in self._trials.items()}
+        ranks |= {spec.number: spec.config.rank for spec in self._new}
+        large = TOO_LARGE in ranks.values()
+        if large and self._new:
             torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + _ROOM) / whole if large else 1.0)
-        try:
-            return train(self, spec)
-        finally:
-            torch.cuda.set_per_process_memory_fraction(1.0)
-            held = {
-                "rank": spec.config.rank,
-                "pid": os.getpid(),
-                "allocated": torch.cuda.memory_allocated(),
-                "reserved": torch.cuda.memory_reserved(),
-            }
-            place = len(list(notes.glob("memory-*.json")))
-            (notes / f"memory-{place}.json").write_text(json.dumps(held))
+            torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + _ROOM) / whole)
+        turn(self)
+        ended = [number for number in ranks if number not in self._trials]
+        if not ended:
+            return
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+        held = {
+            "rank": ranks[ended[0]],
+            "pid": os.getpid(),
+            "allocated": torch.cuda.memory_allocated(),
+            "reserved": torch.cuda.memory_reserved(),
+        }
+        place = len(list(notes.glob("memory-*.json")))
+        (notes / f"memory-{place}.json").write_text(json.dumps(held))
 
-    worker._Worker._train = limited
+    worker._Worker._turn = limited
     worker.main(connection, slot, *setup)
 
 
@@ -51,9 +55,9 @@ def lost_once(connection: Connection, slot: int, setup: tuple[Any, Any]) -> None
 
     checkpoint, mark = worker._Worker._checkpoint, Path(setup[1].path.parent) / "lost"
 
-    def asserting(self: Any, trial: Any, run: Any, trained: float) -> None:
-        checkpoint(self, trial, run, trained)
-        if trial.spec.number == 1 and run.epoch == 2 and not mark.exists():
+    def asserting(self: Any, trial: Any) -> None:
+        checkpoint(self, trial)
+        if trial.spec.number == 1 and trial.run.epoch == 2 and not mark.exists():
             mark.write_text(str(os.getpid()))
             wrong = torch.zeros(3, device="cuda")[torch.tensor([7], device="cuda")]
             float(wrong.sum())

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from search.record.events import Checkpointed, GoOn, Prepared, StopTrial, TrialSpec, save_readings
 from search.record.record import StudyFolder, write_samples
-from search.running.worker import AHEAD, _check_there, _rewind
+from search.running.trial_at_work import AHEAD, check_there, rewind
 from search.running.workers import Team
 from search.verdict.disk_cleanup import drop_after
 from tests.search.finished_studies import Plan, picture, planted
@@ -41,7 +41,7 @@ class _Worker:
         elif isinstance(message, TrialSpec):
             self.spec, self.told, self.decided = message, message.processed, message.processed
             self.folder = lambda number: message.folder.with_name(f"{number:04d}")
-            _rewind(message)
+            rewind(message)
             plan = Plan({}, quality=0.2 + message.config.rank / 20, turn=_turn(message))
             self.readings = {r.epoch: r for r in planted(plan, message.config.epochs, message.number).readings}
             if not Checkpointed.file(message.folder, 0).is_file():
@@ -72,14 +72,14 @@ class _Worker:
         self.inbox.append(event)
 
     def _save(self, spec: TrialSpec, epoch: int) -> None:
-        _check_there(spec.folder)
+        check_there(spec.folder)
         folder = spec.folder / "checkpoints"
         if not (checkpoint_path(folder, epoch) / STATE_FILE).is_file():
             write_checkpoint(folder, epoch, lambda aside: _fill(aside, spec.number, epoch))
             drop_old_states(folder)
 
     def _draw(self, spec: TrialSpec, epoch: int) -> None:
-        _check_there(spec.folder)
+        check_there(spec.folder)
         study = StudyFolder(spec.folder.parent.parent)
         images = np.stack([picture(0, seed, epoch) for seed in (11, 12)])
         write_samples(study.samples_file(spec.number, epoch), images, 2)

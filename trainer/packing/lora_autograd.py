@@ -33,7 +33,7 @@ class LoraLinear(torch.autograd.Function):
             hidden = _scaled(torch.mm(flat, own_down[0].t()), scale)
             output.addmm_(hidden, own_up[0].t())
         else:
-            hidden = torch.bmm(flat.view(width, -1, flat.shape[1]), own_down.mT).mul_(_like(scale, x))
+            hidden = torch.bmm(flat.view(width, -1, flat.shape[1]), own_down.mT).mul_(scale)
             output.view(width, -1, rows).baddbmm_(hidden, own_up.mT)
         ctx.save_for_backward(flat, hidden, weight, own_down, own_up)
         ctx.site, ctx.shape = site, x.shape
@@ -52,7 +52,7 @@ class LoraLinear(torch.autograd.Function):
                 grad_x.addmm_(grad_hidden, down[0])
         else:
             grouped = grad.view(width, -1, grad.shape[1])
-            grad_hidden = torch.bmm(grouped, up).mul_(_like(ctx.site.scale, grad))
+            grad_hidden = torch.bmm(grouped, up).mul_(ctx.site.scale)
             ctx.site.add_gradients((grad_hidden.mT, flat.view(width, -1, flat.shape[1])), (grouped.mT, hidden))
             if grad_x is not None:
                 grad_x.view(width, -1, flat.shape[1]).baddbmm_(grad_hidden, down)
@@ -67,7 +67,7 @@ class LoraPointwise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, site: PackedSite
     ) -> Tensor:
         each, scale = x.shape[0] // down.shape[0], site.scale
-        scale_each = scale.repeat_interleave(each, 0).to(x.dtype) if isinstance(scale, Tensor) else scale
+        scale_each = scale.repeat_interleave(each, 0) if isinstance(scale, Tensor) else scale
         own_down, own_up = _repeat(down.to(x.dtype), each), _repeat(up.to(x.dtype), each)
         flat = x.reshape(x.shape[0], x.shape[1], -1)
         output = F.conv2d(x, weight, bias).contiguous()
@@ -104,7 +104,8 @@ def _side_by_side(matrices: Tensor, width: int) -> Tensor:
 
 
 def _scaled(hidden: Tensor, scale: float | Tensor) -> Tensor:
-    """In place; alpha = rank, the usual case, costs nothing."""
+    """In place, and in the scale's precision: what a run's scale is does not hang on whether the others' are equal.
+    alpha = rank, the usual case, costs nothing."""
     return hidden.mul_(scale) if isinstance(scale, Tensor) or scale != 1.0 else hidden
 
 
@@ -113,7 +114,3 @@ def _repeat(matrices: Tensor, each: int) -> Tensor:
     if each == 1:
         return matrices
     return matrices[:, None].expand(-1, each, -1, -1).reshape(-1, *matrices.shape[1:])
-
-
-def _like(scale: float | Tensor, x: Tensor) -> float | Tensor:
-    return scale.to(x.dtype) if isinstance(scale, Tensor) else scale

@@ -76,6 +76,7 @@ class Pack:
             base.park(vae=True, text_encoders=encoded_once)
         self.batches_per_epoch = math.ceil(len(self.feed.epoch(0)) / self.crew.size)
         self.runs: list[Run] = []
+        self._seats: dict[Run, int] = {}  # where the width is fixed
         self._slots: list[Run | None] = []
         self._layers: PackedLayers | None = None
 
@@ -84,6 +85,12 @@ class Pack:
         """Optimizer steps per epoch: ⌈batches of this process ÷ accumulation⌉."""
         return math.ceil(self.batches_per_epoch / self.settings.gradient_accumulation_steps)
 
+    @property
+    def free_seats(self) -> list[int]:
+        """Slots of a pack of fixed width that nobody has who trains on; none where the width is not fixed."""
+        taken = {self._seats.get(run) for run in self.runs if not run.finished and run.failed is None}
+        return [seat for seat in range(self.width or 0) if seat not in taken]
+
     def join(
         self,
         settings: RunSettings,
@@ -91,6 +98,7 @@ class Pack:
         run_dir: Path,
         start_from: Path | None = None,
         photos: Dataset | None = None,
+        seat: int | None = None,
     ) -> Run:
         """A run that trains with the next epoch. It goes on exactly from the newest complete checkpoint under
         `run_dir`/checkpoints; if there is none, from the checkpoint `start_from`, else from epoch 0.
@@ -100,6 +108,7 @@ class Pack:
             start_from: a checkpoint with state, of a run that shares this one's settings up to there.
             photos: other photos than the pack's. Its epochs have as many steps as the pack's all the same, so that runs
                 are where the others are at equal steps; a pass over its photos may end within one.
+            seat: its slot in a pack of fixed width, from 0; None takes the first one that is free.
 
         Raises:
             ModelError: the run cannot share this pack (DoRA, convolutions, other photos of several sizes), or the pack
@@ -111,7 +120,8 @@ class Pack:
             self.base, settings.adapter, train_text_encoder=feed.train_text_encoder, seed=feed.seed
         )
         own = photos is not None and feed.enable_bucket
-        self._check_room(adapters.alone or ("photos of its own, in buckets," if own else None), settings.adapter.rank)
+        alone = adapters.alone or ("photos of its own, in buckets," if own else None)
+        taken = self._check_room(alone, settings.adapter.rank, seat)
         mine = self.feed
         if photos is not None:
             pace = [len(batch) for batch in self.feed.epoch(0)]
@@ -141,25 +151,30 @@ class Pack:
         if found is not None:
             run.resume(found)
         self.runs.append(run)
+        if self.width is not None:
+            self._seats[run] = taken
         return run
 
     def leave(self, run: Run) -> None:
         """Takes a run out, between epochs or, from `train_epoch`'s `on_step`, between steps; the others notice
         nothing. Its weights stay as they are."""
         self.runs.remove(run)
+        self._seats.pop(run, None)
         run.forget_epoch()
         run.optimizer.zero_grad(set_to_none=True)
         if not self.runs:
             self._slots, self._layers = [], None
 
-    def train_epoch(self, on_step: Callable[[Pack], None] | None = None) -> None:
-        """All runs that are neither finished nor failed go forward one epoch together.
+    def train_epoch(self, on_step: Callable[[Pack], None] | None = None, *, runs: Sequence[Run] | None = None) -> None:
+        """Runs that are neither finished nor failed go forward one epoch together.
 
         Args:
             on_step: called after each optimizer step; it may call `leave`.
+            runs: those of the pack that are trained, the others rest; None is all of them.
         """
         self._checkpoint_activations()
-        self._seat([run for run in self.runs if run.failed is None and not run.finished])
+        asked = self.runs if runs is None else runs
+        self._seat([run for run in asked if run.failed is None and not run.finished])
         orders = {(run.feed, run.epoch): run.feed.epoch(run.epoch) for run in self._seated}
         passes = self.settings.gradient_accumulation_steps
         for first in range(0, self.batches_per_epoch, passes):
@@ -237,15 +252,13 @@ class Pack:
             return losses
         return losses[[slot for slot, run in enumerate(self._slots) if run is not None]]
 
-    def _seat(self, runs: list[Run]) -> None:
-        """Gives runs their slots; with a fixed width a run keeps its slot for as long as it is there."""
-        if self.width is None:
-            slots: list[Run | None] = list(runs)
-        else:
-            slots = [run if run in runs else None for run in self._slots] or [None] * self.width
+    def _seat(self, runs: Sequence[Run]) -> None:
+        """Gives runs their slots; with a fixed width a run has the same one for as long as it is there."""
+        slots: list[Run | None] = list(runs)
+        if self.width is not None:
+            slots = [None] * self.width
             for run in runs:
-                if run not in slots:
-                    slots[slots.index(None)] = run
+                slots[self._seats[run]] = run
         if slots != self._slots or self._layers is None:
             for run in self.runs:
                 run.optimizer.zero_grad(set_to_none=True)
@@ -253,14 +266,21 @@ class Pack:
             members = [None if run is None else run.adapters for run in slots]
             self._layers = PackedLayers(self.base, members, max_rank=self.max_rank) if runs else None
 
-    def _check_room(self, alone: str | None, rank: int) -> None:
+    def _check_room(self, alone: str | None, rank: int, seat: int | None) -> int:
+        """The slot of a run that joins; 0 where the width is not fixed."""
         others = [run for run in self.runs if not run.finished and run.failed is None]
         if others and (alone or others[0].adapters.alone):
             raise ModelError(f"{alone or others[0].adapters.alone} cannot share a pack yet; train such a run alone")
-        if self.width is not None and len(others) >= self.width:
-            raise ModelError(f"the pack is full: its width is {self.width}")
         if self.max_rank is not None and rank > self.max_rank:
             raise ModelError(f"rank {rank} is above the pack's max_rank {self.max_rank}")
+        if self.width is None:
+            return 0
+        free = self.free_seats
+        if not free:
+            raise ModelError(f"the pack is full: its width is {self.width}")
+        if seat is not None and seat not in free:
+            raise ModelError(f"seat {seat} of the pack is not free")
+        return free[0] if seat is None else seat
 
     def _checkpoint_activations(self) -> None:
         denoiser: Any = self.base.denoiser

@@ -300,13 +300,13 @@ class PackedSite:
     def _term(self, x: Tensor) -> Tensor:
         """The low-rank term alone, in plain operations: for quantised bases and under autocast."""
         down, up = self.down.to(x.dtype), self.up.to(x.dtype)
-        scale = self.scale.to(x.dtype) if isinstance(self.scale, Tensor) else self.scale
+        scale = self.scale
         if self._linear:
             grouped = x.reshape(down.shape[0], -1, x.shape[-1])
-            return torch.bmm(torch.bmm(grouped, down.mT) * scale, up.mT)
+            return torch.bmm(torch.bmm(grouped, down.mT).mul_(scale), up.mT)
         grouped = x.reshape(down.shape[0], -1, *x.shape[1:]).flatten(3)  # [K, B, C, H·W]
         scale = scale[..., None] if isinstance(scale, Tensor) else scale
-        return up[:, None] @ ((down[:, None] @ grouped) * scale)
+        return up[:, None] @ (down[:, None] @ grouped).mul_(scale)
 
 
 def _gains(module: nn.Module, site: Site, parts: Sequence[LoraModule | None], base: Base) -> Tensor | None:

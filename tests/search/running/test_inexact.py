@@ -26,18 +26,18 @@ def _add() -> None:
 def inexact(connection: Connection, slot: int, setup: tuple[Any, Any]) -> None:
     """A worker as strict on the CPU as one is on a GPU, while it loads and again in its first trial; building the
     probe and each step need what has no exact form."""
-    build, train, listen = worker.open_probe, worker._Worker._train, worker._Worker._listen
+    build, begin, hear = worker.open_probe, worker._Worker._begin, worker._Worker._hear
     strict = iter([True])
 
     def start(self: Any, spec: Any) -> Any:
         if next(strict, False):
             torch.use_deterministic_algorithms(True)
-        return train(self, spec)
+        return begin(self, spec)
 
     worker_process.repeat_exactly = lambda device: torch.use_deterministic_algorithms(True)
     worker.open_probe = lambda *args: (_add(), build(*args))[1]
-    worker._Worker._train = start
-    worker._Worker._listen = lambda self, trial, *, block: (_add(), listen(self, trial, block=block))[1]
+    worker._Worker._begin = start
+    worker._Worker._hear = lambda self, *, block=False: (self._trials and _add(), hear(self, block=block))[1]
     worker.main(connection, slot, *setup)
 
 

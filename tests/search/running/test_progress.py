@@ -42,8 +42,8 @@ def ended(number: int, value: float) -> TrialRecord:
 def board() -> Board:
     """One trial has ended, one runs."""
     board = Board("toy", trials=4, slots=2)
-    board.prepared(0, Prepared(3.0, ("look at the masks",)))
-    board.prepared(1, Prepared(3.0))
+    board.prepared([0], Prepared(3.0, ("look at the masks",)))
+    board.prepared([1], Prepared(3.0))
     board.began(0, record(0))
     board.began(1, record(1))
     board.ended(ended(0, 0.7))
@@ -68,8 +68,8 @@ def test_lines_name_trial_score_onset_and_how_far(board: Board, capsys: pytest.C
 
 def test_notices_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     board = Board("toy", trials=4, slots=2)
-    board.prepared(0, Prepared(3.0, ("look at the masks",)))
-    board.prepared(1, Prepared(3.0, ()))
+    board.prepared([0], Prepared(3.0, ("look at the masks",)))
+    board.prepared([1], Prepared(3.0, ()))
     assert capsys.readouterr().out.count("look at the masks") == 1
 
 
@@ -125,7 +125,7 @@ def full(trials: int, running: int, ended_before: int) -> Board:
         stopped = {"complete": "horizon"}.get(state, state)
         board.ended(replace(ended(number, 0.3 + number / 100), state=state, stopped=stopped))
     for slot in range(running):
-        board.prepared(slot, Prepared(3.0))
+        board.prepared([slot], Prepared(3.0))
         board.began(slot, record(ended_before + slot))
         board.checkpointed(slot, record(ended_before + slot, epochs_trained=5), Readings(5, 0.1, {}, {}, 0.25))
     return board
@@ -185,7 +185,7 @@ def looked_at(number: int, **changes: Any) -> TrialRecord:
 
 def test_a_look_at_one_file_says_no_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     board = Board("toy", trials=4, slots=1)
-    board.prepared(0, Prepared(3.0))
+    board.prepared([0], Prepared(3.0))
     board.began(0, looked_at(0))
     done = {
         "state": "complete",

@@ -1,0 +1,30 @@
+"""What a trial's record says when the trial is placed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import Trial
+
+from search.record.record import TrialRecord
+from search.study.study import Study
+from search.tuning.ledger import BEGAN, SLOT, STARTUP
+
+
+def first_record(study: Study, trial: Trial, params: Mapping[str, Any], versions: Mapping[str, str]) -> TrialRecord:
+    """The record of a trial that Optuna and its slot know, with nothing trained yet."""
+    config = study.config(params)
+    return TrialRecord(
+        number=trial.number,
+        state="running",
+        config=config,
+        params=params,
+        epochs=config.epochs,
+        startup=trial.user_attrs[STARTUP],
+        versions=versions,
+        seeds={"train": config.seed, "probe": study.score.seed},
+        dataset=study.dataset,
+        slot=trial.user_attrs[SLOT],
+        began=trial.user_attrs[BEGAN],
+        finished_run=study.finished_run,
+        final=study.kind.final,
+    )
