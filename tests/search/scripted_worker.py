@@ -44,37 +44,56 @@ def scripted(connection: Connection, slot: int, script: Script) -> None:
     if slot in script.never_ready:
         os._exit(9)
     connection.send(Prepared(0.0))
-    message: object = None
-    while not isinstance(message, Quit):
-        message = connection.recv() if not isinstance(message, TrialSpec) else message
-        if isinstance(message, TrialSpec):
-            message = _train(connection, message, script, pace)
-
-
-def _train(connection: Connection, spec: TrialSpec, script: Script, pace: random.Random) -> object:
-    config = spec.config
-    turn = None if config.learning_rate_scale < 2 else 80 / config.learning_rate_scale
-    plan = Plan({}, quality=0.2 + config.rank / 20, turn=turn)
-    readings = {r.epoch: r for r in planted(plan, config.epochs, spec.number).readings}
-    save_readings(Checkpointed.file(spec.folder, 0), readings[0])
-    told = decided = spec.processed
+    trials: dict[int, _Trial] = {}
     while True:
-        while connection.poll() or told == config.epochs or told - decided > AHEAD * config.save_every_n_epochs:
+        going = [trial for trial in trials.values() if not trial.rests]
+        while connection.poll() or not going:
             message = connection.recv()
-            if not isinstance(message, GoOn):
-                return None if isinstance(message, StopTrial) else message
-            decided = message.epoch
+            if isinstance(message, Quit):
+                return
+            if isinstance(message, TrialSpec):
+                trials[message.number] = _Trial(message)
+            elif isinstance(message, StopTrial):
+                trials.pop(message.number, None)
+            elif isinstance(message, GoOn) and message.number in trials:
+                trials[message.number].decided = message.epoch
+            going = [trial for trial in trials.values() if not trial.rests]
         time.sleep(pace.random() * script.slowest)
-        epoch = told + config.save_every_n_epochs
+        for trial in going if pace.random() < 0.5 else reversed(going):
+            if not trial.step(connection, script):
+                del trials[trial.spec.number]
+
+
+class _Trial:
+    """A trial on the worker."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self.spec, config = spec, spec.config
+        turn = None if config.learning_rate_scale < 2 else 80 / config.learning_rate_scale
+        plan = Plan({}, quality=0.2 + config.rank / 20, turn=turn)
+        self._readings = {r.epoch: r for r in planted(plan, config.epochs, spec.number).readings}
+        save_readings(Checkpointed.file(spec.folder, 0), self._readings[0])
+        self.told = self.decided = spec.processed
+
+    @property
+    def rests(self) -> bool:
+        config = self.spec.config
+        return self.told == config.epochs or self.told - self.decided > AHEAD * config.save_every_n_epochs
+
+    def step(self, connection: Connection, script: Script) -> bool:
+        """To the next checkpoint; False where it cannot be reached."""
+        spec = self.spec
+        epoch = self.told + spec.config.save_every_n_epochs
         if (spec.number, epoch) in script.dies_at and _first_time(script, spec, epoch):
             os._exit(9)
         if (spec.number, epoch) in script.fails_at and (not script.heals or _first_time(script, spec, epoch)):
             connection.send(Failed(spec.number, epoch, "planted failure", again=script.again, machine=script.machine))
-            return None
-        event = Checkpointed(spec.number, epoch, readings[epoch], {"train": 1.0}, {})
+            return False
+        event = Checkpointed(spec.number, epoch, self._readings[epoch], {"train": 1.0}, {})
         event.save(spec.folder)
         connection.send(event)
-        told = epoch
+        self.told = epoch
+        return True
 
 
 def _first_time(script: Script, spec: TrialSpec, epoch: int) -> bool:

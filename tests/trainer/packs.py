@@ -50,9 +50,9 @@ def new_pack(base: Base, dataset: Dataset, **named: Any) -> Pack:
     return Pack(base, dataset, pack_settings(**named), **own)
 
 
-def join(pack: Pack, *, run_dir: Path, start_from: Path | None = None, **named: Any) -> Run:
+def join(pack: Pack, *, run_dir: Path, start_from: Path | None = None, seat: int | None = None, **named: Any) -> Run:
     """A run that joins the pack."""
-    return pack.join(run_settings(**named), run_dir=run_dir, start_from=start_from)
+    return pack.join(run_settings(**named), run_dir=run_dir, start_from=start_from, seat=seat)
 
 
 def create_adapters(base: Base, *, train_text_encoder: bool = False, seed: int = 0, **named: Any) -> Adapters:

@@ -44,7 +44,13 @@ def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
     )
 
     def run(
-        name: str, *, count: int = 2, kill_after: int | None = None, settings: Sequence[str] = (), **script: Any
+        name: str,
+        *,
+        count: int = 2,
+        places: int = 1,
+        kill_after: int | None = None,
+        settings: Sequence[str] = (),
+        **script: Any,
     ) -> Outcome:
         study = load_study(path, settings)
         folder = StudyFolder(home / "runs" / name)
@@ -52,7 +58,8 @@ def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
         team = Team(scripted, Script(folder.path, **script), count)
         team.start()
         try:
-            coordinator = Coordinator(study, folder, team, Board(name, TRIALS, count), clock=Clock(folder))
+            board = Board(name, TRIALS, count * places)
+            coordinator = Coordinator(study, folder, team, board, clock=Clock(folder), places=places)
             if kill_after is not None:
                 _kill_after(coordinator, kill_after)
             coordinator.run()
@@ -159,6 +166,51 @@ def test_a_killed_coordinator_goes_on_to_the_same_numbers(run_scripted, undistur
 @pytest.mark.slow  # each day's tests run two slots in another order
 def test_one_slot_gives_the_same_numbers_again_too(run_scripted) -> None:
     assert run_scripted("one", count=1, jitter=1) == run_scripted("one-again", count=1, jitter=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pack(run_scripted: Callable[..., Outcome]) -> Outcome:
+    """The same on one worker that trains three trials at once."""
+    return run_scripted("pack", count=1, places=3)
+
+
+@pytest.mark.slow
+def test_trials_of_one_worker_are_those_of_as_many_workers(run_scripted, undisturbed_pack) -> None:
+    assert run_scripted("three", count=3, jitter=1) == undisturbed_pack
+
+
+PACK_DIES_AT = ((0, 2), (2, 4), (3, 10), (5, 4))
+
+
+def test_order_of_arrival_and_lost_workers_change_nothing_for_trials_that_share_one(
+    run_scripted, undisturbed_pack
+) -> None:
+    """All trials of the worker go on from their own checkpoints, and none counts twice."""
+    assert run_scripted("pack-lost", count=1, places=3, jitter=1, dies_at=PACK_DIES_AT) == undisturbed_pack
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nor_do_they_for_several_packs(run_scripted, seed: int) -> None:
+    lost = run_scripted(f"packs-{seed}", count=2, places=2, jitter=seed, dies_at=PACK_DIES_AT)
+    assert lost == run_scripted(f"packs-again-{seed}", count=2, places=2)
+
+
+@pytest.mark.parametrize("writes", [25, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 90, 9))])
+def test_a_killed_coordinator_of_a_pack_goes_on_to_the_same_numbers(
+    run_scripted, undisturbed_pack, writes: int
+) -> None:
+    with pytest.raises(Killed):
+        run_scripted(f"pack-killed-{writes}", count=1, places=3, kill_after=writes)
+    assert run_scripted(f"pack-killed-{writes}", count=1, places=3, jitter=5) == undisturbed_pack
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_fails_no_neighbour(run_scripted, undisturbed_pack) -> None:
+    rows = run_scripted("pack-failing", count=1, places=3, fails_at=((1, 6),))
+    assert [row[1] for row in rows].count("FAIL") == 1
+    for row, before in zip(rows[:3], undisturbed_pack, strict=False):  # later ones are asked for at other times
+        assert all(before[4].get(epoch, score) == score for epoch, score in row[4].items())
 
 
 def test_a_failure_that_repeats_itself_is_recorded_and_the_study_goes_on(run_scripted) -> None:

@@ -186,20 +186,37 @@ def test_a_nan_in_one_run_leaves_the_others_untouched_bit_for_bit(
     assert any(not torch.equal(value, beside[1][name]) for name, value in healthy[1].items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_at_a_fixed_width_a_result_does_not_depend_on_the_neighbours(
-    tiny_sd15: Path, dataset: Dataset, tmp_path: Path
+    tiny_sd15: Path, dataset: Dataset, tmp_path: Path, dtype: torch.dtype
 ) -> None:
+    """Nor on whether all have one scale (which bf16 cannot hold), nor on who rests or leaves meanwhile."""
+    own = {"rank": 3, "alpha": 1.0, "optimizer": "AdamW", "learning_rate": 1e-3}
+    other = {**own, "rank": 6, "alpha": 2.0}
     ends = []
-    for neighbours in ([], [SPECS[1]], [SPECS[2], SPECS[3]]):
-        pack = new_pack(base_in(tiny_sd15, torch.float32), dataset, width=3, max_rank=16, batch_size=8)
-        folder = tmp_path / str(len(neighbours))
-        run = join(pack, run_dir=folder / "run", epochs=HORIZON, **SPECS[0].keywords)
-        for index, spec in enumerate(neighbours):
-            join(pack, run_dir=folder / str(index), epochs=HORIZON, **spec.keywords)
-        pack.train_epoch()
+    for neighbours in ([], [other, {**own, "learning_rate": 3e-3}], [SPECS[1].keywords, SPECS[3].keywords]):
+        pack = new_pack(base_in(tiny_sd15, dtype), dataset, width=3, max_rank=16, batch_size=8)
+        folder = tmp_path / str(len(ends))
+        others = [join(pack, run_dir=folder / str(seat), epochs=HORIZON, seat=seat, **keywords)
+                  for seat, keywords in zip((0, 2), neighbours, strict=False)]  # fmt: skip
+        run = join(pack, run_dir=folder / "run", epochs=HORIZON, seat=1, **own)
+        pack.train_epoch(lambda pack, other=others[:1]: [pack.leave(one) for one in other if one in pack.runs])
+        pack.train_epoch(runs=[run])
+        assert [one.epoch for one in others] == [0, 1][: len(others)]
         ends.append(parameters_of(run))
     for other in ends[1:]:
         assert all(torch.equal(value, other[name]) for name, value in ends[0].items())
+
+
+def test_a_seat_is_kept_for_whoever_has_it(tiny_sd15: Path, dataset: Dataset, tmp_path: Path) -> None:
+    pack = new_pack(base_in(tiny_sd15, torch.float32), dataset, width=3, max_rank=4, batch_size=8)
+    middle = join(pack, run_dir=tmp_path / "0", seat=1, **FEW_LAYERS)
+    with pytest.raises(ModelError, match="seat 1 of the pack is not free"):
+        join(pack, run_dir=tmp_path / "1", seat=1, **FEW_LAYERS)
+    join(pack, run_dir=tmp_path / "1", **FEW_LAYERS)
+    assert pack.free_seats == [2]
+    pack.leave(middle)
+    assert pack.free_seats == [1, 2]
 
 
 def test_the_base_is_exactly_itself_outside_and_before_training(

@@ -1,0 +1,171 @@
+"""Trials that a real worker trains at once: what each is does not hang on the others, nor does one fail another."""
+
+import multiprocessing
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from search.record.events import Checkpointed, Failed, Note, Prepared, Quit, StopTrial, TrialSpec
+from search.record.record import StudyFolder
+from search.running.shared_passes import SharedPasses
+from search.running.sharing import sharing_of
+from search.running.worker import _Worker
+from search.study.study import Study, load_study
+from trainer.packing.pack import Pack
+
+EPOCHS = 2
+SETTINGS = [{"rank": 4}, {"rank": 8, "learning_rate_scale": 4.0}, {"rank": 2, "optimizer": "Lion"}]
+Found = dict[int, bytes]
+
+
+class Resident:
+    """One real worker in this process, and what it says."""
+
+    def __init__(self, home: Path, base: Path, clip: Path, photos: Path) -> None:
+        probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]}
+        values = {
+            "study": "mini", "base": str(base), "data": str(photos),
+            "train": {"resolution": 64, "epochs": EPOCHS, "batch_size": 8, "optimizer": "AdamW"},
+            "search": {"rank": {"values": [2, 4, 8]}},
+            "score": {"encoder": str(clip), "holdout": 2, "probe": probe, "losses": {"levels": 1, "draws": 1},
+                      "shifted": {"composites": 0}},
+            "budget": {"trials": 3}, "keep": {"samples": False},
+            "workers": {"pack": 3, "threads": 1, "device": "cpu"},
+        }  # fmt: skip
+        file = home / "mini.yaml"
+        file.write_text(yaml.safe_dump(values))
+        self.study: Study = load_study(file)
+        self.folder = StudyFolder(home / "runs" / "mini")
+        self.folder.path.mkdir(parents=True)
+        self._ours, self._theirs = multiprocessing.Pipe()
+        self.worker = _Worker(self._theirs, 0, self.study, self.folder)
+        while not isinstance(self._ours.recv(), Prepared):
+            pass
+
+    def passes(self) -> SharedPasses:
+        """As the worker makes them when it starts."""
+        probe, sharing = self.worker._probe, sharing_of(self.study, self.study.workers.pack)
+        return SharedPasses(probe, sharing, self.folder.pack_width)
+
+    def spec(self, number: int, **changes: Any) -> TrialSpec:
+        config = self.study.config({}).model_copy(update=SETTINGS[number] | changes)
+        return TrialSpec(number, self.folder.trial(number), config, place=number)
+
+    def run(self, *specs: TrialSpec, stop: Mapping[int, int] | None = None) -> tuple[Found, list[Any]]:
+        """What the last checkpoint of each trial is, and what else was said. `stop`: trials to the epoch after which
+        they are stopped."""
+        shutil.rmtree(self.folder.path / "trials", ignore_errors=True)
+        said: list[Any] = []
+        for spec in specs:
+            spec.folder.mkdir(parents=True)
+            self._ours.send(spec)
+        listening = threading.Thread(target=self._until_all_have_ended, args=(specs, stop or {}, said))
+        listening.start()
+        self.worker.serve()
+        listening.join()
+        for number in list(self.worker._trials):
+            self.worker._let_go(number)
+        found = {}
+        for spec in specs:
+            last = spec.folder / "checkpoints" / f"{EPOCHS:04d}"
+            if last.is_dir():
+                weights = load_file(last / "lora.safetensors")
+                readings = Checkpointed.load(spec.folder, spec.number, EPOCHS).readings
+                items = sorted((name, tuple(values)) for name, values in readings.items.items())
+                found[spec.number] = repr((items, readings.effort)).encode() + b"".join(
+                    weights[name].numpy().tobytes() for name in sorted(weights)
+                )
+        return found, [message for message in said if isinstance(message, Failed | Note)]
+
+    def _until_all_have_ended(self, specs: tuple[TrialSpec, ...], stop: Mapping[int, int], said: list[Any]) -> None:
+        left = {spec.number for spec in specs}
+        while left:
+            message = self._ours.recv()
+            said.append(message)
+            if isinstance(message, Failed):
+                left.discard(message.number)
+            elif isinstance(message, Checkpointed) and message.epoch >= stop.get(message.number, EPOCHS):
+                left.discard(message.number)
+                if message.number in stop:
+                    self._ours.send(StopTrial(message.number, message.epoch))
+        self._ours.send(Quit())
+        while not self._ended():
+            pass
+
+    def _ended(self) -> bool:
+        """Reads on, so that the worker's pipe never fills up."""
+        return not self._ours.poll(0.2) or self._ours.recv() is None
+
+
+@pytest.fixture(scope="module")
+def resident(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path) -> Resident:
+    return Resident(tmp_path_factory.mktemp("resident"), tiny_sd15, tiny_clip, tiny_photos)
+
+
+@pytest.fixture(scope="module")
+def together(resident: Resident) -> Found:
+    """Three trials side by side."""
+    found, said = resident.run(*(resident.spec(number) for number in range(3)))
+    assert sorted(found) == [0, 1, 2]
+    assert not said
+    return found
+
+
+def test_beside_others_a_trial_is_what_it_is_by_itself(resident: Resident, together: Found) -> None:
+    assert resident.run(resident.spec(1))[0] == {1: together[1]}
+
+
+def test_nan_in_one_and_the_stop_of_another_leave_the_third_as_it_was(resident: Resident, together: Found) -> None:
+    found, said = resident.run(
+        resident.spec(0, learning_rate_scale=1e30), resident.spec(1), resident.spec(2), stop={2: 1}
+    )
+    assert found == {1: together[1]}
+    (failed,) = said
+    assert (failed.number, failed.again) == (0, False)
+    assert "NaN or infinite" in failed.error
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Pack], Exception | None]], None]:
+    """Makes a pass fail with what a function says of its pack."""
+    train = Pack._step
+
+    def plant(fault: Callable[[Pack], Exception | None]) -> None:
+        def step(pack: Pack, *args: Any) -> None:
+            error = fault(pack)
+            if error is not None:
+                raise error
+            train(pack, *args)
+
+        monkeypatch.setattr(Pack, "_step", step)
+
+    return plant
+
+
+@pytest.mark.slow
+def test_too_little_memory_for_all_fails_none_and_the_study_keeps_the_width(
+    resident: Resident, planted: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(lambda pack: torch.OutOfMemoryError("CUDA out of memory.") if (pack.width or 0) > 1 else None)
+    monkeypatch.setattr(resident.worker, "_passes", resident.passes())
+    found, said = resident.run(*(resident.spec(number) for number in range(3)))
+    assert sorted(found) == [0, 1, 2]
+    assert {type(message) for message in said} == {Note}
+    assert all("at most 1 trial" in message.notice for message in said)
+    assert resident.passes().width == 1
+
+
+@pytest.mark.slow
+def test_whoever_breaks_a_pass_fails_alone(resident: Resident, together: Found, planted: Callable[..., None]) -> None:
+    planted(lambda pack: RuntimeError("planted") if any(run.settings.adapter.rank == 8 for run in pack.runs) else None)
+    found, said = resident.run(*(resident.spec(number) for number in range(3)))
+    assert found == {0: together[0], 2: together[2]}
+    (failed,) = [message for message in said if isinstance(message, Failed)]
+    assert (failed.number, failed.error, failed.again) == (1, "RuntimeError: planted", True)
