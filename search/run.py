@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before anything slow is imported
 
 import argparse
 import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,8 +167,6 @@ class _PrintSchema(argparse.Action):
     """Needs no study file, as --help needs none."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import json
-
         from search.study.json_schema import study_schema
 
         print(json.dumps(study_schema(), indent=2, ensure_ascii=False))
@@ -302,7 +301,8 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
     records = list(folder.records())
     if not belongs(verdict, records):
         return None
-    return why_not_asked(study, [record.params for record in records], noted_seconds(folder))
+    configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
+    return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))
 
 
 def _begin(study: Study, folder: StudyFolder) -> None:

@@ -17,8 +17,9 @@ from search.record.record import StudyFolder, TrialRecord
 from search.record.set_aside import free_name
 from search.study.study import Study
 from search.tuning.database import storage_url
-from search.tuning.ledger import BEGAN, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, open_storage
+from search.tuning.ledger import BEGAN, PROCESSED, SHIPPED, STARTUP, TRAINED, open_storage
 from search.tuning.pruner import OWNER, describe
+from search.tuning.tally import SLOT
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 LOST = "lost"

@@ -21,7 +21,8 @@ from search.record.set_aside import set_aside
 from search.record.trial_progress import Course
 from search.recovery.rebuild import STATES, fields_of, scores_of
 from search.study.study import Study
-from search.tuning.ledger import PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, placed_here
+from search.tuning.ledger import PROCESSED, SHIPPED, STARTUP, TRAINED
+from search.tuning.tally import SLOT, placed_here
 from trainer.checkpoint import LORA_FILE, STATE_FILE, checkpoints, lora_damage, state_damage
 
 _NAMES = {state: name for name, state in STATES.items()}

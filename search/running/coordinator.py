@@ -30,8 +30,9 @@ from search.running.progress import Board
 from search.running.slots import Running, Slot, on_worker, slots_of, with_trial
 from search.running.workers import Team
 from search.study.study import Study
-from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, SLOT, STARTUP, TRAINED, Ledger
+from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, STARTUP, TRAINED, Ledger
 from search.tuning.pruner import describe
+from search.tuning.tally import SLOT
 from search.verdict.disk_cleanup import Tidier
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -157,14 +158,13 @@ class Coordinator:
     def _fill(self) -> None:
         for slot in self._slots:
             while slot.running is None and not slot.retired and (self._waiting or self._may_ask()):
-                self._resume(slot, self._waiting.pop(0) if self._waiting else self._asked(slot))
-
-    def _asked(self, slot: Slot) -> int:
-        return self._ledger.ask(self.study.space, slot=slot.index, began=slot.clock)
+                ask = self._ledger.ask
+                number = self._waiting.pop(0) if self._waiting else ask(self.study.space, slot.index, slot.clock)
+                self._resume(slot, number)
 
     def _may_ask(self) -> bool:
-        tried = [trial.params for trial in self._ledger.own()]
-        return why_not_asked(self.study, tried, self._clock.seconds) is None
+        tried = self._ledger.tried
+        return why_not_asked(self.study, tried.trials, tried.configurations, self._clock.seconds) is None
 
     def _place(self, slot: Slot, trial: Trial, params: dict[str, Any]) -> None:
         folder = self.folder.trial(trial.number)
@@ -334,7 +334,7 @@ class Coordinator:
             self._end(slot, "complete", "onset", onset)
         elif course.processed >= course.config.epochs:
             self._end(slot, "complete", "horizon", find_onset(course.trajectory, ship=ship))
-        elif stop.prune and running.trial.should_prune():
+        elif stop.prune and self._ledger.should_prune(running.trial):
             self._end(slot, "pruned", "pruned", find_onset(course.trajectory, ship=ship))
         else:
             return False

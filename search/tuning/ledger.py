@@ -21,17 +21,18 @@ from search.study.space import Space
 from search.study.space_values import misfit
 from search.study.study import Study
 from search.tuning.database import BUSY_SECONDS, check_database, connect, storage_url
-from search.tuning.pruner import OWNER
+from search.tuning.pruner import CYCLES, HORIZON, OWNER, SCHEDULE, PeerPruner, curve_of, is_peer
 from search.tuning.pruner_by_name import pruner_for
 from search.tuning.sampler import sampler_for
+from search.tuning.tally import SLOT, STARTED_WITH, Tally, Tried, placed_here
+from search.tuning.trials_in_memory import Mirror
 from search.tuning.untried import draw, key_of, started_with, untried
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PROCESSED, TRAINED, SHIPPED = "processed", "epochs_trained", "epoch_shipped"
 """User attributes: the epoch up to which a trial was decided on, how far it ran, the epoch to ship."""
-SLOT, BEGAN, STARTUP, STARTED_WITH = "slot", "began", "startup", "started_with"
-"""User attributes of a trial that was placed: its slot, that slot's clock then, whether it was drawn at random, and
-the values that it was given because the study starts with them."""
+BEGAN, STARTUP = "began", "startup"
+"""User attributes of a trial that was placed: its slot's clock then, and whether it was drawn at random."""
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -72,11 +73,6 @@ def _other_version(url: str, said: str) -> str:
     return f"written by a newer Optuna than {optuna.__version__}, which runs here: update it (pip install -U optuna)"
 
 
-def placed_here(trial: FrozenTrial, study: str) -> bool:
-    """Whether a trial was placed by this study's coordinator; one copied from another brings that one's attributes."""
-    return SLOT in trial.user_attrs and trial.user_attrs.get(OWNER, study) == study
-
-
 class Ledger:
     """One Optuna study in SQLite, written by one process.
 
@@ -110,10 +106,11 @@ class Ledger:
         self.sampler = sampler or SamplerSection()
         self._say, self._named = say, set[int]()
         self._reported: dict[int, set[int]] = {}
+        self._mirror = Mirror(storage)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study = optuna.create_study(
-                storage=storage,
+                storage=self._mirror,
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
@@ -121,6 +118,10 @@ class Ledger:
                 pruner=pruner_for(stop or StopSection()),
             )
             self.study.set_metric_names(["score"])
+        self._tally = Tally(name)
+        pruner = self.study.pruner
+        self._peers = pruner.peers() if isinstance(pruner, PeerPruner) else None
+        self._look()
 
     @classmethod
     def of(cls, study: Study, path: Path, *, say: Callable[[str], None] = lambda text: None) -> "Ledger":
@@ -137,36 +138,35 @@ class Ledger:
         )
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials by number, others' among them."""
+        """All trials by number, others' among them; those of others as they were when it was last asked."""
         return self.study.get_trials(deepcopy=False)
 
     def own(self) -> list[FrozenTrial]:
-        """The trials that were placed here, running or ended. Others are named to the user and left."""
-        found = []
-        for trial in self.trials():
-            if trial.state != TrialState.WAITING and placed_here(trial, self.name):
-                found.append(trial)
-            elif trial.state == TrialState.RUNNING:
-                self._name(trial, "is run by another process: it is left to that one")
-        return found
+        """The trials that were placed here, running or ended."""
+        return [trial for trial in self.trials() if self._is_own(trial)]
 
     def trial(self, number: int) -> FrozenTrial:
         """One trial as it is stored."""
-        return self.trials()[number]
+        return self._mirror.get_trial(self._mirror.get_trial_id_from_study_id_trial_number(0, number))
+
+    @property
+    def tried(self) -> Tried:
+        """How many trials were placed here, and with how many configurations."""
+        return self._tally.tried
 
     @property
     def starting_up(self) -> bool:
         """Whether the next trial is drawn at random: too few have ended for the sampler to learn from."""
-        ended = sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in self.trials())
-        return ended < self.startup_trials
+        return len(self._tally.ended) < self.startup_trials
 
-    def ask(self, space: Space, *, slot: int, began: int) -> int:
+    def ask(self, space: Space, slot: int, began: int) -> int:
         """Number of the next trial: one that somebody queued, else a new one; to be reattached.
 
         A new one is made and placed in one commit, with values of its own where the sampler would repeat a trial.
         """
+        waiting = list(self.queued(space))
         placed = {OWNER: self.name, SLOT: slot, BEGAN: began, STARTUP: self.starting_up}
-        for queued in self.queued(space):
+        for queued in waiting:
             if self._claim(queued, placed):
                 return queued.number
         values = self._first_values(space)
@@ -176,7 +176,7 @@ class Ledger:
             values = untried(
                 space,
                 self.trials(),
-                {key_of(trial.params) for trial in self.own()},
+                self._tally.configurations,
                 sampler=self.sampler,
                 seed=self.seed,
                 startup_trials=self.startup_trials,
@@ -184,17 +184,17 @@ class Ledger:
         fixed = {} if values is None else {"fixed_params": values}  # as Optuna keeps those of a queued trial
         self.study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=placed, system_attrs=fixed))
         return next(
-            t.number for t in reversed(self.trials()) if t.state == TrialState.RUNNING and t.user_attrs == placed
+            t.number for t in reversed(self._look()) if t.state == TrialState.RUNNING and t.user_attrs == placed
         )
 
     def _first_values(self, space: Space) -> dict[str, Any] | None:
         """Of what the study starts with, the next that no trial was given yet."""
-        given = {trial.user_attrs[STARTED_WITH] for trial in self.own() if STARTED_WITH in trial.user_attrs}
-        return started_with(space, self.sampler.start_with, given)
+        return started_with(space, self.sampler.start_with, self._tally.given)
 
     def queued(self, space: Space) -> Iterator[FrozenTrial]:
         """Trials that somebody queued and that can be trained, by number; the others are named to the user."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        self._look()
+        for trial in map(self.trial, sorted(self._tally.waiting)):
             wrong = misfit(space, trial.system_attrs.get("fixed_params", {}))
             if wrong is None:
                 yield trial
@@ -211,12 +211,15 @@ class Ledger:
         self._reseed(number, "")
         frozen = self.trial(number)
         self._reported[number] = set(frozen.intermediate_values)
+        self._mirror.keep(frozen._trial_id)
         # Optuna has no public way to go on with a running trial
         trial = Trial(self.study, frozen._trial_id)
         asked: list[str] = []
 
         try:
-            return trial, draw(trial, space, lambda parameter: self._reseed(number, parameter), asked)
+            params = draw(trial, space, lambda parameter: self._reseed(number, parameter), asked)
+            self._tally.see(self.trial(number))
+            return trial, params
         except ValueError as error:
             clash = [t.number for t in self.trials() if asked[-1] in t.distributions and t.number != number]
             if not clash:
@@ -232,13 +235,25 @@ class Ledger:
         if epoch not in reported:
             trial.report(score, epoch)
             reported.add(epoch)
+            if self._peers is not None and trial.number in self._peers:
+                self._peers.reported(trial.number, epoch, score)
+            else:
+                self._compare(trial.number)
+
+    def should_prune(self, trial: Trial) -> bool:
+        """Whether the study's pruner would end a trial at its last report."""
+        if self._peers is None:
+            return trial.should_prune()
+        return trial.number in self._peers and self._peers.behind(trial.number)
 
     def note(self, trial: Trial, **attributes: Any) -> None:
         """Set user attributes, each in a commit of its own and only where something changes."""
-        known = trial.user_attrs
-        for key, value in attributes.items():
-            if key not in known or known[key] != value:
-                trial.set_user_attr(key, value)
+        known = self.trial(trial.number).user_attrs
+        changed = {key: value for key, value in attributes.items() if key not in known or known[key] != value}
+        for key, value in changed.items():
+            trial.set_user_attr(key, value)
+        if changed.keys() & {HORIZON, SCHEDULE, CYCLES}:
+            self._compare(trial.number)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> float | None:
         """End a trial; returns the value that Optuna keeps.
@@ -246,21 +261,53 @@ class Ledger:
         Raises:
             UpdateFinishedTrialError: another process has ended it otherwise.
         """
+        self._mirror.reread(trial._trial_id)
         given = value if state == TrialState.COMPLETE else None
         told = self.study.tell(trial, given, state=state, skip_if_finished=True)
+        self._seen(self.trial(trial.number))
         if told.state != state:
             raise UpdateFinishedTrialError(f"trial {trial.number} has been ended as {told.state.name}")
         return told.value
 
     def _claim(self, queued: FrozenTrial, placed: dict[str, Any]) -> bool:
         """Take a queued trial; False when somebody else was faster. Killed in between, it is still queued."""
-        storage = self.study._storage  # as Study.ask does it, which would also take what does not fit
+        storage = self._mirror  # as Study.ask does it, which would also take what does not fit
         try:
             for key, value in placed.items():
                 storage.set_trial_user_attr(queued._trial_id, key, value)
             return storage.set_trial_state_values(queued._trial_id, state=TrialState.RUNNING)
         except UpdateFinishedTrialError:
             return False
+        finally:
+            self._seen(self.trial(queued.number))
+
+    def _look(self) -> list[FrozenTrial]:
+        """Take in what others have written since; returns the trials that are new or may have changed."""
+        changed = self._mirror.look(self.study._study_id)
+        for trial in changed:
+            self._seen(trial)
+            if trial.state == TrialState.RUNNING and not self._is_own(trial):
+                self._name(trial, "is run by another process: it is left to that one")
+        return changed
+
+    def _seen(self, trial: FrozenTrial) -> None:
+        """A trial may have changed otherwise than by a report of ours."""
+        self._tally.see(trial)
+        if self._peers is None:
+            return
+        if trial.state.is_finished():
+            self._peers.ended(trial.number, failed=trial.state == TrialState.FAIL)
+        if trial.number not in self._peers:
+            self._compare(trial.number)
+
+    def _compare(self, number: int) -> None:
+        """Others are compared with this trial, if it is one of the study's, as it is stored."""
+        trial = self.trial(number)
+        if self._peers is not None and is_peer(trial, self.name) and {HORIZON, CYCLES} <= trial.user_attrs.keys():
+            self._peers.see(number, curve_of(trial))
+
+    def _is_own(self, trial: FrozenTrial) -> bool:
+        return trial.state != TrialState.WAITING and placed_here(trial, self.name)
 
     def _name(self, trial: FrozenTrial, what: str) -> None:
         if trial.number not in self._named:

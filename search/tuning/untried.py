@@ -17,6 +17,7 @@ from search.study.settings import SamplerSection
 from search.study.space import Space
 from search.study.space_values import every_value, given_values, size
 from search.tuning.sampler import sampler_for
+from search.tuning.trials_in_memory import Draft
 
 _ATTEMPTS, _AT_RANDOM = 5, 25
 """Draws of the sampler, which keeps to what has done well; then draws at random, before any that is left is taken."""
@@ -113,8 +114,7 @@ def _drawn(
     space: Space, trials: Sequence[FrozenTrial], sampler: SamplerSection, seed: int, startup_trials: int, attempt: int
 ) -> dict[str, Any]:
     first = sampler_for(sampler, seed, len(trials), "", startup_trials)
-    study = optuna.create_study(direction="maximize", sampler=first)
-    study.add_trials(trials)
+    study = optuna.create_study(storage=Draft(trials), direction="maximize", sampler=first)
     study.add_trial(create_trial(state=TrialState.RUNNING))
     again = f"#{attempt}" if attempt else ""
 

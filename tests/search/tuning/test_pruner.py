@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from search.tuning.pruner import CYCLES, HORIZON, SCHEDULE, PeerPruner, outlook, spent
+from search.tuning.peers import outlook, spent
+from search.tuning.pruner import CYCLES, HORIZON, SCHEDULE, PeerPruner
 
 
 def rising(best: float, horizon: int, upto: float = 1.0) -> dict[int, float]:
