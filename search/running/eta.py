@@ -6,7 +6,7 @@ these plays, with the range of nine in ten.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +18,7 @@ from search.record.record import TrialRecord
 from search.study.space import Space
 
 _PLAYS, _MOST_STEPS = 240, 24_000  # of a study with many trials to come fewer are played
+_MOST_WAITING = 600  # trials to come that are played one by one
 _LOW, _HIGH = 0.03, 0.97
 _WIDER = (
     1.3  # so that the range holds what comes in nine of ten simulated studies: the plays are surer than they should be
@@ -158,8 +159,10 @@ class Forecast:
         self._stopped.survived(before, after)
 
     def _peers(self, number: int, share: float) -> int:
-        """Other trials that have ended or got as far."""
-        ended = sum(other != number for other in self._shares)
+        """Other trials that have ended or got as far; of many only those that have ended."""
+        ended = len(self._shares) - (number in self._shares)
+        if ended >= _PEERS:
+            return ended
         return ended + sum(c.number != number and c.share >= share for c in self._running.values())
 
     def _pace(self) -> float | None:
@@ -202,30 +205,41 @@ class Forecast:
                 step = step ** (1 - trust) * course.pace**trust
             left = (goal - course.share) * course.horizon * step - (now - course.at)
             free[:, slot % self.slots] = np.maximum(left, 0.0)
-        for number in range(self.trials - waiting, self.trials):
+        played = min(waiting, _MOST_WAITING)
+        horizons, spent = self._horizons(), np.zeros(plays)
+        for number in range(self.trials - played, self.trials):
             own = _luck(number, plays)
             slot = free.argmin(axis=1)
             begins = free[np.arange(plays), slot]
-            takes = _ends(pruned + stopped, own.end, 0.0) * self._horizons(own.horizon)
+            takes = _ends(pruned + stopped, own.end, 0.0) * horizons(own.horizon)
             takes *= mean * np.exp(spread * own.pace - spread**2 / 2)
             if self.deadline is not None:
                 takes = np.where(now + begins >= self.deadline, 0.0, takes)
             free[np.arange(plays), slot] = begins + takes
-        return free.max(axis=1) + self.finish
+            spent += takes
+        others = spent / max(played, 1) * (waiting - played) / self.slots  # as long as those that were played
+        if self.deadline is not None:
+            others = np.minimum(others, max(0.0, self.deadline - now))
+        return free.max(axis=1) + others + self.finish
 
-    def _horizons(self, luck: np.ndarray) -> np.ndarray:
-        """Epochs planned for, one for each number in [0, 1): of the search space, and of the trials so far."""
+    def _horizons(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Epochs planned for, one for each number in [0, 1) that it is given: of the search space, and of the trials so
+        far."""
         seen = np.sort(np.array(list(self._seen.values()), dtype=float))
-        if not self.horizons:
-            return seen[(luck * seen.size).astype(int)]
         planned = np.sort(np.array(self.horizons, dtype=float))
         share = _PLANNED_WEIGHT / (_PLANNED_WEIGHT + seen.size)
-        inside = np.clip(luck / share, 0, 1 - 1e-9), np.clip((luck - share) / (1 - share), 0, 1 - 1e-9)
-        return np.where(
-            luck < share,
-            planned[(inside[0] * planned.size).astype(int)],
-            seen[(inside[1] * seen.size).astype(int)],
-        )
+
+        def of(luck: np.ndarray) -> np.ndarray:
+            if not planned.size:
+                return seen[(luck * seen.size).astype(int)]
+            inside = np.clip(luck / share, 0, 1 - 1e-9), np.clip((luck - share) / (1 - share), 0, 1 - 1e-9)
+            return np.where(
+                luck < share,
+                planned[(inside[0] * planned.size).astype(int)],
+                seen[(inside[1] * seen.size).astype(int)],
+            )
+
+        return of
 
 
 @dataclass(frozen=True)

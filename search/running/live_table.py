@@ -72,7 +72,8 @@ class LiveTable:
         if room >= len(self.ended):
             return sorted(self.ended, key=lambda r: r.number), ""
         best = sorted(self.ended, key=_rank)[: max(0, room - 1)]
-        others = Counter(state_text(r) for r in self.ended if r not in best)
+        shown = {record.number for record in best}
+        others = Counter(state_text(r) for r in self.ended if r.number not in shown)
         if room < 1 or not others:
             return [], ""
         kinds = ", ".join(f"{number} {state}" for state, number in others.most_common())

@@ -67,6 +67,7 @@ class Board:
         self._lines: dict[int, _Line] = {}
         self._setting_up: dict[int, str] = dict.fromkeys(range(slots), "starting")
         self._ended: dict[int, TrialRecord] = {}
+        self._best: Decision | None = None
         self._began = clock() - spent_seconds
         self._ready = False
         deadline = None if seconds is None else clock() + seconds
@@ -136,6 +137,8 @@ class Board:
             running = self._ready or bool(self._lines)
             self._lines.pop(slot, None) if slot is not None else None
             self._ended[record.number] = record
+            known = [record] if self._best is None else [self._ended[self._best.trial or 0], record]
+            self._best = best_so_far(known)
         if self._plain and running:
             self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
 
@@ -152,7 +155,7 @@ class Board:
 
     def summary(self) -> tuple[str, ...]:
         """How far it is, how long still, the best so far."""
-        best, left = best_so_far(self._ended.values()), self.time_left()
+        best, left = self._best, self.time_left()
         parts = [f"{len(self._ended)} of {self.trials} trials", _time(self._clock() - self._began)]
         parts.append("ETA " + (time_left_text(left) if left is not None else "unknown yet"))
         if best is not None:

@@ -64,6 +64,7 @@ class Tidier:
     def __init__(self, folder: StudyFolder, keep: KeepSection) -> None:
         self._folder, self._keep = folder, keep
         self._contenders: dict[int, TrialRecord] = {}
+        self._tidied: set[int] = set()
 
     def ended(self, record: TrialRecord) -> None:
         """To be called once Optuna has been told of a trial's end."""
@@ -71,8 +72,9 @@ class Tidier:
         still = contenders(known.values())
         for number, one in known.items():
             home = self._folder.trial(number)
-            if number not in still or (home / "readings").is_dir():
+            if number not in still or (number not in self._tidied and (home / "readings").is_dir()):
                 tidy_trial(home, one, self._keep, finalist=number in still, pick=PersonPick.load(self._folder))
+            self._tidied.add(number)
         self._contenders = {number: one for number, one in known.items() if number in still}
 
 
