@@ -82,10 +82,13 @@ class TrialsInMemory(BaseStorage):
 
     def _put(self, trial: FrozenTrial) -> None:
         place = self._places.setdefault(trial._trial_id, len(self._trials))
-        if place == len(self._trials):
-            self._trials.append(trial)
-        else:
+        if place < len(self._trials):
             self._trials[place] = trial
+            return
+        self._trials.append(trial)
+        if place and trial.number < self._trials[place - 1].number:
+            self._trials.sort(key=lambda trial: trial.number)
+            self._places = {trial._trial_id: place for place, trial in enumerate(self._trials)}
 
 
 class Draft(TrialsInMemory):
@@ -172,8 +175,9 @@ class Mirror(TrialsInMemory):
             self._unfinished.add(trial._trial_id)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        known = trial_id in self._places
-        return super().get_trial(trial_id) if known else self.backend.get_trial(trial_id)
+        if trial_id not in self._places:  # Optuna has just made it
+            self._put(self.backend.get_trial(trial_id))
+        return super().get_trial(trial_id)
 
     # --- trials, written through
 

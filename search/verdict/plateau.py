@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search.record.curve import Curve
+
 if TYPE_CHECKING:
     from metrics.trajectory.trajectory import Trajectory
 
@@ -21,7 +23,7 @@ class Peak:
     last: int
 
 
-def peak(trajectory: "Trajectory | None", noise: float) -> Peak | None:
+def peak(trajectory: "Trajectory | Curve | None", noise: float) -> Peak | None:
     """The highest score of a trained checkpoint; None without any."""
     if trajectory is None:
         return None
@@ -31,7 +33,7 @@ def peak(trajectory: "Trajectory | None", noise: float) -> Peak | None:
     return None if not epoch or around is None else Peak(int(-epoch), float(score), *around)
 
 
-def jitter(trajectories: "Sequence[Trajectory]") -> float:
+def jitter(trajectories: "Sequence[Trajectory | Curve]") -> float:
     """Standard deviation of a score between neighbouring checkpoints, from second differences (robust; 0.002–0.02)."""
     jumps = [np.diff(t.scores[t.epochs > 0], n=2) / np.sqrt(6.0) for t in trajectories]
     found = np.concatenate(jumps) if jumps else np.empty(0)
@@ -40,7 +42,7 @@ def jitter(trajectories: "Sequence[Trajectory]") -> float:
     return float(np.clip(sigma, 0.002, 0.02))
 
 
-def plateau(trajectory: "Trajectory | None", epoch: int | None, noise: float) -> tuple[int, int] | None:
+def plateau(trajectory: "Trajectory | Curve | None", epoch: int | None, noise: float) -> tuple[int, int] | None:
     """First and last epoch of the unbroken run of checkpoints around `epoch` that score no worse than it by more than
     `noise`."""
     if trajectory is None or epoch is None or epoch not in trajectory.epochs:

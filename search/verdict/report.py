@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from metrics.errors import MetricsError
 from metrics.onset.sentences import choice_interval
+from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE
 from search.record.json_files import write_bytes
 from search.record.page_template import page_template
@@ -31,10 +31,13 @@ from search.verdict.sheet import SET_NAMES, choose_epochs
 from trainer.config.config import TrainConfig
 
 if TYPE_CHECKING:
-    from metrics.trajectory.trajectory import Trajectory
     from search.verdict.verdict import Verdict
 
-_MOST_BYTES = 24_000_000  # pictures beyond this are linked: a report of 500 trials must still open
+_MOST_BYTES = 12_000_000  # of pictures inside; those beyond are linked, so that a report of any study still opens
+_MOST_TOLD = 1000
+"""Trials of which everything is told, best first; of the others only their row stands there."""
+_MOST_LINES = 500  # curves in the picture of all trials: more are one grey patch
+_PICTURES = {SHEET: "contact sheet", PLOT: "onset plot", BEHAVIOUR: "behaviour plot"}
 _GRID_COLUMNS, _GRID_ROWS = 9, 12
 _TRIAL_COLUMNS = ("trial", "state", "score", "", "best {}", "{}s trained", "onset")
 _SETTING_COLUMNS = ("optimizer", "rate", "schedule", "rank", "alpha", "time")
@@ -51,8 +54,10 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         storage: URL of the Optuna storage for importances; None takes the study's `study.db`, if it is there.
     """
     records, pick = list(folder.records()), PersonPick.load(folder)
-    trajectories = {r.number: t for r in records if (t := _trajectory(folder, r)) is not None}
-    pictures = {r.number: write_pictures(folder, r.number) for r in records if r.state != "running"}
+    ranked = sorted(
+        records, key=lambda r: (r.number != verdict.trial, r.state != "complete", -(r.value or -1), r.number)
+    )
+    curves = {r.number: curve for r in ranked[:_MOST_TOLD] if (curve := Curve.load(folder.trial(r.number))) is not None}
     best = next((r for r in records if r.number == verdict.trial), None)
     album = _Album(folder)
     composites = album.picture(
@@ -65,7 +70,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
             album.picture(folder.best_folder / PLOT, f"Losses and score {over}"),
             album.picture(folder.best_folder / BEHAVIOUR, f"What the images do, {over}"),
         ]
-    curves = [(n, t.epochs.tolist(), t.scores.tolist()) for n, t in trajectories.items()]
+    lines = [(r.number, *_line(curves[r.number])) for r in ranked[:_MOST_LINES] if r.number in curves]
     importances, unit = _importances(folder, storage), verdict.decision.unit
     text = page_template("search.verdict", "report.html").render(
         title=f"{verdict.study}: {headline(verdict)}",
@@ -78,12 +83,17 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         disagreement=verdict.decision.disagreement is not None,
         plots=[plot for plot in plots if plot is not None],
         grid=None if best is None else _grid(folder, best),
-        chart=score_chart(curves, verdict.trial, None if best is None else marks(verdict.decision)),
+        chart=score_chart(sorted(lines), verdict.trial, None if best is None else marks(verdict.decision)),
         importances=importances,
         importances_note="" if importances is None else _IMPORTANCES_NOTE.format(importances.trials),
         trial_columns=[name.format(unit) for name in _TRIAL_COLUMNS + _SETTING_COLUMNS],
         unit=unit,
-        trials=_trials(records, trajectories, pictures, album, verdict),
+        in_chart=min(len(records), _MOST_LINES),
+        told=min(len(records), _MOST_TOLD),
+        trials=[
+            *(_trial(r, curves.get(r.number), _pictures(folder, r, album), verdict) for r in ranked[:_MOST_TOLD]),
+            *(_trial(r, None, None, verdict) for r in ranked[_MOST_TOLD:]),
+        ],
         files=verdict.files,
         data_check=DATA_CHECK_PAGE if (folder.path / DATA_CHECK_PAGE).is_file() else "",
         train_yaml=_train_yaml(folder, verdict),
@@ -108,18 +118,24 @@ class _Album:
     def __init__(self, folder: StudyFolder) -> None:
         self.folder, self.spent = folder, 0
 
+    @property
+    def full(self) -> bool:
+        """Whether pictures are only linked from now on, and need not be looked at for it."""
+        return self.spent >= _MOST_BYTES
+
     def picture(self, path: Path, alt: str) -> _Picture | None:
         """None where there is no such file."""
         if not path.is_file():
             return None
+        linked = _Picture(alt, path.relative_to(self.folder.path).as_posix(), inside=False)
+        if self.full:
+            return linked
         try:
-            data = _webp(path)
+            shown = _data_url(_webp(path))
         except (OSError, SyntaxError, ValueError):
             return _Picture(path.name, None)
-        if self.spent + len(data) > _MOST_BYTES:
-            return _Picture(alt, path.relative_to(self.folder.path).as_posix(), inside=False)
-        self.spent += len(data)
-        return _Picture(alt, _data_url(data))
+        self.spent += len(shown)
+        return linked if self.full else _Picture(alt, shown)
 
 
 @dataclass(frozen=True)
@@ -248,7 +264,8 @@ def _importances(folder: StudyFolder, storage: str | None) -> Importances | None
 
 @dataclass(frozen=True)
 class _Trial:
-    """A row of the table of trials: `cells` hold what is shown and what it is sorted by, the rest opens below it."""
+    """A row of the table of trials: `cells` hold what is shown and what it is sorted by. The rest opens below it,
+    unless `pictures` is None."""
 
     best: bool
     cells: Sequence[tuple[str, str]]
@@ -256,38 +273,32 @@ class _Trial:
     said: str
     lost: str
     error: str
-    pictures: Sequence[_Picture]
+    pictures: Sequence[_Picture] | None
 
 
-def _trials(
-    records: Sequence[TrialRecord],
-    trajectories: Mapping[int, "Trajectory"],
-    pictures: Mapping[int, Mapping[str, Path]],
-    album: _Album,
-    verdict: "Verdict",
-) -> list[_Trial]:
-    ranked = sorted(
-        records, key=lambda r: (r.number != verdict.trial, r.state != "complete", -(r.value or -1), r.number)
+def _pictures(folder: StudyFolder, record: TrialRecord, album: _Album) -> list[_Picture]:
+    """A trial's pictures, drawn now where one is missing and there is room for it."""
+    home, drawn = folder.trial(record.number), not album.full and record.state != "running"
+    there = write_pictures(folder, record.number) if drawn else {name: home / name for name in _PICTURES}
+    shown = (
+        album.picture(there[name], f"Trial {record.number}, {what}")
+        for name, what in _PICTURES.items()
+        if name in there
     )
-    return [_trial(r, trajectories.get(r.number), pictures.get(r.number, {}), album, verdict) for r in ranked]
+    return [picture for picture in shown if picture is not None]
 
 
-def _trial(
-    record: TrialRecord,
-    trajectory: "Trajectory | None",
-    pictures: Mapping[str, Path],
-    album: _Album,
-    verdict: "Verdict",
-) -> _Trial:
+def _trial(record: TrialRecord, curve: Curve | None, pictures: Sequence[_Picture] | None, verdict: "Verdict") -> _Trial:
+    """`pictures`: None for a trial of which only its row is shown."""
     config, found = record.config, decide(record)
     _, onset = found.earlier
     state = state_text(record)
     opener = Markup('<button type="button" class="open" aria-expanded="false">{}</button>')
     cells: list[tuple[str, object]] = [
-        (opener.format(record.number), record.number),
+        (str(record.number) if pictures is None else opener.format(record.number), record.number),
         (Markup('<span class="tag {}">{}</span>').format(record.state, state), state),
         ("" if found.score is None else f"{found.score:.3f}", found.score),
-        ("" if trajectory is None else spark(*_curve(trajectory), found.shipped), ""),
+        ("" if curve is None else spark(*_line(curve), found.shipped), ""),
         ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
         (onset_short(found), None if onset is None else onset.epoch),
@@ -296,11 +307,6 @@ def _trial(
         _alpha(record),
         (duration(sum(record.timings.values())), sum(record.timings.values())),
     ]
-    shown = (
-        album.picture(pictures[name], f"Trial {record.number}, {what}")
-        for name, what in ((SHEET, "contact sheet"), (PLOT, "onset plot"), (BEHAVIOUR, "behaviour plot"))
-        if name in pictures
-    )
     return _Trial(
         best=record.number == verdict.trial,
         cells=[(text, _bare(value)) for text, value in cells],
@@ -308,7 +314,7 @@ def _trial(
         said=" ".join(trial_sentences(found)),
         lost=record.lost,
         error=without_private_paths((record.error or "").strip()),
-        pictures=[picture for picture in shown if picture is not None],
+        pictures=pictures,
     )
 
 
@@ -355,15 +361,8 @@ def _bare(value: object) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
-    try:
-        return folder.trajectory(record.number)
-    except MetricsError:  # none was written, or it is damaged
-        return None
-
-
-def _curve(trajectory: "Trajectory") -> tuple[list[float], list[float]]:
-    return trajectory.epochs.tolist(), trajectory.scores.tolist()
+def _line(curve: Curve) -> tuple[list[float], list[float]]:
+    return curve.epochs.tolist(), curve.scores.tolist()
 
 
 def _encoded(image: np.ndarray) -> bytes:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator
 
-from metrics.errors import MetricsError
 from search.errors import DamagedError
+from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE
 from search.record.final_run import FinalRun
 from search.record.finished_run import FinishedRun, short_name
@@ -30,8 +30,6 @@ from trainer.config.recorded import RecordedConfig
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from metrics.trajectory.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -217,8 +215,9 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     """Looks at the trials' records and trajectories and decides; writes nothing."""
     records = list(folder.records())
     cost = _cost(records, wall_seconds)
-    noise = jitter([t for r in records if (t := _trajectory(folder, r)) is not None])
-    ranked = _ranked(folder, records, noise)
+    curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
+    noise = jitter([curve for curve in curves.values() if curve is not None])
+    ranked = _ranked(records, curves, noise)
     files = {"trials": "trials", "database": folder.database.name}
     if (folder.path / DATA_CHECK_PAGE).is_file():
         files = {"data check": DATA_CHECK_PAGE, **files}
@@ -236,8 +235,8 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             params=winner.params,
             epochs=winner.epochs,
             epochs_trained=winner.epochs_trained,
-            plateau=plateau(_trajectory(folder, winner), decision.epoch, noise),
-            peak=peak(_trajectory(folder, winner), noise),
+            plateau=plateau(curves[winner.number], decision.epoch, noise),
+            peak=peak(curves[winner.number], noise),
             noise=noise,
             ties=tuple(sorted(r.number for r in ties)),
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
@@ -307,7 +306,7 @@ def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
     )
 
 
-def _ranked(folder: StudyFolder, records: Sequence[TrialRecord], noise: float) -> list[TrialRecord]:
+def _ranked(records: Sequence[TrialRecord], curves: Mapping[int, Curve | None], noise: float) -> list[TrialRecord]:
     """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value.
 
     Trials with an epoch to ship come before those without one, whatever these score.
@@ -321,9 +320,9 @@ def _ranked(folder: StudyFolder, records: Sequence[TrialRecord], noise: float) -
     close = [r for r in pool if (_value(r) or 0.0) >= top - noise]
 
     def order(record: TrialRecord) -> tuple[float, float, float, int]:
-        around = plateau(_trajectory(folder, record), record.epoch_shipped, noise)
+        around = plateau(curves[record.number], record.epoch_shipped, noise)
         width = log2(around[1] / max(around[0], 1)) if around else 0.0
-        return (_size_step(folder, record), -round(width, 2), -(_value(record) or 0.0), record.number)
+        return (_size_step(record), -round(width, 2), -(_value(record) or 0.0), record.number)
 
     return sorted(close, key=order)
 
@@ -333,7 +332,7 @@ def _value(record: TrialRecord) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-def _size_step(folder: StudyFolder, record: TrialRecord) -> float:
+def _size_step(record: TrialRecord) -> float:
     """The LoRA's size on a ladder of 5 % steps, so that a few bytes of metadata decide nothing.
 
     Checkpoints of losing trials may be gone: the number of weights per layer is known from the config alone.
@@ -342,13 +341,6 @@ def _size_step(folder: StudyFolder, record: TrialRecord) -> float:
     share = 0.4 if config.targets == "attention" else 1.0  # attention's share of kohya's weights in SD1.5
     text = 1.1 if config.train_text_encoder else 1.0
     return round(log((config.rank * share + (config.conv_rank or 0)) * text) / 0.05)
-
-
-def _trajectory(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
-    try:
-        return folder.trajectory(record.number)
-    except MetricsError:  # none was written, or it is damaged
-        return None
 
 
 def _photos(folder: StudyFolder) -> tuple[int, int] | None:
