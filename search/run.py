@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before anything slow is imported
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -249,35 +250,40 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
             print(f"note: {note}", flush=True)
         from search.running.coordinator import Coordinator
         from search.study.delivery import Delivery
+        from search.tuning.ledger import Ledger
         from search.verdict.artifacts import open_store, publish_verdict, upload_trial
         from search.verdict.verdict import Verdict, finish
 
         store = open_store(folder)
-        with board.shown():
-            coordinator = Coordinator(
-                study,
-                folder,
-                team,
-                board,
-                clock=clock,
-                places=sharing.places,
-                before_tell=lambda trial, record: upload_trial(trial, folder.trial(record.number), store),
-            )
-            coordinator.run()
-            team.close()
-        clock.note()
+        with contextlib.closing(Ledger.of(study, folder.database, say=board.note, leased=True)) as ledger:
+            with board.shown():
+                coordinator = Coordinator(
+                    study,
+                    folder,
+                    team,
+                    board,
+                    clock=clock,
+                    places=sharing.places,
+                    ledger=ledger,
+                    before_tell=lambda trial, record: upload_trial(trial, folder.trial(record.number), store),
+                )
+                coordinator.run()
+                team.close()
+            ledger.in_place()  # still ours
+            clock.note()
 
-        def publish(verdict: Verdict) -> None:
-            publish_verdict(coordinator.optuna_study, folder, verdict, store)
+            def publish(verdict: Verdict) -> None:
+                publish_verdict(ledger.study, folder, verdict, store)
 
-        if isinstance(study.kind, Delivery) and any(record.score is not None for record in folder.records()):
-            _deliver(study, folder, clock, publish)
-        else:
-            finish(folder, wall_seconds=clock.seconds, keep=study.keep, publish=publish)
+            if isinstance(study.kind, Delivery) and any(record.score is not None for record in folder.records()):
+                _deliver(study, folder, clock, publish)
+            else:
+                finish(folder, wall_seconds=clock.seconds, keep=study.keep, publish=publish)
     finally:
         team.close()
-        with contextlib.suppress(OSError):  # a full disk must not hide why the study ends
-            clock.note()
+        if not isinstance(sys.exception(), BusyError):  # the study is another one's now
+            with contextlib.suppress(OSError):  # a full disk must not hide why the study ends
+                clock.note()
 
 
 def _deliver(study: Study, folder: StudyFolder, clock: Clock, publish: Callable[["Verdict"], None]) -> None:

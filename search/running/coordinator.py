@@ -52,6 +52,7 @@ class Coordinator:
         board: what is shown while it runs.
         clock: the time that the study has taken.
         places: trials that each worker has at once.
+        ledger: the study's Optuna; None opens it without a lease.
         before_tell: called with a trial and its record when all of its files are there and Optuna can still be
             written to for it (artifacts).
     """
@@ -65,11 +66,12 @@ class Coordinator:
         *,
         clock: Clock,
         places: int = 1,
+        ledger: Ledger | None = None,
         before_tell: Callable[[Trial, TrialRecord], object] | None = None,
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._before_tell = before_tell
-        self._ledger = Ledger.of(study, folder.database, say=board.note)
+        self._ledger = ledger or Ledger.of(study, folder.database, say=board.note)
         self._slots = slots_of(team.count, places)
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
@@ -158,13 +160,11 @@ class Coordinator:
     def _fill(self) -> None:
         for slot in self._slots:
             while slot.running is None and not slot.retired and (self._waiting or self._may_ask()):
-                ask = self._ledger.ask
-                number = self._waiting.pop(0) if self._waiting else ask(self.study.space, slot.index, slot.clock)
-                self._resume(slot, number)
+                next_ones = self._waiting or [self._ledger.ask(self.study.space, slot.index, slot.clock)]
+                self._resume(slot, next_ones.pop(0))
 
     def _may_ask(self) -> bool:
-        tried = self._ledger.tried
-        return why_not_asked(self.study, tried.trials, tried.configurations, self._clock.seconds) is None
+        return why_not_asked(self.study, *self._ledger.tried, self._clock.seconds) is None
 
     def _place(self, slot: Slot, trial: Trial, params: dict[str, Any]) -> None:
         folder = self.folder.trial(trial.number)
@@ -203,7 +203,7 @@ class Coordinator:
 
     def _check_place(self) -> None:
         """SQLite would go on in a file that has moved, and everything else be written where it was."""
-        if not self.folder.database.is_file():
+        if not self._ledger.in_place():
             raise moved(self.folder.path)
 
     def _take(self, worker: int, message: Any) -> None:

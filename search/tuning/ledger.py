@@ -21,6 +21,7 @@ from search.study.space import Space
 from search.study.space_values import misfit
 from search.study.study import Study
 from search.tuning.database import BUSY_SECONDS, check_database, connect, storage_url
+from search.tuning.lease import Lease
 from search.tuning.pruner import CYCLES, HORIZON, OWNER, SCHEDULE, PeerPruner, curve_of, is_peer
 from search.tuning.pruner_by_name import pruner_for
 from search.tuning.sampler import sampler_for
@@ -83,6 +84,10 @@ class Ledger:
         startup_trials: trials drawn at random first.
         sampler, stop: what chooses settings, and what ends a trial early.
         say: told what a user should know of others' trials, once each.
+        leased: take the study's lease before anything is written, and keep it until `close`.
+
+    Raises:
+        BusyError: another coordinator has the lease.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Ledger:
         sampler: SamplerSection | None = None,
         stop: StopSection | None = None,
         say: Callable[[str], None] = lambda text: None,
+        leased: bool = False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -106,6 +112,9 @@ class Ledger:
         self.sampler = sampler or SamplerSection()
         self._say, self._named = say, set[int]()
         self._reported: dict[int, set[int]] = {}
+        self._lease = Lease(storage, name) if leased else None
+        if self._lease is not None:
+            self._lease.take()
         self._mirror = Mirror(storage)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -124,7 +133,9 @@ class Ledger:
         self._look()
 
     @classmethod
-    def of(cls, study: Study, path: Path, *, say: Callable[[str], None] = lambda text: None) -> "Ledger":
+    def of(
+        cls, study: Study, path: Path, *, say: Callable[[str], None] = lambda text: None, leased: bool = False
+    ) -> "Ledger":
         """The one of a study file, as it says."""
         startup = study.budget.startup
         return cls(
@@ -135,7 +146,23 @@ class Ledger:
             sampler=study.sampler,
             stop=study.stop,
             say=say,
+            leased=leased,
         )
+
+    def in_place(self) -> bool:
+        """Whether the database is where it was; asked before anything is written.
+
+        Raises:
+            LostLeaseError: another coordinator has taken the study over.
+        """
+        if self._lease is not None:
+            self._lease.check()
+        return self.path.is_file()
+
+    def close(self) -> None:
+        """Give the lease back."""
+        if self._lease is not None:
+            self._lease.release()
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, others' among them; those of others as they were when it was last asked."""

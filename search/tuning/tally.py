@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Set
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,8 +14,7 @@ SLOT, STARTED_WITH = "slot", "started_with"
 them."""
 
 
-@dataclass(frozen=True)
-class Tried:
+class Tried(NamedTuple):
     """How many trials a study has placed, and how many different configurations are among them."""
 
     trials: int

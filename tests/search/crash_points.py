@@ -61,7 +61,8 @@ class Points:
         self.armed = True
 
     def _executes(self, connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if not statement.lstrip().upper().startswith(("SELECT", "PRAGMA")):
+        signs_of_life = "onset_leases" in statement  # as often as the clock says
+        if not signs_of_life and not statement.lstrip().upper().startswith(("SELECT", "PRAGMA")):
             connection.info["wrote", id(self)] = True
 
     def _commits(self, connection: Any) -> None:
