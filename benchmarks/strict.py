@@ -21,7 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--draw", action="store_true", help="train and draw what is not there yet")
     parser.add_argument("--out", type=Path, default=WORKED_ON, help="folder of drawn packs (default: %(default)s)")
-    parser.add_argument("--loras", type=Path, default=WORKED_ON / "loras", help="folder that keeps checkpoints")
+    parser.add_argument("--loras", type=Path, help="folder that keeps checkpoints (default: none are kept)")
+    parser.add_argument("--processes", type=int, default=1, help="how many draw side by side")
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no further pack after this long")
     parser.add_argument("--only", nargs="+", default=[], help="packs whose name contains one of these")
     parser.add_argument("--quick", action="store_true", help="the tables of the kept packs (what happens anyway)")
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.draw:
         from benchmarks.strict_drawn import draw_packs
 
-        draw_packs(args.out, args.loras, args.minutes, args.only)
+        draw_packs(args.out, args.loras, args.minutes, args.only, args.processes)
         return 0
     figures = kept_figures()
     for table in figures.values():

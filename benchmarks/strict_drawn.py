@@ -1,22 +1,29 @@
-"""Images of the onset benchmark's checkpoints, drawn to be judged strictly: what `benchmarks.strict` reads.
+"""Images of the onset benchmark's checkpoints, drawn and judged strictly: what `benchmarks.strict --drawn` reads.
 
-Each pack's `.npz` has for each of its runs, at `LOOKS` checkpoints and for the base (row 0):
+Each pack's `.npz` has `about` (JSON: the plan) and of each run, at `LOOKS` checkpoints and of the base (row 0):
 
     RUN/epochs [T]      RUN/effort [T]
-    RUN/probe [T, 36, 64, 64, 3]      the probe of a study: captions of photos, and new contexts
-    RUN/fresh [T, 40, 64, 64, 3]      prompts and seeds that no probe has: new contexts, all sizes and positions
-    RUN/trained [T, 16, 64, 64, 3]    captions of training photos, one image each
+    RUN/KIND_concept [T, N]   RUN/KIND_asked [T, N, 4]   RUN/KIND_leaked [T, N]   see `strict_truth.judged`
+    RUN/KIND_rough [T, N, 2]          `strict_truth.roughness`
+    RUN/trained_apart [T, 16, 9]      `strict_truth.distances`
     RUN/LOSS [T, images, levels]      ln ratios to the base: heldout, context, shifted, shifted_train
+    RUN/ITEM [T, …], RUN/CHANNEL [T, 3]   what a study reads of the probe's images (value, low, high), `score` [T]
 
-Images are uint8. Everything else (prompts, photos, fresh renders) follows from the plan.
+KIND is `probe` (N 36, a study's own: captions of photos, and new contexts), `fresh` (N 40, prompts and seeds that no
+probe has: the concept alone in new contexts, all sizes and positions) or `trained` (N 16, captions of training photos).
+Beside it PACK.webp.npz keeps the probe's images, T sheets of 6 × 6 for each run.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -27,6 +34,7 @@ import numpy as np
 from benchmarks import onset_loras
 from benchmarks.onset_plan import LATER, PackPlan, detector_grid, plans
 from benchmarks.onset_truth import SEEN
+from benchmarks.strict_truth import AGAIN, distances, judged, roughness
 
 if TYPE_CHECKING:
     from benchmarks.onset_world import World
@@ -88,53 +96,141 @@ def looked_at(epochs: list[int]) -> list[int]:
     ]
 
 
-def draw_packs(out: Path, loras: Path, minutes: float, only: list[str]) -> None:
-    """Trains and draws pack after pack until the time is up; what is there stays, and a pack is written whole."""
+def draw_packs(out: Path, loras: Path | None, minutes: float, only: Sequence[str], processes: int = 1) -> None:
+    """Trains and draws pack after pack until the time is up; what is there stays, and a pack is written whole. Packs
+    are shared out among processes; what is begun when the time is up is let go after half as long again."""
+    out.mkdir(parents=True, exist_ok=True)
+    for claim in out.glob("*.claim"):
+        claim.unlink()
+    end = time.time() + 60 * minutes
+    wanted = {"out": str(out), "loras": loras and str(loras), "end": end, "only": list(only)}
+    command = [sys.executable, "-m", "benchmarks.strict_drawn", json.dumps(wanted)]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
+    children = [subprocess.Popen(command, env=os.environ | threads) for _ in range(processes)]
+    for child in children:
+        try:
+            child.wait(timeout=max(1.0, end + 30 * minutes - time.time()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def work(out: Path, loras: Path | None, end: float, only: Sequence[str]) -> None:
+    """One process: takes the next pack that nobody has claimed."""
     import torch
 
     from benchmarks.onset_recompute import BASE, trained_pack
     from trainer.base_model.load import load_base
 
-    end = time.time() + 60 * minutes
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     base = load_base(BASE, device="cuda" if torch.cuda.is_available() else "cpu")
-    out.mkdir(parents=True, exist_ok=True)
     for plan in wanted_plans():
         if time.time() > end:
             return
         if (out / f"{plan.name}.npz").exists() or (only and not any(part in plan.name for part in only)):
             continue
+        try:
+            (out / f"{plan.name}.claim").touch(exist_ok=False)
+        except FileExistsError:
+            continue
         began = time.time()
         world, runs = trained_pack(plan, base, loras)
         trained = time.time()
-        _save(out / f"{plan.name}.npz", _drawn(plan, world, runs, base))
+        arrays, sheets = _drawn(plan, world, runs, base)
+        _save(out / f"{plan.name}.webp.npz", sheets)
+        _save(out / f"{plan.name}.npz", arrays)
         print(f"{plan.name}: {trained - began:.0f} s until trained, {time.time() - trained:.0f} s drawn", flush=True)
 
 
-def _drawn(plan: PackPlan, world: World, runs: onset_loras.Runs, base: Base) -> dict[str, np.ndarray]:
-    from benchmarks.onset_world import Losses, draw
-    from metrics.channels.losses import log_ratios
-
-    asked, losses = Asked(plan), Losses(base, world, plan.seed)
-    prompts, seeds = asked.prompts(world), asked.seeds(world)
-
-    def look(lora: LoraWeights | None) -> dict[str, np.ndarray]:
-        images = draw(base, lora, [*chain(*prompts.values())], [*chain(*seeds.values())])
-        ends = np.cumsum([len(texts) for texts in prompts.values()])
-        return dict(zip(prompts, np.split(images, ends[:-1]), strict=True)) | losses(lora, LOSSES)
-
-    at_base = look(None)
-    found: dict[str, np.ndarray] = {}
+def _drawn(
+    plan: PackPlan, world: World, runs: onset_loras.Runs, base: Base
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    look = Looker(plan, world, base)
+    at_base = look(0, 0.0, None)
+    found: dict[str, np.ndarray] = {"about": np.frombuffer(json.dumps(asdict(plan)).encode(), np.uint8)}
+    sheets: dict[str, np.ndarray] = {}
     for name, run in runs.items():
-        epochs = looked_at(sorted(run))
-        looks = [at_base, *(look(run[epoch].lora) for epoch in epochs)]
+        epochs = looked_at(sorted(run)) if run else []  # a rate that was too high leaves none
+        looks = [at_base, *(look(epoch, run[epoch].effort, run[epoch].lora) for epoch in epochs)]
         found[f"{name}/epochs"] = np.array([0, *epochs])
         found[f"{name}/effort"] = np.array([0.0, *(run[epoch].effort for epoch in epochs)])
-        for kind in prompts:
-            found[f"{name}/{kind}"] = np.stack([seen[kind] for seen in looks])
-        for kind in LOSSES:
-            ratios = [log_ratios(seen[kind], at_base[kind]).mean(axis=2) for seen in looks]
-            found[f"{name}/{kind}"] = np.stack(ratios).astype(np.float32)
-    return found | {f"{key}_photo": owners for key, owners in world.owners.items()}
+        for key in set.intersection(*(set(seen.arrays) for seen in looks)):
+            values = np.stack([seen.arrays[key] for seen in looks])
+            found[f"{name}/{key}"] = values.astype(np.float32 if values.ndim < 3 else np.float16)
+        for row, seen in enumerate(looks):
+            sheets[f"{name}/{row}"] = np.frombuffer(seen.sheet, np.uint8)
+    return found | {f"{key}_photo": owners for key, owners in world.owners.items()}, sheets
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of one checkpoint: arrays by name, and a sheet of the probe's images (WebP)."""
+
+    arrays: dict[str, np.ndarray]
+    sheet: bytes
+
+
+class Looker:
+    """Draws and judges the images of a pack's checkpoints, and reads them as a study does."""
+
+    def __init__(self, plan: PackPlan, world: World, base: Base) -> None:
+        from benchmarks.onset_reader import calibrate_pack
+        from benchmarks.onset_world import Losses, draw
+        from studies.demo.judges import load_judges
+        from studies.demo.scenes import draw_concept, find_concept, render_list, same_again
+
+        asked = Asked(plan)
+        self._plan, self._world, self._base, self._losses = plan, world, base, Losses(base, world, plan.seed)
+        self._prompts, self._seeds = asked.prompts(world), asked.seeds(world)
+        self._judges, self._places = load_judges(device=base.device), find_concept(plan.concept).set_places
+        scenes = draw_concept(plan.concept, "set", plan.num_photos, 100 + plan.seed)
+        self._photos = world.photos[asked.photos]
+        again = [
+            render_list(same_again(scenes[photo].attributes, AGAIN, PROMPT_SEED + row), base.device)[0]
+            for row, photo in enumerate(asked.photos)
+        ]
+        self._again = np.stack(again)
+        probe = draw(base, None, self._prompts["probe"], self._seeds["probe"])
+        self._calibration = calibrate_pack(plan, world, base, probe)
+        self._at_base: dict[str, np.ndarray] | None = None
+
+    def __call__(self, epoch: int, effort: float, lora: LoraWeights | None) -> Look:
+        """Of the base first, whose losses the others' are measured by."""
+        from benchmarks.onset_world import draw
+        from metrics.channels.losses import log_ratios
+        from metrics.checkpoint.score import read_checkpoint
+
+        drawn = draw(self._base, lora, [*chain(*self._prompts.values())], [*chain(*self._seeds.values())])
+        ends = np.cumsum([len(texts) for texts in self._prompts.values()])
+        images = dict(zip(self._prompts, np.split(drawn, ends[:-1]), strict=True))
+        found: dict[str, np.ndarray] = {}
+        for kind, own in images.items():
+            seen = judged(self._judges, own, self._prompts[kind], self._plan.concept, self._places)
+            found |= {f"{kind}_{name}": values for name, values in (seen | {"rough": roughness(own)}).items()}
+        found["trained_apart"] = distances(images["trained"], self._photos, self._again)
+        losses = self._losses(lora, LOSSES)
+        self._at_base = self._at_base or losses
+        found |= {kind: log_ratios(losses[kind], self._at_base[kind]).mean(axis=2) for kind in LOSSES}
+        readings = read_checkpoint(self._calibration, epoch=epoch, effort=effort, images=images["probe"])
+        found |= {f"item_{name}": np.asarray(values) for name, values in readings.items.items()}
+        found |= {name: np.array([own.value, own.low, own.high]) for name, own in readings.channels.items()}
+        return Look(found | {"score": np.array(readings.score)}, _sheet(images["probe"]))
+
+
+def _sheet(images: np.ndarray) -> bytes:
+    from PIL import Image
+
+    rows = [np.concatenate(list(images[row : row + 6]), axis=1) for row in range(0, len(images), 6)]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(buffer, "WEBP", quality=90, method=4)
+    return buffer.getvalue()
+
+
+def read_sheet(sheet: np.ndarray) -> np.ndarray:
+    """uint8 [36, 64, 64, 3] of what PACK.webp.npz keeps."""
+    from PIL import Image
+
+    whole = np.asarray(Image.open(io.BytesIO(sheet.tobytes())).convert("RGB"))
+    return whole.reshape(6, 64, 6, 64, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 64, 64, 3)
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -151,3 +247,8 @@ def read_drawn(out: Path) -> Iterator[tuple[PackPlan, dict[str, np.ndarray]]]:
         if path.is_file():
             with np.load(path) as file:
                 yield plan, {name: file[name] for name in file.files}
+
+
+if __name__ == "__main__":
+    asked = json.loads(sys.argv[1])
+    work(Path(asked["out"]), asked["loras"] and Path(asked["loras"]), asked["end"], asked["only"])

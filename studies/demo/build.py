@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     counts.update(args.counts)
     batches.update(args.batches)
     boxes = {name: Box(minutes[name], args.steps) for name in minutes}
-    args.work.mkdir(parents=True, exist_ok=True)
+    for folder in (args.work, args.out):  # before hours of training, not after
+        folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
 
     def say(stage: str) -> None:

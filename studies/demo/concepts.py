@@ -309,6 +309,8 @@ OTHER_KINDS: dict[str, Concept] = {
     ),
 }
 """Kinds unlike the others: thin parts, animals, glass, a mirror, two things that belong together. Their triggers are
-words that the base has met; no trial uses two of them. The judges do not know them yet."""
+words that the base has met; no trial uses two of them."""
 
+JUDGED = CONCEPTS | OTHER_KINDS
+"""What the judges know."""
 ALL_CONCEPTS = CONCEPTS | OTHER_KINDS | UNJUDGED

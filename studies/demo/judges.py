@@ -1,7 +1,7 @@
 """Judges of pictures: one small network whose heads name shape, colour, place, floor, position, size and concept.
 
-They know the demo world and its CONCEPTS (not the UNJUDGED ones), so they belong to the laboratory: the product never
-sees them."""
+They know the demo world and the concepts in JUDGED (not the UNJUDGED ones), so they belong to the laboratory: the
+product never sees them."""
 
 from __future__ import annotations
 

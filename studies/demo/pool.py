@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from studies.demo import render, scenes
-from studies.demo.concepts import CONCEPTS
+from studies.demo.concepts import ALL_CONCEPTS, JUDGED
 from studies.demo.scenes import COLOURS, PATTERNS, PLACES, POSITIONS, SHAPES, SIZES, Attributes, Scene
 from studies.demo.tokenizer import byte_pairs, encode
 
@@ -23,7 +23,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "pattern": PATTERNS,
     "position": POSITIONS,
     "size": SIZES,
-    "concept": (*CONCEPTS, "none"),
+    "concept": (*JUDGED, "none"),
 }
 
 
@@ -50,7 +50,7 @@ def make_pool(count: int, seed: int, device: torch.device) -> Pool:
     return join(list(chunks(count, seed, device)))
 
 
-def concept_pool(count: int, seed: int, device: torch.device, names: Sequence[str] = tuple(CONCEPTS)) -> Pool:
+def concept_pool(count: int, seed: int, device: torch.device, names: Sequence[str] = tuple(JUDGED)) -> Pool:
     """`count` pictures of each concept, half of them in its set's contexts."""
     drawn = []
     for name in names:
@@ -67,7 +67,7 @@ def from_scenes(drawn: list[Scene], device: torch.device) -> Pool:
     for scene in drawn:
         a = scene.attributes
         if a.kind == "concept":
-            texts += [scenes.concept_caption(CONCEPTS[a.subject], a)] * CAPTIONS
+            texts += [scenes.concept_caption(ALL_CONCEPTS[a.subject], a)] * CAPTIONS
         else:
             texts += [scenes.full_caption(a), *(scenes.caption(a, rng) for _ in range(CAPTIONS - 1))]
     tokens = np.array(encode(texts, vocabulary), dtype=np.int16).reshape(len(drawn), CAPTIONS, -1)

@@ -13,7 +13,7 @@ from torch import nn
 
 from studies.demo import judges as judging
 from studies.demo import scenes
-from studies.demo.concepts import CONCEPTS
+from studies.demo.concepts import JUDGED
 from studies.demo.pool import concept_pool, from_scenes, make_pool
 
 STEPS, GUIDANCE = 12, 3.0
@@ -89,7 +89,7 @@ def retrieval(clip: nn.Module, device: torch.device, *, batches: int = 16, seed:
 @torch.no_grad()
 def reconstruction(vae, device: torch.device, *, count: int = 256) -> dict[str, float]:
     """PSNR in dB of decoded posterior means, on unseen scenes and on the concepts, which the VAE has never seen."""
-    pools = {"scenes": make_pool(count, 8, device), "concepts": concept_pool(max(2, count // len(CONCEPTS)), 8, device)}
+    pools = {"scenes": make_pool(count, 8, device), "concepts": concept_pool(max(2, count // len(JUDGED)), 8, device)}
     values = {}
     for name, pool in pools.items():
         pixels = pool.images.float() / 127.5 - 1

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studies.demo.concepts import CONCEPTS
+from studies.demo.concepts import JUDGED
 
 if TYPE_CHECKING:
     from trainer.families.family import Base
@@ -106,7 +106,7 @@ def true_quality(
     for contexts in ("new", "set"):
         scenes = draw_concept(concept, contexts, 2 * pictures, RENDER_SEED)
         asked = [scene for scene in scenes if not scene.attributes.other][:pictures]
-        prompts = [concept_caption(CONCEPTS[concept], scene.attributes) for scene in asked]
+        prompts = [concept_caption(JUDGED[concept], scene.attributes) for scene in asked]
         drawn = sample(base, lora, prompts, range(len(asked)), size=(64, 64), guidance=guidance, precision=precision)
         shown = judging.judge(judges, drawn)["concept"][:, LABELS["concept"].index(concept)]
         values[f"fidelity_{contexts}"] = float(shown.mean())
@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m studies.demo.truth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="LoRA checkpoints in kohya's format")
-    parser.add_argument("--concept", choices=tuple(CONCEPTS), default=CONCEPT)
+    parser.add_argument("--concept", choices=tuple(JUDGED), default=CONCEPT)
     parser.add_argument("--base", default=str(BASE))
     parser.add_argument("--images", type=int, default=300, help="fresh renders for each kind of contexts")
     parser.add_argument("--levels", type=int, default=8)
