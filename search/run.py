@@ -228,18 +228,19 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     from search.running.sharing import sharing_of
     from trainer.config.config import TrainConfig
 
-    sharing = sharing_of(study, study.workers.pack)
+    pack = study.workers.pack
+    sharing = None if pack == "auto" else sharing_of(study, pack)
     board = Board(
         study.name,
         study.trials,
-        team.count * sharing.places,
+        team.count * (1 if sharing is None else sharing.places),
         horizons=planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default)),
         seconds=None if study.budget.hours is None else study.budget.hours * 3600 - clock.seconds,
         spent_seconds=clock.seconds,
         prunes=study.stop.prune,
         stops=study.stop.onset,
     )
-    for note in (*mend_probe(folder), *sharing.notes):
+    for note in (*mend_probe(folder), *(() if sharing is None else sharing.notes)):
         print(f"note: {note}")
     team.start()  # torch is imported there while Optuna is imported here
     sweep_study(folder)
@@ -263,7 +264,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
                     team,
                     board,
                     clock=clock,
-                    places=sharing.places,
+                    places=None if sharing is None else sharing.places,
                     ledger=ledger,
                     before_tell=lambda trial, record: upload_trial(trial, folder.trial(record.number), store),
                 )

@@ -58,10 +58,11 @@ class Quit:
 
 @dataclass(frozen=True)
 class Prepared:
-    """From a worker: base, encoder and probe are ready."""
+    """From a worker: base, encoder and probe are ready. `places`: trials that it takes at once."""
 
     seconds: float
     notices: tuple[str, ...] = ()
+    places: int = 1
 
 
 @dataclass(frozen=True)

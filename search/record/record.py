@@ -152,11 +152,6 @@ class StudyFolder:
         return self.path / "workers.log"
 
     @property
-    def pack_width(self) -> Path:
-        """How many trials share a pass, where memory was too small for as many as asked for."""
-        return self.path / "pack-width.json"
-
-    @property
     def verdict_file(self) -> Path:
         return self.path / "verdict.json"
 

@@ -18,6 +18,7 @@ from typing import Any
 from search.errors import StudyError, problem
 from search.record.added_prompts import AddedPrompts
 from search.record.handed_on import HandedOn
+from search.record.pack_width import PackWidth
 from search.record.record import PROBE_FILE, StudyFolder
 from search.recovery.study_json import About
 from search.study.data_check import DataCheck
@@ -126,7 +127,8 @@ def forget(folder: StudyFolder, *, probe: bool = True) -> None:
     Args:
         probe: the probe, too, and what the study was begun with.
     """
-    begun = (About.file(folder), HandedOn.file(folder), Inputs.file(folder), AddedPrompts.file(folder))
+    records = (About, HandedOn, Inputs, AddedPrompts, PackWidth)
+    begun = [record.file(folder) for record in records]
     for path in (folder.verdict_file, *((*begun, folder.path / PROBE_FILE) if probe else ())):
         path.unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", ""):

@@ -11,6 +11,7 @@ import numpy as np
 from search.errors import StudyError
 from search.record.record import StudyFolder
 from search.running.eta import planned_epochs
+from search.running.sharing import sharing_of
 from search.study.space_values import size as size_of
 from search.study.study import Study
 from search.verdict.quantities import duration, size
@@ -33,9 +34,9 @@ class Bill:
         photos: (trained on, held out). steps_per_epoch: of the settings that were measured.
         settings: those, in words.
         device: what it was measured on.
-        prepare, step, images, readings: seconds to load and build the probe, of a step, and of a checkpoint's images
-            and readings.
-        checkpoints: of all trials. workers: that share the work.
+        prepare, step, images, readings: seconds to load and build the probe, of a trial's step (of a shared one, its
+            part), and of a checkpoint's images and readings.
+        checkpoints: of all trials. workers: that share the work. at_once: trials of each that share a step.
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
         kept: LoRAs that stay at the end.
     """
@@ -59,6 +60,7 @@ class Bill:
     lora: int
     pictures: int
     kept: float
+    at_once: int = 1
 
     @property
     def seconds(self) -> float:
@@ -84,7 +86,8 @@ class Bill:
             f"study {self.study}: {self.trials} trials of {span}, {self.all_epochs:,.0f} epochs in all",
             f"search space: {found} {each}",
             f"photos: {trained} to train on, {held} held out; {self.steps_per_epoch} steps an epoch",
-            f"measured on {self.device} with {self.settings}:",
+            f"measured on {self.device} with {self.settings}"
+            + (f", {self.at_once} trials at once:" if self.at_once > 1 else ":"),
             f"  a step {_seconds(self.step)}, a look at a checkpoint {_seconds(look)} "
             f"(images {_seconds(self.images)}, readings {_seconds(self.readings)})",
             f"time: at most {duration(self.seconds)}"
@@ -109,6 +112,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
     import torch
 
     from search.probe.probe import open_probe, write_probe_samples
+    from search.running.pack_measure import measured
     from search.running.worker_process import load_models
     from trainer.checkpoint import LORA_FILE
     from trainer.packing.builder import pack_settings, run_settings
@@ -122,17 +126,28 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
     probe = open_probe(study, base, folder.cache, models.encoder, models.identity)
     prepare = time.perf_counter() - began
     torch.set_num_threads(study.workers.threads or max(1, (os.cpu_count() or 1) // study.workers.count))
+    asked = study.workers.pack
+    sharing = measured(study, probe) if asked == "auto" else sharing_of(study, asked)
+    at_once = sharing.width or 1
     with tempfile.TemporaryDirectory(prefix="onset-bill-") as aside:
-        pack = Pack(base, probe.trained, pack_settings(config), cache=probe.cache)
-        run = pack.join(run_settings(config, output_name=study.name), run_dir=Path(aside))
+        pack = Pack(
+            base,
+            probe.trained,
+            pack_settings(config),
+            cache=probe.cache,
+            width=sharing.width,
+            max_rank=sharing.max_rank,
+        )
+        settings = run_settings(config, output_name=study.name)
+        run, *_ = [pack.join(settings, run_dir=Path(aside) / str(seat)) for seat in range(at_once)]
         marks = [time.perf_counter()]
 
         def mark(pack: Pack) -> None:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             marks.append(time.perf_counter())
-            if len(marks) > _STEPS and run in pack.runs:
-                pack.leave(run)
+            for one in list(pack.runs) if len(marks) > _STEPS else []:
+                pack.leave(one)
 
         while run in pack.runs and not run.finished:
             pack.train_epoch(on_step=mark)
@@ -156,7 +171,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         settings=f"{config.optimizer}, rank {config.rank}, batch {config.batch_size}",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"the {device.type.upper()}",
         prepare=prepare,
-        step=float(np.median(steps[1:] if len(steps) > 1 else steps)),
+        step=float(np.median(steps[1:] if len(steps) > 1 else steps)) / at_once,
         images=seconds["sample"],
         readings=seconds["score"],
         checkpoints=trials * looks,
@@ -164,6 +179,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         memory=memory_gib(base),
         lora=lora,
         pictures=pictures if study.keep.samples else 0,
+        at_once=at_once,
         kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
     )
 

@@ -14,20 +14,20 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.turns import Onset
 from search.errors import StudyError, WorkerError
 from search.record import events
 from search.record.clock import Clock
 from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, StopTrial, TrialSpec, Unprepared
 from search.record.in_place import moved
-from search.record.record import StudyFolder, TrialRecord, write_config
+from search.record.record import StudyFolder, TrialRecord
 from search.record.trial_progress import Course
 from search.record.versions import installed
 from search.running.budget import why_not_asked
-from search.running.first_record import first_record
+from search.running.first_record import first_record, write_first
 from search.running.progress import Board
-from search.running.slots import Running, Slot, on_worker, slots_of, with_trial
+from search.running.slots import Running, Slot, given_up, on_worker, slots_of
+from search.running.trial_end import end_of
 from search.running.workers import Team
 from search.study.study import Study
 from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, STARTUP, TRAINED, Ledger
@@ -51,7 +51,7 @@ class Coordinator:
         team: workers, started or about to be.
         board: what is shown while it runs.
         clock: the time that the study has taken.
-        places: trials that each worker has at once.
+        places: trials that each worker has at once; None: its workers will say.
         ledger: the study's Optuna; None opens it without a lease.
         before_tell: called with a trial and its record when all of its files are there and Optuna can still be
             written to for it (artifacts).
@@ -65,19 +65,20 @@ class Coordinator:
         board: Board,
         *,
         clock: Clock,
-        places: int = 1,
+        places: int | None = 1,
         ledger: Ledger | None = None,
         before_tell: Callable[[Trial, TrialRecord], object] | None = None,
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._before_tell = before_tell
         self._ledger = ledger or Ledger.of(study, folder.database, say=board.note)
-        self._slots = slots_of(team.count, places)
+        self._slots: list[Slot] = []
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
         self._tidier = Tidier(folder, study.keep)
-        self._take_up()
+        if places is not None:
+            self._open(places)
 
     @property
     def optuna_study(self) -> optuna.Study:
@@ -91,6 +92,8 @@ class Coordinator:
             StudyError: the workers found that the study's input is wrong.
             WorkerError: the workers cannot work.
         """
+        while not self._slots:
+            self._hear()
         while True:
             self._fill()
             busy = [slot for slot in self._slots if slot.running is not None]
@@ -105,13 +108,19 @@ class Coordinator:
                 elif event is not None:
                     self._checkpointed(slot, event)
         if self._suspects and not any(trial.intermediate_values for trial in self._ledger.own()):
-            self._give_up()
+            raise given_up(self._suspects, self.folder.workers_log)
         self._clear_suspects()
         left = sum(1 for _ in self._ledger.queued(self.study.space))
         if left:
             self.board.note(f"{left} queued trials are left. Raise budget.trials to run them")
 
     # --- taking up where an earlier sitting stopped
+
+    def _open(self, places: int) -> None:
+        """So many slots on each worker, with what an earlier sitting left on them."""
+        self._slots = slots_of(self.team.count, places)
+        self.board.opened(len(self._slots))
+        self._take_up()
 
     def _take_up(self) -> None:
         """Rebuild slots and clocks from what Optuna and the trials' folders hold."""
@@ -174,9 +183,7 @@ class Coordinator:
         slot.running = Running(trial, course)
         slot.events.clear()
         self._check_place()
-        if self.study.finished_run is None:  # nobody knows what that was trained with
-            write_config(folder, record.config.model_dump(mode="json", exclude_defaults=True))
-        course.record.save(folder)
+        write_first(course.record, folder)
         self.board.began(slot.index, course.record)
         self._send_spec(slot)
 
@@ -192,14 +199,18 @@ class Coordinator:
     def _next_event(self, slot: Slot) -> Checkpointed | Failed | None:
         """Waits for what happens next on a slot; None: its trial has to move to another one."""
         while not slot.events:
-            self._clock.tick()
-            messages = self.team.receive(timeout=1.0)
-            self._check_place()  # else a worker that finds nothing any more would be to blame
-            for worker, message in messages:
-                self._take(worker, message)
+            self._hear()
             if slot.running is None:
                 return None
         return slot.events.popleft()
+
+    def _hear(self) -> None:
+        """Take what workers have said, for a second at most."""
+        self._clock.tick()
+        messages = self.team.receive(timeout=1.0)
+        self._check_place()  # else a worker that finds nothing any more would be to blame
+        for worker, message in messages:
+            self._take(worker, message)
 
     def _check_place(self) -> None:
         """SQLite would go on in a file that has moved, and everything else be written where it was."""
@@ -208,11 +219,14 @@ class Coordinator:
 
     def _take(self, worker: int, message: Any) -> None:
         """Sort one message in, without deciding anything."""
+        if not self._slots and isinstance(message, Prepared):
+            self._open(message.places)
+        elif not self._slots and isinstance(message, Lost) and not message.replaced:
+            self._open(1)  # a worker less, before any could say how many trials it takes
         slots = on_worker(self._slots, worker, self.team.count)
         if isinstance(message, Checkpointed | Failed):
-            slot = with_trial(slots, message.number)
-            if slot is not None and slot.running is not None and message.epoch > slot.running.course.processed:
-                slot.events.append(message)
+            for slot in slots:
+                slot.arrived(message)
         elif isinstance(message, Doing):
             for slot in slots:
                 self.board.doing(slot.index, message)
@@ -285,15 +299,7 @@ class Coordinator:
         slot.clock += record.epochs_trained
         slot.free()
         if len(self._suspects) >= _MOST_SUSPECTS:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        count = len(self._suspects)
-        trials = f"{count} trials in a row" if count > 1 else "every trial"
-        raise WorkerError(
-            f"{trials} failed: {self._suspects[-1].course.record.error}; details are in {self.folder.workers_log}. "
-            "These trials are kept. Fix the cause, then run the same command: it goes on with them"
-        )
+            raise given_up(self._suspects, self.folder.workers_log)
 
     def _clear_suspects(self) -> None:
         """The machine works, so the trials that failed did so on their own account."""
@@ -325,20 +331,12 @@ class Coordinator:
 
     def _decided_to_end(self, slot: Slot) -> bool:
         """End the trial where its newest checkpoint is a reason to."""
-        running, stop = slot.running, self.study.stop
+        running = slot.running
         assert running is not None
-        course = running.course
-        ship = self.study.score.ship
-        onset = confirmed_onset(course.trajectory, ship=ship) if stop.onset else None
-        if onset is not None:
-            self._end(slot, "complete", "onset", onset)
-        elif course.processed >= course.config.epochs:
-            self._end(slot, "complete", "horizon", find_onset(course.trajectory, ship=ship))
-        elif stop.prune and self._ledger.should_prune(running.trial):
-            self._end(slot, "pruned", "pruned", find_onset(course.trajectory, ship=ship))
-        else:
-            return False
-        return True
+        end = end_of(running.course, self.study, prune=lambda: self._ledger.should_prune(running.trial))
+        if end is not None:
+            self._end(slot, *end)
+        return end is not None
 
     def _end(self, slot: Slot, state: str, why: str, onset: Onset | None, error: str | None = None) -> None:
         """Leave every file of the trial behind, tell Optuna, and only then delete what nobody needs any more."""

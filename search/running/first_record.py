@@ -1,11 +1,12 @@
 """What a trial's record says when the trial is placed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import Trial
 
-from search.record.record import TrialRecord
+from search.record.record import TrialRecord, write_config
 from search.study.study import Study
 from search.tuning.ledger import BEGAN, SLOT, STARTUP
 
@@ -28,3 +29,10 @@ def first_record(study: Study, trial: Trial, params: Mapping[str, Any], versions
         finished_run=study.finished_run,
         final=study.kind.final,
     )
+
+
+def write_first(record: TrialRecord, folder: Path) -> None:
+    """What a trial's folder holds before anything is trained."""
+    if record.finished_run is None:  # nobody knows what that was trained with
+        write_config(folder, record.config.model_dump(mode="json", exclude_defaults=True))
+    record.save(folder)

@@ -95,6 +95,12 @@ class Board:
 
     # --- what happens
 
+    def opened(self, slots: int) -> None:
+        """So many trials run at a time."""
+        with self._lock:
+            self._forecast.slots = self.slots = slots
+            self._setting_up = {slot: self._setting_up.get(slot, "starting") for slot in range(slots)}
+
     def prepared(self, slots: Sequence[int], message: Prepared) -> None:
         """The worker of these slots is ready."""
         with self._lock:

@@ -2,9 +2,11 @@
 
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Literal
 
 from search.probe.probe import Probe
-from search.record.json_files import read_json, write_json
+from search.record.pack_width import PackWidth
+from search.record.record import StudyFolder
 from search.running.sharing import Sharing
 from search.running.trial_at_work import TrialAtWork
 from trainer.config.config import TrainConfig
@@ -21,16 +23,16 @@ class SharedPasses:
 
     Args:
         sharing: what the study file asks for.
-        note: where the width is kept once memory was too small for it, so that the study goes on with that.
+        asked: `workers.pack`.
+        folder: keeps the width once memory was too small for it, so that the study goes on with that.
     """
 
-    def __init__(self, probe: Probe, sharing: Sharing, note: Path) -> None:
-        self._probe, self._sharing, self._note = probe, sharing, note
+    def __init__(self, probe: Probe, sharing: Sharing, asked: int | Literal["auto"], folder: StudyFolder) -> None:
+        self._probe, self._sharing, self._asked, self._folder = probe, sharing, asked, folder
+        kept = PackWidth.load(folder, asked)
         self.width = sharing.width
-        if self.width is not None and note.is_file():
-            kept = read_json(note)
-            if kept["asked"] == self.width:
-                self.width = kept["width"]
+        if self.width is not None and kept is not None:
+            self.width = min(self.width, kept.width)
         self._packs: dict[Hashable, list[Pack]] = {}
         self._closed: set[Pack] = set()
 
@@ -72,9 +74,8 @@ class SharedPasses:
     def narrow(self) -> None:
         """Half the width from now on, in every pack: memory is too small for more. All have to join again."""
         assert self.width is not None
-        assert self._sharing.width is not None
         self.width = max(1, self.width // 2)
-        write_json(self._note, {"asked": self._sharing.width, "width": self.width})
+        PackWidth(self._asked, self._sharing.places, self.width).save(self._folder)
         self._packs, self._closed = {}, set()
 
     def _with_room(self, config: TrainConfig, seat: int | None, *, empty: bool) -> Pack:

@@ -54,7 +54,7 @@ def sharing_of(study: Study, asked: int) -> Sharing:
     alone = [field for field in ("dora", "conv_rank") if all(_choices(study, field))]
     if width < 2 or alone:
         return Sharing(alone=tuple(alone or searched))
-    return Sharing(asked, width, max(_choices(study, "rank")))
+    return Sharing(asked, width, int(max(_choices(study, "rank"))))
 
 
 def _choices(study: Study, field: str) -> Iterator[Any]:

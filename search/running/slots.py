@@ -4,9 +4,11 @@ once has as many slots."""
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from optuna.trial import Trial
 
+from search.errors import WorkerError
 from search.record.events import Checkpointed, Failed
 from search.record.trial_progress import Course
 
@@ -47,6 +49,12 @@ class Slot:
         assert self.running is not None
         return self.clock + self.running.course.due, self.running.trial.number
 
+    def arrived(self, event: Checkpointed | Failed) -> None:
+        """Keep an event of its trial until it is due, unless that has been taken already."""
+        running = self.running
+        if running is not None and event.number == running.trial.number and event.epoch > running.course.processed:
+            self.events.append(event)
+
     def free(self) -> None:
         """Take its trial off."""
         self.running = None
@@ -64,6 +72,11 @@ def on_worker(slots: Sequence[Slot], worker: int, workers: int) -> Sequence[Slot
     return slots[worker::workers]
 
 
-def with_trial(slots: Sequence[Slot], number: int) -> Slot | None:
-    """The slot that this trial is on."""
-    return next((slot for slot in slots if slot.running is not None and slot.running.trial.number == number), None)
+def given_up(suspects: Sequence[Running], log: Path) -> WorkerError:
+    """What is said when trial after trial fails for a reason that nobody foresaw."""
+    count = len(suspects)
+    trials = f"{count} trials in a row" if count > 1 else "every trial"
+    return WorkerError(
+        f"{trials} failed: {suspects[-1].course.record.error}; details are in {log}. "
+        "These trials are kept. Fix the cause, then run the same command: it goes on with them"
+    )

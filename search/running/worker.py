@@ -42,8 +42,8 @@ from search.running.finished_run import RunLooks, check_run
 from search.running.looks import Looks
 from search.running.machine_faults import Fault, device_is_lost, fault_of, machine_fault
 from search.running.measuring import Measuring
+from search.running.pack_measure import settled
 from search.running.shared_passes import SharedPasses, sharers
-from search.running.sharing import sharing_of
 from search.running.trial_at_work import TrialAtWork, rewind
 from search.running.worker_process import die_with_parent, load_models, write_to
 from search.study.data_check import DataCheck
@@ -132,14 +132,17 @@ class _Worker:
         if isinstance(study.kind, DataCheck):
             data = DataLook(study, folder, self._probe, encoder, identity)
         self._measuring = Measuring(study, folder, self._probe, data, self._line)
-        self._passes = SharedPasses(self._probe, sharing_of(study, study.workers.pack), folder.pack_width)
+        if study.workers.pack == "auto":
+            self._line.say("measuring how many trials to train at once")
+        sharing = settled(study, folder, self._probe)
+        self._passes = SharedPasses(self._probe, sharing, study.workers.pack, folder)
         self._new: list[TrialSpec] = []
         self._trials: dict[int, TrialAtWork] = {}
         self._failed = False
         self._line.show_life(base)
         notices = (*(f"the base: {notice}" for notice in base.notices), *self._probe.notices) if slot == 0 else ()
         notices += () if inexact is None else (inexact,)
-        self._line.send(Prepared(time.perf_counter() - began, notices))
+        self._line.send(Prepared(time.perf_counter() - began, notices, sharing.places))
 
     def serve(self) -> None:
         """Train what comes, until told to quit."""

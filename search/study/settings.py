@@ -202,8 +202,8 @@ class WorkersSection(Section):
     """Worker processes; with several, worker i takes GPU i where there are GPUs."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads of each worker; None shares the cores among them."""
-    pack: int = Field(default=1, ge=1, le=64)
-    """Trials that each worker trains at once: they share every pass through the base."""
+    pack: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
+    """Trials that each worker trains at once: they share every pass through the base. auto: measured at the start."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     deterministic: bool = True

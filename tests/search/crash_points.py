@@ -32,6 +32,7 @@ from search.record.record import PROBE_FILE, StudyFolder
 from search.run import work
 from search.running.coordinator import Coordinator
 from search.running.progress import Board
+from search.running.sharing import sharing_of
 from search.study.study import load_study
 from search.tuning.database import storage_url
 from search.verdict.disk_cleanup import sweep, sweep_study
@@ -84,13 +85,15 @@ def sitting(study_file: Path, runs: Path, *, lean: bool = False) -> None:
     """The study from wherever it is to its verdict; `lean`: to the end of its last trial, nothing drawn."""
     study = load_study(study_file)
     folder = StudyFolder(runs / study.name)
-    team, clock = OneProcess(SLOTS), Clock(folder)
+    places = sharing_of(study, int(study.workers.pack)).places
+    team, clock = OneProcess(SLOTS if places == 1 else 1), Clock(folder)
     write_json(folder.path / PROBE_FILE, _PROBE)
     if not lean:
         work(study, folder, team, clock)
         return
     sweep_study(folder)
-    Coordinator(study, folder, team, Board(study.name, study.budget.trials, SLOTS), clock=clock).run()
+    board = Board(study.name, study.budget.trials, team.count * places)
+    Coordinator(study, folder, team, board, clock=clock, places=places).run()
     for record in folder.records():
         sweep(folder.trial(record.number))
 

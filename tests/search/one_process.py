@@ -24,40 +24,27 @@ from trainer.checkpoint import (
 )
 
 
-class _Worker:
-    """One slot: does the work of the real one, with readings that follow from the trial's settings."""
+class _Trial:
+    """A trial on a slot: does the work of the real worker, with readings that follow from the trial's settings."""
 
-    def __init__(self) -> None:
-        self.spec: TrialSpec | None = None
-        self.inbox: list[Any] = [Prepared(0.0)]
-        self.told = self.decided = 0
+    def __init__(self, spec: TrialSpec) -> None:
+        self.spec = spec
+        self.told = self.decided = spec.processed
+        rewind(spec)
+        plan = Plan({}, quality=0.2 + spec.config.rank / 20, turn=_turn(spec))
+        self.readings = {r.epoch: r for r in planted(plan, spec.config.epochs, spec.number).readings}
+        if not Checkpointed.file(spec.folder, 0).is_file():
+            self._draw(spec, 0)
+            save_readings(Checkpointed.file(spec.folder, 0), self.readings[0])
+        newest = newest_state(spec.folder / "checkpoints")
+        self.epoch = int(newest.name) if newest else 0
 
-    def send(self, message: Any) -> None:
-        if isinstance(message, StopTrial):
-            drop_after(self.folder(message.number), message.epoch)
-            self.spec = None
-        elif isinstance(message, GoOn):
-            self.decided = message.epoch
-        elif isinstance(message, TrialSpec):
-            self.spec, self.told, self.decided = message, message.processed, message.processed
-            self.folder = lambda number: message.folder.with_name(f"{number:04d}")
-            rewind(message)
-            plan = Plan({}, quality=0.2 + message.config.rank / 20, turn=_turn(message))
-            self.readings = {r.epoch: r for r in planted(plan, message.config.epochs, message.number).readings}
-            if not Checkpointed.file(message.folder, 0).is_file():
-                self._draw(message, 0)
-                save_readings(Checkpointed.file(message.folder, 0), self.readings[0])
-            newest = newest_state(message.folder / "checkpoints")
-            self.epoch = int(newest.name) if newest else 0
-
-    def step(self) -> None:
+    def step(self) -> Checkpointed | None:
         """To the next checkpoint, unless too far ahead of the decisions."""
         spec = self.spec
-        if spec is None:
-            return
         step, last = spec.config.save_every_n_epochs, spec.config.epochs
         if self.told == last or self.told - self.decided > AHEAD * step:
-            return
+            return None
         epoch = self.told + step
         while self.epoch < epoch:  # trained again where a checkpoint was lost
             self.epoch += step
@@ -69,7 +56,7 @@ class _Worker:
             event = Checkpointed(spec.number, epoch, self.readings[epoch], {"train": 1.0}, {})
             event.save(spec.folder)
         self.told = epoch
-        self.inbox.append(event)
+        return event
 
     def _save(self, spec: TrialSpec, epoch: int) -> None:
         check_there(spec.folder)
@@ -83,6 +70,28 @@ class _Worker:
         study = StudyFolder(spec.folder.parent.parent)
         images = np.stack([picture(0, seed, epoch) for seed in (11, 12)])
         write_samples(study.samples_file(spec.number, epoch), images, 2)
+
+
+class _Worker:
+    """A trial in each of its places."""
+
+    def __init__(self) -> None:
+        self.trials: dict[int, _Trial] = {}
+        self.inbox: list[Any] = [Prepared(0.0)]
+
+    def send(self, message: Any) -> None:
+        if isinstance(message, StopTrial):
+            trial = self.trials.pop(message.number, None)
+            if trial is not None:
+                drop_after(trial.spec.folder, message.epoch)
+        elif isinstance(message, GoOn) and message.number in self.trials:
+            self.trials[message.number].decided = message.epoch
+        elif isinstance(message, TrialSpec):
+            self.trials[message.number] = _Trial(message)
+
+    def step(self) -> None:
+        """Every trial to its next checkpoint."""
+        self.inbox += [event for trial in self.trials.values() if (event := trial.step()) is not None]
 
 
 class OneProcess(Team):

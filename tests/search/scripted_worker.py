@@ -25,6 +25,7 @@ class Script:
     fails_at: (trial, epoch) that cannot be reached; `again`: whether trying once more may help; `heals`: it does.
     machine: what fails is the machine's fault.
     never_ready: slots whose workers end while they load.
+    places: trials that each worker says it takes at once.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Script:
     heals: bool = False
     machine: bool = False
     never_ready: tuple[int, ...] = ()
+    places: int = 1
 
 
 def scripted(connection: Connection, slot: int, script: Script) -> None:
@@ -43,7 +45,7 @@ def scripted(connection: Connection, slot: int, script: Script) -> None:
     pace = random.Random(f"{script.jitter}/{slot}")
     if slot in script.never_ready:
         os._exit(9)
-    connection.send(Prepared(0.0))
+    connection.send(Prepared(0.0, places=script.places))
     trials: dict[int, _Trial] = {}
     while True:
         going = [trial for trial in trials.values() if not trial.rests]

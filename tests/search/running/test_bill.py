@@ -1,6 +1,7 @@
 """`search.run --dry-run`: the bill of a study, and a study that goes on from what it computed."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,13 @@ def test_the_time_is_that_of_training_and_looking_shared_among_the_workers() -> 
     assert "any number of different configurations" in said
 
 
+def test_of_trials_at_once_it_says_how_many() -> None:
+    assert "AdamW, rank 4, batch 2, 4 trials at once:" in "\n".join(replace(BILL, at_once=4).lines())
+
+
 @pytest.mark.slow
-def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("pack", [2, "auto"])
+def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, tmp_path: Path, capsys, pack) -> None:
     demo = Path(__file__).parents[3] / "studies" / "demo"
     probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class} in snow"]}
     small = {"losses": {"levels": 1, "draws": 1}, "shifted": {"composites": 0}, "probe": probe}
@@ -37,6 +43,7 @@ def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, 
         search={"rank": {"values": [2, 4, 8]}},
         score={"encoder": str(demo / "clip"), "holdout": 2, **small},
         budget={"trials": 5},
+        workers={"pack": pack},
     )
     runs = tmp_path / "runs"
     assert run.main([str(file), "--runs", str(runs), "--dry-run"]) == 0

@@ -47,18 +47,19 @@ def run_scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
         name: str,
         *,
         count: int = 2,
-        places: int = 1,
+        places: int | None = 1,
         kill_after: int | None = None,
         settings: Sequence[str] = (),
+        taking: int = 1,
         **script: Any,
     ) -> Outcome:
         study = load_study(path, settings)
         folder = StudyFolder(home / "runs" / name)
         folder.path.mkdir(parents=True, exist_ok=True)
-        team = Team(scripted, Script(folder.path, **script), count)
+        team = Team(scripted, Script(folder.path, places=taking, **script), count)
         team.start()
         try:
-            board = Board(name, TRIALS, count * places)
+            board = Board(name, TRIALS, count * (places or 1))
             coordinator = Coordinator(study, folder, team, board, clock=Clock(folder), places=places)
             if kill_after is not None:
                 _kill_after(coordinator, kill_after)
@@ -172,6 +173,12 @@ def test_one_slot_gives_the_same_numbers_again_too(run_scripted) -> None:
 def undisturbed_pack(run_scripted: Callable[..., Outcome]) -> Outcome:
     """The same on one worker that trains three trials at once."""
     return run_scripted("pack", count=1, places=3)
+
+
+@pytest.mark.slow
+def test_workers_may_say_how_many_trials_they_take(run_scripted, undisturbed_pack) -> None:
+    assert run_scripted("said", count=1, places=None, taking=3) == undisturbed_pack
+    assert len(run_scripted("said-by-one", count=2, places=None, taking=2, never_ready=(1,))) == TRIALS
 
 
 @pytest.mark.slow

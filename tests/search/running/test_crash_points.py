@@ -61,8 +61,9 @@ def test_before_every_write_of_the_trials(killed_everywhere, how: str) -> None:
 
 
 @pytest.mark.slow
-def test_trials_that_are_pruned_or_end_at_an_onset(killed_everywhere) -> None:
-    killed_everywhere(LARGE, "--every", "25", "--how", "copy")
+@pytest.mark.parametrize("pack", [1, 3])
+def test_trials_that_are_pruned_or_end_at_an_onset(killed_everywhere, pack: int) -> None:
+    killed_everywhere({**LARGE, "workers": {"pack": pack}}, "--every", "25", "--how", "copy")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import multiprocessing
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import yaml
 from safetensors.torch import load_file
 
 from search.record.events import Checkpointed, Failed, Note, Prepared, Quit, StopTrial, TrialSpec
+from search.record.pack_width import PackWidth
 from search.record.record import StudyFolder
+from search.running.pack_measure import settled
 from search.running.shared_passes import SharedPasses
-from search.running.sharing import sharing_of
+from search.running.sharing import Sharing, sharing_of
 from search.running.worker import _Worker
+from search.study.space import Entry
 from search.study.study import Study, load_study
 from trainer.packing.pack import Pack
 
@@ -51,8 +55,7 @@ class Resident:
 
     def passes(self) -> SharedPasses:
         """As the worker makes them when it starts."""
-        probe, sharing = self.worker._probe, sharing_of(self.study, self.study.workers.pack)
-        return SharedPasses(probe, sharing, self.folder.pack_width)
+        return SharedPasses(self.worker._probe, sharing_of(self.study, 3), 3, self.folder)
 
     def spec(self, number: int, **changes: Any) -> TrialSpec:
         config = self.study.config({}).model_copy(update=SETTINGS[number] | changes)
@@ -130,6 +133,25 @@ def test_nan_in_one_and_the_stop_of_another_leave_the_third_as_it_was(resident: 
     (failed,) = said
     assert (failed.number, failed.again) == (0, False)
     assert "NaN or infinite" in failed.error
+
+
+@pytest.mark.slow
+def test_how_many_to_train_at_once_is_measured_and_kept(resident: Resident, planted: Callable[..., None]) -> None:
+    """Steps at each width, as far as memory goes; a study of 40 trials keeps what its first sitting found."""
+    study = replace(resident.study, budget=resident.study.budget.model_copy(update={"trials": 40}))
+    study = replace(study, space=replace(study.space, entries=()), train={**study.train, "rank": 4})
+    study = replace(study, workers=study.workers.model_copy(update={"pack": "auto"}))
+    assert study.trials == 1
+    assert settled(study, resident.folder, resident.worker._probe) == Sharing()
+    PackWidth.file(resident.folder).unlink()
+    ranks = Entry("rank", "rank", low=2, high=8, whole=True)
+    study = replace(study, space=replace(study.space, entries=(ranks, Entry("noise_offset", "noise_offset", high=0.1))))
+    planted(lambda pack: torch.OutOfMemoryError("CUDA out of memory.") if (pack.width or 0) > 2 else None)
+    found = settled(study, resident.folder, resident.worker._probe)
+    assert found.width in (None, 2)
+    planted(lambda pack: AssertionError("measured again"))
+    assert settled(study, resident.folder, resident.worker._probe) == found
+    PackWidth.file(resident.folder).unlink()
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+"""How many trials share passes follows from the study file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.record.pack_width import PackWidth
+from search.record.record import StudyFolder
+from search.running.sharing import Sharing, sharing_of
+from search.study.study import load_study
+
+SPAN = {"min": 0.0, "max": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "expected"),
+    [
+        ({}, 1, Sharing()),
+        ({}, 4, Sharing(4, 4, 8)),
+        ({"budget": {"trials": 6}, "workers": {"count": 2}}, 8, Sharing(3, 3, 8)),
+        ({"search": {"rank": {"min": 2, "max": 32}}}, 4, Sharing(4, 4, 32)),
+        ({"search": {"batch_size": {"values": [1, 2]}, "noise_offset": SPAN}}, 4, Sharing(4, 2, 16)),
+        ({"search": {"batch_size": {"values": [1, 2, 4]}, "noise_offset": SPAN}}, 4, Sharing(alone=("batch_size",))),
+        ({"search": {"caption_dropout": SPAN}}, 8, Sharing(alone=("caption_dropout",))),
+        ({"search": {"dora": {"value": True}, "noise_offset": SPAN}}, 4, Sharing(alone=("dora",))),
+        ({"search": {"dora": {"values": [True, False]}, "noise_offset": SPAN}}, 4, Sharing(4, 4, 16)),
+    ],
+)
+def test_as_many_as_asked_for_where_they_can(write_study, changes: dict[str, Any], asked: int, expected) -> None:
+    study = load_study(write_study(**{"budget": {"trials": 40}, **changes}))
+    found = sharing_of(study, asked)
+    assert found == expected
+    assert not isinstance(found.max_rank, float)
+    assert bool(expected.notes) == bool(expected.alone)
+
+
+def test_what_was_found_counts_for_what_was_asked(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    assert PackWidth.load(folder, "auto") is None
+    PackWidth("auto", 4, 2).save(folder)
+    assert PackWidth.load(folder, "auto") == PackWidth("auto", 4, 2)
+    assert PackWidth.load(folder, 4) is None
+    PackWidth.file(folder).write_text("half")
+    assert PackWidth.load(folder, "auto") is None
