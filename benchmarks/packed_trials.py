@@ -9,6 +9,7 @@ move both numbers, so only the ratio counts.
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +28,15 @@ def study(folder: Path, pack: int, device: str, *, trials: int, epochs: int) -> 
     """A study file: so many trials of so many epochs, looked at twice, none stopped early."""
     values: dict[str, Any] = yaml.safe_load((DEMO / "demo.yaml").read_text())
     values |= {key: str(DEMO / values[key]) for key in ("base", "data")}
-    score = values["score"]
-    score |= {"encoder": str(DEMO / score["encoder"]), "holdout": 4, "losses": {"levels": 2, "draws": 1}}
-    score["shifted"] |= {"composites": 4, "levels": 2}
-    score["probe"] |= {"seeds": 1, "trained": 1, "heldout": 1, "contexts": score["probe"]["contexts"][:2]}
+    asked = values["score"]
+    probe = asked["probe"] | {"seeds": 1, "trained": 1, "heldout": 1, "contexts": asked["probe"]["contexts"][:2]}
+    values["score"] = {
+        "encoder": str(DEMO / asked["encoder"]),
+        "holdout": 4,
+        "losses": {"levels": 2, "draws": 1},
+        "shifted": {"composites": 0},
+        "probe": probe,
+    }
     values["train"] = {key: value for key, value in values["train"].items() if key in ("resolution", "batch_size")}
     values["train"] |= {"epochs": epochs, "save_every_n_epochs": epochs // 2}
     values["search"] = {
@@ -38,8 +44,9 @@ def study(folder: Path, pack: int, device: str, *, trials: int, epochs: int) -> 
         "rank": {"values": [4, 8, 16]},
         "learning_rate_scale": {"min": 0.5, "max": 8, "log": True},
     }
+    workers = {"count": 1, "threads": 1, "pack": pack, "device": device}
     values |= {"study": f"pack-{pack}", "budget": {"trials": trials, "startup_trials": trials}, "keep": {}}
-    values |= {"stop": {"onset": False, "prune": False}, "workers": {"count": 1, "pack": pack, "device": device}}
+    values |= {"stop": {"onset": False, "prune": False}, "workers": workers}
     path = folder / f"pack-{pack}.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
@@ -58,15 +65,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", type=int, default=4)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--quick", action="store_true", help="as many trials as the pack holds, of four epochs")
+    parser.add_argument("--quick", action="store_true", help="as many trials as the pack holds, of two epochs")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     asked = parser.parse_args(argv)
-    trials, epochs = (asked.pack, 4) if asked.quick else (2 * asked.pack, 10)
+    trials, epochs = (asked.pack, 2) if asked.quick else (2 * asked.pack, 10)
     with tempfile.TemporaryDirectory(prefix="onset-packed-") as home:
-        found = {
-            pack: seconds(study(Path(home), pack, asked.device, trials=trials, epochs=epochs), Path(home) / "runs")
-            for pack in (1, asked.pack)
-        }
+        runs, found = Path(home) / "runs", {}
+        for pack in (1, asked.pack):
+            found[pack] = seconds(study(Path(home), pack, asked.device, trials=trials, epochs=epochs), runs)
+            if pack == 1:  # the probe is the same one
+                shutil.copytree(runs / "pack-1" / "cache", runs / f"pack-{asked.pack}" / "cache")
     alone, packed = found[1], found[asked.pack]
     figures = {
         "pack": asked.pack,

@@ -26,7 +26,7 @@ from search.record.versions import installed
 from search.running.budget import why_not_asked
 from search.running.first_record import first_record, write_first
 from search.running.progress import Board
-from search.running.slots import Running, Slot, given_up, on_worker, slots_of
+from search.running.slots import Running, Slot, given_up, on_worker, one_by_one, released, slots_of
 from search.running.trial_end import end_of
 from search.running.workers import Team
 from search.study.study import Study
@@ -119,7 +119,7 @@ class Coordinator:
     def _open(self, places: int) -> None:
         """So many slots on each worker, with what an earlier sitting left on them."""
         self._slots = slots_of(self.team.count, places)
-        self.board.opened(len(self._slots))
+        self.board.opened(len(self._slots), places)
         self._take_up()
 
     def _take_up(self) -> None:
@@ -227,6 +227,8 @@ class Coordinator:
         if isinstance(message, Checkpointed | Failed):
             for slot in slots:
                 slot.arrived(message)
+            for slot in released(slots):
+                self._send_spec(slot)
         elif isinstance(message, Doing):
             for slot in slots:
                 self.board.doing(slot.index, message)
@@ -248,8 +250,9 @@ class Coordinator:
         if not lost.replaced:
             self._retire(slots, lost.reason)
             return
+        again = []
         for slot in slots:
-            in_trial, slot.ready = slot.ready, False
+            in_trial, slot.ready = slot.ready and not slot.held, False
             running = slot.running
             if running is None:
                 continue
@@ -261,7 +264,9 @@ class Coordinator:
                 error = f"its worker was lost {running.retries} times: {lost.reason}"
                 slot.events.append(Failed(number, running.course.due, error, again=True))
             else:
-                self._send_spec(slot)
+                again.append(slot)
+        for slot in one_by_one(again):
+            self._send_spec(slot)
 
     def _retire(self, slots: Sequence[Slot], reason: str) -> None:
         """No worker becomes ready here: its trials go to other slots, if there are any."""

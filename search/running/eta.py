@@ -71,6 +71,8 @@ class Forecast:
         deadline: clock second after which no trial is begun, or None.
         prunes, stops: whether trials may be pruned, and stopped at their onset.
         finish: seconds from the end of the last trial to the verdict.
+
+    places: trials that share a worker; of its time a trial's record has only the trial's part.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Forecast:
         finish: float = 0.0,
     ) -> None:
         self.trials, self.slots, self.horizons, self.deadline = trials, slots, tuple(horizons), deadline
-        self.finish = finish
+        self.finish, self.places = finish, 1
         self._ready: set[int] = set()
         self._running: dict[int, _Course] = {}  # by slot
         self._seen: dict[int, int] = {}  # horizons by trial, ended or not
@@ -172,7 +174,9 @@ class Forecast:
         epochs = sum(e for _, e in both)
         if epochs:
             return sum(pace * e for pace, e in both) / epochs
-        return self._earlier / self._epochs_earlier if self._epochs_earlier and self._earlier > 0 else None
+        return (
+            self.places * self._earlier / self._epochs_earlier if self._epochs_earlier and self._earlier > 0 else None
+        )
 
     def _spread(self) -> float:
         """Standard deviation between trials of the ln of their pace."""

@@ -95,10 +95,11 @@ class Board:
 
     # --- what happens
 
-    def opened(self, slots: int) -> None:
-        """So many trials run at a time."""
+    def opened(self, slots: int, places: int) -> None:
+        """So many trials run at a time, so many of them on each worker."""
         with self._lock:
             self._forecast.slots = self.slots = slots
+            self._forecast.places = places
             self._setting_up = {slot: self._setting_up.get(slot, "starting") for slot in range(slots)}
 
     def prepared(self, slots: Sequence[int], message: Prepared) -> None:

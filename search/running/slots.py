@@ -32,6 +32,7 @@ class Slot:
         events: what has arrived and is not yet due.
         ready: whether its worker has loaded everything.
         retired: no worker becomes ready here.
+        held: its worker has its trial only once another one there has reached a checkpoint (`one_by_one`).
     """
 
     index: int
@@ -42,6 +43,7 @@ class Slot:
     events: deque[Checkpointed | Failed] = field(default_factory=deque)
     ready: bool = False
     retired: bool = False
+    held: bool = False
 
     @property
     def time(self) -> tuple[int, int]:
@@ -57,7 +59,7 @@ class Slot:
 
     def free(self) -> None:
         """Take its trial off."""
-        self.running = None
+        self.running, self.held = None, False
         self.events.clear()
 
 
@@ -70,6 +72,23 @@ def slots_of(workers: int, places: int) -> list[Slot]:
 def on_worker(slots: Sequence[Slot], worker: int, workers: int) -> Sequence[Slot]:
     """The slots of one worker, of those that `slots_of` made."""
     return slots[worker::workers]
+
+
+def one_by_one(slots: Sequence[Slot]) -> Sequence[Slot]:
+    """Of the slots whose trials a new worker gets again, those that it gets at once: all of them after a first loss.
+    After a second one in a row only the first, so that whoever ends its worker each time does so alone."""
+    apart = any(slot.running is not None and slot.running.retries > 1 for slot in slots)
+    for place, slot in enumerate(slots):
+        slot.held = apart and place > 0
+    return [slot for slot in slots if not slot.held]
+
+
+def released(slots: Sequence[Slot]) -> Sequence[Slot]:
+    """The slot whose turn it is, now that a trial of its worker has reached a checkpoint or failed; none or one."""
+    turn = [slot for slot in slots if slot.held][:1]
+    for slot in turn:
+        slot.held = False
+    return turn
 
 
 def given_up(suspects: Sequence[Running], log: Path) -> WorkerError:

@@ -25,6 +25,7 @@ class Script:
     fails_at: (trial, epoch) that cannot be reached; `again`: whether trying once more may help; `heals`: it does.
     machine: what fails is the machine's fault.
     never_ready: slots whose workers end while they load.
+    kills: trial and epoch at which the process ends each time.
     places: trials that each worker says it takes at once.
     """
 
@@ -37,6 +38,7 @@ class Script:
     heals: bool = False
     machine: bool = False
     never_ready: tuple[int, ...] = ()
+    kills: tuple[tuple[int, int], ...] = ()
     places: int = 1
 
 
@@ -86,7 +88,8 @@ class _Trial:
         """To the next checkpoint; False where it cannot be reached."""
         spec = self.spec
         epoch = self.told + spec.config.save_every_n_epochs
-        if (spec.number, epoch) in script.dies_at and _first_time(script, spec, epoch):
+        dies = (spec.number, epoch) in script.dies_at and _first_time(script, spec, epoch)
+        if dies or (spec.number, epoch) in script.kills:
             os._exit(9)
         if (spec.number, epoch) in script.fails_at and (not script.heals or _first_time(script, spec, epoch)):
             connection.send(Failed(spec.number, epoch, "planted failure", again=script.again, machine=script.machine))

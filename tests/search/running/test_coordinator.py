@@ -213,6 +213,15 @@ def test_a_killed_coordinator_of_a_pack_goes_on_to_the_same_numbers(
 
 
 @pytest.mark.slow
+def test_a_trial_that_ends_its_worker_each_time_fails_alone(run_scripted) -> None:
+    rows = run_scripted("pack-killer", count=1, places=3, kills=((0, 2),))
+    assert [row[1] for row in rows].count("FAIL") == 1
+    record = next(record for record in run_scripted.folder("pack-killer").records() if record.number == 0)
+    assert record.state == "failed"
+    assert str(record.error).startswith("its worker was lost 4 times")
+
+
+@pytest.mark.slow
 def test_a_trial_that_fails_fails_no_neighbour(run_scripted, undisturbed_pack) -> None:
     rows = run_scripted("pack-failing", count=1, places=3, fails_at=((1, 6),))
     assert [row[1] for row in rows].count("FAIL") == 1
