@@ -33,7 +33,7 @@ def begun_study(home: Path, trials: int, running: int) -> tuple[Study, StudyFold
     study = load_study(_written(home, trials + 1000 * running))
     folder = StudyFolder(home / "runs" / NAME)
     folder.path.mkdir(parents=True)
-    Ledger.of(study, folder.database)  # makes the tables
+    Ledger.of(study, folder)  # makes the tables
     luck, rows = random.Random(0), []
     for number in range(trials + running):
         rows.append(_planted_trial(study, folder, number, luck, running=number >= trials, slot=number % running))

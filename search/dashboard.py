@@ -22,6 +22,7 @@ from search.command import add_study, study_command
 from search.errors import SearchError, StudyError
 from search.record.record import StudyFolder
 from search.study.find_study import locate
+from search.study.server import check_server, known_server
 from search.tuning.database import check_database, storage_url
 from trainer.arguments import Arguments, port
 from trainer.command import INTERRUPTED, Command, end, reason
@@ -75,7 +76,8 @@ def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> 
 
 
 def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
-    if storage is None and not folder.database.is_file():
+    server = known_server(folder) if storage is None else None
+    if storage is None and server is None and not folder.database.is_file():
         raise SearchError(f"{folder.database} does not exist: the study has not begun")
     import warnings
 
@@ -83,9 +85,12 @@ def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
         warnings.simplefilter("ignore")
         from optuna_dashboard import wsgi
 
-    from search.tuning.ledger import open_storage
-    from search.verdict.artifacts import open_store
+    from search.tuning.optuna_storage import open_storage
+    from search.verdict.artifacts import open_store, stores_beside
 
+    if server is not None:
+        check_server(server)
+        return wsgi(open_storage(server.url), artifact_store=stores_beside(folder))
     opened = open_storage(storage_url(folder.database)) if storage is None else _open_storage(storage)
     return wsgi(opened, artifact_store=open_store(folder))
 
@@ -98,7 +103,7 @@ def _open_storage(url: str) -> Any:
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.exc import SQLAlchemyError
 
-    from search.tuning.ledger import open_storage, sqlite_file
+    from search.tuning.optuna_storage import open_storage, sqlite_file
 
     shown = re.sub(r"://[^/]*@", "://***@", url)  # no password on a terminal
     expected = "a storage that holds studies, such as sqlite:////home/me/study.db or postgresql://user@host/name"

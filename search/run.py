@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from search.recovery.study_json import About, check_continues
 from search.running.budget import why_not_asked
 from search.running.workers import Team, resident
 from search.study.flow_file import Flow, read_flow
+from search.study.server import check_same_place, check_server
 from search.study.space_values import size as size_of
 from search.study.study import Study, load_study
 from search.tuning.choice_check import check_choices
@@ -43,6 +45,7 @@ from trainer.command import WRONG_INPUT, Command, end
 from trainer.errors import Plain, mistake
 
 if TYPE_CHECKING:
+    from search.tuning.ledger import Ledger
     from search.verdict.verdict import Verdict
 
 _GRACE_SECONDS = 30.0
@@ -114,6 +117,9 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
     folder = StudyFolder(runs / study.name)
     storage_url(folder.database)  # refused before anything is written
     command.folder = folder.path
+    study = replace(study, server=check_same_place(study.server, folder))
+    if study.server is not None:
+        check_server(study.server)
     check_choices(study)
     check_continues(study, folder)
     going = continued(study, folder)
@@ -188,16 +194,24 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
                 f"{folder.path}: workers of an earlier run are still alive ({', '.join(alive)}): "
                 "wait until they have ended, or end them yourself; then run the same command again"
             )
+        ledger = None if study.server is None else stack.enter_context(_on_server(study, folder))
         for note in right_kinds(folder):  # before anything of the study's is written
             print(f"note: {note}")
         if going.other_photos:
-            print(f"note: photos or captions have changed: begun anew; what was found before is in {put_aside(folder)}")
+            aside = put_aside(folder)
+            if ledger is not None:
+                ledger.begin_anew(keep_as=f"{study.name} {aside.name}")
+            print(f"note: photos or captions have changed: begun anew; what was found before is in {aside}")
         if going.anew and not has_trained(folder):
             print("note: nothing has been trained with the earlier settings: the study begins anew with these")
             forget(folder)
+            if ledger is not None:
+                ledger.begin_anew()
         check_sources(study, folder)
         if going.grown:
             forget(folder, probe=False)
+            if ledger is not None:
+                ledger.begin_anew()
         study.added.save(folder)
         if study.handed_on is not None:
             study.handed_on.save(folder)
@@ -213,16 +227,23 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
             preload=("search.running.preloaded",),
             hung_after=study.workers.hung_after,
         )
-        work(study, folder, team, clock)
+        work(study, folder, team, clock, ledger)
 
 
-def work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
-    """From wherever the study is to its verdict; its folder is there."""
+def _on_server(study: Study, folder: StudyFolder) -> "contextlib.closing[Ledger]":
+    """Its trials, for this coordinator alone; before anything of it is written or loaded."""
+    from search.tuning.ledger import Ledger
+
+    return contextlib.closing(Ledger.of(study, folder, say=partial(print, flush=True), leased=True))
+
+
+def work(study: Study, folder: StudyFolder, team: Team, clock: Clock, ledger: "Ledger | None" = None) -> None:
+    """From wherever the study is to its verdict; its folder is there. `ledger`: of a study on a server."""
     with in_place(folder.path):
-        _work(study, folder, team, clock)
+        _work(study, folder, team, clock, ledger)
 
 
-def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
+def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server: "Ledger | None") -> None:
     from search.running.eta import planned_epochs
     from search.running.progress import Board
     from search.running.sharing import sharing_of
@@ -247,7 +268,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
     try:
         from search.recovery.study_folder import recover
 
-        for note in recover(study, folder):
+        for note in recover(study, folder, on_server):
             print(f"note: {note}", flush=True)
         from search.running.coordinator import Coordinator
         from search.study.delivery import Delivery
@@ -256,7 +277,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
         from search.verdict.verdict import Verdict, finish
 
         store = open_store(folder)
-        with contextlib.closing(Ledger.of(study, folder.database, say=board.note, leased=True)) as ledger:
+        with contextlib.closing(on_server or Ledger.of(study, folder, say=board.note, leased=True)) as ledger:
             with board.shown():
                 coordinator = Coordinator(
                     study,
@@ -279,7 +300,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock) -> None:
             if isinstance(study.kind, Delivery) and any(record.score is not None for record in folder.records()):
                 _deliver(study, folder, clock, publish)
             else:
-                finish(folder, wall_seconds=clock.seconds, keep=study.keep, publish=publish)
+                finish(folder, wall_seconds=clock.seconds, storage=ledger.url, keep=study.keep, publish=publish)
     finally:
         team.close()
         if not isinstance(sys.exception(), BusyError):  # the study is another one's now

@@ -17,7 +17,8 @@ from search.record.record import StudyFolder, TrialRecord
 from search.record.set_aside import free_name
 from search.study.study import Study
 from search.tuning.database import storage_url
-from search.tuning.ledger import BEGAN, PROCESSED, SHIPPED, STARTUP, TRAINED, open_storage
+from search.tuning.ledger import BEGAN, PROCESSED, SHIPPED, STARTUP, TRAINED, Ledger
+from search.tuning.optuna_storage import open_storage
 from search.tuning.pruner import OWNER, describe
 from search.tuning.tally import SLOT
 
@@ -57,6 +58,34 @@ def rebuild(
     for path in side_files(folder.database):  # SQLite would take them for the new one's
         path.unlink(missing_ok=True)
     aside.replace(folder.database)
+
+
+def rebuild_there(
+    ledger: Ledger, study: Study, folder: StudyFolder, records: Mapping[int, TrialRecord], numbers: int
+) -> None:
+    """The same on a server, where other studies are: what is missing is added, and what was not told is told."""
+    rows, there = ledger.trials(), ledger.as_stored()
+    for number in range(numbers):
+        record, row = records.get(number), rows[number] if number < len(rows) else None
+        has_ended = record is not None and record.state in STATES
+        if row is None and record is None:
+            there.add_trial(create_trial(state=TrialState.FAIL, user_attrs={OWNER: study.name, LOST: True}))
+        elif row is None and record is not None:
+            if has_ended:
+                _add_ended(there, study, folder, record)
+            else:
+                there.add_trial(_running(study, folder, record))
+        elif row is not None and record is not None and has_ended and not row.state.is_finished():
+            trial = Trial(there, row._trial_id)
+            for epoch, score in scores_of(folder.trial(number)).items():
+                if epoch not in row.intermediate_values:
+                    trial.report(score, epoch)
+            trial.set_user_attr(TRAINED, record.epochs_trained)
+            if record.epoch_shipped is not None:
+                trial.set_user_attr(SHIPPED, record.epoch_shipped)
+            state = STATES[record.state]
+            there.tell(trial, record.value if state == TrialState.COMPLETE else None, state=state)
+    ledger.look()
 
 
 def fields_of(row: FrozenTrial, study: Study) -> dict[str, Any]:

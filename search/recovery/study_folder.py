@@ -15,15 +15,19 @@ from search.errors import DamagedError, StudyError
 from search.record.events import Checkpointed
 from search.record.record import StudyFolder, TrialRecord
 from search.record.set_aside import set_aside
-from search.recovery.rebuild import STATES, rebuild, side_files
+from search.recovery.rebuild import STATES, rebuild, rebuild_there, side_files
 from search.recovery.trials import mend_trial
 from search.study.study import Study
 from search.tuning.database import connect, outer_trouble, storage_url
-from search.tuning.ledger import open_storage
+from search.tuning.ledger import Ledger
+from search.tuning.optuna_storage import open_storage
 
 
-def recover(study: Study, folder: StudyFolder) -> list[str]:
+def recover(study: Study, folder: StudyFolder, ledger: Ledger | None = None) -> list[str]:
     """Put the study's database and its trials' files right; to be called by the study's one process.
+
+    Args:
+        ledger: of a study on a server; None for one in `study.db`.
 
     Returns:
         what was done and what is lost, in a line each.
@@ -34,8 +38,8 @@ def recover(study: Study, folder: StudyFolder) -> list[str]:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     notes: list[str] = []
-    rows = _rows(study, folder, notes)
-    rows = _complete(study, folder, rows, notes)
+    rows = _rows(study, folder, notes) if ledger is None else ledger.trials()
+    rows = _complete(study, folder, rows, notes, ledger)
     for row in rows:
         notes += mend_trial(study, folder, row)
     return notes
@@ -71,7 +75,9 @@ def _rows(study: Study, folder: StudyFolder, notes: list[str]) -> list[FrozenTri
         return []
 
 
-def _complete(study: Study, folder: StudyFolder, rows: list[FrozenTrial], notes: list[str]) -> list[FrozenTrial]:
+def _complete(
+    study: Study, folder: StudyFolder, rows: list[FrozenTrial], notes: list[str], ledger: Ledger | None
+) -> list[FrozenTrial]:
     """The trials with those that only their folders know of: the database is gone, or older than they are."""
     records: dict[int, TrialRecord] = {}
     for number in folder.folders():
@@ -88,11 +94,17 @@ def _complete(study: Study, folder: StudyFolder, rows: list[FrozenTrial], notes:
             path = folder.trial(number) / "record.json"
             kept = f" (set aside as {set_aside(path).name})" if path.exists() else ""
             notes.append(f"trial {number}: its record is lost{kept}: it counts as failed, and its folder is left alone")
-    rebuild(study, folder, rows, records, max(len(rows), *(number + 1 for number in (*unknown, *behind))))
+    numbers = max(len(rows), *(number + 1 for number in (*unknown, *behind)))
+    if ledger is None:
+        rebuild(study, folder, rows, records, numbers)
+    else:
+        rebuild_there(ledger, study, folder, records, numbers)
     known = [number for number in (*unknown, *behind) if number in records]
     if known:
-        numbers = ", ".join(map(str, sorted(known)))
-        notes.append(f"{folder.database} did not know of trials {numbers}: rebuilt from their records")
+        place, shown = folder.database if ledger is None else ledger.shown, ", ".join(map(str, sorted(known)))
+        notes.append(f"{place} did not know of trials {shown}: rebuilt from their records")
+    if ledger is not None:
+        return ledger.trials()
     storage = open_storage(storage_url(folder.database))
     return optuna.load_study(study_name=study.name, storage=storage).trials
 

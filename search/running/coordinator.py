@@ -71,7 +71,7 @@ class Coordinator:
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._before_tell = before_tell
-        self._ledger = ledger or Ledger.of(study, folder.database, say=board.note)
+        self._ledger = ledger or Ledger.of(study, folder, say=board.note)
         self._slots: list[Slot] = []
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from search.study.kinds import KINDS
+from search.study.server import STORAGE
 from search.study.study import KEYS, NOT_SEARCHED, SECTIONS, TOP_LEVEL_ONLY
 from trainer.config.config import TrainConfig
 
@@ -17,6 +18,9 @@ TOP = {
     "data": "As in a training file. Required.",
     "reg_data": "As in a training file.",
     "seed": "As in a training file; the sampler uses it, too.",
+    "storage": "The address of a PostgreSQL database to keep the trials in, such as "
+    "`postgresql+psycopg://me@host/name`; the environment variable `ONSET_STORAGE` says it for all new studies. "
+    "Default: a file of the study's own, `runs/<study>/study.db`.",
     "train": "Fields of a training file that are the same for all trials.",
     **{kind.key: kind.about for kind in KINDS},
     "search": "Fields of a training file that differ between trials, each with an entry as below.",
@@ -59,6 +63,7 @@ def study_schema() -> _Schema:
         "study": {"type": "string", "minLength": 1},
         "extends": {"type": "string", "minLength": 1},
         "from": {"type": ["string", "null"]},
+        STORAGE: {"type": ["string", "null"], "minLength": 1},
         **{name: _or_nothing(fields[name]) for name in TOP_LEVEL_ONLY},
         "train": _section(train),
         "search": _section(searched),

@@ -22,6 +22,7 @@ from search.study.input_digests import PhotoMark
 from search.study.kind import SEARCH, Draft, Kind
 from search.study.kinds import KINDS, asked_kind
 from search.study.read_values import read_section, read_settings, read_source, read_text
+from search.study.server import STORAGE, Server, named_server
 from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
 from search.study.space import Space, parse_space
 from search.study.space_values import size
@@ -39,7 +40,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keep": KeepSection,
 }
 _PATHS = ("base", "data", "reg_data")
-KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", "train", "search", *(kind.key for kind in KINDS), *SECTIONS)
+KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", STORAGE, "train", "search", *(kind.key for kind in KINDS), *SECTIONS)
 TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
     *TOP_LEVEL_ONLY,
@@ -67,6 +68,7 @@ class Study:
         kind: whether it searches, or what else it does.
         handed_on: what the study under `from` has found; None without one.
         added: prompts that are drawn and not scored: added after the study had begun.
+        server: where its trials are kept instead of `study.db`; None for that.
         notices: what the user should know before it runs, one line each.
     """
 
@@ -93,6 +95,7 @@ class Study:
     kind: Kind = SEARCH
     handed_on: HandedOn | None = None
     added: AddedPrompts = NONE_ADDED
+    server: Server | None = None
 
     @property
     def file(self) -> Path:
@@ -217,6 +220,7 @@ def load_study(
             why = f"give {key} at the top of the study file"
             problems.append(problem(file, f"train.{key}", train[key], "nothing", why))
     asked = asked_kind(file, problems)
+    server = named_server(file, values.get(STORAGE), problems)
     searched = read_settings(file, "search", problems)
     for key in searched:
         if key in NOT_SEARCHED:
@@ -256,6 +260,7 @@ def load_study(
         notices=draft.notices,
         kind=draft.kind,
         handed_on=handed_on,
+        server=server,
     )
 
 

@@ -33,7 +33,7 @@ def parameter_importances(storage: str) -> Importances:
     """
     import optuna
 
-    from search.tuning.ledger import open_storage
+    from search.tuning.optuna_storage import open_storage
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

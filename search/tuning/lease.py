@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from search.errors import BusyError
+from search.tuning.patience import Patience
 
 LASTS_SECONDS = 30.0
 """Without a sign of life for so long, a coordinator on another machine has lost the study."""
@@ -83,9 +84,11 @@ class Lease:
     Args:
         storage: of the study; its commits are fenced from `take` to `release`.
         study: its name there.
+        patience: with a storage that does not answer.
     """
 
-    def __init__(self, storage: RDBStorage, study: str) -> None:
+    def __init__(self, storage: RDBStorage, study: str, patience: Patience | None = None) -> None:
+        self._call = (patience or Patience(None)).call
         self._engine: Engine = storage.engine
         self._sessions, self._study = storage.scoped_session, study
         self._token = 0
@@ -113,8 +116,7 @@ class Lease:
             LostLeaseError: the study is another coordinator's now.
         """
         if self._lost is None and _now() - self._renewed > LASTS_SECONDS / 2:
-            with self._engine.begin() as connection:
-                self._renew(connection)
+            self._call(self._renew)
         if self._lost is not None:
             raise LostLeaseError(self._lost)
 
@@ -167,12 +169,13 @@ class Lease:
             select(_LEASES, func.now().label("now")).where(_LEASES.c.study == self._study)
         ).one_or_none()
 
-    def _renew(self, connection: Connection) -> None:
+    def _renew(self) -> None:
         began = _now()
-        if connection.execute(update(_LEASES).where(*self._ours).values(alive_at=func.now())).rowcount:
-            self._renewed = began
-        else:
-            self._lost = self._lost or self._taken_over(self._row(connection))
+        with self._engine.begin() as connection:
+            if connection.execute(update(_LEASES).where(*self._ours).values(alive_at=func.now())).rowcount:
+                self._renewed = began
+            else:
+                self._lost = self._lost or self._taken_over(self._row(connection))
 
     def _taken_over(self, row: Any) -> str:
         by = f" ({row.holder})" if row is not None and row.holder else ""
@@ -190,8 +193,8 @@ class Lease:
 
     def _show_life(self) -> None:
         while not self._stop.wait(_EVERY_SECONDS) and self._lost is None:
-            with contextlib.suppress(SQLAlchemyError), self._engine.begin() as connection:
-                self._renew(connection)
+            with contextlib.suppress(SQLAlchemyError):  # the next one may come through
+                self._renew()
 
 
 def _plain(moment: datetime) -> datetime:

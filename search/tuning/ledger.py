@@ -4,7 +4,6 @@ Others may add trials to it: queued ones are taken up when they fit the study, t
 """
 
 import logging
-import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,15 +12,19 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from sqlalchemy.engine import make_url
 
 from search.errors import StudyError, problem
+from search.record.record import StudyFolder
+from search.study.server import Server
 from search.study.settings import SamplerSection, StopSection
 from search.study.space import Space
 from search.study.space_values import misfit
 from search.study.study import Study
-from search.tuning.database import BUSY_SECONDS, check_database, connect, storage_url
+from search.tuning.claim import claim
+from search.tuning.database import connect, storage_url
 from search.tuning.lease import Lease
+from search.tuning.optuna_storage import open_storage
+from search.tuning.patience import Patience
 from search.tuning.pruner import CYCLES, HORIZON, OWNER, SCHEDULE, PeerPruner, curve_of, is_peer
 from search.tuning.pruner_by_name import pruner_for
 from search.tuning.sampler import sampler_for
@@ -36,63 +39,27 @@ BEGAN, STARTUP = "began", "startup"
 """User attributes of a trial that was placed: its slot's clock then, and whether it was drawn at random."""
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """The Optuna storage behind a URL; waits where another program has locked a SQLite file.
-
-    Raises:
-        StudyError: another version of Optuna wrote it.
-        sqlite3.DatabaseError: the URL is that of a file which is no SQLite database.
-    """
-    file = sqlite_file(url)
-    if file is not None:
-        check_database(file)
-    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
-    except RuntimeError as error:  # Optuna's word for tables of another version
-        if "storage upgrade" not in str(error) and "schema" not in str(error):
-            raise
-        raise StudyError([f"{url}: {_other_version(url, str(error))}"]) from error
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite storage; None where the URL is of something else.
-
-    Raises:
-        sqlalchemy.exc.ArgumentError: it is no URL of a database.
-    """
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(parsed.database.removeprefix("file:") if "uri" in parsed.query else parsed.database)
-
-
-def _other_version(url: str, said: str) -> str:
-    if "storage upgrade" in said:
-        command = f"optuna storage upgrade --storage {shlex.quote(url)}"
-        return f"written by an older Optuna; bring it up to date with: {command}"
-    return f"written by a newer Optuna than {optuna.__version__}, which runs here: update it (pip install -U optuna)"
-
-
 class Ledger:
-    """One Optuna study in SQLite, written by one process.
+    """One Optuna study, written by one process.
 
     Args:
-        path: the database; made if it is not there.
+        where: the SQLite database, made if it is not there; or the server that the study is on.
         name: the study's name in it.
         seed: of the sampler.
         startup_trials: trials drawn at random first.
         sampler, stop: what chooses settings, and what ends a trial early.
         say: told what a user should know of others' trials, once each.
+        folder: the study's, where it is on a server.
         leased: take the study's lease before anything is written, and keep it until `close`.
 
     Raises:
         BusyError: another coordinator has the lease.
+        StudyError: the server has a study of this name that is not this folder's.
     """
 
     def __init__(
         self,
-        path: Path,
+        where: Path | Server,
         name: str,
         *,
         seed: int,
@@ -100,69 +67,109 @@ class Ledger:
         sampler: SamplerSection | None = None,
         stop: StopSection | None = None,
         say: Callable[[str], None] = lambda text: None,
+        folder: StudyFolder | None = None,
         leased: bool = False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with connect(path) as database:
-            database.execute("PRAGMA journal_mode=WAL")  # readers (status, dashboard) never block the writer
-        storage = open_storage(storage_url(path))
-        self.path, self.name, self.seed, self.startup_trials = path, name, seed, startup_trials
+        if isinstance(where, Path):
+            where.parent.mkdir(parents=True, exist_ok=True)
+            with connect(where) as database:
+                database.execute("PRAGMA journal_mode=WAL")  # readers (status, dashboard) never block the writer
+        self.url = storage_url(where) if isinstance(where, Path) else where.url
+        storage = open_storage(self.url)
+        self._where, self._folder = where, folder
+        self.name, self.seed, self.startup_trials, self._pruner = name, seed, startup_trials, stop or StopSection()
         self.sampler = sampler or SamplerSection()
         self._say, self._named = say, set[int]()
         self._reported: dict[int, set[int]] = {}
-        self._lease = Lease(storage, name) if leased else None
+        patience = Patience(None if isinstance(where, Path) else say)  # SQLite waits by itself
+        self._lease = Lease(storage, name, patience) if leased else None
         if self._lease is not None:
             self._lease.take()
-        self._mirror = Mirror(storage)
+        try:
+            self._open(storage, patience)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, storage: optuna.storages.RDBStorage, patience: Patience) -> None:
+        self._mirror = Mirror(storage, patience)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study = optuna.create_study(
                 storage=self._mirror,
-                study_name=name,
+                study_name=self.name,
                 direction="maximize",
                 load_if_exists=True,
                 sampler=self._seeded(0, ""),
-                pruner=pruner_for(stop or StopSection()),
+                pruner=pruner_for(self._pruner),
             )
+            if isinstance(self._where, Server) and self._folder is not None:
+                claim(self.study, self._where, self._folder, lambda: storage.get_all_trials(self.study._study_id))
             self.study.set_metric_names(["score"])
-        self._tally = Tally(name)
+        self._tally = Tally(self.name)
         pruner = self.study.pruner
         self._peers = pruner.peers() if isinstance(pruner, PeerPruner) else None
         self._look()
 
     @classmethod
     def of(
-        cls, study: Study, path: Path, *, say: Callable[[str], None] = lambda text: None, leased: bool = False
+        cls, study: Study, folder: StudyFolder, *, say: Callable[[str], None] = lambda text: None, leased: bool = False
     ) -> "Ledger":
         """The one of a study file, as it says."""
         startup = study.budget.startup
         return cls(
-            path,
+            study.server or folder.database,
             study.name,
             seed=study.seed,
             startup_trials=startup,
             sampler=study.sampler,
             stop=study.stop,
             say=say,
+            folder=folder,
             leased=leased,
         )
 
     def in_place(self) -> bool:
-        """Whether the database is where it was; asked before anything is written.
+        """Whether the database, or the folder of a study on a server, is where it was; asked before files are written.
 
         Raises:
             LostLeaseError: another coordinator has taken the study over.
         """
         if self._lease is not None:
             self._lease.check()
-        return self.path.is_file()
+        if isinstance(self._where, Path):
+            return self._where.is_file()
+        return self._folder is None or self._folder.path.is_dir()
+
+    def begin_anew(self, *, keep_as: str | None = None) -> None:
+        """Delete all trials. `keep_as`: the name under which a copy of the study stays in the storage."""
+        backend, patience = self._mirror.backend, self._mirror.patience
+        if keep_as is not None:
+            optuna.copy_study(
+                from_study_name=self.name, from_storage=backend, to_storage=backend, to_study_name=keep_as
+            )
+        self._mirror.delete_study(self.study._study_id)
+        self._open(backend, patience)
+
+    def as_stored(self) -> optuna.Study:
+        """The study past what is kept in memory, under the same lease; `look` afterwards."""
+        return optuna.load_study(study_name=self.name, storage=self._mirror.backend)
+
+    def look(self) -> None:
+        """Take in what others have written since."""
+        self._look()
 
     def close(self) -> None:
         """Give the lease back."""
         if self._lease is not None:
             self._lease.release()
+
+    @property
+    def shown(self) -> str:
+        """Where the study is kept, for people."""
+        return self._where.shown if isinstance(self._where, Server) else str(self._where)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, others' among them; those of others as they were when it was last asked."""
@@ -253,7 +260,7 @@ class Ledger:
                 raise
             expected = f"what another process added as trial {clash[0]}"
             raise StudyError(
-                [problem(self.path, "search", asked[-1], expected, f"{error}; give this study another name")]
+                [problem(self.shown, "search", asked[-1], expected, f"{error}; give this study another name")]
             ) from None
 
     def report(self, trial: Trial, epoch: int, score: float) -> None:

@@ -15,6 +15,8 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from search.tuning.patience import Patience
+
 T = TypeVar("T")
 
 
@@ -140,9 +142,11 @@ class Mirror(TrialsInMemory):
     write to it. Optuna's own cache asks the database for every trial that runs, each time that one is looked at.
     """
 
-    def __init__(self, backend: RDBStorage) -> None:
+    def __init__(self, backend: RDBStorage, patience: Patience | None = None) -> None:
         super().__init__()
         self.backend = backend
+        self.patience = patience or Patience(None)
+        self._call = self.patience.call
         self._ours: set[int] = set()  # nobody else is expected to write to these
         self._unfinished: set[int] = set()
         self._newest = -1
@@ -151,7 +155,8 @@ class Mirror(TrialsInMemory):
 
     def look(self, study_id: int) -> list[FrozenTrial]:
         """Read what is new or may have been changed by others; returns these trials."""
-        changed = self.backend._get_trials(study_id, None, self._unfinished - self._ours, self._newest)
+        theirs = self._unfinished - self._ours
+        changed = self._call(lambda: self.backend._get_trials(study_id, None, theirs, self._newest))
         for trial in changed:
             self._put(trial)
             self._newest = max(self._newest, trial._trial_id)
@@ -163,7 +168,7 @@ class Mirror(TrialsInMemory):
 
     def reread(self, trial_id: int) -> FrozenTrial:
         """A trial as the database has it."""
-        self._put(self.backend.get_trial(trial_id))
+        self._put(self._call(lambda: self.backend.get_trial(trial_id)))
         return self.get_trial(trial_id)
 
     def _put(self, trial: FrozenTrial) -> None:
@@ -176,13 +181,22 @@ class Mirror(TrialsInMemory):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         if trial_id not in self._places:  # Optuna has just made it
-            self._put(self.backend.get_trial(trial_id))
+            self._put(self._call(lambda: self.backend.get_trial(trial_id)))
         return super().get_trial(trial_id)
 
     # --- trials, written through
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        return self.backend.create_new_trial(study_id, template_trial)
+        def again() -> int:  # which may be there already
+            same = [
+                trial._trial_id
+                for trial in self.backend._get_trials(study_id, None, set(), self._newest)
+                if template_trial is not None
+                and (trial.state, trial.user_attrs) == (template_trial.state, template_trial.user_attrs)
+            ]
+            return same[-1] if same else self.backend.create_new_trial(study_id, template_trial)
+
+        return self._call(lambda: self.backend.create_new_trial(study_id, template_trial), again=again)
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -193,7 +207,13 @@ class Mirror(TrialsInMemory):
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        done = self._written(trial_id, lambda: self.backend.set_trial_state_values(trial_id, state, values))
+        def write() -> bool:
+            return self.backend.set_trial_state_values(trial_id, state, values)
+
+        def again() -> bool:
+            return self.backend.get_trial(trial_id).state == state or write()
+
+        done = self._written(trial_id, write, again)
         self.reread(trial_id)  # with the times that the database noted
         return done
 
@@ -209,9 +229,9 @@ class Mirror(TrialsInMemory):
         self._written(trial_id, lambda: self.backend.set_trial_system_attr(trial_id, key, value))
         super().set_trial_system_attr(trial_id, key, value)
 
-    def _written(self, trial_id: int, write: Callable[[], T]) -> T:
+    def _written(self, trial_id: int, write: Callable[[], T], again: Callable[[], T] | None = None) -> T:
         try:
-            return write()
+            return self._call(write, again=again)
         except UpdateFinishedTrialError:
             self.reread(trial_id)
             raise
@@ -225,10 +245,10 @@ class Mirror(TrialsInMemory):
         self.backend.delete_study(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self.backend.set_study_user_attr(study_id, key, value)
+        self._call(lambda: self.backend.set_study_user_attr(study_id, key, value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self.backend.set_study_system_attr(study_id, key, value)
+        self._call(lambda: self.backend.set_study_system_attr(study_id, key, value))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return self.backend.get_study_id_from_name(study_name)
@@ -244,10 +264,10 @@ class Mirror(TrialsInMemory):
         return self._directions[study_id]
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self.backend.get_study_user_attrs(study_id)
+        return self._call(lambda: self.backend.get_study_user_attrs(study_id))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self.backend.get_study_system_attrs(study_id)
+        return self._call(lambda: self.backend.get_study_system_attrs(study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         return self.backend.get_all_studies()

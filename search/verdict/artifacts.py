@@ -3,8 +3,9 @@
 The store holds copies only: the dashboard can delete a study with its artifacts.
 """
 
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.best_files import write_pictures
@@ -31,6 +32,27 @@ def open_store(folder: StudyFolder | Path) -> "ArtifactStore":
     path = (folder.path if isinstance(folder, StudyFolder) else Path(folder)) / FOLDER
     path.mkdir(parents=True, exist_ok=True)
     return FileSystemArtifactStore(str(path))
+
+
+def stores_beside(folder: StudyFolder) -> "ArtifactStore":
+    """The stores of all studies in a runs folder, to read from: a dashboard of several studies shows all pictures."""
+    from optuna.artifacts import FileSystemArtifactStore
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    class Beside(FileSystemArtifactStore):
+        """A study's own store; what it does not have is looked for in those beside it."""
+
+        def open_reader(self, artifact_id: str) -> "BinaryIO":
+            try:
+                return super().open_reader(artifact_id)
+            except ArtifactNotFound:
+                for path in sorted(folder.path.parent.glob(f"*/{FOLDER}")):
+                    with contextlib.suppress(ArtifactNotFound):
+                        return FileSystemArtifactStore(str(path)).open_reader(artifact_id)
+                raise
+
+    open_store(folder)
+    return Beside(str(folder.path / FOLDER))
 
 
 def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "ArtifactStore") -> list[str]:

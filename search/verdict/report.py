@@ -1,6 +1,7 @@
 """`report.html`: the verdict, its plots, epochs × prompts, what mattered, and every trial, in one offline file."""
 
 import base64
+import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from metrics.onset.sentences import choice_interval
+from search.errors import StudyError
 from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE
 from search.record.json_files import write_bytes
@@ -18,6 +20,7 @@ from search.record.page_template import page_template
 from search.record.person_pick import PersonPick
 from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder, TrialRecord
+from search.study.server import known_server
 from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
@@ -259,6 +262,10 @@ def _set(about: ProbeDescription, row: int) -> str:
 
 def _importances(folder: StudyFolder, storage: str | None) -> Importances | None:
     url = storage or (storage_url(folder.database) if folder.database.is_file() else None)
+    if url is None:
+        with contextlib.suppress(StudyError):  # nobody says how its server is reached
+            server = known_server(folder)
+            url = None if server is None else server.url
     return None if url is None else parameter_importances(url)
 
 

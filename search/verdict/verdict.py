@@ -20,6 +20,7 @@ from search.record.final_run import FinalRun
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
+from search.study.server import Kept
 from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
 from search.verdict.decision import Decision, decide, lora_to_ship
@@ -218,7 +219,7 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
     noise = jitter([curve for curve in curves.values() if curve is not None])
     ranked = _ranked(records, curves, noise)
-    files = {"trials": "trials", "database": folder.database.name}
+    files = {"trials": "trials"} | ({} if Kept.load(folder) else {"database": folder.database.name})
     if (folder.path / DATA_CHECK_PAGE).is_file():
         files = {"data check": DATA_CHECK_PAGE, **files}
     verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))

@@ -11,7 +11,8 @@ from sqlalchemy.engine import make_url
 from search.errors import StudyError
 from search.tuning.database import BUSY_SECONDS, connect, outer_trouble, storage_url
 from search.tuning.importances import parameter_importances
-from search.tuning.ledger import Ledger, open_storage
+from search.tuning.ledger import Ledger
+from search.tuning.optuna_storage import open_storage
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_a_database_that_is_locked_is_waited_for_as_long_as_is_said(tmp_path: Pa
 
 def test_a_locked_database_is_told_from_other_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.tuning.database.BUSY_SECONDS", 0.0)
-    monkeypatch.setattr("search.tuning.ledger.BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("search.tuning.optuna_storage.BUSY_SECONDS", 0.0)
     ledger = Ledger(tmp_path / "study.db", "toy", seed=0, startup_trials=1)
     with connect(tmp_path / "study.db") as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -9,7 +9,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState, create_trial
 
 from search.study.settings import SamplerSection
-from search.tuning.ledger import Ledger, open_storage
+from search.tuning.ledger import Ledger
+from search.tuning.optuna_storage import open_storage
 from search.tuning.sampler import sampler_for
 from search.tuning.trials_in_memory import Draft, Mirror
 
