@@ -10,6 +10,7 @@ import numpy as np
 from metrics.onset.plateau import RISE, log_axis, plateau_end
 from metrics.onset.replicates import Curves, loss_curves
 from metrics.onset.restarts import without_phase
+from metrics.onset.spikes import without_spikes
 from metrics.onset.valley import isotonic
 from metrics.trajectory.trajectory import Trajectory
 
@@ -87,7 +88,7 @@ def onset_curves(trajectory: Trajectory, *, seed: int = 0, ignoring: Collection[
 
     Memory: `heldout_loss`, the lowest eighth and the highest three of its noise levels left out. Context: the first of
     `SUMS` that was measured; `shifted_loss` alone is joined by what `fidelity` says was learned. What swings with a
-    restarting schedule's phase is taken out.
+    restarting schedule's phase is taken out, and spikes of single checkpoints.
 
     Args:
         ignoring: channels that no sum may rest on.
@@ -114,8 +115,8 @@ def onset_curves(trajectory: Trajectory, *, seed: int = 0, ignoring: Collection[
             if learning is not None:
                 channels, curves = (*channels, "fidelity"), learning
         effort = trajectory.effort[measured.rows]
-        losses = without_phase(measured, effort)
-        curves = losses if curves is measured else without_phase(curves, effort)
+        losses = without_spikes(without_phase(measured, effort))
+        curves = losses if curves is measured else without_spikes(without_phase(curves, effort))
         found[kind] = OnsetCurves(channels, curves, losses, chosen.error(trajectory))
     return found
 

@@ -12,9 +12,19 @@ import numpy as np
 
 from metrics.onset.behaviour import BehaviourTurn, behaviour_turn, learned_row
 from metrics.onset.curves import Kind, OnsetCurves, onset_curves
-from metrics.onset.plateau import FEW, RISE, SHARE, log_axis, plateau_end, replicate_spread, surely_rises
+from metrics.onset.plateau import (
+    FEW,
+    RISE,
+    STEADY,
+    PlateauEnd,
+    least_rise,
+    log_axis,
+    plateau_end,
+    replicate_spread,
+    surely_rises,
+)
 from metrics.onset.replicates import Curves
-from metrics.onset.sentences import sentence
+from metrics.onset.sentences import sentence, worse_sentence
 from metrics.onset.shipping import shippable
 from metrics.onset.turns import BEHAVIOURS, DEFAULT_SHIP, MADE_UP, REAL, Onset, OnsetStatus, Ship, Turn
 from metrics.onset.witnesses import disagreement
@@ -26,7 +36,9 @@ CONFIRMED_SHARE, CONFIRMED_MARGIN = 0.97, 2.0  # while a trial runs: share, and 
 # add their noise to a curve that has noise already, so alone they are too wide where photos are few. Chosen likewise.
 SPREAD_SHARE = 0.5
 COPIES = ("copying", "composition")
-SURE = 1.645  # of them, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
+SURE = 1.645  # standard errors, 95 %: with one, every fifth flat curve of five checkpoints seemed to turn
+LAST, CLEARLY = 3, 4.0  # checkpoints, and jitters: a loss that never fell ends clearly worse than the base
+SURELY = 0.95  # of the replicates have to be worse than the base throughout, or to rise by what is no share of a dip
 
 
 def find_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SHIP) -> Onset:
@@ -105,7 +117,10 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship:
         turned |= {channel: at.epoch for channel, at in seen.items()}
         context, memory = _with_behaviour(trajectory, context, memory, seen)
 
-    status = _status(context, memory, learned)
+    judged = bool(np.isfinite(trajectory.values("fidelity")[trajectory.epochs > 0, 0]).any())
+    never_fell = any(_ends_worse(read.curves) for kind, read in losses.items() if turns[kind].epoch is not None)
+    status = _status(context, memory, learned, goes_wrong=never_fell and not judged)
+    worse = worse_sentence([turn for turn in turns.values() if turn.status == "at_start"], trajectory.unit)
     if status == "never_learned":
         context = memory = unmeasured
         turned = {}
@@ -116,7 +131,7 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship:
     )
     chosen = shippable(trajectory, onset, losses, ship)
     onset = replace(onset, best=chosen.best, safe=chosen.safe, alike=chosen.alike, ship=chosen.ship)
-    said = sentence(onset, chosen.note, trajectory.unit, int(trajectory.epochs[-1]))
+    said = sentence(onset, chosen.note, trajectory.unit, int(trajectory.epochs[-1]), worse)
     return replace(onset, sentence=said)
 
 
@@ -124,13 +139,14 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
     channels, curves = read.channels, read.curves
     epochs = curves.epochs
     first = float(epochs[epochs > 0][0]) if (epochs > 0).any() else float(epochs[0])
+    if epochs[0] == 0 and (curves.replicates[:, 1:].min(axis=1) > RISE).mean() >= SURELY:
+        return Turn("at_start", first, 0.0, float(epochs[1]), channels)
     if (epochs > 0).sum() < FEW:
         return _few_checkpoints(channels, curves, read.own_error)
-    end = plateau_end(curves.stacked, epochs, curves.jitter)
-    ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
-    rises = (end.excess[1:] > margin * curves.jitter).mean() >= share
-    if not rises or not surely_rises(curves.mean, epochs, curves.jitter):
+    end = _plateau_that_ends(curves, share, margin)
+    if end is None:
         return Turn("beyond", channels=channels)
+    ends, turns = end.log_epoch[1:], np.isfinite(end.log_epoch)
     point = float(end.log_epoch[0]) if turns[0] else float(np.median(ends[turns[1:]]))
     axis = log_axis(epochs)
     half = read.own_error + SPREAD_SHARE * replicate_spread(end, epochs)
@@ -141,11 +157,23 @@ def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:
     return Turn("found", float(2**point), low, high, channels)
 
 
+def _plateau_that_ends(curves: Curves, share: float, margin: float) -> PlateauEnd | None:
+    """The end of a plateau that is left for sure; None without one. Of a loss that does not rise by its share of a huge
+    dip a steady rise is enough; but no trial is stopped for that."""
+    if not surely_rises(curves.mean, curves.epochs, curves.jitter):
+        return None
+    end = plateau_end(curves.stacked, curves.epochs, curves.jitter)
+    if (end.excess[1:] > margin * curves.jitter).mean() >= share:
+        return end
+    steady = plateau_end(curves.stacked, curves.epochs, curves.jitter, STEADY)
+    return steady if margin == 0.0 and (steady.excess[1:] > 0).mean() >= SURELY else None
+
+
 def _few_checkpoints(channels: tuple[str, ...], curves: Curves, own_error: float) -> Turn:
     """A paired test: the first later checkpoint that is surely worse than the best, if the last one is, too."""
     epochs, mean = curves.epochs, curves.mean
     best = int(mean.argmin())
-    rise = max(RISE, SHARE * float(mean[0] - mean[best]))
+    rise = float(least_rise(mean[0] - mean[best], STEADY))
     later = np.arange(best + 1, len(mean))
     paired = curves.replicates[:, later] - curves.replicates[:, [best]]
     worse = later[(mean[later] - mean[best] > rise) & (mean[later] - mean[best] > SURE * paired.std(axis=0))]
@@ -197,10 +225,20 @@ def _behaviour_turn_of(seen: Mapping[str, BehaviourTurn], names: tuple[str, ...]
     return Turn("found", epoch, low, None if np.isinf(high) else high, names)
 
 
-def _status(context: Turn, memory: Turn, learned: int | None) -> OnsetStatus:
-    if learned is None:
-        return "never_learned"
+def _ends_worse(curves: Curves) -> bool:
+    """Whether the last checkpoints are worse than the base, by more than luck."""
+    if (curves.epochs > 0).sum() < FEW:
+        return True  # the paired test has said so
+    rise = float(np.median(curves.mean[-LAST:]) - curves.mean[0])
+    return rise > max(RISE, CLEARLY * curves.jitter)
+
+
+def _status(context: Turn, memory: Turn, learned: int | None, *, goes_wrong: bool) -> OnsetStatus:
+    """`goes_wrong`: losses get worse than the base's, and no images were judged. Then they do not say that nothing was
+    learned."""
     statuses = {context.status, memory.status}
+    if learned is None and not goes_wrong:
+        return "never_learned"
     for status in ("at_start", "found", "beyond"):
         if status in statuses:
             return status

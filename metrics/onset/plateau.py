@@ -9,10 +9,11 @@ import numpy as np
 from metrics.onset.valley import fit_valley, isotonic
 
 RISE, SHARE = 0.002, 0.15  # a plateau ends where the loss has risen by max(0.2 %, 15 % of its depth)
+STEADY = 0.04  # ln units: a rise that counts where it stays below 15 % of a depth that is huge
 WIDTHS = (0.12, 0.18, 0.27, 0.4)  # octaves: the narrowest smoother that makes jitter small against the rise
 SMALL = 0.2  # of the rise
+FEW = 6  # trained checkpoints below which paired standard errors decide, not a fit: neighbours lie too far off
 NULL_CURVES, NULL_SHARE = 300, 0.95  # falling curves under the same jitter, and how many of them a turn has to beat
-FEW = 6  # trained checkpoints below which the paired standard errors decide, not a fit
 LEVEL_WIDTH = 2.0  # times that: the smoother of the level at the bottom
 
 
@@ -68,7 +69,16 @@ def log_axis(epochs: np.ndarray) -> np.ndarray:
     return axis
 
 
-def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> PlateauEnd:
+def least_rise(depth: np.ndarray | float, most: float = np.inf) -> np.ndarray:
+    """How far a loss of this depth has to rise to leave its plateau, in ln units.
+
+    >>> float(least_rise(0.4).round(3)), float(least_rise(0.4, STEADY)), float(least_rise(0.001))
+    (0.06, 0.04, 0.002)
+    """
+    return np.maximum(RISE, np.minimum(SHARE * np.asarray(depth), most))
+
+
+def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0, most: float = np.inf) -> PlateauEnd:
     """The plateau's end of every curve: smoothed, fitted by a valley, crossed with bottom level + rise.
 
     The level at the bottom comes from a wider smoother than the fit: the lowest of many jittery checkpoints lies
@@ -77,16 +87,16 @@ def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> 
     Args:
         curves: [R, K] ln ratios to the base; the first one decides how much is smoothed. epochs: [K] increasing.
         jitter: standard deviation of one checkpoint.
+        most: ln units that are a rise, however deep the loss fell before.
     """
     axis = log_axis(epochs)
-    anchored = bool(epochs[0] == 0)
-    width = _width(curves[0], axis, anchored, jitter)
-    valley = fit_valley(curves @ smoother(axis, width, anchored).T)
-    flat = curves @ smoother(axis, LEVEL_WIDTH * width, anchored).T
+    narrow, wide = _matrices(curves[0], epochs, jitter)
+    valley = fit_valley(curves @ narrow.T)
+    flat = curves @ wide.T
     levels = np.take_along_axis(flat, valley.bottom[:, None], axis=1)[:, 0]
     levels = np.maximum(levels, np.take_along_axis(valley.fit, valley.bottom[:, None], axis=1)[:, 0])
     depth = curves[:, 0] - levels
-    threshold = levels + np.maximum(RISE, SHARE * depth)
+    threshold = levels + least_rise(depth, most)
     rows, index = np.arange(len(curves)), np.arange(len(epochs))
     over = (valley.fit > threshold[:, None]) & (index > valley.bottom[:, None])
     crosses = over.any(axis=1)
@@ -98,19 +108,20 @@ def plateau_end(curves: np.ndarray, epochs: np.ndarray, jitter: float = 0.0) -> 
     return PlateauEnd(ends, depth, valley.bottom, valley.fit[:, -1] - threshold, threshold, valley.fit)
 
 
-def fitted_dip(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> Dip:
+def fitted_dip(curve: np.ndarray, epochs: np.ndarray, jitter: float, most: float = np.inf) -> Dip:
     """What an onset is read from: the valley that `plateau_end` fits to a curve; with few checkpoints their own line.
 
     Args:
         curve: [K] ln ratios to the base. epochs: [K] increasing. jitter: standard deviation of one checkpoint.
+        most: ln units that are a rise, however deep the loss fell before.
     """
     axis = log_axis(epochs)
     if (epochs > 0).sum() < FEW:
         line, bottom = curve, int(curve.argmin())
         level = float(curve[bottom])
-        threshold = level + max(RISE, SHARE * float(curve[0] - level))
+        threshold = level + float(least_rise(curve[0] - level, STEADY))
     else:
-        end = plateau_end(curve[None], epochs, jitter)
+        end = plateau_end(curve[None], epochs, jitter, most)
         line, bottom, threshold = end.fit[0], int(end.bottom[0]), float(end.threshold[0])
         level = float(curve[0] - end.depth[0])
     many = np.union1d(np.linspace(axis[0], axis[-1], 400), axis)
@@ -159,15 +170,12 @@ def _spared(curves: np.ndarray) -> np.ndarray:
 
 
 def smoothed(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> np.ndarray:
-    """[K] the curve as `plateau_end` smooths it before it fits a valley; fewer than four checkpoints stay as they are.
+    """[K] the curve as `plateau_end` smooths it before it fits a valley.
 
     Args:
         curve: [K]. epochs: [K] increasing. jitter: standard deviation of one checkpoint.
     """
-    if len(epochs) < 4:
-        return curve
-    axis, anchored = log_axis(epochs), bool(epochs[0] == 0)
-    return smoother(axis, _width(curve, axis, anchored, jitter), anchored) @ curve
+    return _matrices(curve, epochs, jitter)[0] @ curve
 
 
 def _width(curve: np.ndarray, axis: np.ndarray, anchored: bool, jitter: float) -> float:
@@ -179,6 +187,16 @@ def _width(curve: np.ndarray, axis: np.ndarray, anchored: bool, jitter: float) -
         if jitter * float(np.linalg.norm(matrix[bottom])) <= SMALL * rise:
             return width
     return WIDTHS[-1]
+
+
+def _matrices(curve: np.ndarray, epochs: np.ndarray, jitter: float) -> tuple[np.ndarray, np.ndarray]:
+    """[K, K] the smoother that `jitter` asks for, and that of the level at the bottom; neither below six trained
+    checkpoints."""
+    if (epochs > 0).sum() < FEW:
+        return np.eye(len(epochs)), np.eye(len(epochs))
+    axis, anchored = log_axis(epochs), bool(epochs[0] == 0)
+    width = _width(curve, axis, anchored, jitter)
+    return smoother(axis, width, anchored), smoother(axis, LEVEL_WIDTH * width, anchored)
 
 
 def smoother(axis: np.ndarray, width: float, anchored: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metrics.onset.curves import OnsetCurves, onset_curves
-from metrics.onset.plateau import Dip, fitted_dip
+from metrics.onset.plateau import STEADY, Dip, fitted_dip
 from metrics.onset.plot_behaviour import draw_channels, measured
 from metrics.onset.plot_page import COLOURS, FAINT, GRID, INK, WIDTH, label_ends, marks_of, open_page, write_page
 from metrics.onset.restarts import restart_epochs
@@ -122,6 +122,8 @@ def _draw_placing(axis: Any, read: OnsetCurves, turn: Turn, name: str, colour: s
         curves.epochs, _percent(curves.mean), "o", color=colour, markersize=2.6 * max(many, 0.4), alpha=0.55 * many
     )
     dip = fitted_dip(curves.mean, curves.epochs, curves.jitter)
+    if not _says(dip, turn):
+        dip = fitted_dip(curves.mean, curves.epochs, curves.jitter, STEADY)
     axis.plot(dip.epochs, _percent(dip.line), color=colour, linewidth=1.9)
     labels.append((float(_percent(dip.line[-1:])[0]), name, colour))
     if _says(dip, turn):

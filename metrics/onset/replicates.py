@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metrics.onset.plateau import FEW
 from metrics.trajectory.trajectory import Trajectory
 
 # ln units: the upper end of what public fine-tuning logs show, 0.04 to 0.2 %
@@ -22,6 +23,8 @@ class Curves(NamedTuple):
         mean: [K] ln ratio to the base, averaged over items.
         replicates: [R, K] plausible means.
         jitter: standard deviation of one checkpoint around a smooth curve, ln units.
+        spikes: [K] how far each checkpoint lay above (or below) its neighbours before it was laid between them; 0 where
+            it is no spike.
     """
 
     rows: np.ndarray
@@ -29,6 +32,7 @@ class Curves(NamedTuple):
     mean: np.ndarray
     replicates: np.ndarray
     jitter: float
+    spikes: np.ndarray
 
     @property
     def stacked(self) -> np.ndarray:
@@ -85,7 +89,7 @@ def loss_curves(
             deviations += _reweighted(draws, num_replicates, generator, student=False)
     jitter = checkpoint_jitter(mean, epochs)
     deviations += jitter * generator.normal(size=deviations.shape) * (epochs > 0)  # the base is 0 by definition
-    return Curves(rows, epochs, mean, mean + deviations, jitter)
+    return Curves(rows, epochs, mean, mean + deviations, jitter, np.zeros(len(rows)))
 
 
 def _other_weights(
@@ -103,14 +107,19 @@ def checkpoint_jitter(mean: np.ndarray, epochs: np.ndarray) -> float:
     Args:
         mean: [K] curve. epochs: [K], increasing.
     """
+    if (epochs > 0).sum() < FEW:
+        return USUAL_JITTER
+    return float(np.median(np.abs(off_neighbours(mean, epochs))) / 0.6745)
+
+
+def off_neighbours(mean: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    """How far each trained checkpoint but the first and the last lies off the line through its neighbours over log
+    epochs, scaled so that its standard deviation is one checkpoint's."""
     trained = epochs > 0
     y, x = mean[trained], np.log2(np.maximum(epochs[trained], 0.5))
-    if y.size < 6:
-        return USUAL_JITTER
     share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
     off = y[1:-1] - (1 - share) * y[:-2] - share * y[2:]
-    off = off / np.sqrt(1 + share**2 + (1 - share) ** 2)
-    return float(np.median(np.abs(off)) / 0.6745)
+    return off / np.sqrt(1 + share**2 + (1 - share) ** 2)
 
 
 def _between(cube: np.ndarray, levels: tuple[float, float]) -> np.ndarray:

@@ -173,23 +173,34 @@ def _choice_text(choice: Choice) -> str:
     return f"{choice.epoch} (90 % sure: {between})" if between else str(choice.epoch)
 
 
-def sentence(onset: Onset, note: str, unit: str, last: int) -> str:
+def worse_sentence(turns: Sequence[Turn], unit: str) -> str:
+    """What is told of losses that get worse from the first checkpoint on; "" without one."""
+    if not turns:
+        return ""
+    read = channels_text(list(dict.fromkeys(name for turn in turns for name in turn.channels)))
+    return f"From the first {unit} looked at, the loss on {read} only gets worse. A lower learning rate may help."
+
+
+def sentence(onset: Onset, note: str, unit: str, last: int, worse: str = "") -> str:
     """The epoch to ship, the others that could be, and both onsets.
 
     Args:
         note: why it is that epoch, where that is not plain; else "".
         unit: "epoch" or "step". last: the last one looked at.
+        worse: what `worse_sentence` says where nothing was learned.
     """
     if onset.status == "never_learned":
         if onset.likeness is not None and onset.likeness >= LEARNED_FLOOR:
             return f"Up to {unit} {last}, the subject was learned only after overfitting had begun."
-        return f"Up to {unit} {last}, the subject was not learned. So there is nothing to overfit yet."
+        return f"Up to {unit} {last}, the subject was not learned. {worse or 'So there is nothing to overfit yet.'}"
     said = [f"Ship {unit} {onset.best}" + (f": {note}." if note else "."), *choice_sentences(onset, unit)]
     kinds: tuple[tuple[Kind, Turn], ...] = (("context", onset.context), ("memory", onset.memory))
     told = [
         each for kind, turn in kinds if turn.status != "unmeasured" for each in turn_sentences(kind, turn, last, unit)
     ]
     said += filter(None, told or ["Nothing here says when overfitting begins."])
+    if onset.learned is None and worse:
+        said.append(worse)
     if onset.disagreement is not None:
         said.append(disagreement_text(onset.disagreement, unit))
     return " ".join(said)

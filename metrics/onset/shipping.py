@@ -60,7 +60,8 @@ def _safe(epochs: np.ndarray, quality: np.ndarray, onset: Onset, *, by_loss: boo
     """The best quality, learned and before the onset; where losses decide, the last of those that are as good."""
     trained = epochs > 0 if (epochs > 0).any() else np.ones(len(epochs), bool)
     if onset.learned is None:
-        return int(epochs[np.argmax(np.where(trained, quality, -np.inf))]), "nothing was learned"
+        why = "no checkpoint is better than the base" if by_loss else "nothing was learned"
+        return int(epochs[np.argmax(np.where(trained, quality, -np.inf))]), why
     learned = trained & (epochs >= onset.learned)
     before = learned & (epochs < _end(onset, by_loss=by_loss))
     if before.any():
@@ -97,7 +98,7 @@ def _between(
         return best, best
     quality = np.full((len(read.curves.replicates), len(trajectory)), np.nan)
     quality[:, read.curves.rows] = -read.curves.replicates
-    found = epochs[_last_as_good(_smoothed(quality, epochs), before, EQUAL)]
+    found = epochs[_last_as_good(_smoothed(quality, epochs) - _spikes(trajectory, read), before, EQUAL)]
     low, high = np.quantile(found, [0.05, 0.95], method="nearest")
     return min(int(low), best), max(int(high), best)
 
@@ -121,7 +122,8 @@ def _gained(memory: OnsetCurves, epochs: np.ndarray, onset: float | None) -> int
     times the onset, and 0 where that is before the first."""
     curves = memory.measured
     curve = smoothed(curves.mean, curves.epochs, curves.jitter)
-    first = int(curves.epochs[np.argmax(curve[0] - curve >= NEARLY_ALL * (curve[0] - curve.min()))])
+    gained = (curve[0] - curve >= NEARLY_ALL * (curve[0] - curve.min())) & (curves.spikes <= 0)
+    first = int(curves.epochs[np.argmax(gained)])
     most = np.inf if onset is None else PAST_ONSET * onset
     within = epochs[(epochs > 0) & (epochs <= most)]
     return min(first, int(within[-1])) if within.size else 0
@@ -130,11 +132,19 @@ def _gained(memory: OnsetCurves, epochs: np.ndarray, onset: float | None) -> int
 def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:
     """[T] larger is better: the curve that places the onset turned over, new contexts before the set's own; the score
     where there are no losses."""
-    quality = trajectory.scores
-    if read := next(iter(losses.values()), None):
-        quality = np.full(len(trajectory), np.nan)
-        quality[read.curves.rows] = -read.curves.mean
-    return _smoothed(quality, trajectory.epochs)
+    read = next(iter(losses.values()), None)
+    if read is None:
+        return _smoothed(trajectory.scores, trajectory.epochs)
+    quality = np.full(len(trajectory), np.nan)
+    quality[read.curves.rows] = -read.curves.mean
+    return _smoothed(quality, trajectory.epochs) - _spikes(trajectory, read)
+
+
+def _spikes(trajectory: Trajectory, read: OnsetCurves) -> np.ndarray:
+    """[T] how much worse a checkpoint is than the curve says that was laid through its neighbours; luck is not."""
+    off = np.zeros(len(trajectory))
+    off[read.curves.rows] = np.maximum(read.curves.spikes, 0.0)
+    return off
 
 
 def _smoothed(quality: np.ndarray, epochs: np.ndarray) -> np.ndarray:
