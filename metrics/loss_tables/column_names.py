@@ -78,6 +78,19 @@ def is_loss(name: str) -> bool:
     return "loss" in words_of(name) and not NO_LOSS.search(words_of(name))
 
 
+def losses_among(columns: Iterable[object]) -> list[str]:
+    """Those that are losses. What is named as a validation alone is one, too, where no loss says that it is of one.
+
+    >>> losses_among(["step", "test/val", "loss/train"]), losses_among(["val", "val_loss"])
+    (['loss/train', 'test/val'], ['val_loss'])
+    """
+    names = [str(name) for name in columns]
+    losses = [name for name in names if is_loss(name)]
+    if any(map(is_validation, losses)):
+        return losses
+    return losses + [name for name in names if (words := words_of(name).split()) and set(words) <= set(VALIDATION)]
+
+
 def is_training(name: str) -> bool:
     """Whether it is what trainers call the loss that they train on.
 

@@ -14,10 +14,10 @@ from metrics.loss_tables.column_names import (
     BESIDE_TRAINING,
     IMAGE_FILE,
     UNSURE,
-    is_loss,
     is_training,
     is_validation,
     listed,
+    losses_among,
     rank_of,
     words_of,
 )
@@ -84,7 +84,8 @@ def widened(path: Path, table: pandas.DataFrame) -> tuple[pandas.DataFrame, int]
     if named is None or value is None:
         return table, 1
     tags = [str(tag) for tag in table[named].dropna().unique()]
-    if not any(map(is_loss, tags)):
+    losses_named = losses_among(tags)
+    if not losses_named:
         if len(tags) < 2 and named == names.get("name"):  # of a run, perhaps
             return table, 1
         raise MetricsError(f"{path}: column {named} has {listed(tags)}: none is a loss")
@@ -98,8 +99,8 @@ def widened(path: Path, table: pandas.DataFrame) -> tuple[pandas.DataFrame, int]
         return table, 1
     refuse_several_runs(path, table, names)
     held_out = bool(photos) or says_validation(table, names)
-    refuse_losses_of_the_training(path, filter(is_loss, tags), tags, held_out=held_out)
-    ranks = {tag: rank_of(tag) for tag in tags if is_loss(tag) and (held_out or not is_training(tag))}
+    refuse_losses_of_the_training(path, losses_named, tags, held_out=held_out)
+    ranks = {tag: rank_of(tag) for tag in losses_named if held_out or not is_training(tag)}
     losses = table[table[named].isin([tag for tag, rank in ranks.items() if rank == min(ranks.values())])]
     most = refuse_mixed(path, losses, times[0], [*kept[1:], named], measured=[value])
     return table.pivot_table(index=kept, columns=named, values=value).reset_index(), most

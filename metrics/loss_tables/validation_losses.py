@@ -18,6 +18,7 @@ from metrics.loss_tables.column_names import (
     is_loss,
     is_training,
     listed,
+    losses_among,
     rank_of,
     run_and_metric,
     stem_of,
@@ -138,7 +139,7 @@ def _ratio_columns(table: pandas.DataFrame, numeric: dict[str, str]) -> dict[str
 
 def _loss_columns(path: Path, table: pandas.DataFrame, *, held_out: bool) -> list[str]:
     """The surest validation loss, or else, where rows or photos say that they are held out, any loss."""
-    losses = [name for name in table.columns if is_loss(name)]
+    losses = losses_among(table.columns)
     refuse_losses_of_the_training(path, losses, table.columns, held_out=held_out)
     left = [name for name in losses if not is_training(name)] or losses
     chosen = _one_loss(path, [name for name in left if rank_of(name) == min(map(rank_of, left))])

@@ -30,7 +30,8 @@ _NO_TEXT = (  # how files begin that are no text, what they are, and what to do
 )
 _WORKBOOK = re.compile(rb"PK\x03\x04.*(xl/|\[Content_Types\])", re.DOTALL)
 _MOST_BYTES = 2**30
-_RULE = re.compile(r"[|+]?\s*:?-{2,}:?\s*([|+]\s*:?-{2,}:?\s*)*[|+]?")  # of a Markdown table
+_RULE = re.compile(r"[|+]?\s*:?-+:?\s*([|+]\s*:?-+:?\s*)*[|+]?")  # of a Markdown table, below its header
+_MARKED = re.compile(r"(\*\*|__|`)(.*?)\1")  # bold and code in its cells
 
 
 def read_table(path: Path) -> pandas.DataFrame:
@@ -153,6 +154,8 @@ def _lines(text: str) -> tuple[str | None, list[tuple[int, str]]]:
     separator = None
     if named := re.fullmatch(r'"?sep=(.)"?', lines[0][1].rstrip("\n ")):
         separator, lines = named[1], lines[1:]
+    if markdown := _markdown(lines):
+        return "|", markdown
     comments = [line for line in lines if line[1].lstrip().startswith("#")]
     rest = [line for line in lines if not line[1].lstrip().startswith("#")]
     if rest and comments and _is_numbers(rest[0][1]):  # numpy's savetxt writes the header as a comment
@@ -165,6 +168,27 @@ def _lines(text: str) -> tuple[str | None, list[tuple[int, str]]]:
         lines = [(number, line.strip().strip("|")) for number, line in lines]
         separator = "|"
     return separator, lines
+
+
+def _markdown(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The Markdown table among numbered lines, without its frame: the first with a loss, or else the first; [] without
+    one. What is written around it is no part of it."""
+    tables = []
+    for at in range(1, len(lines)):
+        header, rule = lines[at - 1][1], lines[at][1].strip()
+        if "|" not in header or not _RULE.fullmatch(rule) or lines[at][0] != lines[at - 1][0] + 1:
+            continue
+        end = at + 1
+        while end < len(lines) and "|" in lines[end][1] and lines[end][0] == lines[end - 1][0] + 1:
+            end += 1
+        if end > at + 1:
+            tables.append([lines[at - 1], *lines[at + 1 : end]])
+    if not tables:
+        return []
+    chosen = next((table for table in tables if "loss" in table[0][1].lower()), tables[0])
+    cells = [(number, line.strip().removeprefix("|").removesuffix("|")) for number, line in chosen]
+    rows = [(number, _MARKED.sub(r"\2", line)) for number, line in cells if not _RULE.fullmatch(line.strip())]
+    return [(number, "|".join(cell.strip() for cell in row.split("|"))) for number, row in rows]
 
 
 def _is_numbers(line: str) -> bool:

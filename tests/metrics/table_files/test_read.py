@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import zipfile
 
@@ -62,6 +63,10 @@ SEMICOLONS = PLAIN.to_csv(index=False, sep=";", decimal=",")
         CSV.replace("\n", "\r"),
         markdown(":---:|:---:"),
         markdown("---|---"),
+        markdown(":-:|-"),
+        "# Run 3\n\nlosses | of a run:\n\n" + markdown(":-:|:-:") + "\nThe best is | epoch 5.\n",
+        "| rank | steps |\n|---|---|\n| 8 | 900 |\n\n" + markdown(":---:|:---:"),
+        re.sub(r"(0\.\d+)", r"**\1**", markdown(":---:|:---:"), count=1).replace("val_loss", "`val_loss`"),
         markdown(" --- | ---: "),
         markdown("--- | ---:", framed=False),
         PLAIN.to_json(orient="records", lines=True),
