@@ -1,0 +1,170 @@
+"""The demo study side by side with what people write themselves: time to a verdict, and how good the LoRA truly is.
+
+python -m benchmarks.study [--json FILE]      all 14 trials of the demo (about an hour and a half on two quiet cores)
+python -m benchmarks.study --quick            three short trials: at most 3 minutes, says little of the LoRA
+
+Three searches of the same space with the same photos, probe, score and number of trials, one after the other, each
+with two workers of one thread: a *process* for each trial with a plain diffusers + peft script; a *resident* Optuna
+objective with MedianPruner (`benchmarks.study_rivals`); and *Onset*. True quality is the share of fresh images of the
+LoRA that each of them ships in which all is right (`benchmarks.strict_truth`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.study_rivals import BASE, GUIDANCE, SIDE, STEPS, Plain, Task, open_study
+
+STUDY = BASE.parent.parent / "demo.yaml"
+CONCEPT, FRESH = "mushroom", 64
+QUICK = {"budget.trials": "3", "budget.startup_trials": "2", "train.epochs": "4", "train.save_every_n_epochs": "2"}
+QUICK_HORIZONS = (2, 4)
+GOALS = {"Onset over process": 0.1, "Onset over resident": 1 / 3}
+
+
+def run_onset(work: Path, *, quick: bool) -> tuple[float, dict[str, Any]]:
+    """(seconds, verdict)."""
+    command = [sys.executable, "-m", "search.run", str(STUDY), "--runs", str(work)]
+    changes = dict(QUICK)
+    horizons = {"values": QUICK_HORIZONS, "when": {"lr_scheduler": ["cosine", "cosine_with_restarts"]}}
+    changes["search.epochs"] = json.dumps(horizons)
+    for key, value in changes.items() if quick else ():
+        command += ["--set", f"{key}={value}"]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began, json.loads((work / "demo" / "verdict.json").read_text())
+
+
+def task_of(folder: Path, *, quick: bool) -> Task:
+    """What the rivals are given: the photos that Onset trained on and the probe that it drew."""
+    from search.record.probe_description import ProbeDescription
+    from search.study.study import load_study
+    from trainer.data.dataset import scan_dataset
+
+    study, about = load_study(STUDY), ProbeDescription.load(folder / "probe.json")
+    photos = [photo for photo in scan_dataset(study.data).photos if not photo.is_reg]
+    return Task(
+        trials=3 if quick else study.budget.trials,
+        startup=2 if quick else int(study.budget.startup_trials or 6),
+        epochs=4 if quick else int(study.train["epochs"]),
+        horizons=QUICK_HORIZONS if quick else (16, 32),
+        every=2,
+        photos=tuple(str(photo.path) for photo in photos),
+        captions=tuple(photo.caption for photo in photos),
+        trained=about.trained_rows,
+        probe={name: list(values) for name, values in about.labels.items()},
+    )
+
+
+def run_rival(work: Path, kind: str, task: Task) -> tuple[float, Any]:
+    """(seconds until the last trial has ended, the Optuna study)."""
+    work.mkdir(parents=True)
+    task.save(work)
+    open_study(work, task, kind)
+    command = [sys.executable, "-m", "benchmarks.study_rivals", "worker", str(work), kind]
+    began = time.perf_counter()
+    workers = [subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]
+    ended = [worker.wait() for worker in workers]
+    if any(ended):
+        raise SystemExit(f"a worker of {kind} failed")
+    return time.perf_counter() - began, open_study(work, task, kind)
+
+
+class Truth:
+    """Strict quality on prompts and seeds that no probe has."""
+
+    def __init__(self, plain: Plain) -> None:
+        from studies.demo.scenes import concept_caption, draw_concept, find_concept
+
+        scenes = draw_concept(CONCEPT, "new", 3 * FRESH, 70_002)
+        asked = [scene.attributes for scene in scenes if not scene.attributes.other][:FRESH]
+        self.prompts = [concept_caption(find_concept(CONCEPT), attributes) for attributes in asked]
+        self.seeds = list(range(70_002, 70_002 + len(asked)))
+        self._plain = plain
+        self._base = plain.draw(self.prompts, self.seeds)
+
+    def of(self, images: Any) -> float:
+        from benchmarks.strict_truth import damaged, judged, right, roughness
+        from studies.demo.judges import load_judges
+        from studies.demo.scenes import find_concept
+
+        seen = judged(load_judges(), images, self.prompts, CONCEPT, find_concept(CONCEPT).set_places)
+        return float(right(seen, damaged(roughness(images), roughness(self._base))).mean())
+
+    def of_onset(self, folder: Path) -> float:
+        from trainer.base_model.load import load_base
+        from trainer.inference.sample import sample
+        from trainer.lora.kohya_file import load_lora
+
+        lora = load_lora(folder / "best" / "demo.safetensors")
+        size = (SIDE, SIDE)
+        base = load_base(BASE)
+        return self.of(sample(base, lora, self.prompts, self.seeds, size=size, steps=STEPS, guidance=GUIDANCE))
+
+    def of_rival(self, work: Path, study: Any) -> float:
+        best = study.best_trial
+        file = work / str(best.number) / f"{best.user_attrs['epoch']:04d}.safetensors"
+        self._plain.load(file, best.user_attrs["settings"])
+        try:
+            return self.of(self._plain.draw(self.prompts, self.seeds))
+        finally:
+            self._plain.pipeline.unet.delete_adapters("default")
+            self._plain.pipeline.unet.unload_lora()
+
+
+def compare(work: Path, *, quick: bool) -> dict[str, Any]:
+    seconds, verdict = run_onset(work, quick=quick)
+    print(f"Onset: {seconds:.0f} s, {verdict['headline']}", flush=True)
+    rows: dict[str, dict[str, Any]] = {"Onset": {"seconds": seconds, "score": verdict["decision"]["score"]}}
+    task = task_of(work / "demo", quick=quick)
+    studies = {}
+    for kind in ("resident", "process"):
+        seconds, studies[kind] = run_rival(work / kind, kind, task)
+        trained = [trial.user_attrs.get("trained", 0) for trial in studies[kind].trials]
+        rows[kind] = {"seconds": seconds, "score": studies[kind].best_value, "trials": len(trained)}
+        print(f"{kind}: {seconds:.0f} s, score {studies[kind].best_value:.3f}", flush=True)
+    truth = Truth(Plain(task))
+    rows["Onset"]["all right"] = truth.of_onset(work / "demo")
+    for kind, study in studies.items():
+        rows[kind]["all right"] = truth.of_rival(work / kind, study)
+    return {
+        "searches": rows,
+        "fresh images": len(truth.prompts),
+        "ratios": {f"Onset over {kind}": rows["Onset"]["seconds"] / rows[kind]["seconds"] for kind in studies},
+        "goals": GOALS,
+        "quick": quick,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="three short trials")
+    parser.add_argument("--work", type=Path, help="an empty folder to work in (default: a temporary one)")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    args = parser.parse_args(arguments)
+    from benchmarks.train import machine
+
+    figures = {"machine": machine()} | compare(
+        args.work or Path(tempfile.mkdtemp(prefix="onset-study-")), quick=args.quick
+    )
+    for name, row in figures["searches"].items():
+        print(f"{name:>10}: {row['seconds']:7.0f} s   score {row['score']:.3f}   all right {row['all right']:.2f}")
+    for name, ratio in figures["ratios"].items():
+        print(f"{name:>20}: {ratio:.2f} of the time   goal {GOALS[name]:.2f}")
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
