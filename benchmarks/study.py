@@ -70,8 +70,9 @@ def run_rival(work: Path, kind: str, task: Task) -> tuple[float, Any]:
     task.save(work)
     open_study(work, task, kind)
     command = [sys.executable, "-m", "benchmarks.study_rivals", "worker", str(work), kind]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     began = time.perf_counter()
-    workers = [subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]
+    workers = [subprocess.Popen([*command, str(slot)], env=one_thread) for slot in range(2)]
     ended = [worker.wait() for worker in workers]
     if any(ended):
         raise SystemExit(f"a worker of {kind} failed")

@@ -1,6 +1,6 @@
 """A study as people write it themselves, with Optuna, diffusers and peft: what `benchmarks.study` compares with.
 
-python -m benchmarks.study_rivals worker WORK resident|process     asks Optuna for trials until there are enough
+python -m benchmarks.study_rivals worker WORK resident|process SLOT   asks Optuna for trials until there are enough
 python -m benchmarks.study_rivals trial WORK NUMBER SETTINGS       one trial in a process of its own
 
 WORK holds `task.json` (see `Task`), the trials and Optuna's storage. A trial trains a LoRA by diffusers' text-to-image
@@ -83,10 +83,11 @@ class Plain:
     """The models, loaded once, and what trains and judges with them."""
 
     def __init__(self, task: Task) -> None:
+        import torch
         from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
 
         self.task = task
-        self.pipeline = StableDiffusionPipeline.from_pretrained(BASE, safety_checker=None)
+        self.pipeline = StableDiffusionPipeline.from_pretrained(BASE, safety_checker=None, dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         self.noise = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self.pipeline.scheduler = DPMSolverMultistepScheduler.from_config(self.pipeline.scheduler.config)
@@ -247,20 +248,20 @@ def _optimizer(parameters: list[Any], settings: dict[str, Any], steps: int) -> t
     return optimizer, schedule
 
 
-def open_study(work: Path, task: Task, kind: str) -> Any:
-    """The Optuna study of a rival, made where it is not there."""
+def open_study(work: Path, task: Task, kind: str, slot: int = 0) -> Any:
+    """The Optuna study of a rival, made where it is not there; workers of the same seed would ask for the same."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=task.startup) if kind == "resident" else None
     return optuna.create_study(
         study_name=kind, storage=f"sqlite:///{work / 'optuna.db'}", direction="maximize", load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=task.seed, n_startup_trials=task.startup),
+        sampler=optuna.samplers.TPESampler(seed=task.seed + slot, n_startup_trials=task.startup),
         pruner=pruner or optuna.pruners.NopPruner(),
     )  # fmt: skip
 
 
-def work_on(work: Path, kind: str) -> None:
+def work_on(work: Path, kind: str, slot: int) -> None:
     """One worker: trials until there are enough."""
     import optuna
 
@@ -287,15 +288,16 @@ def work_on(work: Path, kind: str) -> None:
         trial.set_user_attr("epoch", epoch)
         return score
 
-    study = open_study(work, task, kind)
+    study = open_study(work, task, kind, slot)
+    # those that run count, too: with the last one running nobody asks for more
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.RUNNING)
-    study.optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(task.trials - 1, states=states)])
+    study.optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(task.trials, states=states)])
 
 
 def main(arguments: list[str]) -> int:
     what, work = arguments[0], Path(arguments[1])
     if what == "worker":
-        work_on(work, arguments[2])
+        work_on(work, arguments[2], int(arguments[3]))
         return 0
     number, settings = arguments[2], json.loads(arguments[3])
     score, epoch = Plain(Task.load(work)).train(settings, work / number, lambda epoch, score: None)
