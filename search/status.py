@@ -69,7 +69,7 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
     console.print(Text(f"study {folder.path.name}", style="bold"))
     unit = unit_of(records[0]) if records else "epoch"
     for line in grid(rows, 0, console.width, headed=True, unit=unit):
-        console.print(line)
+        console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
     if winner is not None:
         console.print(Text(f"{_WINNER} the trial to ship", style="dim"))
     pick = PersonPick.load(folder)

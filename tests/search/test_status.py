@@ -19,12 +19,14 @@ def told(folder: StudyFolder, width: int, capsys, monkeypatch, *more: str) -> li
     return capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("width", [50, 60, 80, 200])
 def test_a_trial_is_a_line_and_only_the_winner_is_marked(folder, capsys, monkeypatch, width):
     lines = told(folder, width, capsys, monkeypatch)
     assert max(map(len, lines)) <= width
     rows = [line for line in lines if "/40 " in line and not line.startswith("│")]
     assert len(rows) == len(PLANS)
+    first = lines.index(rows[0])
+    assert lines[first : first + len(rows)] == rows, "no state runs over into the next line"
     assert [line.split()[:2] for line in rows if "*" in line] == [["*", "2"]]
     assert ("AdamW, c" in "\n".join(rows)) == (width > 60)
     assert "Ship epoch 18 of trial 2" in "\n".join(lines)

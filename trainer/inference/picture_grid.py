@@ -121,14 +121,14 @@ def _heading(draw: ImageDraw.ImageDraw, at: tuple[int, int], cell: int, bottom: 
     x, y = at
     if column.paper is not None:
         draw.rectangle((x - _GAP // 2, y, x + cell + _GAP // 2 - 1, bottom), fill=column.paper)
-    sizes = (17, 14, 12, 10) if cell >= 88 else (14, 12, 10)
-    faces = [font(size, bold=True) for size in sizes]
-    face = next((face for face in faces if draw.textlength(column.name, font=face) <= cell + 2 * _GAP), faces[-1])
-    name = _fitted(draw, column.name, face, cell + 2 * _GAP)
-    draw.text((x + cell / 2, y + 14), name, fill=INK, font=face, anchor="mm")
-    if column.label:
-        face = font(13 if cell >= 104 else 10, bold=column.bold)
-        draw.text((x + cell / 2, y + 34), column.label, fill=column.ink, font=face, anchor="mm")
+    name, label = (cell + 2 * _GAP, (17, 14, 12, 10) if cell >= 88 else (14, 12, 10)), (cell + _GAP, (13, 11, 10, 9, 8))
+    for text, (width, sizes), bold, ink, middle in (
+        (column.name, name, True, INK, 14),
+        (column.label, label, column.bold, column.ink, 34),
+    ):
+        faces = [font(size, bold=bold) for size in sizes]
+        face = next((face for face in faces if draw.textlength(text, font=face) <= width), faces[-1])
+        draw.text((x + cell / 2, y + middle), _fitted(draw, text, face, width), fill=ink, font=face, anchor="mm")
 
 
 def _paragraph(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int, height: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search.verdict.best_files import fitting
-from search.verdict.sheet import BAND, SHIP_PAPER, Marks, choose_epochs, contact_sheet
+from search.verdict.sheet import BAND, ONSET, SHIP_PAPER, Marks, choose_epochs, contact_sheet
 
 EPOCHS = (0, 5, 10, 20)
 CAPTIONS = ("a photo of sks toy", "a photo of sks toy", "sks toy on the moon, seen from very far away, in winter")
@@ -81,6 +81,20 @@ def test_around_what_matters_epochs_are_shown_one_by_one():
     assert len(chosen) == 12
     assert set(range(54, 68, 2)) <= set(chosen)
     assert {0, 200} <= set(chosen)
+
+
+def test_a_label_stays_within_its_column():
+    images = {epoch: [np.full((64, 64, 3), 200, np.uint8)] for epoch in (4, 8, 12)}
+    marks = Marks(shipped=4, onset=8.0, onset_name="context onset", unit="epoch")
+    sheet = np.asarray(contact_sheet(images, ["toy"], marks=marks, cell=104))
+    head = sheet[: np.flatnonzero((sheet == 200).all(axis=2).any(axis=1))[0]]
+    inked = (np.abs(head.astype(int) - ONSET).sum(axis=2) < 60).any(axis=0)
+    columns = np.flatnonzero((sheet == 200).all(axis=2).any(axis=0))
+    second = columns[104:208]
+    at = np.flatnonzero(inked)
+    assert at.size
+    assert second[0] - 6 <= at[0]
+    assert at[-1] <= second[-1] + 6
 
 
 def test_the_range_of_the_onset_is_named_once():
