@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from trainer.other_words import our_name
+
 _MOST_CHARACTERS = 120
 
 
@@ -103,8 +105,10 @@ def unknown(file: str | Path | None, key: str, known: Iterable[str]) -> ConfigEr
 
 
 def known_key(name: str, known: Iterable[str]) -> str:
-    """What is expected instead of an unknown key: the nearest known one, or all."""
+    """What is expected instead of an unknown key: ours for another trainer's name, the nearest known one, or all."""
     known = list(known)
+    if ours := our_name(name, known):
+        return ours
     near = nearest(name, known)
     return f"a known key{near}" if near else f"one of {', '.join(sorted(known))}"
 

@@ -45,6 +45,7 @@ example train.yaml:
     python -m trainer.run train.yaml            # train; run again to go on
     python -m trainer.run train.yaml --dry-run  # steps, time and memory, measured on a few steps
     accelerate launch -m trainer.run train.yaml # several GPUs
+    python -m trainer.run kohya.toml            # a run of sd-scripts, or of the kohya_ss GUI (.json)
 
 exit codes: 0 done, 1 failed while working, 2 the input is wrong, 130 interrupted (checkpoints are kept)
 """
@@ -71,7 +72,7 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
 
     if (expected := why_no_device(options.device)) is not None:
         raise ConfigError(None, "--device", options.device, expected)
-    config, output = load_production(options.config)
+    config, output = load_production(options.config, tell=lambda note: print(f"note: {note}", file=sys.stderr))
     for notice in (*config.notices(), *config.cautions()):
         print(f"note: {notice}", file=sys.stderr)
     check_family(config.base, config.family)
@@ -94,7 +95,12 @@ def command_line() -> Arguments:
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", metavar="TRAIN.yaml", type=Path, help="the training file")
+    parser.add_argument(
+        "config",
+        metavar="TRAIN.yaml",
+        type=Path,
+        help="the training file; or sd-scripts' config.toml, or the kohya_ss GUI's JSON",
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search.errors import KeyedFiles, problem
 from search.study.choices import every_choice
-from trainer.config.config import TrainConfig, expected_of, parse_train_config
+from trainer.config.config import TrainConfig, expected_of, meant, parse_train_config
 from trainer.config.rules import FLAT_SCHEDULERS, check_pair, check_rate
 from trainer.config.yaml_file import as_number
 from trainer.errors import ConfigError, Plain, known_key, nearest
@@ -197,6 +197,8 @@ class Space:
             return set()
         notices = set(config.notices())
         warned.update(config.cautions())
+        if {"num_cycles", "cycle_epochs"}.isdisjoint(values):
+            warned.update(notice for notice in notices if notice.startswith("cosine_with_restarts"))
         for notice in notices:
             field = "num_cycles" if notice.startswith("cosine_with_restarts with one cycle") else notice.split(":")[0]
             if field in chosen:
@@ -262,7 +264,7 @@ def _known(file: Path | KeyedFiles, where: str, key: str, value: Any, problems: 
 def _typed(file: Path | KeyedFiles, where: str, field: str, value: Any, problems: list[str]) -> Any:
     """The value as TrainConfig has it; a wrong one is added to the problems."""
     about = TrainConfig.model_fields[field]
-    value = tuple(value) if isinstance(value, list) else as_number(value)
+    value = tuple(value) if isinstance(value, list) else meant(field, as_number(value))
     kind: Any = Annotated[about.annotation, *about.metadata] if about.metadata else about.annotation
     try:
         TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
@@ -351,7 +353,8 @@ def _conditions(
     for key, value in written.items():
         if any(isinstance(one, dict | list) for one in (value if isinstance(value, list) else [value])):
             problems.append(problem(file, f"{where}.when.{key}", value, "a value, or a list of values"))
-    return tuple((str(k), tuple(v) if isinstance(v, list) else (v,)) for k, v in written.items())
+    several = {str(key): value if isinstance(value, list) else [value] for key, value in written.items()}
+    return tuple((key, tuple(meant(key, value) for value in values)) for key, values in several.items())
 
 
 def _ordered(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from trainer.config.meant_values import as_meant
 from trainer.config.pydantic_messages import in_words
 from trainer.config.rules import MOST_PIXELS, RESOLUTION, Wanted, cautions, conflicts, notices
 from trainer.config.sources import is_one_line, resolve_source
@@ -132,7 +133,7 @@ class TrainConfig(BaseModel):
     lr_scheduler: SchedulerName = "constant"
     """Course of the learning rate."""
     num_cycles: int | None = Field(None, ge=1, le=100_000)
-    """Cycles of cosine_with_restarts."""
+    """Cycles of cosine_with_restarts; None is 1, which is cosine."""
     cycle_epochs: int | None = Field(None, ge=1, le=100_000)
     """Length of a cycle of cosine_with_restarts in epochs, instead of num_cycles."""
     warmup_steps: int = Field(0, ge=0, le=100_000_000)
@@ -169,7 +170,9 @@ class TrainConfig(BaseModel):
     def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
         if info.field_name == "optimizer_args" and isinstance(value, Mapping):
             return {name: as_number(number) for name, number in value.items()}
-        return value if info.field_name in _TEXT else as_number(value)
+        if info.field_name in _TEXT:
+            return value
+        return meant(str(info.field_name), as_number(value))
 
     @field_validator("resolution", mode="before")
     @classmethod
@@ -306,6 +309,12 @@ class _Conflict(ValueError):
 
 def _summary(key: str) -> str:
     return _SUMMARIES.get(key, "a value, because it has no default")
+
+
+def meant(field: str, value: Any) -> Any:
+    """A value of a field as it is meant: names in any case, other trainers' words."""
+    about = TrainConfig.model_fields.get(field)
+    return value if about is None else as_meant(field, value, get_args(about.annotation))
 
 
 OPEN_ENDED_TYPES = {

@@ -94,12 +94,8 @@ def conflicts(config: TrainConfig) -> Iterator[Wanted]:
         yield Wanted("warmup_steps", f"0 under lr_scheduler: {config.lr_scheduler}", why)
     if config.lr_scheduler == "constant_with_warmup" and not config.warmup_steps:
         yield Wanted("warmup_steps", "at least 1 under lr_scheduler: constant_with_warmup")
-    if config.lr_scheduler == "cosine_with_restarts":
-        if config.num_cycles is not None and config.cycle_epochs is not None:
-            yield Wanted("cycle_epochs", "num_cycles or cycle_epochs, not both")
-        if config.num_cycles is None and config.cycle_epochs is None:
-            why = "one cycle is plain cosine"
-            yield Wanted("num_cycles", "num_cycles or cycle_epochs under lr_scheduler: cosine_with_restarts", why)
+    if config.lr_scheduler == "cosine_with_restarts" and None not in (config.num_cycles, config.cycle_epochs):
+        yield Wanted("cycle_epochs", "num_cycles or cycle_epochs, not both")
     for name, value in config.optimizer_args.items():
         if name not in OPTIMIZERS[config.optimizer].args:
             said = known_key(name, OPTIMIZERS[config.optimizer].args)
@@ -166,7 +162,8 @@ def notices(config: TrainConfig) -> Iterator[str]:
     if (wrong := check_rate(config)) is not None:
         yield f"{wrong.key}: {getattr(config, wrong.key):g} will not work: it takes {wrong.expected}; {wrong.why}"
     if config.lr_scheduler == "cosine_with_restarts" and config.effective_num_cycles <= 1:
-        yield "cosine_with_restarts with one cycle is cosine"
+        few = "" if config.num_cycles or config.cycle_epochs else ", and num_cycles is 1 where it is left out"
+        yield f"cosine_with_restarts with one cycle is cosine{few}"
 
 
 def cautions(config: TrainConfig) -> Iterator[str]:

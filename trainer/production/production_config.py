@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from trainer.config.pydantic_messages import in_words
 from trainer.config.sources import resolve_source, why_no_file_name
 from trainer.config.yaml_file import read_yaml
 from trainer.errors import ConfigError, refuse, unknown
+from trainer.production.kohya_file import ENDINGS, read_kohya_file
 
 Prompt = Annotated[str, Field(max_length=2000)]
 
@@ -58,14 +59,24 @@ class Output(BaseModel):
         return self.ship_epoch if self.ship_epoch is not None and self.stop_at_ship_epoch else epochs
 
 
-def load_production(path: str | Path) -> tuple[TrainConfig, Output]:
-    """Read a train.yaml, with or without an `output` section. Paths in it are relative to the file's folder.
+def load_production(path: str | Path, *, tell: Callable[[str], None] = lambda note: None) -> tuple[TrainConfig, Output]:
+    """Read a train.yaml, with or without an `output` section, or a run of sd-scripts or the kohya_ss GUI. Paths in it
+    are relative to the file's folder.
+
+    Args:
+        tell: is called with a sentence for each thing of another trainer's file that was not taken over as it is.
 
     Raises:
         ConfigError: the file is missing, not YAML, or a setting is wrong.
     """
     path = Path(path)
-    values = read_yaml(path)
+    if path.suffix.lower() in ENDINGS:
+        found = read_kohya_file(path)
+        values = dict(found.values)
+        for note in found.notes:
+            tell(note)
+    else:
+        values = read_yaml(path)
     section = values.pop("output", None)
     errors: list[ConfigError] = []
     for key in ("base", "data", "reg_data"):

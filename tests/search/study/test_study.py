@@ -20,7 +20,11 @@ SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
     "misspelt field": ({"train": {"rankk": 4}}, "train.rankk", "did you mean rank?"),
     "misspelt nested key": ({"score": {"probe": {"sedes": 2}}}, "score.probe.sedes", "did you mean seeds?"),
     "misspelt entry": ({"search": {"rank": {"vales": [1]}}}, "search.rank.vales", "did you mean values?"),
-    "searched name of no field": ({"search": {"lr": {"values": [1]}}}, "search.lr", "expected one of"),
+    "searched name of no field": (
+        {"search": {"lr": {"values": [1]}}},
+        "search.lr",
+        "expected learning_rate, as lr is called here",
+    ),
     "wrong type": ({"budget": {"trials": "many"}}, "budget.trials", "a whole number"),
     "wrong type of a fixed field": ({"train": {"rank": "big"}}, "train.rank", "a whole number"),
     "wrong type of a searched value": (
@@ -236,6 +240,29 @@ def test_a_fixed_setting_without_effect_is_a_notice(write_study) -> None:
 def test_what_webuis_make_of_dora_is_a_notice_where_it_is_searched_too(write_study) -> None:
     study = load_study(write_study(search={"dora": {"values": [True, False]}, "rank": {"values": [4, 8]}}))
     assert any(notice.startswith("dora: A1111 and ComfyUI") for notice in study.notices)
+
+
+def test_other_trainers_words_count_as_what_they_mean_in_conditions_too(write_study) -> None:
+    study = load_study(
+        write_study(
+            train={"resolution": "64,64"},
+            search={
+                "optimizer": {"values": ["adamw8bit", "DAdaptation"]},
+                "rank": {"values": [4, 8], "when": {"optimizer": "ADAMW8bit"}},
+            },
+        )
+    )
+    chosen = list(study.space.combinations())
+    assert {each["optimizer"] for each in chosen} == {"AdamW8bit", "DAdaptAdam"}
+    assert {("rank" in each) for each in chosen if each["optimizer"] == "AdamW8bit"} == {True}
+    assert study.config(chosen[0]).size == (64, 64)
+
+
+def test_restarts_without_cycles_are_searched_and_told(write_study) -> None:
+    study = load_study(
+        write_study(train={"resolution": 64}, search={"lr_scheduler": {"values": ["linear", "cosine_with_restarts"]}})
+    )
+    assert [notice for notice in study.notices if "num_cycles is 1" in notice]
 
 
 def test_conditional_parameters_are_accepted(write_study) -> None:
