@@ -1,4 +1,5 @@
-"""What optuna-dashboard shows beside the numbers: sheets, plots and tables as artifacts, and the verdict as a note.
+"""What optuna-dashboard shows beside the scores: sheets, plots and tables as artifacts, what was found as user
+attributes, and the verdict as a note.
 
 The store holds copies only: the dashboard can delete a study with its artifacts.
 """
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from search.record.record import StudyFolder, TrialRecord
+from search.verdict.attributes import study_attributes, trial_attributes
 from search.verdict.best_files import write_pictures
 from search.verdict.decision import decide, unit_of
 from search.verdict.sentences import headline, state_text, trial_sentences
@@ -56,7 +58,8 @@ def stores_beside(folder: StudyFolder) -> "ArtifactStore":
 
 
 def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "ArtifactStore") -> list[str]:
-    """Draws what is missing and uploads a trial's sheet, onset plot and trajectory, with a note that shows them.
+    """Draws what is missing and uploads a trial's sheet, onset plot and trajectory, with a note that shows them; what
+    was found becomes user attributes.
 
     To be called after `record.json` is written and before `tell`: a finished trial takes no artifacts.
 
@@ -67,6 +70,10 @@ def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "Artifa
     folder = StudyFolder(trial_folder.parent.parent)
     record = TrialRecord.load(trial_folder)
     write_pictures(folder, record.number)
+    known = trial.user_attrs
+    for name, value in trial_attributes(record).items():
+        if name not in known or known[name] != value:
+            trial.set_user_attr(name, value)
     ids = {name: _upload(trial, trial_folder / name, store, name) for name in _TRIAL_FILES}
     _note(trial, _trial_note(record), ids)
     return [name for name, artifact in ids.items() if artifact is not None]
@@ -78,6 +85,8 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
     if verdict.trial is not None:
         prefix = f"best-{verdict.trial:04d}-"
         ids = {name: _upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
+    for name, value in study_attributes(verdict).items():
+        study.set_user_attr(name, value)
     lines = [f"# {headline(verdict)}"]
     for heading, sentences in verdict.said.parts:
         lines += ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]

@@ -48,6 +48,24 @@ def test_a_trials_files_arrive_whole_before_it_is_told(running):
     assert found["trajectory.csv"].mimetype == "text/csv"
 
 
+def test_what_was_found_stands_in_the_table_of_trials(running):
+    folder, study, trial = running
+    store, record = open_store(folder), TrialRecord.load(folder.trial(2))
+    for _ in range(2):
+        upload_trial(trial, folder.trial(trial.number), store)
+    study.tell(trial, 0.7)
+    row = study.trials_dataframe(attrs=("number", "params", "user_attrs", "state")).iloc[trial.number]
+    assert row["user_attrs_alpha"] == record.config.effective_alpha
+    assert row["user_attrs_learning_rate"] == record.config.effective_learning_rate
+    assert (row["user_attrs_onset"], row["user_attrs_onset_kind"]) == (record.onset.epoch, "context")
+    assert row["user_attrs_onset_low"] <= row["user_attrs_onset"]
+    assert row["user_attrs_onset_channels"] == list(record.onset.earlier.channels)
+    verdict = Verdict.load(folder.verdict_file)
+    publish_verdict(study, folder, verdict, store)
+    assert study.user_attrs["epoch_shipped"] == verdict.decision.shipped
+    assert study.user_attrs["verdict"].startswith(f"Ship epoch {verdict.decision.shipped} of trial")
+
+
 def test_the_note_shows_the_sheet_and_says_both_onsets(running):
     folder, study, trial = running
     upload_trial(trial, folder.trial(trial.number), open_store(folder))

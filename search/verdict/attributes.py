@@ -1,0 +1,51 @@
+"""What a user of Optuna finds of a trial, and of the study, as user attributes: plain numbers and words."""
+
+from typing import TYPE_CHECKING, Any
+
+from search.record.record import TrialRecord
+from search.verdict.decision import decide
+
+if TYPE_CHECKING:
+    from search.verdict.verdict import Verdict
+
+
+def trial_attributes(record: TrialRecord) -> dict[str, Any]:
+    """Name to value of what an ended trial is looked up for; what is not known has no entry.
+
+    Keys: `alpha` and `learning_rate` as they were trained with; `onset`, `onset_low`, `onset_high` (epochs; no
+    `onset_high` where the interval is open), `onset_kind` and `onset_channels` of the earlier onset; `context_onset`,
+    `memory_onset`, `safe_epoch`, `alike_epoch`; `onset_status`.
+    """
+    found, config = decide(record), record.config
+    kind, onset = found.earlier
+    known = {} if record.finished_run is None else record.finished_run.settings
+    said: dict[str, Any] = {}
+    if record.finished_run is None or "alpha" in known:
+        said["alpha"] = config.effective_alpha
+    if record.finished_run is None and not config.relative_step:
+        said["learning_rate"] = config.effective_learning_rate
+    if onset is not None and onset.epoch is not None:
+        said |= {"onset": onset.epoch, "onset_low": onset.low, "onset_high": onset.high, "onset_kind": kind}
+        said["onset_channels"] = list(onset.channels)
+    said["onset_status"] = record.onset.status if record.onset is not None else None
+    said |= {"context_onset": found.context.epoch, "memory_onset": found.memory.epoch}
+    for name, choice in (("safe_epoch", found.safe), ("alike_epoch", found.alike)):
+        said[name] = None if choice is None else choice.epoch
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def study_attributes(verdict: "Verdict") -> dict[str, Any]:
+    """The verdict in numbers: `verdict` (its first sentence), `trial_shipped`, `epoch_shipped`, `context_onset`,
+    `memory_onset`, `safe_epoch`, `alike_epoch`, all of the winner; null where there is none."""
+    from search.verdict.sentences import headline
+
+    found = verdict.decision
+    return {
+        "verdict": headline(verdict),
+        "trial_shipped": found.trial if found.ships else None,
+        "epoch_shipped": found.shipped,
+        "context_onset": found.context.epoch,
+        "memory_onset": found.memory.epoch,
+        "safe_epoch": None if found.safe is None else found.safe.epoch,
+        "alike_epoch": None if found.alike is None else found.alike.epoch,
+    }
