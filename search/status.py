@@ -9,8 +9,9 @@ if __name__ == "__main__":  # before anything slow is imported
     end_at_once()
 
 import argparse
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.command import add_study, study_command
 from search.errors import DamagedError
@@ -20,7 +21,7 @@ from search.running.live_table import grid, row
 from search.running.progress import best_text
 from search.study.find_study import locate
 from search.study.flow_file import read_flow
-from search.verdict.decision import best_so_far, unit_of
+from search.verdict.decision import best_so_far, decide, unit_of
 from trainer.arguments import Arguments
 from trainer.command import Command, end
 
@@ -45,7 +46,14 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     if flow is None:
         folder = locate(arguments.study, arguments.runs)
         command.folder = folder.path
-        _show(folder, everything=arguments.all)
+        if arguments.json:
+            print(json.dumps(_as_json(folder), indent=2))
+        else:
+            _show(folder, everything=arguments.all)
+        return 0
+    if arguments.json:
+        begun = [StudyFolder(arguments.runs / step.study) for step in flow.steps]
+        print(json.dumps([_as_json(folder) for folder in begun if folder.path.is_dir()], indent=2))
         return 0
     for step in flow.steps:
         folder = StudyFolder(arguments.runs / step.study)
@@ -90,6 +98,36 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
+def _as_json(folder: StudyFolder) -> dict[str, Any]:
+    """A study for a program: its trials, and the verdict on them or null."""
+    from search.verdict.attributes import study_attributes, trial_attributes
+
+    records = list(folder.records())
+    verdict, note = _verdict(folder, records)
+    pick = PersonPick.load(folder)
+    return {
+        "study": folder.path.name,
+        "folder": str(folder.path),
+        "trials": [
+            {
+                "number": record.number,
+                "state": record.state,
+                "stopped": record.stopped,
+                "params": dict(record.params),
+                "epochs": record.epochs,
+                "epochs_trained": record.epochs_trained,
+                "score": decide(record).score,
+                "epoch_shipped": decide(record).shipped,
+                **trial_attributes(record),
+            }
+            for record in records
+        ],
+        "verdict": None if verdict is None else study_attributes(verdict) | {"files": dict(verdict.files)},
+        "pick": None if pick is None else pick.sentence,
+        "note": note,
+    }
+
+
 def command_line() -> Arguments:
     """What the command line may say."""
     parser = Arguments(
@@ -100,6 +138,7 @@ def command_line() -> Arguments:
     )
     add_study(parser)
     parser.add_argument("--all", action="store_true", help="the whole verdict: also why, how sure, and what it took")
+    parser.add_argument("--json", action="store_true", help="for a program: trials and verdict as JSON")
     return parser
 
 

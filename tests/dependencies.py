@@ -13,7 +13,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("search", "trainer", "metrics", "studies")  # what a user installs
+PACKAGES = ("onset", "search", "trainer", "metrics", "studies")  # what a user installs
 ASIDE = ("tests", "benchmarks")
 ELSEWHERE = ROOT / "benchmarks" / "parity" / "theirs"  # runs in the environments of the tools that are compared
 

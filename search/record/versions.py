@@ -2,7 +2,7 @@
 
 import importlib.metadata
 
-_PACKAGES = ("onset", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "optuna", "numpy")
+_PACKAGES = ("onset-lora", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "optuna", "numpy")
 
 
 def installed() -> dict[str, str]:

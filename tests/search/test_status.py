@@ -1,5 +1,7 @@
 """`status` shows a whole study on one small screen: a line for each trial, the winner marked, what to do."""
 
+import json
+
 import pytest
 
 from search.record.record import StudyFolder
@@ -44,6 +46,14 @@ def test_sixty_columns_take_under_forty_lines_and_all_says_the_rest(folder, caps
         assert part in "\n".join(whole)
         assert part not in "\n".join(brief)
     assert "report.html" in "\n".join(brief)
+
+
+def test_a_program_reads_trials_and_verdict_as_json(folder, capsys, monkeypatch):
+    found = json.loads("\n".join(told(folder, 60, capsys, monkeypatch, "--json")))
+    assert [trial["number"] for trial in found["trials"]] == list(range(len(PLANS)))
+    assert found["trials"][2]["state"] == "complete"
+    assert found["trials"][2]["onset"] == pytest.approx(18, rel=0.5)
+    assert (found["verdict"]["trial_shipped"], found["verdict"]["epoch_shipped"]) == (2, 18)
 
 
 def test_without_a_verdict_nobody_is_marked(tmp_path, tiny_sd15, tiny_photos, capsys, monkeypatch):
