@@ -39,6 +39,10 @@ _FIELDS = """# Every field
 
 A field that is left out has its default. "none" means that the field is not set; its meaning says what happens then.
 [The study file](study-file.md) and [Training without a search](training.md) show how the files look."""
+_COMMANDS_HEAD = """# Every command
+
+Each has a short name, too, once Onset is installed: `onset run`, `status`, `dashboard`, `pick`, `export`, `data-check`, `flow`,
+`train`, `draw`, `deliver`, `metrics`; and `onset demo` runs the demo study. `onset --help` lists them."""
 _COMMANDS = {
     "search.run": search_run,
     "search.status": search_status,
@@ -71,7 +75,7 @@ def fields_page() -> str:
 
 def commands_page() -> str:
     """docs/commands.md."""
-    lines = [_WRITTEN_BY.format(page="commands"), "# Every command"]
+    lines = [_WRITTEN_BY.format(page="commands"), _COMMANDS_HEAD]
     for name, command_line in _COMMANDS.items():
         parser = command_line()
         lines += ["", f"## `python -m {name}`", "", " ".join((parser.description or "").split()), ""]
