@@ -41,8 +41,8 @@ A field that is left out has its default. "none" means that the field is not set
 [The study file](study-file.md) and [Training without a search](training.md) show how the files look."""
 _COMMANDS_HEAD = """# Every command
 
-Each has a short name, too, once Onset is installed: `onset run`, `status`, `dashboard`, `pick`, `export`, `data-check`, `flow`,
-`train`, `draw`, `deliver`, `metrics`; and `onset demo` runs the demo study. `onset --help` lists them."""
+Each has a short name, too, once Onset is installed: `onset run`, `status`, `dashboard`, `pick`, `export`, `data-check`,
+`flow`, `train`, `draw`, `deliver`, `metrics`; and `onset demo` runs the demo study. `onset --help` lists them."""
 _COMMANDS = {
     "search.run": search_run,
     "search.status": search_status,
