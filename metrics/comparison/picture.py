@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from metrics.comparison.compare import NOTABLE, FolderScores, Measure
 from metrics.comparison.copies import Pair
 from metrics.files import write_whole
+from metrics.images.fonts import any_script, drawable
 from metrics.images.image_folder import ImageFolder
 from metrics.images.sample_notes import FIGURE_NOTE
 
@@ -24,6 +25,7 @@ _MARGIN, _HEAD, _BAR, _FOOT, _LABELS, _BARS, _REMARKS = 0.15, 0.5, 0.34, 0.55, 1
 _PICTURE, _TALLEST, _BETWEEN, _ABOVE_SAMPLE, _ABOVE_PHOTO, _SIDE = 1.4, 2.0, 0.08, 0.52, 0.26, 0.3
 
 
+@any_script()
 def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolder, samples: ImageFolder) -> None:
     """Write a PNG: bars of every measure that has a null, and up to six samples above their nearest photos."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,7 +38,7 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
     bars = _BAR * len(entries) + _FOOT if entries else 0.0
     left = _LABELS + _BARS + _REMARKS if entries else 0.0
     width = max(2 * _MARGIN + left + (_SIDE + len(pairs) * (_PICTURE + _BETWEEN) if pairs else 0.0), 7.0)
-    text = "\n".join(textwrap.wrap(headline(scores), round(width * 8.6)))
+    text = "\n".join(textwrap.wrap(drawable(headline(scores)), round(width * 8.6)))
     head = _HEAD + 0.22 * text.count("\n")
     height = head + max(pictures, bars, 0.3) + _MARGIN
     figure = Figure(figsize=(width, height), dpi=110)
@@ -48,9 +50,7 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
     if pairs:
         _draw_pairs(figure, pairs, train, samples, (_MARGIN + left + _SIDE, height - head), tall)
     figure.text(_MARGIN / width, 1 - 0.08 / height, text, fontsize=12, fontweight="bold", ha="left", va="top")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # names in a script that the font lacks show as boxes
-        write_whole(Path(path), lambda file: figure.savefig(file, format="png", metadata=FIGURE_NOTE))
+    write_whole(Path(path), lambda file: figure.savefig(file, format="png", metadata=FIGURE_NOTE))
 
 
 def headline(scores: FolderScores) -> str:
@@ -161,4 +161,10 @@ def _shares(place: tuple[float, float, float, float], width: float, height: floa
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 22 else "…" + name[-21:]
+    """The end of a name, as much as stands above a picture; Japanese letters are wide."""
+    shown = drawable(name)
+    room, at = 22, len(shown)
+    while at and room > 0:
+        at -= 1
+        room -= 2 if unicodedata.east_asian_width(shown[at]) in "WF" else 1
+    return shown if at == 0 and room >= 0 else "…" + shown[at + 1 :]

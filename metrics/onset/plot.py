@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from metrics.images.fonts import any_script
 from metrics.onset.curves import OnsetCurves, onset_curves
 from metrics.onset.plateau import STEADY, Dip, fitted_dip
 from metrics.onset.plot_behaviour import draw_channels, measured
@@ -29,6 +30,7 @@ SAME = 0.02  # octaves between a curve's own end of its plateau and the onset th
 Labels = list[tuple[float, str, str]]
 
 
+@any_script()
 def plot_onset(
     path: str | Path,
     trajectory: Trajectory,

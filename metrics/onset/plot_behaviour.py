@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from metrics.images.fonts import any_script
 from metrics.onset.plot_page import COLOURS, GRID, INK, label_ends, marks_of, open_page, write_page
 from metrics.onset.turns import Onset
 from metrics.trajectory.trajectory import Trajectory
@@ -17,6 +18,7 @@ LABELS = {"behaviour": "behaviour", "drift": "drift, in spreads\nof the photos"}
 LEAST_SPAN = {"behaviour": (0.0, 1.1), "drift": (-2.0, 4.0)}
 
 
+@any_script()
 def plot_behaviour(
     path: str | Path,
     trajectory: Trajectory,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metrics.files import write_whole
+from metrics.images.fonts import drawable
 from metrics.images.sample_notes import FIGURE_NOTE
 from metrics.onset.sentences import channels_text, epoch_text, interval_text
 from metrics.onset.turns import Onset, Turn
@@ -112,6 +113,7 @@ def open_page(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    title, said = drawable(title), drawable(said)
     lines = textwrap.wrap(said, 108)
     head = _TITLE + _LINE * len(lines)
     above = head + _MARK * (1 + max((mark.row for mark in marks), default=-1))

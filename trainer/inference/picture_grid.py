@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from trainer.inference.fonts import drawable, font
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +58,8 @@ def picture_grid(
     import numpy as np
     from PIL import Image, ImageDraw
 
+    title, subtitle = drawable(title), drawable(subtitle)
+    captions, kinds = [drawable(each) for each in captions], [drawable(each) for each in kinds]
     height, width = images[0][0].shape[:2]
     cell_height = round(cell * height / width)
     head = _MARGIN + (34 if title else 0) + (24 if subtitle else 0)
@@ -69,11 +71,11 @@ def picture_grid(
     draw = ImageDraw.Draw(grid)
 
     if title:
-        draw.text((_MARGIN, _MARGIN - 8), _fitted(draw, title, font(22, bold=True), grid.width - 2 * _MARGIN),
-                  fill=INK, font=font(22, bold=True))  # fmt: skip
+        face = font(22, bold=True, text=title)
+        draw.text((_MARGIN, _MARGIN - 8), _fitted(draw, title, face, grid.width - 2 * _MARGIN), fill=INK, font=face)
     if subtitle:
-        draw.text((_MARGIN, head - 26), _fitted(draw, subtitle, font(16), grid.width - 2 * _MARGIN),
-                  fill=MUTED, font=font(16))  # fmt: skip
+        face = font(16, text=subtitle)
+        draw.text((_MARGIN, head - 26), _fitted(draw, subtitle, face, grid.width - 2 * _MARGIN), fill=MUTED, font=face)
 
     left = _MARGIN + _CAPTION_WIDTH
     for number, column in enumerate(columns):
@@ -85,7 +87,7 @@ def picture_grid(
         draw.line((_MARGIN, y - _GAP, _MARGIN + _CAPTION_WIDTH - 16, y - _GAP), fill=RULE, width=1)
         below = _paragraph(draw, (_MARGIN, y + 4), caption, _CAPTION_WIDTH - 22, block - (_KIND_HEIGHT if kinds else 0))
         if kinds:
-            draw.text((_MARGIN, below), kinds[rows[0]], fill=MUTED, font=font(13))
+            draw.text((_MARGIN, below), kinds[rows[0]], fill=MUTED, font=font(13, text=kinds[rows[0]]))
         for index in rows:
             for number, drawn in enumerate(images):
                 picture = Image.fromarray(np.ascontiguousarray(drawn[index]))
@@ -95,16 +97,6 @@ def picture_grid(
             y += cell_height + _GAP
         y += _GAP
     return grid
-
-
-@lru_cache(maxsize=16)
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The grid's typeface; DejaVu comes with matplotlib, so every machine draws the same picture."""
-    import matplotlib
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 def _groups(captions: Sequence[str]) -> list[tuple[str, list[int]]]:
@@ -123,19 +115,19 @@ def _heading(draw: ImageDraw.ImageDraw, at: tuple[int, int], cell: int, bottom: 
         draw.rectangle((x - _GAP // 2, y, x + cell + _GAP // 2 - 1, bottom), fill=column.paper)
     name, label = (cell + 2 * _GAP, (17, 14, 12, 10) if cell >= 88 else (14, 12, 10)), (cell + _GAP, (13, 11, 10, 9, 8))
     for text, (width, sizes), bold, ink, middle in (
-        (column.name, name, True, INK, 14),
-        (column.label, label, column.bold, column.ink, 34),
+        (drawable(column.name), name, True, INK, 14),
+        (drawable(column.label), label, column.bold, column.ink, 34),
     ):
-        faces = [font(size, bold=bold) for size in sizes]
+        faces = [font(size, bold=bold, text=text) for size in sizes]
         face = next((face for face in faces if draw.textlength(text, font=face) <= width), faces[-1])
         draw.text((x + cell / 2, y + middle), _fitted(draw, text, face, width), fill=ink, font=face, anchor="mm")
 
 
 def _paragraph(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int, height: int) -> int:
     """Writes as many lines as fit; returns where the next one would stand."""
-    face, leading = font(16), 22
+    face, leading = font(16, text=text), 22
     lines: list[str] = []
-    for word in text.split():
+    for word in (part for each in text.split() for part in _parts(draw, each, face, width)):
         if lines and draw.textlength(f"{lines[-1]} {word}", font=face) <= width:
             lines[-1] += f" {word}"
         else:
@@ -146,6 +138,16 @@ def _paragraph(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width:
     for i, line in enumerate(lines):
         draw.text((at[0], at[1] + i * leading), _fitted(draw, line, face, width), fill=INK, font=face)
     return at[1] + len(lines) * leading
+
+
+def _parts(draw: ImageDraw.ImageDraw, word: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """A word in pieces that fit: scripts without blanks go on in the next line."""
+    parts = [""]
+    for character in word:
+        if parts[-1] and draw.textlength(parts[-1] + character, font=face) > width:
+            parts.append("")
+        parts[-1] += character
+    return parts
 
 
 def _fitted(draw: ImageDraw.ImageDraw, text: str, face: ImageFont.FreeTypeFont, width: int) -> str:
