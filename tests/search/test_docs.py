@@ -19,7 +19,7 @@ from trainer.production.production_config import load_production
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     p
-    for p in [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for p in [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md"]
     if p.is_file() and p.name != "log.md"
 )
 
