@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ SYSTEM = (
     "Apple SD Gothic Neo", "Arial Unicode MS", "Noto Sans", "Noto Sans Thai", "Noto Sans Arabic",
 )  # fmt: skip
 """Families that hold other scripts, in the order in which they are tried."""
+_BOLD = (600, 700, 800, "semibold", "bold", "heavy")
 LACKING = "·"
 """Stands for a character that no typeface here has."""
 
@@ -49,8 +51,13 @@ def _families() -> tuple[str, ...]:
         for file in sorted(Path(folder, "fonts").glob("*.ttf")):
             font_manager.fontManager.addfont(str(file))
             shipped.append(font_manager.FontProperties(fname=str(file)).get_name())
-    there = {entry.name for entry in font_manager.fontManager.ttflist}
-    return ("DejaVu Sans", *shipped, *(name for name in SYSTEM if name in there))
+    entries = font_manager.fontManager.ttflist
+    there = {entry.name: entry for entry in reversed(entries)}
+    others = (*shipped, *(name for name in SYSTEM if name in there and name not in shipped))
+    for name in others:  # matplotlib logs a line for each bold title that a typeface without bold letters might draw
+        if not any(entry.name == name and entry.weight in _BOLD for entry in entries):
+            entries.append(replace(there[name], weight=700))
+    return ("DejaVu Sans", *others)
 
 
 @cache
