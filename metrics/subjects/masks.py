@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from metrics.errors import MetricsError, mistake, nearest
+from metrics.subjects.background_removers import PREFIX, remover_masks
 from metrics.subjects.saliency import common_saliency
 
 SMALLEST, LARGEST = 0.01, 0.75
@@ -87,7 +88,8 @@ def subject_masks(
             is none.
         attention: maps of the class word, `[h, w]` of any size, from the base's cross-attention: they say what the
             subject is, the photos' colours where it ends.
-        segmenter: a transformers model name or folder; CLIPSeg-like models are asked for `class_word`.
+        segmenter: a transformers model name or folder, of which CLIPSeg-like ones are asked for `class_word`; or a
+            background remover, `rembg:isnet-general-use`.
 
     Raises:
         MetricsError: unknown source, the asked source is not there, or a mask's size fits no photo.
@@ -147,6 +149,8 @@ def subject_masks(
             f"{unnamed} of {len(photos)} photos have no segment that {segmenter} calls {class_word!r}: what touches "
             "the border least is moved; look at the sheet of composites"
         )
+    if (by := sources.count("segmentation")) and any(usable):
+        notes.append(f"subjects of {by} of {len(photos)} photos were cut out by {segmenter}")
     if salient is not None and "attention" in sources and any(usable):
         at = [row for row, kind in enumerate(sources) if kind == "attention"]
         other = [_drawn(salient.maps[row], photos[row].shape[:2]) for row in at]
@@ -168,14 +172,14 @@ def subject_masks(
 def segmentation_masks(
     photos: Sequence[np.ndarray], model: str, *, class_word: str | None = None, device: str = "cpu"
 ) -> tuple[list[np.ndarray], list[bool]]:
-    """Masks from a segmentation model of transformers: float32 `[H, W]` in [0, 1] for each photo.
+    """Masks from a segmentation model of transformers or rembg: float32 `[H, W]` in [0, 1] for each photo.
 
-    Models that take a text (CLIPSeg) are asked for `class_word`; of the others (semantic, instance, panoptic) the
-    segments whose label shares a word with it are kept, and without such a segment the one that touches the border
-    least.
+    rembg's models (`rembg:isnet-general-use`) take what stands in front, whatever it is. Models that take a text
+    (CLIPSeg) are asked for `class_word`; of the others (semantic, instance, panoptic) the segments whose label shares a
+    word with it are kept, and without such a segment the one that touches the border least.
 
     Args:
-        model: hub name or folder.
+        model: hub name or folder, or `rembg:` and the name of a model of rembg.
 
     Returns:
         The masks, and for each photo whether a segment has such a label.
@@ -183,6 +187,8 @@ def segmentation_masks(
     Raises:
         MetricsError: the model cannot be loaded or is no segmentation model.
     """
+    if model.startswith(PREFIX):
+        return remover_masks(photos, model), [True] * len(photos)
     try:
         from transformers import AutoConfig
 

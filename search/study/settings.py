@@ -105,7 +105,8 @@ class ShiftedSection(Section):
     segmentation, attention (the base's own, for the class word), saliency, none (a style), or a folder of masks named
     as the photos."""
     segmenter: str | None = None
-    """Segmentation model of transformers; CLIPSeg-like ones are asked for the class word."""
+    """Segmentation model of transformers (CLIPSeg-like ones are asked for the class word), or a background remover such
+    as rembg:isnet-general-use (pip install -e '.[masks]')."""
 
 
 class ScoreSection(Section):
