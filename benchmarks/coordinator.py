@@ -25,10 +25,10 @@ import optuna
 
 import metrics.trajectory.trajectory
 import search.record.json_files
-import search.running.coordinator as coordinating
 from benchmarks.coordinator_stopwatch import Stopwatch, methods_of
 from benchmarks.coordinator_study import Enough, StandIns, begun_study
 from search.record.clock import Clock
+from search.running import trial_end
 from search.running.coordinator import Coordinator
 from search.running.progress import Board
 from search.tuning.pruner import PeerPruner
@@ -74,7 +74,7 @@ def watched() -> Stopwatch:
     watch.watch(optuna.Study, ["tell", "add_trial", "add_trials", "get_trials"], "optuna")
     watch.watch(optuna.trial.Trial, ["__init__", "_suggest", "relative_params", "report", "set_user_attr"], "optuna")
     watch.watch(PeerPruner, ["prune"], "own")
-    watch.watch(coordinating, [n for n in ("confirmed_onset", "find_onset") if hasattr(coordinating, n)], "onset")
+    watch.watch(trial_end, ["confirmed_onset", "find_onset"], "onset")
     for module in (search.record.json_files, metrics.trajectory.trajectory):
         watch.watch(module, ["write_whole"], "files")
     watch.watch(StandIns, ["send", "receive"], "workers")

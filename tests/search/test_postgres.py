@@ -1,6 +1,7 @@
 """Studies whose trials are on a real PostgreSQL server, shared by several of them."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -184,6 +185,21 @@ def test_a_database_that_was_lost_is_filled_from_the_folder(server, tmp_path, un
     rows = again.run()
     assert [row[:4] for row in rows] == [row[:4] for row in undisturbed]
     assert any("did not know of trials 0, 1, 2, 3, 4, 5: rebuilt from their records" in line for line in again.said)
+
+
+def test_a_study_that_begins_anew_may_keep_what_it_had(server, tmp_path, undisturbed) -> None:
+    sitting = Sitting(tmp_path, server.new_database("anew"))
+    sitting.run()
+    with contextlib.closing(sitting.ledger()) as ledger:
+        ledger.begin_anew(keep_as="small before-1")
+        assert (ledger.trials(), ledger.tried.trials) == ([], 0)
+    url = sitting.study.server.url
+    assert {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(url)} == {
+        "small": 0,
+        "small before-1": TRIALS,
+    }
+    shutil.rmtree(sitting.folder.path / "trials")
+    assert sitting.run() == undisturbed
 
 
 def test_one_that_cannot_be_reached_is_told_in_a_line_before_anything_is_loaded(server, tmp_path) -> None:

@@ -143,6 +143,32 @@ def test_pictures_beyond_the_budget_become_links_to_files_that_exist(written, tm
     assert all((copy.path / link).is_file() for link in links)
 
 
+def test_what_is_only_linked_is_neither_drawn_nor_encoded(written, tmp_path, monkeypatch):
+    folder, verdict, _ = written
+    monkeypatch.setattr(report_module, "_MOST_BYTES", 0)
+    monkeypatch.setattr(report_module, "_webp", None)
+    monkeypatch.setattr(report_module, "write_pictures", None)
+    copy = StudyFolder(tmp_path / "toy")
+    shutil.copytree(folder.path, copy.path)
+    assert "sheet.png" in write_report(copy, verdict).read_text(encoding="utf-8")
+
+
+def test_of_many_trials_the_best_are_told_and_the_others_have_their_row(written, tmp_path, monkeypatch):
+    folder, verdict, whole = written
+    monkeypatch.setattr(report_module, "_MOST_TOLD", 3)
+    monkeypatch.setattr(report_module, "_MOST_LINES", 2)
+    copy = StudyFolder(tmp_path / "toy")
+    shutil.copytree(folder.path, copy.path)
+    text = write_report(copy, verdict).read_text(encoding="utf-8")
+    values = re.findall(r'<tr class="row[^"]*">\s*<td data-v="(\d+)">', text)
+    assert values == re.findall(r'<tr class="row[^"]*">\s*<td data-v="(\d+)">', whole)  # in the same order
+    assert text.count('<tr class="detail"') == 3
+    assert text.count('class="open"') == 3
+    assert "Of the best 3 more is told here; the others&#39; files are in trials/." in text
+    assert "The best 2 trials&#39; scores" in text
+    assert re.findall(r'<polyline class="([^"]*)"', text) == ["line", "line best"]
+
+
 def test_importances_name_the_setting_that_was_planted_to_matter(tmp_path):
     import optuna
 
