@@ -32,6 +32,7 @@ from metrics.channels.similarity import (
 from metrics.checkpoint.encoders import Encoder
 from metrics.checkpoint.image_descriptors import Traits, measure
 from metrics.comparison.copies import Pair, mirror_images, pairs_of
+from metrics.comparison.other_subject import CHANCE, apartness
 from metrics.errors import MetricsError
 from metrics.images.image_folder import ImageFolder
 from metrics.trajectory.readings import Reading
@@ -233,6 +234,12 @@ def _similarity(seen: Traits, photos: Traits, base: Traits | None) -> list[Measu
         off = level_of.get(says, "fine")
         found.append(_measure("fidelity", "fidelity (0…1)", reading, 1.0, float("nan"), says, level=off))
     reading = reading_of_items(cosines)
+    group = apartness(seen.identity, photos.identity)
+    says = (
+        "this is not your subject" if group.other else "as the photos" if group.chance > CHANCE else "not quite alike"
+    )
+    off = "clear" if group.other else "fine"
+    found.append(_measure("subject", "apart from photos", group.reading, 0.0, float("nan"), says, level=off))
     found.append(_measure("similarity", "cosine to photos", reading, float(level.mean()), float("nan"), "raw cosine"))
     return found
 

@@ -60,11 +60,15 @@ def headline(scores: FolderScores) -> str:
         [
             f"{entry.label.split(',')[0]} ({entry.says})"
             for entry in ranked
-            if entry.level == level and not (scores.copied and entry.name in COPYING)  # told at the head
+            if entry.level == level
+            and entry.name != "subject"
+            and not (scores.copied and entry.name in COPYING)  # told at the head
         ]
         for level in ("clear", "notable")
     )
     parts = []
+    if any(entry.name == "subject" and entry.level == "clear" for entry in scores.measures):
+        parts.append("this is not your subject")
     if scores.copied:
         near = sum(map(len, scores.copied.values()))
         parts.append(f"{near} of {len(scores.pairs)} samples copy a photo")
