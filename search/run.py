@@ -28,7 +28,15 @@ from search.record.json_files import write_bytes
 from search.record.lock import holder, locked, workers_alive
 from search.record.record import StudyFolder
 from search.record.set_aside import right_kinds
-from search.recovery.continuing import Continued, check_sources, continued, forget, has_trained, put_aside
+from search.recovery.continuing import (
+    Continued,
+    check_scored_alike,
+    check_sources,
+    continued,
+    forget,
+    has_trained,
+    put_aside,
+)
 from search.recovery.study_json import About, check_continues
 from search.running.budget import why_not_asked
 from search.running.workers import Team, resident
@@ -132,6 +140,8 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
         print(f"study {study.name} is finished{more}.")
         show(folder, brief=brief)
         return
+    if not (going.anew or going.grown or going.other_photos):
+        check_scored_alike(study, folder)
     for notice in study.notices:
         print(f"note: {notice}")
     _run(study, folder, going)

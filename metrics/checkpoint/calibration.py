@@ -15,11 +15,12 @@ from metrics.channels.composition import distances, energy_null, framing_null
 from metrics.channels.similarity import concept_axis, near_duplicates
 from metrics.checkpoint.encoders import Encoder, Images
 from metrics.checkpoint.image_descriptors import Traits, measure
+from metrics.checkpoint.recognition import recogniser
 from metrics.errors import MetricsError, mistake, nearest
 from metrics.files import write_whole
 from metrics.trajectory.readings import WEIGHTED
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Calibration:
         photos, base: traits of all photos and of the base's probe images.
         texts: unit rows `[n, D]` of the neutral prompts, `[n, 0]` without a text encoder.
         axis: `[D]`, the direction of `fidelity`, or `[0]` without an encoder.
+        subject: `[D + 1]`, the line of `recognised`, or `[0]` without moved subjects and their spoiled twins.
         colour_null: mean and standard deviation of the colour distance between halves of X; NaN below four photos.
         layout_null, framing_null: standard deviation of the energy distance of layouts, and of framings in their
             units, between halves of X; NaN below four photos.
@@ -97,6 +99,7 @@ class Calibration:
     base: Traits
     texts: np.ndarray
     axis: np.ndarray
+    subject: np.ndarray
     colour_null: tuple[float, float]
     layout_null: float
     framing_null: float
@@ -126,6 +129,7 @@ class Calibration:
             "kept": self.kept,
             "texts": self.texts,
             "axis": self.axis,
+            "subject": self.subject,
             "nulls": np.array([*self.colour_null, self.layout_null, self.framing_null]),
             "shifted_photo": self.shifted_photo,
             **{f"base_losses.{name}": np.asarray(values) for name, values in self.base_losses.items()},
@@ -164,6 +168,7 @@ class Calibration:
             kept=arrays["kept"],
             texts=arrays["texts"],
             axis=arrays["axis"],
+            subject=arrays["subject"],
             colour_null=(float(nulls[0]), float(nulls[1])),
             layout_null=float(nulls[2]),
             framing_null=float(nulls[3]),
@@ -190,6 +195,8 @@ def calibrate(
     identity_encoder: Encoder | None = None,
     base_losses: Mapping[str, np.ndarray] | None = None,
     shifted_photo: Sequence[int] | None = None,
+    shifted_images: Images | None = None,
+    spoiled_images: Images | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> Calibration:
     """All leave-one-out levels and base nulls of a study.
@@ -203,6 +210,8 @@ def calibrate(
             `encoder`.
         base_losses: `[N, levels, draws]` each of "heldout", "context" and "shifted" that is measured.
         shifted_photo: which photo each of the M composites was cut from, for honest intervals.
+        shifted_images: those M composites, uint8; with `spoiled_images`, their spoiled twins, an image is judged by
+            itself (`recognised`).
         weights: channel (`copying`, `colour`, `composition`, `diversity`) to the weight of its excess in the score.
 
     Raises:
@@ -236,6 +245,20 @@ def calibrate(
     axis = np.zeros(0)
     if own.identity.shape[1]:
         axis = concept_axis(own.identity, base_traits.identity[labels.from_set])
+    owners = np.asarray(shifted_photo if shifted_photo is not None else [], np.int64)
+    moved, spoiled = (images if images is not None else [] for images in (shifted_images, spoiled_images))
+    if len(moved) not in (0, len(owners)):
+        raise MetricsError(f"calibrate: {len(moved)} moved subjects, and photos of {len(owners)}")
+    subject = np.zeros(0)
+    reader = identity_encoder or encoder
+    if reader is not None and len(moved) and len(spoiled):
+        distinct = np.flatnonzero(kept | ~mask)
+        subject = recogniser(
+            np.concatenate([photo_traits.identity[distinct], reader.images(moved)]),
+            np.concatenate([distinct, owners]),
+            reader.images(spoiled),
+            base_traits.identity,
+        )
     enough = kept.sum() >= 4
     return Calibration(
         labels=labels,
@@ -245,11 +268,12 @@ def calibrate(
         base=base_traits,
         texts=texts,
         axis=axis,
+        subject=subject,
         colour_null=drift_null(own.colour_cdfs) if enough else (float("nan"), float("nan")),
         layout_null=energy_null(distances(own.layouts, own.layouts)) if enough else float("nan"),
         framing_null=framing_null(own.framings) if enough else float("nan"),
         base_losses=dict(base_losses or {}),
-        shifted_photo=np.asarray(shifted_photo if shifted_photo is not None else [], np.int64),
+        shifted_photo=owners,
         weights=dict(weights or {}),
         encoder=encoder,
         identity_encoder=identity_encoder,

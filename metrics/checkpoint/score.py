@@ -15,14 +15,18 @@ from metrics.channels.similarity import fidelity, mean_cosines
 from metrics.checkpoint.calibration import Calibration, ProbeLabels, calibrate
 from metrics.checkpoint.encoders import Images
 from metrics.checkpoint.image_descriptors import Traits, measure
+from metrics.checkpoint.recognition import recognised, share_of
 from metrics.errors import MetricsError
 from metrics.trajectory.readings import DIVERSITY_FLOOR, Reading, Readings
 
 __all__ = ["Calibration", "ProbeLabels", "calibrate", "read_checkpoint", "score_of"]
 
-# One subject varies less than its class: images of one prompt that vary more than this share of the base's have not
-# settled on it. Chosen on CHOOSING concepts of the onset benchmark (docs/log.md); a style weighs consistency with 0.
-UNSETTLED = 0.5
+# One subject varies less than its class: images of one prompt that vary as much as these shares of the base's count
+# half for settled, and rise fast below. All constants of the score were chosen on CHOOSING concepts (docs/log.md).
+SETTLED, SETTLED_WIDTH, SETTLED_POWER = 0.8, 0.2, 0.35
+OBEYED, OBEYED_WIDTH = -0.2, 0.3  # `prompt` that counts half, and how fast it rises
+BURNT_POWER = 0.3
+TAKEN = 0.95  # of the score by the worst excess, so that a better image is a better score always
 LOSSES = {"heldout": "heldout_loss", "context": "context_loss", "shifted": "shifted_loss"}
 
 
@@ -112,6 +116,9 @@ def _read_similarity(
             )
             channels["fidelity_novel"] = reading_of_items(items["fidelity_novel"], groups=prompts[novel])
             channels["fidelity_weak"] = _weaker_half(items["fidelity_novel"], prompts[novel])
+        if len(calibration.subject):
+            items["recognised"] = recognised(calibration.subject, traits.identity)
+            channels["recognised"] = reading_of_items(items["recognised"], groups=prompts)
     if len(photos) >= 3:
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
         items["copying"] = copying(seen[own], known, remove_duplicates=False)
@@ -217,36 +224,50 @@ def _read_composition(
 
 
 def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float:
-    """Quality in [0, 1]: harmonic mean of learned fidelity and kept obedience, times 1 - the worst excess.
+    """Quality in [0, 1]: a product of what makes an image right, continuous everywhere.
 
-    Learned is fidelity in the set's own contexts and in the weaker half of the images in new ones, as far as the probe
-    has them, each clipped to [0, 1]: a checkpoint is as good as it is when it is not lucky. Kept is 1 + `prompt`,
-    clipped likewise. Without a text encoder fidelity stands alone, without any encoder there is no score (NaN).
-    Excesses: see `excesses`.
+    - the share of images that show the subject: `recognised`, or without moved subjects the mean of `fidelity` and
+      `fidelity_weak`, as far as the probe has them, as such a share;
+    - settled: 1 / (1 + exp((`diversity` - SETTLED) / SETTLED_WIDTH)), to the power of SETTLED_POWER times the weight of
+      `consistency`;
+    - obeyed: 1 / (1 + exp((OBEYED - `prompt`) / OBEYED_WIDTH)), beyond the base, too;
+    - `burn` beyond 1, to the power of -BURNT_POWER times the weight of `colour`;
+    - 1 - TAKEN times the worst of `excesses`.
+
+    Without a text encoder nothing is said of prompts, without any encoder there is no score (NaN).
     """
-    shares = [channels[name].value for name in ("fidelity", "fidelity_weak") if name in channels]
-    if not shares:
+    from scipy.special import expit
+
+    alike = [channels[name].value for name in ("fidelity", "fidelity_weak") if name in channels]
+    if "recognised" in channels:
+        score = channels["recognised"].value
+    elif alike:
+        score = float(share_of(float(np.mean(alike))))
+    else:
         return float("nan")
-    shares += [1 + channels["prompt"].value] if "prompt" in channels else []
-    clipped = np.clip(shares, 0, 1)
-    mean = len(clipped) / (1 / clipped).sum() if clipped.min() > 0 else 0.0
-    return float(mean) * (1 - max(excesses(calibration, channels).values(), default=0.0))
+    if "diversity" in channels:
+        settled = float(expit((SETTLED - channels["diversity"].value) / SETTLED_WIDTH))
+        score *= settled ** (SETTLED_POWER * calibration.weights.get("consistency", 1.0))
+    if "prompt" in channels:
+        score *= float(expit((channels["prompt"].value - OBEYED) / OBEYED_WIDTH))
+    if "burn" in channels:
+        score *= max(1.0, channels["burn"].value) ** (-BURNT_POWER * calibration.weights.get("colour", 1.0))
+    return float(score) * (1 - TAKEN * max(excesses(calibration, channels).values(), default=0.0))
 
 
 def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[str, float]:
     """How far copying, colour, composition and diversity lie beyond their nulls: each in [0, 1], 0 within.
 
     An AUC counts from the upper 95 % of its null to 1; a colour z beyond 3, or beyond the base's own drift where that
-    is larger, by the share it exceeds it; burn beyond 2.5 by half that share; a ratio below its floor by the share that
-    is missing; diversity beyond `UNSETTLED` by the share it exceeds it (`consistency`). Each is multiplied by its
-    weight.
+    is larger, by the share it exceeds it; a ratio below its floor by the share that is missing. Each is multiplied by
+    its weight.
     """
     found: dict[str, float] = {}
     num_photos, num_own = int(calibration.kept.sum()), int(calibration.labels.from_set.sum())
     ceiling = min(0.5 + 1.645 * copying_null(num_own, num_photos), 0.95)
     if "copying" in channels:
         found["copying"] = _share_above(channels["copying"].value, ceiling)
-    colour = [0.5 * _beyond(channels["burn"].value, 2.5)] if "burn" in channels else []
+    colour = []
     if "colour" in channels:
         colour.append(_beyond(channels["colour"].value, max(3.0, _base_drift(calibration))))
     if "scatter" in channels:
@@ -260,7 +281,6 @@ def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[
     found["composition"] = max(layout, default=0.0)
     if "diversity" in channels:
         found["diversity"] = _missing(channels["diversity"].value, _diversity_floor(calibration))
-        found["consistency"] = _beyond(channels["diversity"].value, UNSETTLED)
     return {name: float(np.clip(value * calibration.weights.get(name, 1.0), 0, 1)) for name, value in found.items()}
 
 

@@ -69,6 +69,7 @@ CHANNELS: dict[str, Channel] = {
     "clip_text": Channel("CLIP similarity to the prompt", 0, "raw similarity, for comparison"),
     "fidelity_novel": Channel("fidelity in new contexts", -1, "the subject anywhere else", "fidelity"),
     "fidelity_weak": Channel("fidelity, weaker half of the images in new contexts", -1, "always there", "fidelity"),
+    "recognised": Channel("share of images that show the subject", -1, "the subject is there", "fidelity"),
     "heldout_high": Channel("held-out loss at high noise", +1, "pose and background", "heldout_loss"),
     "heldout_mid": Channel("held-out loss at middle noise", +1, "shapes", "heldout_loss"),
     "heldout_low": Channel("held-out loss at low noise", +1, "texture and detail", "heldout_loss"),

@@ -18,6 +18,7 @@ from metrics.checkpoint.score import Calibration, ProbeLabels, calibrate, read_c
 from metrics.comparison.twins import twins
 from metrics.errors import MetricsError
 from metrics.subjects.composites import composites_sheet, make_composites
+from metrics.subjects.spoiled_twins import make_spoiled_twins
 from metrics.trajectory.readings import Readings
 from search.probe.photo_masks import photo_masks
 from search.probe.probe_files import PROBE_FILES, building, keep_probe_file
@@ -196,6 +197,7 @@ def _build(
     if not any(photo.trigger or photo.class_word for photo in photos):
         notes = (*notes, "prompts of new contexts and moved subjects name no subject: give train.trigger, class_word")
     shifted_images, shifted_captions, owners = np.zeros((0, 0, 0, 3), np.uint8), [], np.zeros(0, np.int64)
+    spoiled_images = shifted_images
     if masks is not None:
         notes = (*notes, *masks.notes)
         if masks.reason is None:
@@ -210,6 +212,7 @@ def _build(
             )
             composites_sheet(cut, outlines, made, path=home / "composites.png", rows=len(cut))
             shifted_images, owners = made.images, np.array(kept)[made.photo]
+            spoiled_images = make_spoiled_twins(cut, outlines, backgrounds, seed=probe_seed(score, "composites", 1))
             shifted_captions = composite_captions(score.shifted.caption, [photos[i] for i in owners], made, contexts)
         else:
             notes = (*notes, masks.reason)
@@ -229,6 +232,8 @@ def _build(
         identity_encoder=identity,
         base_losses=measured,
         shifted_photo=[int(owner) for owner in owners],
+        shifted_images=shifted_images,
+        spoiled_images=spoiled_images,
         weights=({"consistency": 0.0} if style else {}) | score.weights,  # a style may vary
     )
     calibration.save(home / "calibration.npz")

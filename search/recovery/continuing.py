@@ -19,6 +19,7 @@ from search.errors import StudyError, problem
 from search.record.added_prompts import AddedPrompts
 from search.record.handed_on import HandedOn
 from search.record.pack_width import PackWidth
+from search.record.probe_description import ProbeDescription
 from search.record.record import PROBE_FILE, StudyFolder
 from search.recovery.study_json import About
 from search.study.data_check import DataCheck
@@ -104,6 +105,23 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
             wrong.append(problem(study.source, f"score.{key}", getattr(study.score, key), f"the encoder {begun}", why))
     if wrong:
         raise StudyError(wrong)
+
+
+def check_scored_alike(study: Study, folder: StudyFolder) -> None:
+    """Whether new trials would be scored as those are that the study has: Optuna compares them.
+
+    Raises:
+        StudyError: its trials were scored by a calibration of another version.
+    """
+    from metrics.checkpoint.calibration import VERSION
+
+    try:
+        scored_by = ProbeDescription.load(folder.path / PROBE_FILE).calibration
+    except (OSError, ValueError):
+        return
+    if scored_by not in (None, VERSION) and has_trained(folder):
+        why = "another version of Onset scored its trials in another way; go on with that one, or begin anew"
+        raise StudyError([problem(study.source, "study", study.name, "another name for the study", why)])
 
 
 def has_trained(folder: StudyFolder) -> bool:

@@ -21,7 +21,7 @@ Outcome = Literal["ship", "not_learned", "poor", "unfinished", "failed", "nothin
 Kind = Literal["trial", "final", "finished"]
 ToldStatus = TurnStatus | Literal["not_learned"]
 
-LEAST_SCORE = 0.05  # below it a checkpoint shows the subject not at all, or nothing but it
+LEAST_SCORE = 0.1  # below it a checkpoint shows the subject not at all, or nothing but it: the base reads about 0.05
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def test_a_style_is_not_cut_out_and_may_vary(write_study: StudyWriter, tmp_path,
     probe = open_probe(study, base, tmp_path / "cache", encoder, None)
     assert ("shifted" not in probe.losses) == style
     assert (probe.calibration.weights.get("consistency") == 0.0) == style
+    assert ("recognised" in probe.base_readings.channels) == (not style)
     assert any("teaches a style" in notice for notice in probe.notices) == style
 
 

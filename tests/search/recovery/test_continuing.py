@@ -6,17 +6,19 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 import pytest
 from PIL import Image
 
+from metrics.checkpoint.calibration import VERSION
 from search.errors import StudyError
 from search.record.json_files import write_json
+from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder
-from search.recovery.continuing import check_sources, continued, forget, has_trained, put_aside
+from search.recovery.continuing import check_scored_alike, check_sources, continued, forget, has_trained, put_aside
 from search.recovery.study_json import About
 from search.study.input_digests import Inputs, keep_inputs
 from search.study.study import Study, load_study
@@ -45,6 +47,22 @@ def refusal(study: Study, folder: StudyFolder) -> str:
         continued(study, folder)
     (line,) = caught.value.problems
     return line
+
+
+def test_trials_that_another_version_scored_are_not_gone_on_with(write_study) -> None:
+    study = load_study(write_study())
+    folder = begin(study)
+    check_scored_alike(study, folder)  # no probe says how
+    probe = ProbeDescription(prompts=("a",), seeds=(1,))
+    for version in (VERSION, None):
+        replace(probe, calibration=version).save(folder.path / "probe.json")
+        check_scored_alike(study, folder)
+    replace(probe, calibration=VERSION - 1).save(folder.path / "probe.json")
+    with pytest.raises(StudyError) as caught:
+        check_scored_alike(study, folder)
+    assert "study: expected another name" in str(caught.value)
+    shutil.rmtree(folder.path / "trials")
+    check_scored_alike(study, folder)  # nothing was scored yet: the probe is built again
 
 
 def test_budget_and_placement_may_change(write_study) -> None:
