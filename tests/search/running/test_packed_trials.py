@@ -61,15 +61,23 @@ class Resident:
         config = self.study.config({}).model_copy(update=SETTINGS[number] | changes)
         return TrialSpec(number, self.folder.trial(number), config, place=number)
 
-    def run(self, *specs: TrialSpec, stop: Mapping[int, int] | None = None) -> tuple[Found, list[Any]]:
-        """What the last checkpoint of each trial is, and what else was said. `stop`: trials to the epoch after which
-        they are stopped."""
-        shutil.rmtree(self.folder.path / "trials", ignore_errors=True)
+    def run(
+        self, *specs: TrialSpec, stop: Mapping[int, int] | None = None, until: int = EPOCHS, go_on: bool = False
+    ) -> tuple[Found, list[Any]]:
+        """What the last checkpoint of each trial is, and what else was said.
+
+        Args:
+            stop: trials to the epoch after which they are stopped.
+            until: the epoch whose checkpoints end the worker, wherever it is by then.
+            go_on: from what an earlier run has left.
+        """
+        if not go_on:
+            shutil.rmtree(self.folder.path / "trials", ignore_errors=True)
         said: list[Any] = []
         for spec in specs:
-            spec.folder.mkdir(parents=True)
+            spec.folder.mkdir(parents=True, exist_ok=True)
             self._ours.send(spec)
-        listening = threading.Thread(target=self._until_all_have_ended, args=(specs, stop or {}, said))
+        listening = threading.Thread(target=self._until_all_have_ended, args=(specs, stop or {}, until, said))
         listening.start()
         self.worker.serve()
         listening.join()
@@ -87,14 +95,16 @@ class Resident:
                 )
         return found, [message for message in said if isinstance(message, Failed | Note)]
 
-    def _until_all_have_ended(self, specs: tuple[TrialSpec, ...], stop: Mapping[int, int], said: list[Any]) -> None:
+    def _until_all_have_ended(
+        self, specs: tuple[TrialSpec, ...], stop: Mapping[int, int], until: int, said: list[Any]
+    ) -> None:
         left = {spec.number for spec in specs}
         while left:
             message = self._ours.recv()
             said.append(message)
             if isinstance(message, Failed):
                 left.discard(message.number)
-            elif isinstance(message, Checkpointed) and message.epoch >= stop.get(message.number, EPOCHS):
+            elif isinstance(message, Checkpointed) and message.epoch >= stop.get(message.number, until):
                 left.discard(message.number)
                 if message.number in stop:
                     self._ours.send(StopTrial(message.number, message.epoch))
@@ -133,6 +143,13 @@ def test_nan_in_one_and_the_stop_of_another_leave_the_third_as_it_was(resident: 
     (failed,) = said
     assert (failed.number, failed.again) == (0, False)
     assert "NaN or infinite" in failed.error
+
+
+def test_ended_on_the_way_each_goes_on_from_its_own_checkpoint(resident: Resident, together: Found) -> None:
+    """Whether the three are sent again to be together, or one of them is left alone by then."""
+    resident.run(*(resident.spec(number) for number in range(3)), until=1)
+    assert resident.run(resident.spec(2), go_on=True)[0] == {2: together[2]}
+    assert resident.run(resident.spec(0), resident.spec(1), go_on=True)[0] == {0: together[0], 1: together[1]}
 
 
 @pytest.mark.slow
