@@ -1,24 +1,31 @@
-"""What a worker gains by training several trials at once: the same study with `workers.pack` 1 and K, in one run.
+"""What a worker gains by training several trials at once.
 
 python -m benchmarks.packed_trials [--pack 4] [--device cpu] [--quick] [--json FILE]
 
-The demo's base and photos and a small probe; the trials' settings are drawn at random, the same in both. What is
-compared are the seconds that the one worker was at work for all trials, loading left out. Other programs on the machine
-move both numbers, so only the ratio counts.
+First the training alone: an epoch of K trials one after the other and an epoch of the same K in a pack as a worker has
+it (fixed width, all padded to the largest rank), in turns. Then, without --quick, the same study twice, with
+`workers.pack` 1 and K: the seconds that its worker was at work for all trials, loading left out. The demo's base and
+photos at its own batch size, a small probe. Other programs on the machine move all of these numbers, so only ratios
+count, and of the first part their quartiles.
 """
 
 import argparse
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 import search.run
 from search.record.record import StudyFolder
+from search.running.sharing import sharing_of
+from search.study.study import Study, load_study
 
 DEMO = Path(__file__).parent.parent / "studies"
 PARTS = ("train", "sample", "score", "save")
@@ -52,7 +59,41 @@ def study(folder: Path, pack: int, device: str, *, trials: int, epochs: int) -> 
     return path
 
 
-def seconds(file: Path, runs: Path) -> dict[str, float]:
+def training(asked: Study, pack: int, home: Path, *, rounds: int) -> list[float]:
+    """How many times as fast an epoch of the pack is, round by round."""
+    import torch
+
+    from trainer.base_model.load import load_base
+    from trainer.data.dataset import scan_dataset
+    from trainer.devices import find_device
+    from trainer.packing.builder import pack_settings, run_settings
+    from trainer.packing.pack import Pack
+
+    torch.set_num_threads(asked.workers.threads or 1)
+    device = find_device(asked.workers.device, key="--device")
+    base, photos = load_base(asked.base, device=device), scan_dataset(asked.data)
+    configs = list(islice(cycle(asked.space.combinations()), pack))
+    settings = [asked.config({**config, "epochs": 10**6}) for config in configs]
+    sharing = sharing_of(asked, pack)
+    alone = [Pack(base, photos, pack_settings(config)) for config in settings]
+    together = Pack(base, photos, pack_settings(settings[0]), width=sharing.width, max_rank=sharing.max_rank)
+    for number, config in enumerate(settings):
+        alone[number].join(run_settings(config), run_dir=home / f"alone-{number}")
+        together.join(run_settings(config), run_dir=home / f"together-{number}")
+
+    def seconds(packs: Sequence[Pack]) -> float:
+        began = time.perf_counter()
+        for one in packs:
+            one.train_epoch()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    seconds([*alone[:1], together])  # warms caches
+    return [seconds(alone) / seconds([together]) for _ in range(rounds)]
+
+
+def worker_seconds(file: Path, runs: Path) -> dict[str, float]:
     """Run a study; seconds of its worker by part."""
     code = search.run.main([str(file), "--runs", str(runs)])
     if code:
@@ -65,30 +106,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", type=int, default=4)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--quick", action="store_true", help="as many trials as the pack holds, of two epochs")
+    parser.add_argument("--quick", action="store_true", help="the training alone, three rounds of it")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     asked = parser.parse_args(argv)
-    trials, epochs = (asked.pack, 2) if asked.quick else (2 * asked.pack, 10)
+    trials, epochs = 2 * asked.pack, 10
+    figures: dict[str, Any] = {"pack": asked.pack, "device": asked.device}
     with tempfile.TemporaryDirectory(prefix="onset-packed-") as home:
-        runs, found = Path(home) / "runs", {}
-        for pack in (1, asked.pack):
-            found[pack] = seconds(study(Path(home), pack, asked.device, trials=trials, epochs=epochs), runs)
-            if pack == 1:  # the probe is the same one
-                shutil.copytree(runs / "pack-1" / "cache", runs / f"pack-{asked.pack}" / "cache")
-    alone, packed = found[1], found[asked.pack]
-    figures = {
-        "pack": asked.pack,
-        "device": asked.device,
-        "trials": trials,
-        "epochs": epochs,
-        "seconds": {str(pack): parts for pack, parts in found.items()},
-        "training": alone["train"] / packed["train"],
-        "all": sum(alone.values()) / sum(packed.values()),
-    }
-    print(f"{trials} trials of {epochs} epochs on {asked.device}, seconds of the worker:")
-    for pack, parts in found.items():
-        print(f"  pack {pack}: " + ", ".join(f"{part} {spent:.1f}" for part, spent in parts.items()))
-    print(f"training is {figures['training']:.2f} times as fast, all of the worker's time {figures['all']:.2f} times")
+        files = {pack: study(Path(home), pack, asked.device, trials=trials, epochs=epochs) for pack in (1, asked.pack)}
+        ratios = training(load_study(files[asked.pack]), asked.pack, Path(home), rounds=3 if asked.quick else 9)
+        low, middle, high = (float(each) for each in np.quantile(ratios, (0.25, 0.5, 0.75)))
+        figures |= {"training": middle, "quartiles": [low, high], "rounds": len(ratios)}
+        print(
+            f"an epoch of {asked.pack} trials in a pack: {middle:.2f} times as fast (quartiles {low:.2f}, {high:.2f})"
+        )
+        if not asked.quick:
+            runs, found = Path(home) / "runs", {}
+            for pack, file in files.items():
+                found[pack] = worker_seconds(file, runs)
+                if pack == 1:  # the probe is the same one
+                    shutil.copytree(runs / "pack-1" / "cache", runs / f"pack-{asked.pack}" / "cache")
+            figures |= {
+                "trials": trials,
+                "epochs": epochs,
+                "seconds": {str(pack): each for pack, each in found.items()},
+            }
+            figures["worker"] = sum(found[1].values()) / sum(found[asked.pack].values())
+            for pack, parts in found.items():
+                print(f"  pack {pack}: " + ", ".join(f"{part} {spent:.1f} s" for part, spent in parts.items()))
+            print(f"all of the worker's time: {figures['worker']:.2f} times as fast")
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n")
 
