@@ -73,7 +73,7 @@ def training(asked: Study, pack: int, home: Path, *, rounds: int) -> list[float]
     device = find_device(asked.workers.device, key="--device")
     base, photos = load_base(asked.base, device=device), scan_dataset(asked.data)
     configs = list(islice(cycle(asked.space.combinations()), pack))
-    settings = [asked.config({**config, "epochs": 10**6}) for config in configs]
+    settings = [asked.config({**config, "epochs": 10**5}) for config in configs]
     sharing = sharing_of(asked, pack)
     alone = [Pack(base, photos, pack_settings(config)) for config in settings]
     together = Pack(base, photos, pack_settings(settings[0]), width=sharing.width, max_rank=sharing.max_rank)
