@@ -174,4 +174,14 @@ def calibrate_pack(plan: PackPlan, world: World, base: Base, drawn: np.ndarray) 
 
     trained = [True] * plan.num_photos + [False] * HELD_OUT
     encoder = load_encoder(str(CLIP), device=base.device.type)
-    return calibrate(list(world.photos), trained, drawn, world.labels, encoder, base_losses=None)
+    return calibrate(
+        list(world.photos),
+        trained,
+        drawn,
+        world.labels,
+        encoder,
+        base_losses=None,
+        shifted_photo=[*world.owners["shifted_train"], *(plan.num_photos + world.owners["shifted"])],
+        shifted_images=np.concatenate([world.images["shifted_train"], world.images["shifted"]]),
+        spoiled_images=world.spoiled,
+    )

@@ -12,6 +12,7 @@ from benchmarks.onset_plan import CHOOSING, CONTEXTS, FRESH, HELD_OUT, PackPlan
 from metrics.checkpoint.score import ProbeLabels
 from metrics.subjects.composites import make_composites
 from metrics.subjects.masks import subject_masks
+from metrics.subjects.spoiled_twins import make_spoiled_twins
 from search.probe.prompts import composite_captions
 from studies.demo.scenes import PATTERNS, PLACES, POSITIONS, find_concept, render_concept
 from trainer.data.dataset import Photo
@@ -37,6 +38,7 @@ class World:
     images: dict[str, np.ndarray]  # heldout, truths, those of MOVED, context, elsewhere: uint8 [N, 64, 64, 3]
     texts: dict[str, list[str]]
     owners: dict[str, np.ndarray] = field(default_factory=dict)  # whose photo each composite is; which place, elsewhere
+    spoiled: np.ndarray = field(init=False)  # spoiled twins of all photos' subjects, uint8 [64, 64, 64, 3]
     labels: ProbeLabels = field(init=False)
 
 
@@ -56,6 +58,7 @@ def make_world(plan: PackPlan, base: Base) -> World:
     generator = np.random.default_rng([plan.seed, 5])
     backgrounds = draw(base, None, scenes, generator.integers(1 << 30, size=len(scenes)))
     masks = subject_masks(list(photos), source="saliency").masks
+    world.spoiled = make_spoiled_twins(list(photos), list(masks), backgrounds, seed=plan.seed)
     # as a study words them
     photo = Photo(Path(), "", 1, concept.trigger, concept.class_word, False, "", *photos.shape[1:3])
     template = "{trigger} {class}, {size}, on the {position}, {context}"

@@ -1,0 +1,96 @@
+"""How the score ranks drawn checkpoints by strict quality, beside single channels: `benchmarks/strict-scores.npz`.
+
+For each run of fourteen packs (PACK/RUN) it has a row per checkpoint, the base first, of `columns`: `right`, the share
+of 40 fresh images that are right in everything (`strict_truth.right`), the probe's mean probability of the concept
+(`concept`) and share of right images in new contexts (`judged`), the score as it was computed before (`before`) and as
+it is computed now (`score`), channels, and losses (ln ratios to the base).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.onset_plan import CHOOSING
+
+FILE = Path(__file__).with_name("strict-scores.npz")
+LEARNED = 0.3  # the probe's mean probability of the concept
+SIGNS = {
+    "score": 1, "before": 1, "recognised": 1, "fidelity": 1, "prompt": 1, "copying": 1, "clip_image": 1, "clip_text": 1,
+    "diversity": -1, "burn": -1, "collapse": -1, "heldout": -1, "context": -1, "shifted": -1, "judged": 1,
+}  # fmt: skip
+"""Readings that are compared, and which way better images move each of them."""
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One run: `[checkpoints]` of each column, the base first."""
+
+    pack: str
+    columns: dict[str, np.ndarray]
+
+    @property
+    def concept(self) -> str:
+        return self.pack.split("-")[0]
+
+    @property
+    def learned(self) -> np.ndarray:
+        found = self.columns["concept"] > LEARNED
+        found[0] = False
+        return found
+
+
+def scored_runs(file: Path = FILE) -> list[ScoredRun]:
+    with np.load(file) as arrays:
+        names = arrays["columns"].tolist()
+        return [
+            ScoredRun(key.split("/")[0], dict(zip(names, arrays[key].astype(float).T, strict=True)))
+            for key in arrays.files
+            if key != "columns"
+        ]
+
+
+def ranks(runs: list[ScoredRun], name: str) -> dict[str, float]:
+    """Spearman's correlations of a reading (a key of `SIGNS`) with strict quality.
+
+    `within` a run's learned checkpoints (median over runs with four or more), over all `learned` checkpoints of a pack
+    and over `every` one (medians over packs); and `picked`, the share of the best strict quality that the checkpoint
+    with the highest reading of a pack has (mean).
+    """
+    within, learned, every, picked = [], [], [], []
+    for pack in dict.fromkeys(run.pack for run in runs):
+        own = [run for run in runs if run.pack == pack]
+        values = [np.nan_to_num(SIGNS[name] * run.columns[name], nan=-9.0) for run in own]
+        truths = [run.columns["right"] for run in own]
+        kept = [run.learned for run in own]
+        for value, truth, rows in zip(values, truths, kept, strict=True):
+            if rows.sum() >= 4 and np.ptp(truth[rows]) > 0:
+                within.append(_spearman(value[rows], truth[rows]))
+        value, truth = (np.concatenate([each[1:] for each in side]) for side in (values, truths))
+        rows = np.concatenate([each[1:] for each in kept])
+        learned.append(_spearman(value[rows], truth[rows]))
+        every.append(_spearman(value, truth))
+        picked.append(truth[value.argmax()] / truth.max())
+    means = {"within": within, "learned": learned, "every": every}
+    return {name: float(np.median(found)) for name, found in means.items()} | {"picked": float(np.mean(picked))}
+
+
+def score_table() -> dict[str, dict[str, float]]:
+    """Group and reading to `ranks`."""
+    runs = scored_runs()
+    groups = {
+        "choosing": [run for run in runs if run.concept in CHOOSING],
+        "reported": [run for run in runs if run.concept not in CHOOSING],
+    }
+    return {f"{group}, {name}": ranks(own, name) for group, own in groups.items() for name in SIGNS}
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
+    one, other = rankdata(first), rankdata(second)
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])

@@ -1,0 +1,30 @@
+"""Ranks by hand, and what the log says of the score holds for the checkpoints that are kept."""
+
+import numpy as np
+import pytest
+
+from benchmarks.onset_plan import CHOOSING
+from benchmarks.strict_scores import ScoredRun, ranks, scored_runs
+
+
+def test_ranks_are_spearmans_within_runs_and_over_packs():
+    right = np.array([0, 0.1, 0.2, 0.3, 0.4])
+    concept = np.array([0.9, 0.9, 0.9, 0.9, 0.9])
+    rising = ScoredRun("a-1-0", {"right": right, "concept": concept, "score": right, "burn": right})
+    falling = ScoredRun("a-1-0", {"right": 2 * right, "concept": concept, "score": -right, "burn": right})
+    assert ranks([rising], "score") == pytest.approx({"within": 1, "learned": 1, "every": 1, "picked": 1})
+    assert ranks([rising], "burn") == pytest.approx({"within": -1, "learned": -1, "every": -1, "picked": 0.25})
+    both = ranks([rising, falling], "score")
+    assert both["within"] == pytest.approx(0)
+    assert both["picked"] == pytest.approx(0.4 / 0.8)
+
+
+@pytest.mark.parametrize("choosing", [True, False])
+def test_the_score_ranks_like_strict_quality_better_than_it_did(choosing: bool):
+    runs = [run for run in scored_runs() if (run.concept in CHOOSING) == choosing]
+    assert len({run.pack for run in runs}) == (5 if choosing else 9)
+    now, before = ranks(runs, "score"), ranks(runs, "before")
+    assert now["within"] > before["within"] + 0.02
+    assert now["learned"] > before["learned"] + 0.1
+    assert now["every"] > before["every"] + 0.03
+    assert now["learned"] > ranks(runs, "clip_image")["learned"]
