@@ -71,7 +71,7 @@ def check_server(server: Server) -> None:
     try:
         import psycopg
     except ImportError:
-        raise server.refused("one whose driver is installed", "pip install 'onset-lora[postgres]'") from None
+        raise server.refused("one whose driver is installed", "pip install 'psycopg[binary]'") from None
     address = server.url.replace("+psycopg", "", 1)
     try:
         psycopg.connect(address, connect_timeout=_ANSWERS_SECONDS).close()
