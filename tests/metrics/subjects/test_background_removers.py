@@ -1,7 +1,8 @@
-"""Masks by rembg: which of its models can be named, and what comes of one."""
+"""Masks by rembg: which of its models can be named, and what comes of one. Rembg compiles for a minute as it loads."""
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_where_rembg_is_not_installed_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    with pytest.raises(MetricsError, match="rembg") as refused:
+        remover_masks([np.zeros((8, 8, 3), np.uint8)], f"rembg:{IS_NET}")
+    assert "pip install" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.services
 def test_the_named_model_draws_the_masks_and_the_note_says_so(models: Path) -> None:
     (models / f"{IS_NET}.onnx").write_bytes(brightness_model())
     photos = [np.full((40, 60, 3), 20, np.uint8) for _ in range(2)]
@@ -69,6 +79,7 @@ def test_the_named_model_draws_the_masks_and_the_note_says_so(models: Path) -> N
     assert not any("saliency" in note for note in found.notes)
 
 
+@pytest.mark.services
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -85,6 +96,7 @@ def test_a_model_that_finds_no_subject_here_is_refused(name: str, said: str) -> 
     assert said in str(refused.value)
 
 
+@pytest.mark.services
 def test_a_damaged_model_is_told_in_one_line(models: Path) -> None:
     (models / f"{IS_NET}.onnx").write_bytes(b"no model")
     with pytest.raises(MetricsError, match="a model that rembg can load") as refused:
