@@ -75,7 +75,7 @@ def test_a_server_that_does_not_answer_is_refused(write_study: StudyWriter) -> N
 
 def test_without_its_extra_it_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StudyError, match=r"pip install 'onset\[postgres\]'"):
+    with pytest.raises(StudyError, match=r"pip install 'psycopg\[binary\]'"):
         check_server(Server(ADDRESS, VARIABLE))
 
 

@@ -36,7 +36,13 @@ def latents(base: Base, rows: list[int], scheduler: str, guidance: float = 5.0) 
 
 
 @pytest.mark.parametrize(
-    ("name", "scheduler"), [("sd15", "unipc"), ("sd15", "euler_a"), ("sdxl", "dpmpp_2m"), ("sd3", "euler_a")]
+    ("name", "scheduler"),
+    [
+        pytest.param("sd15", "unipc", marks=pytest.mark.slow),
+        ("sd15", "euler_a"),
+        pytest.param("sdxl", "dpmpp_2m", marks=pytest.mark.slow),
+        ("sd3", "euler_a"),
+    ],
 )
 def test_an_image_does_not_depend_on_its_batch(name: str, scheduler: str, request) -> None:
     base = load_base(request.getfixturevalue(f"tiny_{name}"))
@@ -51,11 +57,13 @@ def test_an_image_does_not_depend_on_its_batch(name: str, scheduler: str, reques
 @pytest.mark.parametrize(
     ("name", "scheduler"),
     [
-        *(("sd15", name) for name in SAMPLERS[:3]),
-        ("sd15_v", "dpmpp_2m"),
+        *(pytest.param("sd15", name, marks=pytest.mark.slow) for name in SAMPLERS[1:3]),
+        ("sd15", SAMPLERS[0]),
+        pytest.param("sd15_v", "dpmpp_2m", marks=pytest.mark.slow),
         ("sd15_v", "ddim"),
         ("sdxl", "dpmpp_2m"),
-        *(("sd3", name) for name in SAMPLERS[:3]),
+        *(pytest.param("sd3", name, marks=pytest.mark.slow) for name in SAMPLERS[1:3]),
+        ("sd3", SAMPLERS[0]),
     ],
 )
 def test_images_are_the_pipelines(name: str, scheduler: str, request) -> None:
