@@ -2,6 +2,7 @@
 
 python -m benchmarks.study [--json FILE]      all 14 trials of the demo (about an hour and a half on two quiet cores)
 python -m benchmarks.study --quick            three short trials: at most 3 minutes, says little of the LoRA
+python -m benchmarks.study --loras FILE…      only the true quality of LoRAs of the demo's concept
 
 Three searches of the same space with the same photos, probe, score and number of trials, one after the other, each
 with two workers of one thread: a *process* for each trial with a plain diffusers + peft script; a *resident* Optuna
@@ -100,12 +101,12 @@ class Truth:
         seen = judged(load_judges(), images, self.prompts, CONCEPT, find_concept(CONCEPT).set_places)
         return float(right(seen, damaged(roughness(images), roughness(self._base))).mean())
 
-    def of_onset(self, folder: Path) -> float:
+    def of_file(self, file: Path) -> float:
         from trainer.base_model.load import load_base
         from trainer.inference.sample import sample
         from trainer.lora.kohya_file import load_lora
 
-        lora = load_lora(folder / "best" / "demo.safetensors")
+        lora = load_lora(file)
         size = (SIDE, SIDE)
         base = load_base(BASE)
         return self.of(sample(base, lora, self.prompts, self.seeds, size=size, steps=STEPS, guidance=GUIDANCE))
@@ -133,7 +134,7 @@ def compare(work: Path, *, quick: bool) -> dict[str, Any]:
         rows[kind] = {"seconds": seconds, "score": studies[kind].best_value, "trials": len(trained)}
         print(f"{kind}: {seconds:.0f} s, score {studies[kind].best_value:.3f}", flush=True)
     truth = Truth(Plain(task))
-    rows["Onset"]["all right"] = truth.of_onset(work / "demo")
+    rows["Onset"]["all right"] = truth.of_file(work / "demo" / "best" / "demo.safetensors")
     for kind, study in studies.items():
         rows[kind]["all right"] = truth.of_rival(work / kind, study)
     return {
@@ -150,9 +151,15 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m benchmarks.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="three short trials")
+    parser.add_argument("--loras", type=Path, nargs="+", help="LoRA files of the demo's concept, to judge alone")
     parser.add_argument("--work", type=Path, help="an empty folder to work in (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
+    if args.loras:
+        truth = Truth(Plain(Task(0, 0, 0, (), 1, (), (), (), {})))
+        for file in args.loras:
+            print(f"{file}: {truth.of_file(file):.3f} of {len(truth.prompts)} images are all right")
+        return 0
     from benchmarks.train import machine
 
     figures = {"machine": machine()} | compare(
