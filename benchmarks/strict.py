@@ -2,6 +2,7 @@
 
 python -m benchmarks.strict [--json FILE]          the kept packs of the onset benchmark, read strictly
 python -m benchmarks.strict --draw --minutes 60    trains (or takes from --loras) and draws; goes on where it was
+python -m benchmarks.strict --keep FILE            what drawn packs say of scores (strict-scores.npz)
 """
 
 from __future__ import annotations
@@ -26,12 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no further pack after this long")
     parser.add_argument("--only", nargs="+", default=[], help="packs whose name contains one of these")
     parser.add_argument("--quick", action="store_true", help="the tables of the kept packs (what happens anyway)")
+    parser.add_argument("--keep", type=Path, help="write what the packs in --out say of scores, and end")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
     if args.draw:
         from benchmarks.strict_drawn import draw_packs
 
         draw_packs(args.out, args.loras, args.minutes, args.only, args.processes)
+        return 0
+    if args.keep:
+        from benchmarks.strict_scores import keep_scores
+
+        print(f"{args.keep}: {keep_scores(args.out, args.keep)} runs")
         return 0
     figures = kept_figures()
     for table in figures.values():

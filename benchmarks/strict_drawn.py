@@ -1,4 +1,4 @@
-"""Images of the onset benchmark's checkpoints, drawn and judged strictly: what `benchmarks.strict --drawn` reads.
+"""Images of the onset benchmark's checkpoints, drawn and judged strictly: what `benchmarks.strict --keep` reads.
 
 Each pack's `.npz` has `about` (JSON: the plan) and of each run, at `LOOKS` checkpoints and of the base (row 0):
 

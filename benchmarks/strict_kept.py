@@ -17,6 +17,7 @@ from typing import get_args
 
 import numpy as np
 
+from benchmarks.onset_behaviour import NOVEL
 from benchmarks.onset_packs import KEPT
 from benchmarks.onset_plan import CHOOSING, REPORTED
 from benchmarks.onset_truth import Case, load_cases
@@ -24,7 +25,6 @@ from metrics.onset.onset import find_onset
 from metrics.onset.turns import Onset, Ship
 
 CONCEPT, ASKED = 0.5, 0.875
-NOVEL = slice(20, None)  # of a pack's probe: images of new contexts (`onset_world._probe`)
 OCTAVES = (-3, 4)
 Groups = Mapping[str, Sequence[str]]
 GROUPS: Groups = {"choosing": CHOOSING, "reported": REPORTED}

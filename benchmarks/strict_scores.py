@@ -3,7 +3,9 @@
 For each run of fourteen packs (PACK/RUN) it has a row per checkpoint, the base first, of `columns`: `right`, the share
 of 40 fresh images that are right in everything (`strict_truth.right`), the probe's mean probability of the concept
 (`concept`) and share of right images in new contexts (`judged`), the score as it was computed before (`before`) and as
-it is computed now (`score`), channels, and losses (ln ratios to the base).
+it is computed now (`score`), channels, and losses (ln ratios to the base). `python -m benchmarks.strict --keep` writes
+such a file of drawn packs. This one was drawn before the score changed: its `score` and `recognised` were added by
+hand, read again from the drawn images with the photos' moved subjects.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.onset_behaviour import NOVEL
 from benchmarks.onset_plan import CHOOSING
 
 FILE = Path(__file__).with_name("strict-scores.npz")
+LOSSES = ("heldout", "context", "shifted")
 LEARNED = 0.3  # the probe's mean probability of the concept
 SIGNS = {
     "score": 1, "before": 1, "recognised": 1, "fidelity": 1, "prompt": 1, "copying": 1, "clip_image": 1, "clip_text": 1,
@@ -50,6 +54,36 @@ def scored_runs(file: Path = FILE) -> list[ScoredRun]:
             for key in arrays.files
             if key != "columns"
         ]
+
+
+def keep_scores(drawn: Path, file: Path) -> int:
+    """Writes what the packs in a folder say (`strict_drawn`), without `before`; returns how many runs that are."""
+    from benchmarks.strict_drawn import read_drawn
+    from benchmarks.strict_truth import damaged, right
+
+    kept: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray] = {}
+    for plan, arrays in read_drawn(drawn):
+        for run in plan.runs:
+            own = {key.removeprefix(f"{run}/"): arrays[key] for key in arrays if key.startswith(f"{run}/")}
+            base = np.concatenate([own[f"{kind}_rough"][0] for kind in ("probe", "fresh", "trained")]).astype(float)
+            seen = {}
+            for kind in ("probe", "fresh"):
+                judged = {"concept": own[f"{kind}_concept"], "asked": own[f"{kind}_asked"].astype(float)}
+                seen[kind] = right(judged, damaged(own[f"{kind}_rough"].astype(float), base))
+            columns = {
+                "epochs": own["epochs"], "right": seen["fresh"].mean(axis=1),
+                "concept": own["probe_concept"].mean(axis=1), "judged": seen["probe"][:, NOVEL].mean(axis=1),
+                "score": own["score"],
+            }  # fmt: skip
+            for name in (SIGNS.keys() - columns.keys()) & own.keys():
+                values = own[name].astype(float).reshape(len(own["epochs"]), -1)
+                columns[name] = values.mean(axis=1) if name in LOSSES else values[:, 0]
+            columns = dict(sorted(columns.items()))
+            kept[f"{plan.name}/{run}"] = np.stack([*columns.values()], axis=1).astype(np.float32)
+    with file.open("wb") as written:
+        np.savez_compressed(written, allow_pickle=False, columns=np.array(list(columns)), **kept)
+    return len(kept)
 
 
 def ranks(runs: list[ScoredRun], name: str) -> dict[str, float]:

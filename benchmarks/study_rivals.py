@@ -280,7 +280,6 @@ def work_on(work: Path, kind: str, slot: int) -> None:
 
         def looked(epoch: int, value: float) -> None:
             trial.report(value, epoch)
-            trial.set_user_attr("trained", epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 

@@ -26,7 +26,7 @@ def without_spikes(curves: Curves) -> Curves:
     epochs, mean = curves.epochs, curves.mean.copy()
     if (epochs > 0).sum() < FEW:
         return curves
-    axis, spikes = log_axis(epochs), np.zeros(len(mean))
+    axis = log_axis(epochs)
     limit = max(SPIKE * usual_luck(mean, epochs), LEAST)
     kept, trained = np.ones(len(mean), bool), epochs > 0  # a run may well begin worse than the base
     for _ in range(len(mean) // 4):

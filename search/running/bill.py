@@ -112,7 +112,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
     import torch
 
     from search.probe.probe import open_probe, write_probe_samples
-    from search.running.pack_measure import measured
+    from search.running.pack_measure import measured, step_seconds
     from search.running.worker_process import load_models
     from trainer.checkpoint import LORA_FILE
     from trainer.packing.builder import pack_settings, run_settings
@@ -140,22 +140,11 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         )
         settings = run_settings(config, output_name=study.name)
         run, *_ = [pack.join(settings, run_dir=Path(aside) / str(seat)) for seat in range(at_once)]
-        marks = [time.perf_counter()]
-
-        def mark(pack: Pack) -> None:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            marks.append(time.perf_counter())
-            for one in list(pack.runs) if len(marks) > _STEPS else []:
-                pack.leave(one)
-
-        while run in pack.runs and not run.finished:
-            pack.train_epoch(on_step=mark)
+        steps = step_seconds(pack, _STEPS)
         _, images, seconds = probe.read(run.lora_weights(), epoch=1, effort=1.0)
         write_probe_samples(Path(aside) / "images.png", probe, images)
         pictures = sum(file.stat().st_size for file in Path(aside).glob("images*"))
         lora = (run.save() / LORA_FILE).stat().st_size
-    steps = np.diff(marks)
     horizons = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
     trials = study.trials
     mean = float(np.mean(horizons))

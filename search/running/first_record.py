@@ -8,7 +8,8 @@ from optuna.trial import Trial
 
 from search.record.record import TrialRecord, write_config
 from search.study.study import Study
-from search.tuning.ledger import BEGAN, SLOT, STARTUP
+from search.tuning.ledger import BEGAN, STARTUP
+from search.tuning.tally import SLOT
 
 
 def first_record(study: Study, trial: Trial, params: Mapping[str, Any], versions: Mapping[str, str]) -> TrialRecord:

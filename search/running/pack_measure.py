@@ -89,25 +89,29 @@ def _at(study: Study, probe: Probe, width: int, rank: int) -> tuple[float, float
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    marks: list[float] = []
     with tempfile.TemporaryDirectory(prefix="onset-pack-") as aside:
         pack = Pack(probe.base, probe.trained, pack_settings(config), cache=probe.cache, width=width, max_rank=rank)
-        runs = [pack.join(settings, run_dir=Path(aside) / str(seat)) for seat in range(width)]
+        for seat in range(width):
+            pack.join(settings, run_dir=Path(aside) / str(seat))
+        steps = step_seconds(pack, _STEPS)
+    return (min(steps[1:]) / width, *_memory(device))
 
-        def mark(_: Any = None) -> None:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            marks.append(time.perf_counter())
-            if len(marks) > _STEPS:
-                for run in runs:
-                    if run in pack.runs:
-                        pack.leave(run)
 
-        mark()
-        while pack.runs and len(marks) <= _STEPS:
-            pack.train_epoch(mark)
-    step = min(after - before for before, after in pairwise(marks[1:]))
-    return (step / width, *_memory(device))
+def step_seconds(pack: Pack, steps: int) -> list[float]:
+    """Seconds of each of the first `steps` steps of a pack, or fewer where its runs end before. Then all have left."""
+    device, marks = pack.base.device, list[float]()
+
+    def mark(_: Any = None) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        marks.append(time.perf_counter())
+        for run in list(pack.runs) if len(marks) > steps else []:
+            pack.leave(run)
+
+    mark()
+    while any(not run.finished for run in pack.runs):
+        pack.train_epoch(mark)
+    return [after - before for before, after in pairwise(marks)]
 
 
 def _memory(device: torch.device) -> tuple[float, float]:

@@ -283,8 +283,7 @@ class _Worker:
 
     def _untangle(self, pack: Pack, fault: Fault) -> None:
         """A pass has failed: whose fault is it? Too little memory for all is nobody's: they go on in narrower packs.
-        Else each is trained by itself up to
-        its next checkpoint, so that whoever fails again does so alone."""
+        Else each is trained by itself up to its next checkpoint, so that whoever fails again does so alone."""
         self._passes.drop(pack)
         those = [trial for trial in self._trials.values() if any(one is pack for one, _ in trial.seats)]
         if fault.machine or (len(those) == 1 and not (fault.memory and (self._passes.width or 1) > 1)):

@@ -13,6 +13,7 @@ from typing import Any
 
 from trainer.data.dataset import SHELF, scan_dataset
 from trainer.errors import ConfigError, DataError, Plain, shown
+from trainer.other_words import WORDS
 
 ENDINGS = (".toml", ".json")
 MOST_BYTES = 2**20
@@ -24,11 +25,12 @@ _SAME = (
     "gradient_checkpointing", "save_every_n_epochs", "lr_scheduler", "max_grad_norm",
 )  # fmt: skip
 _RENAMED = {
-    "network_dim": "rank", "network_alpha": "alpha", "conv_dim": "conv_rank", "conv_alpha": "conv_alpha",
-    "train_batch_size": "batch_size", "max_resolution": "resolution", "resolution": "resolution",
-    "mixed_precision": "precision", "flip_aug": "flip", "caption_dropout_rate": "caption_dropout",
-    "min_bucket_reso": "min_bucket_resolution", "max_bucket_reso": "max_bucket_resolution",
-    "bucket_reso_steps": "bucket_step", "optimizer_type": "optimizer", "optimizer": "optimizer",
+    name: WORDS.get(name, name)
+    for name in (
+        "network_dim", "network_alpha", "conv_dim", "conv_alpha", "train_batch_size", "max_resolution", "resolution",
+        "mixed_precision", "flip_aug", "caption_dropout_rate", "min_bucket_reso", "max_bucket_reso",
+        "bucket_reso_steps", "optimizer_type", "optimizer",
+    )
 }  # fmt: skip
 _DEFAULTS = {"network_dim": 4, "network_alpha": 1, "optimizer_type": "AdamW", "max_train_steps": 1600,
              "learning_rate": 2e-6}  # fmt: skip
@@ -94,7 +96,8 @@ def read_kohya_file(path: Path) -> KohyaRun:
             ours[_RENAMED.get(key, key)] = said[key]
     if kind == KINDS[1]:
         ours.pop("conv_rank", None)
-    ours.pop("conv_alpha", None) if "conv_rank" not in ours else None
+    if "conv_rank" not in ours:
+        ours.pop("conv_alpha", None)
     ours["resolution"] = _resolution(ours.get("resolution", 512))
     if isinstance(ours.get("precision"), bool):
         ours["precision"] = "no"
@@ -233,8 +236,9 @@ def _optimizer(path: Path, said: Mapping[str, Any], ours: dict[str, Any]) -> Non
             ours["lr_scheduler"] = "adafactor"
     if "schedulefree" in str(ours.get("optimizer", "")).lower() and "warmup_steps" in arguments:
         ours["warmup_steps"] = arguments.pop("warmup_steps")
-    if {"prodigy", "dadaptadam", "dadaptation"} & {str(ours.get("optimizer", "")).lower()}:
-        arguments.pop("decouple", None) if arguments.get("decouple") is True else None
+    finds_its_rate = str(ours.get("optimizer", "")).lower() in ("prodigy", "dadaptadam", "dadaptation")
+    if finds_its_rate and arguments.get("decouple") is True:
+        del arguments["decouple"]
     named = {_OPTIMIZER_ARGS.get(key, key): value for key, value in arguments.items()}
     if named:
         ours["optimizer_args"] = {k: list(v) if isinstance(v, tuple) else v for k, v in named.items()}
@@ -275,7 +279,7 @@ def _course(path: Path, said: Mapping[str, Any], ours: dict[str, Any], notes: li
         ours["num_cycles"] = int(said.get("lr_scheduler_num_cycles") or 1)
     warmup = said.get("lr_warmup_steps") or 0
     if isinstance(warmup, float) and warmup < 1:
-        warmup = round(warmup * epochs * steps.each) if warmup else 0
+        warmup = round(warmup * epochs * steps.each)
     if not warmup and said.get("lr_warmup"):
         warmup = round(float(said["lr_warmup"]) / 100 * epochs * steps.each)
     if warmup and ours.get("lr_scheduler") not in ("constant", "adafactor"):
