@@ -14,11 +14,13 @@ import pytest
 import yaml
 
 from search.record.clock import Clock
+from search.record.pack_width import PackWidth
 from search.record.record import StudyFolder
 from search.run import work
 from search.running.workers import Target, Team
 from search.study.study import load_study
 from tests.search.gpu_workers import TOO_LARGE, lost_once, short_of_memory
+from tests.search.running.resident_worker import Resident
 from tests.search.short_demo import short_demo
 from tests.search.study_processes import finish, start, wait_until, workers_of
 
@@ -138,3 +140,48 @@ def test_a_gpu_that_is_not_there_ends_a_command_in_one_line(
     assert re.search(r"device: expected .*, got 'cuda:99': it has cuda:0", last)
     assert "Traceback" not in done.stderr
     assert np.array_equal(sorted(tmp_path.rglob("*.safetensors")), [])
+
+
+@pytest.fixture(scope="module")
+def packed_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three trials that one worker trains at once."""
+    return short_demo(tmp_path_factory.mktemp("packed"), workers={"count": 1, "pack": 3, "device": "cuda"})
+
+
+@pytest.fixture(scope="module")
+def packed(packed_file: Path) -> StudyFolder:
+    finish(start(packed_file, packed_file.parent / "undisturbed"))
+    return StudyFolder(packed_file.parent / "undisturbed" / "demo")
+
+
+def test_trials_trained_at_once_do_not_hang_on_each_other(
+    tmp_path: Path, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path
+) -> None:
+    resident = Resident(tmp_path, tiny_sd15, tiny_clip, tiny_photos, device="cuda")
+    together, said = resident.run(*(resident.spec(number) for number in range(3)))
+    assert sorted(together) == [0, 1, 2]
+    assert not said
+    assert resident.run(resident.spec(1))[0] == {1: together[1]}
+
+
+def test_trained_at_once_killed_and_resumed_they_give_the_same_numbers(packed_file: Path, packed: StudyFolder) -> None:
+    assert [record.state for record in packed.records()] == ["complete"] * 3
+    runs = packed_file.parent / "disturbed"
+    folder = StudyFolder(runs / "demo")
+    process = start(packed_file, runs)
+    wait_until(lambda: (folder.trial(0) / "readings" / "0002.npz").is_file(), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    finish(start(packed_file, runs))
+    assert_same(packed, folder)
+
+
+def test_how_many_to_train_at_once_is_measured(tmp_path: Path) -> None:
+    """`workers.pack: auto` settles on a width with the memory of the GPU, and the study ends with it."""
+    study_file = short_demo(
+        tmp_path, budget={"trials": 12, "startup_trials": 12}, workers={"count": 1, "pack": "auto", "device": "cuda"}
+    )
+    finish(start(study_file, tmp_path / "runs"))
+    folder = StudyFolder(tmp_path / "runs" / "demo")
+    assert [record.state for record in folder.records()] == ["complete"] * 12
+    assert PackWidth.file(folder).is_file()
