@@ -348,7 +348,7 @@ def _begin(study: Study, folder: StudyFolder) -> None:
 
 
 def show(folder: StudyFolder, *, brief: bool = False) -> None:
-    """Print a finished study's verdict (`brief`: its first line), and what a data check found. Raises SearchError where
+    """Print a finished study's verdict (`brief`: its first line, and a data check's page). Raises SearchError where
     all trials failed."""
     from rich.console import Console
 
@@ -362,8 +362,8 @@ def show(folder: StudyFolder, *, brief: bool = False) -> None:
         Console().print(render(verdict, folder.path))
     elif check is None:
         print(headline(verdict))
-    if check is not None:
-        show_check(check, folder, brief=brief)
+    else:
+        show_check(check, folder, brief=True)
     records = list(folder.records())
     if records and all(record.state == "failed" for record in records):
         raise SearchError(f"every trial failed, the last one with: {records[-1].error}")

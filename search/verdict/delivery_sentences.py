@@ -5,7 +5,7 @@ from pathlib import PurePath
 
 from search.record.judgement import Change, Judgement
 from search.verdict.quantities import duration
-from search.verdict.sentences import Said
+from search.verdict.said import Said
 
 NAMES = {
     "background": "the photos' background in new contexts (0 as the base, 1 as in the photos)",

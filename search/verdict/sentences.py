@@ -1,7 +1,6 @@
 """A verdict in plain words: what to do, why, and how sure it is. Every sentence follows from the decision."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from search.verdict.finished_run_sentences import (
 )
 from search.verdict.plateau import Peak
 from search.verdict.quantities import duration
+from search.verdict.said import Said
 from search.verdict.settings_sentences import leave_epochs, settings
 from trainer.config.rules import FLAT_SCHEDULERS
 
@@ -34,28 +34,6 @@ if TYPE_CHECKING:
     from search.verdict.verdict import Cost, Verdict
 
 CUT_OUTS = "cache/probe/composites.png"
-
-
-@dataclass(frozen=True)
-class Said:
-    """A verdict's sentences, in the order in which they are read.
-
-    Attributes:
-        do: what to do now. why: what was found. sure: what speaks against it. took: what it cost.
-        headline: the first line, where it does not follow from the decision.
-    """
-
-    do: tuple[str, ...] = ()
-    why: tuple[str, ...] = ()
-    sure: tuple[str, ...] = ()
-    took: tuple[str, ...] = ()
-    headline: str = ""
-
-    @property
-    def parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(heading, sentences) of each part that has any."""
-        parts = (("What to do", self.do), ("Why", self.why), ("How sure", self.sure), ("What it took", self.took))
-        return tuple((heading, sentences) for heading, sentences in parts if sentences)
 
 
 def headline(verdict: "Verdict") -> str:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator
 
 from search.errors import DamagedError
 from search.record.curve import Curve
-from search.record.data_check import DATA_CHECK_PAGE
+from search.record.data_check import DATA_CHECK_PAGE, DataCheck
 from search.record.final_run import FinalRun
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
@@ -23,10 +23,12 @@ from search.record.record import StudyFolder, TrialRecord
 from search.study.server import Kept
 from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
+from search.verdict.data_check_sentences import say_check
 from search.verdict.decision import Decision, decide, lora_to_ship
 from search.verdict.plateau import Peak, jitter, peak, plateau
 from search.verdict.private_paths import shareable, without_private_paths
-from search.verdict.sentences import Said, headline, say
+from search.verdict.said import Said
+from search.verdict.sentences import headline, say
 from trainer.config.recorded import RecordedConfig
 
 if TYPE_CHECKING:
@@ -243,7 +245,10 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
         )
     errors = [without_private_paths(r.error) for r in records if r.state == "failed" and r.error]
-    return replace(verdict, said=say(verdict, errors), trials=_states(records))
+    said, check = say(verdict, errors), DataCheck.of(folder)
+    if check is not None and ranked:
+        said = say_check(check, verdict, said)
+    return replace(verdict, said=said, trials=_states(records))
 
 
 _BRIEF_FILES = ("LoRA", "why nothing", "report")

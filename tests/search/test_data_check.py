@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from search import data_check, run
+from search.findings.sentences import headline
 from search.record.data_check import DataCheck
+from search.verdict.verdict import Verdict
 
 DEMO = Path(__file__).parents[2] / "studies" / "demo"
 STUDY = """
@@ -50,6 +52,7 @@ def test_a_training_adds_what_tags_do_in_drawings_and_ends_with_the_page(study, 
     assert [f for f in trained.findings if f.kind == "repeated"] == [f for f in alone.findings if f.kind == "repeated"]
     assert "What each tag does in drawings" in (tmp_path / "runs" / "small" / "data_check.html").read_text()
     assert {path: path.read_bytes() for path in before} == before
+    assert Verdict.load(tmp_path / "runs" / "small" / "verdict.json").said.headline == f"{headline(trained)}."
     assert '<a href="data_check.html">' in (tmp_path / "runs" / "small" / "report.html").read_text()
 
 
