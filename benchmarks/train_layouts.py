@@ -104,7 +104,7 @@ def packed_steps(width: int, batch_size: int) -> Callable[[], int]:
     folder = Path(tempfile.mkdtemp(prefix="onset-benchmark-"))
     for number in range(width):
         pack.join(settings, run_dir=folder / str(number))
-    samples = sum(len(batch) for batch in pack.feed.epoch(0)) * width
+    samples = sum(len(batch) for batch in pack.feed.photo_pass(0)) * width
 
     def step() -> int:
         pack.train_epoch()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from search.command import add_study, study_command
 from search.errors import SearchError
 from search.exports.base import about_base
-from search.exports.ship_epoch import Ending
+from search.exports.ship_epoch import Ending, saved_as
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder
 from search.recovery.study_json import About
@@ -141,8 +141,9 @@ def export(
     to = Path(to).resolve()
     kohya = to / "sd-scripts"
     batches = _batches_per_epoch(config, dataset)
-    steps = ceil(batches / config.gradient_accumulation_steps)
-    ending = Ending(picked.ship_epoch, go_on=go_on, steps_per_epoch=steps)
+    a_pass = ceil(batches / config.gradient_accumulation_steps)
+    steps = config.steps_per_epoch or a_pass
+    ending = Ending(picked.ship_epoch, go_on=go_on, steps_per_epoch=steps, steps_per_pass=a_pass)
     there = gui = None
     try:
         there = to_sdscripts(config, dataset, traits=traits, folder=kohya, name=name, ending=ending)
@@ -196,7 +197,8 @@ def export(
         write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
         write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
         shipped = picked.ship_epoch if ending.needs_copy(config) else None
-        text = train_sh(there, about=about, name=name, horizon=trained, ship_epoch=shipped)
+        last, chosen = (saved_as(config, name, epoch or 0) for epoch in (trained, shipped))
+        text = train_sh(there, about=about, name=name, last=last, ship=None if shipped is None else chosen)
         write(kohya / "train.sh", text, "sd-scripts: the command")
     if there is not None and gui is not None:
         write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
@@ -228,13 +230,14 @@ def _differently(config: "TrainConfig", ending: Ending, batches: int, name: str)
     said = []
     if batches % config.gradient_accumulation_steps:
         said.append(
-            f"gradient_accumulation_steps: {config.gradient_accumulation_steps}: an epoch has {batches} batches, so "
-            "its last step has fewer of them. sd-scripts gives that step less weight; we give it as much as the others"
+            f"gradient_accumulation_steps: {config.gradient_accumulation_steps}: the photos make {batches} batches, so "
+            "the last step of a pass has fewer of them. sd-scripts gives that step less weight; we give it as much as "
+            "the others"
         )
     if ending.needs_copy(config):
         said.append(
             f"kohya_ss.json: the GUI's {name}.safetensors is the last epoch, {ending.last_epoch(config)}. The epoch to "
-            f"ship is {name}-{ending.epoch:06d}.safetensors beside it"
+            f"ship is {saved_as(config, name, ending.epoch or 0)} beside it"
         )
     return said
 

@@ -15,17 +15,17 @@ WORDS = {
     "caption_dropout_rate": "caption_dropout", "bucket_reso_steps": "bucket_step",
     "min_bucket_reso": "min_bucket_resolution", "max_bucket_reso": "max_bucket_resolution",
     "snr_gamma": "min_snr_gamma", "use_dora": "dora", "use_rslora": "rslora", "class_tokens": "class_word",
-    "instance_prompt": "trigger", "save_every_n_steps": "save_every_n_epochs",
-    "checkpointing_steps": "save_every_n_epochs", "max_train_steps": "epochs", "num_repeats": "data",
+    "instance_prompt": "trigger", "save_every_n_steps": "steps_per_epoch",
+    "checkpointing_steps": "steps_per_epoch", "max_train_steps": "epochs", "num_repeats": "data",
     "network_train_unet_only": "train_text_encoder", "output_name": "output.name",
     "sample_prompts": "output.sample_prompts", "sample_sampler": "output.sample_scheduler",
 }  # fmt: skip
 """Their name to ours."""
 
 ADDED = {
-    "save_every_n_steps": "where an epoch is long, give the photos' folder fewer repeats and train more epochs: "
-    "20_sks dog for 10 epochs is 5_sks dog for 40",
-    "max_train_steps": "an epoch is each photo once for each of its repeats",
+    "save_every_n_steps": "an epoch then has so many steps instead of a pass over the photos, and epochs and "
+    "save_every_n_epochs count these: for 10 passes of 480 steps, steps_per_epoch: 120 and epochs: 40",
+    "max_train_steps": "an epoch is each photo once for each of its repeats, or steps_per_epoch steps",
     "num_repeats": "the number before the folder's name: 20_sks dog",
     "network_train_unet_only": "false, its default, is the same",
     "unet_lr": "text_encoder_lr is that of the text encoders",

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 _SAME = (
     "output_name", "save_model_as", "save_precision", "max_grad_norm", "gradient_accumulation_steps",
     "mixed_precision", "gradient_checkpointing", "cache_latents", "lr_scheduler", "learning_rate", "unet_lr",
-    "max_train_epochs", "save_every_n_epochs", "max_data_loader_n_workers",
+    "max_data_loader_n_workers",
 )  # fmt: skip
+_LENGTHS = ("max_train_epochs", "max_train_steps", "save_every_n_epochs", "save_every_n_steps")
+"""Some of them are set; 0 says that another one is."""
 _DROPPED_AT_ZERO = ("seed", "max_grad_norm", "prior_loss_weight")  # where sd-scripts' default is another
 
 
@@ -41,7 +43,7 @@ def to_kohya_gui(
     """
     there, general = exported.config, exported.dataset["general"]
     width, height = config.size
-    values: dict[str, Any] = {key: there[key] for key in _SAME}
+    values: dict[str, Any] = {key: there[key] for key in _SAME} | {key: there.get(key, 0) for key in _LENGTHS}
     values |= {
         "LoRA_type": "Standard" if config.conv_rank is None else "Kohya LoCon",
         "model_list": "custom",
@@ -55,7 +57,7 @@ def to_kohya_gui(
         "v_parameterization": bool(there.get("v_parameterization", False)),
         "max_resolution": f"{width},{height}",
         "train_batch_size": config.batch_size,
-        "epoch": there["max_train_epochs"],
+        "epoch": there.get("max_train_epochs", 1),
         "seed": config.seed,
         "caption_extension": general["caption_extension"],
         "enable_bucket": config.enable_bucket,

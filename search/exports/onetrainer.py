@@ -5,6 +5,7 @@ its own value where a key is missing; each key that changes training is written.
 """
 
 import json
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +91,10 @@ def for_onetrainer(run: ProductionRun, folder: Path) -> ForTrainer:
         "concept_file_name": str((folder / "concepts.json").resolve()),
         "resolution": str(width) if width == height else f"{width}x{height}",
         "aspect_ratio_bucketing": config.enable_bucket or width != height,
-        "epochs": run.last_epoch,
+        "epochs": run.passes,
         "batch_size": config.batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "save_every": saved_every(config, run.ending),
-        "save_every_unit": "EPOCH",
+        **_saves(run),
         "save_skip_first": 0,
         "save_filename_prefix": f"{run.name}-",
         "learning_rate": config.effective_learning_rate * scale,
@@ -141,6 +141,14 @@ def for_onetrainer(run: ProductionRun, folder: Path) -> ForTrainer:
     )
 
 
+def _saves(run: ProductionRun) -> dict[str, Any]:
+    """How often it saves; its steps are batches."""
+    if run.config.steps_per_epoch is None:
+        return {"save_every": saved_every(run.config, run.ending), "save_every_unit": "EPOCH"}
+    every = gcd(run.config.save_every_n_epochs, run.ending.epoch or run.last_epoch)
+    return {"save_every": run.steps(every) * run.config.gradient_accumulation_steps, "save_every_unit": "STEP"}
+
+
 def _model_type(run: ProductionRun) -> str:
     traits = run.traits
     if traits.family == "sdxl":
@@ -156,7 +164,8 @@ def _schedule(run: ProductionRun) -> dict[str, Any]:
     """OneTrainer lays a schedule out over the epochs that it trains; a run that ends before takes diffusers' function
     of it, with all steps."""
     config, ending = run.config, run.ending
-    cut = run.last_epoch < config.epochs and config.lr_scheduler not in FLAT_SCHEDULERS and not config.relative_step
+    follows = config.lr_scheduler not in FLAT_SCHEDULERS and not config.relative_step
+    cut = follows and (run.last_epoch < config.epochs or run.ends_within_a_pass)
     if cut or config.lr_scheduler == "polynomial":
         function, arguments = horizon_schedule(config, ending, config.effective_num_cycles)
         return {
@@ -311,7 +320,13 @@ def _notices(run: ProductionRun) -> list[str]:
         said.append("base: with zero terminal SNR OneTrainer takes it for one that predicts v")
     if any(photo.is_reg for photo in run.dataset.photos):
         said.append("reg_data: OneTrainer trains on them as on photos, and balances neither against the other")
-    if run.ending.needs_copy(config):
+    if config.steps_per_epoch is not None and (run.ends_within_a_pass or run.ending.needs_copy(config)):
+        batches = run.steps(run.ending.epoch or run.last_epoch) * config.gradient_accumulation_steps
+        said.append(
+            f"steps_per_epoch: {config.steps_per_epoch}: OneTrainer trains whole passes over the photos, {run.passes} "
+            f"of them; of those in workspace/save take {run.name}-…-save-{batches}-….safetensors"
+        )
+    elif run.ending.needs_copy(config):
         said.append(
             f"OneTrainer ends with epoch {run.last_epoch}; of those in workspace/save take "
             f"{run.name}-…-save-…-{run.ending.epoch}-0.safetensors"

@@ -6,7 +6,7 @@ from pathlib import Path
 from search.errors import StudyError, problem
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
-from search.verdict.all_photos import compare_text, in_passes, same_point
+from search.verdict.all_photos import compare_text, in_passes, on_all_photos, same_point
 from search.verdict.decision import decide, lora_to_ship
 from trainer.checkpoint import LORA_FILE
 from trainer.config.config import TrainConfig
@@ -20,7 +20,8 @@ class Pick:
         record: the trial's.
         epoch: the epoch to ship; None where there is nothing to ship yet.
         lora: where its LoRA lies, if it was kept; None where there is nothing to ship yet.
-        config, ship_epoch: what to train and the epoch to ship in passes over the photos, as every trainer counts.
+        config, ship_epoch: what to train and the epoch to ship in passes over the photos, as every trainer counts, or
+            in epochs of `steps_per_epoch`.
         said: lines for a person: the verdict on it, and where the epoch lies when all photos are trained on.
     """
 
@@ -55,7 +56,9 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     where = f"Onset, study {folder.path.name}, trial {record.number}" + (f", epoch {shipped}." if shipped else ".")
     if shipped is None:
         said = [where, nothing or "No epoch to ship is known: the run goes to its last epoch."]
-        config, _ = (record.config, None) if record.final is None else in_passes(record.config, None, _photos(folder))
+        config = on_all_photos(record.config, _photos(folder))
+        if record.final is not None:
+            config, _ = in_passes(record.config, None, _photos(folder))
         return Pick(record, None, None, config, None, tuple(said))
     found = decide(record)
     average = found.average if epoch is None else None
@@ -70,12 +73,19 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     lora = lora_to_ship(folder, found) if average else folder.checkpoint(record.number, shipped) / LORA_FILE
     if record.final is not None:
         config, there = in_passes(record.config, shipped, (trained, held))
-        said.append(f"In passes over all {trained + held} photos, as the files here count, that is epoch {there}.")
+        if config.steps_per_epoch is None:
+            said.append(f"In passes over all {trained + held} photos, as the files here count, that is epoch {there}.")
         return Pick(record, shipped, lora, config, there, tuple(said))
     first, last = same_point(shipped, trained, held)
     if first != last:
         said.append(f"On all {trained + held} photos {compare_text(first, last)}.")
-    return Pick(record, shipped, lora, record.config, shipped, tuple(said))
+    config, own = on_all_photos(record.config, (trained, held)), record.config.steps_per_epoch
+    if config.steps_per_epoch != own:
+        said.append(
+            f"An epoch has {config.steps_per_epoch} steps here instead of {own}: the same part of a pass over more "
+            "photos."
+        )
+    return Pick(record, shipped, lora, config, shipped, tuple(said))
 
 
 def _own_pick(folder: StudyFolder, record: TrialRecord, epoch: int) -> str:

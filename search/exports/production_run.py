@@ -40,6 +40,17 @@ class ProductionRun:
         return epoch * self.ending.steps_per_epoch
 
     @property
+    def passes(self) -> int:
+        """Passes over the photos that training takes, the last one perhaps in part."""
+        each = self.ending.steps_per_pass
+        return -(-self.steps(self.last_epoch) // each) if each else self.last_epoch
+
+    @property
+    def ends_within_a_pass(self) -> bool:
+        """Whether the last pass is not whole."""
+        return self.ending.steps_per_pass > 0 and self.steps(self.last_epoch) % self.ending.steps_per_pass != 0
+
+    @property
     def last_epoch(self) -> int:
         """The epoch at which training ends."""
         return self.ending.last_epoch(self.config)

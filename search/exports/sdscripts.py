@@ -83,8 +83,7 @@ def to_sdscripts(
         "output_name": name,
         "save_model_as": "safetensors",
         "save_precision": "fp16",
-        "max_train_epochs": ending.last_epoch(config),
-        "save_every_n_epochs": saved_every(config, ending),
+        **_length(config, ending),
         "seed": config.seed,
         "network_module": MODULES[family],
         "network_dim": config.rank,
@@ -124,6 +123,14 @@ def to_sdscripts(
     files = _dataset(config, dataset, family, folder)
     check_sdscripts(values, files)
     return SdScripts(values, files, SCRIPTS[family], notices(config, traits))
+
+
+def _length(config: "TrainConfig", ending: Ending) -> dict[str, int]:
+    """How long it trains, and how often it saves: in passes over the photos, or in steps."""
+    last, every, steps = ending.last_epoch(config), saved_every(config, ending), config.steps_per_epoch
+    if steps is None:
+        return {"max_train_epochs": last, "save_every_n_epochs": every}
+    return {"max_train_steps": last * steps, "save_every_n_steps": every * steps}
 
 
 def network_alpha(config: "TrainConfig") -> float:

@@ -25,12 +25,15 @@ class Ending:
     Attributes:
         epoch: the epoch to ship; None ships the last one.
         go_on: train to the horizon all the same, to compare.
-        steps_per_epoch: optimizer steps; needed where training ends before a horizon that the schedule follows.
+        steps_per_epoch: optimizer steps; needed where training ends before a horizon that the schedule follows, and
+            where an epoch is no pass over the photos.
+        steps_per_pass: those of a pass over the photos, where an epoch is none.
     """
 
     epoch: int | None = None
     go_on: bool = False
     steps_per_epoch: int = 0
+    steps_per_pass: int = 0
 
     def last_epoch(self, config: "TrainConfig") -> int:
         """The epoch at which training ends."""
@@ -52,6 +55,13 @@ def saved_every(config: "TrainConfig", ending: Ending) -> int:
     if not ending.needs_copy(config):
         return config.save_every_n_epochs
     return gcd(config.save_every_n_epochs, ending.epoch or 0)
+
+
+def saved_as(config: "TrainConfig", name: str, epoch: int) -> str:
+    """What sd-scripts calls the file of an epoch on the way: by its step where an epoch is no pass over the photos."""
+    if config.steps_per_epoch is None:
+        return f"{name}-{epoch:06d}.safetensors"
+    return f"{name}-step{epoch * config.steps_per_epoch:08d}.safetensors"
 
 
 def schedule(config: "TrainConfig", ending: Ending, num_cycles: int) -> dict[str, Any]:

@@ -6,14 +6,15 @@ from search.exports.sdscripts import SdScripts
 from search.study.comment_lines import comment_lines
 
 
-def train_sh(exported: SdScripts, *, about: str, name: str, horizon: int, ship_epoch: int | None) -> str:
+def train_sh(exported: SdScripts, *, about: str, name: str, last: str, ship: str | None) -> str:
     """The shell script's text. Whatever text goes into a command is quoted, into a comment kept to its line.
 
     Args:
         about: where it comes from, for the comment at the top.
         name: of the LoRA.
-        horizon: the last epoch trained.
-        ship_epoch: copied to `name` at the end when the last epoch is another; None, nothing is copied.
+        last: what a file of the last epoch is called, had it not the name of the run.
+        ship: the file of the epoch to ship, copied to `name` at the end when the last epoch is another; None, nothing
+            is copied.
     """
     launch = ["accelerate", "launch", "--num_cpu_threads_per_process=1"]
     launch.append(f"--mixed_precision={exported.config['mixed_precision']}")
@@ -26,12 +27,11 @@ def train_sh(exported: SdScripts, *, about: str, name: str, horizon: int, ship_e
         'cd "$(dirname "$0")"',
         f'{shlex.join(launch)} "$scripts"/{shlex.quote(exported.script)} --config_file=config.toml',
     ]
-    if ship_epoch is not None:
-        final, last = f"./output/{name}.safetensors", f"./output/{name}-{horizon:06d}.safetensors"
-        chosen = f"./output/{name}-{ship_epoch:06d}.safetensors"
+    if ship is not None:
+        final = f"./output/{name}.safetensors"
         lines += [
-            f"# the last epoch's file makes room for that of the epoch to ship, {ship_epoch}",
-            f"mv {shlex.quote(final)} {shlex.quote(last)}",
-            f"cp {shlex.quote(chosen)} {shlex.quote(final)}",
+            "# the last epoch's file makes room for that of the epoch to ship",
+            f"mv {shlex.quote(final)} {shlex.quote(f'./output/{last}')}",
+            f"cp {shlex.quote(f'./output/{ship}')} {shlex.quote(final)}",
         ]
     return "\n".join(lines) + "\n"

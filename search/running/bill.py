@@ -31,7 +31,8 @@ class Bill:
     Attributes:
         trials: how many there will be. distinct: different configurations; None for any number of them.
         epochs: of the shortest and of the longest planned trial. all_epochs: of all trials, if none ends early.
-        photos: (trained on, held out). steps_per_epoch: of the settings that were measured.
+        photos: (trained on, held out). steps_per_epoch: of the settings that were measured. passes: over the photos
+            trained on, of an epoch.
         settings: those, in words.
         device: what it was measured on.
         prepare, step, images, readings: seconds to load and build the probe, of a trial's step (of a shared one, its
@@ -48,6 +49,7 @@ class Bill:
     all_epochs: float
     photos: tuple[int, int]
     steps_per_epoch: int
+    passes: float
     settings: str
     device: str
     prepare: float
@@ -85,7 +87,8 @@ class Bill:
         return [
             f"study {self.study}: {self.trials} trials of {span}, {self.all_epochs:,.0f} epochs in all",
             f"search space: {found} {each}",
-            f"photos: {trained} to train on, {held} held out; {self.steps_per_epoch} steps an epoch",
+            f"photos: {trained} to train on, {held} held out; {self.steps_per_epoch} steps an epoch"
+            + ("" if self.passes == 1 else f", {self.passes:.3g} passes over them"),
             f"measured on {self.device} with {self.settings}"
             + (f", {self.at_once} trials at once:" if self.at_once > 1 else ":"),
             f"  a step {_seconds(self.step)}, a look at a checkpoint {_seconds(look)} "
@@ -157,6 +160,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         all_epochs=trials * mean,
         photos=(probe.trained.num_photos, len(study.photos) - probe.trained.num_photos),
         steps_per_epoch=pack.steps_per_epoch,
+        passes=pack.steps_per_epoch / pack.steps_per_pass,
         settings=f"{config.optimizer}, rank {config.rank}, batch {config.batch_size}",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"the {device.type.upper()}",
         prepare=prepare,

@@ -59,6 +59,7 @@ class FinalSection(KindSection):
         epoch = self.epoch or (None if handed_on is None else handed_on.epoch)
         if epoch is None:
             problems.append(problem(file, "final.epoch", None, "the epoch that was found, or a study under `from`"))
+        problems += _other_epochs(file, None if self.epoch is not None else handed_on, train)
         taken = _taken(file, self.take, train, handed_on, problems)
         if problems:
             raise StudyError(problems)
@@ -101,6 +102,17 @@ class Final(Kind):
         return self.run
 
 
+def _other_epochs(file: StudyFile, handed_on: HandedOn | None, train: Mapping[str, Any]) -> list[str]:
+    """Where the epoch that is handed on is one of another length."""
+    if handed_on is None or handed_on.config is None:
+        return []
+    there = handed_on.config.steps_per_epoch
+    if train.get("steps_per_epoch") == there:
+        return []
+    expected = f"{there or 'nothing'}, as in {handed_on.study}, whose epoch {handed_on.epoch} is taken"
+    return [problem(file, "train.steps_per_epoch", train.get("steps_per_epoch"), expected)]
+
+
 def _epochs(least: float, train: Mapping[str, Any]) -> int:
     cycle = _cycle(train)
     return ceil(ceil(round(least, 6)) / cycle) * cycle
@@ -122,7 +134,7 @@ def _taken(
     problems: list[str],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    own = ("base", "data", "reg_data", "seed", "epochs", "save_every_n_epochs")
+    own = ("base", "data", "reg_data", "seed", "epochs", "steps_per_epoch", "save_every_n_epochs")
     known = [name for name in TrainConfig.model_fields if name not in own]
     for place, name in enumerate(names):
         key = f"final.take[{place}]"

@@ -44,7 +44,8 @@ KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", STORAGE, "train", "search", *(k
 TOP_LEVEL_ONLY = (*_PATHS, "seed")
 NOT_SEARCHED = (
     *TOP_LEVEL_ONLY,
-    *("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip", "save_every_n_epochs"),
+    *("family", "precision", "quantize", "trigger", "class_word", "resolution", "clip_skip"),
+    *("steps_per_epoch", "save_every_n_epochs"),
 )
 """The resident base and the probe are made for one value of these."""
 MASK_FILES = "score.shifted.masks: content"

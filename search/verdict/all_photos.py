@@ -16,15 +16,29 @@ def same_point(epoch: int, trained: int, held: int) -> tuple[int, int]:
     return max(1, round(epoch * (trained / (trained + held)) ** 0.5)), epoch
 
 
+def on_all_photos(config: TrainConfig, photos: tuple[int, int] | None) -> TrainConfig:
+    """A search's config for a run on all photos, whose epochs are the same part of a pass over the photos.
+
+    Args:
+        photos: (numbers of photos trained on and held out by the search).
+    """
+    trained, held = photos or (0, 0)
+    if not trained or config.steps_per_epoch is None:
+        return config
+    steps = max(1, round(config.steps_per_epoch * (trained + held) / trained))
+    return config.model_copy(update={"steps_per_epoch": steps})
+
+
 def in_passes(config: TrainConfig, epoch: int | None, photos: tuple[int, int] | None) -> tuple[TrainConfig, int | None]:
-    """A final run's config and epoch to ship, counted in passes over all photos as every trainer counts.
+    """A final run's config and epoch to ship, counted in passes over all photos as every trainer counts, or in epochs
+    of as many steps as before, where it has those.
 
     Args:
         epoch: with as many steps as a pass over the photos that its twin was trained on.
         photos: (numbers of photos trained on by the twin, held out of it).
     """
     trained, held = photos or (0, 0)
-    if not trained:
+    if not trained or config.steps_per_epoch is not None:
         return config, epoch
 
     def passes(epochs: int) -> int:

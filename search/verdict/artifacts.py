@@ -5,8 +5,10 @@ The store holds copies only: the dashboard can delete a study with its artifacts
 """
 
 import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+from uuid import NAMESPACE_URL, uuid5
 
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.attributes import study_attributes, trial_attributes
@@ -61,7 +63,7 @@ def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "Artifa
     """Draws what is missing and uploads a trial's sheet, onset plot and trajectory, with a note that shows them; what
     was found becomes user attributes.
 
-    To be called after `record.json` is written and before `tell`: a finished trial takes no artifacts.
+    To be called after `record.json` is written and before `tell`: a finished trial takes no attributes.
 
     Returns:
         names of the files uploaded; those already there under the same name are not uploaded twice.
@@ -94,35 +96,28 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
 
 
 def _upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "ArtifactStore", name: str) -> str | None:
+    """Copies a file into the store, under one entry for each owner and name; None where there is no such file."""
     import optuna
-    from optuna.artifacts import get_all_artifact_meta, upload_artifact
 
     if not path.is_file():
         return None
-    storage = owner.study._storage if isinstance(owner, optuna.trial.Trial) else owner._storage
-    for known in get_all_artifact_meta(owner, storage=storage):
-        if known.filename == name:
-            if not _holds(store, known.artifact_id, path):
-                with path.open("rb") as content:
-                    store.write(known.artifact_id, content)
-            return known.artifact_id
-    source = path
-    if path.name != name:  # the dashboard shows the file's own name
-        source = path.parent / f".{name}" / name
-        source.parent.mkdir(exist_ok=True)
-        source.write_bytes(path.read_bytes())
-    try:
-        return upload_artifact(
-            artifact_store=store, file_path=str(source), study_or_trial=owner, mimetype=_MIME[path.suffix]
-        )
-    finally:
-        if source is not path:
-            source.unlink()
-            source.parent.rmdir()
+    trial = owner if isinstance(owner, optuna.trial.Trial) else None
+    study = owner.study if isinstance(owner, optuna.trial.Trial) else owner
+    number = "study" if trial is None else str(trial.number)
+    artifact = str(uuid5(NAMESPACE_URL, f"{study.study_name}/{number}/{name}"))
+    # A trial's entry stands where the dashboard also looks for it, among the study's attributes: `optuna.artifacts` would
+    # put each file of each trial under a name of its own among the trials', and so make a column of `trials_dataframe()`.
+    key = f"artifacts:{artifact}" if trial is None else f"dashboard:artifacts:{trial._trial_id}:{artifact}"
+    entry = {"artifact_id": artifact, "filename": name, "mimetype": _MIME[path.suffix], "encoding": None}
+    study._storage.set_study_system_attr(study._study_id, key, json.dumps(entry))
+    if not _holds(store, artifact, path):
+        with path.open("rb") as content:
+            store.write(artifact, content)
+    return artifact
 
 
 def _holds(store: "ArtifactStore", artifact: str, path: Path) -> bool:
-    """Whether the store has these bytes: Optuna writes the entry first, so an interrupted upload leaves one without, or
+    """Whether the store has these bytes: the entry is written first, so an interrupted upload leaves one without, or
     with the first part of them; and a study that goes on may have others to show under the same name."""
     try:
         with store.open_reader(artifact) as content:

@@ -26,7 +26,7 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
         said["learning_rate"] = config.effective_learning_rate
     if onset is not None and onset.epoch is not None:
         said |= {"onset": onset.epoch, "onset_low": onset.low, "onset_high": onset.high, "onset_kind": kind}
-        said["onset_channels"] = list(onset.channels)
+        said["onset_channels"] = ", ".join(onset.channels)
     said["onset_status"] = record.onset.status if record.onset is not None else None
     said |= {"context_onset": found.context.epoch, "memory_onset": found.memory.epoch}
     for name, choice in (("safe_epoch", found.safe), ("alike_epoch", found.alike)):

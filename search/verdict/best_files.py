@@ -12,7 +12,7 @@ import numpy as np
 from search.errors import MACHINE_ERRNOS
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
-from search.verdict.all_photos import in_passes
+from search.verdict.all_photos import in_passes, on_all_photos
 from search.verdict.best_folder import replacing_best
 from search.verdict.decision import Decision, decide, lora_to_ship
 from search.verdict.sentences import headline, plot_caption, trial_sentences
@@ -77,6 +77,8 @@ def _write_train_yaml(folder: StudyFolder, verdict: "Verdict", record: TrialReco
     config, shipped = record.config, verdict.decision.shipped
     if record.final is not None:
         config, shipped = in_passes(config, shipped, verdict.photos)
+    else:
+        config = on_all_photos(config, verdict.photos)
     text = train_yaml(
         config,
         folder=folder.best_folder,

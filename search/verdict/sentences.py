@@ -91,7 +91,6 @@ def onset_sentences(name: Kind, found: Decision) -> tuple[str, str]:
 
 _HOLDOUT = {"trial": "score.holdout", "final": "score.holdout", "finished": "checkpoints.held_out"}
 _LONGER = {"trial": " (train.epochs)", "final": " (final.past)", "finished": ""}
-_OFTENER = {"trial": " (train.save_every_n_epochs)", "final": " (train.save_every_n_epochs)", "finished": ""}
 """The keys that a study file of each kind has for these."""
 _NEEDS: dict[str, str] = {
     "context": (
@@ -324,9 +323,11 @@ def _inside(found: Decision, step: int) -> list[str]:
     if low is None or epoch <= low or found.chosen_by == "likeness":
         return []
     if (onset := getattr(found, name)).status == "at_start":
+        key = "save_every_n_epochs" if step > 1 else "steps_per_epoch"
+        often = "" if found.kind == "finished" else f" (train.{key})"
         return [
             f"{unit.capitalize()} {epoch_text(onset.epoch)} is the first checkpoint, so overfitting may begin even "
-            f"earlier. Save more often{_OFTENER[found.kind]} or use a lower learning rate."
+            f"earlier. Save more often{often} or use a lower learning rate."
         ]
     said = [
         f"{unit.capitalize()} {epoch} lies inside the interval of the {name} onset, so overfitting may already have "

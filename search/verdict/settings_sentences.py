@@ -28,6 +28,8 @@ def settings(config: TrainConfig) -> str:
     parts += [schedule, f"rank {config.rank}", f"alpha {config.effective_alpha:.3g}"]
     if config.targets == "attention":
         parts.append("attention only")
+    if config.steps_per_epoch is not None:
+        parts.append(f"epochs of {config.steps_per_epoch} steps")
     for on, words in (
         (config.dora, "DoRA"),
         (config.rslora, "rank-stabilised"),

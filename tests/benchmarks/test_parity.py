@@ -84,9 +84,9 @@ def test_the_draws_handed_to_sd_scripts_are_those_that_we_train_with(tmp_path):
     draws, order = training._draws(config, dataset), training._order(config, dataset)
     loaded = load_base(config.base)
     pack = Pack(loaded, dataset, pack_settings(config))
-    photos = [[str(dataset.photos[i].path.resolve()) for i in batch] for batch in pack.feed.epoch(0)]
+    photos = [[str(dataset.photos[i].path.resolve()) for i in batch] for batch in pack.feed.photo_pass(0)]
     assert order[0] == photos
-    batch = pack.feed.batch(pack.feed.epoch(0)[1], 0, 1)
+    batch = pack.feed.batch(pack.feed.photo_pass(0)[1], 0, 1)
     assert float(batch.std.max()) < 1e-6, "a photo has one latent"
     drawn = draw_examples(
         loaded,

@@ -118,8 +118,10 @@ def outcome(folder: StudyFolder) -> dict[str, Any]:
     """Everything that a study leaves and that does not depend on the clock."""
     study = optuna.load_study(study_name=folder.path.name, storage=storage_url(folder.database))
     trials, records = [], [read_json(folder.trial(number) / "record.json") for number in folder.numbers()]
+    shown = study._storage.get_study_system_attrs(study._study_id)
     for trial in study.get_trials():
-        names = [json.loads(v)["filename"] for k, v in trial.system_attrs.items() if k.startswith("artifacts:")]
+        mine = f"dashboard:artifacts:{trial._trial_id}:"
+        names = [json.loads(v)["filename"] for k, v in shown.items() if k.startswith(mine)]
         notes = [_without_ids(v) for k, v in sorted(trial.system_attrs.items()) if "note_str" in k]
         told = (trial.number, trial.state.name, trial.values, trial.params, trial.intermediate_values, trial.user_attrs)
         trials.append([*told, sorted(names), notes])

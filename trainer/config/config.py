@@ -140,6 +140,9 @@ class TrainConfig(BaseModel):
     """Optimizer steps over which the learning rate rises from 0."""
     epochs: int = Field(10, ge=1, le=100_000)
     """Epochs that the learning-rate schedule is planned over."""
+    steps_per_epoch: int | None = Field(None, ge=1, le=1_000_000)
+    """Optimizer steps of an epoch; None: an epoch is one pass over the photos. With fewer, checkpoints may lie within a
+    pass; `epochs` counts these."""
     save_every_n_epochs: int = Field(1, ge=1, le=100_000)
     """Epochs between checkpoints; the last epoch always gets one."""
     seed: int = Field(0, ge=0, lt=2**63)

@@ -38,11 +38,11 @@ class Batch:
 
 
 class Feed:
-    """The batches of every epoch of one dataset: the same for all runs, whoever asks, in whatever order.
+    """The batches of every pass over one dataset: the same for all runs, whoever asks, in whatever order.
 
     Args:
-        pace: images in each batch of an epoch; None: an epoch is one pass over all photos. With a pace, the passes
-            follow each other without a gap, and an epoch ends where that many batches do.
+        pace: images in each batch of a pass; None: a pass takes each photo as often as it is repeated. With a pace,
+            such passes follow each other without a gap, and one ends where that many batches do.
 
     sizes: the bucket (width, height) of each photo.
     """
@@ -86,24 +86,24 @@ class Feed:
             self._rows = {caption: row for row, caption in enumerate(captions)}
             self._embeds = cache.prompts(captions, settings.clip_skip)
 
-    def epoch(self, epoch: int) -> list[list[int]]:
-        """The batches of an epoch, as indices into the dataset's photos."""
+    def photo_pass(self, number: int) -> list[list[int]]:
+        """The batches of a pass, as indices into the dataset's photos."""
         if self._pace is None:
-            return self._photo_pass(epoch)
+            return self._own_pass(number)
         if len(set(self.sizes)) > 1:  # a batch holds photos of one size, so it stays as it is
-            return _stretch(self._photo_pass, epoch * len(self._pace), len(self._pace))
-        photos = _stretch(self._flat_pass, epoch * sum(self._pace), sum(self._pace))
+            return _stretch(self._own_pass, number * len(self._pace), len(self._pace))
+        photos = _stretch(self._flat_pass, number * sum(self._pace), sum(self._pace))
         return [[photos.pop(0) for _ in range(count)] for count in self._pace]
 
-    def _photo_pass(self, number: int) -> list[list[int]]:
+    def _own_pass(self, number: int) -> list[list[int]]:
         settings = self.settings
         return epoch_batches(self.dataset, self.sizes, batch_size=settings.batch_size, seed=settings.seed, epoch=number)
 
     def _flat_pass(self, number: int) -> list[int]:
-        return [index for batch in self._photo_pass(number) for index in batch]
+        return [index for batch in self._own_pass(number) for index in batch]
 
     def batch(self, indices: Sequence[int], epoch: int, batch: int) -> Batch:
-        """Batch number `batch` of `epoch`, whose photos are `indices`."""
+        """Batch number `batch` of the pass `epoch`, whose photos are `indices`."""
         settings = self.settings
         draws = random.Random(stream_seed(settings.seed, "photos", epoch, batch))
         latents = [self._latents[index][draws.random() < 0.5 if settings.flip else 0] for index in indices]

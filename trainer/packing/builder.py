@@ -28,6 +28,7 @@ def pack_settings(config: TrainConfig) -> PackSettings:
             seed=config.seed,
         ),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
+        steps_per_epoch=config.steps_per_epoch,
         gradient_checkpointing=config.gradient_checkpointing,
     )
 

@@ -39,9 +39,10 @@ def draw_examples(
     epoch: int,
     batch: int,
 ) -> Examples:
-    """The examples of batch number `batch` of an epoch: the same for every run with the same seed and settings.
+    """The examples of a batch: the same for every run with the same seed and settings.
 
     Args:
+        epoch, batch: which pass over the photos it is of, and its number there.
         mean, std: posterior of the latents [B, C, h, w]; a fresh sample is drawn, as the base was trained.
         prior: [B] bool, true for regularisation images.
     """

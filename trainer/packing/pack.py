@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from trainer import checkpoint
 from trainer.data.cache import LatentCache
 from trainer.errors import ModelError
 from trainer.lora.lora import create_adapters
-from trainer.packing.batches import Feed
+from trainer.packing.batches import Batch, Feed
 from trainer.packing.cpu_tuning import keep_freed_memory, prepack_convolutions
 from trainer.packing.distributed import Crew
 from trainer.packing.loss import Examples, draw_examples, run_losses
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from trainer.families.family import Base
 
 
-_Place = tuple[Feed, int]
-"""Whose photos, and which epoch of them."""
+_Pass = tuple[Feed, int]
+"""Whose photos, and which pass over them."""
 
 
 class Pack:
@@ -74,16 +74,26 @@ class Pack:
         else:
             encoded_once = not settings.feed.train_text_encoder and not settings.feed.shuffle_caption
             base.park(vae=True, text_encoders=encoded_once)
-        self.batches_per_epoch = math.ceil(len(self.feed.epoch(0)) / self.crew.size)
+        order = self.feed.photo_pass(0)
+        self.batches_per_pass = math.ceil(len(order) / self.crew.size)
+        shapes = {(len(batch), self.feed.sizes[batch[0]]) for batch in order}
+        self._alike = len(shapes) == 1 and self.batches_per_pass % settings.gradient_accumulation_steps == 0
+        self._orders: dict[_Pass, Sequence[Sequence[int]]] = {}
         self.runs: list[Run] = []
         self._seats: dict[Run, int] = {}  # where the width is fixed
         self._slots: list[Run | None] = []
         self._layers: PackedLayers | None = None
 
     @property
+    def steps_per_pass(self) -> int:
+        """Optimizer steps of one pass over the photos: ⌈batches of this process ÷ accumulation⌉."""
+        return math.ceil(self.batches_per_pass / self.settings.gradient_accumulation_steps)
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps per epoch: ⌈batches of this process ÷ accumulation⌉."""
-        return math.ceil(self.batches_per_epoch / self.settings.gradient_accumulation_steps)
+        """Optimizer steps of an epoch: those of a pass, or what the settings say. Passes follow each other without
+        a gap, so that a step is the same one wherever epochs end."""
+        return self.settings.steps_per_epoch or self.steps_per_pass
 
     @property
     def free_seats(self) -> list[int]:
@@ -124,7 +134,7 @@ class Pack:
         taken = self._check_room(alone, settings.adapter.rank, seat)
         mine = self.feed
         if photos is not None:
-            pace = [len(batch) for batch in self.feed.epoch(0)]
+            pace = [len(batch) for batch in self.feed.photo_pass(0)]
             mine = Feed(self.base, photos, self._cache, feed, pace=pace)
         run = Run(
             feed=mine,
@@ -140,7 +150,7 @@ class Pack:
                 mine.sizes,
                 self.settings,
                 settings,
-                batches=self.batches_per_epoch,
+                batches=self._batches_per_epoch,
                 output_name=settings.output.output_name or Path(run_dir).name,
                 steps_per_epoch=self.steps_per_epoch,
                 processes=self.crew.size,
@@ -174,14 +184,17 @@ class Pack:
         """
         self._checkpoint_activations()
         asked = self.runs if runs is None else runs
-        self._seat([run for run in asked if run.failed is None and not run.finished])
-        orders = {(run.feed, run.epoch): run.feed.epoch(run.epoch) for run in self._seated}
-        passes = self.settings.gradient_accumulation_steps
-        for first in range(0, self.batches_per_epoch, passes):
-            batches = range(first, min(first + passes, self.batches_per_epoch))
+        going = [run for run in asked if run.failed is None and not run.finished]
+        for together in self._in_step(going):
+            self._train_epoch(together, on_step)
+
+    def _train_epoch(self, runs: Sequence[Run], on_step: Callable[[Pack], None] | None) -> None:
+        self._seat(runs)
+        self._orders = {}
+        for step in range(self.steps_per_epoch):
             if not self._seated:
                 return
-            self._step(batches, orders)
+            self._step(step)
             if on_step is not None:
                 on_step(self)
                 if any(run not in self.runs for run in self._seated):
@@ -193,14 +206,41 @@ class Pack:
     def _seated(self) -> list[Run]:
         return [run for run in self._slots if run is not None]
 
-    def _step(self, batches: range, orders: Mapping[_Place, Sequence[Sequence[int]]]) -> None:
+    @property
+    def _batches_per_epoch(self) -> int:
+        """Batches of this process, as metadata tell them."""
+        steps = self.settings.steps_per_epoch
+        return self.batches_per_pass if steps is None else steps * self.settings.gradient_accumulation_steps
+
+    def _in_step(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """Those who share passes: their batches have the same shapes all along. A place in the photos has the same
+        shape in every pass, so only where epochs end within one, and batches are not all alike, some have to wait."""
+        groups: dict[int, list[Run]] = {}
+        for run in runs:
+            place = 0 if self._alike else run.epoch * self.steps_per_epoch % self.steps_per_pass
+            groups.setdefault(place, []).append(run)
+        return list(groups.values()) or [[]]
+
+    def _place(self, run: Run, step: int) -> tuple[int, range]:
+        """Which pass over the photos a run is in at a step of its epoch, and the batches of that step."""
+        number, at = divmod(run.epoch * self.steps_per_epoch + step, self.steps_per_pass)
+        first = at * self.settings.gradient_accumulation_steps
+        return number, range(first, min(first + self.settings.gradient_accumulation_steps, self.batches_per_pass))
+
+    def _order(self, feed: Feed, number: int) -> Sequence[Sequence[int]]:
+        if (feed, number) not in self._orders:
+            self._orders[feed, number] = feed.photo_pass(number)
+        return self._orders[feed, number]
+
+    def _step(self, step: int) -> None:
         assert self._layers is not None
         layers, seated = self._layers, self._seated
+        batches = range(len(self._place(seated[0], step)[1]))
         layers.refresh()
         layers.clear_gradients()
         with layers.active():
             for batch in batches:
-                losses = self._losses(batch, orders)
+                losses = self._losses(step, batch)
                 total = torch.stack([run.scale(loss) for run, loss in zip(seated, losses, strict=True)]).sum()
                 (total / len(batches)).backward()
                 for run, loss in zip(seated, losses.detach(), strict=True):
@@ -211,34 +251,36 @@ class Pack:
         for run in seated:
             run.apply_step(layers.row_of_gradients)
 
-    def _losses(self, batch: int, orders: Mapping[_Place, Sequence[Sequence[int]]]) -> Tensor:
-        """Each seated run's loss [K] on batch number `batch` of its own epoch, with gradients."""
-        examples: dict[tuple[_Place, LossSettings], Examples] = {}
-        batch = batch * self.crew.size + self.crew.rank  # this process's share, numbered over all of them
-        batches = {
-            (feed, epoch): feed.batch(order[batch % len(order)], epoch, batch)
-            for (feed, epoch), order in orders.items()
-        }
-        rows, keys = [run if run is not None else self._seated[0] for run in self._slots], []
+    def _losses(self, step: int, nth: int) -> Tensor:
+        """Each seated run's loss [K] on the `nth` batch of a step of its own epoch, with gradients."""
+        examples: dict[tuple[_Pass, int, LossSettings], Examples] = {}
+        batches: dict[tuple[_Pass, int], Batch] = {}
+        rows, fed, drawn = [run if run is not None else self._seated[0] for run in self._slots], [], []
         for run in rows:
-            keys.append(((run.feed, run.epoch), run.settings.loss))
-            if keys[-1] in examples:
-                continue
-            photos = batches[run.feed, run.epoch]
-            examples[keys[-1]] = draw_examples(
-                self.base,
-                photos.mean,
-                photos.std,
-                photos.prior,
-                settings=run.settings.loss,
-                seed=self.settings.feed.seed,
-                epoch=run.epoch,
-                batch=batch,
-            )
-        drawn = [examples[key] for key in keys]
-        conditioning = _stack([batches[run.feed, run.epoch].conditioning for run in rows])
+            number, those = self._place(run, step)
+            batch = those[nth] * self.crew.size + self.crew.rank  # this process's share, numbered over all of them
+            place = (run.feed, number), batch
+            if place not in batches:
+                order = self._order(run.feed, number)
+                batches[place] = run.feed.batch(order[batch % len(order)], number, batch)
+            photos = batches[place]
+            key = (*place, run.settings.loss)
+            if key not in examples:
+                examples[key] = draw_examples(
+                    self.base,
+                    photos.mean,
+                    photos.std,
+                    photos.prior,
+                    settings=run.settings.loss,
+                    seed=self.settings.feed.seed,
+                    epoch=number,
+                    batch=batch,
+                )
+            fed.append(photos)
+            drawn.append(examples[key])
+        conditioning = _stack([photos.conditioning for photos in fed])
         if self.settings.feed.train_text_encoder:
-            prompts = [caption for run in rows for caption in batches[run.feed, run.epoch].captions]
+            prompts = [caption for photos in fed for caption in photos.captions]
             conditioning |= self.base.family.encode_prompts(self.base, prompts, self.settings.feed.clip_skip)
         prediction = self.base.family.predict(
             self.base,

@@ -86,6 +86,9 @@ class PackSettings:
     feed: FeedSettings = field(default_factory=FeedSettings)
     gradient_accumulation_steps: int = 1
     """Passes per optimizer step, 1 or more."""
+    steps_per_epoch: int | None = None
+    """Optimizer steps of an epoch, 1 or more; None: those of one pass over the photos. It says where epochs end, and
+    changes nothing of what is learned until there."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them."""
 

@@ -56,6 +56,8 @@ _NOT_HERE = {
     "sample_prompts": "", "train_norm": False, "bucket_no_upscale": False,
 }  # fmt: skip
 """What changes a training, and the value with which it does not."""
+_PARTS = 20
+"""Into as many epochs the steps between two checkpoints are cut at most."""
 _OPTIMIZER_ARGS = {"decouple": "weight_decouple", "use_bias_correction": "bias_correction"}
 
 
@@ -261,29 +263,53 @@ def _course(path: Path, said: Mapping[str, Any], ours: dict[str, Any], notes: li
     epochs = int(said.get("max_train_epochs") or (said.get("epoch") if not said.get("max_train_steps") else 0) or 0)
     if not epochs and path.suffix.lower() == ".json":
         epochs = int(said.get("epoch") or 0)
-    if not epochs:
+    by_steps = not epochs
+    if by_steps:
         epochs = max(1, math.ceil(int(said["max_train_steps"]) / steps.each))
-        notes.append(
-            f"{path.name}: max_train_steps: {said['max_train_steps']} are {epochs} epochs of {steps.each} steps"
-        )
+        if not said.get("save_every_n_steps"):
+            notes.append(
+                f"{path.name}: max_train_steps: {said['max_train_steps']} are {epochs} epochs of {steps.each} steps"
+            )
     ours["epochs"] = epochs
-    if said.get("save_every_n_steps"):
-        every = max(1, round(int(said["save_every_n_steps"]) / steps.each))
-        ours["save_every_n_epochs"] = every
-        notes.append(
-            f"{path.name}: save_every_n_steps: {said['save_every_n_steps']} is read as save_every_n_epochs: {every}: "
-            f"an epoch is {steps.each} steps; fewer repeats and more epochs make it shorter"
-        )
+    length = 0 if not said.get("save_every_n_steps") else int(said["save_every_n_steps"])
+    if length:
+        total = epochs * steps.each if not by_steps else int(said["max_train_steps"])
+        ours |= _saved_by_steps(length, total, steps.each)
+        notes.append(_how_saved(path, length, total, ours))
+        epochs = ours["epochs"]
     ours.setdefault("save_every_n_epochs", epochs)
     if ours.get("lr_scheduler") == "cosine_with_restarts":
         ours["num_cycles"] = int(said.get("lr_scheduler_num_cycles") or 1)
     warmup = said.get("lr_warmup_steps") or 0
     if isinstance(warmup, float) and warmup < 1:
-        warmup = round(warmup * epochs * steps.each)
+        warmup = round(warmup * epochs * ours.get("steps_per_epoch", steps.each))
     if not warmup and said.get("lr_warmup"):
-        warmup = round(float(said["lr_warmup"]) / 100 * epochs * steps.each)
-    if warmup and ours.get("lr_scheduler") not in ("constant", "adafactor"):
+        warmup = round(float(said["lr_warmup"]) / 100 * epochs * ours.get("steps_per_epoch", steps.each))
+    if warmup and ours.get("lr_scheduler", "constant") not in ("constant", "adafactor"):
         ours["warmup_steps"] = int(warmup)
+
+
+def _saved_by_steps(length: int, total: int, each: int) -> dict[str, int]:
+    """Epochs such that one ends at every `length` steps and at `total`; passes over the photos, of `each` steps, where
+    these do. Where that takes very short ones, the run ends with the last `length` instead, a few steps later."""
+    if length % each == 0 and total % each == 0:
+        return {"epochs": total // each, "save_every_n_epochs": length // each}
+    length = min(length, total)
+    short = math.gcd(length, total)
+    if short * _PARTS < length:
+        return {"epochs": math.ceil(total / length), "steps_per_epoch": length, "save_every_n_epochs": 1}
+    return {"epochs": total // short, "steps_per_epoch": short, "save_every_n_epochs": length // short}
+
+
+def _how_saved(path: Path, length: int, total: int, ours: Mapping[str, Any]) -> str:
+    """The sentence that says what became of `save_every_n_steps`."""
+    each, every = ours.get("steps_per_epoch"), ours["save_every_n_epochs"]
+    said = f"{path.name}: save_every_n_steps: {length}: "
+    if each is None:
+        return f"{said}a checkpoint every {every} epochs"
+    epochs = f"{ours['epochs']} epochs of {each} steps here (steps_per_epoch)"
+    longer = "" if ours["epochs"] * each == total else f", {ours['epochs'] * each} steps instead of {total}"
+    return f"{said}the run is {epochs}{longer}" + (f", with a checkpoint at every {every}th" if every > 1 else "")
 
 
 class _Steps:

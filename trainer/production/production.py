@@ -243,8 +243,13 @@ def _start(
         console.print(f"warning: warmup_steps: {config.warmup_steps} is not less than the run's {total} steps")
     images = sum(not photo.is_reg for photo in dataset.photos)
     where = f"from epoch {run.epoch}" if run.epoch else "from the start"
+    part = (
+        ""
+        if config.steps_per_epoch is None
+        else f" ({pack.steps_per_epoch / pack.steps_per_pass:.3g} passes over them)"
+    )
     console.print(
-        f"{base.family.name} on {crew.device}: {images} photos, {pack.steps_per_epoch} steps an epoch, "
+        f"{base.family.name} on {crew.device}: {images} photos, {pack.steps_per_epoch} steps an epoch{part}, "
         f"{config.epochs} epochs, {where}" + (f", into {folder}" if keep else "")
     )
     return pack, run

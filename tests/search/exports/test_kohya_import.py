@@ -75,13 +75,36 @@ def kohya(folder: Path, photos: Path, **more: object) -> Path:
 
 def test_steps_become_epochs_and_what_is_left_out_is_as_in_sd_scripts(photos: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    path = kohya(tmp_path, photos, max_train_steps=120, save_every_n_steps=50, network_dropout=0.1, resolution="64,64")
+    path = kohya(tmp_path, photos, max_train_steps=120, network_dropout=0.1, resolution="64,64")
     config, _ = load_production(path, tell=said.append)
     assert (config.rank, config.alpha, config.learning_rate) == (4, 1, 2e-6)
-    assert (config.epochs, config.save_every_n_epochs) == (5, 2), "24 steps: 12 photos, and as many that regularise"
+    assert (config.epochs, config.save_every_n_epochs) == (5, 5), "24 steps: 12 photos, and as many that regularise"
     assert [line for line in said if "120 are 5 epochs of 24 steps" in line]
     assert [line for line in said if "not taken over" in line and "network_dropout" in line]
     assert [line for line in said if "as in sd-scripts: network_dim: 4, network_alpha: 1" in line]
+
+
+@pytest.mark.parametrize(
+    ("length", "asked", "steps", "checkpoints"),
+    [
+        (10, 120, 120, [*range(10, 121, 10)]),
+        (50, 120, 120, [50, 100, 120]),
+        (48, 120, 120, [48, 96, 120]),
+        (500, 120, 120, [120]),
+        (97, 120, 194, [97, 194]),  # ends of both kinds would take epochs of a single step
+    ],
+)
+def test_checkpoints_lie_at_their_steps_within_a_pass(
+    photos: Path, tmp_path: Path, length: int, asked: int, steps: int, checkpoints: list[int]
+) -> None:
+    said: list[str] = []
+    path = kohya(tmp_path, photos, max_train_steps=asked, save_every_n_steps=length, lr_warmup_steps=9)
+    config, _ = load_production(path, tell=said.append)
+    each, every = config.steps_per_epoch or 24, config.save_every_n_epochs
+    assert config.epochs * each == steps
+    assert sorted({*range(each * every, steps + 1, each * every), steps}) == checkpoints
+    (told,) = [line for line in said if f"save_every_n_steps: {length}" in line]
+    assert ("instead of 120" in told) == (steps != 120)
 
 
 @pytest.mark.parametrize(

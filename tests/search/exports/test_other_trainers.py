@@ -7,6 +7,7 @@ against the schedule that it would build.
 import ast
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -347,6 +348,16 @@ def test_what_goes_on_behind_the_epoch_names_the_file_to_take(photos):
     assert onetrainer(made)[0]["epochs"] == 12
     assert any("-4-0.safetensors" in line for line in for_onetrainer(made, Path("/out")).notices)
     assert any("take checkpoint-28" in line for line in for_simpletuner(made, Path("/out")).notices)
+
+
+def test_epochs_of_a_number_of_steps_are_told_in_steps(photos):
+    made = run(photos, lr_scheduler="cosine", steps_per_epoch=3, gradient_accumulation_steps=2)
+    made = replace(made, ending=Ending(4, steps_per_epoch=3, steps_per_pass=7))
+    config = onetrainer(made)[0]
+    assert (config["epochs"], config["save_every"], config["save_every_unit"]) == (2, 6, "STEP")
+    assert config["learning_rate_scheduler"] == "CUSTOM", "over the steps of the run, not those of two passes"
+    assert any("-save-24-" in line for line in for_onetrainer(made, Path("/out")).notices)
+    assert json.loads(for_simpletuner(made, Path("/out")).files["config.json"])["max_train_steps"] == 12
 
 
 def test_each_trainer_gets_a_folder_or_a_reason(photos, tmp_path):

@@ -332,6 +332,19 @@ def test_going_on_trains_the_horizon_and_saves_the_epoch_to_ship(photos):
     assert "lr_scheduler_type" not in out.config
 
 
+def test_epochs_of_a_number_of_steps_are_told_in_steps(photos):
+    _, out = _exported(
+        photos,
+        ending=Ending(9, go_on=True, steps_per_epoch=7, steps_per_pass=11),
+        steps_per_epoch=7,
+        save_every_n_epochs=2,
+    )
+    told = {key: out.config[key] for key in ("max_train_steps", "save_every_n_steps")}
+    assert told == {"max_train_steps": 140, "save_every_n_steps": 7}
+    assert "max_train_epochs" not in out.config
+    assert "save_every_n_epochs" not in out.config
+
+
 def test_paths_are_as_seen_from_the_folder_of_the_files(photos, tmp_path):
     from dataclasses import asdict
 

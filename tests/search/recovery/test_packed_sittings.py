@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 
 def study_file(home: Path, base: Path, clip: Path, photos: Path) -> Path:
-    """Five trials of one worker, of which three are trained at once, at epochs of their own."""
+    """Five trials of one worker, of which three are trained at once, at epochs of their own that end within passes."""
     probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]}
     values = {
         "study": "mini", "base": str(base), "data": str(photos),
-        "train": {"resolution": 64, "epochs": 4, "save_every_n_epochs": 1, "batch_size": 4},
+        "train": {"resolution": 64, "epochs": 4, "steps_per_epoch": 2, "save_every_n_epochs": 1, "batch_size": 4},
         "search": {
             "lr_scheduler": {"values": ["constant", "cosine"]},
             "epochs": {"values": [3, 4], "when": {"lr_scheduler": "cosine"}},

@@ -14,7 +14,7 @@ from tests.messages import refusal
 
 BILL = Bill(
     study="dog", trials=10, distinct=None, epochs=(20, 40), all_epochs=300.0, photos=(26, 4), steps_per_epoch=13,
-    settings="AdamW, rank 4, batch 2", device="the CPU", prepare=60.0, step=0.2, images=4.0, readings=1.0,
+    passes=1.0, settings="AdamW, rank 4, batch 2", device="the CPU", prepare=60.0, step=0.2, images=4.0, readings=1.0,
     checkpoints=80.0, workers=2, memory=1.1, lora=2_000_000, pictures=100_000, kept=22.0,
 )  # fmt: skip
 

@@ -87,6 +87,18 @@ def test_it_takes_settings_and_the_epoch_of_the_study_before(write_final, tmp_pa
     assert isinstance(study.handed_on, HandedOn)
 
 
+def test_an_epoch_found_in_epochs_of_another_length_is_refused(write_final, tmp_path: Path) -> None:
+    (tmp_path / "border.yaml").write_text("study: border\n")
+    config = parse_train_config({"base": "b", "data": "d", "resolution": (64, 64), "epochs": 80, "steps_per_epoch": 6})
+    found = {"study": "border", "headline": "Ship epoch 8.", "decision": {"ship": True, "trial": 0, "epoch": 8}}
+    write_json(tmp_path / "runs/border/verdict.json", {**found, "config": config.model_dump(mode="json")})
+    for train in ({}, {"steps_per_epoch": 12}):
+        with pytest.raises(StudyError, match=r"train.steps_per_epoch: expected 6, as in border, whose epoch 8"):
+            load_study(write_final({}, train, **{"from": "border.yaml"}), runs=tmp_path / "runs")
+    same = write_final({}, {"steps_per_epoch": 6}, **{"from": "border.yaml"})
+    assert load_study(same, runs=tmp_path / "runs").config({}).epochs == 10
+
+
 def test_the_epoch_found_is_part_of_what_the_study_means(write_final) -> None:
     one, other = (load_study(write_final({"epoch": epoch, "past": past})) for epoch, past in ((20, 1.25), (25, 1.0)))
     assert one.config({}).epochs == other.config({}).epochs

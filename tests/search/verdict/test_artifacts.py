@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
@@ -39,13 +40,12 @@ def test_a_trials_files_arrive_whole_before_it_is_told(running):
     assert "sheet.png" in uploaded
     assert "trajectory.csv" in uploaded
     study.tell(trial, 0.7)
-    frozen = study.trials[trial.number]
-    found = {m.filename: m for m in get_all_artifact_meta(frozen, storage=study._storage)}
+    found = _shown(study, trial)
     assert set(found) == set(uploaded)
     for name, meta in found.items():
-        assert _read(store, meta.artifact_id) == (folder.trial(trial.number) / name).read_bytes()
-    assert found["sheet.png"].mimetype == "image/png"
-    assert found["trajectory.csv"].mimetype == "text/csv"
+        assert _read(store, meta["artifact_id"]) == (folder.trial(trial.number) / name).read_bytes()
+    assert found["sheet.png"]["mimetype"] == "image/png"
+    assert found["trajectory.csv"]["mimetype"] == "text/csv"
 
 
 def test_what_was_found_stands_in_the_table_of_trials(running):
@@ -54,12 +54,16 @@ def test_what_was_found_stands_in_the_table_of_trials(running):
     for _ in range(2):
         upload_trial(trial, folder.trial(trial.number), store)
     study.tell(trial, 0.7)
-    row = study.trials_dataframe(attrs=("number", "params", "user_attrs", "state")).iloc[trial.number]
+    table = study.trials_dataframe()
+    assert [name for name in table.columns if "artifact" in name] == []
+    values = table[[name for name in table.columns if name.startswith("user_attrs_")]].to_numpy().flatten()
+    assert all(np.isscalar(value) for value in values), "lists and tables are no values to sort or group by"
+    row = table.iloc[trial.number]
     assert row["user_attrs_alpha"] == record.config.effective_alpha
     assert row["user_attrs_learning_rate"] == record.config.effective_learning_rate
     assert (row["user_attrs_onset"], row["user_attrs_onset_kind"]) == (record.onset.epoch, "context")
     assert row["user_attrs_onset_low"] <= row["user_attrs_onset"]
-    assert row["user_attrs_onset_channels"] == list(record.onset.earlier.channels)
+    assert row["user_attrs_onset_channels"] == ", ".join(record.onset.earlier.channels)
     verdict = Verdict.load(folder.verdict_file)
     publish_verdict(study, folder, verdict, store)
     assert study.user_attrs["epoch_shipped"] == verdict.decision.shipped
@@ -70,35 +74,36 @@ def test_the_note_shows_the_sheet_and_says_both_onsets(running):
     folder, study, trial = running
     upload_trial(trial, folder.trial(trial.number), open_store(folder))
     note = _note(study, trial.number)
-    sheet = next(m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png")
-    assert sheet.artifact_id in note
+    assert _shown(study, trial)["sheet.png"]["artifact_id"] in note
     assert "Context onset: epoch" in note
     assert "Memory onset: epoch" in note
     assert "cosine_with_restarts, 2 cycles, rank 8, alpha 4" in note
 
 
 def test_uploading_twice_leaves_one_of_each(running):
-    folder, _, trial = running
+    folder, study, trial = running
     store = open_store(folder)
+    kept = len(list((folder.path / "artifacts").iterdir()))
     first = upload_trial(trial, folder.trial(trial.number), store)
     assert upload_trial(trial, folder.trial(trial.number), store) == first
-    assert len(get_all_artifact_meta(trial)) == len(first)
+    assert sorted(_shown(study, trial)) == sorted(first)
+    assert len(list((folder.path / "artifacts").iterdir())) == kept + len(first)
 
 
 @pytest.mark.parametrize("arrived", [None, 100])
 def test_an_upload_that_was_cut_off_is_done_again_under_its_own_entry(running, arrived: int | None):
-    folder, _, trial = running
+    folder, study, trial = running
     store = open_store(folder)
     upload_trial(trial, folder.trial(trial.number), store)
-    (sheet,) = (m for m in get_all_artifact_meta(trial) if m.filename == "sheet.png")
-    stored = folder.path / "artifacts" / sheet.artifact_id  # the entry is written first, then the bytes
+    sheet = _shown(study, trial)["sheet.png"]["artifact_id"]
+    stored = folder.path / "artifacts" / sheet  # the entry is written first, then the bytes
     if arrived is None:
         stored.unlink()
     else:
         stored.write_bytes(stored.read_bytes()[:arrived])
     upload_trial(trial, folder.trial(trial.number), store)
-    assert [m.artifact_id for m in get_all_artifact_meta(trial) if m.filename == "sheet.png"] == [sheet.artifact_id]
-    assert _read(store, sheet.artifact_id) == (folder.trial(trial.number) / "sheet.png").read_bytes()
+    assert _shown(study, trial)["sheet.png"]["artifact_id"] == sheet
+    assert _read(store, sheet) == (folder.trial(trial.number) / "sheet.png").read_bytes()
 
 
 def test_a_failed_trial_leaves_its_error_as_a_note(running):
@@ -122,6 +127,15 @@ def test_the_verdict_becomes_the_studys_note(running):
     note = _note(study, None)
     assert note.startswith(f"# Ship epoch {verdict.epoch} of trial 2")
     assert all(sentence in note for sentence in verdict.sentences)
+
+
+def _shown(study: optuna.Study, trial: optuna.trial.Trial) -> dict[str, dict]:
+    """Name to entry of the artifacts that the dashboard shows of a trial."""
+    from optuna_dashboard.artifact._backend import list_trial_artifacts
+
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    own = study._storage.get_trial_system_attrs(trial._trial_id)
+    return {each["filename"]: each for each in list_trial_artifacts(attributes, own, trial)}
 
 
 def _note(study: optuna.Study, number: int | None) -> str:

@@ -44,8 +44,8 @@ def test_every_word_names_a_setting_that_there_is() -> None:
         assert theirs not in TrainConfig.model_fields, theirs
 
 
-def test_steps_between_checkpoints_are_told_as_epochs_of_fewer_repeats() -> None:
-    with pytest.raises(ConfigError, match="fewer repeats"):
+def test_steps_between_checkpoints_are_told_as_steps_of_an_epoch() -> None:
+    with pytest.raises(ConfigError, match="steps_per_epoch: 120 and epochs: 40"):
         parse_train_config(OWN | {"save_every_n_steps": 100})
 
 

@@ -124,7 +124,7 @@ def alone_under_peft(
     schedule = None if relative else get_scheduler(name, optimizer, num_training_steps=total, **more)
     for step in range(total):
         epoch, place = divmod(step, STEPS_PER_EPOCH)
-        batch = feed.batch(feed.epoch(epoch)[place], epoch, place)
+        batch = feed.batch(feed.photo_pass(epoch)[place], epoch, place)
         drawn = draw_examples(
             base, batch.mean, batch.std, batch.prior, settings=LossSettings(), seed=0, epoch=epoch, batch=place
         )

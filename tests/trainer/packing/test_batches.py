@@ -40,7 +40,7 @@ def draw(base: Base, batch: Batch, *, epoch: int = 0, number: int = 0, **setting
 
 
 def test_an_epoch_shows_every_photo_as_often_as_its_folder_says(base: Base, dataset: Dataset) -> None:
-    shown = [index for batch in feed(base, dataset).epoch(3) for index in batch]
+    shown = [index for batch in feed(base, dataset).photo_pass(3) for index in batch]
     assert sorted(shown) == sorted(list(range(8)) * 2)
 
 

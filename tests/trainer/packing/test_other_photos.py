@@ -45,7 +45,7 @@ def test_passes_follow_each_other_and_every_photo_comes_as_often(base: Base, pho
     settings = FeedSettings(**PACK)
     feed = Feed(base, photos, LatentCache(base, None), settings, pace=pace)
     each = sum(map(len, epoch_batches(photos, feed.sizes, batch_size=2, seed=3, epoch=0)))
-    epochs = [feed.epoch(number) for number in range(each)]
+    epochs = [feed.photo_pass(number) for number in range(each)]
     assert all([len(batch) for batch in epoch] == pace for epoch in epochs)
     seen = [index for epoch in epochs for batch in epoch for index in batch]
     passes = [epoch_batches(photos, feed.sizes, batch_size=2, seed=3, epoch=number) for number in range(sum(pace))]
@@ -96,7 +96,7 @@ def test_the_file_tells_of_the_photos_that_it_was_trained_on(base: Base, photos:
     told = [read_metadata(run.save() / "lora.safetensors") for run in (twin, whole)]
     counts = [int(one["ss_num_train_images"]) for one in told]
     assert counts[1] > counts[0]
-    assert {one["ss_num_batches_per_epoch"] for one in told} == {str(pack.batches_per_epoch)}
+    assert {one["ss_num_batches_per_epoch"] for one in told} == {str(pack.batches_per_pass)}
 
 
 def test_buckets_and_other_photos_go_alone(base: Base, photos: Dataset, tmp_path: Path) -> None:
