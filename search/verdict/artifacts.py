@@ -105,8 +105,8 @@ def _upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "Arti
     study = owner.study if isinstance(owner, optuna.trial.Trial) else owner
     number = "study" if trial is None else str(trial.number)
     artifact = str(uuid5(NAMESPACE_URL, f"{study.study_name}/{number}/{name}"))
-    # A trial's entry stands where the dashboard also looks for it, among the study's attributes: `optuna.artifacts` would
-    # put each file of each trial under a name of its own among the trials', and so make a column of `trials_dataframe()`.
+    # A trial's entry stands among the study's attributes, where the dashboard looks for it as well: `optuna.artifacts`
+    # would put each file of each trial under its own name among the trial's, a column each of `trials_dataframe()`.
     key = f"artifacts:{artifact}" if trial is None else f"dashboard:artifacts:{trial._trial_id}:{artifact}"
     entry = {"artifact_id": artifact, "filename": name, "mimetype": _MIME[path.suffix], "encoding": None}
     study._storage.set_study_system_attr(study._study_id, key, json.dumps(entry))
