@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import NamedTuple, NoReturn
 
-from onset import __version__
+from onset import __version__, completion
 from trainer.arguments import Arguments
 from trainer.command import DONE, Command, end
 from trainer.errors import ConfigError, nearest
@@ -46,6 +46,10 @@ COMMANDS = {
 }
 
 
+COMPLETION = "completion"
+_COMPLETES = "what a shell needs to complete commands and options: bash, zsh or fish"
+
+
 def script() -> NoReturn:
     """What the shell calls: modules in the working folder are found, but never instead of Onset's."""
     end_at_once()
@@ -59,16 +63,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in COMMANDS:
         module = COMMANDS[given[0]]
+        if {"-h", "--help"}.intersection(given[1:]):
+            called(given[0]).print_help()
+            return DONE
         code: int = import_module(module.name).main([*module.before, *given[1:]])
         return code
     return Command("onset", refused=(ConfigError,)).run(lambda: _without(given))
 
 
+def called(name: str) -> argparse.ArgumentParser:
+    """What the command line of a command may say, under the name that it has here."""
+    module = COMMANDS[name]
+    parser: argparse.ArgumentParser = import_module(module.name).command_line()
+    parser.prog = f"onset {name}"
+    for short, other in COMMANDS.items():
+        if not other.before:
+            parser.epilog = (parser.epilog or "").replace(f"python -m {other.name} ", f"onset {short} ")
+    for action in [each for each in parser._actions if not each.option_strings][: len(module.before)]:
+        action.help, action.nargs = argparse.SUPPRESS, "?"  # it is given already
+    return parser
+
+
 def _without(given: Sequence[str]) -> int:
     """What is said where no command is named."""
+    if given and given[0] == COMPLETION:
+        print(completion.script(_all_commands(), _completion_line().parse_args(given[1:]).shell))
+        return DONE
     if given and not given[0].startswith("-"):
-        known = ", ".join(COMMANDS)
-        raise ConfigError(None, "command", given[0], f"one of {known}{nearest(given[0], list(COMMANDS))}")
+        known = [*COMMANDS, COMPLETION]
+        raise ConfigError(None, "command", given[0], f"one of {', '.join(known)}{nearest(given[0], known)}")
     command_line().parse_args(given)
     command_line().print_help()
     return DONE
@@ -77,7 +100,8 @@ def _without(given: Sequence[str]) -> int:
 def command_line() -> Arguments:
     """What may stand in a command's place."""
     width = max(map(len, COMMANDS))
-    listed = "\n".join(f"  {name:{width}}  {module.what}" for name, module in COMMANDS.items())
+    told = {name: module.what for name, module in COMMANDS.items()} | {COMPLETION: _COMPLETES}
+    listed = "\n".join(f"  {name:{width}}  {what}" for name, what in told.items())
     parser = Arguments(
         prog="onset",
         usage="onset COMMAND …",
@@ -86,4 +110,29 @@ def command_line() -> Arguments:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"onset {__version__}")
+    return parser
+
+
+def _completion_line() -> Arguments:
+    parser = Arguments(
+        prog=f"onset {COMPLETION}",
+        description="Print what a shell needs to complete commands and options.",
+        epilog="for every new shell:\n"
+        "  onset completion bash > ~/.local/share/bash-completion/completions/onset\n"
+        "  onset completion zsh > ~/.zfunc/_onset    (a folder of $fpath, before compinit)\n"
+        "  onset completion fish > ~/.config/fish/completions/onset.fish",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=completion.SHELLS, help="your shell")
+    return parser
+
+
+def _all_commands() -> argparse.ArgumentParser:
+    """One command line with all others in it."""
+    parser = argparse.ArgumentParser(prog="onset")
+    parser.add_argument("--version", action="store_true", help="the version")
+    commands = parser.add_subparsers()
+    for name, module in COMMANDS.items():
+        commands.add_parser(name, help=module.what, parents=[called(name)], add_help=False)
+    commands.add_parser(COMPLETION, help=_COMPLETES, parents=[_completion_line()], add_help=False)
     return parser

@@ -196,9 +196,7 @@ def export(
         comment = "\n".join((about, *notices))
         write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
         write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
-        shipped = picked.ship_epoch if ending.needs_copy(config) else None
-        last, chosen = (saved_as(config, name, epoch or 0) for epoch in (trained, shipped))
-        text = train_sh(there, about=about, name=name, last=last, ship=None if shipped is None else chosen)
+        text = train_sh(there, about=about, name=name, config=config, ending=ending)
         write(kohya / "train.sh", text, "sd-scripts: the command")
     if there is not None and gui is not None:
         write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")

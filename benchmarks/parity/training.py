@@ -159,8 +159,7 @@ def _export(config: TrainConfig, dataset: Dataset, folder: Path, ending: Ending)
     there = to_sdscripts(config, dataset, traits=traits, folder=folder, name="toy", ending=ending)
     (folder / "config.toml").write_text(toml(there.config), encoding="utf-8")
     (folder / "dataset.toml").write_text(toml(there.dataset), encoding="utf-8")
-    shipped = ending.epoch if ending.needs_copy(config) else None
-    script = train_sh(there, about="toy", name="toy", horizon=config.epochs, ship_epoch=shipped)
+    script = train_sh(there, about="toy", name="toy", config=config, ending=ending)
     (folder / "train.sh").write_text(script, encoding="utf-8")
     _write_tokenizer(folder / "openai" / "clip-vit-large-patch14")  # sd-scripts asks for it by its hub name
     return there.script

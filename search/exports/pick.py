@@ -79,10 +79,10 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
     first, last = same_point(shipped, trained, held)
     if first != last:
         said.append(f"On all {trained + held} photos {compare_text(first, last)}.")
-    config, own = on_all_photos(record.config, (trained, held)), record.config.steps_per_epoch
-    if config.steps_per_epoch != own:
+    config, before = on_all_photos(record.config, (trained, held)), record.config.steps_per_epoch
+    if config.steps_per_epoch != before:
         said.append(
-            f"An epoch has {config.steps_per_epoch} steps here instead of {own}: the same part of a pass over more "
+            f"An epoch has {config.steps_per_epoch} steps here instead of {before}: the same part of a pass over more "
             "photos."
         )
     return Pick(record, shipped, lora, config, shipped, tuple(said))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import onset
-from onset.main import COMMANDS, command_line, main
+from onset.main import COMMANDS, COMPLETION, command_line, main
 
 ROOT = Path(onset.__file__).parents[1]
 
@@ -36,6 +36,45 @@ def test_a_command_gets_what_stands_behind_it(tmp_path: Path, capsys) -> None:
     assert "none" in capsys.readouterr().err
     assert main([]) == 0
     assert "COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_told_under_the_commands_own_name(name: str, capsys) -> None:
+    assert main([name, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: onset {name} ")
+    assert "python -m" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["sta"], "status"),
+        (["status", "--js"], "--json"),
+        (["draw", "a.safetensors", "--precision", "b"], "bf16"),
+        (["run", "stud"], "studies"),
+        (["train", "--out", "stud"], "studies"),
+        (["completion", "f"], "fish"),
+    ],
+)
+def test_bash_completes_commands_options_choices_and_paths(
+    tmp_path: Path, capsys, words: list[str], completed: str
+) -> None:
+    (tmp_path / "studies").mkdir()
+    assert main([COMPLETION, "bash"]) == 0
+    typed = " ".join(["onset", *words])
+    asked = f"COMP_WORDS=({typed}); COMP_CWORD={len(words)}; _shtab_onset; echo ${{COMPREPLY[*]}}"
+    done = subprocess.run(
+        ["bash", "-c", f"{capsys.readouterr().out}\n{asked}"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [completed]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_are_told_every_command(capsys, shell: str) -> None:
+    assert main([COMPLETION, shell]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{name}" in told for name in (*COMMANDS, "--prepare-photos", "euler_a"))
 
 
 def test_a_misspelt_command_is_told_the_nearest(capsys) -> None:

@@ -169,14 +169,12 @@ def test_no_name_becomes_a_command(study, tmp_path, name):
 
     config = TrialRecord.load(study.trial(2)).config
     folder = tmp_path / "out"
-    there = to_sdscripts(
-        config, scan_dataset(config.data), traits=traits(), folder=folder, name=name, ending=Ending(20, go_on=True)
-    )
+    ending = Ending(20, go_on=True)
+    there = to_sdscripts(config, scan_dataset(config.data), traits=traits(), folder=folder, name=name, ending=ending)
     folder.mkdir()
     (folder / "config.toml").write_text(toml(there.config, comment=f"study {name}"))
     script = folder / "train.sh"
-    last, ship = f"{name}-000040.safetensors", f"{name}-000020.safetensors"
-    script.write_text(train_sh(there, about=f"Onset, study {name}.", name=name, last=last, ship=ship))
+    script.write_text(train_sh(there, about=f"Onset, study {name}.", name=name, config=config, ending=ending))
     _run_train_sh(script, tmp_path, cwd=tmp_path, arguments=["."])
     assert not list(tmp_path.rglob("PWNED"))
     assert (folder / "output" / f"{name}.safetensors").read_text() == "20"
