@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trainer.other_words import our_name
+from trainer.other_words import our_name, why_none
 
 _MOST_CHARACTERS = 120
 
@@ -109,6 +109,8 @@ def known_key(name: str, known: Iterable[str]) -> str:
     known = list(known)
     if ours := our_name(name, known):
         return ours
+    if "learning_rate" in known and (none := why_none(name)):
+        return none
     near = nearest(name, known)
     return f"a known key{near}" if near else f"one of {', '.join(sorted(known))}"
 

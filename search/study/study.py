@@ -30,6 +30,7 @@ from search.study.study_file import EXTENDS, StudyFile, read_study_file
 from search.study.taken import FROM, taken
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.config.sources import why_no_file_name
+from trainer.other_words import our_name
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "score": ScoreSection,
@@ -204,7 +205,7 @@ def load_study(
     """
     file = read_study_file(path, settings)
     values = file.values
-    problems = [unknown_problem(file, key, KEYS) for key in values if key not in KEYS]
+    problems = [_unknown(file, str(key)) for key in values if key not in KEYS]
     name = read_text(file, "study", "a name for the folder under runs/", problems)
     if name is not None and (why := why_no_file_name(name)) is not None:
         problems.append(problem(file, "study", name, why))
@@ -277,3 +278,12 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value
+
+
+def _unknown(file: StudyFile, key: str) -> str:
+    """A key that a study does not have at its top; where it is one of a training, the section that it belongs into."""
+    fields = TrainConfig.model_fields
+    ours = key if key in fields else our_name(key, fields)
+    if not ours or ours.partition(",")[0] in KEYS:
+        return unknown_problem(file, key, KEYS)
+    return problem(file, key, key, f"it under train or search: {ours}" if ours != key else "it under train or search")

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainer.data.dataset import SHELF, scan_dataset
 from trainer.errors import ConfigError, DataError, Plain, shown
-from trainer.other_words import WORDS
+from trainer.other_words import HARMLESS, NOT_HERE, WORDS
 
 ENDINGS = (".toml", ".json")
 MOST_BYTES = 2**20
@@ -43,19 +43,6 @@ _READ = frozenset((
     "max_train_epochs", "epoch", "lr_scheduler_num_cycles", "lr_warmup_steps", "lr_warmup", "output_name", "clip_skip",
     "save_every_n_steps", "LoRA_type", "stop_text_encoder_training",
 ))  # fmt: skip
-_NOT_HERE = {
-    "loss_type": "l2", "scale_weight_norms": 0, "network_dropout": 0, "rank_dropout": 0, "module_dropout": 0,
-    "multires_noise_iterations": 0, "adaptive_noise_scale": 0, "token_warmup_step": 0, "color_aug": False,
-    "random_crop": False, "caption_tag_dropout_rate": 0, "caption_dropout_every_n_epochs": 0, "max_token_length": 75,
-    "weighted_captions": False, "block_lr": "", "down_lr_weight": "", "mid_lr_weight": "", "up_lr_weight": "",
-    "block_dims": "", "block_alphas": "", "min_timestep": 0, "max_timestep": 1000, "vae": "", "network_weights": "",
-    "lora_network_weights": "", "dim_from_weights": False, "resume": "", "v_pred_like_loss": 0, "full_fp16": False,
-    "full_bf16": False, "fp8_base": False, "masked_loss": False, "alpha_mask": False, "lr_scheduler_type": "",
-    "lr_scheduler_args": "", "lr_scheduler_power": 1, "scale_v_pred_loss_like_noise_pred": False,
-    "keep_tokens_separator": "", "secondary_separator": "", "caption_prefix": "", "caption_suffix": "",
-    "sample_prompts": "", "train_norm": False, "bucket_no_upscale": False,
-}  # fmt: skip
-"""What changes a training, and the value with which it does not."""
 _PARTS = 20
 """Into as many epochs the steps between two checkpoints are cut at most."""
 _OPTIMIZER_ARGS = {"decouple": "weight_decouple", "use_bias_correction": "bias_correction"}
@@ -110,9 +97,9 @@ def read_kohya_file(path: Path) -> KohyaRun:
     _course(path, said, ours, notes)
     if said.get("output_name"):
         ours["output"] = {"name": str(said["output_name"])}
-    left = [key for key, off in _NOT_HERE.items() if said.get(key) not in (None, "", False, [], off)]
+    left = [key for key, off in NOT_HERE.items() if said.get(key) not in (None, "", False, [], off)]
     if path.suffix.lower() == ".toml":
-        left += [key for key in theirs if key not in _READ and key not in _NOT_HERE and key not in _HARMLESS]
+        left += [key for key in theirs if key not in _READ and key not in NOT_HERE and key not in HARMLESS]
     if left:
         notes.append(f"{path.name}: not taken over, because there is nothing like it here: {', '.join(left)}")
     missing = [
@@ -125,14 +112,6 @@ def read_kohya_file(path: Path) -> KohyaRun:
     return KohyaRun(ours, tuple(notes))
 
 
-_HARMLESS = frozenset((
-    "output_dir", "logging_dir", "log_with", "log_prefix", "log_tracker_name", "save_model_as", "save_precision",
-    "cache_latents", "cache_latents_to_disk", "cache_text_encoder_outputs", "sdpa", "xformers", "mem_eff_attn",
-    "max_data_loader_n_workers", "persistent_data_loader_workers", "no_half_vae", "caption_extension", "vae_batch_size",
-    "v2", "v_parameterization", "zero_terminal_snr", "save_last_n_epochs", "save_state", "lowram", "highvram",
-    "training_comment", "metadata_title", "metadata_author", "sample_every_n_epochs", "sample_every_n_steps",
-    "sample_sampler", "console_log_level", "huggingface_repo_id", "max_train_steps", "no_metadata", "num_cpu_threads",
-))  # fmt: skip
 _TOLD = ("network_dim", "network_alpha", "learning_rate")
 
 

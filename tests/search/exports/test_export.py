@@ -250,23 +250,6 @@ def test_what_sd_scripts_lacks_costs_its_own_files_alone(study, tmp_path, monkey
     assert "\n" not in said
 
 
-def test_epochs_of_steps_stay_the_same_part_of_a_pass_over_more_photos(ships, tmp_path):
-    from dataclasses import replace
-
-    folder = StudyFolder(shutil.copytree(ships.path, tmp_path / "runs" / "toy"))
-    record = TrialRecord.load(folder.trial(0))
-    replace(record, config=record.config.model_copy(update={"steps_per_epoch": 6})).save(folder.trial(0))
-    done = export(folder, tmp_path / "out")
-    about = folder.probe()
-    trained, held = len(about.trained), about.held_out
-    each = round(6 * (trained + held) / trained)
-    config, output = load_production(tmp_path / "out" / "train.yaml")
-    assert (config.steps_per_epoch, output.ship_epoch) == (each, done.epoch)
-    assert any(f"An epoch has {each} steps here instead of 6" in line for line in done.said) == (each != 6)
-    theirs = tomllib.loads((tmp_path / "out" / "sd-scripts" / "config.toml").read_text())
-    assert theirs["max_train_steps"] == done.epoch * each
-
-
 def test_an_epoch_that_a_person_names_is_told_as_their_pick(ships_nothing, tmp_path, capsys):
     folder = StudyFolder(shutil.copytree(ships_nothing.path, tmp_path / "runs" / "toy"))
     verdict = Verdict.load(folder.verdict_file)

@@ -17,6 +17,7 @@ from tests.messages import refusal
 SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
     # name: (what is wrong, the key that must be named, what must be said about it)
     "misspelt section": ({"budgt": {"trials": 3}}, "budgt", "did you mean budget?"),
+    "a training's field at the top": ({"network_dim": 4}, "network_dim", "it under train or search: rank"),
     "misspelt field": ({"train": {"rankk": 4}}, "train.rankk", "did you mean rank?"),
     "misspelt nested key": ({"score": {"probe": {"sedes": 2}}}, "score.probe.sedes", "did you mean seeds?"),
     "misspelt entry": ({"search": {"rank": {"vales": [1]}}}, "search.rank.vales", "did you mean values?"),

@@ -25,6 +25,13 @@ OWN = {"base": "base", "data": "photos"}
         ("resolution", "512,768", (512, 768)),
         ("resolution", "512x768", (512, 768)),
         ("resolution", "512", 512),
+        ("resolution", "(512, 768)", (512, 768)),
+        ("optimizer", "AdamW-8bit", "AdamW8bit"),
+        ("optimizer", "adamw_schedule_free", "AdamWScheduleFree"),
+        ("lr_scheduler", "cosine with restarts", "cosine_with_restarts"),
+        ("family", "SDXL", "sdxl"),
+        ("min_snr_gamma", 0, None),
+        ("conv_rank", 0, None),
     ],
 )
 def test_values_are_taken_as_what_they_mean(key: str, written: str, ours: object) -> None:
@@ -35,6 +42,18 @@ def test_values_are_taken_as_what_they_mean(key: str, written: str, ours: object
 def test_a_name_of_theirs_is_told_ours(theirs: str) -> None:
     with pytest.raises(ConfigError, match=f"expected {WORDS[theirs]}, as {theirs} is called here"):
         parse_train_config(OWN | {theirs: 8})
+
+
+@pytest.mark.parametrize("spelt", ["--unet_lr", "UNET_LR", "unet-lr", "unetLr"])
+def test_a_name_in_any_spelling_is_told_ours_with_what_has_to_be_added(spelt: str) -> None:
+    with pytest.raises(ConfigError, match=f"expected learning_rate, as {spelt} is called here .text_encoder_lr"):
+        parse_train_config(OWN | {spelt: 1e-4})
+
+
+@pytest.mark.parametrize(("theirs", "why"), [("xformers", "needs no setting"), ("network_dropout", "nothing like it")])
+def test_what_has_no_name_here_is_told_why(theirs: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"expected nothing, because .*{why} here"):
+        parse_train_config(OWN | {theirs: True})
 
 
 def test_every_word_names_a_setting_that_there_is() -> None:
