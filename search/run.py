@@ -23,7 +23,7 @@ from search.errors import BusyError, SearchError, StudyError
 from search.probe.probe_files import mend_probe
 from search.record.clock import Clock, noted_seconds
 from search.record.data_check import DataCheck, why_to_stop
-from search.record.in_place import in_place
+from search.record.in_place import in_place, moved
 from search.record.json_files import write_bytes
 from search.record.lock import holder, locked, workers_alive
 from search.record.record import StudyFolder
@@ -270,6 +270,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         spent_seconds=clock.seconds,
         prunes=study.stop.prune,
         stops=study.stop.onset,
+        finalists=study.num_finalists,
     )
     for note in (*mend_probe(folder), *(() if sharing is None else sharing.notes)):
         print(f"note: {note}")
@@ -281,6 +282,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         for note in recover(study, folder, on_server):
             print(f"note: {note}", flush=True)
         from search.running.coordinator import Coordinator
+        from search.running.finalists import draw_finalists
         from search.study.delivery import Delivery
         from search.tuning.ledger import Ledger
         from search.verdict.artifacts import open_store, publish_verdict, upload_trial
@@ -300,6 +302,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
                     before_tell=lambda trial, record: upload_trial(trial, folder.trial(record.number), store),
                 )
                 coordinator.run()
+                draw_finalists(study, folder, team, board, clock, partial(_still_here, ledger, folder))
                 team.close()
             ledger.in_place()  # still ours
             clock.note()
@@ -316,6 +319,11 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         if not isinstance(sys.exception(), BusyError):  # the study is another one's now
             with contextlib.suppress(OSError):  # a full disk must not hide why the study ends
                 clock.note()
+
+
+def _still_here(ledger: "Ledger", folder: StudyFolder) -> None:
+    if not ledger.in_place():
+        raise moved(folder.path)
 
 
 def _deliver(study: Study, folder: StudyFolder, clock: Clock, publish: Callable[["Verdict"], None]) -> None:
@@ -338,6 +346,9 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
         return None
     records = list(folder.records())
     if not belongs(verdict, records):
+        return None
+    drawn = verdict.finalists
+    if drawn is not None and dict(drawn.settings) != study.finalists.model_dump(mode="json"):
         return None
     configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
     return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +113,28 @@ class Calibration:
     def duplicates(self) -> np.ndarray:
         """Boolean `[N]`: trained photos that repeat an earlier one."""
         return self.trained & ~self.kept
+
+    def for_images(self, labels: ProbeLabels, base_images: Images) -> Calibration:
+        """The same rule for images of other prompts and seeds, which the base has drawn, too. No losses are read.
+
+        Photos, what tells the subject, nulls and weights stay as they are, so that scores compare.
+
+        Raises:
+            MetricsError: another number of images than labels.
+        """
+        if len(base_images) != len(labels):
+            raise MetricsError(f"calibration: {len(base_images)} base images with {len(labels)} labels")
+        texts = np.zeros((len(labels), 0), np.float32)
+        if self.encoder is not None and self.texts.shape[1]:
+            texts = self.encoder.texts(labels.neutral)
+        return replace(
+            self,
+            labels=labels,
+            base=measure(base_images, self.encoder, self.identity_encoder, cache=True),
+            texts=texts,
+            base_losses={},
+            shifted_photo=np.zeros(0, np.int64),
+        )
 
     def save(self, path: str | Path) -> None:
         """One npz file, whole or not at all."""

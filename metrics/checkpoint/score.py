@@ -1,6 +1,7 @@
 """A checkpoint's images and losses against a calibration: all channels with their items, and the score."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -236,23 +237,55 @@ def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float
 
     Without a text encoder nothing is said of prompts, without any encoder there is no score (NaN).
     """
+    return score_within(limits_of(calibration, channels), {name: found.value for name, found in channels.items()})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a score holds channels against, the same at every checkpoint of a study.
+
+    Attributes:
+        copying: an AUC up to which copying is chance. colour: a z up to which colours drift as the base's do.
+        diversity: the ratio to the base below which images are all alike.
+        weights: channel to its weight, 1 where absent.
+    """
+
+    copying: float
+    colour: float
+    diversity: float
+    weights: Mapping[str, float]
+
+
+def limits_of(calibration: Calibration, channels: Collection[str]) -> Limits:
+    """The limits that these channels need; the others are NaN."""
+    num_photos, num_own = int(calibration.kept.sum()), int(calibration.labels.from_set.sum())
+    return Limits(
+        copying=min(0.5 + 1.645 * copying_null(num_own, num_photos), 0.95),
+        colour=max(3.0, _base_drift(calibration)) if "colour" in channels else float("nan"),
+        diversity=_diversity_floor(calibration) if "diversity" in channels else float("nan"),
+        weights=calibration.weights,
+    )
+
+
+def score_within(limits: Limits, values: Mapping[str, float]) -> float:
+    """`score_of` of channels' values."""
     from scipy.special import expit
 
-    alike = [channels[name].value for name in ("fidelity", "fidelity_weak") if name in channels]
-    if "recognised" in channels:
-        score = channels["recognised"].value
+    alike = [values[name] for name in ("fidelity", "fidelity_weak") if name in values]
+    if "recognised" in values:
+        score = values["recognised"]
     elif alike:
         score = float(share_of(float(np.mean(alike))))
     else:
         return float("nan")
-    if "diversity" in channels:
-        settled = float(expit((SETTLED - channels["diversity"].value) / SETTLED_WIDTH))
-        score *= settled ** (SETTLED_POWER * calibration.weights.get("consistency", 1.0))
-    if "prompt" in channels:
-        score *= float(expit((channels["prompt"].value - OBEYED) / OBEYED_WIDTH))
-    if "burn" in channels:
-        score *= max(1.0, channels["burn"].value) ** (-BURNT_POWER * calibration.weights.get("colour", 1.0))
-    return float(score) * (1 - TAKEN * max(excesses(calibration, channels).values(), default=0.0))
+    if "diversity" in values:
+        settled = float(expit((SETTLED - values["diversity"]) / SETTLED_WIDTH))
+        score *= settled ** (SETTLED_POWER * limits.weights.get("consistency", 1.0))
+    if "prompt" in values:
+        score *= float(expit((values["prompt"] - OBEYED) / OBEYED_WIDTH))
+    if "burn" in values:
+        score *= max(1.0, values["burn"]) ** (-BURNT_POWER * limits.weights.get("colour", 1.0))
+    return float(score) * (1 - TAKEN * max(_excesses(limits, values).values(), default=0.0))
 
 
 def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[str, float]:
@@ -262,26 +295,28 @@ def excesses(calibration: Calibration, channels: Mapping[str, Reading]) -> dict[
     is larger, by the share it exceeds it; a ratio below its floor by the share that is missing. Each is multiplied by
     its weight.
     """
+    return _excesses(limits_of(calibration, channels), {name: found.value for name, found in channels.items()})
+
+
+def _excesses(limits: Limits, values: Mapping[str, float]) -> dict[str, float]:
     found: dict[str, float] = {}
-    num_photos, num_own = int(calibration.kept.sum()), int(calibration.labels.from_set.sum())
-    ceiling = min(0.5 + 1.645 * copying_null(num_own, num_photos), 0.95)
-    if "copying" in channels:
-        found["copying"] = _share_above(channels["copying"].value, ceiling)
+    if "copying" in values:
+        found["copying"] = _share_above(values["copying"], limits.copying)
     colour = []
-    if "colour" in channels:
-        colour.append(_beyond(channels["colour"].value, max(3.0, _base_drift(calibration))))
-    if "scatter" in channels:
-        colour.append(_beyond(channels["scatter"].value, 2.0))
+    if "colour" in values:
+        colour.append(_beyond(values["colour"], limits.colour))
+    if "scatter" in values:
+        colour.append(_beyond(values["scatter"], 2.0))
     found["colour"] = max(colour, default=0.0)
     layout = []
-    if "layout_copying" in channels:
-        layout.append(_share_above(channels["layout_copying"].value, ceiling))
-    if "collapse" in channels:
-        layout.append(_missing(channels["collapse"].value, 0.25))
+    if "layout_copying" in values:
+        layout.append(_share_above(values["layout_copying"], limits.copying))
+    if "collapse" in values:
+        layout.append(_missing(values["collapse"], 0.25))
     found["composition"] = max(layout, default=0.0)
-    if "diversity" in channels:
-        found["diversity"] = _missing(channels["diversity"].value, _diversity_floor(calibration))
-    return {name: float(np.clip(value * calibration.weights.get(name, 1.0), 0, 1)) for name, value in found.items()}
+    if "diversity" in values:
+        found["diversity"] = _missing(values["diversity"], limits.diversity)
+    return {name: float(np.clip(value * limits.weights.get(name, 1.0), 0, 1)) for name, value in found.items()}
 
 
 def _base_drift(calibration: Calibration) -> float:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import StudyError, problem
+from search.record.finalists import Finalists
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.all_photos import compare_text, in_passes, on_all_photos, same_point
@@ -67,7 +68,7 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
         if average is None
         else f"Ship the average of epochs {average[0]} to {average[1]}: the LoRA here."
     )
-    said = [where, own or f"Ship epoch {shipped} of {record.epochs}."]
+    said = [where, own or f"Ship epoch {shipped} of {record.epochs}.", *_fresh(folder, record, shipped)]
     said += [] if chosen is None else [f"{chosen.sentence}. (python -m search.pick --clear takes the verdict's again.)"]
     trained, held = _photos(folder)
     lora = lora_to_ship(folder, found) if average else folder.checkpoint(record.number, shipped) / LORA_FILE
@@ -86,6 +87,13 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
             "photos."
         )
     return Pick(record, shipped, lora, config, shipped, tuple(said))
+
+
+def _fresh(folder: StudyFolder, record: TrialRecord, epoch: int) -> list[str]:
+    """What its images read that the search never saw, where it was drawn again at that epoch."""
+    found = Finalists.load(folder)
+    one = None if found is None else found.of(record.number)
+    return [one.sentence] if one is not None and one.epoch == epoch else []
 
 
 def _own_pick(folder: StudyFolder, record: TrialRecord, epoch: int) -> str:

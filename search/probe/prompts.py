@@ -12,7 +12,7 @@ from search.study.settings import ScoreSection
 from trainer.data.dataset import Photo
 
 _SMALL = 0.85  # of the subject's size in its own photo
-_STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6}
+_STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6, "finalists": 7}
 
 
 def probe_labels(

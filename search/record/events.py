@@ -52,6 +52,22 @@ class StopTrial:
 
 
 @dataclass(frozen=True)
+class DrawAgain:
+    """To a worker: draw this checkpoint with fresh seeds and prompts; without a number the base, which comes first."""
+
+    number: int | None
+    epoch: int
+
+
+@dataclass(frozen=True)
+class DrawnAgain:
+    """From a worker: it is drawn, scored and kept (`search.record.finalists.FreshLook`)."""
+
+    number: int | None
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Quit:
     """To a worker: end."""
 
@@ -132,12 +148,12 @@ class Checkpointed:
 
 @dataclass(frozen=True)
 class Failed:
-    """From a worker: the trial could not reach this checkpoint.
+    """From a worker: the trial could not reach this checkpoint, or be drawn again there (`number` None: the base).
 
     `again`: trying once more may help. `machine`: no trial could (the disk is full, say).
     """
 
-    number: int
+    number: int | None
     epoch: int
     error: str
     again: bool

@@ -17,6 +17,7 @@ from typing import Any
 
 from search.errors import StudyError, problem
 from search.record.added_prompts import AddedPrompts
+from search.record.finalists import FINALISTS_FILE, LOOKS_FOLDER
 from search.record.handed_on import HandedOn
 from search.record.pack_width import PackWidth
 from search.record.probe_description import ProbeDescription
@@ -147,11 +148,18 @@ def forget(folder: StudyFolder, *, probe: bool = True) -> None:
     """
     records = (About, HandedOn, Inputs, AddedPrompts, PackWidth)
     begun = [record.file(folder) for record in records]
-    for path in (folder.verdict_file, *((*begun, folder.path / PROBE_FILE) if probe else ())):
+    for path in (
+        folder.verdict_file,
+        folder.path / FINALISTS_FILE,
+        *((*begun, folder.path / PROBE_FILE) if probe else ()),
+    ):
         path.unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", ""):
         folder.database.with_name(folder.database.name + suffix).unlink(missing_ok=True)
-    for path in (folder.path / "trials", folder.path / "artifacts", *((folder.cache / "probe",) if probe else ())):
+    for path in (
+        *(folder.path / name for name in ("trials", "artifacts", LOOKS_FOLDER)),
+        *((folder.cache / "probe",) if probe else ()),
+    ):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from search.errors import StudyError
+from search.record.finalists import FRESH
 from search.record.record import StudyFolder
 from search.running.eta import planned_epochs
 from search.running.sharing import sharing_of
@@ -39,7 +40,7 @@ class Bill:
             part), and of a checkpoint's images and readings.
         checkpoints: of all trials. workers: that share the work. at_once: trials of each that share a step.
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
-        kept: LoRAs that stay at the end.
+        kept: LoRAs that stay at the end. again: finalists that are drawn again, the base among them.
     """
 
     study: str
@@ -63,13 +64,19 @@ class Bill:
     pictures: int
     kept: float
     at_once: int = 1
+    again: int = 0
 
     @property
     def seconds(self) -> float:
         """Time on the clock, if no trial ends early."""
         training = self.all_epochs * self.steps_per_epoch * self.step
-        looking = self.checkpoints * (self.images + self.readings)
+        looking = self.checkpoints * (self.images + self.readings) + self.drawing_again
         return self.prepare + (training + looking) / min(self.workers, self.trials)
+
+    @property
+    def drawing_again(self) -> float:
+        """Seconds of a worker for the finalists."""
+        return self.again * (FRESH * self.images + self.readings)
 
     @property
     def disk(self) -> float:
@@ -95,7 +102,9 @@ class Bill:
             f"(images {_seconds(self.images)}, readings {_seconds(self.readings)})",
             f"time: at most {duration(self.seconds)}"
             + (f" with {self.workers} workers" if self.workers > 1 else "")
-            + f", {duration(self.prepare)} of it to load; less where trials are stopped early",
+            + f", {duration(self.prepare)} of it to load"
+            + (f" and {duration(self.drawing_again / self.workers)} to draw the finalists again" if self.again else "")
+            + "; less where trials are stopped early",
             f"memory: {self.memory:.1f} GiB" + (" each worker" if self.workers > 1 else ""),
             f"disk: about {size(round(self.disk))} in the end (a LoRA {size(self.lora)}, "
             f"the images of a checkpoint {size(self.pictures)})",
@@ -173,6 +182,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         lora=lora,
         pictures=pictures if study.keep.samples else 0,
         at_once=at_once,
+        again=min(study.num_finalists, trials) + 1 if study.num_finalists else 0,
         kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
     )
 

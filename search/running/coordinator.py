@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metrics.onset.turns import Onset
-from search.errors import StudyError, WorkerError
+from search.errors import WorkerError
 from search.record import events
 from search.record.clock import Clock
 from search.record.events import Checkpointed, Doing, Failed, GoOn, Lost, Prepared, StopTrial, TrialSpec, Unprepared
@@ -26,7 +26,7 @@ from search.record.versions import installed
 from search.running.budget import why_not_asked
 from search.running.first_record import first_record, write_first
 from search.running.progress import Board
-from search.running.slots import Running, Slot, given_up, on_worker, one_by_one, released, slots_of
+from search.running.slots import Running, Slot, given_up, on_worker, one_by_one, refused, released, slots_of
 from search.running.trial_end import end_of
 from search.running.workers import Team
 from search.study.study import Study
@@ -34,6 +34,7 @@ from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, STARTUP, T
 from search.tuning.pruner import describe
 from search.tuning.tally import SLOT
 from search.verdict.disk_cleanup import Tidier
+from search.verdict.ranking import FINALISTS
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 _NAMES = {state: name for name, state in _STATES.items()}
@@ -76,7 +77,7 @@ class Coordinator:
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
-        self._tidier = Tidier(folder, study.keep)
+        self._tidier = Tidier(folder, study.keep, max(FINALISTS, study.num_finalists))
         if places is not None:
             self._open(places)
 
@@ -239,8 +240,7 @@ class Coordinator:
                 slot.ready = True
             self.board.prepared([slot.index for slot in slots], message)
         elif isinstance(message, Unprepared):
-            wrong = StudyError([f"{self.study.file}: {message.error}"])
-            raise wrong if message.wrong_input else WorkerError(message.error)
+            raise refused(self.study, message)
         elif isinstance(message, Lost):
             self._lost(slots, message)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
+from search.record.finalists import FRESH
 from search.record.record import TrialRecord
 from search.running.eta import Forecast, TimeLeft
 from search.running.live_table import LiveTable, RunningRow, how_far, row
@@ -44,6 +45,7 @@ class Board:
         slots: how many run at a time.
         horizons: a sample of the epochs that trials are planned for, if known.
         prunes, stops: whether trials may be pruned, and stopped at their onset.
+        finalists: how many trials are drawn again in the end.
         seconds: after which no further trial is begun, or None.
         spent_seconds: time that earlier sittings took.
         clock: seconds, rising.
@@ -58,6 +60,7 @@ class Board:
         horizons: Sequence[int] = (),
         prunes: bool = True,
         stops: bool = True,
+        finalists: int = 0,
         seconds: float | None = None,
         spent_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -74,6 +77,7 @@ class Board:
         self._forecast = Forecast(
             trials, slots, horizons=horizons, deadline=deadline, prunes=prunes, stops=stops, finish=_FINISH_SECONDS
         )
+        self._looks = finalists + 1 if finalists else 0  # and the base
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()
@@ -141,6 +145,7 @@ class Board:
         with self._lock:
             slot = next((slot for slot, line in self._lines.items() if line.record.number == record.number), None)
             self._forecast.ended(slot, record, self._clock())
+            self._forecast.finish = max(self._forecast.finish, _FINISH_SECONDS + self._again(record))
             running = self._ready or bool(self._lines)
             self._lines.pop(slot, None) if slot is not None else None
             self._ended[record.number] = record
@@ -148,6 +153,13 @@ class Board:
             self._best = best_so_far(known)
         if self._plain and running:
             self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
+
+    def _again(self, record: TrialRecord) -> float:
+        """Seconds on the clock to draw the finalists again, as long as this trial's checkpoints took."""
+        checkpoints = ceil(record.epochs_trained / record.config.save_every_n_epochs)
+        look = FRESH * record.timings.get("sample", 0.0) + record.timings.get("score", 0.0)
+        workers = max(1, self.slots // self._forecast.places)
+        return 0.0 if not checkpoints else self._looks * look / checkpoints / min(workers, max(1, self._looks))
 
     def note(self, text: str) -> None:
         """Something the user should know, once."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from optuna.trial import Trial
 
-from search.errors import WorkerError
-from search.record.events import Checkpointed, Failed
+from search.errors import SearchError, StudyError, WorkerError
+from search.record.events import Checkpointed, Failed, Unprepared
 from search.record.trial_progress import Course
+from search.study.study import Study
 
 
 @dataclass
@@ -99,3 +100,8 @@ def given_up(suspects: Sequence[Running], log: Path) -> WorkerError:
         f"{trials} failed: {suspects[-1].course.record.error}; details are in {log}. "
         "These trials are kept. Fix the cause, then run the same command: it goes on with them"
     )
+
+
+def refused(study: Study, message: Unprepared) -> SearchError:
+    """What is said when a worker cannot begin."""
+    return StudyError([f"{study.file}: {message.error}"]) if message.wrong_input else WorkerError(message.error)

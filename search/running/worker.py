@@ -22,6 +22,7 @@ from search.findings.look import DataLook
 from search.probe.probe import Probe, open_probe
 from search.record.events import (
     Checkpointed,
+    DrawAgain,
     Failed,
     GoOn,
     Note,
@@ -38,6 +39,7 @@ from search.record.record import StudyFolder
 from search.running.block_weights import BlockLooks
 from search.running.coordinator_line import HUNG_UP, Line
 from search.running.final_run import align
+from search.running.finalist_looks import FinalistLooks
 from search.running.finished_run import RunLooks, check_run
 from search.running.looks import Looks
 from search.running.machine_faults import Fault, device_is_lost, fault_of, machine_fault
@@ -136,6 +138,8 @@ class _Worker:
             self._line.say("measuring how many trials to train at once")
         sharing = settled(study, folder, self._probe)
         self._passes = SharedPasses(self._probe, sharing, study.workers.pack, folder)
+        self._finalists = FinalistLooks(study, folder, self._probe, self._line)
+        self._again: list[DrawAgain] = []
         self._new: list[TrialSpec] = []
         self._trials: dict[int, TrialAtWork] = {}
         self._failed = False
@@ -148,7 +152,7 @@ class _Worker:
         """Train what comes, until told to quit."""
         try:
             while True:
-                self._hear(block=not self._trials and not self._new)
+                self._hear(block=not self._trials and not self._new and not self._again)
                 self._turn()
                 if self._failed and torch.cuda.is_initialized():
                     torch.cuda.empty_cache()  # now that nothing holds the failed trial any more
@@ -160,6 +164,8 @@ class _Worker:
         """New trials begin, checkpoints that are due are seen to, and whoever need not wait goes on by an epoch."""
         while self._new:
             self._begin(self._new.pop(0))
+        while self._again:
+            self._draw_again(self._again.pop(0))
         moved = False
         for trial in list(self._trials.values()):
             if self._trials.get(trial.number) is trial:  # else it was stopped meanwhile
@@ -181,6 +187,8 @@ class _Worker:
         for message in self._line.heard(block=block):
             if isinstance(message, TrialSpec):
                 self._new.append(message)
+            elif isinstance(message, DrawAgain):
+                self._again.append(message)
             elif isinstance(message, GoOn) and message.number in self._trials:
                 trial = self._trials[message.number]
                 trial.decided = max(trial.decided, message.epoch)
@@ -254,6 +262,19 @@ class _Worker:
             looks.keep(spec, epoch)
         self._measuring.tell(trial, epoch)
         return True
+
+    def _draw_again(self, asked: DrawAgain) -> None:
+        """A finalist, or the base, with fresh seeds and prompts."""
+        fault = None
+        try:
+            self._finalists.look(asked)
+        except HUNG_UP:
+            raise
+        except Exception as error:
+            fault = _fault(error)
+        if fault is not None:
+            self._line.send(Failed(asked.number, asked.epoch, fault.text, again=fault.again, machine=fault.machine))
+            self._failed = True
 
     def _train(self, trials: list[TrialAtWork]) -> list[tuple[Pack, Fault]]:
         """One epoch of these trials, those in one pack together; returns packs that failed."""

@@ -1,7 +1,7 @@
 """What a study file says, held against what is there: names, prompts, encoders, photos and masks, without torch."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from metrics.trajectory.readings import WEIGHTED
 from search.errors import StudyError, problem, unknown_problem
 from search.study.input_digests import PhotoMark, photo_marks
 from search.study.mask_files import mask_digests, masks_digest
-from search.study.settings import SamplerSection, ScoreSection
+from search.study.settings import FinalistsSection, SamplerSection, ScoreSection
 from search.study.space import Space
 from search.study.space_values import size, why_not_given
 from search.study.split import in_contexts
@@ -72,16 +72,9 @@ def check_score(file: StudyFile, score: ScoreSection) -> list[str]:
                 file, "score.shifted.segmenter", segmenter, "a model's name with masks: segmentation, and with it alone"
             )
         )
-    templates = (
-        *((f"probe.contexts[{i}]", template, ("trigger", "class")) for i, template in enumerate(score.probe.contexts)),
-        ("shifted.caption", score.shifted.caption, ("trigger", "class", "context", "position", "size")),
-    )
-    for where, template, names in templates:
-        if strange_braces(template, names):
-            said = ", ".join(f"{{{name}}}" for name in names)
-            problems.append(problem(file, f"score.{where}", template, f"text with only {said} in braces"))
-        elif not template.strip() or "\n" in template.strip():
-            problems.append(problem(file, f"score.{where}", template, "words in one line"))
+    problems += _wrong_templates(file, "score.probe.contexts", score.probe.contexts)
+    words = (*_SUBJECT, "context", "position", "size")
+    problems += _wrong_template(file, "score.shifted.caption", score.shifted.caption, words)
     for i, context in enumerate(score.shifted.contexts):
         if set(context) & set("{}") or not context.strip() or "\n" in context.strip():
             allowed = "text without braces, in one line: an empty place, without a subject"
@@ -90,6 +83,33 @@ def check_score(file: StudyFile, score: ScoreSection) -> list[str]:
         if spec is not None and (why := why_no_encoder(beside(file, f"score.{key}", spec))) is not None:
             problems.append(problem(file, f"score.{key}", spec, why))
     return list(dict.fromkeys(problems))
+
+
+def check_finalists(file: StudyFile, finalists: FinalistsSection, searches: bool) -> list[str]:
+    """What is wrong with the section `finalists`; `searches`: whether the study does, so that there can be any."""
+    if not searches and file.values.get("finalists") is not None and file.file_of("finalists") == file.path:
+        return [problem(file, "finalists", "a section", "nothing", "only a search has finalists")]
+    return _wrong_templates(file, "finalists.contexts", finalists.contexts or ())
+
+
+_SUBJECT = ("trigger", "class")
+
+
+def _wrong_templates(file: StudyFile, key: str, templates: Sequence[str]) -> list[str]:
+    return [
+        line
+        for i, template in enumerate(templates)
+        for line in _wrong_template(file, f"{key}[{i}]", template, _SUBJECT)
+    ]
+
+
+def _wrong_template(file: StudyFile, key: str, template: str, names: Sequence[str]) -> list[str]:
+    if strange_braces(template, names):
+        said = ", ".join(f"{{{name}}}" for name in names)
+        return [problem(file, key, template, f"text with only {said} in braces")]
+    if not template.strip() or "\n" in template.strip():
+        return [problem(file, key, template, "words in one line")]
+    return []
 
 
 @dataclass(frozen=True)

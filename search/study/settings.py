@@ -19,6 +19,25 @@ CONTEXTS = (
     "a black and white pencil drawing of {trigger} {class}",
     "a photo of {trigger} {class} in a kitchen, seen from above",
 )
+FRESH_CONTEXTS = (
+    "a photo of {trigger} {class} beside a mountain lake",
+    "a photo of {trigger} {class} in tall grass at sunset",
+    "a photo of {trigger} {class} in an empty parking lot, seen from far away",
+    "a photo of {trigger} {class} in a library, warm light",
+    "a close-up of {trigger} {class} at the right edge, a plain blue wall behind",
+    "an oil painting of {trigger} {class}",
+    "a comic book drawing of {trigger} {class}",
+    "a photo of {trigger} {class} on a wooden floor, seen from above",
+    "a photo of {trigger} {class} under an old stone bridge",
+    "a photo of {trigger} {class} in a desert, harsh sunlight",
+    "a photo of {trigger} {class} in thick fog, seen from far away",
+    "a photo of {trigger} {class} at a market, many people around",
+    "a close-up of {trigger} {class} in the rain, at night",
+    "a minimalist poster of {trigger} {class}",
+    "a charcoal sketch of {trigger} {class}",
+    "a photo of {trigger} {class} in an empty white room, seen from the side",
+)
+"""For finalists: as `CONTEXTS`, but other ones, and twice as many."""
 PLACES = (
     "a beach",
     "a snowy field",
@@ -175,6 +194,20 @@ class SamplerSection(Section):
         return _named(value, SAMPLERS)
 
 
+class FinalistsSection(Section):
+    """The best trials, drawn again before the verdict with seeds and prompts that the search never used. May change
+    between one run of a study and the next."""
+
+    trials: int = Field(default=4, ge=0, le=50)
+    """How many of the best trials are drawn again, each at its epoch to ship; the verdict is made among them. 0: none,
+    and the scores of the search decide."""
+    seeds: int | None = Field(default=None, ge=1, le=100)
+    """Images per prompt; None: as many as the probe's. There are up to twice as many prompts as the probe has."""
+    contexts: list[_Prompt] | None = Field(default=None, min_length=1, max_length=1000)
+    """Prompts in new contexts, with {trigger} and {class}. None: the captions of moved subjects, where
+    score.shifted.contexts are your own, else a list that comes along."""
+
+
 class StopSection(Section):
     """When a trial ends before its horizon."""
 
@@ -225,8 +258,7 @@ class KeepSection(Section):
     """What stays on disk. May change between one run of a study and the next."""
 
     checkpoints: Literal["best", "all", "none"] = "best"
-    """best: of every complete trial the epoch to ship, of the three finalists also those around the onset and the safe
-    and the most alike epoch; all; none:
-    only the finalists' epoch to ship."""
+    """best: of every complete trial the epoch to ship, of the three best ones also those around the onset and the safe
+    and the most alike epoch; all; none: only the three best trials' epoch to ship."""
     samples: bool = True
     """The probe's images of every checkpoint."""

@@ -17,13 +17,21 @@ from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
-from search.study.checks import beside, check_sampler, check_score, is_folder, scan
+from search.study.checks import beside, check_finalists, check_sampler, check_score, is_folder, scan
 from search.study.input_digests import PhotoMark
 from search.study.kind import SEARCH, Draft, Kind
 from search.study.kinds import KINDS, asked_kind
 from search.study.read_values import read_section, read_settings, read_source, read_text
 from search.study.server import STORAGE, Server, named_server
-from search.study.settings import BudgetSection, KeepSection, SamplerSection, ScoreSection, StopSection, WorkersSection
+from search.study.settings import (
+    BudgetSection,
+    FinalistsSection,
+    KeepSection,
+    SamplerSection,
+    ScoreSection,
+    StopSection,
+    WorkersSection,
+)
 from search.study.space import Space, parse_space
 from search.study.space_values import size
 from search.study.study_file import EXTENDS, StudyFile, read_study_file
@@ -37,6 +45,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "budget": BudgetSection,
     "sampler": SamplerSection,
     "stop": StopSection,
+    "finalists": FinalistsSection,
     "workers": WorkersSection,
     "keep": KeepSection,
 }
@@ -86,6 +95,7 @@ class Study:
     budget: BudgetSection
     sampler: SamplerSection
     stop: StopSection
+    finalists: FinalistsSection
     workers: WorkersSection
     keep: KeepSection
     dataset: str
@@ -124,6 +134,11 @@ class Study:
         """How many there are to be: those of the budget, or as many as there are configurations."""
         distinct = size(self.space)
         return self.budget.trials if distinct is None else min(self.budget.trials, distinct)
+
+    @property
+    def num_finalists(self) -> int:
+        """How many of the best trials are drawn again; 0 where there is nothing to choose among."""
+        return self.finalists.trials if self.kind == SEARCH and size(self.space) != 1 else 0
 
     @property
     def finished_run(self) -> FinishedRun | None:
@@ -235,7 +250,7 @@ def load_study(
     draft = draft if asked is None else asked.planned(draft)
     notices, wrong = space.check(file, {**sources, "seed": seed, **draft.train, **draft.assumed})
     _refuse([*wrong, *check_sampler(file, draft.sampler, space)])
-    _refuse(check_score(file, draft.score))
+    _refuse([*check_score(file, draft.score), *check_finalists(file, sections["finalists"], asked is None)])
     seen = scan(file, str(sources["data"]), sources["reg_data"], draft.score)
     draft = replace(draft, notices=(*draft.notices, *seen.warnings, *notices))
     draft = draft if asked is None else asked.with_photos(draft, seen.photos)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import NAMESPACE_URL, uuid5
 
+from search.record.finalists import FINALISTS_SHEET
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.attributes import study_attributes, trial_attributes
 from search.verdict.best_files import write_pictures
@@ -87,6 +88,8 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
     if verdict.trial is not None:
         prefix = f"best-{verdict.trial:04d}-"
         ids = {name: _upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
+    if verdict.finalists is not None:
+        ids[FINALISTS_SHEET] = _upload(study, folder.path / FINALISTS_SHEET, store, FINALISTS_SHEET)
     for name, value in study_attributes(verdict).items():
         study.set_user_attr(name, value)
     lines = [f"# {headline(verdict)}"]

@@ -35,15 +35,22 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
 
 
 def study_attributes(verdict: "Verdict") -> dict[str, Any]:
-    """The verdict in numbers: `verdict` (its first sentence), `trial_shipped`, `epoch_shipped`, `context_onset`,
-    `memory_onset`, `safe_epoch`, `alike_epoch`, all of the winner; null where there is none."""
+    """The verdict in numbers: `verdict` (its first sentence), `trial_shipped`, `epoch_shipped`, `score`,
+    `context_onset`, `memory_onset`, `safe_epoch`, `alike_epoch`, all of the winner; null where there is none.
+
+    `fresh_scores`: number of each finalist to its score on fresh images. `as_good`: numbers of the other trials that
+    are about as good.
+    """
     from search.verdict.sentences import headline
 
-    found = verdict.decision
+    found, drawn = verdict.decision, () if verdict.finalists is None else verdict.finalists.drawn
     return {
         "verdict": headline(verdict),
         "trial_shipped": found.trial if found.ships else None,
         "epoch_shipped": found.shipped,
+        "score": found.score,
+        "fresh_scores": {str(one.trial): one.score for one in drawn},
+        "as_good": list(verdict.ties),
         "context_onset": found.context.epoch,
         "memory_onset": found.memory.epoch,
         "safe_epoch": None if found.safe is None else found.safe.epoch,

@@ -11,7 +11,7 @@ from search.record.final_run import TWIN
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
-from search.verdict.ranking import contenders, finalists, kept_bytes, kept_epochs, saved_epochs
+from search.verdict.ranking import FINALISTS, contenders, finalists, kept_bytes, kept_epochs, saved_epochs
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
@@ -59,17 +59,18 @@ def tidy_trial(
 
 
 class Tidier:
-    """Tidies trials as they end, and those that later ones push out of the running for the finals."""
+    """Tidies trials as they end, and those that later ones push out of the running for the finals. `most`: finalists
+    that there will be."""
 
-    def __init__(self, folder: StudyFolder, keep: KeepSection) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(self, folder: StudyFolder, keep: KeepSection, most: int = FINALISTS) -> None:
+        self._folder, self._keep, self._most = folder, keep, most
         self._contenders: dict[int, TrialRecord] = {}
         self._tidied: set[int] = set()
 
     def ended(self, record: TrialRecord) -> None:
         """To be called once Optuna has been told of a trial's end."""
         known = {**self._contenders, record.number: record}
-        still = contenders(known.values())
+        still = contenders(known.values(), self._most)
         for number, one in known.items():
             home = self._folder.trial(number)
             if number not in still or (number not in self._tidied and (home / "readings").is_dir()):

@@ -10,30 +10,39 @@ from pathlib import Path
 
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
+from search.verdict.decision import decide
 
 FINALISTS = 3
-"""The winner and those that come next to it."""
+"""The winner and those that come next to it: of so many more is kept than of the others, whatever is drawn again."""
 MOST_NOISE = 0.02
 """Scores closer than this may turn out to be ties (`search.verdict.verdict`), so that either can become the winner."""
 _AROUND = 2  # checkpoints before the first and after the last epoch that matters
 
 
-def contenders(records: Iterable[TrialRecord]) -> set[int]:
+def best_trials(records: Iterable[TrialRecord], most: int) -> list[int]:
+    """Numbers of the trials that are drawn again before the verdict: the highest scores among those that ship."""
+    scored = [(value, record.number) for record in records if decide(record).ships and (value := _value(record))]
+    return [number for _, number in sorted(scored, key=lambda pair: (-pair[0], pair[1]))][:most]
+
+
+def contenders(records: Iterable[TrialRecord], most: int = FINALISTS) -> set[int]:
     """Numbers of the trials that may still be among the finalists, however the study goes on.
 
     The highest scores, and all within the noise of the highest. Only complete trials, unless there are none.
     """
+    records = list(records)
     scored = [(value, record) for record in records if (value := _value(record)) is not None]
     pool = [(v, r) for v, r in scored if r.state == "complete"] or scored
     pool.sort(key=lambda pair: (-pair[0], pair[1].number))
-    return {r.number for place, (v, r) in enumerate(pool) if place < FINALISTS or v >= pool[0][0] - MOST_NOISE}
+    near = {r.number for place, (v, r) in enumerate(pool) if place < most or v >= pool[0][0] - MOST_NOISE}
+    return near.union(best_trials(records, most))
 
 
-def finalists(records: Sequence[TrialRecord], ranked: Sequence[int]) -> list[int]:
-    """At most `FINALISTS` numbers: `ranked` (the winner and its ties) first, then by score."""
+def finalists(records: Sequence[TrialRecord], ranked: Sequence[int], most: int = FINALISTS) -> list[int]:
+    """At most so many numbers: `ranked` (the winner and its ties) first, then by score."""
     values = {record.number: _value(record) or 0.0 for record in records}
-    rest = sorted(contenders(records) - set(ranked), key=lambda number: (-values[number], number))
-    return [*ranked, *rest][:FINALISTS]
+    rest = sorted(contenders(records, most) - set(ranked), key=lambda number: (-values[number], number))
+    return [*ranked, *rest][:most]
 
 
 def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *, finalist: bool) -> set[int]:

@@ -15,6 +15,7 @@ from metrics.onset.sentences import choice_interval
 from search.errors import StudyError
 from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE
+from search.record.finalists import FINALISTS_SHEET
 from search.record.json_files import write_bytes
 from search.record.page_template import page_template
 from search.record.person_pick import PersonPick
@@ -26,12 +27,13 @@ from search.tuning.importances import Importances, parameter_importances
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import score_chart, spark
 from search.verdict.decision import Decision, decide
+from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences
 from search.verdict.private_paths import without_private_paths
 from search.verdict.quantities import duration, size
 from search.verdict.sentences import headline, onset_short, state_text, trial_sentences, turn_short
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, choose_epochs
-from trainer.config.config import TrainConfig
+from search.verdict.trial_cells import alpha, training
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
@@ -85,6 +87,12 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         composites=composites,
         disagreement=verdict.decision.disagreement is not None,
         plots=[plot for plot in plots if plot is not None],
+        finalist_columns=FINALIST_COLUMNS,
+        finalists=finalist_rows(verdict),
+        finalists_note=" ".join(finalist_sentences(verdict)),
+        finalists_picture=None
+        if verdict.finalists is None
+        else album.picture(folder.path / FINALISTS_SHEET, "The finalists on fresh seeds and prompts"),
         grid=None if best is None else _grid(folder, best),
         chart=score_chart(sorted(lines), verdict.trial, None if best is None else marks(verdict.decision)),
         importances=importances,
@@ -164,7 +172,8 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
     if found.trial is not None:
         facts.append(_shipped(found))
         if found.score is not None:
-            facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch} (0 to 1)"))
+            fresh = "" if verdict.finalists is None else " on fresh images"
+            facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch}{fresh} (0 to 1)"))
         if verdict.is_one_run and verdict.peak is not None:
             between = f" ({verdict.peak.first}–{verdict.peak.last})" if verdict.peak.first < verdict.peak.last else ""
             facts.append(_Fact(str(verdict.peak.epoch), f"{unit} of the best images{between}"))
@@ -309,9 +318,9 @@ def _trial(record: TrialRecord, curve: Curve | None, pictures: Sequence[_Picture
         ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
         (onset_short(found), None if onset is None else onset.epoch),
-        *_training(record),
+        *training(record),
         (str(config.rank), config.rank),
-        _alpha(record),
+        alpha(record),
         (duration(sum(record.timings.values())), sum(record.timings.values())),
     ]
     return _Trial(
@@ -335,33 +344,6 @@ def _train_yaml(folder: StudyFolder, verdict: "Verdict") -> str:
 def _versions(records: Sequence[TrialRecord]) -> str:
     versions = next((r.versions for r in reversed(records) if r.versions), {})
     return " · ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _training(record: TrialRecord) -> list[tuple[str, object]]:
-    """Optimizer, rate and schedule; of a run that was finished before they are not known for sure."""
-    if record.finished_run is not None:
-        return [("–", None)] * 3
-    config = record.config
-    return [(config.optimizer, config.optimizer), _rate(config), (_schedule(config), _schedule(config))]
-
-
-def _alpha(record: TrialRecord) -> tuple[str, float | None]:
-    if record.finished_run is not None and "alpha" not in record.finished_run.settings:
-        return "–", None
-    return f"{record.config.effective_alpha:.3g}", record.config.effective_alpha
-
-
-def _rate(config: TrainConfig) -> tuple[str, float | None]:
-    if config.relative_step:
-        return "its own", None
-    return f"{config.effective_learning_rate:.2g}", config.effective_learning_rate
-
-
-def _schedule(config: TrainConfig) -> str:
-    name = str(config.lr_scheduler)
-    if name == "cosine_with_restarts":
-        return f"{name} / {config.cycle_epochs}" if config.cycle_epochs else f"{name} × {config.num_cycles or 1}"
-    return name
 
 
 def _bare(value: object) -> str:

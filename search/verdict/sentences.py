@@ -11,13 +11,13 @@ from metrics.onset.sentences import (
     disagreement_text,
     epoch_text,
     interval_text,
-    listed,
     turn_sentences,
 )
 from search.record.record import TrialRecord
 from search.verdict.all_photos import compare_text
 from search.verdict.decision import Decision, OnsetFound
 from search.verdict.final_run_sentences import against_before, all_photos, average_text
+from search.verdict.finalists import finalist_cost, finalist_sentences, tie_sentences
 from search.verdict.finished_run_sentences import (
     run_headline,
     what_it_rests_on,
@@ -43,7 +43,8 @@ def headline(verdict: "Verdict") -> str:
         return verdict.said.headline
     if verdict.is_one_run:
         return run_headline(found)
-    score = "" if found.score is None else f" (score {found.score:.3f})"
+    fresh = " on fresh images" if verdict.finalists is not None else ""
+    score = "" if found.score is None else f" (score {found.score:.3f}{fresh})"
     if found.ships:
         return f"Ship epoch {found.epoch} of trial {found.trial}{score}."
     if found.learns_too_late:
@@ -61,7 +62,7 @@ def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
     """All there is to say about a verdict; `errors`: the texts of failed trials' errors, oldest first."""
     run = verdict.finished_run
     took = cost(verdict.cost) if run is None else what_it_took(verdict, run)
-    return Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (took,))
+    return Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (took, *finalist_cost(verdict)))
 
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
@@ -308,7 +309,7 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
         if found.epoch == found.last and found.earlier[1] is None:
             more = f"More {found.unit}s{_LONGER[found.kind]} may be better still."
             said.append(f"{found.unit.capitalize()} {found.epoch} is the last checkpoint. {more}")
-        said += _ties(verdict)
+        said += [*finalist_sentences(verdict), *tie_sentences(verdict)]
     if verdict.cost.failed:
         last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors and errors[-1].strip() else ""
         said.append(f"{_count(verdict.cost.failed, 'trial')} failed.{last}")
@@ -346,18 +347,6 @@ def _inside(found: Decision, step: int) -> list[str]:
     if name == "context" and found.context.channels and "context_loss" not in found.context.channels:
         said.append("That interval usually gets narrower when whole contexts are held out (score.holdout_contexts).")
     return said
-
-
-def _ties(verdict: "Verdict") -> list[str]:
-    if not verdict.ties:
-        return []
-    many = len(verdict.ties) > 1
-    others = listed([str(number) for number in verdict.ties])
-    return [
-        f"Trial{'s' * many} {others} {'are' if many else 'is'} about as good: the scores differ by less than their "
-        f"noise (±{verdict.noise:.3f}). Of equally good trials the smallest LoRA wins, then the one with the most good "
-        "epochs."
-    ]
 
 
 def _trial_headline(found: Decision) -> str:

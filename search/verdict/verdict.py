@@ -17,6 +17,7 @@ from search.errors import DamagedError
 from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE, DataCheck
 from search.record.final_run import FinalRun
+from search.record.finalists import FINALISTS_SHEET, Finalists
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
@@ -25,6 +26,7 @@ from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
 from search.verdict.data_check_sentences import say_check
 from search.verdict.decision import Decision, decide, lora_to_ship
+from search.verdict.finalists import draw_sheet, standing
 from search.verdict.plateau import Peak, jitter, peak, plateau
 from search.verdict.private_paths import shareable, without_private_paths
 from search.verdict.said import Said
@@ -78,7 +80,7 @@ class Verdict:
         plateau: first and last checkpoint around the epoch to ship that score no worse than it by more than `noise`.
         peak: where its score is highest, whatever its losses say.
         noise: the score's jitter between neighbouring checkpoints, one standard deviation; trials closer are ties.
-        ties: numbers of the other trials that are as good within the noise.
+        ties: numbers of the other trials that are as good within the noise, or that fresh images do not tell apart.
         photos: (trained on, held out).
         lora_bytes: size of the LoRA to ship; None when there is none or its checkpoint was not kept.
         cost: what it took.
@@ -86,6 +88,8 @@ class Verdict:
         said: all that in plain words.
         final: where the study is the run that ships; None where it is not.
         finished_run: what was looked at instead of trained; None where trials were trained.
+        finalists: what the best trials read on fresh images, where they were drawn again: then the score of the
+            decision is the one there.
         trials: number to state of every trial that it was made of; with others, another verdict is due.
     """
 
@@ -107,6 +111,7 @@ class Verdict:
     trials: Mapping[str, str] = field(default_factory=dict)
     finished_run: FinishedRun | None = None
     final: FinalRun | None = None
+    finalists: Finalists | None = None
 
     @property
     def is_one_run(self) -> bool:
@@ -200,6 +205,8 @@ def finish(
     folder = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
     verdict = make_verdict(folder, wall_seconds=wall_seconds)
     verdict = write_best(folder, verdict)
+    if verdict.finalists is not None and draw_sheet(folder, verdict.finalists):
+        verdict = replace(verdict, files={**verdict.files, "finalists": FINALISTS_SHEET})
     if keep is not None:
         said = verdict.said
         verdict = replace(verdict, said=replace(said, took=(*said.took, *tidy_study(folder, keep, verdict))))
@@ -220,13 +227,16 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     cost = _cost(records, wall_seconds)
     curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
     noise = jitter([curve for curve in curves.values() if curve is not None])
-    ranked = _ranked(records, curves, noise)
+    finalists = standing(folder, records)
+    ranked = _ranked(records if finalists is None else _as_drawn(records, finalists), curves, noise)
     files = {"trials": "trials"} | ({} if Kept.load(folder) else {"database": folder.database.name})
     if (folder.path / DATA_CHECK_PAGE).is_file():
         files = {"data check": DATA_CHECK_PAGE, **files}
     verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))
     if ranked:
-        winner, ties = ranked[0], ranked[1:]
+        winner, ties = ranked[0], [record.number for record in ranked[1:]]
+        if finalists is not None:
+            ties = [one.trial for one in finalists.drawn if one.as_good and one.trial != winner.number]
         decision = decide(winner)
         lora = lora_to_ship(folder, decision)
         verdict = replace(
@@ -241,7 +251,8 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             plateau=plateau(curves[winner.number], decision.epoch, noise),
             peak=peak(curves[winner.number], noise),
             noise=noise,
-            ties=tuple(sorted(r.number for r in ties)),
+            ties=tuple(sorted(ties)),
+            finalists=finalists,
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
         )
     errors = [without_private_paths(r.error) for r in records if r.state == "failed" and r.error]
@@ -331,6 +342,13 @@ def _ranked(records: Sequence[TrialRecord], curves: Mapping[int, Curve | None], 
         return (_size_step(record), -round(width, 2), -(_value(record) or 0.0), record.number)
 
     return sorted(close, key=order)
+
+
+def _as_drawn(records: Sequence[TrialRecord], finalists: Finalists) -> list[TrialRecord]:
+    """The finalists alone, with the scores of their fresh images."""
+    fresh = {one.trial: one.score for one in finalists.drawn}
+    found = [record for record in records if record.number in fresh]
+    return [replace(record, score=fresh[record.number], value=fresh[record.number]) for record in found]
 
 
 def _value(record: TrialRecord) -> float | None:

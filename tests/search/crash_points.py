@@ -86,7 +86,7 @@ def sitting(study_file: Path, runs: Path, *, lean: bool = False) -> None:
     study = load_study(study_file)
     folder = StudyFolder(runs / study.name)
     places = sharing_of(study, int(study.workers.pack)).places
-    team, clock = OneProcess(SLOTS if places == 1 else 1), Clock(folder)
+    team, clock = OneProcess(SLOTS if places == 1 else 1, folder), Clock(folder)
     write_json(folder.path / PROBE_FILE, _PROBE)
     if not lean:
         work(study, folder, team, clock)

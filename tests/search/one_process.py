@@ -7,8 +7,19 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from search.record.events import Checkpointed, GoOn, Prepared, StopTrial, TrialSpec, save_readings
-from search.record.record import StudyFolder, write_samples
+from metrics.trajectory.readings import Readings
+from search.record.events import (
+    Checkpointed,
+    DrawAgain,
+    DrawnAgain,
+    GoOn,
+    Prepared,
+    StopTrial,
+    TrialSpec,
+    save_readings,
+)
+from search.record.finalists import FreshLook
+from search.record.record import StudyFolder, TrialRecord, write_samples
 from search.running.trial_at_work import AHEAD, check_there, rewind
 from search.running.workers import Team
 from search.verdict.disk_cleanup import drop_after
@@ -75,7 +86,8 @@ class _Trial:
 class _Worker:
     """A trial in each of its places."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: StudyFolder | None) -> None:
+        self._folder = folder
         self.trials: dict[int, _Trial] = {}
         self.inbox: list[Any] = [Prepared(0.0)]
 
@@ -88,6 +100,10 @@ class _Worker:
             self.trials[message.number].decided = message.epoch
         elif isinstance(message, TrialSpec):
             self.trials[message.number] = _Trial(message)
+        elif isinstance(message, DrawAgain):
+            assert self._folder is not None
+            draw_again(self._folder, message)
+            self.inbox.append(DrawnAgain(message.number, message.epoch))
 
     def step(self) -> None:
         """Every trial to its next checkpoint."""
@@ -95,11 +111,11 @@ class _Worker:
 
 
 class OneProcess(Team):
-    """Stands where `search.running.workers.Team` does."""
+    """Stands where `search.running.workers.Team` does. `folder`: the study's, where finalists are drawn again."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, folder: StudyFolder | None = None) -> None:
         self.count = count
-        self._workers = [_Worker() for _ in range(count)]
+        self._workers = [_Worker(folder) for _ in range(count)]
 
     def start(self) -> None:
         """Nothing is started."""
@@ -117,6 +133,22 @@ class OneProcess(Team):
         for worker in self._workers:
             worker.inbox = []
         return got
+
+
+def draw_again(folder: StudyFolder, asked: DrawAgain) -> None:
+    """What a worker leaves of a finalist: its score in the search, give or take some luck that hangs on its number."""
+    file = FreshLook.file(folder, asked.number, asked.epoch)
+    if FreshLook.load(file) is not None:
+        return
+    luck, searched = np.random.default_rng(0 if asked.number is None else asked.number + 1), 0.05
+    if asked.number is not None:
+        searched = TrialRecord.load(folder.trial(asked.number)).score or 0.0
+    score = float(np.clip(searched + luck.normal(0, 0.05), 0, 1))
+    draws = score + luck.normal(0, 0.04, 1000)
+    images = np.stack([picture(row, seed, asked.epoch) for row in range(2) for seed in (21, 22)])
+    prompts = [f"a fresh prompt, number {row}" for row in range(2) for _ in (21, 22)]
+    write_samples(FreshLook.picture(folder, asked.number, asked.epoch), images, 2, prompts=prompts, seeds=[21, 22] * 2)
+    FreshLook("asked", Readings(asked.epoch, 0.0, {}, {}, score), draws, len(images), 2, 0, 1.5).save(file)
 
 
 def _turn(spec: TrialSpec) -> float | None:

@@ -44,7 +44,7 @@ def write_flow(home: Path, base: Path) -> Path:
 def team(target: object, setup: tuple[object, StudyFolder], count: int, **more: object) -> OneProcess:
     """Workers that train nothing."""
     write_json(setup[1].path / PROBE_FILE, PROBE)
-    return OneProcess(count)
+    return OneProcess(count, setup[1])
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Sittings:
     def sit(self, trials: int, **changes: Any) -> Verdict:
         study = self.study(budget={"trials": trials, "startup_trials": 2}, **changes)
         write_json(self.folder.path / PROBE_FILE, PROBE)
-        search.run.work(study, self.folder, OneProcess(1), Clock(self.folder))
+        search.run.work(study, self.folder, OneProcess(1, self.folder), Clock(self.folder))
         return Verdict.load(self.folder.verdict_file)
 
     def finished(self, trials: int, **changes: Any) -> str | None:
@@ -76,7 +76,7 @@ def test_a_verdict_that_is_not_of_all_trials_is_not_believed(sittings) -> None:
 
 
 def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
-    monkeypatch.setattr(search.run, "Team", lambda *_, **__: OneProcess(1))
+    monkeypatch.setattr(search.run, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
     monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
     file = sittings.study().file
     values = yaml.safe_load(file.read_text()) | {"budget": {"trials": 3, "startup_trials": 2}}
@@ -90,7 +90,7 @@ def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
 
 
 def test_folders_in_the_place_of_files_are_set_aside_before_those_are_written(sittings, monkeypatch) -> None:
-    monkeypatch.setattr(search.run, "Team", lambda *_, **__: OneProcess(1))
+    monkeypatch.setattr(search.run, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
     monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
     places = [sittings.folder.path / name for name in ("study.yaml", "study.json", "clock.json")]
     for place in places:
@@ -130,7 +130,9 @@ def test_a_lora_that_only_best_still_holds_is_carried_over(sittings) -> None:
     verdict = Verdict.load(sittings.folder.verdict_file)
     shipped = (sittings.folder.path / verdict.files["LoRA"]).read_bytes()
     shutil.rmtree(sittings.folder.trial(int(verdict.trial or 0)) / "checkpoints")
-    search.run.work(sittings.study(budget={"trials": 2}), sittings.folder, OneProcess(1), Clock(sittings.folder))
+    search.run.work(
+        sittings.study(budget={"trials": 2}), sittings.folder, OneProcess(1, sittings.folder), Clock(sittings.folder)
+    )
     assert (sittings.folder.path / verdict.files["LoRA"]).read_bytes() == shipped
 
 

@@ -1,0 +1,73 @@
+"""How far a checkpoint's score would move with other prompts: one score for each resample of the prompts."""
+
+import numpy as np
+
+from metrics.channels.bootstrap import RESAMPLES
+from metrics.checkpoint.calibration import Calibration, ProbeLabels
+from metrics.checkpoint.score import limits_of, score_within
+from metrics.trajectory.readings import Readings
+
+_OF_OWN = ("fidelity", "copying", "colour", "scatter", "layout_copying")
+_OF_ALL = ("recognised", "burn")
+_OF_PROMPTS = ("diversity", "collapse")
+
+
+def score_draws(calibration: Calibration, readings: Readings, resamples: int = RESAMPLES) -> np.ndarray:
+    """`[resamples]` scores, each with other prompts; paired between checkpoints that were drawn from the same prompts.
+
+    All images of a prompt come or stay together, since they are not independent. Prompts of photos and of new contexts
+    are drawn each among themselves, one fewer than there are: so the spread of a mean is that of n - 1 degrees of
+    freedom, not the smaller one of a plain bootstrap. What limits the channels stays as it is.
+    """
+    labels = calibration.labels
+    weights = _prompt_weights(labels, resamples)
+    means = {name: np.full(resamples, reading.value) for name, reading in readings.channels.items()}
+    for name in means:
+        prompts, items = _prompts_of(labels, name), readings.items.get(name)
+        if prompts is None or items is None or len(items) != len(prompts):
+            continue
+        drawn = weights[:, prompts]
+        total = drawn.sum(axis=1)
+        means[name] = np.where(total > 0, drawn @ items / np.maximum(total, 1), means[name])
+    if "fidelity_weak" in readings.channels and "fidelity_novel" in readings.items:
+        means["fidelity_weak"] = _weaker_halves(weights, labels, readings.items["fidelity_novel"])
+    limits = limits_of(calibration, means)
+    rows = ({name: float(values[row]) for name, values in means.items()} for row in range(resamples))
+    return np.array([score_within(limits, row) for row in rows])
+
+
+def _prompts_of(labels: ProbeLabels, channel: str) -> np.ndarray | None:
+    """The prompt that each item of a channel is of; None where the score does not hang on it."""
+    numbers = labels.prompt_numbers
+    if channel in _OF_ALL:
+        return numbers
+    if channel in _OF_OWN:
+        return numbers[labels.from_set]
+    if channel in _OF_PROMPTS:
+        return np.flatnonzero(np.bincount(numbers) > 1)
+    return numbers[labels.contexts] if channel == "prompt" else None
+
+
+def _prompt_weights(labels: ProbeLabels, resamples: int) -> np.ndarray:
+    """How often each prompt comes in each resample, `[resamples, prompts]`, the same on every call."""
+    numbers = labels.prompt_numbers
+    first = [int(np.flatnonzero(numbers == number)[0]) for number in range(numbers.max() + 1)]
+    novel = np.array([labels.sets[row] == "C" for row in first])
+    weights = np.zeros((resamples, len(first)))
+    generator = np.random.default_rng([int(novel.sum()), int((~novel).sum()), resamples])
+    for part in (novel, ~novel):
+        count = int(part.sum())
+        if count:
+            weights[:, part] = generator.multinomial(max(1, count - 1), np.full(count, 1 / count), size=resamples)
+    return weights
+
+
+def _weaker_halves(weights: np.ndarray, labels: ProbeLabels, items: np.ndarray) -> np.ndarray:
+    """The mean of the lower half of the items that come, in each resample."""
+    prompts = labels.prompt_numbers[np.array(labels.sets) == "C"]
+    order = np.argsort(items, kind="stable")
+    drawn, ordered = weights[:, prompts[order]], items[order]
+    total = drawn.sum(axis=1, keepdims=True)
+    before = np.cumsum(drawn, axis=1) - drawn
+    kept = np.clip(np.floor((total + 1) / 2) - before, 0, drawn)
+    return (kept @ ordered) / np.maximum(kept.sum(axis=1), 1)

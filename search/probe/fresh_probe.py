@@ -1,0 +1,86 @@
+"""The fresh images of finalists: drawn as the probe's are, judged by the same rule against what the base draws of the
+same prompts and seeds."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from metrics.checkpoint.calibration import VERSION as CALIBRATION_VERSION
+from metrics.checkpoint.calibration import Calibration
+from metrics.checkpoint.score import read_checkpoint
+from metrics.checkpoint.score_spread import score_draws
+from metrics.files import write_whole
+from search.probe.fresh_prompts import FreshPrompts, fresh_prompts
+from search.probe.probe import Probe
+from search.record.finalists import FreshLook
+from search.record.record import StudyFolder
+from search.study.study import Study
+from trainer.inference.sample import with_lora
+from trainer.lora.lora import LoraWeights
+
+
+@dataclass(frozen=True)
+class FreshProbe:
+    """Built by `open_fresh_probe`.
+
+    Attributes:
+        prompts: what is drawn. asked: digest of that, and of how it is drawn and judged.
+        calibration: the study's, for these prompts and seeds.
+        base_images: uint8 `[n, H, W, 3]`.
+    """
+
+    probe: Probe
+    prompts: FreshPrompts
+    asked: str
+    calibration: Calibration
+    base_images: np.ndarray
+
+    def look(
+        self, lora: LoraWeights | None, epoch: int, say: Callable[[str], None] = lambda what: None
+    ) -> tuple[FreshLook, np.ndarray]:
+        """Draw a checkpoint, or the base without one: what is read of it, and its images."""
+        began, images = time.perf_counter(), self.base_images
+        if lora is not None:
+            say("drawing again")
+            images = _drawn(self.probe, self.prompts, lora)
+        say("scoring again")
+        readings = read_checkpoint(self.calibration, epoch=epoch, effort=0.0, images=images)
+        draws = score_draws(self.calibration, readings)
+        number, repeated = self.prompts.num_prompts, self.prompts.repeated
+        seconds = time.perf_counter() - began
+        return FreshLook(self.asked, readings, draws, len(images), number, repeated, seconds), images
+
+
+def open_fresh_probe(study: Study, folder: StudyFolder, probe: Probe) -> FreshProbe:
+    """Draw the base's fresh images, or take those that the study's cache has."""
+    photos = [photo for photo in probe.everything.photos if not photo.is_reg]
+    prompts = fresh_prompts(study.score, study.finalists, photos, folder.probe())
+    drawing = study.score.probe.model_dump(include={"steps", "guidance", "scheduler", "negative"})
+    asked = [study.probe_digest, CALIBRATION_VERSION, asdict(prompts.labels), drawing, probe.precision]
+    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    kept = folder.cache / "finalists" / f"base-{digest[:16]}.npz"
+    images = _kept(kept, len(prompts.labels))
+    if images is None:
+        drawn = images = _drawn(probe, prompts, None)
+        write_whole(kept, lambda file: np.savez_compressed(file, allow_pickle=False, images=drawn))
+    return FreshProbe(probe, prompts, digest, probe.calibration.for_images(prompts.labels, images), images)
+
+
+def _drawn(probe: Probe, prompts: FreshPrompts, lora: LoraWeights | None) -> np.ndarray:
+    """As `Probe.read` draws: merged once, save for encoders that the LoRA changes."""
+    trains_text = lora is not None and any(component != "denoiser" for component, _ in lora.modules)
+    with with_lora(probe.base, None if trains_text else lora):
+        return probe.draw(lora if trains_text else None, prompts.labels.prompts, prompts.labels.seeds)
+
+
+def _kept(path: Path, count: int) -> np.ndarray | None:
+    with suppress(Exception), np.load(path, allow_pickle=False) as file:  # zip and numpy raise kinds of their own
+        images: np.ndarray = file["images"]
+        return images if len(images) == count else None
+    return None

@@ -1,0 +1,152 @@
+"""The finalists of a study: its best trials, drawn again before the verdict, with seeds and prompts that the search
+never used."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.trajectory.readings import Readings
+from search.record.events import load_readings, save_readings
+from search.record.json_files import checked, read_json, write_json
+from search.record.record import StudyFolder
+
+FINALISTS_FILE, FINALISTS_SHEET, LOOKS_FOLDER = "finalists.json", "finalists.png", "finalists"
+_DRAWS = "score_draws"
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A trial that was drawn again.
+
+    Attributes:
+        trial, epoch: its number, and its epoch to ship.
+        searched: its score in the search.
+        score: on the fresh images; low, high: its 90 % interval.
+        best: share of the resamples of the fresh prompts in which no other finalist scores more.
+        behind: share of the resamples in which it scores less than the finalist with the highest score.
+    """
+
+    trial: int
+    epoch: int
+    searched: float
+    score: float
+    low: float
+    high: float
+    best: float
+    behind: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        return (
+            f"On fresh seeds and prompts it scores {self.score:.3f} (90 % interval {self.low:.3f} to {self.high:.3f}); "
+            f"in the search it was {self.searched:.3f}."
+        )
+
+    @property
+    def as_good(self) -> bool:
+        """Whether the fresh images do not tell it from the one with the highest score."""
+        return self.behind < SURE
+
+
+FRESH = 2
+"""Times as many images of a finalist as of a checkpoint, at most; unless the study file says otherwise."""
+SURE = 0.95
+"""Share of the resamples from which on one trial is surely better than another."""
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """What was found.
+
+    Attributes:
+        settings: those of the section `finalists` that it was drawn under.
+        drawn: the best first.
+        left_out: number of a trial to why it could not be drawn again.
+        images: of each finalist. prompts: of these images; repeated: how many of them the search used, too.
+        base: the score of the base without a LoRA.
+        seconds: that drawing and scoring took the workers.
+    """
+
+    settings: Mapping[str, Any]
+    drawn: tuple[Finalist, ...]
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    images: int = 0
+    prompts: int = 0
+    repeated: int = 0
+    base: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def numbers(self) -> set[int]:
+        """The trials that were to be drawn again."""
+        return {one.trial for one in self.drawn} | {int(number) for number in self.left_out}
+
+    def of(self, trial: int | None) -> Finalist | None:
+        """A trial's; None where it was not drawn again."""
+        return next((one for one in self.drawn if one.trial == trial), None)
+
+    def save(self, folder: StudyFolder) -> None:
+        """Write `finalists.json` into the study's folder."""
+        plain = asdict(self)
+        write_json(
+            folder.path / FINALISTS_FILE, {**plain, "left_out": {str(n): why for n, why in self.left_out.items()}}
+        )
+
+    @classmethod
+    def load(cls, folder: StudyFolder) -> "Finalists | None":
+        """None where none was drawn again, or the file is damaged."""
+        try:
+            return checked(cls, {f.name for f in fields(cls)}, read_json(folder.path / FINALISTS_FILE))
+        except (OSError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class FreshLook:
+    """What was read of one checkpoint's fresh images, or of the base's, as it lies in the study's folder.
+
+    Attributes:
+        asked: digest of what was drawn: prompts, seeds and how.
+        draws: `[resamples]` scores with other prompts (`metrics.checkpoint.score_spread`).
+        images, prompts, repeated: how many, as in `Finalists`.
+        seconds: that it took.
+    """
+
+    asked: str
+    readings: Readings
+    draws: np.ndarray
+    images: int
+    prompts: int
+    repeated: int
+    seconds: float
+
+    @staticmethod
+    def file(folder: StudyFolder, trial: int | None, epoch: int) -> Path:
+        """Where it lies; the base's for no trial."""
+        return folder.path / LOOKS_FOLDER / ("base" if trial is None else f"{trial:04d}") / f"{epoch:04d}.npz"
+
+    @classmethod
+    def picture(cls, folder: StudyFolder, trial: int | None, epoch: int) -> Path:
+        """The images: prompts down, seeds across, no gaps."""
+        return cls.file(folder, trial, epoch).with_suffix(".png")
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        readings = self.readings
+        items = {**readings.items, _DRAWS: self.draws}
+        kept = Readings(readings.epoch, readings.effort, readings.channels, items, readings.score)
+        about = {name: getattr(self, name) for name in ("asked", "images", "prompts", "repeated", "seconds")}
+        save_readings(path, kept, about)
+
+    @classmethod
+    def load(cls, path: Path) -> "FreshLook | None":
+        """None where it is not there, or damaged."""
+        try:
+            readings, about = load_readings(path)
+            return cls(readings=readings, draws=readings.items[_DRAWS], **about)
+        except Exception:  # zip, numpy and JSON each raise kinds of their own
+            return None

@@ -1,0 +1,151 @@
+"""The finalists in a verdict: whether what was drawn again is of the trials that are there, their sentences and their
+sheet."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metrics.images.sample_notes import Sheet, note_of
+from metrics.onset.sentences import listed
+from search.record.finalists import FINALISTS_SHEET, Finalists, FreshLook
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.quantities import duration
+from search.verdict.ranking import best_trials
+
+if TYPE_CHECKING:
+    from search.verdict.verdict import Verdict
+
+_MOST_ROWS, _SEEDS = 24, 2
+_SMALLEST, _LARGEST = 96, 192  # pixels of an image on the sheet
+
+
+def standing(folder: StudyFolder, records: Sequence[TrialRecord]) -> Finalists | None:
+    """What was found of the finalists, where they are still the best trials; a study that went on has others."""
+    found = Finalists.load(folder)
+    if found is None or not found.drawn:
+        return None
+    shipped = {record.number: record.epoch_shipped for record in records}
+    same = found.numbers == set(best_trials(records, int(found.settings.get("trials", 0))))
+    return found if same and all(shipped[one.trial] == one.epoch for one in found.drawn) else None
+
+
+def tie_sentences(verdict: "Verdict") -> list[str]:
+    """Which trials are about as good as the winner, and why that one wins."""
+    if not verdict.ties:
+        return []
+    many = len(verdict.ties) > 1
+    others = listed([str(number) for number in verdict.ties])
+    found = "the scores differ by less than their noise"
+    said = f"Trial{'s' * many} {others} {'are' if many else 'is'} about as good: "
+    if verdict.finalists is not None:
+        said += "the fresh images do not tell them apart."
+        found = "Where scores differ by less than their noise"
+        return [
+            f"{said} {found} (±{verdict.noise:.3f}), the smallest LoRA wins, then the one with the most good epochs."
+        ]
+    return [
+        f"{said}{found} (±{verdict.noise:.3f}). Of equally good trials the smallest LoRA wins, then the one with the "
+        "most good epochs."
+    ]
+
+
+def finalist_sentences(verdict: "Verdict") -> list[str]:
+    """What the fresh images say of the winner, and how sure they are."""
+    found = verdict.finalists
+    one = None if found is None else found.of(verdict.trial)
+    if found is None or one is None:
+        return []
+    count = len(found.drawn)
+    who = f"The best {count} trials were" if count > 1 else "The best trial was"
+    again = f", {found.repeated} of them as in the search" if found.repeated else ""
+    said = [
+        f"{who} drawn again at {'their epochs' if count > 1 else 'its epoch'} to ship, with fresh seeds: "
+        f"{found.images} images of {found.prompts} prompts{again}. Trial {one.trial} scores {one.score:.3f} there "
+        f"(90 % interval {one.low:.3f} to {one.high:.3f}); in the search it was {one.searched:.3f}."
+    ]
+    if count > 1:
+        said.append(
+            f"With other prompts of this kind it would be the best of them in {100 * one.best:.0f} of 100 cases."
+        )
+    for number, why in sorted(found.left_out.items()):
+        said.append(f"Trial {number} was not drawn again: {why.strip().splitlines()[-1]}.")
+    return said
+
+
+def finalist_cost(verdict: "Verdict") -> list[str]:
+    """What drawing again took."""
+    found = verdict.finalists
+    return [] if found is None else [f"Drawing the finalists again took {duration(found.seconds)} more."]
+
+
+FINALIST_COLUMNS = ("trial", "epoch", "score on fresh images", "90 % interval", "in the search", "best of them in", "")
+
+
+def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
+    """(whether it is the one to ship, cells in the order of `FINALIST_COLUMNS`) of each finalist, the best first."""
+    found = verdict.finalists
+    if found is None:
+        return []
+    rows: list[tuple[bool, tuple[str, ...]]] = []
+    for one in found.drawn:
+        wins = one.trial == verdict.trial
+        cells = (
+            str(one.trial),
+            str(one.epoch),
+            f"{one.score:.3f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            f"{one.searched:.3f}",
+            f"{100 * one.best:.0f} %",
+            "" if wins else "about as good" if one.trial in verdict.ties else "surely worse",
+        )
+        rows.append((wins, cells))
+    return rows
+
+
+def draw_sheet(folder: StudyFolder, found: Finalists) -> bool:
+    """`finalists.png`: the base and each finalist side by side, on the first fresh seeds; whether it could be drawn."""
+    from trainer.inference.picture_grid import Column, picture_grid
+    from trainer.inference.sample_files import write_figure
+
+    base = _images(folder, None, 0)
+    kept = {one: images for one in found.drawn if (images := _images(folder, one.trial, one.epoch)) is not None}
+    if base is None or not kept:
+        return False
+    prompts, pictures = base
+    rows = list(_rows(prompts))
+    columns = [Column("base")]
+    columns += [Column(f"trial {one.trial}", f"{one.score:.3f} at {one.epoch}") for one in kept]
+    grid = picture_grid(
+        [[look[row] for row in rows] for look in (pictures, *(images for _, images in kept.values()))],
+        columns,
+        [prompts[row] for row in rows],
+        title=f"{folder.path.name}: the finalists",
+        subtitle="seeds and prompts that the search never used",
+        cell=max(_SMALLEST, min(_LARGEST, pictures.shape[2])),
+    )
+    write_figure(folder.path / FINALISTS_SHEET, grid)
+    return True
+
+
+def _rows(prompts: Sequence[str]) -> Iterable[int]:
+    """The first seeds of each prompt, as far as a sheet has room."""
+    rows = [row for row, prompt in enumerate(prompts) if row - prompts.index(prompt) < _SEEDS]
+    return rows[:_MOST_ROWS]
+
+
+def _images(folder: StudyFolder, trial: int | None, epoch: int) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Prompts and images `[n, H, W, 3]` of a look; None where its picture is not there, or damaged."""
+    from PIL import Image
+
+    path = FreshLook.picture(folder, trial, epoch)
+    try:
+        with Image.open(path) as picture:
+            note, pixels = note_of(picture, path), np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError):
+        return None
+    if not isinstance(note, Sheet) or not note.images:
+        return None
+    height, width = pixels.shape[0] // note.rows, pixels.shape[1] // note.columns
+    images = pixels.reshape(note.rows, height, note.columns, width, 3).swapaxes(1, 2)
+    return tuple(each.prompt for each in note.images), images.reshape(-1, height, width, 3)

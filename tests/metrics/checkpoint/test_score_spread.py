@@ -1,0 +1,100 @@
+"""How far a score would move with other prompts: paired, repeatable, and as wide as the prompts differ."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metrics.checkpoint.calibration import Calibration, ProbeLabels
+from metrics.checkpoint.score import calibrate, read_checkpoint, score_of
+from metrics.checkpoint.score_spread import score_draws
+from metrics.errors import MetricsError
+from metrics.trajectory.readings import Reading, Readings
+from tests.metrics.photo_sets import OTHERS, crops, probe_labels
+
+LABELS = probe_labels()
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return calibrate(crops(24, 1), [True] * 24, crops(len(LABELS), 2, OTHERS), LABELS, None)
+
+
+def looked(shares: np.ndarray) -> Readings:
+    """A checkpoint whose score is the mean of these shares, one for each image."""
+    mean = float(shares.mean())
+    return Readings(3, 0.0, {"recognised": Reading(mean, mean, mean)}, {"recognised": shares}, mean)
+
+
+def test_it_is_as_wide_as_the_prompts_differ(calibration: Calibration) -> None:
+    rng = np.random.default_rng(0)
+    of_prompt = rng.normal(0.5, 0.1, LABELS.prompt_numbers.max() + 1)
+    draws = score_draws(calibration, looked(of_prompt[LABELS.prompt_numbers]))
+    novel = np.array([LABELS.sets[list(LABELS.prompt_numbers).index(n)] == "C" for n in range(len(of_prompt))])
+    parts = [(part.mean(), of_prompt[part]) for part in (novel, ~novel)]
+    expected = sum(share**2 * values.var(ddof=1) / len(values) for share, values in parts) ** 0.5
+    assert draws.mean() == pytest.approx(of_prompt.mean(), abs=3 * expected / len(draws) ** 0.5)
+    assert draws.std() == pytest.approx(expected, rel=0.15)  # one fewer is drawn of each part, in other proportions
+
+
+def test_two_checkpoints_are_compared_on_the_same_prompts(calibration: Calibration) -> None:
+    rng = np.random.default_rng(1)
+    shares = rng.uniform(0.2, 0.6, len(LABELS))
+    one, other = (score_draws(calibration, looked(values)) for values in (shares, shares + 0.1))
+    assert one.std() > 0.01
+    assert other - one == pytest.approx(np.full(len(one), 0.1))
+
+
+def test_prompts_that_are_all_alike_move_nothing(calibration: Calibration) -> None:
+    draws = score_draws(calibration, looked(np.full(len(LABELS), 0.4)))
+    assert draws == pytest.approx(np.full(len(draws), 0.4))
+
+
+def test_every_part_of_a_real_score_is_drawn(calibration: Calibration) -> None:
+    readings = read_checkpoint(calibration, epoch=3, effort=0.0, images=crops(len(LABELS), 5))
+    named = {"burn", "colour", "scatter", "copying", "layout_copying", "collapse"} & set(readings.channels)
+    assert len(named) >= 5
+    shares = np.random.default_rng(2).uniform(0.3, 0.7, len(LABELS))
+    mean = Reading(float(shares.mean()), 0.0, 1.0)
+    items = {**readings.items, "recognised": shares}
+    whole = replace(readings, channels={**readings.channels, "recognised": mean}, items=items)
+    draws, score = score_draws(calibration, whole), score_of(calibration, whole.channels)
+    low, high = np.quantile(draws, [0.005, 0.995])
+    assert low < score < high
+    for name in ("collapse", "copying"):  # each moves it by itself
+        bad = {
+            **items,
+            name: np.where(np.arange(len(items[name])) % 4 == 0, 0.0 if name == "collapse" else 1.0, items[name]),
+        }
+        channels = {**whole.channels, name: Reading(float(bad[name].mean()), 0.0, 1.0)}
+        changed = score_draws(calibration, replace(whole, channels=channels, items=bad))
+        assert not np.array_equal(changed, draws), name
+
+
+def test_a_score_of_likeness_alone_takes_the_weaker_half_of_each_resample(calibration: Calibration) -> None:
+    novel = np.array(LABELS.sets) == "C"
+    fidelity = np.random.default_rng(3).uniform(0, 1, int(novel.sum()))
+    half = np.sort(fidelity)[: (len(fidelity) + 1) // 2]
+    channels = {"fidelity_weak": Reading(float(half.mean()), 0.0, 1.0)}
+    found = Readings(3, 0.0, channels, {"fidelity_novel": fidelity}, score_of(calibration, channels))
+    draws = score_draws(calibration, found)
+    assert draws.min() < found.score < draws.max()
+    flat = replace(found, items={"fidelity_novel": np.full(len(fidelity), channels["fidelity_weak"].value)})
+    assert score_draws(calibration, flat) == pytest.approx(np.full(len(draws), found.score))
+
+
+def test_the_same_rule_for_the_same_images_gives_the_same_score_and_others_need_a_base_of_their_own(
+    calibration: Calibration,
+) -> None:
+    images = crops(len(LABELS), 5)
+    again = calibration.for_images(LABELS, crops(len(LABELS), 2, OTHERS))
+    here, there = (read_checkpoint(rule, epoch=3, effort=0.0, images=images) for rule in (calibration, again))
+    assert {name: reading.value for name, reading in here.channels.items()} == {
+        name: reading.value for name, reading in there.channels.items()
+    }
+    fewer = ProbeLabels(*(getattr(LABELS, name)[:10] for name in ("prompts", "neutral", "sets", "photo", "seeds")))
+    with pytest.raises(MetricsError, match="10 labels"):
+        calibration.for_images(fewer, images)
+    other = calibration.for_images(fewer, crops(10, 9, OTHERS))
+    read = read_checkpoint(other, epoch=3, effort=0.0, images=images[:10])
+    assert read.channels["collapse"].value != here.channels["collapse"].value

@@ -1,0 +1,197 @@
+"""The finals: whoever draws, dies or is killed meanwhile, finalists read the same, and the verdict is theirs."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metrics.trajectory.readings import Readings
+from search.errors import WorkerError
+from search.record.clock import Clock
+from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
+from search.record.finalists import FINALISTS_FILE, Finalists, FreshLook
+from search.record.record import StudyFolder
+from search.run import why_finished
+from search.running.finalists import draw_finalists
+from search.running.progress import Board
+from search.running.workers import Team
+from search.study.study import Study, load_study
+from search.verdict.ranking import best_trials
+from search.verdict.verdict import make_verdict
+from tests.search.conftest import study_writer
+from tests.search.finished_studies import shared_study
+from tests.search.one_process import draw_again
+
+SCORES = {2: 0.55, 3: 0.61, 5: 0.60, 0: 0.2}
+"""On fresh images: the search put trial 2 first by far."""
+
+
+class Workers(Team):
+    """Draw what they are asked for, one look a turn; `happens` may answer for a look instead."""
+
+    def __init__(
+        self, folder: StudyFolder, count: int = 2, happens: Callable[[int, DrawAgain], Any] = lambda worker, look: None
+    ) -> None:
+        self.count, self.folder, self.happens = count, folder, happens
+        self.asked: list[tuple[int, DrawAgain]] = []
+        self.drawn: list[int | None] = []
+
+    def send(self, slot: int, message: Any) -> None:
+        self.asked.append((slot, message))
+
+    def receive(self, timeout: float) -> list[tuple[int, Any]]:
+        slot, look = self.asked.pop()  # the last one is done first
+        answer = self.happens(slot, look)
+        if answer is not None:
+            return [(slot, answer)]
+        if look.number is None:
+            draw_again(self.folder, look)
+        elif FreshLook.load(file := FreshLook.file(self.folder, look.number, look.epoch)) is None:
+            draws = SCORES[look.number] + np.random.default_rng(look.number).normal(0, 0.01, 1000)
+            FreshLook("asked", Readings(look.epoch, 0.0, {}, {}, SCORES[look.number]), draws, 8, 4, 0, 2.0).save(file)
+            self.drawn.append(look.number)
+        return [(slot, DrawnAgain(look.number, look.epoch))]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return load_study(study_writer(tmp_path_factory.mktemp("file"))(study="toy"))
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> StudyFolder:
+    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+    shutil.copytree(made.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples", "*.png", "artifacts"))
+    return StudyFolder(tmp_path / "toy")
+
+
+@pytest.fixture
+def finals(study: Study, folder: StudyFolder) -> Callable[..., Finalists | None]:
+    def draw(team: Team, check_place: Callable[[], None] = lambda: None, **settings: Any) -> Finalists | None:
+        asked = study.finalists.model_copy(update=settings)
+        changed = load_study(study.file, [f"finalists.trials={asked.trials}"])
+        return draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), check_place)
+
+    return draw
+
+
+def test_the_best_are_drawn_again_and_the_fresh_images_decide(folder: StudyFolder, finals) -> None:
+    before = make_verdict(folder)
+    assert (before.trial, before.finalists) == (2, None)
+    found = finals(Workers(folder))
+    assert [one.trial for one in found.drawn] == [3, 5, 2, 0] == sorted(SCORES, key=lambda number: -SCORES[number])
+    verdict = make_verdict(folder)
+    assert verdict.finalists == found
+    assert (verdict.trial, verdict.score) == (3, SCORES[3])
+    assert verdict.ties == (5,)
+    assert [one.as_good for one in found.drawn] == [True, True, False, False]
+    assert 0.5 < found.drawn[0].best < 0.9
+    assert sum(one.best for one in found.drawn) == pytest.approx(1)
+    assert found.drawn[2].searched == next(r.score for r in folder.records() if r.number == 2)
+    low, high = np.quantile(SCORES[3] + np.random.default_rng(3).normal(0, 0.01, 1000), [0.05, 0.95])
+    assert (found.drawn[0].low, found.drawn[0].high) == pytest.approx((low, high))
+
+
+def test_who_draws_and_who_dies_changes_nothing(folder: StudyFolder, finals) -> None:
+    expected = finals(Workers(folder))
+    shutil.rmtree(folder.path / "finalists")
+    (folder.path / FINALISTS_FILE).unlink()
+    deaths = {None: 1, 3: 2, 5: 1}
+
+    def happens(worker: int, look: DrawAgain) -> Any:
+        deaths[look.number] = left = deaths.get(look.number, 0) - 1
+        if left == -1 and look.number == 0:
+            return Failed(0, look.epoch, "the disk hiccuped", again=True)
+        return Lost("it was killed") if left >= 0 else None
+
+    assert finals(Workers(folder, 1, happens)) == expected
+
+
+def test_killed_on_the_way_nothing_is_drawn_twice(folder: StudyFolder, finals) -> None:
+    class Killed(Exception):
+        pass
+
+    first, left = Workers(folder), [3]
+
+    def check_place() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finals(first, check_place)
+    assert not (folder.path / FINALISTS_FILE).exists()
+    assert make_verdict(folder).finalists is None
+    second = Workers(folder)
+    found = finals(second)
+    assert sorted([*first.drawn, *second.drawn]) == sorted(SCORES)
+    assert len(first.drawn) > 1 < len(second.drawn)
+    assert make_verdict(folder).finalists == found
+
+
+def test_one_that_cannot_be_drawn_is_left_out_and_named(folder: StudyFolder, finals) -> None:
+    def happens(worker: int, look: DrawAgain) -> Any:
+        return Failed(3, look.epoch, "lora.safetensors: no such file", again=False) if look.number == 3 else None
+
+    found = finals(Workers(folder, 2, happens))
+    assert [one.trial for one in found.drawn] == [5, 2, 0]
+    assert found.left_out == {3: "lora.safetensors: no such file"}
+    verdict = make_verdict(folder)
+    assert verdict.trial == 5
+    assert any("Trial 3 was not drawn again: lora.safetensors: no such file" in said for said in verdict.said.sure)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Failed(2, 0, "the disk is full", again=True, machine=True), Lost("it ended with exit code 1", replaced=False)],
+)
+def test_a_machine_that_cannot_work_ends_the_study_and_not_the_trial(folder: StudyFolder, finals, answer) -> None:
+    def happens(worker: int, look: DrawAgain) -> Any:
+        if isinstance(answer, Failed) and look.number != 2:
+            return None
+        return Failed(2, look.epoch, answer.error, again=True, machine=True) if isinstance(answer, Failed) else answer
+
+    with pytest.raises(WorkerError, match=r"disk is full|no worker could start"):
+        finals(Workers(folder, 2, happens))
+    assert not (folder.path / FINALISTS_FILE).exists()
+
+
+def test_without_the_base_nothing_is_compared(folder: StudyFolder, finals) -> None:
+    broken = Workers(folder, 2, lambda worker, look: None if look.number else Failed(None, 0, "no memory", again=True))
+    with pytest.raises(WorkerError, match="no memory"):
+        finals(broken)
+    assert broken.drawn == []
+
+
+def test_finalists_of_a_study_that_went_on_are_not_believed(folder: StudyFolder, finals) -> None:
+    finals(Workers(folder), trials=2)
+    assert make_verdict(folder).finalists is not None
+    assert best_trials(folder.records(), 2) == [2, 3]
+    kept = (folder.path / FINALISTS_FILE).read_text()
+    (folder.path / FINALISTS_FILE).write_text(kept.replace('"trial": 3', '"trial": 0'))
+    assert make_verdict(folder).finalists is None
+    assert make_verdict(folder).trial == 2
+    (folder.path / FINALISTS_FILE).write_text(kept[:-20])
+    assert make_verdict(folder).finalists is None
+
+
+def test_none_are_drawn_where_none_are_asked_for_or_one_configuration_is_all_there_is(
+    folder: StudyFolder, finals, tmp_path: Path
+) -> None:
+    assert finals(Workers(folder), trials=0) is None
+    (tmp_path / "one").mkdir()
+    alone = load_study(study_writer(tmp_path / "one")(search={"rank": {"value": 4}}, budget={"trials": 1}))
+    assert alone.num_finalists == 0
+
+
+def test_a_finished_study_goes_on_when_its_finalists_are_to_be_drawn_otherwise(
+    folder: StudyFolder, finals, study: Study
+) -> None:
+    finals(Workers(folder))
+    make_verdict(folder).save(folder.verdict_file)
+    assert why_finished(load_study(study.file, ["budget.trials=8"]), folder) is not None
+    for change in ("finalists.trials=2", "finalists.seeds=9"):
+        assert why_finished(load_study(study.file, ["budget.trials=8", change]), folder) is None

@@ -1,0 +1,108 @@
+"""What was drawn again is told alike everywhere: terminal, report, sheet, status, Optuna's attributes and exports."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+from PIL import Image
+
+from search import export, status
+from search.record.events import DrawAgain
+from search.record.finalists import FINALISTS_SHEET, Finalist, Finalists, FreshLook
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.artifacts import open_store, publish_verdict
+from search.verdict.ranking import best_trials, contenders
+from search.verdict.verdict import Verdict, finish
+from tests.search.finished_studies import shared_study
+from tests.search.one_process import draw_again
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
+    """A study whose three best trials were drawn again, with its verdict."""
+    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+    folder = StudyFolder(tmp_path_factory.mktemp("drawn") / "toy")
+    shutil.copytree(made.path, folder.path)
+    epochs = {n: TrialRecord.load(folder.trial(n)).epoch_shipped or 0 for n in best_trials(folder.records(), 3)}
+    for number, epoch in ((None, 0), *epochs.items()):
+        draw_again(folder, DrawAgain(number, epoch))
+    first, second, third = epochs
+    rows = (
+        Finalist(second, epochs[second], 0.69, 0.512, 0.45, 0.58, best=0.7),
+        Finalist(third, epochs[third], 0.59, 0.48, 0.41, 0.55, best=0.3, behind=0.7),
+        Finalist(first, epochs[first], 0.8, 0.3, 0.25, 0.35, best=0.0, behind=1.0),
+    )
+    Finalists({"trials": 3, "seeds": None}, rows, images=4, prompts=2, repeated=1, seconds=7.0).save(folder)
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}")
+    store = open_store(folder)
+    finish(folder, publish=lambda verdict: publish_verdict(study, folder, verdict, store))
+    return folder
+
+
+def test_the_verdict_gives_the_fresh_score_and_what_it_rests_on(drawn: StudyFolder, capsys) -> None:
+    verdict = Verdict.load(drawn.verdict_file)
+    winner = verdict.finalists.drawn[0]
+    assert (verdict.trial, verdict.epoch, verdict.score) == (winner.trial, winner.epoch, 0.512)
+    assert verdict.ties == (verdict.finalists.drawn[1].trial,)
+    said = " ".join(verdict.said.sure)
+    assert "4 images of 2 prompts, 1 of them as in the search" in said
+    assert (
+        f"Trial {winner.trial} scores 0.512 there (90 % interval 0.450 to 0.580); in the search it was 0.690." in said
+    )
+    assert "the best of them in 70 of 100 cases" in said
+    assert f"Trial {verdict.ties[0]} is about as good: the fresh images do not tell them apart." in said
+    assert any("Drawing the finalists again took 7" in each for each in verdict.said.took)
+    assert status.main([str(drawn.path), "--all"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    headline = f"Ship epoch {winner.epoch} of trial {winner.trial} (score 0.512 on fresh images)."
+    assert headline in shown
+    assert "0.450 to 0.580" in shown
+    assert status.main([str(drawn.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["verdict"]
+    assert (found["score"], found["as_good"]) == (0.512, list(verdict.ties))
+    assert found["fresh_scores"][str(winner.trial)] == 0.512
+    assert headline in (drawn.best_folder / "train.yaml").read_text().replace("\n# ", " ")
+
+
+def test_report_sheet_and_dashboard_show_them(drawn: StudyFolder) -> None:
+    page = drawn.report.read_text()
+    table = page[page.index('class="finalists"') :].partition("</table>")[0]
+    assert table.count("<tr") == 4
+    assert table.index("0.512") < table.index("0.480") < table.index("0.300")
+    assert table.count("about as good") == table.count("surely worse") == 1
+    assert "on fresh images" in page[: page.index("<h3>")]
+    with Image.open(drawn.path / FINALISTS_SHEET) as sheet:
+        assert sheet.width > 4 * 96
+        assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 50
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{drawn.database}")
+    assert study.user_attrs["score"] == 0.512
+    assert "on fresh images" in study.user_attrs["verdict"]
+    names = [meta.filename for meta in get_all_artifact_meta(study, storage=study._storage)]
+    assert FINALISTS_SHEET in names
+
+
+def test_an_export_says_it_of_the_epoch_that_was_drawn_and_of_no_other(
+    drawn: StudyFolder, tmp_path: Path, capsys
+) -> None:
+    assert export.main([str(drawn.path), "--to", str(tmp_path / "shipped")]) == 0
+    said = "On fresh seeds and prompts it scores 0.512 (90 % interval 0.450 to 0.580); in the search it was 0.690."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert export.main([str(drawn.path), "--to", str(tmp_path / "own"), "--trial", "0"]) == 0
+    assert "On fresh seeds" not in capsys.readouterr().out
+
+
+def test_a_sheet_without_its_pictures_is_not_promised(drawn: StudyFolder, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "toy")
+    shutil.copytree(drawn.path, folder.path)
+    FreshLook.picture(folder, None, 0).unlink()
+    assert "finalists" not in finish(folder).files
+
+
+def test_what_may_be_drawn_again_is_kept_until_then(drawn: StudyFolder) -> None:
+    records = list(drawn.records())
+    assert set(best_trials(records, 5)) <= contenders(records, 5)
+    assert len(best_trials(records, 5)) == 5 > len(best_trials(records, 2)) == 2
