@@ -20,7 +20,8 @@ def score_draws(calibration: Calibration, readings: Readings, resamples: int = R
     freedom, not the smaller one of a plain bootstrap. What limits the channels stays as it is.
     """
     labels = calibration.labels
-    weights = _prompt_weights(labels, resamples)
+    counts, share = _prompt_counts(labels, resamples)
+    weights = counts * share
     means = {name: np.full(resamples, reading.value) for name, reading in readings.channels.items()}
     for name in means:
         prompts, items = _prompts_of(labels, name), readings.items.get(name)
@@ -30,7 +31,7 @@ def score_draws(calibration: Calibration, readings: Readings, resamples: int = R
         total = drawn.sum(axis=1)
         means[name] = np.where(total > 0, drawn @ items / np.maximum(total, 1), means[name])
     if "fidelity_weak" in readings.channels and "fidelity_novel" in readings.items:
-        means["fidelity_weak"] = _weaker_halves(weights, labels, readings.items["fidelity_novel"])
+        means["fidelity_weak"] = _weaker_halves(counts, labels, readings.items["fidelity_novel"])
     limits = limits_of(calibration, means)
     rows = ({name: float(values[row]) for name, values in means.items()} for row in range(resamples))
     return np.array([score_within(limits, row) for row in rows])
@@ -48,25 +49,28 @@ def _prompts_of(labels: ProbeLabels, channel: str) -> np.ndarray | None:
     return numbers[labels.contexts] if channel == "prompt" else None
 
 
-def _prompt_weights(labels: ProbeLabels, resamples: int) -> np.ndarray:
-    """How often each prompt comes in each resample, `[resamples, prompts]`, the same on every call."""
+def _prompt_counts(labels: ProbeLabels, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each prompt comes in each resample, `[resamples, prompts]`, and what it counts each time, `[prompts]`,
+    so that both parts keep their shares; the same on every call."""
     numbers = labels.prompt_numbers
     first = [int(np.flatnonzero(numbers == number)[0]) for number in range(numbers.max() + 1)]
     novel = np.array([labels.sets[row] == "C" for row in first])
-    weights = np.zeros((resamples, len(first)))
+    counts, share = np.zeros((resamples, len(first))), np.ones(len(first))
     generator = np.random.default_rng([int(novel.sum()), int((~novel).sum()), resamples])
     for part in (novel, ~novel):
-        count = int(part.sum())
-        if count:
-            weights[:, part] = generator.multinomial(max(1, count - 1), np.full(count, 1 / count), size=resamples)
-    return weights
+        size = int(part.sum())
+        if size:
+            drawn = max(1, size - 1)
+            counts[:, part] = generator.multinomial(drawn, np.full(size, 1 / size), size=resamples)
+            share[part] = size / drawn
+    return counts, share
 
 
-def _weaker_halves(weights: np.ndarray, labels: ProbeLabels, items: np.ndarray) -> np.ndarray:
+def _weaker_halves(counts: np.ndarray, labels: ProbeLabels, items: np.ndarray) -> np.ndarray:
     """The mean of the lower half of the items that come, in each resample."""
     prompts = labels.prompt_numbers[np.array(labels.sets) == "C"]
     order = np.argsort(items, kind="stable")
-    drawn, ordered = weights[:, prompts[order]], items[order]
+    drawn, ordered = counts[:, prompts[order]], items[order]
     total = drawn.sum(axis=1, keepdims=True)
     before = np.cumsum(drawn, axis=1) - drawn
     kept = np.clip(np.floor((total + 1) / 2) - before, 0, drawn)
