@@ -132,7 +132,7 @@ class Trajectory:
         for name in sorted(names):
             rows = [reading for reading in self.readings if name in reading.items]
             self.cube(name)  # raises when the shapes disagree
-            arrays[name] = np.stack([np.asarray(reading.items[name], np.float32) for reading in rows])
+            arrays[name] = np.stack([np.asarray(reading.items[name], np.float64) for reading in rows])
             arrays[f"{name}{_AT}"] = np.array([reading.epoch for reading in rows], np.int64)
         write_whole(folder / "items.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
         table: dict[str, object] = {self.unit: self.epochs, "effort": self.effort}

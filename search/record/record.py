@@ -14,6 +14,7 @@ from search.record.final_run import Average, FinalRun
 from search.record.finished_run import FinishedRun
 from search.record.json_files import checked, read_json, write_bytes, write_json
 from search.record.probe_description import PROBE_FILE, ProbeDescription
+from search.record.taken_run import TakenRun
 from trainer.config.recorded import RecordedConfig
 from trainer.inference.sample_files import SheetNote, sheet_png
 
@@ -54,6 +55,7 @@ class TrialRecord:
         slot, began: where it ran, and that slot's clock then (`search.running.coordinator`); None when nobody noted it.
         final: where it is the run that ships; None where it is not.
         finished_run: what was looked at instead of trained; None where it was trained.
+        taken: what it has of another trial that is the same run, instead of training it; None where it has not.
         lost: what of its files was damaged and could not be rebuilt, for people; "" when all is there.
     """
 
@@ -79,7 +81,26 @@ class TrialRecord:
     began: int | None = None
     finished_run: FinishedRun | None = None
     final: FinalRun | None = None
+    taken: TakenRun | None = None
     lost: str = ""
+
+    def with_taken(self, folder: Path) -> "TrialRecord":
+        """With what the trial's folder says that it has taken."""
+        return replace(self, taken=TakenRun.load(folder))
+
+    @property
+    def saved_epochs(self) -> int:
+        """Epochs that it did not train, since the same run was there."""
+        return 0 if self.taken is None else self.taken.saved_epochs(self.epochs_trained)
+
+    @property
+    def saved_seconds(self) -> float:
+        """Seconds that this saved."""
+        return (
+            0.0
+            if self.taken is None
+            else self.taken.saved_seconds(self.epochs_trained, self.config.save_every_n_epochs)
+        )
 
     def with_average(self, folder: Path) -> "TrialRecord":
         """With the average that the trial's folder holds."""
@@ -90,7 +111,7 @@ class TrialRecord:
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         plain |= {"config": self.config.model_dump(mode="json")}
         plain |= {"onset": None if self.onset is None else asdict(self.onset)}
-        for name, part in (("finished_run", self.finished_run), ("final", self.final)):
+        for name, part in (("finished_run", self.finished_run), ("final", self.final), ("taken", self.taken)):
             plain[name] = None if part is None else asdict(part)
         write_json(folder / "record.json", {"version": VERSION, **plain})
 

@@ -142,7 +142,7 @@ def _mend_ended(study: Study, folder: StudyFolder, row: FrozenTrial, say: Callab
         if home.is_dir():
             kept = f" (what was there: {set_aside(path).name})" if path.exists() and path.stat().st_size else ""
             say(f"record.json is damaged or missing: rebuilt from Optuna{kept}")
-        record = _rebuilt(study, row, fields, trajectory).with_average(home)
+        record = _rebuilt(study, row, fields, trajectory).with_average(home).with_taken(home)
     assert record is not None
     lora = folder.checkpoint(row.number, record.epoch_shipped or 0)
     if (lora / LORA_FILE).exists() and (damage := lora_damage(lora)) is not None:

@@ -368,7 +368,7 @@ class Coordinator:
         folder = self.folder.trial(record.number)
         if len(course.trajectory):
             course.trajectory.save(folder)
-        record = record.with_average(folder)
+        record = record.with_average(folder).with_taken(folder)
         record.save(folder)
         return record
 

@@ -64,6 +64,11 @@ class SharedPasses:
             self._closed.add(pack)
         return pack, run
 
+    @property
+    def shape(self) -> tuple[int | None, int | None]:
+        """Width and rank of the packs, None where each trial is trained by itself."""
+        return self.width, self._sharing.max_rank
+
     def drop(self, pack: Pack) -> None:
         """Forget a pack in which something went wrong; whoever sits there has to join again."""
         for packs in self._packs.values():

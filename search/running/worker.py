@@ -36,6 +36,7 @@ from search.record.final_run import TWIN
 from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
+from search.record.taken_run import RunMark
 from search.running.block_weights import BlockLooks
 from search.running.coordinator_line import HUNG_UP, Line
 from search.running.final_run import align
@@ -45,6 +46,7 @@ from search.running.looks import Looks
 from search.running.machine_faults import Fault, device_is_lost, fault_of, machine_fault
 from search.running.measuring import Measuring
 from search.running.pack_measure import settled
+from search.running.same_runs import SameRuns, common_of
 from search.running.shared_passes import SharedPasses, sharers
 from search.running.trial_at_work import TrialAtWork, rewind
 from search.running.worker_process import die_with_parent, load_models, write_to
@@ -138,6 +140,7 @@ class _Worker:
             self._line.say("measuring how many trials to train at once")
         sharing = settled(study, folder, self._probe)
         self._passes = SharedPasses(self._probe, sharing, study.workers.pack, folder)
+        self._same = SameRuns(study, folder, common_of(study, folder, self._probe))
         self._finalists = FinalistLooks(study, folder, self._probe, self._line)
         self._again: list[DrawAgain] = []
         self._new: list[TrialSpec] = []
@@ -212,11 +215,30 @@ class _Worker:
             if self._looks is not None:
                 return
             self._seat(trial)
+            looked = self._from_the_same_run(trial)
             for line in (line for _, run in trial.seats for line in run.passed_over):
                 self._line.send(Note(spec.number, line))
-            for epoch in Checkpointed.epochs(spec.folder):  # measured before a restart, not decided on
-                if spec.processed < epoch < trial.run.epoch:
+            for epoch in Checkpointed.in_a_row(spec.folder, spec.config):  # measured before, not decided on
+                if spec.processed < epoch and (epoch < trial.run.epoch or epoch <= looked):
                     self._measuring.tell(trial, epoch)
+
+    def _from_the_same_run(self, trial: TrialAtWork) -> int:
+        """What a trial that is the same run has measured is this one's; returns the last epoch of that, 0 without."""
+        spec = trial.spec
+        if not self._same.looks:
+            return 0
+        mark = self._same.mark(spec.config, trial.seats[0][0].steps_per_epoch, self._passes.shape)
+        if not RunMark.file(spec.folder).is_file():
+            mark.save(spec.folder)
+        taken = self._same.take(spec, mark)
+        if taken is None:
+            return 0
+        if trial.run.epoch < taken.trained:
+            trial.leave()
+            self._seat(trial)
+        if not spec.processed:
+            self._line.send(Note(spec.number, taken.sentence))
+        return taken.looked
 
     def _seat(self, trial: TrialAtWork) -> None:
         """Its run joins a pack. A final run trains on all photos, its twin without those held out; where the two

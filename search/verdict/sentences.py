@@ -27,6 +27,7 @@ from search.verdict.finished_run_sentences import (
 from search.verdict.plateau import Peak
 from search.verdict.quantities import duration
 from search.verdict.said import Said
+from search.verdict.saved_sentences import saved
 from search.verdict.settings_sentences import leave_epochs, settings
 from trainer.config.rules import FLAT_SCHEDULERS
 
@@ -151,6 +152,7 @@ def cost(spent: "Cost") -> str:
         + (f" ({', '.join(kinds)})" if kinds else "")
         + f" with {_count(spent.epochs, 'trained epoch')}{clock}. The workers took {duration(spent.seconds)}: "
         f"training {duration(spent.train)}, drawing images {duration(spent.sample)}, scoring {duration(spent.score)}."
+        + saved(spent)
     )
 
 

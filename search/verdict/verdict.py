@@ -47,6 +47,8 @@ class Cost:
         epochs: trained epochs over all trials.
         complete, pruned, failed, running: numbers of trials.
         at_onset: how many of the complete ones were stopped at a confirmed onset.
+        taken: how many have readings of another trial that is the same run. saved_epochs, saved_seconds: what that
+            saved; these epochs are not among `epochs`.
     """
 
     seconds: float = 0.0
@@ -60,6 +62,9 @@ class Cost:
     failed: int = 0
     running: int = 0
     at_onset: int = 0
+    taken: int = 0
+    saved_epochs: int = 0
+    saved_seconds: float = 0.0
 
     @property
     def trials(self) -> int:
@@ -314,11 +319,14 @@ def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
         sample=spent("sample"),
         score=spent("score"),
         wall_seconds=wall_seconds,
-        epochs=sum(r.epochs_trained for r in records),
+        epochs=sum(r.epochs_trained - r.saved_epochs for r in records),
         complete=count("complete"),
         pruned=count("pruned"),
         failed=count("failed"),
         running=count("running"),
+        taken=sum(r.taken is not None for r in records),
+        saved_epochs=sum(r.saved_epochs for r in records),
+        saved_seconds=float(sum(r.saved_seconds for r in records)),
         at_onset=sum(r.state == "complete" and r.stopped == "onset" for r in records),
     )
 

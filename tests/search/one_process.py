@@ -136,14 +136,13 @@ class OneProcess(Team):
 
 
 def draw_again(folder: StudyFolder, asked: DrawAgain) -> None:
-    """What a worker leaves of a finalist: its score in the search, give or take some luck that hangs on its number."""
+    """What a worker leaves of a finalist: its score in the search again."""
     file = FreshLook.file(folder, asked.number, asked.epoch)
     if FreshLook.load(file) is not None:
         return
-    luck, searched = np.random.default_rng(0 if asked.number is None else asked.number + 1), 0.05
+    luck, score = np.random.default_rng(0 if asked.number is None else asked.number + 1), 0.05
     if asked.number is not None:
-        searched = TrialRecord.load(folder.trial(asked.number)).score or 0.0
-    score = float(np.clip(searched + luck.normal(0, 0.01), 0, 1))
+        score = TrialRecord.load(folder.trial(asked.number)).score or 0.0
     draws = score + luck.normal(0, 0.04, 1000)
     images = np.stack([picture(row, seed, asked.epoch) for row in range(2) for seed in (21, 22)])
     prompts = [f"a fresh prompt, number {row}" for row in range(2) for _ in (21, 22)]

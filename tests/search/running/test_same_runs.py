@@ -1,0 +1,250 @@
+"""A run that another trial has had is taken, however it was written, as far as the two are one, and to the last bit."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from metrics.onset.onset import find_onset
+from metrics.trajectory.trajectory import Trajectory
+from search.record.events import Checkpointed, TrialSpec
+from search.record.record import StudyFolder, TrialRecord
+from search.record.taken_run import RunMark, TakenRun
+from search.running.same_runs import SameRuns
+from search.study.study import Study, load_study
+from search.verdict.verdict import Verdict, make_verdict
+from tests.search.conftest import study_writer
+from tests.search.finished_studies import Plan, planted
+from tests.search.recovery.real_studies import outcome, run_here
+from trainer.checkpoint import LORA_FILE, STATE_FILE, checkpoint_path, save_state, write_checkpoint
+from trainer.config.config import TrainConfig
+
+COMMON = {"base": "the same"}
+STEPS = 7
+
+
+class Runs:
+    """Trials that ended, planted; and the next one, which looks for its like."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.study: Study = load_study(study_writer(home)(train={"resolution": 64, "save_every_n_epochs": 2}))
+
+    def config(self, **fields: Any) -> TrainConfig:
+        return self.study.config({"rank": 4, "learning_rate_scale": 2.0, "epochs": 8, **fields})
+
+    def same(self, name: str, common: dict[str, Any] | None = None) -> SameRuns:
+        return SameRuns(self.study, StudyFolder(self.home / "runs" / name), common or COMMON)
+
+    def ended(
+        self, name: str, number: int, *, state: str = "complete", upto: int = 8, has_state: bool = False, **fields: Any
+    ) -> Trajectory:
+        """A trial that has ended, with its LoRAs; `has_state`: and what it takes to go on."""
+        folder = StudyFolder(self.home / "runs" / name).trial(number)
+        config = self.config(**fields)
+        trajectory = planted(Plan({}), upto, 5)
+        trajectory.save(folder)
+        self.same(name).mark(config, STEPS, (None, None)).save(folder)
+        for epoch in range(2, upto + 1, 2):
+
+            def fill(aside: Path, epoch: int = epoch) -> None:
+                save_file({"weights": np.full(4, epoch, np.float32)}, aside / LORA_FILE)
+                if has_state:
+                    save_state(aside, {"epoch": epoch})
+
+            write_checkpoint(folder / "checkpoints", epoch, fill)
+        record = TrialRecord(
+            number, state, config, {}, config.epochs, epochs_trained=upto, onset=find_onset(trajectory)
+        )
+        replace(record, timings={"train": 16.0, "save": 0.0, "sample": 8.0, "score": 4.0}).save(folder)
+        return trajectory
+
+    def take(self, name: str = "mine", number: int = 0, common: dict[str, Any] | None = None, **fields: Any) -> Any:
+        """What the next trial takes, and its folder."""
+        folder, config = StudyFolder(self.home / "runs" / name).trial(number), self.config(**fields)
+        folder.mkdir(parents=True, exist_ok=True)
+        same = self.same(name, common)
+        return same.take(TrialSpec(number, folder, config), same.mark(config, STEPS, (None, None))), folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+def test_its_readings_are_taken_bit_for_bit_with_what_they_saved(runs: Runs) -> None:
+    trajectory = runs.ended("theirs", 3)
+    taken, folder = runs.take()
+    assert taken == TakenRun("theirs", 3, looked=8, trained=0, epoch_seconds=2.0, look_seconds=3.0)
+    for reading in trajectory.readings[1:]:
+        event = Checkpointed.load(folder, 0, reading.epoch)
+        assert event.readings.score == reading.score
+        assert event.readings.channels == reading.channels
+        assert event.readings.items.keys() == reading.items.keys()
+        assert all(np.array_equal(values, event.readings.items[name]) for name, values in reading.items.items())
+        assert (event.timings, event.readings.effort) == ({}, reading.effort)
+        assert (checkpoint_path(folder / "checkpoints", reading.epoch) / LORA_FILE).is_file()
+    assert (taken.saved_epochs(8), taken.saved_epochs(4), taken.saved_seconds(8, 2)) == (8, 4, 28.0)
+    assert taken.saved_epochs(10) == 0  # what comes after the readings needs all of the training
+    assert TakenRun.load(folder) == taken
+
+
+@pytest.mark.parametrize(
+    ("written", "again"),
+    [
+        ({"learning_rate_scale": 2.0}, {"learning_rate_scale": 1.0, "learning_rate": 2e-4}),
+        ({"alpha_ratio": 0.5}, {"alpha": 2.0}),
+        ({}, {"weight_decay": 0.01}),
+        ({"lr_scheduler": "cosine"}, {"lr_scheduler": "cosine_with_restarts", "num_cycles": 1}),
+    ],
+)
+def test_what_is_trained_counts_and_not_how_it_is_written(runs: Runs, written: dict, again: dict) -> None:
+    marks = []
+    for fields in (written, again):
+        given = {"rank": 4, "epochs": 8, **fields}
+        config = runs.study.config({"learning_rate_scale": 2.0, **given} if "learning_rate" not in given else given)
+        marks.append(runs.same("mine").mark(config, STEPS, (None, None)))
+    assert marks[0] == marks[1]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "upto"),
+    [
+        ({"epochs": 8}, {"epochs": 12}, 8),  # constant, prolonged
+        ({"epochs": 8}, {"epochs": 4}, 4),
+        (
+            {"lr_scheduler": "cosine_with_restarts", "cycle_epochs": 4, "epochs": 8},
+            {"lr_scheduler": "cosine_with_restarts", "num_cycles": 3, "epochs": 12},
+            8,
+        ),
+        (
+            {"lr_scheduler": "constant_with_warmup", "warmup_steps": 5},
+            {"lr_scheduler": "constant_with_warmup", "warmup_steps": 5, "epochs": 10},
+            8,
+        ),
+        ({"lr_scheduler": "cosine", "epochs": 8}, {"lr_scheduler": "cosine", "epochs": 12}, 0),
+    ],
+)
+def test_as_far_as_the_learning_rates_are_the_same(runs: Runs, theirs: dict, mine: dict, upto: int) -> None:
+    runs.ended("theirs", 0, **theirs)
+    taken, folder = runs.take(**mine)
+    assert (taken.looked if taken else 0) == upto
+    assert Checkpointed.in_a_row(folder, runs.config(**mine)) == list(range(2, upto + 1, 2))
+
+
+@pytest.mark.parametrize("fields", [{"rank": 8}, {"optimizer": "Lion"}, {"seed": 1}, {"learning_rate_scale": 3.0}])
+def test_another_run_gives_nothing(runs: Runs, fields: dict) -> None:
+    runs.ended("theirs", 0)
+    config = TrainConfig.model_validate({**runs.config().model_dump(), **fields})
+    same = runs.same("mine")
+    mark = same.mark(config, STEPS, (None, None))
+    folder = StudyFolder(runs.home / "runs" / "mine").trial(0)
+    assert same.take(TrialSpec(0, folder, config), mark) is None
+    assert same.mark(runs.config(), STEPS + 1, (None, None)).shared(same.mark(runs.config(), STEPS, (None, None))) == 0
+
+
+def test_nothing_is_taken_of_other_bases_wider_packs_failed_trials_or_where_it_is_not_wanted(runs: Runs) -> None:
+    runs.ended("theirs", 0)
+    assert runs.take(common={"base": "another"})[0] is None
+    same = runs.same("mine")
+    assert same.mark(runs.config(), STEPS, (4, 8)).shared(same.mark(runs.config(), STEPS, (None, None))) == 0
+    runs.study = replace(runs.study, budget=runs.study.budget.model_copy(update={"reuse": False}))
+    assert runs.take()[0] is None
+    shutil.rmtree(runs.home / "runs")
+    runs.study = replace(runs.study, budget=runs.study.budget.model_copy(update={"reuse": True}))
+    runs.ended("theirs", 0, state="failed")
+    assert runs.take()[0] is None
+
+
+def test_a_lora_that_would_be_shipped_has_to_be_there(runs: Runs) -> None:
+    trajectory = runs.ended("theirs", 0)
+    best = find_onset(trajectory, ship=runs.study.score.ship).best
+    shutil.rmtree(runs.home / "runs" / "theirs" / "trials" / "0000" / "checkpoints" / f"{best:04d}")
+    assert runs.take()[0] is None
+    assert runs.take(number=1, epochs=12)[0].looked == 8  # this one trains on, and so has it again
+
+
+def test_it_goes_on_from_the_shared_checkpoint_where_that_was_kept(runs: Runs) -> None:
+    runs.ended("theirs", 0, has_state=True)
+    taken, folder = runs.take(epochs=12)
+    assert (taken.looked, taken.trained, taken.saved_epochs(12)) == (8, 8, 8)
+    assert (checkpoint_path(folder / "checkpoints", 8) / STATE_FILE).is_file()
+
+
+def test_taken_twice_or_cut_off_it_is_taken_once(runs: Runs) -> None:
+    runs.ended("theirs", 0)
+    taken, folder = runs.take()
+    TakenRun.file(folder).unlink()
+    Checkpointed.file(folder, 6).unlink()
+    shutil.rmtree(folder / "checkpoints" / "0004")
+    again, _ = runs.take()
+    assert again == taken
+    assert Checkpointed.in_a_row(folder, runs.config()) == [2, 4, 6, 8]
+    shutil.rmtree(runs.home / "runs" / "theirs")
+    assert runs.take()[0] == taken
+    assert runs.take(number=5)[0] is None  # the trial itself has not ended, so nothing is had of it
+
+
+def test_the_study_says_what_that_saved(runs: Runs) -> None:
+    runs.ended("mine", 0)
+    runs.ended("mine", 1)
+    folder = StudyFolder(runs.home / "runs" / "mine")
+    record = TrialRecord.load(folder.trial(1))
+    taken = TakenRun("theirs", 3, looked=8, epoch_seconds=2.0, look_seconds=3.0)
+    replace(record, taken=taken, timings={}).save(folder.trial(1))
+    verdict = make_verdict(folder)
+    assert (verdict.cost.epochs, verdict.cost.taken, verdict.cost.saved_epochs) == (8, 1, 8)
+    assert "that saved 8 trained epochs and 28 s" in verdict.said.took[0]
+    assert TrialRecord.load(folder.trial(1)).taken == taken
+
+
+def test_marks_that_differ_later_share_their_beginning() -> None:
+    one, other = RunMark("s", ("a", "b", "c")), RunMark("s", ("a", "b", "x", "y"))
+    assert one.shared(other) == other.shared(one) == 2
+    assert one.shared(one) == 3
+    assert one.shared(replace(one, settings="t")) == 0
+
+
+@pytest.mark.slow
+def test_a_second_study_takes_what_the_first_has_trained_and_comes_to_its_own_numbers(
+    tmp_path: Path, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path
+) -> None:
+    probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]}
+    values = {
+        "base": str(tiny_sd15), "data": str(tiny_photos),
+        "train": {"resolution": 64, "epochs": 4, "save_every_n_epochs": 1, "batch_size": 4},
+        "search": {"rank": {"values": [4, 8]}, "learning_rate_scale": {"min": 1, "max": 8, "log": True}},
+        "score": {"encoder": str(tiny_clip), "holdout": 2, "probe": probe, "losses": {"levels": 1, "draws": 1},
+                  "shifted": {"composites": 0}},
+        "stop": {"onset": False, "prune": False},
+        "workers": {"count": 1, "threads": 1, "device": "cpu"},
+    }  # fmt: skip
+
+    def study(name: str, runs: Path, **changes: Any) -> tuple[StudyFolder, str]:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({**values, **changes, "study": name}))
+        code, said = run_here(file, runs)
+        assert code == 0, said
+        return StudyFolder(runs / name), said
+
+    study("first", tmp_path / "runs", budget={"trials": 2})
+    longer = {"train": values["train"] | {"epochs": 6}, "budget": {"trials": 3}}
+    second, said = study("second", tmp_path / "runs", **longer)
+    alone, _ = study("second", tmp_path / "alone", **longer)
+    assert outcome(second) == outcome(alone)
+    for number in range(3):
+        curves = [(each.trial(number) / "trajectory.csv").read_bytes() for each in (second, alone)]
+        assert curves[0] == curves[1]
+    assert said.count("its readings up to epoch 4 are taken") == 2
+    assert [record.saved_epochs for record in second.records()] == [0, 0, 0]  # LoRAs alone cannot be trained on
+    assert [record.taken is not None for record in second.records()] == [True, True, False]
+    third, _ = study("third", tmp_path / "runs", budget={"trials": 2})
+    assert [record.saved_epochs for record in third.records()] == [4, 4]
+    assert Verdict.load(third.verdict_file).cost.train == 0
+    first = StudyFolder(tmp_path / "runs" / "first")
+    assert outcome(third) == outcome(first)
