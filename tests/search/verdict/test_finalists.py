@@ -15,6 +15,7 @@ from search.record.events import DrawAgain
 from search.record.finalists import FINALISTS_SHEET, Finalist, Finalists, FreshLook
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.artifacts import open_store, publish_verdict
+from search.verdict.finalists import draw_sheet
 from search.verdict.ranking import best_trials, contenders
 from search.verdict.verdict import Verdict, finish
 from tests.search.finished_studies import shared_study
@@ -97,9 +98,11 @@ def test_an_export_says_it_of_the_epoch_that_was_drawn_and_of_no_other(
 
 def test_a_sheet_without_its_pictures_is_not_promised(drawn: StudyFolder, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "toy")
-    shutil.copytree(drawn.path, folder.path)
+    shutil.copytree(drawn.path, folder.path, ignore=shutil.ignore_patterns("trials", "artifacts"))
     FreshLook.picture(folder, None, 0).unlink()
-    assert "finalists" not in finish(folder).files
+    found = Finalists.load(folder)
+    assert found is not None
+    assert not draw_sheet(folder, found)
 
 
 def test_what_may_be_drawn_again_is_kept_until_then(drawn: StudyFolder) -> None:
