@@ -32,7 +32,9 @@ def with_restarts(trajectory: Trajectory, swing: float) -> Trajectory:
     return Trajectory(tuple(readings))
 
 
-@pytest.mark.parametrize("share", [0.2, 1.0])  # of the dip; demo runs: median 0.06, at most 0.8
+@pytest.mark.parametrize(
+    "share", [0.2, pytest.param(1.0, marks=pytest.mark.slow)]
+)  # of the dip; demo runs: median 0.06, at most 0.8
 def test_restarts_do_not_move_the_onset(share):
     shifts, untreated = [], []
     for seed in range(8):

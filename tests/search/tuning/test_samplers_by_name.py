@@ -72,7 +72,9 @@ def asked(folder: Path, space: Space, sampler: SamplerSection, trials: int, *, k
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "grid"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "gp")) for name in SAMPLERS if name != "grid"]
+)
 def test_each_sampler_chooses_the_same_again_after_a_kill(name: str, tmp_path: Path) -> None:
     space, sampler = space_of(MIXED), SamplerSection(name=name)
     whole = asked(tmp_path / "a", space, sampler, 7)

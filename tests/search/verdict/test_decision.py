@@ -41,6 +41,9 @@ OUTCOMES: dict[str, tuple[str, tuple[Plan, ...]]] = {
     "only failed": ("nothing", (PLANS[4],)),
     "many": ("ship", (PLANS[1], PLANS[2], PLANS[4])),
 }
+RARER = (
+    "no onset within the run", "images that hardly show it", "overfits before it learns", "a score of nothing", "many",
+)  # fmt: skip
 _SHIP = re.compile(r"\b[Ss]hip (?:epoch )?(\d+)\b")
 _LEARNED = re.compile(r"show the subject from epoch (\d+)")
 _INTERVAL = re.compile(r"(\d+(?:\.\d)?–(?:\d+(?:\.\d)?|open))(?![\w–])")
@@ -49,7 +52,7 @@ _INTERVAL = re.compile(r"(\d+(?:\.\d)?–(?:\d+(?:\.\d)?|open))(?![\w–])")
 @pytest.fixture(
     scope="module",
     # of many trials tell test_verdict.py and test_report.py each day
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "many")) for name in OUTCOMES],
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in RARER)) for name in OUTCOMES],
     ids=[name.replace(" ", "-") for name in OUTCOMES],
 )
 def left(request, tmp_path_factory: pytest.TempPathFactory, tiny_photos: Path) -> SimpleNamespace:

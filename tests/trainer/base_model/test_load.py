@@ -166,7 +166,9 @@ def test_a_quantised_denoiser_stays_close_to_the_base(kind: str, tiny_sd15) -> N
     assert 0 < error < 0.3
 
 
-@pytest.mark.parametrize(("kind", "gradient_checkpointing"), [("nf4", False), ("int8", True)])
+@pytest.mark.parametrize(
+    ("kind", "gradient_checkpointing"), [pytest.param("nf4", False, marks=pytest.mark.slow), ("int8", True)]
+)
 def test_a_lora_is_trained_on_a_quantised_base(kind, gradient_checkpointing, tiny_sd15, tiny_photos, tmp_path) -> None:
     """On a CPU, where commands refuse it; on a GPU in test_cuda.py."""
     base = load_base(tiny_sd15, quantize=kind)

@@ -39,7 +39,7 @@ def latents(base: Base, rows: list[int], scheduler: str, guidance: float = 5.0) 
     ("name", "scheduler"),
     [
         pytest.param("sd15", "unipc", marks=pytest.mark.slow),
-        ("sd15", "euler_a"),
+        pytest.param("sd15", "euler_a", marks=pytest.mark.slow),
         pytest.param("sdxl", "dpmpp_2m", marks=pytest.mark.slow),
         ("sd3", "euler_a"),
     ],
@@ -86,7 +86,7 @@ def test_images_are_the_pipelines(name: str, scheduler: str, request) -> None:
     assert np.abs(ours[0].astype(int) - (image * 255).round().astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_a_lora_acts_the_same_merged_or_beside_the_weights(precision: str, tiny_sd15) -> None:
     """An early LoRA is a small one: on a bf16 base it must act as on the fp32 base, not vanish in rounding."""
     exact, base = load_base(tiny_sd15), load_base(tiny_sd15, precision=precision)
@@ -113,6 +113,7 @@ def test_strength_zero_is_the_base_and_strengths_differ(tiny_sd15) -> None:
     np.testing.assert_array_equal(sample(base, None, PROMPTS[:2], [0, 1], **options), plain)
 
 
+@pytest.mark.slow
 def test_autocast_stays_near(tiny_sdxl) -> None:
     base = load_base(tiny_sdxl)
     exact = sample(base, None, PROMPTS, SEEDS, size=(64, 64), steps=4).astype(int)

@@ -65,7 +65,11 @@ def test_packed_equals_alone_under_plain_peft_to_1e_10_in_fp64(
         assert_close(run, alone(torch.float64, spec, 6), 1e-10)
 
 
-@pytest.mark.parametrize("specs", [[EIGHT_BIT], [SPECS[0], EIGHT_BIT, *SPECS[2:]]], ids=lambda specs: str(len(specs)))
+@pytest.mark.parametrize(
+    "specs",
+    [[EIGHT_BIT], pytest.param([SPECS[0], EIGHT_BIT, *SPECS[2:]], marks=pytest.mark.slow)],
+    ids=lambda specs: str(len(specs)),
+)
 def test_packed_equals_alone_under_plain_peft_to_1e_5_in_fp32_with_eight_bits(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path, alone: Alone, specs: list[Spec]
 ) -> None:
@@ -96,7 +100,7 @@ def test_runs_that_join_and_leave_on_the_way_end_where_they_would_have_ended_alo
         assert_close(run, alone(torch.float64, spec, run.step), 1e-10)
 
 
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+@pytest.mark.parametrize("name", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_text_encoders_train_in_company_as_they_do_alone(
     name: str, request: pytest.FixtureRequest, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -186,7 +190,7 @@ def test_a_nan_in_one_run_leaves_the_others_untouched_bit_for_bit(
     assert any(not torch.equal(value, beside[1][name]) for name, value in healthy[1].items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_at_a_fixed_width_a_result_does_not_depend_on_the_neighbours(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path, dtype: torch.dtype
 ) -> None:
