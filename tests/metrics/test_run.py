@@ -176,6 +176,7 @@ def test_honest_samples_are_hardly_ever_clearly_off(photos: int, samples: int):
     assert np.mean(np.array(worst) > 2) <= 0.35
 
 
+@pytest.mark.slow
 def test_honest_samples_are_hardly_ever_clearly_off_with_everything_that_is_measured(tmp_path: Path):
     """Photos of one set against photos of the same set, with an encoder and a base: the whole table."""
     encoder = load_encoder(str(DEMO / "clip"), cache_dir=tmp_path)

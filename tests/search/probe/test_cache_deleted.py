@@ -79,6 +79,7 @@ def left_alone(opened: Opened, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder, opened(folder)[1]
 
 
+@pytest.mark.slow
 def test_deleted_at_every_write_the_probe_is_the_same(
     opened: Opened, left_alone, tmp_path: Path, deleting: _Deleting
 ) -> None:

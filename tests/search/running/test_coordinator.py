@@ -140,6 +140,7 @@ def _outcome(study: optuna.Study, folder: StudyFolder) -> Outcome:
     ]
 
 
+@pytest.mark.slow  # of a pack it is tried each time
 def test_the_order_of_arrival_changes_nothing(run_scripted, undisturbed) -> None:
     assert run_scripted("jittered", jitter=2, slowest=0.02) == undisturbed
 
@@ -157,7 +158,7 @@ def test_lost_workers_change_nothing_and_make_no_new_trials(run_scripted, undist
     assert run_scripted("disturbed", dies_at=((0, 2), (1, 12), (3, 10), (4, 4))) == undisturbed
 
 
-@pytest.mark.parametrize("writes", [4, 41, 70, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 90, 9))])
+@pytest.mark.parametrize("writes", [41, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 70, *range(1, 90, 9)))])
 def test_a_killed_coordinator_goes_on_to_the_same_numbers(run_scripted, undisturbed, writes: int) -> None:
     with pytest.raises(Killed):
         run_scripted(f"killed-{writes}", kill_after=writes)
