@@ -337,12 +337,12 @@ def _inside(found: Decision, step: int) -> list[str]:
         "begun."
     ]
     if found.safe is not None and found.safe.epoch < epoch:
-        said[0] += f" To be safe, take {unit} {found.safe.epoch} (score.ship: safe)."
+        said[0] += f" To be surer, take {unit} {found.safe.epoch} (score.ship: safe)."
     elif learned is not None and learned <= low:
         until = max(learned, floor(low / step) * step)
         one = "an epoch" if unit == "epoch" else "a step"
         earlier = f"{unit} {learned}" if learned == until else f"{one} from {learned} to {until}"
-        said[0] += f" To be safe, take {earlier}."
+        said[0] += f" To be surer, take {earlier}."
     elif learned is not None:
         said[0] += f" No earlier {unit} is safer, because none before that interval has learned the subject."
         said.append("With a lower learning rate it may learn the subject before it overfits.")

@@ -270,7 +270,7 @@ def test_an_epoch_inside_the_context_interval_is_met_with_advice(finished, chann
     found = Decision("ship", 2, 12, 0.5, learned=8, learned_by="images", context=context, last=32)
     sure = " ".join(say(replace(verdict, decision=found)).sure)
     assert "Epoch 12 lies inside the interval of the context onset" in sure
-    assert "To be safe, take epoch 8." in sure
+    assert "To be surer, take epoch 8." in sure
     assert ("score.holdout_contexts" in sure) == advised
     late = " ".join(say(replace(verdict, decision=replace(found, learned=10))).sure)
     assert "No earlier epoch is safer" in late
