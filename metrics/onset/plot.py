@@ -15,7 +15,19 @@ from metrics.images.fonts import any_script
 from metrics.onset.curves import OnsetCurves, onset_curves
 from metrics.onset.plateau import STEADY, Dip, fitted_dip
 from metrics.onset.plot_behaviour import draw_channels, measured
-from metrics.onset.plot_page import COLOURS, FAINT, GRID, INK, WIDTH, label_ends, marks_of, open_page, write_page
+from metrics.onset.plot_page import (
+    COLOURS,
+    FAINT,
+    GRID,
+    INK,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    label_ends,
+    marks_of,
+    open_page,
+    write_page,
+)
 from metrics.onset.restarts import restart_epochs
 from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.trajectory import Trajectory
@@ -180,7 +192,7 @@ def _draw_restarts(axes: Any, trajectory: Trajectory) -> None:
 
 
 def _strip_height(images: np.ndarray, count: int) -> float:
-    width = WIDTH * 0.76 / max(count, 4)
+    width = WIDTH * (RIGHT - LEFT) / max(count, 4)
     return float(width * 0.94 * images.shape[1] / images.shape[2] + 0.34)
 
 

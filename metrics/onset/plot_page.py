@@ -21,7 +21,7 @@ COLOURS = {
     "fidelity": "#7b5ea7", "prompt": "#b0883a", "copying": "#4f9a94", "diversity": "#a3586d",
     "colour": "#6b7280", "burn": "#c07b4f", "composition": "#7b5ea7",
 }  # fmt: skip
-WIDTH, LEFT, RIGHT = 9.6, 0.085, 0.845  # inches, and shares of them
+WIDTH, LEFT, RIGHT = 9.6, 0.1, 0.845  # inches, and shares of them
 TURNS = {"context": ("shifted_loss", "context_loss"), "memory": ("heldout_loss",)}  # colour: of the first that is named
 _TITLE, _LINE, _MARK, _FOOT = 0.62, 0.19, 0.155, 0.52  # inches
 
@@ -162,6 +162,7 @@ def label_ends(axis: Any, labels: Sequence[tuple[float, str, str]]) -> None:
     """
     inches = axis.get_position().height * axis.figure.get_figheight()
     step, free = 0.16 / max(inches, 0.5), -1.0
+    axis.get_ylim()  # matplotlib sets limits when they are asked for: without, places would be those of other limits
     to_share = axis.transData + axis.transAxes.inverted()
     places = [(float(to_share.transform((0, value))[1]), text, colour) for value, text, colour in labels]
     for place, text, colour in sorted(places):

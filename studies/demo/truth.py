@@ -2,6 +2,7 @@
 
     python -m studies.demo.truth runs/demo/trials/0007/checkpoints --out truth.csv
     python -m studies.demo.truth some/folder --concept robot --images 300 --pictures 64
+    python -m studies.demo.truth runs/demo/trials/0008/checkpoints --plot onset.png
 
 For each checkpoint: the held-out loss on fresh renders in new contexts (context_loss) and in the set's own
 (memory_loss), as the mean over images × noise levels × draws of ln(loss / the base's loss), and how well its pictures
@@ -129,6 +130,26 @@ def write_truth(path: Path, rows: Sequence[Truth]) -> None:
     os.replace(aside, path)
 
 
+def plot_beside(trial: Path, rows: Mapping[int, Truth], path: Path) -> Path:
+    """The onset plot of a trial of a study, with the true losses at its checkpoints."""
+    from metrics.onset.plot import plot_onset
+    from search.record.record import StudyFolder, TrialRecord
+    from search.verdict.decision import decide
+    from search.verdict.sentences import plot_caption
+
+    record, folder = TrialRecord.load(trial), StudyFolder(trial.parent.parent)
+    assert record.onset is not None
+    epochs = np.array(sorted(rows))
+    truth = {
+        name: (epochs, np.array([getattr(rows[epoch], loss) for epoch in epochs]))
+        for name, loss in (("shifted_loss", "context_loss"), ("heldout_loss", "memory_loss"))
+    }
+    return plot_onset(
+        path, folder.trajectory(record.number), record.onset, truth=truth,
+        title=f"{folder.path.name} · trial {record.number}", caption=plot_caption(decide(record)), best="best",
+    )  # fmt: skip
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m studies.demo.truth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -142,6 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pictures", type=int, default=0, help="pictures to draw and judge for each kind of contexts")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--out", type=Path, default=Path("truth.csv"))
+    parser.add_argument("--plot", type=Path, help="the trial's onset plot, with the true losses dashed")
     args = parser.parse_args(argv)
 
     from trainer.base_model.load import load_base
@@ -161,6 +183,8 @@ def main(argv: list[str] | None = None) -> int:
         print(row, flush=True)
     write_truth(args.out, list(rows.values()))
     print(args.out)
+    if args.plot is not None:
+        print(plot_beside(args.folder.resolve().parent, rows, args.plot))
     return 0
 
 

@@ -12,6 +12,7 @@ from metrics.onset.onset import find_onset
 from metrics.onset.plateau import fitted_dip
 from metrics.onset.plot import plot_onset
 from metrics.onset.plot_behaviour import plot_behaviour
+from metrics.onset.plot_page import label_ends
 from metrics.onset.restarts import restart_epochs
 from metrics.trajectory.readings import Reading
 from metrics.trajectory.trajectory import Trajectory
@@ -104,3 +105,20 @@ def test_images_that_nobody_judged_have_no_picture(tmp_path: Path) -> None:
     )
     assert plot_behaviour(tmp_path / "b.png", bare, find_onset(bare)) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_lines_stand_where_the_lines_end_on_any_scale() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 8))
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.set_yscale("function", functions=(lambda p: np.log1p(np.maximum(p, -99.9) / 100), lambda p: 100 * np.expm1(p)))
+    axis.plot([0, 1, 2], [0, -60, 30])
+    axis.plot([0, 1, 2], [0, -40, -20])
+    label_ends(axis, [(30.0, "up", "red"), (-20.0, "down", "blue")])
+    figure.canvas.draw()
+    share = axis.transData + axis.transAxes.inverted()
+    for note, value in zip(axis.texts, (-20.0, 30.0), strict=True):
+        assert note.xy[1] == pytest.approx(share.transform((0, value))[1], abs=0.01), note.get_text()
