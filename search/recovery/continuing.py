@@ -87,10 +87,10 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
 
     Raises:
         StudyError: another one lies at the same path.
-        ModelError: the base is not there, not whole, or of another family than `train.family`.
+        ModelError: the base is not there, not whole, or of another family than `train.family`; the hub cannot be
+            reached.
     """
-    if Path(study.base).exists():  # what a hub id names may have to be fetched first
-        check_family(study.base, study.train.get("family", "auto"))
+    check_family(study.base, study.train.get("family", "auto"))  # of a hub id its small files: told before torch loads
     inputs = Inputs.load(folder)
     if inputs is None or not has_trained(folder):
         return
