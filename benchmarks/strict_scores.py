@@ -59,21 +59,15 @@ def scored_runs(file: Path = FILE) -> list[ScoredRun]:
 def keep_scores(drawn: Path, file: Path) -> int:
     """Writes what the packs in a folder say (`strict_drawn`), without `before`; returns how many runs that are."""
     from benchmarks.strict_drawn import read_drawn
-    from benchmarks.strict_truth import damaged, right
 
     kept: dict[str, np.ndarray] = {}
     columns: dict[str, np.ndarray] = {}
     for plan, arrays in read_drawn(drawn):
         for run in plan.runs:
             own = {key.removeprefix(f"{run}/"): arrays[key] for key in arrays if key.startswith(f"{run}/")}
-            base = np.concatenate([own[f"{kind}_rough"][0] for kind in ("probe", "fresh", "trained")]).astype(float)
-            seen = {}
-            for kind in ("probe", "fresh"):
-                judged = {"concept": own[f"{kind}_concept"], "asked": own[f"{kind}_asked"].astype(float)}
-                seen[kind] = right(judged, damaged(own[f"{kind}_rough"].astype(float), base))
             columns = {
-                "epochs": own["epochs"], "right": seen["fresh"].mean(axis=1),
-                "concept": own["probe_concept"].mean(axis=1), "judged": seen["probe"][:, NOVEL].mean(axis=1),
+                "epochs": own["epochs"], "right": right_shares(own), "concept": own["probe_concept"].mean(axis=1),
+                "judged": _right_images(own, "probe")[:, NOVEL].mean(axis=1),
                 "score": own["score"],
             }  # fmt: skip
             for name in (SIGNS.keys() - columns.keys()) & own.keys():
@@ -84,6 +78,19 @@ def keep_scores(drawn: Path, file: Path) -> int:
     with file.open("wb") as written:
         np.savez_compressed(written, allow_pickle=False, columns=np.array(list(columns)), **kept)
     return len(kept)
+
+
+def right_shares(own: dict[str, np.ndarray]) -> np.ndarray:
+    """[T] share of fresh images that are right in everything, of a drawn run's arrays (`strict_drawn`)."""
+    return _right_images(own, "fresh").mean(axis=1)
+
+
+def _right_images(own: dict[str, np.ndarray], kind: str) -> np.ndarray:
+    from benchmarks.strict_truth import damaged, right
+
+    base = np.concatenate([own[f"{each}_rough"][0] for each in ("probe", "fresh", "trained")]).astype(float)
+    judged = {"concept": own[f"{kind}_concept"], "asked": own[f"{kind}_asked"].astype(float)}
+    return right(judged, damaged(own[f"{kind}_rough"].astype(float), base))
 
 
 def ranks(runs: list[ScoredRun], name: str) -> dict[str, float]:

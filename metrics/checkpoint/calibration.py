@@ -180,7 +180,7 @@ class Calibration:
             raise MetricsError(f"{path}: this calibration was made with another encoder: make it again")
         labels = {name: tuple(values) for name, values in about["labels"].items()}
         traits = {
-            owner: Traits(**{entry.name: arrays[f"{owner}.{entry.name}"] for entry in fields(Traits)})
+            owner: Traits(**{entry.name: _trait(arrays, owner, entry.name) for entry in fields(Traits)})
             for owner in ("photos", "base")
         }
         nulls = arrays["nulls"]
@@ -300,6 +300,13 @@ def calibrate(
         encoder=encoder,
         identity_encoder=identity_encoder,
     )
+
+
+def _trait(arrays: Mapping[str, np.ndarray], owner: str, name: str) -> np.ndarray:
+    """An array of traits; of a calibration that was made before pixels were kept, none of them."""
+    if name == "pixels":
+        return arrays.get(f"{owner}.pixels", np.zeros((len(arrays[f"{owner}.colour_means"]), 0), np.float32))
+    return arrays[f"{owner}.{name}"]
 
 
 def _digest(encoder: Encoder | None) -> str | None:

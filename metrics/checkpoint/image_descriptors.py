@@ -8,6 +8,7 @@ import numpy as np
 
 from metrics.channels.colour import GRID, burn_features, colour_cdfs, sample_pixels, srgb_to_lab
 from metrics.channels.composition import framing, layout_vectors, small_grey
+from metrics.channels.own_photo import small_pixels
 from metrics.checkpoint.encoders import Encoder, Images
 
 
@@ -22,6 +23,8 @@ class Traits:
         burn: `[n, 5]`, see `metrics.channels.colour.BURN_FEATURES`.
         layouts: unit rows `[n, 128]`.
         framings: `[n, 4]`, see `metrics.channels.composition.framing`.
+        pixels: `[n, 768]`, see `metrics.channels.own_photo.small_pixels`; `[n, 0]` where they were kept before it was
+            measured.
         features: unit rows `[n, D]` of the encoder, `[n, 0]` without one.
         identity: unit rows of the identity encoder, or `features` again.
     """
@@ -32,6 +35,7 @@ class Traits:
     burn: np.ndarray
     layouts: np.ndarray
     framings: np.ndarray
+    pixels: np.ndarray
     features: np.ndarray
     identity: np.ndarray
 
@@ -60,6 +64,7 @@ def measure(
         burn=burn_features(pixels, lab),
         layouts=layout_vectors(small_grey(images)),
         framings=framing(lab),
+        pixels=small_pixels(images),
         features=features,
         identity=identity,
     )

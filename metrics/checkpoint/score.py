@@ -12,6 +12,7 @@ from metrics.channels.copying import copying, copying_null, own_caption_gap, own
 from metrics.channels.diversity import diversity, photo_vendi_excess, vendi_by_prompt
 from metrics.channels.losses import log_ratios, noise_bands
 from metrics.channels.obedience import obedience, prompt_changes
+from metrics.channels.own_photo import LEAST_CAPTIONS, nearness_gained
 from metrics.channels.similarity import fidelity, mean_cosines
 from metrics.checkpoint.calibration import Calibration, ProbeLabels, calibrate
 from metrics.checkpoint.encoders import Images
@@ -38,17 +39,22 @@ def read_checkpoint(
     effort: float,
     images: Images,
     losses: Mapping[str, np.ndarray] | None = None,
+    unseen: bool = True,
 ) -> Readings:
     """Readings of one checkpoint; a channel that cannot be measured is absent.
 
     Items: losses `[N, levels, draws]` (and `shifted_loss_photo [M]`, whose composites they are); per-image channels
     `[n']` over the images they are judged on (`burn` of the feature that is farthest off at this checkpoint);
-    `diversity` and `collapse` one per prompt (`DIVERSITY_FLOOR`: below it diversity counts). The mean of the items is
-    the value, save for `own_caption`, whose items are hits and whose value is a difference of their means.
+    `diversity` and `collapse` one per prompt (`DIVERSITY_FLOOR`: below it diversity counts); `own_photo` one per
+    trained photo and `own_photo_held_out` one per held-out one, of those whose captions are drawn. The mean of the
+    items is the value, save for `own_caption`, whose items are hits and whose value is a difference of their means, and
+    `own_photo`, whose value is the mean of trained photos minus that of held-out ones.
 
     Args:
         images: the probe drawn by this checkpoint, uint8 `[n, H, W, 3]` or a list, one per label.
         losses: as `base_losses` of `calibrate`.
+        unseen: whether what drew the images has not seen the held-out photos; if it has, nothing compares captions of
+            the two kinds.
 
     Raises:
         MetricsError: another number of images or shape of losses than in the calibration.
@@ -62,6 +68,8 @@ def read_checkpoint(
     _read_losses(calibration, losses or {}, channels, items)
     traits = measure(images, calibration.encoder, calibration.identity_encoder)
     _read_similarity(calibration, traits, channels, items)
+    if unseen:
+        _read_own_photos(calibration, traits, channels, items)
     _read_prompts(calibration, traits, channels, items)
     _read_colour(calibration, traits, channels, items)
     _read_composition(calibration, traits, channels, items)
@@ -124,9 +132,22 @@ def _read_similarity(
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
         items["copying"] = copying(seen[own], known, remove_duplicates=False)
         channels["copying"] = reading_of_items(items["copying"], groups=prompts[own])
+
+
+def _read_own_photos(
+    calibration: Calibration, traits: Traits, channels: dict[str, Reading], items: dict[str, np.ndarray]
+) -> None:
+    """What sets captions of trained photos apart from captions of held-out ones."""
+    labels, prompts = calibration.labels, calibration.labels.prompt_numbers
     photo = np.array(labels.photo)
     drawn = np.unique(photo[photo >= 0])
-    if identity and min(calibration.trained[drawn].sum(), (~calibration.trained[drawn]).sum()) >= 2:
+    if calibration.photos.pixels.shape[1]:
+        pixels, trained = calibration.photos.pixels, calibration.trained
+        both = nearness_gained(traits.pixels, calibration.base.pixels, pixels, photo, trained)
+        if min(map(len, both)) >= LEAST_CAPTIONS:
+            items["own_photo"], items["own_photo_held_out"] = both
+            channels["own_photo"] = _difference(*map(reading_of_items, both))
+    if traits.identity.shape[1] and min(calibration.trained[drawn].sum(), (~calibration.trained[drawn]).sum()) >= 2:
         known = calibration.photos.identity
         gap, hits = own_caption_gap(traits.identity, known, photo, calibration.trained)
         channels["own_caption"] = Reading(gap, *_gap_interval(hits, photo, calibration.trained))
@@ -158,11 +179,16 @@ def _gap_interval(hits: np.ndarray, photo: np.ndarray, trained: np.ndarray) -> t
     for kind in (True, False):
         rows = (photo >= 0) & (trained[np.maximum(photo, 0)] == kind)
         parts.append(reading_of_items(hits[rows], groups=photo[rows]))
-    first, second = parts
+    found = _difference(*parts)
+    return found.low, found.high
+
+
+def _difference(first: Reading, second: Reading) -> Reading:
+    """Of two readings that are independent of each other."""
     value = first.value - second.value
     down = np.hypot(first.value - first.low, second.high - second.value)
     up = np.hypot(first.high - first.value, second.value - second.low)
-    return float(value - down), float(value + up)
+    return Reading(value, float(value - down), float(value + up))
 
 
 def _read_prompts(

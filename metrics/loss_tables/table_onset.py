@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from metrics.trajectory.trajectory import Trajectory
 
 MOST_ROWS = 24
 MOST_CHECKPOINTS = 400
-COLUMNS = ("shifted_loss", "context_loss", "heldout_loss", "fidelity", "prompt", "copying")
+COLUMNS = ("shifted_loss", "context_loss", "heldout_loss", "fidelity", "prompt", "copying", "own_photo")
 
 
 def main(path: str | Path, picture: str | Path | None = None, json_path: str | Path | None = None) -> int:
@@ -119,6 +119,7 @@ def as_record(trajectory: Trajectory, onset: Onset) -> dict[str, Any]:
         "high": onset.high,
         "context": turn(onset.context),
         "memory": turn(onset.memory),
+        "copying": asdict(onset.copying),
         "learned": onset.learned,
         "best": onset.best,
         "turned": onset.turned,

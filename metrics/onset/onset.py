@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.onset.behaviour import BehaviourTurn, behaviour_turn, learned_row
+from metrics.onset.copied import copying_at
 from metrics.onset.curves import Kind, OnsetCurves, onset_curves
 from metrics.onset.plateau import (
     FEW,
@@ -52,7 +53,8 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SH
     surely turn before the loss. Without losses the behavioural channels speak alone: copying for memory, the second
     one that turns for contexts. With fewer than six checkpoints a paired test of the checkpoints takes the fit's place.
     Where moved subjects and real held-out contexts surely contradict each other (`metrics.onset.witnesses`), the real
-    ones alone place the onset in new contexts.
+    ones alone place the onset in new contexts. Whether training photos come back in drawings is read by itself
+    (`metrics.onset.copied.copying_at`) and moves neither onset nor the epoch to ship.
 
     Args:
         trajectory: at least one checkpoint.
@@ -70,7 +72,7 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SH
     >>> onset.status, onset.memory.status, onset.context.status, onset.best
     ('found', 'found', 'unmeasured', 12)
     """
-    return _judge(trajectory, seed, FOUND_SHARE, 0.0, ship)
+    return _judge(trajectory, seed, FOUND_SHARE, 0.0, ship, copying=True)
 
 
 def confirmed_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SHIP) -> Onset | None:
@@ -84,13 +86,16 @@ def confirmed_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAU
     epochs = trajectory.epochs
     if (epochs > 0).sum() < FEW:
         return None
-    onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN, ship)
+    onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN, ship, copying=False)
     if onset.status not in ("found", "at_start") or onset.learned is None or onset.epoch is None:
         return None
-    return onset if epochs[-2] > max(onset.epoch, onset.learned) else None
+    if epochs[-2] <= max(onset.epoch, onset.learned):
+        return None
+    return _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN, ship, copying=True)
 
 
-def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship: Ship) -> Onset:
+def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship: Ship, *, copying: bool) -> Onset:
+    """`copying`: whether to look for copies, which takes as long as all else and is not asked for as a trial runs."""
     if not len(trajectory):
         raise ValueError("a trajectory needs at least one checkpoint")
     unmeasured = Turn("unmeasured")
@@ -131,6 +136,8 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship:
     )
     chosen = shippable(trajectory, onset, losses, ship)
     onset = replace(onset, best=chosen.best, safe=chosen.safe, alike=chosen.alike, ship=chosen.ship)
+    if copying and status != "never_learned":
+        onset = replace(onset, copying=copying_at(trajectory, chosen.best, seed=seed))
     said = sentence(onset, chosen.note, trajectory.unit, int(trajectory.epochs[-1]), worse)
     return replace(onset, sentence=said)
 

@@ -12,7 +12,11 @@ from metrics.onset.plot_page import COLOURS, GRID, INK, label_ends, marks_of, op
 from metrics.onset.turns import Onset
 from metrics.trajectory.trajectory import Trajectory
 
-PANELS = {"behaviour": ("fidelity", "prompt", "copying", "diversity"), "drift": ("colour", "burn", "composition")}
+PANELS = {
+    "behaviour": ("fidelity", "prompt", "copying", "own_photo", "diversity"),
+    "drift": ("colour", "burn", "composition"),
+}
+NAMES = {"prompt": "prompts obeyed", "own_photo": "own photos"}
 HEIGHTS = {"behaviour": 1.2, "drift": 1.0}
 LABELS = {"behaviour": "behaviour", "drift": "drift, in spreads\nof the photos"}
 LEAST_SPAN = {"behaviour": (0.0, 1.1), "drift": (-2.0, 4.0)}
@@ -71,7 +75,7 @@ def draw_channels(axis: Any, trajectory: Trajectory, panel: str) -> None:
         epochs, (value, low, high) = trajectory.epochs[known], values[known].T
         axis.plot(epochs, value, color=colour, linewidth=1.5)
         axis.fill_between(epochs, low, high, color=colour, alpha=0.07, linewidth=0)
-        labels.append((float(value[-1]), "prompts obeyed" if name == "prompt" else name, colour))
+        labels.append((float(value[-1]), NAMES.get(name, name), colour))
         lowest, highest = min(lowest, float(value.min())), max(highest, float(value.max()))
     margin = 0.06 * (highest - lowest)
     axis.set_ylim(lowest - margin, highest + margin)

@@ -18,7 +18,7 @@ from metrics.trajectory.trajectory import Trajectory
 INK, FAINT, GRID = "#22252a", "#8a9099", "#e6e8eb"
 COLOURS = {
     "shifted_loss": "#c8553d", "context_loss": "#d98f3d", "heldout_loss": "#2b6a99", "score": "#3c7d4b",
-    "fidelity": "#7b5ea7", "prompt": "#b0883a", "copying": "#4f9a94", "diversity": "#a3586d",
+    "fidelity": "#7b5ea7", "prompt": "#b0883a", "copying": "#4f9a94", "own_photo": "#2f6f4f", "diversity": "#a3586d",
     "colour": "#6b7280", "burn": "#c07b4f", "composition": "#7b5ea7",
 }  # fmt: skip
 WIDTH, LEFT, RIGHT = 9.6, 0.1, 0.845  # inches, and shares of them

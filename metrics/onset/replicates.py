@@ -83,10 +83,10 @@ def loss_curves(
         photos = cube.reshape(*cube.shape[:2], -1).mean(axis=2)
         mean += photos.mean(axis=1)
         deviations += _other_weights(channel, spreads, num_replicates, generator) * photos.mean(axis=1)
-        deviations += _reweighted(photos, num_replicates, generator, student=True)
+        deviations += reweighted(photos, num_replicates, generator, student=True)
         if cube.ndim >= 4 and cube.shape[-1] >= 2:
             draws = cube.reshape(len(cube), -1, cube.shape[-1]).mean(axis=1)
-            deviations += _reweighted(draws, num_replicates, generator, student=False)
+            deviations += reweighted(draws, num_replicates, generator, student=False)
     jitter = checkpoint_jitter(mean, epochs)
     deviations += jitter * generator.normal(size=deviations.shape) * (epochs > 0)  # the base is 0 by definition
     return Curves(rows, epochs, mean, mean + deviations, jitter, np.zeros(len(rows)))
@@ -139,7 +139,7 @@ def _by_photo(trajectory: Trajectory, channel: str, cube: np.ndarray) -> np.ndar
     return np.stack([cube[:, owners == owner].mean(axis=1) for owner in np.unique(owners)], axis=1)
 
 
-def _reweighted(parts: np.ndarray, count: int, generator: np.random.Generator, *, student: bool) -> np.ndarray:
+def reweighted(parts: np.ndarray, count: int, generator: np.random.Generator, *, student: bool) -> np.ndarray:
     """[count, K] deviations of the mean of `parts` [K, n] under random weights of its n members."""
     number = parts.shape[1]
     if number < 2:  # one photo says nothing of how photos differ

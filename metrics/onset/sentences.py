@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from metrics.onset.behaviour import LEARNED_FLOOR
 
 if TYPE_CHECKING:
-    from metrics.onset.turns import Choice, Dated, Disagreement, Onset, Turn
+    from metrics.onset.turns import Choice, Copying, Dated, Disagreement, Onset, Turn
 
 Kind = Literal["context", "memory"]
 
@@ -138,6 +138,24 @@ def turn_sentences(kind: Kind, turn: Told, last: int | None, unit: str = "epoch"
     return f"{title}: none up to {unit} {last}, the last checkpoint.", ""
 
 
+def copying_sentence(seen: Copying, unit: str = "epoch") -> str:
+    """Whether training photos come back in drawings; "" where that was not measured.
+
+    Args:
+        unit: "epoch" or "step".
+    """
+    if seen.status == "unmeasured":
+        return ""
+    if seen.status == "unseen":
+        return "No sign that training photos come back in drawings."
+    nearer, low, high = (round(-100 * expm1(-(value or 0.0))) for value in (seen.nearer, seen.low, seen.high))
+    when = f"later, at {unit} {seen.epoch}" if seen.status == "later" else f"at {unit} {seen.epoch}"
+    return (
+        f"Training photos seem to come back in drawings {when}: images of their captions come {nearer} % nearer to "
+        f"their own photos than images of held-out captions do (90 % sure: {low}–{high} %)."
+    )
+
+
 _WORSE = {
     "context": "the subject gets worse in contexts that the photos do not show",
     "memory": "the LoRA memorises its photos, and even held-out photos of the same shoots get worse",
@@ -199,6 +217,8 @@ def sentence(onset: Onset, note: str, unit: str, last: int, worse: str = "") -> 
         each for kind, turn in kinds if turn.status != "unmeasured" for each in turn_sentences(kind, turn, last, unit)
     ]
     said += filter(None, told or ["Nothing here says when overfitting begins."])
+    if onset.copying.status != "unmeasured":
+        said.append(copying_sentence(onset.copying, unit))
     if onset.learned is None and worse:
         said.append(worse)
     if onset.disagreement is not None:

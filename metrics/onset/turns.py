@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 TurnStatus = Literal["found", "beyond", "at_start", "unmeasured"]
+CopyingStatus = Literal["seen", "later", "unseen", "unmeasured"]
 OnsetStatus = Literal["found", "beyond", "at_start", "never_learned", "unmeasured"]
 LearnedBy = Literal["images", "losses", "assumed", ""]
 Ship = Literal["safe", "balanced", "likeness"]
@@ -78,6 +79,25 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
+class Copying:
+    """Whether training photos come back in drawings, as it is seen at one checkpoint.
+
+    Attributes:
+        status: "seen" at the epoch to ship; "later", after it only; "unseen"; "unmeasured".
+        epoch: of the checkpoint that the numbers are of: the one to ship, under "later" the last one that shows it.
+        nearer: how much nearer images of trained captions have come to their own photos than images of held-out
+            captions have: difference of the ln of distances, 0 without copies. low, high: its 90 % interval. None
+            where it was not measured.
+    """
+
+    status: CopyingStatus
+    epoch: int | None = None
+    nearer: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Onset:
     """The verdict on one trajectory.
 
@@ -98,6 +118,7 @@ class Onset:
         alike: the last checkpoint before the photos are memorised, where the subject is most alike; None where memory
             was not measured.
         ship: which of them `best` is; "balanced" lies between the two.
+        copying: whether training photos come back in drawings of `best`, or later. It moves nothing else.
     """
 
     status: OnsetStatus
@@ -113,6 +134,7 @@ class Onset:
     safe: Choice | None = None
     alike: Choice | None = None
     ship: Ship = "safe"
+    copying: Copying = Copying("unmeasured")
 
     @property
     def ignored(self) -> tuple[str, ...]:

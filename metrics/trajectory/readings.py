@@ -65,6 +65,11 @@ CHANNELS: dict[str, Channel] = {
     "colour": Channel("colour drift, z against half-splits of the photos", +1, "burnt, drifted or scattered"),
     "composition": Channel("composition drift, z against half-splits of the photos", +1, "framing stiff or copied"),
     "diversity": Channel("diversity over seeds, ratio to the base", -1, "all alike"),
+    "own_photo": Channel(
+        "nearness to the own photo, ln ratio to the base: trained minus held-out captions",
+        +1,
+        "training photos come back",
+    ),
     "clip_image": Channel("CLIP similarity to the photos", 0, "raw similarity, for comparison"),
     "clip_text": Channel("CLIP similarity to the prompt", 0, "raw similarity, for comparison"),
     "fidelity_novel": Channel("fidelity in new contexts", -1, "the subject anywhere else", "fidelity"),

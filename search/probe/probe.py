@@ -102,7 +102,9 @@ class Probe:
         if twin is not None:
             with with_lora(self.base, None if trains_text else twin):
                 losses = _losses(self, twin if trains_text else None)
-        readings = read_checkpoint(self.calibration, epoch=epoch, effort=effort, images=images, losses=losses)
+        readings = read_checkpoint(
+            self.calibration, epoch=epoch, effort=effort, images=images, losses=losses, unseen=twin is None
+        )
         return readings, np.concatenate([images, more]), {"sample": drawn - began, "score": time.perf_counter() - drawn}
 
     def draw(self, lora: LoraWeights | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:

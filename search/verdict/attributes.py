@@ -1,5 +1,6 @@
 """What a user of Optuna finds of a trial, and of the study, as user attributes: plain numbers and words."""
 
+from math import expm1
 from typing import TYPE_CHECKING, Any
 
 from search.record.record import TrialRecord
@@ -14,7 +15,9 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
 
     Keys: `alpha` and `learning_rate` as they were trained with; `onset`, `onset_low`, `onset_high` (epochs; no
     `onset_high` where the interval is open), `onset_kind` and `onset_channels` of the earlier onset; `context_onset`,
-    `memory_onset`, `safe_epoch`, `alike_epoch`; `onset_status`.
+    `memory_onset`, `safe_epoch`, `alike_epoch`; `copying` ("seen", "later" or "unseen": whether training photos come
+    back in drawings at the epoch to ship) and `copying_nearer`, the share by which images are nearer to them;
+    `onset_status`.
     """
     found, config = decide(record), record.config
     kind, onset = found.earlier
@@ -29,6 +32,8 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
         said["onset_channels"] = ", ".join(onset.channels)
     said["onset_status"] = record.onset.status if record.onset is not None else None
     said |= {"context_onset": found.context.epoch, "memory_onset": found.memory.epoch}
+    if found.copying.nearer is not None:
+        said |= {"copying": found.copying.status, "copying_nearer": -expm1(-found.copying.nearer)}
     for name, choice in (("safe_epoch", found.safe), ("alike_epoch", found.alike)):
         said[name] = None if choice is None else choice.epoch
     return {name: value for name, value in said.items() if value is not None}
@@ -36,7 +41,8 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
 
 def study_attributes(verdict: "Verdict") -> dict[str, Any]:
     """The verdict in numbers: `verdict` (its first sentence), `trial_shipped`, `epoch_shipped`, `score`,
-    `context_onset`, `memory_onset`, `safe_epoch`, `alike_epoch`, all of the winner; null where there is none.
+    `context_onset`, `memory_onset`, `copying`, `safe_epoch`, `alike_epoch`, all of the winner; null where there is
+    none.
 
     `fresh_scores`: number of each finalist to its score on fresh images. `as_good`: numbers of the other trials that
     are about as good.
@@ -53,6 +59,7 @@ def study_attributes(verdict: "Verdict") -> dict[str, Any]:
         "as_good": list(verdict.ties),
         "context_onset": found.context.epoch,
         "memory_onset": found.memory.epoch,
+        "copying": None if found.copying.nearer is None else found.copying.status,
         "safe_epoch": None if found.safe is None else found.safe.epoch,
         "alike_epoch": None if found.alike is None else found.alike.epoch,
     }

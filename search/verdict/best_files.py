@@ -14,6 +14,7 @@ from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.all_photos import in_passes, on_all_photos
 from search.verdict.best_folder import replacing_best
+from search.verdict.copying_sentences import copying_note
 from search.verdict.decision import Decision, decide, lora_to_ship
 from search.verdict.sentences import headline, plot_caption, trial_sentences
 from search.verdict.settings_sentences import settings_of
@@ -181,7 +182,7 @@ def _draw_sheet(folder: StudyFolder, record: TrialRecord, path: Path, *, shippin
         captions,
         kinds=kinds,
         title=f"{folder.path.name} · {shipping or f'trial {record.number} · {trial_sentences(found)[0]}'}",
-        subtitle=settings_of(record),
+        subtitle=" · ".join([settings_of(record), *copying_note(found)]),
         marks=pointed,
         cell=cell,
     )
@@ -242,12 +243,12 @@ def _plotted(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
 
 def _told(record: TrialRecord, found: Decision) -> "Onset":
     """The onset as the decision tells it: of a subject that was not learned there is none."""
-    from metrics.onset.turns import Turn
+    from metrics.onset.turns import Copying, Turn
 
     assert record.onset is not None
     if found.context.status != "not_learned":
         return record.onset
-    return replace(record.onset, context=Turn("unmeasured"), memory=Turn("unmeasured"))
+    return replace(record.onset, context=Turn("unmeasured"), memory=Turn("unmeasured"), copying=Copying("unmeasured"))
 
 
 def _best_word(found: Decision, shipping: str | None) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metrics.onset.behaviour import LEARNED_FLOOR
-from metrics.onset.turns import Choice, Disagreement, LearnedBy, Onset, Ship, Turn, TurnStatus, earlier_of
+from metrics.onset.turns import Choice, Copying, Disagreement, LearnedBy, Onset, Ship, Turn, TurnStatus, earlier_of
 from search.record.final_run import Average
 from search.record.finished_run import Unit
 from search.record.record import StudyFolder, TrialRecord
@@ -66,6 +66,7 @@ class Decision:
         learned: from which epoch on the images show the subject; None where they do not, or where only losses say so.
         learned_by: "images"; "losses" alone; "assumed" where nothing measures it; "" when it is not learned.
         context: from where on new contexts get worse. memory: from where on even photos of the same shoots do.
+        copying: whether training photos come back in drawings; no epoch is chosen by it.
         last: the last epoch looked at.
         disagreement: moved subjects that contradict real photos of held-out contexts, or None.
         likeness: the highest fidelity of any checkpoint, 0 as the base to 1 as the photos; None when not measured.
@@ -94,6 +95,7 @@ class Decision:
     safe: Choice | None = None
     alike: Choice | None = None
     chosen_by: Ship = "safe"
+    copying: Copying = field(default_factory=lambda: Copying("unmeasured"))
 
     @property
     def learns_too_late(self) -> bool:
@@ -154,6 +156,7 @@ def decide(record: TrialRecord) -> Decision:
         safe=onset.safe if outcome == "ship" else None,
         alike=onset.alike if outcome == "ship" else None,
         chosen_by=onset.ship,
+        copying=onset.copying if told else Copying("unmeasured"),
     )
 
 

@@ -15,6 +15,7 @@ from metrics.onset.sentences import (
 )
 from search.record.record import TrialRecord
 from search.verdict.all_photos import compare_text
+from search.verdict.copying_sentences import copying_sentences, ships_copies
 from search.verdict.decision import Decision, OnsetFound
 from search.verdict.final_run_sentences import against_before, all_photos, average_text
 from search.verdict.finalists import finalist_cost, finalist_sentences, tie_sentences
@@ -67,13 +68,14 @@ def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
 
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
-    """One trial by itself: what comes of it, then both onsets as far as they are known."""
+    """One trial by itself: what comes of it, then its onsets as far as they are known, and copies."""
     return (_trial_headline(found), *choice_sentences(found, found.unit), *_onsets(found))
 
 
 def plot_caption(found: Decision, first: str | None = None) -> str:
     """The same, short enough to stand above a plot. `first`: another first sentence."""
     onsets = [onset_sentences(name, found)[0] for name in _told(found)]
+    onsets += copying_sentences(found) if found.copying.status in ("seen", "later") else ()
     against = [disagreement_text(found.disagreement, found.unit)] if found.disagreement is not None else []
     return " ".join([_trial_headline(found) if first is None else first, *onsets, *against])
 
@@ -181,11 +183,12 @@ def _do(verdict: "Verdict") -> tuple[str, ...]:
     said, config = [], verdict.config
     assert config is not None  # what ships was trained
     if verdict.finished_run is not None:
-        return (what_to_use(verdict, verdict.finished_run),)
+        return (what_to_use(verdict, verdict.finished_run), *ships_copies(found))
     if verdict.lora_bytes is not None:
         said.append(f"Use best/{verdict.study}.safetensors.")
     else:
         said.append("Train it again with best/train.yaml. The LoRA of that epoch was not kept.")
+    said += ships_copies(found)
     said.append(f"Its settings: {settings(config)}.")
     if verdict.final is not None:
         return (*said, all_photos(verdict))
@@ -288,6 +291,7 @@ def _told(found: Decision) -> tuple[Kind, ...]:
 
 def _onsets(found: Decision, *, against: bool = True) -> list[str]:
     said = [" ".join(filter(None, onset_sentences(name, found))) for name in _told(found)]
+    said += copying_sentences(found)
     if against and found.disagreement is not None:
         said.append(disagreement_text(found.disagreement, found.unit))
     return said

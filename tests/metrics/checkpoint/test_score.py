@@ -279,10 +279,12 @@ def test_items_average_to_their_channel_and_intervals_hold_the_value(
     readings = read_checkpoint(calibration, epoch=3, effort=0.1, images=crops(len(LABELS), 5), losses=lower)
     assert set(readings.channels) <= set(CHANNELS)
     assert all(reading.low <= reading.value <= reading.high for reading in readings.channels.values())
-    averaged = readings.channels.keys() & readings.items.keys() - {"own_caption"}
+    averaged = readings.channels.keys() & readings.items.keys() - {"own_caption", "own_photo"}
     assert averaged >= {"heldout_loss", "shifted_loss", "fidelity", "copying", "prompt", "colour", "composition"}
     for name in averaged:
         assert readings.items[name].mean() == pytest.approx(readings.channels[name].value), name
+    gained = readings.items["own_photo"].mean() - readings.items["own_photo_held_out"].mean()
+    assert gained == pytest.approx(readings.channels["own_photo"].value)
     assert readings.items["heldout_loss"].shape == (4, 8, 4)
     assert readings.channels["shifted_high"].value == pytest.approx(np.log(0.9))
     np.testing.assert_array_equal(readings.items["shifted_loss_photo"], np.repeat(np.arange(20, 24), 4))
@@ -354,3 +356,38 @@ def test_losses_of_a_lora_that_has_blown_up_are_left_out(calibration: Calibratio
     assert "heldout_loss" not in readings.channels
     assert "shifted_loss" in readings.channels
     assert np.isfinite(readings.score)
+
+
+def test_training_photos_that_come_back_are_seen_against_held_out_ones(calibration: Calibration, photos: np.ndarray):
+    base = crops(len(LABELS), 2, OTHERS)
+    own = np.array(LABELS.photo)
+    kind = np.array(LABELS.sets)
+    copied, learned = base.copy(), base.copy()
+    copied[kind == "A"] = photos[own[kind == "A"]]
+    learned[kind != "C"] = photos[own[kind != "C"]]
+    both, only_trained = (read(calibration, images).channels["own_photo"] for images in (learned, copied))
+    assert only_trained.low > 1
+    assert abs(both.value) < only_trained.value / 4
+    seen = read_checkpoint(calibration, epoch=3, effort=0.1, images=copied, unseen=False)
+    assert not {"own_photo", "own_caption", "own_pull"} & seen.channels.keys()
+
+
+def test_too_few_captions_say_nothing_of_copies(photos: np.ndarray):
+    labels = probe_labels(num_prompts=6)  # two of each kind
+    few = calibrate(photos, TRAINED, crops(len(labels), 2, OTHERS), labels, None)
+    assert "own_photo" not in read(few, crops(len(labels), 5)).channels
+
+
+def test_a_calibration_from_before_copies_were_looked_for_still_reads(
+    calibration: Calibration, encoder: Encoder, tmp_path: Path
+):
+    calibration.save(tmp_path / "now.npz")
+    with np.load(tmp_path / "now.npz") as file:
+        kept = {name: file[name] for name in file.files if not name.endswith(".pixels")}
+    np.savez(tmp_path / "before.npz", **kept)
+    images = crops(len(LABELS), 5)
+    now, before = (
+        read(Calibration.load(tmp_path / f"{name}.npz", encoder=encoder), images) for name in ("now", "before")
+    )
+    assert now.channels.keys() - before.channels.keys() == {"own_photo"}
+    assert before.score == now.score

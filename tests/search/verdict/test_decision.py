@@ -200,7 +200,7 @@ def test_records_of_an_earlier_version_are_decided_on_as_well(tmp_path, tiny_pho
     record = TrialRecord.load(folder.trial(0))
     path = folder.trial(0) / "record.json"
     written = json.loads(path.read_text())
-    for newer in ("learned_by", "disagreement", "likeness"):
+    for newer in ("learned_by", "disagreement", "likeness", "copying"):
         del written["onset"][newer]
     path.write_text(json.dumps(written))
     now, then = decide(record), decide(TrialRecord.load(folder.trial(0)))
