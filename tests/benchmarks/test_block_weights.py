@@ -20,6 +20,7 @@ def test_the_bound_place_is_never_asked_for_and_half_of_the_prompts_name_none() 
         assert not any(place in prompt.split(", ") for prompt in unnamed for place in PLACES)
 
 
+@pytest.mark.slow
 def test_photos_say_nothing_of_their_place(tmp_path: Path) -> None:
     write_photos(tmp_path, CASES[0])
     captions = {path.read_text() for path in tmp_path.rglob("*.txt")}

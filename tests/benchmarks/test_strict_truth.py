@@ -69,6 +69,7 @@ def test_noise_and_clipping_are_damage() -> None:
     assert strict_truth.damaged(clean, clean).mean() < 0.2
 
 
+@pytest.mark.slow
 def test_a_photo_that_comes_back_is_a_copy_and_its_like_is_none() -> None:
     photos, _, attributes, _ = render_concept("chair", "set", 6, seed=74)
     again = np.stack([render_list(same_again(seen, strict_truth.AGAIN, 75))[0] for seen in attributes])

@@ -68,6 +68,7 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
         load_production(tmp_path / "example.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [text for page in PAGES for text in _blocks(page, "python")])
 def test_python_examples_run(text, tmp_path, monkeypatch):
     demo, given = tmp_path / "studies" / "demo", ROOT / "studies" / "demo"

@@ -114,6 +114,7 @@ def portraits() -> tuple[list[np.ndarray], list[np.ndarray]]:
     return photos, persons
 
 
+@pytest.mark.slow
 def test_a_portrait_keeps_its_head_where_the_base_looks_for_a_woman():
     photos, persons = portraits()
     salient = subject_masks(photos)
@@ -253,6 +254,7 @@ def segformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_segmentation_model_gives_the_segments_named_like_the_class(segformer: Path):
     from transformers import pipeline
 

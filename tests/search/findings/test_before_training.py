@@ -175,6 +175,7 @@ def test_a_clean_set_can_be_trained_on(encoder):
     assert np.isfinite(check.different)
 
 
+@pytest.mark.slow
 def test_the_flow_of_the_demo_is_not_stopped_by_its_photos(tmp_path):
     """A tag that all captions say is advice; nothing has to change."""
     study = load_study(FLOW / "1_data_check.yaml", runs=tmp_path)
