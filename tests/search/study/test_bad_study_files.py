@@ -216,7 +216,7 @@ def damaged(values: Any, generator: random.Random) -> Any:
     return generator.choice(NASTY)
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_whatever_is_damaged_it_is_a_study_or_lines(write_study, count: int) -> None:
     path = write_study()
     whole = yaml.safe_load(path.read_text()) | {

@@ -73,7 +73,12 @@ def asked(folder: Path, space: Space, sampler: SamplerSection, trials: int, *, k
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "gp")) for name in SAMPLERS if name != "grid"]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("gp", "qmc", "random")))
+        for name in SAMPLERS
+        if name != "grid"
+    ],
 )
 def test_each_sampler_chooses_the_same_again_after_a_kill(name: str, tmp_path: Path) -> None:
     space, sampler = space_of(MIXED), SamplerSection(name=name)
