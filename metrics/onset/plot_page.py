@@ -149,6 +149,7 @@ def open_page(
 def write_page(figure: Any, path: str | Path) -> Path:
     """Whole or not at all: a PNG (or PDF, SVG: whatever the path ends with)."""
     kind = Path(path).suffix.lstrip(".") or "png"
+    figure.align_ylabels()
     said_inside = FIGURE_NOTE if kind.lower() == "png" else None
     write_whole(Path(path), lambda file: figure.savefig(file, format=kind, metadata=said_inside))
     return Path(path)

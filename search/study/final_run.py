@@ -104,9 +104,9 @@ class Final(Kind):
 
 def _other_epochs(file: StudyFile, handed_on: HandedOn | None, train: Mapping[str, Any]) -> list[str]:
     """Where the epoch that is handed on is one of another length."""
-    if handed_on is None or handed_on.config is None:
+    if handed_on is None or handed_on.to_come:
         return []
-    there = handed_on.config.steps_per_epoch
+    there = None if handed_on.config is None else handed_on.config.steps_per_epoch  # a finished run counts passes
     if train.get("steps_per_epoch") == there:
         return []
     expected = f"{there or 'nothing'}, as in {handed_on.study}, whose epoch {handed_on.epoch} is taken"

@@ -186,7 +186,7 @@ class Pack:
         asked = self.runs if runs is None else runs
         going = [run for run in asked if run.failed is None and not run.finished]
         for together in self._in_step(going):
-            self._train_epoch(together, on_step)
+            self._train_epoch([run for run in together if run in self.runs], on_step)
 
     def _train_epoch(self, runs: Sequence[Run], on_step: Callable[[Pack], None] | None) -> None:
         self._seat(runs)

@@ -33,7 +33,7 @@ def same(one: Run, other: Run) -> bool:
     return all(torch.equal(a, b) for (_, a), (_, b) in pairs)
 
 
-@pytest.mark.parametrize("accumulated", [1, 3])
+@pytest.mark.parametrize("accumulated", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_where_epochs_end_changes_nothing_of_what_is_learned(
     base: Base, photos: Dataset, tmp_path: Path, accumulated: int
 ) -> None:
@@ -76,3 +76,12 @@ def test_those_at_other_places_in_the_photos_train_in_turn(base: Base, photos: D
         pack.train_epoch()
     assert (first.step, second.step) == (6, 6)
     assert same(first, second)
+
+
+def test_who_leaves_while_others_have_their_turn_is_not_trained(base: Base, photos: Dataset, tmp_path: Path) -> None:
+    pack = new_pack(base, photos, steps_per_epoch=1, **{**PACK, **BUCKETS})
+    first = join(pack, run_dir=tmp_path / "first", epochs=2, **RUN)
+    pack.train_epoch()
+    second = join(pack, run_dir=tmp_path / "second", epochs=2, **RUN)
+    pack.train_epoch(lambda pack: pack.leave(second) if second in pack.runs else None)
+    assert (first.step, second.step) == (2, 0)
