@@ -137,7 +137,7 @@ def _column(epoch: int, epochs: Sequence[int], marks: Marks) -> Column:
     return Column(
         name="base" if epoch == 0 else f"{marks.unit} {epoch}",
         label=sign + label if label else "",
-        ink=SHIP if shipped else ONSET,
+        ink=SHIP if shipped or label in (SAFE_WORDS, ALIKE_WORDS) else ONSET,
         bold=shipped or epoch == turn,
         paper=SHIP_PAPER if shipped else BAND if epoch == turn or marks.inside(epoch) else None,
     )
