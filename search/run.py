@@ -25,6 +25,7 @@ from search.record.clock import Clock, noted_seconds
 from search.record.data_check import DataCheck, why_to_stop
 from search.record.in_place import in_place, moved
 from search.record.json_files import write_bytes
+from search.record.learned_from import NOBODY, LearnedFrom
 from search.record.lock import holder, locked, workers_alive
 from search.record.record import StudyFolder
 from search.record.set_aside import right_kinds
@@ -142,10 +143,21 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
         return
     if not (going.anew or going.grown or going.other_photos):
         check_scored_alike(study, folder)
-    for notice in study.notices:
+    learns, told = _learned(study, folder)
+    study = replace(study, learned=learns)
+    for notice in (*study.notices, *told):
         print(f"note: {notice}")
     _run(study, folder, going)
     show(folder)
+
+
+def _learned(study: Study, folder: StudyFolder) -> tuple[LearnedFrom, tuple[str, ...]]:
+    """What the sampler learns from; Optuna is not loaded where that is nothing."""
+    if not study.sampler.learn_from:
+        return NOBODY, ()
+    from search.tuning.learned import learned
+
+    return learned(study, folder)
 
 
 def command_line() -> Arguments:
@@ -223,6 +235,7 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
             if ledger is not None:
                 ledger.begin_anew()
         study.added.save(folder)
+        study.learned.save(folder)
         if study.handed_on is not None:
             study.handed_on.save(folder)
         clock = Clock(folder)

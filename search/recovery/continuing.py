@@ -19,6 +19,7 @@ from search.errors import StudyError, problem
 from search.record.added_prompts import AddedPrompts
 from search.record.finalists import FINALISTS_FILE, LOOKS_FOLDER
 from search.record.handed_on import HandedOn
+from search.record.learned_from import LearnedFrom
 from search.record.pack_width import PackWidth
 from search.record.probe_description import ProbeDescription
 from search.record.record import PROBE_FILE, StudyFolder
@@ -146,7 +147,7 @@ def forget(folder: StudyFolder, *, probe: bool = True) -> None:
     Args:
         probe: the probe, too, and what the study was begun with.
     """
-    records = (About, HandedOn, Inputs, AddedPrompts, PackWidth)
+    records = (About, HandedOn, Inputs, AddedPrompts, LearnedFrom, PackWidth)
     begun = [record.file(folder) for record in records]
     for path in (
         folder.verdict_file,

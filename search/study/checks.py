@@ -17,6 +17,7 @@ from search.study.space import Space
 from search.study.space_values import size, why_not_given
 from search.study.split import in_contexts
 from search.study.study_file import StudyFile
+from trainer.config.sources import why_no_file_name
 from trainer.errors import DataError, nearest
 
 MASKS = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
@@ -46,6 +47,12 @@ def check_sampler(file: StudyFile, sampler: SamplerSection, space: Space) -> lis
     if sampler.name == "grid" and size(space) is None:
         why = "a range without step holds any number of them"
         problems.append(problem(file, "sampler.name", "grid", "a search of at most 4096 configurations", why))
+    if sampler.learn_from and sampler.name != "tpe":
+        why = f"sampler.name {sampler.name} does not learn from them; tpe does"
+        problems.append(problem(file, "sampler.learn_from", sampler.learn_from, "nothing", why))
+    for place, name in enumerate(sampler.learn_from):
+        if (unfit := why_no_file_name(name)) is not None:
+            problems.append(problem(file, f"sampler.learn_from[{place}]", name, unfit))
     if sampler.name == "cmaes" and importlib.util.find_spec("cmaes") is None:
         problems.append(problem(file, "sampler.name", "cmaes", "a sampler that is installed", "pip install cmaes"))
     return problems

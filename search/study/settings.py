@@ -189,6 +189,9 @@ class SamplerSection(Section):
     start_with: list[dict[str, Argument]] = Field(default_factory=list, max_length=1000)
     """Settings to try first, in this order, e.g. [{optimizer: AdamW, rank: 16}]. Searched fields that are left out are
     drawn."""
+    learn_from: list[str] = Field(default_factory=list, max_length=100)
+    """Earlier studies of the same base in the same runs folder, by name: TPE begins with where their good settings lay.
+    Their scores do not count, since other photos were scored."""
 
     @field_validator("name")
     @classmethod
@@ -262,5 +265,8 @@ class KeepSection(Section):
     checkpoints: Literal["best", "all", "none"] = "best"
     """best: of every complete trial the epoch to ship, of the three best ones also those around the onset and the safe
     and the most alike epoch; all; none: only the three best trials' epoch to ship."""
+    states: bool = False
+    """Of each complete trial that came to its horizon, what training needs to go on exactly from its last checkpoint: a
+    study with more epochs then goes on from there. Takes about three times the LoRA's room."""
     samples: bool = True
     """The probe's images of every checkpoint."""

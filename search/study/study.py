@@ -17,6 +17,7 @@ from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
+from search.record.learned_from import NOBODY, LearnedFrom
 from search.study.checks import beside, check_finalists, check_sampler, check_score, is_folder, scan
 from search.study.input_digests import PhotoMark
 from search.study.kind import SEARCH, Draft, Kind
@@ -79,6 +80,7 @@ class Study:
         kind: whether it searches, or what else it does.
         handed_on: what the study under `from` has found; None without one.
         added: prompts that are drawn and not scored: added after the study had begun.
+        learned: what its sampler learns from before its own trials (`search.tuning.learned`).
         server: where its trials are kept instead of `study.db`; None for that.
         notices: what the user should know before it runs, one line each.
     """
@@ -107,6 +109,7 @@ class Study:
     kind: Kind = SEARCH
     handed_on: HandedOn | None = None
     added: AddedPrompts = NONE_ADDED
+    learned: LearnedFrom = NOBODY
     server: Server | None = None
 
     @property

@@ -5,7 +5,7 @@ Others may add trials to it: queued ones are taken up when they fit the study, t
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.errors import StudyError, problem
+from search.record.learned_from import Example
 from search.record.record import StudyFolder
 from search.study.server import Server
 from search.study.settings import SamplerSection, StopSection
@@ -65,6 +66,7 @@ class Ledger:
         seed: int,
         startup_trials: int,
         sampler: SamplerSection | None = None,
+        examples: Sequence[Example] = (),
         stop: StopSection | None = None,
         say: Callable[[str], None] = lambda text: None,
         folder: StudyFolder | None = None,
@@ -80,7 +82,7 @@ class Ledger:
         storage = open_storage(self.url)
         self._where, self._folder = where, folder
         self.name, self.seed, self.startup_trials, self._pruner = name, seed, startup_trials, stop or StopSection()
-        self.sampler = sampler or SamplerSection()
+        self.sampler, self.examples = sampler or SamplerSection(), examples
         self._say, self._named = say, set[int]()
         self._reported: dict[int, set[int]] = {}
         patience = Patience(None if isinstance(where, Path) else say)  # SQLite waits by itself
@@ -125,6 +127,7 @@ class Ledger:
             seed=study.seed,
             startup_trials=startup,
             sampler=study.sampler,
+            examples=study.learned.examples,
             stop=study.stop,
             say=say,
             folder=folder,
@@ -191,7 +194,7 @@ class Ledger:
     @property
     def starting_up(self) -> bool:
         """Whether the next trial is drawn at random: too few have ended for the sampler to learn from."""
-        return len(self._tally.ended) < self.startup_trials
+        return len(self.examples) + len(self._tally.ended) < self.startup_trials
 
     def ask(self, space: Space, slot: int, began: int) -> int:
         """Number of the next trial: one that somebody queued, else a new one; to be reattached.
@@ -214,6 +217,7 @@ class Ledger:
                 sampler=self.sampler,
                 seed=self.seed,
                 startup_trials=self.startup_trials,
+                examples=self.examples,
             )
         fixed = {} if values is None else {"fixed_params": values}  # as Optuna keeps those of a queued trial
         self.study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=placed, system_attrs=fixed))

@@ -12,10 +12,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search.record.learned_from import Example
 from search.study.choices import every_choice
 from search.study.settings import SamplerSection
 from search.study.space import Space
 from search.study.space_values import every_value, given_values, size
+from search.tuning.learned import as_trials
 from search.tuning.sampler import sampler_for
 from search.tuning.trials_in_memory import Draft
 
@@ -53,26 +55,30 @@ def untried(
     sampler: SamplerSection,
     seed: int,
     startup_trials: int,
+    examples: Sequence[Example] = (),
 ) -> dict[str, Any] | None:
-    """Values by parameter for the next trial, where what the sampler would draw has been trained, and on a grid; None
-    where the sampler may draw.
+    """Values by parameter for the next trial, where what the sampler would draw has been trained, on a grid, and where
+    it learns from other studies, too; None where the sampler may draw.
 
     Args:
         trials: all trials of the study, by number; the next one comes after them.
         tried: `key_of` the values of each trial that was trained.
         sampler, seed, startup_trials: what would draw.
+        examples: of other studies, which only the copy holds that is drawn on.
     """
     if sampler.name == "grid":
         return _any_left(space, tried, seed, len(trials))
-    if not tried or any(
+    endless = any(
         not entry.values and entry.step is None and not entry.whole and not entry.when for entry in space.entries
-    ):
+    )
+    if not examples and (not tried or endless):
         return None  # no two draws from a range without steps are the same
+    seen = [*as_trials(examples, space, trials), *trials]
     for attempt in range(_ATTEMPTS + _AT_RANDOM):
-        startup = startup_trials if attempt < _ATTEMPTS else len(trials) + 1
-        params = _drawn(space, trials, sampler, seed, startup, attempt)
+        startup = startup_trials if attempt < _ATTEMPTS else len(seen) + 1
+        params = _drawn(space, seen, sampler, seed, len(trials), startup, attempt)
         if key_of(params) not in tried:
-            return params if attempt else None
+            return params if attempt or examples else None
     return _any_left(space, tried, seed, len(trials))
 
 
@@ -111,15 +117,22 @@ def key_of(params: dict[str, Any]) -> str:
 
 
 def _drawn(
-    space: Space, trials: Sequence[FrozenTrial], sampler: SamplerSection, seed: int, startup_trials: int, attempt: int
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    sampler: SamplerSection,
+    seed: int,
+    number: int,
+    startup_trials: int,
+    attempt: int,
 ) -> dict[str, Any]:
-    first = sampler_for(sampler, seed, len(trials), "", startup_trials)
+    """`number`: of the trial that is drawn."""
+    first = sampler_for(sampler, seed, number, "", startup_trials)
     study = optuna.create_study(storage=Draft(trials), direction="maximize", sampler=first)
     study.add_trial(create_trial(state=TrialState.RUNNING))
     again = f"#{attempt}" if attempt else ""
 
     def reseed(parameter: str) -> None:
-        study.sampler = sampler_for(sampler, seed, len(trials), parameter + again, startup_trials)
+        study.sampler = sampler_for(sampler, seed, number, parameter + again, startup_trials)
 
     reseed("")
     trial = Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)

@@ -12,6 +12,7 @@ from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
 from search.verdict.ranking import FINALISTS, contenders, finalists, kept_bytes, kept_epochs, saved_epochs
+from trainer.checkpoint import STATE_FILE
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
@@ -47,8 +48,11 @@ def tidy_trial(
     kept = {*kept_epochs(record, epochs, keep, finalist=finalist)}
     if pick is not None and pick.trial == record.number:
         kept.add(pick.epoch)
+    last = record.epochs_trained if keep.states and record.state == "complete" and record.stopped == "horizon" else None
     for epoch in epochs:
         checkpoint = folder / "checkpoints" / f"{epoch:04d}"
+        if epoch == last and (checkpoint / STATE_FILE).is_file():
+            continue
         if epoch not in kept:
             delete(checkpoint)
             continue

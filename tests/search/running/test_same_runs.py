@@ -233,7 +233,7 @@ def test_a_second_study_takes_what_the_first_has_trained_and_comes_to_its_own_nu
         return StudyFolder(runs / name), said
 
     study("first", tmp_path / "runs", budget={"trials": 2})
-    longer = {"train": values["train"] | {"epochs": 6}, "budget": {"trials": 3}}
+    longer = {"train": values["train"] | {"epochs": 6}, "budget": {"trials": 3}, "keep": {"states": True}}
     second, said = study("second", tmp_path / "runs", **longer)
     alone, _ = study("second", tmp_path / "alone", **longer)
     assert outcome(second) == outcome(alone)
@@ -243,6 +243,10 @@ def test_a_second_study_takes_what_the_first_has_trained_and_comes_to_its_own_nu
     assert said.count("its readings up to epoch 4 are taken") == 2
     assert [record.saved_epochs for record in second.records()] == [0, 0, 0]  # LoRAs alone cannot be trained on
     assert [record.taken is not None for record in second.records()] == [True, True, False]
+    longest = {"train": values["train"] | {"epochs": 8}, "budget": {"trials": 3}}
+    fourth, _ = study("fourth", tmp_path / "runs", **longest)
+    assert [record.saved_epochs for record in fourth.records()] == [6, 6, 6]  # goes on where the second study ended
+    assert outcome(fourth) == outcome(study("fourth", tmp_path / "alone", **longest)[0])
     third, _ = study("third", tmp_path / "runs", budget={"trials": 2})
     assert [record.saved_epochs for record in third.records()] == [4, 4]
     assert Verdict.load(third.verdict_file).cost.train == 0

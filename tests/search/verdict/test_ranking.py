@@ -1,5 +1,6 @@
 """What is kept of a trial depends on how it stands; what may still be shipped is never deleted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from search.study.settings import KeepSection
 from search.study.space import Entry, Space
 from search.study.space_values import size
 from search.verdict.decision import Decision
-from search.verdict.disk_cleanup import tidy_study
+from search.verdict.disk_cleanup import tidy_study, tidy_trial
 from search.verdict.ranking import contenders, finalists, kept_epochs
 from search.verdict.verdict import Verdict
 from tests.search.any_config import CONFIG
@@ -93,6 +94,23 @@ def test_at_the_end_only_the_finalists_keep_their_checkpoints_and_what_that_weig
     assert not list(tmp_path.rglob("state.*"))
     (said,) = tidy_study(folder, KeepSection(checkpoints="none"), verdict)
     assert [len(list((folder.trial(n) / "checkpoints").iterdir())) for n in range(4)] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("stopped", "kept"), [("horizon", {20, 40}), ("onset", {20})])
+def test_what_training_needs_to_go_on_stays_of_the_last_checkpoint_where_it_is_wanted(
+    tmp_path: Path, stopped: str, kept: set[int]
+) -> None:
+    record = replace(trial(0, 0.8), epochs_trained=40, stopped=stopped)
+    for epoch in (20, 38, 40):
+        checkpoint = tmp_path / "checkpoints" / f"{epoch:04d}"
+        checkpoint.mkdir(parents=True)
+        for name in ("lora.safetensors", "state.json", "state.safetensors"):
+            (checkpoint / name).write_bytes(b"x")
+    tidy_trial(tmp_path, record, KeepSection(states=True), finalist=False)
+    assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == kept
+    assert {int(path.parent.name) for path in tmp_path.rglob("state.*")} == kept - {20}
+    tidy_trial(tmp_path, record, KeepSection(), finalist=False)
+    assert not list(tmp_path.rglob("state.*"))
 
 
 def test_a_space_knows_how_many_configurations_it_has() -> None:
