@@ -361,7 +361,8 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
     if not belongs(verdict, records):
         return None
     drawn = verdict.finalists
-    if drawn is not None and dict(drawn.settings) != study.finalists.model_dump(mode="json"):
+    now = study.finalists.model_dump(mode="json")
+    if drawn is not None and any(now.get(key) != value for key, value in drawn.settings.items()):
         return None
     configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
     return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))

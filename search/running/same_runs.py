@@ -6,6 +6,7 @@ What a run is follows from what is trained and measured, not from how a study sa
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -150,7 +151,7 @@ def _taken(earlier: _Earlier, spec: TrialSpec, readings: Sequence[int], shared: 
             shutil.rmtree(there, ignore_errors=True)
             aside = there.with_name(f".{there.name}.part")
             shutil.rmtree(aside, ignore_errors=True)
-            shutil.copytree(path, aside)
+            shutil.copytree(path, aside, copy_function=_linked)
             aside.rename(there)
     for epoch in readings:
         picture = folder.samples_file(record.number, epoch)
@@ -177,8 +178,19 @@ def _taken(earlier: _Earlier, spec: TrialSpec, readings: Sequence[int], shared: 
     return found
 
 
+def _linked(source: str, target: str) -> None:
+    """A hard link where one can be: files of a checkpoint are replaced, never written into."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def common_of(study: Study, folder: StudyFolder, probe: Probe) -> Mapping[str, Any]:
-    """What the numbers of all trials of a study follow from, beside their settings: base, photos, probe, machine."""
+    """What the numbers of all trials of a study follow from, beside their settings: base, photos, probe, machine.
+    Empty where nobody asks."""
+    if study.kind != SEARCH or not study.budget.reuse:
+        return {}
     device = probe.base.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     encoders = [probe.calibration.encoder, probe.calibration.identity_encoder]

@@ -1,0 +1,110 @@
+"""Finalists as a worker draws them: other images than the search's, scored by the study's rule, the same each time."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metrics.checkpoint.encoders import load_encoder
+from metrics.checkpoint.score import score_of
+from search.probe.fresh_probe import FreshProbe, open_fresh_probe
+from search.probe.probe import Probe, open_probe
+from search.record.events import DrawAgain, DrawnAgain
+from search.record.finalists import FreshLook
+from search.record.record import StudyFolder
+from search.running.finalist_looks import FinalistLooks
+from search.study.study import Study, load_study
+from studies.demo.photos import write_photos
+from tests.search.conftest import study_writer
+from tests.search.finished_studies import make_lora
+from trainer.base_model.load import load_base
+from trainer.errors import TrainerError
+from trainer.lora.lora import LoraWeights
+
+pytestmark = pytest.mark.slow  # each day a real worker draws the finalists of a short study (tests/search/test_run.py)
+DEMO = Path(__file__).parents[3] / "studies" / "demo"
+
+
+class Listening:
+    """What a worker's line is told."""
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.sent.append(message)
+
+    def say(self, what: str, number: int | None = None, epoch: float = 0) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, StudyFolder, Probe]:
+    home = tmp_path_factory.mktemp("fresh")
+    data = write_photos(home / "set", count=8).parent
+    score = {
+        "encoder": str(DEMO / "clip"), "holdout": 2, "precision": "fp32", "shifted": {"composites": 4},
+        "probe": {"seeds": 2, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]},
+        "losses": {"levels": 1, "draws": 1},
+    }  # fmt: skip
+    study = load_study(study_writer(home)(base=str(DEMO / "base"), data=str(data), score=score))
+    folder = StudyFolder(home / "runs" / "small")
+    base, encoder = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip"))
+    return study, folder, open_probe(study, base, folder.cache, encoder, None)
+
+
+def test_the_base_reads_as_the_base_and_its_images_are_drawn_once(opened, monkeypatch) -> None:
+    study, folder, probe = opened
+    fresh = open_fresh_probe(study, folder, probe)
+    look, images = fresh.look(None, 0)
+    assert (look.images, look.prompts, look.repeated) == (len(images), len(images) // 2, 0)
+    assert len(images) == len(look.readings.items["recognised"]) > len(probe.labels)
+    assert look.readings.channels["prompt"].value == pytest.approx(0, abs=1e-6)
+    assert 0 < look.readings.score < 0.2
+    assert not any((image == other).all() for image in images for other in probe.base_images)
+    monkeypatch.setattr(Probe, "draw", lambda *_: pytest.fail("drawn again"))
+    again = open_fresh_probe(study, folder, probe)
+    np.testing.assert_array_equal(again.base_images, images)
+    other = replace(study, finalists=study.finalists.model_copy(update={"seeds": 1}))
+    with pytest.raises(pytest.fail.Exception):
+        open_fresh_probe(other, folder, probe)
+
+
+def test_nothing_merged_reads_as_the_base_and_is_scored_by_the_studys_rule(opened) -> None:
+    study, folder, probe = opened
+    fresh = open_fresh_probe(study, folder, probe)
+    base, _ = fresh.look(None, 0)
+    bare, images = fresh.look(LoraWeights({}, probe.base.family.name), 3)
+    np.testing.assert_array_equal(images, fresh.base_images)
+    assert (bare.readings.score, bare.draws.tolist()) == (base.readings.score, base.draws.tolist())
+    assert bare.readings.score == score_of(fresh.calibration, bare.readings.channels)
+    np.testing.assert_array_equal(fresh.calibration.subject, probe.calibration.subject)
+
+
+def test_a_worker_draws_what_lies_on_disk_keeps_it_and_draws_it_once(opened) -> None:
+    study, folder, probe = opened
+    lora = folder.checkpoint(3, 4) / "lora.safetensors"
+    make_lora(lora, DEMO / "base")
+    line = Listening()
+    looks = FinalistLooks(study, folder, probe, line)
+    for asked in (DrawAgain(None, 0), DrawAgain(3, 4)):
+        looks.look(asked)
+    assert line.sent == [DrawnAgain(None, 0), DrawnAgain(3, 4)]
+    found = FreshLook.load(FreshLook.file(folder, 3, 4))
+    assert found is not None
+    assert found.readings.score != FreshLook.load(FreshLook.file(folder, None, 0)).readings.score
+    assert (len(found.draws), found.draws.std() > 0) == (1000, True)
+    assert FreshLook.picture(folder, 3, 4).is_file()
+    lora.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FreshProbe, "look", lambda *_: pytest.fail("drawn again"))
+        FinalistLooks(study, folder, probe, line).look(DrawAgain(3, 4))
+    FreshLook.file(folder, 3, 4).write_bytes(b"cut short")
+    with pytest.raises(TrainerError):
+        FinalistLooks(study, folder, probe, line).look(DrawAgain(3, 4))
+    make_lora(lora, DEMO / "base")
+    FinalistLooks(study, folder, probe, line).look(DrawAgain(3, 4))
+    again = FreshLook.load(FreshLook.file(folder, 3, 4))
+    assert again is not None
+    assert (again.readings.score, again.draws.tolist()) == (found.readings.score, found.draws.tolist())
