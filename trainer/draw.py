@@ -48,6 +48,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     base = options.base or base_of(options.lora)
     if base is None:
         raise ConfigError(None, "--base", None, "the base that the LoRA was trained on")
+    if options.base is None and Path(base).is_absolute() and not Path(base).exists():
+        why = f"it was {base}, where nothing is now"
+        raise ConfigError(None, "--base", None, "the base that the LoRA was trained on", why)
 
     from trainer.inference.drawing import Drawing, draw
 

@@ -74,6 +74,17 @@ def test_a_trial_knows_its_base_and_its_epochs(tiny_sd15, width, tmp_path, capsy
     assert re.search(refusal("--epochs", 3, "a checkpoint in"), capsys.readouterr().err)
 
 
+def test_a_trial_whose_base_has_moved_asks_for_it(width, tmp_path, capsys):
+    trial = tmp_path / "0003"
+    (trial / "checkpoints" / "0002").mkdir(parents=True)
+    lora(trial / "checkpoints" / "0002" / "lora.safetensors", 1, width)
+    (trial / "config.yaml").write_text(yaml.safe_dump({"base": str(tmp_path / "moved")}))
+    assert draw.main([str(trial), "--prompt", "x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --base: expected the base that the LoRA was trained on")
+    assert f"it was {tmp_path / 'moved'}" in said
+
+
 def test_of_a_long_run_eight_files_are_taken_with_the_first_and_the_last(tmp_path):
     for epoch in range(1, 31):
         lora(tmp_path / "run" / f"dog-{epoch:06d}.safetensors", epoch)
