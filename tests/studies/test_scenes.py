@@ -119,6 +119,7 @@ def test_unknown_concepts_and_contexts_are_named() -> None:
         render_concept("duck", "old", 1)
 
 
+@pytest.mark.slow
 def test_the_shipped_photos_are_what_the_command_writes(tmp_path) -> None:
     from PIL import Image
 

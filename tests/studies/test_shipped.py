@@ -23,6 +23,7 @@ def test_everything_shipped_is_small() -> None:
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
 
 
+@pytest.mark.slow
 def test_the_judges_know_fresh_renders() -> None:
     fresh = make_pool(48, 31, torch.device("cpu"))
     shares = judging.accuracy(judging.load_judges(), fresh.images.permute(0, 2, 3, 1), fresh.labels)

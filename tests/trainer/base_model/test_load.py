@@ -167,7 +167,7 @@ def test_a_quantised_denoiser_stays_close_to_the_base(kind: str, tiny_sd15) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "gradient_checkpointing"), [pytest.param("nf4", False, marks=pytest.mark.slow), ("int8", True)]
+    ("kind", "gradient_checkpointing"), [("nf4", False), pytest.param("int8", True, marks=pytest.mark.slow)]
 )
 def test_a_lora_is_trained_on_a_quantised_base(kind, gradient_checkpointing, tiny_sd15, tiny_photos, tmp_path) -> None:
     """On a CPU, where commands refuse it; on a GPU in test_cuda.py."""

@@ -126,6 +126,7 @@ def test_every_family_learns_its_photos_with_text_encoders_in_a_pack(
         assert any(bool(p.detach().any()) for p in text)
 
 
+@pytest.mark.slow
 def test_half_precision_trains_with_adapters_in_fp32(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> None:
     base = load_base(tiny_sd15, precision="bf16")
     pack = new_pack(base, scan_dataset(tiny_photos), batch_size=4, resolution=(32, 32))
