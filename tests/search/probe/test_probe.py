@@ -55,6 +55,24 @@ def test_a_style_is_not_cut_out_and_may_vary(write_study: StudyWriter, tmp_path,
     assert any("teaches a style" in notice for notice in probe.notices) == style
 
 
+@pytest.mark.slow
+def test_a_run_on_all_photos_is_not_asked_whether_trained_ones_come_back(write_study: StudyWriter, tmp_path):
+    data = write_photos(tmp_path / "set", count=8).parent
+    for number, text in enumerate(sorted(data.rglob("*.txt"))):  # a caption of its own for each
+        text.write_text(f"{text.read_text().strip()}, {number}")
+    score = {
+        "encoder": str(DEMO / "clip"), "holdout": 3, "shifted": {"composites": 0},
+        "probe": {"seeds": 1, "steps": 1, "trained": 3, "heldout": 3, "contexts": ["{trigger} {class}, snow"]},
+        "losses": {"levels": 2, "draws": 1},
+    }  # fmt: skip
+    base, encoder = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip"))
+    study = load_study(write_study(base=str(DEMO / "base"), data=str(data), score=score))
+    probe, none = open_probe(study, base, tmp_path / "cache", encoder, None), LoraWeights({}, base.family.name)
+    alone, beside_twin = (probe.read(none, epoch=1, effort=1.0, twin=twin)[0] for twin in (None, none))
+    assert alone.channels["own_photo"].value == pytest.approx(0, abs=0.02)
+    assert alone.channels.keys() - beside_twin.channels.keys() == {"own_photo", "own_caption", "own_pull"}
+
+
 def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWriter, tmp_path):
     count = 10
     data = write_photos(tmp_path / "set", count=count).parent
