@@ -16,6 +16,7 @@ CONFIGS = [
         lr_scheduler="cosine_with_restarts", num_cycles=3, warmup_steps=4, epochs=7, save_every_n_epochs=2, seed=11,
         min_snr_gamma=5.0, debiased_estimation_loss=True, noise_offset=0.05, noise_offset_random_strength=True,
         ip_noise_gamma=0.1, prior_loss_weight=0.5, gradient_checkpointing=True,
+        steps_per_epoch=5,
     ),
     TrainConfig(base="b", data="d", optimizer="Adafactor", relative_step=True, lr_scheduler="adafactor"),
 ]  # fmt: skip
