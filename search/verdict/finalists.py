@@ -36,17 +36,12 @@ def tie_sentences(verdict: "Verdict") -> list[str]:
         return []
     many = len(verdict.ties) > 1
     others = listed([str(number) for number in verdict.ties])
-    found = "the scores differ by less than their noise"
     said = f"Trial{'s' * many} {others} {'are' if many else 'is'} about as good: "
     if verdict.finalists is not None:
-        said += "the fresh images do not tell them apart."
-        found = "Where scores differ by less than their noise"
-        return [
-            f"{said} {found} (±{verdict.noise:.3f}), the smallest LoRA wins, then the one with the most good epochs."
-        ]
+        return [f"{said}the fresh images do not tell {'them' if many else 'the two'} apart."]
     return [
-        f"{said}{found} (±{verdict.noise:.3f}). Of equally good trials the smallest LoRA wins, then the one with the "
-        "most good epochs."
+        f"{said}the scores differ by less than their noise (±{verdict.noise:.3f}). Of equally good trials the smallest "
+        "LoRA wins, then the one with the most good epochs."
     ]
 
 

@@ -233,7 +233,10 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
     noise = jitter([curve for curve in curves.values() if curve is not None])
     finalists = standing(folder, records)
-    ranked = _ranked(records if finalists is None else _as_drawn(records, finalists), curves, noise)
+    if finalists is None:
+        ranked = _ranked(records, curves, noise)
+    else:  # what fresh images say is not rounded to the noise of the search
+        ranked = _ranked(_as_drawn(records, finalists), curves, 0.0)
     files = {"trials": "trials"} | ({} if Kept.load(folder) else {"database": folder.database.name})
     if (folder.path / DATA_CHECK_PAGE).is_file():
         files = {"data check": DATA_CHECK_PAGE, **files}
