@@ -1,6 +1,7 @@
 """Session fixtures shared by all packages: tiny bases, a tiny CLIP and a tiny training folder, built once."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     home = Path(__file__).parent
     place = {home / name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+def pytest_runtest_setup() -> None:
+    """A worker that ran in this process has set the number of threads to its own: two processes of two threads each on
+    two cores wait for each other most of the time."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
