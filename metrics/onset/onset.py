@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def find_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SH
     >>> onset.status, onset.memory.status, onset.context.status, onset.best
     ('found', 'found', 'unmeasured', 12)
     """
-    return _judge(trajectory, seed, FOUND_SHARE, 0.0, ship, copying=True)
+    return _judge(trajectory, seed, FOUND_SHARE, 0.0, ship).told(trajectory, seed)
 
 
 def confirmed_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAULT_SHIP) -> Onset | None:
@@ -86,16 +86,36 @@ def confirmed_onset(trajectory: Trajectory, *, seed: int = 0, ship: Ship = DEFAU
     epochs = trajectory.epochs
     if (epochs > 0).sum() < FEW:
         return None
-    onset = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN, ship, copying=False)
+    judged = _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN, ship)
+    onset = judged.onset
     if onset.status not in ("found", "at_start") or onset.learned is None or onset.epoch is None:
         return None
     if epochs[-2] <= max(onset.epoch, onset.learned):
         return None
-    return _judge(trajectory, seed, CONFIRMED_SHARE, CONFIRMED_MARGIN, ship, copying=True)
+    return judged.told(trajectory, seed)
 
 
-def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship: Ship, *, copying: bool) -> Onset:
-    """`copying`: whether to look for copies, which takes as long as all else and is not asked for as a trial runs."""
+@dataclass(frozen=True)
+class _Judged:
+    """An onset before copies are looked for, which takes as long as all else and is not asked for as a trial runs.
+
+    `note`, `worse`: what the sentence has to say besides.
+    """
+
+    onset: Onset
+    note: str
+    worse: str
+
+    def told(self, trajectory: Trajectory, seed: int) -> Onset:
+        """With what copies there are, and the sentence."""
+        onset = self.onset
+        if onset.status != "never_learned":
+            onset = replace(onset, copying=copying_at(trajectory, onset.best, seed=seed))
+        said = sentence(onset, self.note, trajectory.unit, int(trajectory.epochs[-1]), self.worse)
+        return replace(onset, sentence=said)
+
+
+def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship: Ship) -> _Judged:
     if not len(trajectory):
         raise ValueError("a trajectory needs at least one checkpoint")
     unmeasured = Turn("unmeasured")
@@ -136,10 +156,7 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship:
     )
     chosen = shippable(trajectory, onset, losses, ship)
     onset = replace(onset, best=chosen.best, safe=chosen.safe, alike=chosen.alike, ship=chosen.ship)
-    if copying and status != "never_learned":
-        onset = replace(onset, copying=copying_at(trajectory, chosen.best, seed=seed))
-    said = sentence(onset, chosen.note, trajectory.unit, int(trajectory.epochs[-1]), worse)
-    return replace(onset, sentence=said)
+    return _Judged(onset, chosen.note, worse)
 
 
 def _loss_turn(read: OnsetCurves, share: float, margin: float) -> Turn:

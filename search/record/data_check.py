@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from search.errors import DamagedError, VersionError, problem
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import checked, read_if_whole, read_json, write_json
 from search.record.record import StudyFolder
 
 VERSION = 1
@@ -190,7 +190,7 @@ class DataCheck:
             if isinstance(version, int) and version > VERSION:
                 why = "a later version of Onset wrote this data check: read it with that one"
                 raise VersionError([problem(path, "version", version, f"at most {VERSION}", why)])
-            return checked(cls, {each.name for each in fields(cls)}, values)
+            return checked(cls, values)
         except (OSError, ValueError) as error:
             raise DamagedError(f"{path}: damaged or missing: python -m search.data_check writes it again") from error
 
@@ -203,8 +203,5 @@ class _Checked:
 
 def why_to_stop(folder: StudyFolder) -> Path | None:
     """The page that says which photos or captions should change; None where none should, or nothing was checked."""
-    try:
-        found = checked(_Checked, {f.name for f in fields(_Checked)}, read_json(folder.path / DATA_CHECK_FILE))
-    except (OSError, ValueError):
-        return None
-    return folder.path / found.page if found.needs_changes else None
+    found = read_if_whole(_Checked, folder.path / DATA_CHECK_FILE)
+    return folder.path / found.page if found is not None and found.needs_changes else None

@@ -136,16 +136,6 @@ class Checkpointed:
         """Epochs of a trial whose readings are kept, rising; 0 is the base."""
         return sorted(int(p.stem) for p in (folder / "readings").glob("[0-9]*.npz"))
 
-    @classmethod
-    def in_a_row(cls, folder: Path, config: TrainConfig) -> list[int]:
-        """Those at which a trial with this config is looked at, from the first one on as far as none is missing."""
-        step, kept, found = config.save_every_n_epochs, set(cls.epochs(folder)), list[int]()
-        for epoch in (*range(step, config.epochs, step), config.epochs):
-            if epoch not in kept:
-                break
-            found.append(epoch)
-        return found
-
     def save(self, folder: Path) -> None:
         """Write the event whole or not at all."""
         save_readings(self.file(folder, self.epoch), self.readings, {"timings": self.timings, "memory": self.memory})

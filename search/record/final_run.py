@@ -1,9 +1,9 @@
 """A final run as a trial's record knows it: trained on all photos, beside a twin without those held out."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 
 TWIN = "twin"
 """Folder in a trial's own, with the checkpoints of the run that is not trained on the photos held out."""
@@ -49,10 +49,7 @@ class Average:
     @classmethod
     def load(cls, trial: Path) -> "Average | None":
         """None where none was made, or it is damaged."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(trial / AVERAGE / "average.json"))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, trial / AVERAGE / "average.json")
 
 
 @dataclass(frozen=True)

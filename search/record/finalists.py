@@ -2,7 +2,7 @@
 never used."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from metrics.trajectory.readings import Readings
 from search.record.events import load_readings, save_readings
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder
 
 FINALISTS_FILE, FINALISTS_SHEET, LOOKS_FOLDER = "finalists.json", "finalists.png", "finalists"
@@ -99,10 +99,7 @@ class Finalists:
     @classmethod
     def load(cls, folder: StudyFolder) -> "Finalists | None":
         """None where none was drawn again, or the file is damaged."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(folder.path / FINALISTS_FILE))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, folder.path / FINALISTS_FILE)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """What a finished study hands on to the next one (`from:`), kept with the study that takes it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
 from search.record.finished_run import FinishedRun
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder
 from trainer.config.recorded import RecordedConfig
 
@@ -47,10 +47,7 @@ class HandedOn:
     @classmethod
     def load(cls, folder: StudyFolder) -> "HandedOn | None":
         """What a study has taken; None where it has not begun, or the file cannot be read."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(cls.file(folder)))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, cls.file(folder))
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,8 @@ class _Found:
 
 def result_of(folder: StudyFolder) -> HandedOn | str:
     """What a study has found, or why there is nothing to hand on, in a few words."""
-    try:
-        found = checked(_Found, {f.name for f in fields(_Found)}, read_json(folder.path / "verdict.json"))
-    except (OSError, ValueError):
+    found = read_if_whole(_Found, folder.path / "verdict.json")
+    if found is None:
         return "it has no verdict yet"
     if dict(found.trials) != {str(record.number): record.state for record in folder.records()}:
         return "it has gone on since its last verdict"

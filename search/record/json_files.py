@@ -1,13 +1,16 @@
 """JSON files, and others, written whole or not at all and read by type. Loads neither numpy nor pydantic by itself."""
 
 import json
-from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from metrics.files import write_whole
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 _ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
 
 
@@ -25,8 +28,8 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def checked(kind: type[T], names: Collection[str], values: Any) -> T:
-    """A dataclass with these fields from what a JSON file holds; names that it does not know are left out.
+def checked(kind: type[T], values: Any) -> T:
+    """A dataclass from what a JSON file holds; names that it does not know are left out.
 
     Raises:
         ValueError: something is missing, or of another type.
@@ -37,8 +40,17 @@ def checked(kind: type[T], names: Collection[str], values: Any) -> T:
         from pydantic import TypeAdapter
 
         _ADAPTERS[kind] = TypeAdapter(kind)
+    names = {each.name for each in fields(kind)}
     found: T = _ADAPTERS[kind].validate_python({k: v for k, v in values.items() if k in names})
     return found
+
+
+def read_if_whole(kind: type[T], path: Path) -> T | None:
+    """The dataclass that a JSON file holds; None where the file is missing or damaged."""
+    try:
+        return checked(kind, read_json(path))
+    except (OSError, ValueError):
+        return None
 
 
 def _plain(value: object) -> object:

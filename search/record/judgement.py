@@ -1,10 +1,10 @@
 """What a LoRA's block weights win and cost, judged on seeds that the search for them never saw."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 
 JUDGEMENT_FILE, SHEET_FILE = "judgement.json", "judgement.png"
 
@@ -64,7 +64,4 @@ class Judgement:
     @classmethod
     def load(cls, folder: Path) -> "Judgement | None":
         """What was found in a study's folder; None where nothing was, or the file is damaged."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(folder / JUDGEMENT_FILE))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, folder / JUDGEMENT_FILE)

@@ -2,11 +2,11 @@
 how each stood among its own. Kept with the study, so that it goes on with the same."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder
 
 
@@ -46,10 +46,7 @@ class LearnedFrom:
     @classmethod
     def load(cls, folder: StudyFolder) -> "LearnedFrom | None":
         """None where there is none, or none that can be read."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(cls.file(folder)))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, cls.file(folder))
 
 
 NOBODY = LearnedFrom()

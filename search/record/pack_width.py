@@ -1,10 +1,10 @@
 """How many trials of a study share passes, where that was measured or memory was too small for what was asked for."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder
 
 
@@ -30,11 +30,8 @@ class PackWidth:
     @classmethod
     def load(cls, folder: StudyFolder, asked: int | str) -> "PackWidth | None":
         """What was found for this `workers.pack`; None where nothing was, or it cannot be read."""
-        try:
-            found = checked(cls, {field.name for field in fields(cls)}, read_json(cls.file(folder)))
-        except (OSError, ValueError):
-            return None
-        return found if found.asked == asked and found.trials >= 1 and found.width >= 1 else None
+        found = read_if_whole(cls, cls.file(folder))
+        return found if found is not None and found.asked == asked and found.trials >= 1 and found.width >= 1 else None
 
     def save(self, folder: StudyFolder) -> None:
         write_json(self.file(folder), asdict(self))

@@ -1,9 +1,9 @@
 """`pick.json`: the trial and epoch that a person chose by looking, beside the verdict."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder
 
 
@@ -28,10 +28,7 @@ class PersonPick:
     @classmethod
     def load(cls, folder: StudyFolder) -> "PersonPick | None":
         """None where nobody has chosen, or the file is damaged."""
-        try:
-            return checked(cls, {field.name for field in fields(cls)}, read_json(cls.file(folder)))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, cls.file(folder))
 
     @property
     def sentence(self) -> str:

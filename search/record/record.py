@@ -132,7 +132,7 @@ class TrialRecord:
         try:
             values = read_json(path)
             _check_version(path, values)
-            record = checked(cls, {f.name for f in fields(cls)}, values)
+            record = checked(cls, values)
         except (OSError, ValueError) as error:
             raise DamagedError(f"{path}: {_damage(error)}: python -m search.run rebuilds it") from error
         if record.state not in STATES or record.number != int(folder.name):

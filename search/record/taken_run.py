@@ -1,9 +1,9 @@
 """The same run in another trial: how a run is recognised, and what a trial has taken instead of training it again."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,7 @@ class RunMark:
     @classmethod
     def load(cls, trial: Path) -> "RunMark | None":
         """None where there is none, or it is damaged."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(cls.file(trial)))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, cls.file(trial))
 
     def shared(self, other: "RunMark") -> int:
         """Epochs over which two runs are one."""
@@ -68,10 +65,7 @@ class TakenRun:
     @classmethod
     def load(cls, trial: Path) -> "TakenRun | None":
         """None where nothing was taken, or the file is damaged."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(cls.file(trial)))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, cls.file(trial))
 
     @property
     def sentence(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import isnan
 from pathlib import Path
 
@@ -100,7 +101,18 @@ def looked_at(record: TrialRecord, after: int) -> Iterator[int]:
     if record.finished_run is not None:
         yield from (count for count in record.finished_run.counts if count > after)
         return
-    config, step = record.config, record.config.save_every_n_epochs
+    yield from checkpoint_epochs(record.config, after)
+
+
+def checkpoint_epochs(config: TrainConfig, after: int = 0) -> Iterator[int]:
+    """Epochs after one at which a trial with this config has a checkpoint."""
+    step = config.save_every_n_epochs
     yield from range(after // step * step + step, config.epochs, step)
     if after < config.epochs:
         yield config.epochs
+
+
+def measured_in_a_row(folder: Path, config: TrainConfig) -> list[int]:
+    """Of these, those whose readings a trial's folder holds, from the first one on as far as none is missing."""
+    kept = set(Checkpointed.epochs(folder))
+    return list(takewhile(kept.__contains__, checkpoint_epochs(config)))

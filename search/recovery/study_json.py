@@ -3,12 +3,12 @@
 import contextlib
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search.errors import StudyError, problem
-from search.record.json_files import checked, read_json, write_json
+from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder, TrialRecord
 from search.study.study import Study
 from search.tuning.database import connect
@@ -45,10 +45,7 @@ class About:
     @classmethod
     def load(cls, folder: StudyFolder) -> "About | None":
         """None where there is none, or none that can be read."""
-        try:
-            return checked(cls, {f.name for f in fields(cls)}, read_json(cls.file(folder)))
-        except (OSError, ValueError):
-            return None
+        return read_if_whole(cls, cls.file(folder))
 
 
 def studies_in(database: Path) -> list[str]:

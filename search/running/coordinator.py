@@ -34,7 +34,7 @@ from search.tuning.ledger import BEGAN, FINISHED, PROCESSED, SHIPPED, STARTUP, T
 from search.tuning.pruner import describe
 from search.tuning.tally import SLOT
 from search.verdict.disk_cleanup import Tidier
-from search.verdict.ranking import FINALISTS
+from search.verdict.ranking import IN_DETAIL
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 _NAMES = {state: name for name, state in _STATES.items()}
@@ -77,7 +77,7 @@ class Coordinator:
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
-        self._tidier = Tidier(folder, study.keep, max(FINALISTS, study.num_finalists))
+        self._tidier = Tidier(folder, study.keep, max(IN_DETAIL, study.num_finalists))
         if places is not None:
             self._open(places)
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from search.probe.probe import Probe
 from search.record.events import Checkpointed, TrialSpec
 from search.record.record import StudyFolder, TrialRecord
 from search.record.taken_run import RunMark, TakenRun
-from search.record.trial_progress import Course, looked_at
+from search.record.trial_progress import Course, checkpoint_epochs
 from search.record.versions import installed
 from search.running.trial_end import end_of
 from search.study.input_digests import fingerprint_of_base
@@ -132,12 +133,7 @@ class SameRuns:
 def _readings(earlier: _Earlier, spec: TrialSpec, shared: int) -> list[int] | None:
     """The epochs of this trial's first checkpoints that the earlier one has, too, without a gap; None without any."""
     have = {reading.epoch for reading in earlier.trajectory.readings}
-    record = TrialRecord(spec.number, "running", spec.config, spec.params, spec.config.epochs)
-    found = []
-    for epoch in looked_at(record, 0):
-        if epoch > shared or epoch not in have:
-            break
-        found.append(epoch)
+    found = list(takewhile(lambda epoch: epoch <= shared and epoch in have, checkpoint_epochs(spec.config)))
     return found if found and 0 in have else None
 
 

@@ -21,7 +21,6 @@ from metrics.errors import MetricsError
 from search.findings.look import DataLook
 from search.probe.probe import Probe, open_probe
 from search.record.events import (
-    Checkpointed,
     DrawAgain,
     Failed,
     GoOn,
@@ -37,6 +36,7 @@ from search.record.in_place import in_place
 from search.record.lock import locked, worker_lock
 from search.record.record import StudyFolder
 from search.record.taken_run import RunMark
+from search.record.trial_progress import measured_in_a_row
 from search.running.block_weights import BlockLooks
 from search.running.coordinator_line import HUNG_UP, Line
 from search.running.final_run import align
@@ -218,7 +218,7 @@ class _Worker:
             looked = self._from_the_same_run(trial)
             for line in (line for _, run in trial.seats for line in run.passed_over):
                 self._line.send(Note(spec.number, line))
-            for epoch in Checkpointed.in_a_row(spec.folder, spec.config):  # measured before, not decided on
+            for epoch in measured_in_a_row(spec.folder, spec.config):  # measured before, not decided on
                 if spec.processed < epoch and (epoch < trial.run.epoch or epoch <= looked):
                     self._measuring.tell(trial, epoch)
 

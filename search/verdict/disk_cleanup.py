@@ -11,7 +11,7 @@ from search.record.final_run import TWIN
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
-from search.verdict.ranking import FINALISTS, contenders, finalists, kept_bytes, kept_epochs, saved_epochs
+from search.verdict.ranking import IN_DETAIL, contenders, kept_bytes, kept_epochs, kept_in_detail, saved_epochs
 from trainer.checkpoint import STATE_FILE
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def drop_after(folder: Path, epoch: int) -> None:
 
 
 def tidy_trial(
-    folder: Path, record: TrialRecord, keep: KeepSection, *, finalist: bool, pick: PersonPick | None = None
+    folder: Path, record: TrialRecord, keep: KeepSection, *, in_detail: bool, pick: PersonPick | None = None
 ) -> None:
     """Keep what `keep` says of a trial that has ended; safe to be cut off and done again.
 
@@ -38,14 +38,14 @@ def tidy_trial(
         folder: the trial's.
         record: its record.
         keep: the study's setting.
-        finalist: whether it is one, or may still become one (`search.verdict.ranking`).
+        in_detail: whether it is among the best few, or may still come among them (`search.verdict.ranking`).
         pick: what a person chose: that checkpoint stays in any case.
     """
     drop_after(folder, record.epochs_trained)
     if not keep.samples:
         delete(folder / "samples")
     epochs = saved_epochs(folder)
-    kept = {*kept_epochs(record, epochs, keep, finalist=finalist)}
+    kept = {*kept_epochs(record, epochs, keep, in_detail=in_detail)}
     if pick is not None and pick.trial == record.number:
         kept.add(pick.epoch)
     last = record.epochs_trained if keep.states and record.state == "complete" and record.stopped == "horizon" else None
@@ -66,7 +66,7 @@ class Tidier:
     """Tidies trials as they end, and those that later ones push out of the running for the finals. `most`: finalists
     that there will be."""
 
-    def __init__(self, folder: StudyFolder, keep: KeepSection, most: int = FINALISTS) -> None:
+    def __init__(self, folder: StudyFolder, keep: KeepSection, most: int = IN_DETAIL) -> None:
         self._folder, self._keep, self._most = folder, keep, most
         self._contenders: dict[int, TrialRecord] = {}
         self._tidied: set[int] = set()
@@ -78,7 +78,7 @@ class Tidier:
         for number, one in known.items():
             home = self._folder.trial(number)
             if number not in still or (number not in self._tidied and (home / "readings").is_dir()):
-                tidy_trial(home, one, self._keep, finalist=number in still, pick=PersonPick.load(self._folder))
+                tidy_trial(home, one, self._keep, in_detail=number in still, pick=PersonPick.load(self._folder))
             self._tidied.add(number)
         self._contenders = {number: one for number, one in known.items() if number in still}
 
@@ -90,9 +90,9 @@ def tidy_study(folder: StudyFolder, keep: KeepSection, verdict: "Verdict") -> li
     """
     records = list(folder.records())
     pick = PersonPick.load(folder)
-    chosen = finalists(records, [] if verdict.trial is None else [verdict.trial, *verdict.ties])
+    chosen = kept_in_detail(records, [] if verdict.trial is None else [verdict.trial, *verdict.ties])
     for record in records:
-        tidy_trial(folder.trial(record.number), record, keep, finalist=record.number in chosen, pick=pick)
+        tidy_trial(folder.trial(record.number), record, keep, in_detail=record.number in chosen, pick=pick)
         sweep(folder.trial(record.number))
     number, size = kept_bytes(folder)
     if number == 0:

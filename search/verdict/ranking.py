@@ -1,7 +1,7 @@
 """How a trial stands among those that have ended, and what is kept of it for that.
 
-Losers leave the epoch they would ship; finalists also the checkpoints around it, since what people do next is compare
-epochs.
+Losers leave the epoch they would ship; the few best also the checkpoints around it, since what people do next is
+compare epochs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
 from search.verdict.decision import decide
 
-FINALISTS = 3
+IN_DETAIL = 3
 """The winner and those that come next to it: of so many more is kept than of the others, whatever is drawn again."""
 MOST_NOISE = 0.02
 """Scores closer than this may turn out to be ties (`search.verdict.verdict`), so that either can become the winner."""
@@ -25,8 +25,8 @@ def best_trials(records: Iterable[TrialRecord], most: int) -> list[int]:
     return [number for _, number in sorted(scored, key=lambda pair: (-pair[0], pair[1]))][:most]
 
 
-def contenders(records: Iterable[TrialRecord], most: int = FINALISTS) -> set[int]:
-    """Numbers of the trials that may still be among the finalists, however the study goes on.
+def contenders(records: Iterable[TrialRecord], most: int = IN_DETAIL) -> set[int]:
+    """Numbers of the trials that may still be among the best few, however the study goes on.
 
     The highest scores, and all within the noise of the highest. Only complete trials, unless there are none.
     """
@@ -38,21 +38,21 @@ def contenders(records: Iterable[TrialRecord], most: int = FINALISTS) -> set[int
     return near.union(best_trials(records, most))
 
 
-def finalists(records: Sequence[TrialRecord], ranked: Sequence[int], most: int = FINALISTS) -> list[int]:
-    """At most so many numbers: `ranked` (the winner and its ties) first, then by score."""
+def kept_in_detail(records: Sequence[TrialRecord], ranked: Sequence[int], most: int = IN_DETAIL) -> list[int]:
+    """Numbers of at most so many trials, of which more is kept: `ranked` (winner and ties) first, then by score."""
     values = {record.number: _value(record) or 0.0 for record in records}
     rest = sorted(contenders(records, most) - set(ranked), key=lambda number: (-values[number], number))
     return [*ranked, *rest][:most]
 
 
-def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *, finalist: bool) -> set[int]:
+def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *, in_detail: bool) -> set[int]:
     """Of the epochs whose checkpoints a trial that has ended has, those that stay.
 
     Args:
         record: of the trial.
         epochs: rising.
         keep: the study's setting.
-        finalist: whether it is one, or may still become one.
+        in_detail: whether it is among the best few, or may still come among them.
     """
     if keep.checkpoints == "all":
         return set(epochs)
@@ -60,10 +60,10 @@ def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *
     if (
         shipped is None
         or shipped not in epochs
-        or not (finalist or (record.state == "complete" and keep.checkpoints == "best"))
+        or not (in_detail or (record.state == "complete" and keep.checkpoints == "best"))
     ):
         return set()
-    if not finalist or keep.checkpoints == "none":
+    if not in_detail or keep.checkpoints == "none":
         return {shipped}
     matter = [shipped, *_turns(record), *_choices(record)]
     places = [place for place, epoch in enumerate(epochs) if min(matter) <= epoch <= max(matter)]

@@ -5,7 +5,7 @@ overfitting begins, what it cost and where the files are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import log, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -173,7 +173,7 @@ class Verdict:
             read = read_json(path)
             if isinstance(read, dict) and "status" in read and "decision" not in read:
                 return replace(make_verdict(StudyFolder(path.parent)), files=read.get("files", {}))
-            return checked(cls, {f.name for f in fields(cls)}, read)
+            return checked(cls, read)
         except (OSError, ValueError) as error:
             raise DamagedError(f"{path}: damaged: python -m search.run writes it again") from error
 

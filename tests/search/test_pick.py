@@ -62,9 +62,9 @@ def test_what_was_picked_is_kept_when_the_rest_goes(folder: StudyFolder) -> None
     chosen = pick.pick_checkpoint(folder, trial, epoch)
     record, home = TrialRecord.load(folder.trial(trial)), folder.trial(trial)
     keep = KeepSection(checkpoints="none")
-    tidy_trial(home, record, keep, finalist=False, pick=chosen)
+    tidy_trial(home, record, keep, in_detail=False, pick=chosen)
     assert [path.parent.name for path in home.glob("checkpoints/*/lora.safetensors")] == [f"{epoch:04d}"]
-    tidy_trial(home, record, keep, finalist=False)
+    tidy_trial(home, record, keep, in_detail=False)
     assert not list(home.glob("checkpoints/*/lora.safetensors"))
 
 

@@ -1,4 +1,4 @@
-"""One thread for all of the trainer's tests: the models are tiny, and results are compared bit for bit."""
+"""Fixtures of the trainer's tests."""
 
 import errno
 import os
@@ -6,12 +6,6 @@ import stat
 from typing import Any
 
 import pytest
-import torch
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

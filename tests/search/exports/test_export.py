@@ -185,7 +185,6 @@ def test_diffusers_loads_the_lora_completely_and_it_changes_the_image(exported, 
     from diffusers import StableDiffusionPipeline
     from safetensors import safe_open
 
-    torch.set_num_threads(2)
     with safe_open(exported / "toy.safetensors", "pt") as file:
         metadata, keys = file.metadata(), list(file.keys())
         assert file.get_tensor(keys[0]).dtype == torch.float16

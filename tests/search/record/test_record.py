@@ -98,7 +98,7 @@ def test_what_was_trained_beyond_the_end_is_dropped(trained: Path) -> None:
 )
 def test_what_is_kept_is_a_setting(trained: Path, state: str, checkpoints: str, expected: set[str]) -> None:
     record = TrialRecord(number=0, state=state, config=CONFIG, params={}, epochs=8, epochs_trained=6, epoch_shipped=4)
-    tidy_trial(trained, record, KeepSection(checkpoints=checkpoints, samples=False), finalist=False)
+    tidy_trial(trained, record, KeepSection(checkpoints=checkpoints, samples=False), in_detail=False)
     assert kept(trained) == expected
 
 

@@ -15,6 +15,7 @@ from metrics.trajectory.trajectory import Trajectory
 from search.record.events import Checkpointed, TrialSpec
 from search.record.record import StudyFolder, TrialRecord
 from search.record.taken_run import RunMark, TakenRun
+from search.record.trial_progress import measured_in_a_row
 from search.running.same_runs import SameRuns
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict, make_verdict
@@ -134,7 +135,7 @@ def test_as_far_as_the_learning_rates_are_the_same(runs: Runs, theirs: dict, min
     runs.ended("theirs", 0, **theirs)
     taken, folder = runs.take(**mine)
     assert (taken.looked if taken else 0) == upto
-    assert Checkpointed.in_a_row(folder, runs.config(**mine)) == list(range(2, upto + 1, 2))
+    assert measured_in_a_row(folder, runs.config(**mine)) == list(range(2, upto + 1, 2))
 
 
 @pytest.mark.parametrize("fields", [{"rank": 8}, {"optimizer": "Lion"}, {"seed": 1}, {"learning_rate_scale": 3.0}])
@@ -184,7 +185,7 @@ def test_taken_twice_or_cut_off_it_is_taken_once(runs: Runs) -> None:
     shutil.rmtree(folder / "checkpoints" / "0004")
     again, _ = runs.take()
     assert again == taken
-    assert Checkpointed.in_a_row(folder, runs.config()) == [2, 4, 6, 8]
+    assert measured_in_a_row(folder, runs.config()) == [2, 4, 6, 8]
     shutil.rmtree(runs.home / "runs" / "theirs")
     assert runs.take()[0] == taken
     assert runs.take(number=5)[0] is None  # the trial itself has not ended, so nothing is had of it

@@ -12,7 +12,7 @@ from search.study.space import Entry, Space
 from search.study.space_values import size
 from search.verdict.decision import Decision
 from search.verdict.disk_cleanup import tidy_study, tidy_trial
-from search.verdict.ranking import contenders, finalists, kept_epochs
+from search.verdict.ranking import contenders, kept_epochs, kept_in_detail
 from search.verdict.verdict import Verdict
 from tests.search.any_config import CONFIG
 
@@ -50,11 +50,11 @@ def test_a_pruned_trial_counts_only_while_none_is_complete() -> None:
 
 def test_the_verdicts_order_goes_before_the_score() -> None:
     records = [trial(0, 0.8), trial(1, 0.79), trial(2, 0.6), trial(3, 0.5)]
-    assert finalists(records, [1, 0]) == [1, 0, 2]
+    assert kept_in_detail(records, [1, 0]) == [1, 0, 2]
 
 
 @pytest.mark.parametrize(
-    ("checkpoints", "finalist", "state", "expected"),
+    ("checkpoints", "in_detail", "state", "expected"),
     [
         (
             "best",
@@ -70,12 +70,12 @@ def test_the_verdicts_order_goes_before_the_score() -> None:
         ("all", False, "pruned", set(EPOCHS)),
     ],
 )
-def test_what_is_kept(checkpoints: str, finalist: bool, state: str, expected: set[int]) -> None:
+def test_what_is_kept(checkpoints: str, in_detail: bool, state: str, expected: set[int]) -> None:
     record = trial(0, 0.8, state=state, turn=24.6)
-    assert kept_epochs(record, EPOCHS, KeepSection(checkpoints=checkpoints), finalist=finalist) == expected
+    assert kept_epochs(record, EPOCHS, KeepSection(checkpoints=checkpoints), in_detail=in_detail) == expected
 
 
-def test_at_the_end_only_the_finalists_keep_their_checkpoints_and_what_that_weighs_is_said(tmp_path: Path) -> None:
+def test_at_the_end_only_the_best_few_keep_their_checkpoints_and_what_that_weighs_is_said(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     for number, value in enumerate((0.8, 0.79, 0.7, 0.4)):
         trial(number, value, turn=24).save(folder.trial(number))
@@ -106,10 +106,10 @@ def test_what_training_needs_to_go_on_stays_of_the_last_checkpoint_where_it_is_w
         checkpoint.mkdir(parents=True)
         for name in ("lora.safetensors", "state.json", "state.safetensors"):
             (checkpoint / name).write_bytes(b"x")
-    tidy_trial(tmp_path, record, KeepSection(states=True), finalist=False)
+    tidy_trial(tmp_path, record, KeepSection(states=True), in_detail=False)
     assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == kept
     assert {int(path.parent.name) for path in tmp_path.rglob("state.*")} == kept - {20}
-    tidy_trial(tmp_path, record, KeepSection(), finalist=False)
+    tidy_trial(tmp_path, record, KeepSection(), in_detail=False)
     assert not list(tmp_path.rglob("state.*"))
 
 
