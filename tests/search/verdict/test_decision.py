@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,7 +90,7 @@ def test_the_outcome_is_the_planted_one_and_reads_back_from_the_file(left):
     assert Verdict.load(left.folder.verdict_file) == left.verdict
     written = json.loads(left.folder.verdict_file.read_text())["decision"]
     assert written["ship"] is left.found.ships
-    assert checked(Decision, {each.name for each in fields(Decision)}, written) == left.found
+    assert checked(Decision, written) == left.found
 
 
 def test_nothing_names_another_epoch_to_ship(left):
