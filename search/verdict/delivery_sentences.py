@@ -35,10 +35,11 @@ def say_judgement(found: Judgement, lora: str, study: str, *, looks: int, second
     took = (f"{looks} sets of block weights were looked at in {duration(seconds)}. Nothing was trained.",)
     if not found.turns_down:
         do = [f"Use {lora} as it is (best/{study}.safetensors is a copy)."]
-        why = [f"Nothing is turned down, because {found.why_not}."]
+        why = f"Nothing is turned down, because {found.why_not}."
         if found.params and found.images:
-            why.append(f"The best weights of the search were {_weights(found)}.")
-        return Said(tuple(do), (*why, *_changes(found)), tuple(sure), took, headline="Nothing to win: use it as it is.")
+            tried = f"The best weights that the search found turn down {_weights(found)}."
+            why = f"{tried} They are not taken, because {found.why_not}."
+        return Said(tuple(do), (why, *_changes(found)), tuple(sure), took, headline="Nothing to win: use it as it is.")
     prompt = f"<lora:{name}:1:lbw={found.lbw}>"
     do = [
         f"Use best/{study}.safetensors at strength 1.",
@@ -62,7 +63,7 @@ def _changes(found: Judgement) -> tuple[str, ...]:
         said.append(f"Likeness to the subject (1 as the photos): {_span(found.likeness)}.")
     if found.plain is not None and found.wins:
         read = [
-            f"{_short(name)} {found.plain_values[name]:.2f} instead of {found.changes[name].after:.2f}"
+            f"{_short(name)} {_against(found.plain_values[name], found.changes[name].after)}"
             for name in found.wins
             if name in found.plain_values
         ]
@@ -75,6 +76,12 @@ def _changes(found: Judgement) -> tuple[str, ...]:
 
 def _short(name: str) -> str:
     return NAMES[name].partition(" (")[0]
+
+
+def _against(plain: float, after: float) -> str:
+    plain_text, after_text = _number(plain), _number(after)
+    same = plain_text == after_text
+    return f"{plain_text}, as these weights do" if same else f"{plain_text} instead of {after_text}"
 
 
 def _span(change: Change) -> str:
