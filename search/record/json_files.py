@@ -1,16 +1,18 @@
 """JSON files, and others, written whole or not at all and read by type. Loads neither numpy nor pydantic by itself."""
 
 import json
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from metrics.files import write_whole
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-T = TypeVar("T", bound="DataclassInstance")
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar("T", bound=_Dataclass)
 _ADAPTERS: dict[type, Any] = {}  # made once: each takes milliseconds
 
 
