@@ -155,3 +155,5 @@ def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
         ("constant", "alone"),  # runs on import: to be tried in a process of its own
     }
     assert (repository / "trainer" / "sizes.py").read_text() == SOURCE
+    noted = [json.loads(row) for row in (notes / "tests.jsonl").read_text().splitlines()]
+    assert [row["outcome"] for row in noted] == ["passed"] * 3, "a test that finds a fault is none that fails"
