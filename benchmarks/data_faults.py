@@ -11,7 +11,18 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from studies.demo.concepts import ALL_CONCEPTS
-from studies.demo.scenes import PLACES, POSITIONS, Scene, concept_caption, draw_concept, render_list
+from studies.demo.scenes import (
+    PATTERNS,
+    PLACES,
+    POSITIONS,
+    SIZES,
+    Attributes,
+    Scene,
+    concept_caption,
+    draw_concept,
+    render_list,
+    same_again,
+)
 
 SUBJECTS = Path(__file__).parents[2] / "shared" / "data" / "subjects"
 COUNT = 24
@@ -177,18 +188,18 @@ def with_another_concept(photos: PhotoSet, other: str, rows: Sequence[int], seed
     images = []
     for row in rows:
         said = photos.captions[row].split(", ")
-        place = next(place for place in PLACES if place in said)
-        contexts, places = ("set", (place,)) if "large" in said else ("new", None)
-        scenes = draw_concept(other, contexts, 4000, 700 + seed + row, places)
-        fits = (scene for scene in scenes if _shows(scene, said))
-        images.append(render_list([next(fits)])[0][0])
+        shown = Attributes(
+            "concept",
+            other,
+            shape=None,
+            colour=None,
+            place=next(place for place in PLACES if place in said),
+            pattern=next(pattern for pattern in PATTERNS if f"{pattern} floor" in said),
+            position=next(position for position in POSITIONS if f"on the {position}" in said),
+            size=next(size for size in SIZES if size in said),
+        )
+        images.append(render_list(same_again(shown, 1, 700 + seed + row))[0][0])
     return with_other(photos, images, rows)
-
-
-def _shows(scene: Scene, said: Sequence[str]) -> bool:
-    shown = scene.attributes
-    attributes = (shown.size, f"on the {shown.position}", shown.place, f"{shown.pattern} floor")
-    return shown.other is None and all(tag in said for tag in attributes)
 
 
 def with_wrong_tags(photos: PhotoSet, rows: Sequence[int], seed: int) -> PhotoSet:
