@@ -15,6 +15,8 @@ LIGHTER = 4.0
 """L* by which its middle exceeds the set's: colours that are lost in one channel are a cast, and no light."""
 DARK = 31.0
 """L* that only a fiftieth of an underexposed image exceeds."""
+WHITE = 0.02
+"""Share of an image that is all white, above the set's median: snow at noon loses its blue alone."""
 _FULL = 252  # levels: a channel that is lost
 _ALIKE = 2  # photos as dark or as light as this one make it a kind of photo, not a slip
 _NEAR = 4.0  # L*
@@ -52,8 +54,8 @@ def light(images: Sequence[np.ndarray]) -> Light:
 def overexposed(found: Light) -> np.ndarray:
     """Which photos have lost their lights: boolean `[N]`.
 
-    Much more of them has a channel at its end than of the other photos, they are lighter than these, and no two others
-    are like that: white backgrounds of a whole set are no fault.
+    Much more of them has a channel at its end than of the other photos, some of it in all three, they are lighter than
+    these, and no two others are like that: white backgrounds of a whole set are no fault.
 
     >>> import numpy as np
     >>> lost = np.array([0.0, 0.01, 0.02, 0.6])
@@ -61,6 +63,7 @@ def overexposed(found: Light) -> np.ndarray:
     [False, False, False, True]
     """
     far = (found.lost - np.median(found.lost) > LOST) & (found.median - np.median(found.median) > LIGHTER)
+    far &= found.white - np.median(found.white) > WHITE
     return far & (_company(found.lost, LOST / 2) < _ALIKE)
 
 

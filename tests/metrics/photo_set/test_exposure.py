@@ -29,3 +29,12 @@ def test_white_backgrounds_of_a_whole_set_are_no_fault():
         image[12:36, 12:36] = photo(120, seed)[12:36, 12:36]
         images.append(image)
     assert not overexposed(light(images)).any()
+
+
+def test_a_bright_place_that_loses_one_colour_is_no_fault():
+    snow = photo(150, 7)
+    snow[:30, :, 2] = 255  # blue alone is at its end, and all of it is light
+    snow[:30, :, :2] = np.maximum(snow[:30, :, :2], 215)
+    found = light([photo(120, seed) for seed in range(6)] + [snow])
+    assert found.lost[6] > 0.5
+    assert not overexposed(found).any()
