@@ -11,7 +11,9 @@ if __name__ == "__main__":  # before anything slow is imported
     end_at_once()
 
 import argparse
+import contextlib
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 LOOPBACK = (HOST, "localhost", "::1")
+_COUNTING = threading.Lock()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +70,7 @@ def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> 
         SearchError: there is no database yet; the port is taken, or not allowed.
         StudyError: `storage` is no URL of a storage, or nothing answers there.
     """
-    application = _only_for_this_machine(_application(folder, storage))
+    application = _only_for_this_machine(_counting(_application(folder, storage), folder, storage))
     try:
         return make_server(HOST, port, application, server_class=_Threading, handler_class=_Quiet)
     except OSError as error:
@@ -142,6 +145,31 @@ def _only_for_this_machine(application: "WSGIApplication") -> "WSGIApplication":
         return [f"This dashboard answers only under http://{HOST} on this machine.\n".encode()]
 
     return guarded
+
+
+def _counting(application: "WSGIApplication", folder: StudyFolder, storage: str | None) -> "WSGIApplication":
+    """Keep votes on finalists in the study's folder as they are given, and have the report say so."""
+
+    def counted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        answer = application(environ, start_response)
+        if "/preference" in environ.get("PATH_INFO", "") and environ["REQUEST_METHOD"] != "GET":
+            with contextlib.suppress(OSError, SearchError):  # a copy that cannot be written to shows its pictures
+                _count(folder, storage)
+        return answer
+
+    return counted
+
+
+def _count(folder: StudyFolder, storage: str | None) -> None:
+    from search.verdict.ballot import count_votes
+    from search.verdict.report import write_report
+    from search.verdict.verdict import known_verdict
+
+    server = known_server(folder)
+    url = storage or (storage_url(folder.database) if server is None else server.url)
+    with _COUNTING:
+        if count_votes(url, folder) and (verdict := known_verdict(folder)) is not None:
+            write_report(folder, verdict, storage=url)
 
 
 def _is_loopback(host: str) -> bool:

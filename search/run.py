@@ -299,6 +299,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         from search.study.delivery import Delivery
         from search.tuning.ledger import Ledger
         from search.verdict.artifacts import open_store, publish_verdict, upload_trial
+        from search.verdict.ballot import open_ballot
         from search.verdict.verdict import Verdict, finish
 
         store = open_store(folder)
@@ -322,6 +323,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
 
             def publish(verdict: Verdict) -> None:
                 publish_verdict(ledger.study, folder, verdict, store)
+                open_ballot(ledger.url, folder, verdict.finalists, store)
 
             if isinstance(study.kind, Delivery) and any(record.score is not None for record in folder.records()):
                 _deliver(study, folder, clock, publish)

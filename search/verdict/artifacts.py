@@ -77,7 +77,7 @@ def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "Artifa
     for name, value in trial_attributes(record).items():
         if name not in known or known[name] != value:
             trial.set_user_attr(name, value)
-    ids = {name: _upload(trial, trial_folder / name, store, name) for name in _TRIAL_FILES}
+    ids = {name: upload(trial, trial_folder / name, store, name) for name in _TRIAL_FILES}
     _note(trial, _trial_note(record), ids)
     return [name for name, artifact in ids.items() if artifact is not None]
 
@@ -87,9 +87,9 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
     ids: dict[str, str | None] = {}
     if verdict.trial is not None:
         prefix = f"best-{verdict.trial:04d}-"
-        ids = {name: _upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
+        ids = {name: upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
     if verdict.finalists is not None:
-        ids[FINALISTS_SHEET] = _upload(study, folder.path / FINALISTS_SHEET, store, FINALISTS_SHEET)
+        ids[FINALISTS_SHEET] = upload(study, folder.path / FINALISTS_SHEET, store, FINALISTS_SHEET)
     for name, value in study_attributes(verdict).items():
         study.set_user_attr(name, value)
     lines = [f"# {headline(verdict)}"]
@@ -98,7 +98,7 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
     _note(study, "\n".join(lines), ids)
 
 
-def _upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "ArtifactStore", name: str) -> str | None:
+def upload(owner: "optuna.Study | optuna.trial.Trial", path: Path, store: "ArtifactStore", name: str) -> str | None:
     """Copies a file into the store, under one entry for each owner and name; None where there is no such file."""
     import optuna
 

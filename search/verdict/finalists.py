@@ -103,8 +103,8 @@ def draw_sheet(folder: StudyFolder, found: Finalists) -> bool:
     from trainer.inference.picture_grid import Column, picture_grid
     from trainer.inference.sample_files import write_figure
 
-    base = _images(folder, None, 0)
-    kept = {one: images for one in found.drawn if (images := _images(folder, one.trial, one.epoch)) is not None}
+    base = images_of_look(folder, None, 0)
+    kept = {one: images for one in found.drawn if (images := images_of_look(folder, one.trial, one.epoch)) is not None}
     if base is None or not kept:
         return False
     prompts, pictures = base
@@ -129,7 +129,7 @@ def _rows(prompts: Sequence[str]) -> Iterable[int]:
     return rows[:_MOST_ROWS]
 
 
-def _images(folder: StudyFolder, trial: int | None, epoch: int) -> tuple[tuple[str, ...], np.ndarray] | None:
+def images_of_look(folder: StudyFolder, trial: int | None, epoch: int) -> tuple[tuple[str, ...], np.ndarray] | None:
     """Prompts and images `[n, H, W, 3]` of a look; None where its picture is not there, or damaged."""
     from PIL import Image
 

@@ -21,9 +21,11 @@ from search.record.page_template import page_template
 from search.record.person_pick import PersonPick
 from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder, TrialRecord
+from search.record.votes import Votes
 from search.study.server import known_server
 from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
+from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import score_chart, spark
 from search.verdict.decision import Decision, decide
@@ -90,6 +92,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         finalist_columns=FINALIST_COLUMNS,
         finalists=finalist_rows(verdict),
         finalists_note=" ".join(finalist_sentences(verdict)),
+        votes=" ".join(vote_sentences(verdict.finalists, Votes.load(folder))),
         finalists_picture=None
         if verdict.finalists is None
         else album.picture(folder.path / FINALISTS_SHEET, "The finalists on fresh seeds and prompts"),

@@ -1,7 +1,12 @@
 """What was drawn again is told alike everywhere: terminal, report, sheet, status, Optuna's attributes and exports."""
 
+import contextlib
 import json
 import shutil
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +16,17 @@ from optuna.artifacts import get_all_artifact_meta
 from PIL import Image
 
 from search import export, status
+from search.dashboard import serve
 from search.record.events import DrawAgain
 from search.record.finalists import FINALISTS_SHEET, Finalist, Finalists, FreshLook
 from search.record.record import StudyFolder, TrialRecord
+from search.record.votes import Votes
+from search.recovery.study_json import check_name
 from search.verdict.artifacts import open_store, publish_verdict
+from search.verdict.ballot import count_votes, open_ballot, vote_sentences
 from search.verdict.finalists import draw_sheet
 from search.verdict.ranking import best_trials, contenders
-from search.verdict.verdict import Verdict, finish
+from search.verdict.verdict import Verdict, finish, make_verdict
 from tests.search.finished_studies import shared_study
 from tests.search.one_process import draw_again
 
@@ -109,3 +118,105 @@ def test_what_may_be_drawn_again_is_kept_until_then(drawn: StudyFolder) -> None:
     records = list(drawn.records())
     assert set(best_trials(records, 5)) <= contenders(records, 5)
     assert len(best_trials(records, 5)) == 5 > len(best_trials(records, 2)) == 2
+
+
+@pytest.fixture
+def voted(drawn: StudyFolder, tmp_path: Path) -> tuple[StudyFolder, str, Finalists]:
+    """A copy of the study, its finalists put to the vote: (folder, URL of its storage, finalists)."""
+    folder = StudyFolder(tmp_path / "toy")
+    shutil.copytree(drawn.path, folder.path)
+    found = Finalists.load(folder)
+    assert found is not None
+    url = f"sqlite:///{folder.database}"
+    open_ballot(url, folder, found, open_store(folder))
+    return folder, url, found
+
+
+def ballot(url: str) -> optuna.Study:
+    return optuna.load_study(study_name="toy-votes", storage=url)
+
+
+def test_a_vote_in_the_dashboard_is_kept_and_the_report_says_whether_the_score_agrees(voted) -> None:
+    folder, url, found = voted
+    assert "without seeing their scores" not in folder.report.read_text()
+    places = {trial.user_attrs["trial"]: trial.number for trial in ballot(url).trials}
+    first, second, third = (one.trial for one in found.drawn)
+    with served(folder) as address:
+        studies = asked(f"{address}/api/studies")["study_summaries"]
+        vote = next(each["study_id"] for each in studies if each["study_name"] == "toy-votes")
+        page = asked(f"{address}/api/studies/{vote}")
+        assert page["is_preferential"]
+        assert page["feedback_component_type"] == {"output_type": "artifact", "artifact_key": "images"}
+        for worst, others in ((first, (second, third)), (third, (second,))):
+            clicked = {"mode": "ChooseWorst", "clicked": places[worst], "candidates": [places[n] for n in others]}
+            asked(f"{address}/api/studies/{vote}/preference", clicked)
+    report = " ".join(folder.report.read_text().split())
+    assert "In 1 of 3 comparisons they find the one better that has the higher score." in report
+    assert f"They put trial {second} first, the score trial {first}." in report
+    assert len(Votes.load(folder).preferences) == 3
+
+
+def test_images_are_shown_without_number_or_score(voted) -> None:
+    folder, url, found = voted
+    trials = ballot(url).trials
+    assert sorted(trial.user_attrs["trial"] for trial in trials) == sorted(one.trial for one in found.drawn)
+    for trial in trials:
+        with open_store(folder).open_reader(trial.user_attrs["images"]) as file, Image.open(file) as picture:
+            assert picture.width > 2 * 96
+            text = " ".join(str(value) for value in picture.info.values())
+        assert str(trial.user_attrs["epoch"]) not in text.replace("fresh prompt, number", "")
+
+
+def test_votes_stay_when_others_are_put_to_the_vote_and_when_the_database_is_lost(voted) -> None:
+    folder, url, found = voted
+    first, second, third = found.drawn
+    vote = ((second.trial, second.epoch), (first.trial, first.epoch))
+    Votes((vote,)).save(folder)
+    optuna.delete_study(study_name="toy-votes", storage=url)
+    open_ballot(url, folder, found, open_store(folder))
+    assert not count_votes(url, folder), "the storage says what the folder says"
+    for drawn, pairs in (((first, third), 0), ((first, second), 1)):
+        now = replace(found, drawn=drawn)
+        open_ballot(url, folder, now, open_store(folder))
+        assert len(ballot(url).trials) == 2
+        assert Votes.load(folder).preferences == (vote,)
+        assert len(vote_sentences(now, Votes.load(folder))) == 2 * pairs
+    open_ballot(url, folder, replace(found, drawn=(first,)), open_store(folder))
+    assert len(ballot(url).trials) == 2, "one alone is not voted on"
+
+
+def test_a_vote_that_was_cut_off_while_it_was_opened_is_opened_anew(voted) -> None:
+    folder, url, found = voted
+    first, second, _ = found.drawn
+    vote = ((second.trial, second.epoch), (first.trial, first.epoch))
+    ballot(url).set_user_attr("open", False)
+    Votes((vote,)).save(folder)
+    open_ballot(url, folder, found, open_store(folder))
+    assert not count_votes(url, folder)
+    assert Votes.load(folder).preferences == (vote,)
+
+
+def test_the_study_goes_on_and_is_rebuilt_beside_its_vote(voted) -> None:
+    folder, _, _ = voted
+    check_name(folder, "toy", folder.study_file)
+    assert make_verdict(folder).trial == Verdict.load(folder.verdict_file).trial
+
+
+@contextlib.contextmanager
+def served(folder: StudyFolder) -> Iterator[str]:
+    server = serve(folder)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=10)
+
+
+def asked(url: str, content: dict | None = None) -> dict:
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or b"{}")
