@@ -40,7 +40,8 @@ from search.recovery.continuing import (
 )
 from search.recovery.study_json import About, check_continues
 from search.running.budget import why_not_asked
-from search.running.workers import Team, resident
+from search.running.placing import place_of, runs_folder_of
+from search.running.workers import Team
 from search.study.flow_file import Flow, read_flow
 from search.study.server import check_same_place, check_server
 from search.study.space_values import size as size_of
@@ -123,7 +124,7 @@ def _run_flow(flow: Flow, runs: Path, command: Command, settings: Sequence[str],
 def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str], *, brief: bool = False) -> None:
     """`brief`: of a study that was finished before only the verdict's first line is shown."""
     study = load_study(file, settings, runs=runs)
-    folder = StudyFolder(runs / study.name)
+    folder = runs_folder_of(study, StudyFolder(runs / study.name))
     storage_url(folder.database)  # refused before anything is written
     command.folder = folder.path
     study = replace(study, server=check_same_place(study.server, folder))
@@ -206,6 +207,7 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
     at_once = min(study.workers.count, study.trials)  # each worker loads the base
     study = replace(study, workers=study.workers.model_copy(update={"count": at_once}))
     with contextlib.ExitStack() as stack:
+        place = stack.enter_context(place_of(study))
         lock = folder.path / ".coordinator.lock"
         if not stack.enter_context(locked(lock)):
             who = holder(lock)
@@ -243,14 +245,7 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
         restore_best(folder)
         write_bytes(folder.study_file, study.source.kept())
         _begin(study, folder)
-        team = Team(
-            resident,
-            (study, folder),
-            study.workers.count,
-            preload=("search.running.preloaded",),
-            hung_after=study.workers.hung_after,
-        )
-        work(study, folder, team, clock, ledger)
+        work(study, folder, place.team(study, folder), clock, ledger)
 
 
 def _on_server(study: Study, folder: StudyFolder) -> "contextlib.closing[Ledger]":

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from metrics.files import write_whole
 
+OTHERS_SECONDS = 180.0
+"""So long a worker waits for the lock of the one before it: a file server keeps that of a dead machine for 90 s."""
+
 
 @contextmanager
 def locked(path: Path, *, wait_seconds: float = 0.0) -> Iterator[bool]:

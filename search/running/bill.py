@@ -137,7 +137,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
     base, device = models.base, models.base.device
     probe = open_probe(study, base, folder.cache, models.encoder, models.identity)
     prepare = time.perf_counter() - began
-    torch.set_num_threads(study.workers.threads or max(1, (os.cpu_count() or 1) // study.workers.count))
+    torch.set_num_threads(study.workers.threads_of_each(os.cpu_count() or 1))
     asked = study.workers.pack
     sharing = measured(study, probe) if asked == "auto" else sharing_of(study, asked)
     at_once = sharing.width or 1

@@ -33,7 +33,7 @@ from search.record.events import (
 )
 from search.record.final_run import TWIN
 from search.record.in_place import in_place
-from search.record.lock import locked, worker_lock
+from search.record.lock import OTHERS_SECONDS, locked, worker_lock
 from search.record.record import StudyFolder
 from search.record.taken_run import RunMark
 from search.record.trial_progress import measured_in_a_row
@@ -78,7 +78,7 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
         write_to(folder.workers_log)
     except FileNotFoundError:  # the study's folder was moved while this process began; the coordinator says so
         return
-    with in_place(folder.path), locked(worker_lock(folder.path, slot), wait_seconds=60.0) as alone:
+    with in_place(folder.path), locked(worker_lock(folder.path, slot), wait_seconds=OTHERS_SECONDS) as alone:
         if not alone:
             connection.send(Unprepared("the worker before this one is still alive", wrong_input=False))
             return
@@ -131,7 +131,7 @@ class _Worker:
         self._looks = _looks(study, folder, self._probe, checked)
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
-        torch.set_num_threads(study.workers.threads or max(1, cores // study.workers.count))
+        torch.set_num_threads(study.workers.threads_of_each(cores))
         data = None
         if isinstance(study.kind, DataCheck):
             data = DataLook(study, folder, self._probe, encoder, identity)

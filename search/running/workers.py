@@ -1,4 +1,5 @@
-"""Places workers: processes on this machine, each resident for the whole study, replaced at once when lost."""
+"""Places workers, each resident for the whole study, replaced at once when lost: processes on this machine, or
+elsewhere (`search.running.remote`)."""
 
 import contextlib
 import multiprocessing
@@ -31,6 +32,34 @@ class Target(Protocol):
     def __call__(self, connection: Connection, slot: int, setup: Any) -> None: ...
 
 
+class Process(Protocol):
+    """What `Team` asks of a worker's process, here or elsewhere. `sentinel`: for `multiprocessing.connection.wait`,
+    ready once it has ended."""
+
+    @property
+    def sentinel(self) -> Any: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def how_it_ended(self) -> str: ...
+    def is_alive(self) -> bool: ...
+    def join(self, timeout: float | None = None) -> None: ...
+    def kill(self) -> None: ...
+
+
+class _LocalProcess:
+    """A process of this machine."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process = process
+        self.sentinel, self.pid = process.sentinel, process.pid
+        self.is_alive, self.join, self.kill = process.is_alive, process.join, process.kill
+
+    @property
+    def how_it_ended(self) -> str:
+        return _ended(self._process.exitcode)
+
+
 @dataclass
 class _WorkerProcess:
     """One worker process.
@@ -39,7 +68,7 @@ class _WorkerProcess:
     far as we listened; `slowest`: the longest silence that ended well; `loading`: seconds its first load took.
     """
 
-    process: BaseProcess
+    process: Process
     connection: Connection
     losses: int = 0
     ready: bool = False
@@ -151,7 +180,7 @@ class Team:
             if isinstance(message, Prepared):
                 slot.ready, slot.losses, slot.loading = True, 0, message.seconds
         if not slot.process.is_alive():
-            got.append((index, self._replace(index, _ended(slot.process.exitcode))))
+            got.append((index, self._replace(index, slot.process.how_it_ended)))
         return got
 
     def _patience(self, slot: _WorkerProcess) -> float | None:
@@ -181,6 +210,10 @@ class Team:
             self._failure = f"worker processes cannot be started: {said}"
 
     def _launch(self, index: int, losses: int) -> _WorkerProcess:
+        return _WorkerProcess(*self._place(index), losses)
+
+    def _place(self, index: int) -> tuple[Process, Connection]:
+        """Another process for a slot, and our end of the line to it."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=self._target, args=(theirs, index, self._setup), name=f"onset-worker-{index}", daemon=True
@@ -188,7 +221,7 @@ class Team:
         with _deaf_children():
             process.start()
         theirs.close()  # so that our end sees the worker's death
-        return _WorkerProcess(process, ours, losses)
+        return _LocalProcess(process), ours
 
     def _ready(self) -> None:
         if self._launching is not None:

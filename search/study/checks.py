@@ -12,7 +12,7 @@ from metrics.trajectory.readings import WEIGHTED
 from search.errors import StudyError, problem, unknown_problem
 from search.study.input_digests import PhotoMark, photo_marks
 from search.study.mask_files import mask_digests, masks_digest
-from search.study.settings import FinalistsSection, SamplerSection, ScoreSection
+from search.study.settings import FinalistsSection, SamplerSection, ScoreSection, WorkersSection
 from search.study.space import Space
 from search.study.space_values import size, why_not_given
 from search.study.split import in_contexts
@@ -56,6 +56,18 @@ def check_sampler(file: StudyFile, sampler: SamplerSection, space: Space) -> lis
     if sampler.name == "cmaes" and importlib.util.find_spec("cmaes") is None:
         problems.append(problem(file, "sampler.name", "cmaes", "a sampler that is installed", "pip install cmaes"))
     return problems
+
+
+def check_workers(file: StudyFile, workers: WorkersSection) -> list[str]:
+    """What is wrong with where the workers are placed, as far as the file alone tells it."""
+    given = (file.values.get("workers") or {}).get("ray") or {}
+    if workers.kind != "ray":
+        why = f"workers.kind is {workers.kind}"
+        return [problem(file, f"workers.ray.{key}", given[key], "nothing", why) for key in given]
+    if workers.device.startswith("cuda:"):
+        why = "Ray gives each worker a GPU"
+        return [problem(file, "workers.device", workers.device, "auto, cpu or cuda", why)]
+    return []
 
 
 def check_score(file: StudyFile, score: ScoreSection) -> list[str]:

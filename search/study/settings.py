@@ -232,13 +232,42 @@ class StopSection(Section):
         return _named(value, PRUNERS)
 
 
+class RaySection(Section):
+    """The Ray cluster that places the workers, with `workers.kind: ray`."""
+
+    address: str | None = None
+    """auto (the cluster that this machine belongs to), or host:port of its head; None: one of this machine alone, for
+    the length of the study."""
+    gpus: float | None = Field(default=None, ge=0, le=64)
+    """GPUs of each worker, such as 1 or 0.5; None: one, where the cluster has GPUs."""
+    cpus: float | None = Field(default=None, gt=0, le=1024)
+    """CPUs of each worker; it takes as many threads, unless workers.threads says otherwise. None: one CPU is set aside
+    for each."""
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value not in (None, "auto") and not re.fullmatch(r"[\w.-]+:\d{1,5}", str(value), re.ASCII):
+            raise ValueError("auto, host:port, or nothing")
+        return value
+
+    @field_validator("gpus")
+    @classmethod
+    def _gpus(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value % 1:
+            raise ValueError("a part of one GPU, or a whole number")
+        return value
+
+
 class WorkersSection(Section):
     """Where trials run. May change between one run of a study and the next."""
 
-    kind: Literal["local"] = "local"
-    """Processes on this machine."""
+    kind: Literal["local", "ray"] = "local"
+    """local: processes on this machine. ray: the same workers, placed on a Ray cluster (pip install -e '.[ray]')."""
     count: int = Field(default=1, ge=1, le=1024)
     """Worker processes; with several, worker i takes GPU i where there are GPUs."""
+    ray: RaySection = RaySection()
+    """With `kind: ray`, where and how large they are."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads of each worker; None shares the cores among them."""
     pack: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
@@ -257,6 +286,11 @@ class WorkersSection(Section):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", value, re.ASCII):
             raise ValueError("auto, cpu, cuda, cuda:N or mps")
         return value
+
+    def threads_of_each(self, cores: int) -> int:
+        """CPU threads of one worker on a machine with so many cores."""
+        placed = self.ray.cpus if self.kind == "ray" else None
+        return self.threads or (max(1, int(placed)) if placed else max(1, cores // self.count))
 
 
 class KeepSection(Section):

@@ -18,7 +18,7 @@ from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
 from search.record.learned_from import NOBODY, LearnedFrom
-from search.study.checks import beside, check_finalists, check_sampler, check_score, is_folder, scan
+from search.study.checks import beside, check_finalists, check_sampler, check_score, check_workers, is_folder, scan
 from search.study.input_digests import PhotoMark
 from search.study.kind import SEARCH, Draft, Kind
 from search.study.kinds import KINDS, asked_kind
@@ -252,7 +252,7 @@ def load_study(
     draft = Draft(file, train, space, **changeable, handed_on=handed_on, notices=told)
     draft = draft if asked is None else asked.planned(draft)
     notices, wrong = space.check(file, {**sources, "seed": seed, **draft.train, **draft.assumed})
-    _refuse([*wrong, *check_sampler(file, draft.sampler, space)])
+    _refuse([*wrong, *check_sampler(file, draft.sampler, space), *check_workers(file, sections["workers"])])
     _refuse([*check_score(file, draft.score), *check_finalists(file, sections["finalists"], asked is None)])
     seen = scan(file, str(sources["data"]), sources["reg_data"], draft.score)
     draft = replace(draft, notices=(*draft.notices, *seen.warnings, *notices))

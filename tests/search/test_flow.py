@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import search.run
+import search.running.placing
 from search import dashboard, export, flow, status
 from search.errors import StudyError
 from search.record.data_check import DataCheck, Finding
@@ -50,7 +51,7 @@ def team(target: object, setup: tuple[object, StudyFolder], count: int, **more: 
 @pytest.fixture
 def small_flow(tiny_sd15: Path, tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search.run, "Team", team)
+    monkeypatch.setattr(search.running.placing, "Team", team)
     return write_flow(tmp_path, tiny_sd15)
 
 

@@ -10,6 +10,7 @@ import yaml
 
 import search.recovery.continuing
 import search.run
+import search.running.placing
 from search.record.clock import Clock, noted_seconds
 from search.record.json_files import write_json
 from search.record.record import PROBE_FILE, StudyFolder
@@ -76,7 +77,7 @@ def test_a_verdict_that_is_not_of_all_trials_is_not_believed(sittings) -> None:
 
 
 def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
-    monkeypatch.setattr(search.run, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
+    monkeypatch.setattr(search.running.placing, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
     monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
     file = sittings.study().file
     values = yaml.safe_load(file.read_text()) | {"budget": {"trials": 3, "startup_trials": 2}}
@@ -90,7 +91,7 @@ def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
 
 
 def test_folders_in_the_place_of_files_are_set_aside_before_those_are_written(sittings, monkeypatch) -> None:
-    monkeypatch.setattr(search.run, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
+    monkeypatch.setattr(search.running.placing, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
     monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
     places = [sittings.folder.path / name for name in ("study.yaml", "study.json", "clock.json")]
     for place in places:

@@ -1,0 +1,126 @@
+"""Workers elsewhere, who call the coordinator back: here placed as plain processes, without Ray or Slurm."""
+
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+from search.record.events import Doing, GoOn, Lost, Prepared, Quit
+from search.running.remote import Invitation, RemoteTeam, answer
+
+PATIENCE_SECONDS = 120.0
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def answers(connection: Connection, slot: int, setup: Any) -> None:
+    """Says what reached it, dies when it is told so, and answers everything else."""
+    connection.send(Prepared(0.0))
+    connection.send(Doing(f"{setup} {os.environ.get('HF_HUB_OFFLINE')} {os.environ.get('OMP_NUM_THREADS')}", slot))
+    while not isinstance(message := connection.recv(), Quit):
+        if message.epoch == 13:
+            os._exit(9)
+        connection.send(Doing("answered", message.number))
+
+
+class _Process:
+    """A job that is a process of this machine."""
+
+    def __init__(self, invitation: Invitation) -> None:
+        self.process = _SPAWN.Process(target=answer, args=(invitation,), daemon=True)
+        self.process.start()
+
+    def ended(self) -> str | None:
+        return None if self.process.is_alive() else f"exit code {self.process.exitcode}"
+
+    def cancel(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+class Here:
+    """Places workers on this machine; one whose `room` is 0 keeps them waiting."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, patience: float | None = None, disturb: Callable[[Invitation], object] | None = None) -> None:
+        self.patience, self._disturb = patience, disturb
+        self.jobs: list[Any] = []
+
+    def place(self, slot: int, invitation: Invitation) -> Any:
+        if self._disturb is not None:
+            self._disturb(invitation)
+        self.jobs.append(_Process(invitation) if self.patience is None else _Waits())
+        return self.jobs[-1]
+
+
+class _Waits:
+    def ended(self) -> str | None:
+        return None
+
+    def cancel(self) -> None:
+        """Nothing was begun."""
+
+
+@pytest.fixture
+def team() -> Iterator[Callable[..., RemoteTeam]]:
+    started: list[RemoteTeam] = []
+
+    def start(place: Here, count: int = 1) -> RemoteTeam:
+        started.append(RemoteTeam(place, answers, "set up", count))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def messages(team: RemoteTeam, enough: Callable[[list[tuple[int, Any]]], bool]) -> list[tuple[int, Any]]:
+    got: list[tuple[int, Any]] = []
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not enough(got):
+        assert time.monotonic() < until, got
+        got += team.receive(0.2)
+    return got
+
+
+def test_a_worker_elsewhere_is_spoken_to_replaced_and_ended_like_one_of_this_machine(team, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    place = Here()
+    one = team(place)
+    one.send(0, GoOn(3, 1))  # before anybody is there
+    got = messages(one, lambda got: len(got) == 3)
+    assert got == [(0, Prepared(0.0)), (0, Doing("set up 7 None", 0)), (0, Doing("answered", 3))]
+    one.send(0, GoOn(3, 13))
+    got = messages(one, lambda got: any(isinstance(m, Lost) for _, m in got))
+    assert got[-1][1].replaced
+    assert "exit code 9" in got[-1][1].reason
+    one.send(0, GoOn(4, 1))
+    assert messages(one, lambda got: len(got) == 3)[-1] == (0, Doing("answered", 4))
+    one.close()
+    assert [job.ended() for job in place.jobs] == ["exit code 9", "exit code 0"]
+
+
+def test_whoever_does_not_know_the_key_has_no_part_in_it(team) -> None:
+    def knock(invitation: Invitation) -> None:
+        strangers.append(socket.create_connection((invitation.host, invitation.port)))
+        strangers[-1].sendall(b"GET / HTTP/1.1\r\n\r\n" * 20)
+
+    strangers: list[socket.socket] = []
+    one = team(Here(disturb=knock))
+    assert (0, Prepared(0.0)) in messages(one, lambda got: len(got) == 2)
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_a_worker_for_which_there_is_never_room_is_given_up(team) -> None:
+    one = team(Here(patience=0.3))
+    got = messages(one, lambda got: len(got) == 3)
+    assert [message.replaced for _, message in got] == [True, True, False]
+    assert "no room" in got[-1][1].reason
