@@ -29,6 +29,8 @@ _ANSWERS_SECONDS = 3.0
 _PLACED_SECONDS = 120.0
 """Until a worker has a place; after three times as long without one its trials go to the others."""
 _LOOKS_SECONDS = 120.0
+_STARTS = 2
+"""Ray gives up after 30 s, which a busy machine may need for what it finds in its memory the second time."""
 _LAST_SECONDS = 5.0
 _CURRENT = "ray/ray_current_cluster"
 """Where `ray start` notes the cluster that a machine belongs to, below RAY_TMPDIR or /tmp."""
@@ -238,12 +240,15 @@ def _connect(study: Study, aside: Path) -> None:
         more = {"num_cpus": cpus, "object_store_memory": _OBJECT_STORE_BYTES, "_temp_dir": str(aside)}
         import ray
 
-        try:
-            with _own_signals():
-                ray.init(address="local", _node_ip_address="127.0.0.1", **more, **quiet)
-        except Exception as error:
-            raise WorkerError(f"Ray cannot be started on this machine: {_first_line(error)}") from None
-        return
+        for left in reversed(range(_STARTS)):
+            try:
+                with _own_signals():
+                    ray.init(address="local", _node_ip_address="127.0.0.1", **more, **quiet)
+                return
+            except Exception as error:
+                ray.shutdown()
+                if not left:
+                    raise WorkerError(f"Ray cannot be started on this machine: {_first_line(error)}") from None
     known = _noted() if address == "auto" else address
     if known is not None and not _speaks(known):
         why = f"nothing answers at {known}"

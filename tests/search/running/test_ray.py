@@ -48,7 +48,13 @@ class TwoNodes:
         from ray.cluster_utils import Cluster
 
         head = {**_NODE, "include_dashboard": False, "_system_config": _NOTICES}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        for left in (2, 1, 0):  # it gives up after 30 s, which a busy machine may need
+            try:
+                self.cluster = Cluster(initialize_head=True, head_node_args=head)
+                break
+            except Exception:
+                if not left:
+                    raise
         self._second = self.cluster.add_node(**_NODE)
 
     @property
