@@ -6,7 +6,7 @@ import pytest
 
 from tests.dependencies import ASIDE, PACKAGES, ROOT, declared, imported
 
-OPTIONAL = ("heic", "masks", "postgres", "ray", "tables")  # extras that the packages use when they are there
+OPTIONAL = ("heic", "masks", "postgres", "ray", "slurm", "tables")  # extras that the packages use when they are there
 TESTED = ("", *OPTIONAL, "test")
 
 

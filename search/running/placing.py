@@ -27,6 +27,10 @@ def place_of(study: Study) -> AbstractContextManager[Workplace]:
         from search.running.ray_cluster import ray_cluster
 
         return ray_cluster(study)
+    if study.workers.kind == "slurm":
+        from search.running.slurm_jobs import slurm_jobs
+
+        return slurm_jobs(study)
     return _this_machine()
 
 

@@ -60,14 +60,17 @@ def check_sampler(file: StudyFile, sampler: SamplerSection, space: Space) -> lis
 
 def check_workers(file: StudyFile, workers: WorkersSection) -> list[str]:
     """What is wrong with where the workers are placed, as far as the file alone tells it."""
-    given = (file.values.get("workers") or {}).get("ray") or {}
-    if workers.kind != "ray":
-        why = f"workers.kind is {workers.kind}"
-        return [problem(file, f"workers.ray.{key}", given[key], "nothing", why) for key in given]
-    if workers.device.startswith("cuda:"):
-        why = "Ray gives each worker a GPU"
-        return [problem(file, "workers.device", workers.device, "auto, cpu or cuda", why)]
-    return []
+    said = file.values.get("workers") or {}
+    problems = [
+        problem(file, f"workers.{kind}.{key}", value, "nothing", f"workers.kind is {workers.kind}")
+        for kind in ("ray", "slurm")
+        if kind != workers.kind
+        for key, value in (said.get(kind) or {}).items()
+    ]
+    if workers.kind != "local" and workers.device.startswith("cuda:"):
+        why = f"{workers.kind.capitalize()} gives each worker a GPU"
+        problems.append(problem(file, "workers.device", workers.device, "auto, cpu or cuda", why))
+    return problems
 
 
 def check_score(file: StudyFile, score: ScoreSection) -> list[str]:

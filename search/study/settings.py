@@ -259,15 +259,38 @@ class RaySection(Section):
         return value
 
 
+class SlurmSection(Section):
+    """The Slurm jobs that the workers are, with `workers.kind: slurm`."""
+
+    partition: str | None = Field(default=None, min_length=1, max_length=200)
+    """Where they run; None: Slurm's default."""
+    hours: float = Field(default=24, gt=0, le=10_000)
+    """Time limit of each job. A worker whose job has come to it is followed by another, which goes on from the last
+    checkpoint."""
+    gpus: int | None = Field(default=None, ge=0, le=64)
+    """GPUs of each worker; None: one, or none with workers.device: cpu."""
+    cpus: int = Field(default=4, ge=1, le=1024)
+    """CPUs of each worker, and as many threads, unless workers.threads says otherwise."""
+    memory_gib: int | None = Field(default=None, ge=1, le=10_000)
+    """Memory of each worker; None: what Slurm gives."""
+    options: dict[str, Argument] = Field(default_factory=dict, max_length=100)
+    """Further options of sbatch by their names, such as {account: lab, qos: high}."""
+    host: str | None = Field(default=None, pattern=r"^[\w.:-]+$", max_length=200)
+    """The address of the machine that runs the study, as the nodes see it; None: its name."""
+
+
 class WorkersSection(Section):
     """Where trials run. May change between one run of a study and the next."""
 
-    kind: Literal["local", "ray"] = "local"
-    """local: processes on this machine. ray: the same workers, placed on a Ray cluster (pip install -e '.[ray]')."""
+    kind: Literal["local", "ray", "slurm"] = "local"
+    """local: processes on this machine. ray: the same workers, placed on a Ray cluster (pip install -e '.[ray]').
+    slurm: the same, each a job of Slurm's (pip install -e '.[slurm]')."""
     count: int = Field(default=1, ge=1, le=1024)
     """Worker processes; with several, worker i takes GPU i where there are GPUs."""
     ray: RaySection = RaySection()
     """With `kind: ray`, where and how large they are."""
+    slurm: SlurmSection = SlurmSection()
+    """With `kind: slurm`, what is asked for."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads of each worker; None shares the cores among them."""
     pack: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
@@ -289,7 +312,7 @@ class WorkersSection(Section):
 
     def threads_of_each(self, cores: int) -> int:
         """CPU threads of one worker on a machine with so many cores."""
-        placed = self.ray.cpus if self.kind == "ray" else None
+        placed = {"ray": self.ray.cpus, "slurm": self.slurm.cpus}.get(self.kind)
         return self.threads or (max(1, int(placed)) if placed else max(1, cores // self.count))
 
 
