@@ -29,7 +29,7 @@ from tests.search.running.test_coordinator import Outcome
 
 pytestmark = pytest.mark.services
 
-TRIALS, PATIENCE_SECONDS = 5, 400.0
+TRIALS, PATIENCE_SECONDS = 4, 400.0
 _NODE: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
 _NOTICES = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
 """Lets Ray notice a dead node in seconds."""
@@ -86,7 +86,7 @@ def nodes() -> Iterator[TwoNodes]:
 def small(tmp_path_factory: pytest.TempPathFactory, nodes: TwoNodes) -> Path:
     """A study of two workers, each with half a CPU of the cluster."""
     return study_writer(tmp_path_factory.mktemp("small"))(
-        train={"resolution": 64, "save_every_n_epochs": 2, "epochs": 24},
+        train={"resolution": 64, "save_every_n_epochs": 2, "epochs": 16},
         search={
             "lr_scheduler": {"values": ["constant", "cosine"]},
             "learning_rate_scale": {"min": 0.5, "max": 8, "log": True},
@@ -188,7 +188,8 @@ def test_a_coordinator_that_is_killed_leaves_no_process_and_goes_on(
     process.wait()
     _, alive = psutil.wait_procs(left, timeout=20)
     assert not [child.cmdline() for child in alive]
-    assert ray_study.run(small, tmp_path)[0] == undisturbed
+    if not own:
+        assert ray_study.run(small, tmp_path)[0] == undisturbed
 
 
 @contextlib.contextmanager
