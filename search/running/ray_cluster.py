@@ -6,6 +6,7 @@ The nodes share the runs folder, the photos and the base.
 
 import contextlib
 import importlib.util
+import logging
 import math
 import os
 import secrets
@@ -240,6 +241,7 @@ def _connect(study: Study, aside: Path) -> None:
         more = {"num_cpus": cpus, "object_store_memory": _OBJECT_STORE_BYTES, "_temp_dir": str(aside)}
         import ray
 
+        logging.getLogger("ray").setLevel(logging.ERROR)
         for left in reversed(range(_STARTS)):
             try:
                 with _own_signals():
@@ -257,6 +259,7 @@ def _connect(study: Study, aside: Path) -> None:
         try:
             import ray
 
+            logging.getLogger("ray").setLevel(logging.ERROR)
             with _own_signals():
                 ray.init(address=address, **quiet)
             return
