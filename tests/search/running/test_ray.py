@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from safetensors.numpy import load_file as load
 
 from search.errors import StudyError
 from search.record.lock import workers_alive
@@ -140,7 +141,7 @@ def test_a_study_on_two_nodes_is_the_study_of_one_machine(small, undisturbed, no
     homes = [ray_study.home_of(StudyFolder(tmp_path / "small"), slot) for slot in (0, 1)]
     assert len({node for _, node, _ in homes}) == 2
     assert {offline for _, _, offline in homes} == {"23"}  # the nodes were started without
-    assert not any(psutil.pid_exists(pid) for pid, _, _ in homes)
+    until(lambda: not any(psutil.pid_exists(pid) for pid, _, _ in homes))
 
 
 @pytest.mark.parametrize("what", ["actor", "node"])
@@ -248,5 +249,9 @@ def test_what_a_real_worker_trains_under_ray_is_what_it_trains_here(nodes, tmp_p
         said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said
     assert outcome(folders[0]) == outcome(folders[1])
-    for name in ("trials/0000/trajectory.csv", "best/mini.safetensors"):
-        assert (folders[0].path / name).read_bytes() == (folders[1].path / name).read_bytes()
+    readings = [(folder.trial(0) / "trajectory.csv").read_bytes() for folder in folders]
+    assert readings[0] == readings[1]
+    under_ray, here = (
+        load(folder.trial(0) / "checkpoints" / "0002" / "lora.safetensors").values() for folder in folders
+    )
+    assert [weights.tobytes() for weights in under_ray] == [weights.tobytes() for weights in here]
