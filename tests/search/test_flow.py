@@ -61,7 +61,7 @@ def ran(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     home, said = tmp_path_factory.mktemp("ran"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.chdir(home)
-        patch.setattr(search.run, "Team", team)
+        patch.setattr(search.running.placing, "Team", team)
         assert search.run.main([str(write_flow(home, tiny_sd15))]) == 0
     return home, said.getvalue()
 
@@ -71,7 +71,7 @@ def ran_flow(ran: tuple[Path, str], tmp_path: Path, monkeypatch) -> Path:
     """A copy of it, to which no worker comes any more."""
     shutil.copytree(ran[0], tmp_path / "home")
     monkeypatch.chdir(tmp_path / "home")
-    monkeypatch.delattr(search.run, "Team")
+    monkeypatch.delattr(search.running.placing, "Team")
     return tmp_path / "home" / "flow.yaml"
 
 
