@@ -244,7 +244,7 @@ def _run(study: Study, folder: StudyFolder, going: Continued) -> None:
         clock.note()
         restore_best(folder)
         write_bytes(folder.study_file, study.source.kept())
-        _begin(study, folder)
+        About(study.name, study.digest, study.meaning).save(folder)
         work(study, folder, place.team(study, folder), clock, ledger)
 
 
@@ -363,10 +363,6 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
         return None
     configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
     return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))
-
-
-def _begin(study: Study, folder: StudyFolder) -> None:
-    About(study.name, study.digest, study.meaning).save(folder)
 
 
 def show(folder: StudyFolder, *, brief: bool = False) -> None:

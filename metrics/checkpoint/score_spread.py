@@ -1,23 +1,37 @@
 """How far a checkpoint's score would move with other prompts: one score for each resample of the prompts."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from metrics.channels.bootstrap import RESAMPLES
 from metrics.checkpoint.calibration import Calibration, ProbeLabels
+from metrics.checkpoint.objective import Objective
 from metrics.checkpoint.score import limits_of, score_within
-from metrics.trajectory.readings import Readings
+from metrics.trajectory.readings import OWN_SCORE, Readings
 
-_OF_OWN = ("fidelity", "copying", "colour", "scatter", "layout_copying")
-_OF_ALL = ("recognised", "burn")
+_OF_OWN = ("fidelity", "copying", "colour", "scatter", "layout_copying", "clip_image", "composition", "framing")
+_OF_ALL = ("recognised", "burn", "clip_text", "own_pull")
 _OF_PROMPTS = ("diversity", "collapse")
+_OF_CONTEXTS = ("prompt", "prompt_change")
 
 
-def score_draws(calibration: Calibration, readings: Readings, resamples: int = RESAMPLES) -> np.ndarray:
+def score_draws(
+    calibration: Calibration,
+    readings: Readings,
+    resamples: int = RESAMPLES,
+    *,
+    objective: Objective | None = None,
+    also: Mapping[str, float] | None = None,
+) -> np.ndarray:
     """`[resamples]` scores, each with other prompts; paired between checkpoints that were drawn from the same prompts.
 
     All images of a prompt come or stay together, since they are not independent. Prompts of photos and of new contexts
     are drawn each among themselves, one fewer than there are: so the spread of a mean is that of n - 1 degrees of
     freedom, not the smaller one of a plain bootstrap. What limits the channels stays as it is.
+
+    Args:
+        objective, also: as in `scored_by`: then the scores are the objective's, in its own units.
     """
     labels = calibration.labels
     counts, share = _prompt_counts(labels, resamples)
@@ -32,13 +46,19 @@ def score_draws(calibration: Calibration, readings: Readings, resamples: int = R
         means[name] = np.where(total > 0, drawn @ items / np.maximum(total, 1), means[name])
     if "fidelity_weak" in readings.channels and "fidelity_novel" in readings.items:
         means["fidelity_weak"] = _weaker_halves(counts, labels, readings.items["fidelity_novel"])
+    means.pop(OWN_SCORE, None)
     limits = limits_of(calibration, means)
-    rows = ({name: float(values[row]) for name, values in means.items()} for row in range(resamples))
-    return np.array([score_within(limits, row) for row in rows])
+    rows = [{name: float(values[row]) for name, values in means.items()} for row in range(resamples)]
+    own = np.array([score_within(limits, row) for row in rows])
+    if objective is None:
+        return own
+    known = also or {}
+    drawn = [objective({**known, **row, OWN_SCORE: float(score)}) for row, score in zip(rows, own, strict=True)]
+    return np.array(drawn, np.float64)
 
 
 def _prompts_of(labels: ProbeLabels, channel: str) -> np.ndarray | None:
-    """The prompt that each item of a channel is of; None where the score does not hang on it."""
+    """The prompt that each item of a channel is of; None where its value is no mean of such items."""
     numbers = labels.prompt_numbers
     if channel in _OF_ALL:
         return numbers
@@ -46,7 +66,9 @@ def _prompts_of(labels: ProbeLabels, channel: str) -> np.ndarray | None:
         return numbers[labels.from_set]
     if channel in _OF_PROMPTS:
         return np.flatnonzero(np.bincount(numbers) > 1)
-    return numbers[labels.contexts] if channel == "prompt" else None
+    if channel == "fidelity_novel":
+        return numbers[np.array(labels.sets) == "C"]
+    return numbers[labels.contexts] if channel in _OF_CONTEXTS else None
 
 
 def _prompt_counts(labels: ProbeLabels, resamples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -171,7 +171,8 @@ def _draw_plateau(axis: Any, dip: Dip, turn: Turn, colour: str) -> None:
 def _draw_score(axis: Any, trajectory: Trajectory) -> None:
     known = np.isfinite(trajectory.scores)
     axis.plot(trajectory.epochs[known], trajectory.scores[known], color=COLOURS["score"], linewidth=2.2)
-    axis.set_ylim(0, 1)
+    if not trajectory.has_objective:
+        axis.set_ylim(0, 1)
     axis.set_ylabel("score", color=INK)
     label_ends(axis, [(float(trajectory.scores[known][-1]), "score", COLOURS["score"])])
 

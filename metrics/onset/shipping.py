@@ -134,7 +134,7 @@ def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.n
     where there are no losses."""
     read = next(iter(losses.values()), None)
     if read is None:
-        return _smoothed(trajectory.scores, trajectory.epochs)
+        return _smoothed(trajectory.own_scores, trajectory.epochs)
     quality = np.full(len(trajectory), np.nan)
     quality[read.curves.rows] = -read.curves.mean
     return _smoothed(quality, trajectory.epochs) - _spikes(trajectory, read)

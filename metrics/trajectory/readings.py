@@ -11,6 +11,9 @@ WEIGHTED = ("copying", "colour", "composition", "diversity", "consistency")
 DIVERSITY_FLOOR = "diversity_floor"
 """Name of the items that hold what `diversity` has to fall below before it counts: a quarter of what photos show."""
 
+OWN_SCORE = "onset_score"
+"""Name of the channel that holds the score as we make it, where an objective of somebody's own makes another."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -32,7 +35,7 @@ class Readings:
         channels: name (a key of `CHANNELS`) to reading; a channel that could not be measured is absent.
         items: name to the per-item numbers behind the reading, `[items, ...]` float64, in the same order at every
             checkpoint, so that every comparison between checkpoints is paired.
-        score: quality in [0, 1].
+        score: quality in [0, 1], or any number that an objective of somebody's own makes of the channels.
     """
 
     epoch: int
@@ -70,6 +73,7 @@ CHANNELS: dict[str, Channel] = {
         +1,
         "training photos come back",
     ),
+    OWN_SCORE: Channel("Onset's own score, 0 to 1, where another one counts", -1, "quality, for comparison"),
     "clip_image": Channel("CLIP similarity to the photos", 0, "raw similarity, for comparison"),
     "clip_text": Channel("CLIP similarity to the prompt", 0, "raw similarity, for comparison"),
     "fidelity_novel": Channel("fidelity in new contexts", -1, "the subject anywhere else", "fidelity"),

@@ -14,7 +14,7 @@ import numpy as np
 from metrics.errors import MetricsError
 from metrics.files import write_whole
 from metrics.table_files.read import read_table
-from metrics.trajectory.readings import CHANNELS, Reading, Readings
+from metrics.trajectory.readings import CHANNELS, OWN_SCORE, Reading, Readings
 
 if TYPE_CHECKING:
     import pandas
@@ -79,8 +79,18 @@ class Trajectory:
 
     @property
     def scores(self) -> np.ndarray:
-        """[T] float64 in [0, 1], NaN where a checkpoint has none."""
+        """[T] float64 in [0, 1] (of any scale under somebody's own objective), NaN where a checkpoint has none."""
         return np.array([reading.score for reading in self.readings], dtype=np.float64)
+
+    @property
+    def own_scores(self) -> np.ndarray:
+        """[T] float64 in [0, 1]: the scores as we make them, whatever objective counts."""
+        return self.values(OWN_SCORE)[:, 0] if self.has_objective else self.scores
+
+    @property
+    def has_objective(self) -> bool:
+        """Whether its scores are those of an objective of somebody's own."""
+        return any(OWN_SCORE in reading.channels for reading in self.readings)
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -5,21 +5,22 @@ trainer and metrics get arrays and labels; that a study exists is known here onl
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from metrics.checkpoint.calibration import VERSION as CALIBRATION_VERSION
 from metrics.checkpoint.encoders import Encoder
+from metrics.checkpoint.objective import scored_by
 from metrics.checkpoint.score import Calibration, ProbeLabels, calibrate, read_checkpoint
 from metrics.comparison.twins import twins
 from metrics.errors import MetricsError
 from metrics.subjects.composites import composites_sheet, make_composites
 from metrics.subjects.spoiled_twins import make_spoiled_twins
 from metrics.trajectory.readings import Readings
+from search.probe.drawing import drawing_of, precision_of
 from search.probe.photo_masks import photo_masks
 from search.probe.probe_files import PROBE_FILES, building, keep_probe_file
 from search.probe.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
@@ -27,6 +28,7 @@ from search.record.events import load_readings, save_readings
 from search.record.lock import locked
 from search.record.probe_description import PROBE_FILE, ProbeDescription
 from search.record.record import write_samples
+from search.study.objective import Objective, base_scored
 from search.study.settings import ScoreSection
 from search.study.split import given_split, in_contexts, split, with_twins
 from search.study.study import Study
@@ -54,6 +56,7 @@ class Probe:
         losses: "heldout", "context" and "shifted", those that are measured.
         base_images, base_readings: epoch 0.
         added: prompts that are drawn beneath and not scored.
+        objective: what makes the score, where it is not ours.
         precision: "bf16" or "fp16" to draw and measure under autocast, None as the base is.
         notices: what the user should be told.
     """
@@ -73,6 +76,7 @@ class Probe:
     precision: str | None
     notices: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    objective: Objective | None = None
 
     def read(
         self,
@@ -102,9 +106,10 @@ class Probe:
         if twin is not None:
             with with_lora(self.base, None if trains_text else twin):
                 losses = _losses(self, twin if trains_text else None)
-        readings = read_checkpoint(
+        found = read_checkpoint(
             self.calibration, epoch=epoch, effort=effort, images=images, losses=losses, unseen=twin is None
         )
+        readings = scored_by(self.objective, found)
         return readings, np.concatenate([images, more]), {"sample": drawn - began, "score": time.perf_counter() - drawn}
 
     def draw(self, lora: LoraWeights | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
@@ -114,7 +119,7 @@ class Probe:
             lora,
             prompts,
             seeds,
-            **_drawing(self.score, self.config),
+            **drawing_of(self.score, self.config),
             precision=self.precision,
             cache=self.cache,
         )
@@ -125,7 +130,15 @@ def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identit
 
     Raises:
         TrainerError, MetricsError: photos, masks or settings that cannot be used.
+        MissingReadingError: `score.objective` asks for a reading that this study does not take.
     """
+    probe = _opened(study, base, folder, encoder, identity)
+    readings, unscored = base_scored(study.objective, probe.base_readings)
+    notices = (*probe.notices, *unscored)
+    return replace(probe, base_readings=readings, notices=notices, objective=study.objective)
+
+
+def _opened(study: Study, base: Base, folder: Path, encoder: Encoder, identity: Encoder | None) -> Probe:
     config = study.config(next(study.space.combinations()))
     home = folder / "probe"
     cache = LatentCache(base, folder / "latents")
@@ -185,8 +198,8 @@ def _build(
         sides = split(features, score.holdout, score.seed, apart, seen=seen, copies=copies)
     trained, heldout = sides.trained, sides.heldout
     labels, num_seeds = probe_labels(score, photos, trained, heldout)
-    precision = _precision(score, base)
-    drawing: dict[str, Any] = {**_drawing(score, config), "precision": precision, "cache": cache}
+    precision = precision_of(score, base)
+    drawing: dict[str, Any] = {**drawing_of(score, config), "precision": precision, "cache": cache}
     # before anything is drawn: masks may be wrong
     masks = photo_masks(study, photos, pixels, config, base) if score.shifted.composites else None
     style = score.shifted.masks == "none" or (masks is not None and masks.style)
@@ -249,7 +262,7 @@ def _build(
         sets=labels.sets[::num_seeds],
         photo=labels.photo[::num_seeds],
         seeds=labels.seeds[:num_seeds],
-        **_drawing(score, config),
+        **drawing_of(score, config),
         precision=precision,
         trained=tuple(shown(photos[i].path.name) for i in trained),
         heldout=tuple(shown(photos[i].path.name) for i in heldout),
@@ -366,27 +379,6 @@ def _draw_added(probe: Probe, lora: LoraWeights | None) -> np.ndarray:
 
 def _losses(probe: Probe, lora: LoraWeights | None) -> dict[str, np.ndarray]:
     return {name: e.losses(lora, precision=probe.precision) for name, e in probe.losses.items()}
-
-
-def _drawing(score: ScoreSection, config: TrainConfig) -> dict[str, Any]:
-    return {
-        "size": config.size,
-        "steps": score.probe.steps,
-        "guidance": score.probe.guidance,
-        "scheduler": score.probe.scheduler,
-        "negative": score.probe.negative,
-        "clip_skip": config.clip_skip,
-    }
-
-
-def _precision(score: ScoreSection, base: Base) -> str | None:
-    if score.precision != "auto":
-        return score.precision
-    if base.dtype != torch.float32:
-        return None
-    if base.device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else None
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else None
 
 
 def write_probe_samples(path: Path, probe: Probe, images: np.ndarray) -> None:

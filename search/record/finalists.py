@@ -27,6 +27,7 @@ class Finalist:
         score: on the fresh images; low, high: its 90 % interval.
         best: share of the resamples of the fresh prompts in which no other finalist scores more.
         behind: share of the resamples in which it scores less than the finalist with the highest score.
+        own: the score as we make it on the fresh images, where an objective makes `score`.
     """
 
     trial: int
@@ -37,6 +38,7 @@ class Finalist:
     high: float
     best: float
     behind: float = 0.0
+    own: float | None = None
 
     @property
     def sentence(self) -> str:

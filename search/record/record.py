@@ -43,7 +43,9 @@ class TrialRecord:
         epoch_shipped: the epoch to ship (`Onset.best`), None for failures.
         stopped: why training ended: "horizon", "onset", "pruned", "failed" or "" while it runs.
         onset: where its overfitting begins; None while it runs, and for failures.
-        score: score in [0, 1] at `epoch_shipped`.
+        score: score in [0, 1] at `epoch_shipped`; of any scale under an objective.
+        objective: the function of the user's own that makes the score, as module:function; "" where we make it.
+        own_score: the score as we make it at `epoch_shipped`, where there is an objective.
         value: what Optuna was told (`score` of a complete trial, the last report of a pruned one).
         startup: drawn before the sampler had enough finished trials to learn from.
         versions: package name to version.
@@ -83,6 +85,8 @@ class TrialRecord:
     final: FinalRun | None = None
     taken: TakenRun | None = None
     lost: str = ""
+    objective: str = ""
+    own_score: float | None = None
 
     def with_taken(self, folder: Path) -> "TrialRecord":
         """With what the trial's folder says that it has taken."""

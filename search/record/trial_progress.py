@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metrics.onset.onset import find_onset
 from metrics.onset.turns import Onset, Ship
+from metrics.trajectory.readings import OWN_SCORE
 from metrics.trajectory.trajectory import Trajectory
 from search.record.events import Checkpointed, load_readings
 from search.record.record import TrialRecord
@@ -74,6 +75,7 @@ class Course:
             shipped, onset = self.processed or None, None  # it has one checkpoint, and no onset
         scores = {r.epoch: r.score for r in self.trajectory.readings}
         score = scores.get(shipped) if shipped is not None else None
+        own = next((r.channels.get(OWN_SCORE) for r in self.trajectory.readings if r.epoch == shipped), None)
         if state == "complete" and (score is None or isnan(score)):
             state, why, error = "failed", "failed", _UNSCORED
         return replace(
@@ -83,6 +85,7 @@ class Course:
             epoch_shipped=shipped,
             onset=onset,
             score=score,
+            own_score=None if own is None else own.value,
             value={"complete": score, "pruned": scores.get(self.processed)}.get(state),
             error=error,
         )

@@ -26,6 +26,8 @@ from search.record.record import PROBE_FILE, StudyFolder
 from search.recovery.study_json import About
 from search.study.data_check import DataCheck
 from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
+from search.study.objective import KEY as OBJECTIVE
+from search.study.objective import SOURCE
 from search.study.settings import ScoreSection, StopSection
 from search.study.study import MASK_FILES, Study, flat
 from search.tuning.database import connect
@@ -219,6 +221,8 @@ class _Changes:
         for key in sorted({*self.begun, *self.now}):
             if self.begun.get(key) == self.now.get(key):
                 continue
+            if key == SOURCE and self.begun.get(OBJECTIVE) != self.now.get(OBJECTIVE):
+                continue  # another function: its name says so
             note = self._adds(key)
             if note is None:
                 yield self._refusal(key)
@@ -290,6 +294,10 @@ class _Changes:
                 f"changed since: {which}; {restore}",
             )
             return problem(study.source, "score.shifted.masks", study.score.shifted.masks, expected, why)
+        if key == SOURCE and study.objective is not None:
+            expected = f"the function that the study {study.name!r} was begun with"
+            why = f"its file has changed since: {restore}"
+            return problem(study.source, OBJECTIVE, study.objective.name, expected, why)
         was = shown(self.begun[key]) if key in self.begun else "nothing"
         why = ""
         if key.startswith("search.") and key.endswith(".values"):

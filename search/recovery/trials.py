@@ -267,4 +267,12 @@ def _rebuilt(study: Study, row: FrozenTrial, fields: dict[str, Any], trajectory:
         began=attributes.get("began"),
         finished_run=study.finished_run,
         final=study.kind.final,
+        objective="" if study.objective is None else study.objective.name,
+        own_score=_own_score(study, trajectory, shipped),
     )
+
+
+def _own_score(study: Study, trajectory: Trajectory | None, epoch: int | None) -> float | None:
+    if study.objective is None or trajectory is None or epoch not in trajectory.epochs:
+        return None
+    return float(trajectory.own_scores[trajectory.epochs == epoch][0])

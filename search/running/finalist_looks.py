@@ -30,12 +30,20 @@ class FinalistLooks:
         file, picture = FreshLook.file(self._folder, *place), FreshLook.picture(self._folder, *place)
         kept = FreshLook.load(file)
         if kept is None or kept.asked != fresh.asked or not picture.is_file():
-            lora = None
+            lora = searched = None
             if asked.number is not None:
+                searched = self._searched(asked.number, asked.epoch)
                 path = self._folder.checkpoint(asked.number, asked.epoch) / LORA_FILE
                 lora = load_lora(path, family=self._probe.base.family.name)
-            found, images = fresh.look(lora, asked.epoch, say)
+            found, images = fresh.look(lora, asked.epoch, say, searched)
             labels = fresh.prompts.labels
             write_samples(picture, images, fresh.prompts.num_seeds, prompts=labels.prompts, seeds=labels.seeds)
             found.save(file)  # last: with it the look is there
         self._line.send(DrawnAgain(*place))
+
+    def _searched(self, number: int, epoch: int) -> dict[str, float] | None:
+        """What the search read of a checkpoint; None where only our own score is made, which needs nothing of it."""
+        if self._probe.objective is None:
+            return None
+        rows = (row for row in self._folder.trajectory(number).readings if row.epoch == epoch)
+        return {name: reading.value for row in rows for name, reading in row.channels.items()}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from metrics.trajectory.readings import OWN_SCORE
 from search.errors import WorkerError
 from search.record.clock import Clock
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost, Unprepared
@@ -157,6 +158,7 @@ def _drawn(
     made = []
     for place, number in enumerate(order):
         low, high = (float(value) for value in np.quantile(draws[place], (0.05, 0.95)))
+        own = looks[number].readings.channels.get(OWN_SCORE)
         made.append(
             Finalist(
                 trial=number,
@@ -167,6 +169,7 @@ def _drawn(
                 high=high,
                 best=float((best == place).mean()),
                 behind=float((draws[place] < draws[0]).mean()),
+                own=None if own is None else own.value,
             )
         )
     return tuple(made)

@@ -29,6 +29,7 @@ def first_record(study: Study, trial: Trial, params: Mapping[str, Any], versions
         began=trial.user_attrs[BEGAN],
         finished_run=study.finished_run,
         final=study.kind.final,
+        objective="" if study.objective is None else study.objective.name,
     )
 
 

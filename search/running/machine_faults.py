@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from metrics.errors import MetricsError
 from search.errors import MACHINE_ERRNOS
+from search.study.objective import ObjectiveError
 from trainer.command import reason
 from trainer.devices import has_no_exact_form, repeat_nearly
 from trainer.errors import TrainerError
@@ -80,7 +81,7 @@ class Fault:
 def fault_of(error: Exception) -> Fault:
     """What an error of a trial means. Where it is an operation without an exact form, nearly the same numbers are
     allowed from now on."""
-    known = isinstance(error, TrainerError | MetricsError)
+    known = isinstance(error, TrainerError | MetricsError | ObjectiveError)
     memory = out_of_memory(error)
     text = str(error) if known else memory or f"{type(error).__name__}: {error}"
     if has_no_exact_form(error):

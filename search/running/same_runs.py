@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from metrics.checkpoint.calibration import VERSION as CALIBRATION_VERSION
+from metrics.checkpoint.objective import scored_by
 from metrics.errors import MetricsError
 from metrics.trajectory.trajectory import Trajectory
 from search.errors import SearchError
@@ -31,6 +32,7 @@ from search.record.versions import installed
 from search.running.trial_end import end_of
 from search.study.input_digests import fingerprint_of_base
 from search.study.kind import SEARCH
+from search.study.objective import Objective
 from search.study.study import Study
 from trainer.checkpoint import LORA_FILE, checkpoint_path, checkpoints, lora_damage, newest_state
 from trainer.config.config import TrainConfig
@@ -88,7 +90,7 @@ class SameRuns:
             if readings is None or not self._ends_well(earlier, spec, readings):
                 continue
             with suppress(OSError):  # it is being tidied or deleted at this moment
-                return _taken(earlier, spec, readings, shared)
+                return _taken(earlier, spec, readings, shared, self._study.objective)
         return None
 
     def _same(self, spec: TrialSpec, mark: RunMark) -> Iterator[tuple[_Earlier, int]]:
@@ -137,8 +139,10 @@ def _readings(earlier: _Earlier, spec: TrialSpec, shared: int) -> list[int] | No
     return found if found and 0 in have else None
 
 
-def _taken(earlier: _Earlier, spec: TrialSpec, readings: Sequence[int], shared: int) -> TakenRun:
-    """Copies what there is. `taken.json` comes last: until then it is done again."""
+def _taken(
+    earlier: _Earlier, spec: TrialSpec, readings: Sequence[int], shared: int, objective: Objective | None
+) -> TakenRun:
+    """Copies what there is, scored as this study scores. `taken.json` comes last: until then it is done again."""
     folder, record, target = earlier.folder, earlier.record, spec.folder
     for path in checkpoints(folder.trial(record.number) / "checkpoints"):
         epoch = int(path.name)
@@ -157,7 +161,7 @@ def _taken(earlier: _Earlier, spec: TrialSpec, readings: Sequence[int], shared: 
             shutil.copyfile(picture, there)
     rows = {reading.epoch: reading for reading in earlier.trajectory.readings}
     for epoch in readings:
-        Checkpointed(spec.number, epoch, rows[epoch]).save(target)
+        Checkpointed(spec.number, epoch, scored_by(objective, rows[epoch])).save(target)
     state = newest_state(target / "checkpoints")
     own, looks = record.taken, len(earlier.trajectory.epochs) - 1
     spent = record.timings

@@ -54,6 +54,7 @@ from search.study.data_check import DataCheck
 from search.study.delivery import Delivery
 from search.study.finished_run import CheckpointFiles
 from search.study.input_digests import keep_inputs
+from search.study.objective import ObjectiveError
 from search.study.study import Study
 from search.verdict.disk_cleanup import drop_after
 from trainer.devices import has_no_exact_form, repeat_nearly
@@ -84,7 +85,7 @@ def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -
             return
         try:
             worker = _loaded(connection, slot, study, folder)
-        except (TrainerError, MetricsError) as error:
+        except (TrainerError, MetricsError, ObjectiveError) as error:
             connection.send(Unprepared(str(error), wrong_input=True))
             return
         except Exception as error:

@@ -114,6 +114,14 @@ def check_finalists(file: StudyFile, finalists: FinalistsSection, searches: bool
     return _wrong_templates(file, "finalists.contexts", finalists.contexts or ())
 
 
+def check_objective(file: StudyFile, score: ScoreSection, searches: bool) -> list[str]:
+    """What is wrong with an objective of one's own, as far as the kind of study tells it; `searches`: whether it
+    does."""
+    if not searches and score.objective is not None and file.file_of("score.objective") == file.path:
+        return [problem(file, "score.objective", score.objective, "nothing", "only a search chooses by a score")]
+    return []
+
+
 _SUBJECT = ("trigger", "class")
 
 

@@ -158,6 +158,16 @@ class ScoreSection(Section):
     weights: dict[str, _Weight] = Field(default_factory=dict)
     """How much copying, colour, composition, diversity and consistency can each take from the score; those left out
     have weight 1."""
+    objective: str | None = None
+    """A function of your own that makes the score, as module:function, from the study file's folder or the environment:
+    it gets a checkpoint's readings and returns a number, higher is better."""
+
+    @field_validator("objective")
+    @classmethod
+    def _objective(cls, value: str | None) -> str | None:
+        if value is not None and not _CLASS.fullmatch(value):
+            raise ValueError("module:function")
+        return value
 
 
 class BudgetSection(Section):

@@ -18,10 +18,20 @@ from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
 from search.record.learned_from import NOBODY, LearnedFrom
-from search.study.checks import beside, check_finalists, check_sampler, check_score, check_workers, is_folder, scan
+from search.study.checks import (
+    beside,
+    check_finalists,
+    check_objective,
+    check_sampler,
+    check_score,
+    check_workers,
+    is_folder,
+    scan,
+)
 from search.study.input_digests import PhotoMark
 from search.study.kind import SEARCH, Draft, Kind
 from search.study.kinds import KINDS, asked_kind
+from search.study.objective import KEY, SOURCE, Objective, read_objective
 from search.study.read_values import read_section, read_settings, read_source, read_text
 from search.study.server import STORAGE, Server, named_server
 from search.study.settings import (
@@ -82,6 +92,7 @@ class Study:
         added: prompts that are drawn and not scored: added after the study had begun.
         learned: what its sampler learns from before its own trials (`search.tuning.learned`).
         server: where its trials are kept instead of `study.db`; None for that.
+        objective: the function that `score.objective` names.
         notices: what the user should know before it runs, one line each.
     """
 
@@ -111,6 +122,7 @@ class Study:
     added: AddedPrompts = NONE_ADDED
     learned: LearnedFrom = NOBODY
     server: Server | None = None
+    objective: Objective | None = None
 
     @property
     def file(self) -> Path:
@@ -182,6 +194,7 @@ class Study:
             "score": self.score.model_dump(mode="json"),
             "stop": self.stop.model_dump(mode="json"),
             **({MASK_FILES: self.mask_files} if self.mask_files else {}),
+            **({SOURCE: self.objective.source} if self.objective else {}),
             **self.kind.meaning,
         }
         return json.loads(json.dumps(dict(flat(nested)), sort_keys=True, default=str))
@@ -199,7 +212,7 @@ class Study:
             key: value
             for key, value in self.meaning.items()
             if (key in ("photos", MASK_FILES, "checkpoints.held_out") or key.startswith("score.") or key in fixed)
-            and key != "score.ship"
+            and key not in ("score.ship", KEY, SOURCE)  # what it reads is the same, whatever is made of it
         }
         for key in ("score.encoder", "score.identity_encoder", "score.shifted.masks"):
             value = kept.get(key)
@@ -250,10 +263,14 @@ def load_study(
     handed_on, told = taken(file, runs, to_come)
     changeable = {key: sections.pop(key) for key in ("score", "budget", "sampler", "stop")}
     draft = Draft(file, train, space, **changeable, handed_on=handed_on, notices=told)
-    draft = draft if asked is None else asked.planned(draft)
+    _refuse(check_objective(file, draft.score, asked is None))
+    if asked is not None:
+        draft = replace(draft, score=draft.score.model_copy(update={"objective": None}))
+        draft = asked.planned(draft)
     notices, wrong = space.check(file, {**sources, "seed": seed, **draft.train, **draft.assumed})
     _refuse([*wrong, *check_sampler(file, draft.sampler, space), *check_workers(file, sections["workers"])])
     _refuse([*check_score(file, draft.score), *check_finalists(file, sections["finalists"], asked is None)])
+    objective = read_objective(file, draft.score.objective)
     seen = scan(file, str(sources["data"]), sources["reg_data"], draft.score)
     draft = replace(draft, notices=(*draft.notices, *seen.warnings, *notices))
     draft = draft if asked is None else asked.with_photos(draft, seen.photos)
@@ -281,6 +298,7 @@ def load_study(
         kind=draft.kind,
         handed_on=handed_on,
         server=server,
+        objective=objective,
     )
 
 

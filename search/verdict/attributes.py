@@ -17,7 +17,8 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
     `onset_high` where the interval is open), `onset_kind` and `onset_channels` of the earlier onset; `context_onset`,
     `memory_onset`, `safe_epoch`, `alike_epoch`; `copying` ("seen", "later" or "unseen": whether training photos come
     back in drawings at the epoch to ship) and `copying_nearer`, the share by which images are nearer to them;
-    `onset_status`.
+    `onset_status`; `objective` and `onset_score` where a function of the user's own makes the score: its name, and the
+    score as we make it.
     """
     found, config = decide(record), record.config
     kind, onset = found.earlier
@@ -36,6 +37,7 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
         said |= {"copying": found.copying.status, "copying_nearer": -expm1(-found.copying.nearer)}
     for name, choice in (("safe_epoch", found.safe), ("alike_epoch", found.alike)):
         said[name] = None if choice is None else choice.epoch
+    said |= {"objective": found.objective or None, "onset_score": found.own_score}
     return {name: value for name, value in said.items() if value is not None}
 
 
@@ -45,7 +47,7 @@ def study_attributes(verdict: "Verdict") -> dict[str, Any]:
     none.
 
     `fresh_scores`: number of each finalist to its score on fresh images. `as_good`: numbers of the other trials that
-    are about as good.
+    are about as good. `objective`, `onset_score`: as of a trial, where there is an objective.
     """
     from search.verdict.sentences import headline
 
@@ -55,6 +57,7 @@ def study_attributes(verdict: "Verdict") -> dict[str, Any]:
         "trial_shipped": found.trial if found.ships else None,
         "epoch_shipped": found.shipped,
         "score": found.score,
+        **({"objective": found.objective, "onset_score": found.own_score} if found.objective else {}),
         "fresh_scores": {str(one.trial): one.score for one in drawn},
         "as_good": list(verdict.ties),
         "context_onset": found.context.epoch,

@@ -62,7 +62,9 @@ class Decision:
             score worth the name); "unfinished" (it was pruned, or still runs); "failed"; "nothing" (no trial at all).
         trial: its number; None under "nothing".
         epoch: the checkpoint it is about: to ship, or else the one that comes nearest to it; None without any.
-        score: in [0, 1] at `epoch`.
+        score: in [0, 1] at `epoch`; of any scale under an objective.
+        objective: the function of the user's own that makes `score`, "" where we make it. own_score: the score as we
+            make it at `epoch`, where there is one.
         learned: from which epoch on the images show the subject; None where they do not, or where only losses say so.
         learned_by: "images"; "losses" alone; "assumed" where nothing measures it; "" when it is not learned.
         context: from where on new contexts get worse. memory: from where on even photos of the same shoots do.
@@ -96,6 +98,8 @@ class Decision:
     alike: Choice | None = None
     chosen_by: Ship = "safe"
     copying: Copying = field(default_factory=lambda: Copying("unmeasured"))
+    objective: str = ""
+    own_score: float | None = None
 
     @property
     def learns_too_late(self) -> bool:
@@ -127,14 +131,15 @@ def decide(record: TrialRecord) -> Decision:
     onset = record.onset
     score = record.score if record.score is not None else record.value if record.state == "complete" else None
     score = None if score is None or not isfinite(score) else score
-    outcome = _outcome(record, onset, score)
+    quality = _quality(record, score)
+    outcome = _outcome(record, onset, quality)
+    by_objective: dict[str, Any] = {"objective": record.objective, "own_score": record.own_score}
     if onset is None:
-        last = record.epochs_trained or None
-        return Decision(
-            outcome, record.number, record.epoch_shipped, score, last=last, kind=_kind(record), unit=unit_of(record)
-        )
+        last, kind, unit = record.epochs_trained or None, _kind(record), unit_of(record)
+        epoch = record.epoch_shipped
+        return Decision(outcome, record.number, epoch, score, last=last, kind=kind, unit=unit, **by_objective)
     by: LearnedBy = onset.learned_by or ("images" if onset.learned is not None else "")  # older records do not say
-    seen = score is not None and score >= LEAST_SCORE and onset.status != "never_learned"
+    seen = quality is not None and quality >= LEAST_SCORE and onset.status != "never_learned"
     told = seen or by == "images"  # else there is no subject to get worse
     average = None if record.final is None or outcome != "ship" else record.final.average
     average = average if average is not None and average.better else None
@@ -157,6 +162,7 @@ def decide(record: TrialRecord) -> Decision:
         alike=onset.alike if outcome == "ship" else None,
         chosen_by=onset.ship,
         copying=onset.copying if told else Copying("unmeasured"),
+        **by_objective,
     )
 
 
@@ -172,6 +178,14 @@ def best_so_far(records: Iterable[TrialRecord]) -> Decision | None:
     """The decision with the highest score among complete trials that have an epoch to ship; None when none has."""
     decisions = [decision for record in records if (decision := decide(record)).ships]
     return max(decisions, key=lambda d: (d.score or 0.0, -(d.trial or 0)), default=None)
+
+
+def _quality(record: TrialRecord, score: float | None) -> float | None:
+    """What is held against `LEAST_SCORE`: the score as we make it, whatever the scale of an objective. Where we cannot
+    make one, an objective's word is taken."""
+    if not record.objective or score is None:
+        return score
+    return LEAST_SCORE if record.own_score is None or not isfinite(record.own_score) else record.own_score
 
 
 def _outcome(record: TrialRecord, onset: Onset | None, score: float | None) -> Outcome:

@@ -39,10 +39,10 @@ def tie_sentences(verdict: "Verdict") -> list[str]:
     said = f"Trial{'s' * many} {others} {'are' if many else 'is'} about as good: "
     if verdict.finalists is not None:
         return [f"{said}the fresh images do not tell {'them' if many else 'the two'} apart."]
-    return [
-        f"{said}the scores differ by less than their noise (±{verdict.noise:.3f}). Of equally good trials the smallest "
-        "LoRA wins, then the one with the most good epochs."
-    ]
+    said += f"the scores differ by less than their noise (±{verdict.noise:.3f})."
+    if verdict.decision.objective:
+        return [f"{said} The highest wins."]
+    return [f"{said} Of equally good trials the smallest LoRA wins, then the one with the most good epochs."]
 
 
 def finalist_sentences(verdict: "Verdict") -> list[str]:

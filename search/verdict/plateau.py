@@ -33,13 +33,18 @@ def peak(trajectory: "Trajectory | Curve | None", noise: float) -> Peak | None:
     return None if not epoch or around is None else Peak(int(-epoch), float(score), *around)
 
 
-def jitter(trajectories: "Sequence[Trajectory | Curve]") -> float:
-    """Standard deviation of a score between neighbouring checkpoints, from second differences (robust; 0.002–0.02)."""
+def jitter(trajectories: "Sequence[Trajectory | Curve]", *, bounded: bool = True) -> float:
+    """Standard deviation of a score between neighbouring checkpoints, from second differences (robust).
+
+    Args:
+        bounded: to 0.002–0.02, and 0.005 where too few checkpoints tell, since our score lies between 0 and 1. An
+            objective may have any scale: its jitter is as it is measured, and 0 where too few checkpoints tell.
+    """
     jumps = [np.diff(t.scores[t.epochs > 0], n=2) / np.sqrt(6.0) for t in trajectories]
     found = np.concatenate(jumps) if jumps else np.empty(0)
     found = found[np.isfinite(found)]
-    sigma = 1.4826 * float(np.median(np.abs(found))) if found.size >= 4 else 0.005
-    return float(np.clip(sigma, 0.002, 0.02))
+    sigma = 1.4826 * float(np.median(np.abs(found))) if found.size >= 4 else 0.005 if bounded else 0.0
+    return float(np.clip(sigma, 0.002, 0.02)) if bounded else sigma
 
 
 def plateau(trajectory: "Trajectory | Curve | None", epoch: int | None, noise: float) -> tuple[int, int] | None:

@@ -28,13 +28,15 @@ def best_trials(records: Iterable[TrialRecord], most: int) -> list[int]:
 def contenders(records: Iterable[TrialRecord], most: int = IN_DETAIL) -> set[int]:
     """Numbers of the trials that may still be among the best few, however the study goes on.
 
-    The highest scores, and all within the noise of the highest. Only complete trials, unless there are none.
+    The highest scores, and all within the noise of the highest (under an objective a tie makes no winner). Only
+    complete trials, unless there are none.
     """
     records = list(records)
+    noise = 0.0 if any(record.objective for record in records) else MOST_NOISE
     scored = [(value, record) for record in records if (value := _value(record)) is not None]
     pool = [(v, r) for v, r in scored if r.state == "complete"] or scored
     pool.sort(key=lambda pair: (-pair[0], pair[1].number))
-    near = {r.number for place, (v, r) in enumerate(pool) if place < most or v >= pool[0][0] - MOST_NOISE}
+    near = {r.number for place, (v, r) in enumerate(pool) if place < most or v >= pool[0][0] - noise}
     return near.union(best_trials(records, most))
 
 

@@ -27,7 +27,7 @@ from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
 from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
-from search.verdict.charts import score_chart, spark
+from search.verdict.charts import OWN_SCALE, score_chart, spark
 from search.verdict.decision import Decision, decide
 from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences
 from search.verdict.private_paths import without_private_paths
@@ -62,7 +62,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     """
     records, pick = list(folder.records()), PersonPick.load(folder)
     ranked = sorted(
-        records, key=lambda r: (r.number != verdict.trial, r.state != "complete", -(r.value or -1), r.number)
+        records, key=lambda r: (r.number != verdict.trial, r.state != "complete", *_by_value(r.value), r.number)
     )
     curves = {r.number: curve for r in ranked[:_MOST_TOLD] if (curve := Curve.load(folder.trial(r.number))) is not None}
     best = next((r for r in records if r.number == verdict.trial), None)
@@ -78,6 +78,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
             album.picture(folder.best_folder / BEHAVIOUR, f"What the images do, {over}"),
         ]
     lines = [(r.number, *_line(curves[r.number])) for r in ranked[:_MOST_LINES] if r.number in curves]
+    scale = None if any(r.objective for r in records) else OWN_SCALE
     importances, unit = _importances(folder, storage), verdict.decision.unit
     text = page_template("search.verdict", "report.html").render(
         title=f"{verdict.study}: {headline(verdict)}",
@@ -97,7 +98,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         if verdict.finalists is None
         else album.picture(folder.path / FINALISTS_SHEET, "The finalists on fresh seeds and prompts"),
         grid=None if best is None else _grid(folder, best),
-        chart=score_chart(sorted(lines), verdict.trial, None if best is None else marks(verdict.decision)),
+        chart=score_chart(sorted(lines), verdict.trial, None if best is None else marks(verdict.decision), scale=scale),
         importances=importances,
         importances_note="" if importances is None else _IMPORTANCES_NOTE.format(importances.trials),
         trial_columns=[name.format(unit) for name in _TRIAL_COLUMNS + _SETTING_COLUMNS],
@@ -176,7 +177,10 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
         facts.append(_shipped(found))
         if found.score is not None:
             fresh = "" if verdict.finalists is None else " on fresh images"
-            facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch}{fresh} (0 to 1)"))
+            scale = f" by {found.objective}" if found.objective else " (0 to 1)"
+            facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch}{fresh}{scale}"))
+        if found.own_score is not None:
+            facts.append(_Fact(f"{found.own_score:.3f}", "Onset's own score there (0 to 1)"))
         if verdict.is_one_run and verdict.peak is not None:
             between = f" ({verdict.peak.first}–{verdict.peak.last})" if verdict.peak.first < verdict.peak.last else ""
             facts.append(_Fact(str(verdict.peak.epoch), f"{unit} of the best images{between}"))
@@ -317,7 +321,7 @@ def _trial(record: TrialRecord, curve: Curve | None, pictures: Sequence[_Picture
         (str(record.number) if pictures is None else opener.format(record.number), record.number),
         (Markup('<span class="tag {}">{}</span>').format(record.state, state), state),
         ("" if found.score is None else f"{found.score:.3f}", found.score),
-        ("" if curve is None else spark(*_line(curve), found.shipped), ""),
+        ("" if curve is None else spark(*_line(curve), found.shipped, None if record.objective else OWN_SCALE), ""),
         ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
         (onset_short(found), None if onset is None else onset.epoch),
@@ -347,6 +351,11 @@ def _train_yaml(folder: StudyFolder, verdict: "Verdict") -> str:
 def _versions(records: Sequence[TrialRecord]) -> str:
     versions = next((r.versions for r in reversed(records) if r.versions), {})
     return " · ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _by_value(value: float | None) -> tuple[bool, float]:
+    """The highest first, those without a value last."""
+    return value is None, -(value or 0.0)
 
 
 def _bare(value: object) -> str:

@@ -69,7 +69,15 @@ def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
     """One trial by itself: what comes of it, then its onsets as far as they are known, and copies."""
-    return (_trial_headline(found), *choice_sentences(found, found.unit), *_onsets(found))
+    return (_trial_headline(found), *objective_sentences(found), *choice_sentences(found, found.unit), *_onsets(found))
+
+
+def objective_sentences(found: Decision) -> list[str]:
+    """Who made the score, where it was not we, and what ours is."""
+    if not found.objective or found.score is None:
+        return []
+    own = "" if found.own_score is None else f" Onset's own score there is {found.own_score:.3f}."
+    return [f"The score is what {found.objective} makes of the readings.{own}"]
 
 
 def plot_caption(found: Decision, first: str | None = None) -> str:
@@ -234,7 +242,7 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
     elif found.outcome == "unfinished":
         said.append("A trial is stopped early (pruned) when others are ahead of it.")
     if found.ships:
-        said += [_choice(found), *choice_sentences(found, found.unit)]
+        said += [_choice(found), *objective_sentences(found), *choice_sentences(found, found.unit)]
     said += _learned(found, None if verdict.is_one_run else verdict.plateau)
     if found.ships and verdict.is_one_run and verdict.peak is not None:
         said.append(_peak(verdict.peak, found.unit))

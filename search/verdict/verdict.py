@@ -84,7 +84,8 @@ class Verdict:
         epochs: its horizon; `epochs_trained`: how far it went.
         plateau: first and last checkpoint around the epoch to ship that score no worse than it by more than `noise`.
         peak: where its score is highest, whatever its losses say.
-        noise: the score's jitter between neighbouring checkpoints, one standard deviation; trials closer are ties.
+        noise: the score's jitter between neighbouring checkpoints, one standard deviation, in the score's own units;
+            trials closer are ties.
         ties: numbers of the other trials that are as good within the noise, or that fresh images do not tell apart.
         photos: (trained on, held out).
         lora_bytes: size of the LoRA to ship; None when there is none or its checkpoint was not kept.
@@ -231,7 +232,8 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     records = list(folder.records())
     cost = _cost(records, wall_seconds)
     curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
-    noise = jitter([curve for curve in curves.values() if curve is not None])
+    own_scale = any(record.objective for record in records)
+    noise = jitter([curve for curve in curves.values() if curve is not None], bounded=not own_scale)
     finalists = standing(folder, records)
     if finalists is None:
         ranked = _ranked(records, curves, noise)
@@ -335,7 +337,8 @@ def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
 
 
 def _ranked(records: Sequence[TrialRecord], curves: Mapping[int, Curve | None], noise: float) -> list[TrialRecord]:
-    """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value.
+    """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value;
+    under an objective by value alone.
 
     Trials with an epoch to ship come before those without one, whatever these score.
     """
@@ -348,6 +351,8 @@ def _ranked(records: Sequence[TrialRecord], curves: Mapping[int, Curve | None], 
     close = [r for r in pool if (_value(r) or 0.0) >= top - noise]
 
     def order(record: TrialRecord) -> tuple[float, float, float, int]:
+        if record.objective:
+            return (0.0, 0.0, -(_value(record) or 0.0), record.number)
         around = plateau(curves[record.number], record.epoch_shipped, noise)
         width = log2(around[1] / max(around[0], 1)) if around else 0.0
         return (_size_step(record), -round(width, 2), -(_value(record) or 0.0), record.number)
@@ -357,9 +362,9 @@ def _ranked(records: Sequence[TrialRecord], curves: Mapping[int, Curve | None], 
 
 def _as_drawn(records: Sequence[TrialRecord], finalists: Finalists) -> list[TrialRecord]:
     """The finalists alone, with the scores of their fresh images."""
-    fresh = {one.trial: one.score for one in finalists.drawn}
-    found = [record for record in records if record.number in fresh]
-    return [replace(record, score=fresh[record.number], value=fresh[record.number]) for record in found]
+    fresh = {one.trial: one for one in finalists.drawn}
+    found = [(record, fresh[record.number]) for record in records if record.number in fresh]
+    return [replace(record, score=one.score, value=one.score, own_score=one.own) for record, one in found]
 
 
 def _value(record: TrialRecord) -> float | None:

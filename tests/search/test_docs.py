@@ -28,6 +28,8 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
+_MODULE = re.compile(r"# (\w+\.py)$", re.MULTILINE)
+"""The first line of an example that is a file for a study file to name."""
 YAML = [
     (page.name, text)
     for page in PAGES
@@ -59,9 +61,14 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
     for other in _blocks(next(p for p in PAGES if p.name == page), "yaml"):  # which the example may extend
         if name := re.match(r"study: (\S+)", other):
             (tmp_path / f"{name[1]}.yaml").write_text(other)
+    for code in _blocks(next(p for p in PAGES if p.name == page), "python"):  # a module that the example names
+        if name := _MODULE.match(code):
+            (tmp_path / name[1]).write_text(code)
     (tmp_path / "example.yaml").write_text(text)
     if re.search(r"^study:", text, re.MULTILINE):
         study = load_study(tmp_path / "example.yaml")
+        if study.objective is not None:
+            assert study.objective(dict.fromkeys(CHANNELS, 0.5)) == 0.5
         assert study.space.entries or study.kind is not SEARCH
         assert all(study.config(chosen) for chosen in study.space.combinations())
     else:
@@ -69,7 +76,9 @@ def test_yaml_examples_load(page, text, tmp_path, tiny_photos):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", [text for page in PAGES for text in _blocks(page, "python")])
+@pytest.mark.parametrize(
+    "text", [text for page in PAGES for text in _blocks(page, "python") if not _MODULE.match(text)]
+)
 def test_python_examples_run(text, tmp_path, monkeypatch):
     demo, given = tmp_path / "studies" / "demo", ROOT / "studies" / "demo"
     shutil.copytree(given / "photos", demo / "photos", ignore=shutil.ignore_patterns("[1-9]*.*", "0[4-9].*"))
@@ -105,6 +114,12 @@ def test_the_page_of_channels_names_every_channel_and_nothing_else():
     assert set(re.findall(r"^\| `(\w+)` \|", metrics, re.MULTILINE)) == {
         name for name, channel in CHANNELS.items() if channel.part_of is None
     }
+
+
+def test_the_page_of_own_scores_names_every_channel():
+    page = (ROOT / "docs" / "objective.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \|", page[page.index("## The readings") :], re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(CHANNELS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -1,6 +1,7 @@
 """Finalists as a worker draws them: other images than the search's, scored by the study's rule, the same each time."""
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,21 @@ import pytest
 
 from metrics.checkpoint.encoders import load_encoder
 from metrics.checkpoint.score import score_of
+from metrics.trajectory.readings import OWN_SCORE
 from search.probe.fresh_probe import FreshProbe, open_fresh_probe
 from search.probe.probe import Probe, open_probe
 from search.record.events import DrawAgain, DrawnAgain
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder
 from search.running.finalist_looks import FinalistLooks
+from search.study.objective import Objective
 from search.study.study import Study, load_study
 from studies.demo.photos import write_photos
 from tests.search.conftest import study_writer
 from tests.search.finished_studies import make_lora
 from trainer.base_model.load import load_base
 from trainer.errors import TrainerError
+from trainer.lora.kohya_file import load_lora
 from trainer.lora.lora import LoraWeights
 
 pytestmark = pytest.mark.slow  # each day a real worker draws the finalists of a short study (tests/search/test_run.py)
@@ -108,3 +112,24 @@ def test_a_worker_draws_what_lies_on_disk_keeps_it_and_draws_it_once(opened) -> 
     again = FreshLook.load(FreshLook.file(folder, 3, 4))
     assert again is not None
     assert (again.readings.score, again.draws.tolist()) == (found.readings.score, found.draws.tolist())
+
+
+def test_an_objective_takes_losses_from_the_search_and_has_an_interval_of_its_own(opened, tmp_path: Path) -> None:
+    study, folder, probe = opened
+    (tmp_path / "taste.py").write_text("def both(r):\n    return 1000 * r['recognised'] - r['heldout_loss']\n")
+    probe = replace(
+        probe,
+        objective=Objective("taste:both", str(tmp_path), sha256((tmp_path / "taste.py").read_bytes()).hexdigest()),
+    )
+    fresh = open_fresh_probe(study, folder, probe)
+    lora = folder.checkpoint(4, 4) / "lora.safetensors"
+    make_lora(lora, DEMO / "base")
+    searched = {"heldout_loss": -7.0, "recognised": 99.0}
+    look, _ = fresh.look(load_lora(lora, family=probe.base.family.name), 4, searched=searched)
+    shows = look.readings.channels["recognised"].value
+    assert look.readings.score == pytest.approx(1000 * shows + 7)
+    assert 0 < look.readings.channels[OWN_SCORE].value < 1
+    assert look.draws.mean() == pytest.approx(look.readings.score, rel=0.2)
+    assert look.draws.std() > 1
+    base, _ = fresh.look(None, 0)
+    assert base.readings.score == pytest.approx(1000 * base.readings.channels["recognised"].value)

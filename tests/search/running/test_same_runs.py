@@ -10,7 +10,9 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from metrics.checkpoint.objective import scored_by
 from metrics.onset.onset import find_onset
+from metrics.trajectory.readings import OWN_SCORE
 from metrics.trajectory.trajectory import Trajectory
 from search.record.events import Checkpointed, TrialSpec
 from search.record.record import StudyFolder, TrialRecord
@@ -93,6 +95,25 @@ def test_its_readings_are_taken_bit_for_bit_with_what_they_saved(runs: Runs) -> 
     assert (taken.saved_epochs(8), taken.saved_epochs(4), taken.saved_seconds(8, 2)) == (8, 4, 28.0)
     assert taken.saved_epochs(10) == 0  # what comes after the readings needs all of the training
     assert TakenRun.load(folder) == taken
+
+
+def test_what_is_taken_is_scored_as_this_study_scores(runs: Runs, tmp_path: Path) -> None:
+    trajectory = runs.ended("theirs", 3)
+    (tmp_path / "taste.py").write_text("def losses(readings):\n    return -readings['heldout_loss']\n")
+    plain = runs.study
+    runs.study = load_study(plain.file, ["score.objective=taste:losses"])
+    assert runs.study.objective is not None
+    taken, folder = runs.take()
+    assert taken.looked == 8
+    for reading in trajectory.readings[1:]:
+        found = Checkpointed.load(folder, 0, reading.epoch).readings
+        assert found.score == -reading.channels["heldout_loss"].value
+        assert found.channels[OWN_SCORE].value == reading.score
+    theirs = Trajectory(tuple(scored_by(runs.study.objective, reading) for reading in trajectory.readings))
+    theirs.save(StudyFolder(tmp_path / "runs" / "theirs").trial(3))
+    runs.study = plain
+    _, folder = runs.take("plain")
+    assert Checkpointed.load(folder, 0, 8).readings.score == trajectory.scores[-1]
 
 
 @pytest.mark.parametrize(
