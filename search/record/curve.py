@@ -1,21 +1,35 @@
-"""A trial's score over its epochs, read from `trajectory.csv` without all that else stands there: a study of thousands
-of trials looks at every curve, and at few trajectories."""
+"""What a study of thousands of trials reads of each: the score over its epochs, and how alike and obedient images are,
+from `trajectory.csv` without all that else stands there."""
 
-from dataclasses import dataclass
-from math import nan
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite, nan
 from pathlib import Path
 
 import numpy as np
 
 from metrics.errors import MetricsError
 
+LIKENESS, OBEDIENCE = "fidelity", "prompt"
+"""The channels that are read beside the score."""
+
 
 @dataclass(frozen=True)
 class Curve:
-    """Epochs rising, with the base as epoch 0, and the score at each, NaN where there is none."""
+    """Epochs rising, with the base as epoch 0, and the score at each, NaN where there is none.
+
+    Attributes:
+        also: the values of `LIKENESS` and `OBEDIENCE` likewise, of those that were measured.
+    """
 
     epochs: np.ndarray
     scores: np.ndarray
+    also: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def at(self, epoch: int) -> dict[str, float]:
+        """What was read beside the score at an epoch."""
+        (rows,) = np.nonzero(self.epochs == epoch)
+        return {n: float(values[rows[0]]) for n, values in self.also.items() if rows.size and isfinite(values[rows[0]])}
 
     @classmethod
     def load(cls, folder: Path) -> "Curve | None":
@@ -30,8 +44,9 @@ class Curve:
             return _whole(folder)
 
 
-def _columns(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and scores. Raises ValueError where a row has another number of cells, or what counts is no number."""
+def _columns(text: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Epochs, scores and the rest. Raises ValueError where a row has another number of cells, or what counts is no
+    number."""
     head, *lines = text.split("\n")
     names = head.split(",")
     score = names.index("score")
@@ -41,7 +56,9 @@ def _columns(text: str) -> tuple[np.ndarray, np.ndarray]:
     epochs = np.array([int(row[0]) for row in rows])
     if (np.diff(epochs) <= 0).any():
         raise ValueError("epochs do not rise")
-    return epochs, np.array([float(row[score] or nan) for row in rows])
+    columns = {name: names.index(name) for name in (LIKENESS, OBEDIENCE) if name in names}
+    also = {name: np.array([float(row[place] or nan) for row in rows]) for name, place in columns.items()}
+    return epochs, np.array([float(row[score] or nan) for row in rows]), also
 
 
 def _whole(folder: Path) -> Curve | None:
@@ -51,4 +68,5 @@ def _whole(folder: Path) -> Curve | None:
         found = Trajectory.load(folder)
     except MetricsError:
         return None
-    return Curve(found.epochs, found.scores)
+    also = {name: found.values(name)[:, 0] for name in (LIKENESS, OBEDIENCE) if name in found.channels}
+    return Curve(found.epochs, found.scores, also)

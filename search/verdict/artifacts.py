@@ -15,6 +15,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.verdict.attributes import study_attributes, trial_attributes
 from search.verdict.best_files import write_pictures
 from search.verdict.decision import decide, unit_of
+from search.verdict.front import FRONT_PICTURE
 from search.verdict.sentences import headline, state_text, trial_sentences
 from search.verdict.settings_sentences import settings_of
 
@@ -90,6 +91,8 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
         ids = {name: upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
     if verdict.finalists is not None:
         ids[FINALISTS_SHEET] = upload(study, folder.path / FINALISTS_SHEET, store, FINALISTS_SHEET)
+    if verdict.front is not None:
+        ids[FRONT_PICTURE] = upload(study, folder.path / FRONT_PICTURE, store, FRONT_PICTURE)
     for name, value in study_attributes(verdict).items():
         study.set_user_attr(name, value)
     lines = [f"# {headline(verdict)}"]

@@ -47,7 +47,8 @@ def study_attributes(verdict: "Verdict") -> dict[str, Any]:
     none.
 
     `fresh_scores`: number of each finalist to its score on fresh images. `as_good`: numbers of the other trials that
-    are about as good. `objective`, `onset_score`: as of a trial, where there is an objective.
+    are about as good. `objective`, `onset_score`: as of a trial, where there is an objective. `front`:
+    numbers of the trials on the front of likeness and obedience, the most alike first.
     """
     from search.verdict.sentences import headline
 
@@ -60,6 +61,7 @@ def study_attributes(verdict: "Verdict") -> dict[str, Any]:
         **({"objective": found.objective, "onset_score": found.own_score} if found.objective else {}),
         "fresh_scores": {str(one.trial): one.score for one in drawn},
         "as_good": list(verdict.ties),
+        "front": [] if verdict.front is None else [place.trial for place in verdict.front.places],
         "context_onset": found.context.epoch,
         "memory_onset": found.memory.epoch,
         "copying": None if found.copying.nearer is None else found.copying.status,

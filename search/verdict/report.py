@@ -30,6 +30,7 @@ from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictu
 from search.verdict.charts import OWN_SCALE, score_chart, spark
 from search.verdict.decision import Decision, decide
 from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences
+from search.verdict.front import FRONT_PICTURE, front_sentences
 from search.verdict.private_paths import without_private_paths
 from search.verdict.quantities import duration, size
 from search.verdict.sentences import headline, onset_short, state_text, trial_sentences, turn_short
@@ -94,6 +95,8 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         finalists=finalist_rows(verdict),
         finalists_note=" ".join(finalist_sentences(verdict)),
         votes=" ".join(vote_sentences(verdict.finalists, Votes.load(folder))),
+        front=album.picture(folder.path / FRONT_PICTURE, "Likeness against obedience of every trial that ships"),
+        front_said=" ".join(front_sentences(verdict)),
         finalists_picture=None
         if verdict.finalists is None
         else album.picture(folder.path / FINALISTS_SHEET, "The finalists on fresh seeds and prompts"),

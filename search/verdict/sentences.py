@@ -25,6 +25,7 @@ from search.verdict.finished_run_sentences import (
     what_it_took,
     what_to_use,
 )
+from search.verdict.front import front_sentences
 from search.verdict.plateau import Peak
 from search.verdict.quantities import duration
 from search.verdict.said import Said
@@ -249,7 +250,7 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
     if found.ships and verdict.final is not None:
         said += [average_text(found, verdict.final), against_before(found, verdict.final)]
     said += _onsets(found, against=False)
-    return tuple(said)
+    return (*said, *front_sentences(verdict))
 
 
 def _learned(found: Decision, plateau: tuple[int, int] | None) -> list[str]:

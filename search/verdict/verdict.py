@@ -6,11 +6,9 @@ overfitting begins, what it cost and where the files are.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import log, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from pydantic import BeforeValidator
 
 from search.errors import DamagedError
@@ -27,10 +25,12 @@ from search.verdict.all_photos import same_point
 from search.verdict.data_check_sentences import say_check
 from search.verdict.decision import Decision, decide, lora_to_ship
 from search.verdict.finalists import draw_sheet, standing
+from search.verdict.front import FRONT_PICTURE, Front, front_of, places_of
 from search.verdict.plateau import Peak, jitter, peak, plateau
 from search.verdict.private_paths import shareable, without_private_paths
 from search.verdict.said import Said
 from search.verdict.sentences import headline, say
+from search.verdict.winner import as_drawn, ranked_trials
 from trainer.config.recorded import RecordedConfig
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class Verdict:
         finished_run: what was looked at instead of trained; None where trials were trained.
         finalists: what the best trials read on fresh images, where they were drawn again: then the score of the
             decision is the one there.
+        front: likeness against obedience of the trials that ship something, as the search read them; None where there
+            is nothing to compare.
         trials: number to state of every trial that it was made of; with others, another verdict is due.
     """
 
@@ -118,6 +120,7 @@ class Verdict:
     finished_run: FinishedRun | None = None
     final: FinalRun | None = None
     finalists: Finalists | None = None
+    front: Front | None = None
 
     @property
     def is_one_run(self) -> bool:
@@ -206,6 +209,7 @@ def finish(
     """
     from search.verdict.best_files import write_best
     from search.verdict.disk_cleanup import tidy_study
+    from search.verdict.front_picture import draw_front
     from search.verdict.report import write_report
 
     folder = folder if isinstance(folder, StudyFolder) else StudyFolder(Path(folder))
@@ -213,6 +217,9 @@ def finish(
     verdict = write_best(folder, verdict)
     if verdict.finalists is not None and draw_sheet(folder, verdict.finalists):
         verdict = replace(verdict, files={**verdict.files, "finalists": FINALISTS_SHEET})
+    if verdict.front is not None:
+        draw_front(folder, verdict)
+        verdict = replace(verdict, files={**verdict.files, "likeness and obedience": FRONT_PICTURE})
     if keep is not None:
         said = verdict.said
         verdict = replace(verdict, said=replace(said, took=(*said.took, *tidy_study(folder, keep, verdict))))
@@ -236,9 +243,9 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     noise = jitter([curve for curve in curves.values() if curve is not None], bounded=not own_scale)
     finalists = standing(folder, records)
     if finalists is None:
-        ranked = _ranked(records, curves, noise)
+        ranked = ranked_trials(records, curves, noise)
     else:  # what fresh images say is not rounded to the noise of the search
-        ranked = _ranked(_as_drawn(records, finalists), curves, 0.0)
+        ranked = ranked_trials(as_drawn(records, finalists), curves, 0.0)
     files = {"trials": "trials"} | ({} if Kept.load(folder) else {"database": folder.database.name})
     if (folder.path / DATA_CHECK_PAGE).is_file():
         files = {"data check": DATA_CHECK_PAGE, **files}
@@ -263,6 +270,7 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             noise=noise,
             ties=tuple(sorted(ties)),
             finalists=finalists,
+            front=front_of(places_of(records, curves), winner.number) if decision.ships else None,
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
         )
     errors = [without_private_paths(r.error) for r in records if r.state == "failed" and r.error]
@@ -334,53 +342,6 @@ def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
         saved_seconds=float(sum(r.saved_seconds for r in records)),
         at_onset=sum(r.state == "complete" and r.stopped == "onset" for r in records),
     )
-
-
-def _ranked(records: Sequence[TrialRecord], curves: Mapping[int, Curve | None], noise: float) -> list[TrialRecord]:
-    """The winner, then those as good within the noise: by file size, then by the width of the plateau, then value;
-    under an objective by value alone.
-
-    Trials with an epoch to ship come before those without one, whatever these score.
-    """
-    scored = [r for r in records if r.epoch_shipped is not None and _value(r) is not None]
-    complete = [r for r in scored if r.state == "complete"]
-    pool = [r for r in complete if decide(r).ships] or complete or scored
-    if not pool:
-        return []
-    top = max(_value(r) or 0.0 for r in pool)
-    close = [r for r in pool if (_value(r) or 0.0) >= top - noise]
-
-    def order(record: TrialRecord) -> tuple[float, float, float, int]:
-        if record.objective:
-            return (0.0, 0.0, -(_value(record) or 0.0), record.number)
-        around = plateau(curves[record.number], record.epoch_shipped, noise)
-        width = log2(around[1] / max(around[0], 1)) if around else 0.0
-        return (_size_step(record), -round(width, 2), -(_value(record) or 0.0), record.number)
-
-    return sorted(close, key=order)
-
-
-def _as_drawn(records: Sequence[TrialRecord], finalists: Finalists) -> list[TrialRecord]:
-    """The finalists alone, with the scores of their fresh images."""
-    fresh = {one.trial: one for one in finalists.drawn}
-    found = [(record, fresh[record.number]) for record in records if record.number in fresh]
-    return [replace(record, score=one.score, value=one.score, own_score=one.own) for record, one in found]
-
-
-def _value(record: TrialRecord) -> float | None:
-    value = record.value if record.state == "complete" else record.score
-    return None if value is None or not np.isfinite(value) else float(value)
-
-
-def _size_step(record: TrialRecord) -> float:
-    """The LoRA's size on a ladder of 5 % steps, so that a few bytes of metadata decide nothing.
-
-    Checkpoints of losing trials may be gone: the number of weights per layer is known from the config alone.
-    """
-    config = record.config
-    share = 0.4 if config.targets == "attention" else 1.0  # attention's share of kohya's weights in SD1.5
-    text = 1.1 if config.train_text_encoder else 1.0
-    return round(log((config.rank * share + (config.conv_rank or 0)) * text) / 0.05)
 
 
 def _photos(folder: StudyFolder) -> tuple[int, int] | None:
