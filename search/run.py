@@ -291,6 +291,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
             print(f"note: {note}", flush=True)
         from search.running.coordinator import Coordinator
         from search.running.finalists import draw_finalists
+        from search.running.tracking import tracked
         from search.study.delivery import Delivery
         from search.tuning.ledger import Ledger
         from search.verdict.artifacts import open_store, publish_verdict, upload_trial
@@ -308,7 +309,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
                     clock=clock,
                     places=None if sharing is None else sharing.places,
                     ledger=ledger,
-                    before_tell=lambda trial, record: upload_trial(trial, folder.trial(record.number), store),
+                    before_tell=tracked(study, folder, board, partial(upload_trial, store=store)),
                 )
                 coordinator.run()
                 draw_finalists(study, folder, team, board, clock, partial(_still_here, ledger, folder))

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ class Checkpointed:
     Attributes:
         timings: seconds since the checkpoint before: "train", "save", "sample", "score".
         memory: "rss_gib", "gpu_gib".
+        loss: mean training loss of the epoch; NaN where nothing was trained.
     """
 
     number: int
@@ -125,6 +127,7 @@ class Checkpointed:
     readings: Readings
     timings: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
+    loss: float = float("nan")
 
     @staticmethod
     def file(folder: Path, epoch: int) -> Path:
@@ -136,14 +139,18 @@ class Checkpointed:
         """Epochs of a trial whose readings are kept, rising; 0 is the base."""
         return sorted(int(p.stem) for p in (folder / "readings").glob("[0-9]*.npz"))
 
+    @property
+    def _about(self) -> dict[str, object]:
+        return {"timings": self.timings, "memory": self.memory} | ({"loss": self.loss} if isfinite(self.loss) else {})
+
     def save(self, folder: Path) -> None:
         """Write the event whole or not at all."""
-        save_readings(self.file(folder, self.epoch), self.readings, {"timings": self.timings, "memory": self.memory})
+        save_readings(self.file(folder, self.epoch), self.readings, self._about)
 
     @classmethod
     def load(cls, folder: Path, number: int, epoch: int) -> "Checkpointed":
         readings, about = load_readings(cls.file(folder, epoch))
-        return cls(number, epoch, readings, about["timings"], about["memory"])
+        return cls(number, epoch, readings, about["timings"], about["memory"], about.get("loss", float("nan")))
 
 
 @dataclass(frozen=True)

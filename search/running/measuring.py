@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from math import nan
 
 from search.findings.look import DataLook
 from search.probe.probe import Probe, write_base_samples, write_probe_samples
@@ -52,21 +53,23 @@ class Measuring:
             other = None if twin is None else twin.lora_weights()
             look = partial(self._probe.read, run.lora_weights(), epoch=epoch, effort=run.effort, twin=other)
             look = look if self._data is None else partial(self._data.look, look, run, spec)
-            self.measured(spec, epoch, look, spent)
+            self.measured(spec, epoch, look, spent, run.last_loss)
         if twin is not None and run.finished:  # before the end is told: then the trial ends
             say, keep = partial(self._line.say, number=spec.number, epoch=epoch), self._study.keep.samples
             make_average(spec, self._probe, self._study.score.ship, keep_samples=keep, say=say)
         self.tell(trial, epoch)
 
-    def measured(self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float]) -> None:
-        """Draw, score, keep; `spent`: seconds before that."""
+    def measured(
+        self, spec: TrialSpec, epoch: int, look: Callable[..., Look], spent: dict[str, float], loss: float = nan
+    ) -> None:
+        """Draw, score, keep; `spent`: seconds before that. `loss`: of the epoch in training."""
         readings, images, seconds = look(say=lambda what: self._line.say(what, spec.number, epoch))
         began = time.perf_counter()
         check_there(spec.folder)
         if self._study.keep.samples:
             write_probe_samples(self._folder.samples_file(spec.number, epoch), self._probe, images)
         spent["save"] += time.perf_counter() - began
-        event = Checkpointed(spec.number, epoch, readings, {**spent, **seconds}, memory(self._probe.base.device))
+        event = Checkpointed(spec.number, epoch, readings, {**spent, **seconds}, memory(self._probe.base.device), loss)
         event.save(spec.folder)
 
     def tell(self, trial: TrialAtWork, epoch: int) -> None:

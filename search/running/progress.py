@@ -49,6 +49,9 @@ class Board:
         seconds: after which no further trial is begun, or None.
         spent_seconds: time that earlier sittings took.
         clock: seconds, rising.
+
+    Attributes:
+        track: called with a trial's record at its checkpoints and its end (`search.running.tracking`).
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Board:
     ) -> None:
         self.name, self.trials, self.slots = name, trials, slots
         self._clock = clock
+        self.track: Callable[[TrialRecord], object] = lambda record: None
         self._lines: dict[int, _Line] = {}
         self._setting_up: dict[int, str] = dict.fromkeys(range(slots), "starting")
         self._ended: dict[int, TrialRecord] = {}
@@ -139,6 +143,7 @@ class Board:
             if line is not None:
                 self._forecast.checkpointed(slot, record.epochs_trained, self._clock())
                 line.record, line.score, line.epoch = record, readings.score, max(line.epoch, record.epochs_trained)
+        self.track(record)
         self._now_and_then()
 
     def ended(self, record: TrialRecord) -> None:
@@ -151,6 +156,7 @@ class Board:
             self._ended[record.number] = record
             known = [record] if self._best is None else [self._ended[self._best.trial or 0], record]
             self._best = best_so_far(known)
+        self.track(record)
         if self._plain and running:
             self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
 

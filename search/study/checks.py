@@ -12,7 +12,7 @@ from metrics.trajectory.readings import WEIGHTED
 from search.errors import StudyError, problem, unknown_problem
 from search.study.input_digests import PhotoMark, photo_marks
 from search.study.mask_files import mask_digests, masks_digest
-from search.study.settings import FinalistsSection, SamplerSection, ScoreSection, WorkersSection
+from search.study.settings import FinalistsSection, SamplerSection, ScoreSection, TrackSection, WorkersSection
 from search.study.space import Space
 from search.study.space_values import size, why_not_given
 from search.study.split import in_contexts
@@ -120,6 +120,23 @@ def check_objective(file: StudyFile, score: ScoreSection, searches: bool) -> lis
     if not searches and score.objective is not None and file.file_of("score.objective") == file.path:
         return [problem(file, "score.objective", score.objective, "nothing", "only a search chooses by a score")]
     return []
+
+
+def check_track(file: StudyFile, track: TrackSection) -> list[str]:
+    """What is wrong with the section `track`: a tracker that is not installed, a folder that cannot be one."""
+    name, problems = track.log_with, list[str]()
+    if name is not None and importlib.util.find_spec(name) is None:
+        how = {"tensorboard": "pip install -e '.[tables]'", "wandb": "pip install wandb"}[name]
+        problems.append(problem(file, "track.log_with", name, "a tracker that is installed", how))
+    if track.logging_dir is not None:
+        try:
+            there = file.file_of("track.logging_dir").parent / track.logging_dir
+            fits = there.is_dir() or not there.exists()
+        except (OSError, ValueError):  # too long for a path, or with a NUL
+            fits = False
+        if not fits:
+            problems.append(problem(file, "track.logging_dir", track.logging_dir, "a folder, or a place for a new one"))
+    return problems
 
 
 _SUBJECT = ("trigger", "class")

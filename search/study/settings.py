@@ -337,3 +337,15 @@ class KeepSection(Section):
     study with more epochs then goes on from there. Takes about three times the LoRA's room."""
     samples: bool = True
     """The probe's images of every checkpoint."""
+
+
+class TrackSection(Section):
+    """Losses, readings, scores and settings of the trials in TensorBoard or Weights & Biases, a run for each trial. May
+    change between one run of a study and the next."""
+
+    log_with: Literal["tensorboard", "wandb"] | None = None
+    """tensorboard (pip install -e '.[tables]') or wandb (pip install wandb); None: neither. Accelerate writes them."""
+    logging_dir: str | None = Field(default=None, min_length=1)
+    """The folder for the logs; None: logs in the study's own folder."""
+    log_tracker_name: str | None = Field(default=None, pattern=r"^[\w.-]{1,100}$")
+    """Weights & Biases' project, TensorBoard's folder below logging_dir. None: the study's name."""

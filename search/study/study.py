@@ -24,6 +24,7 @@ from search.study.checks import (
     check_objective,
     check_sampler,
     check_score,
+    check_track,
     check_workers,
     is_folder,
     scan,
@@ -41,6 +42,7 @@ from search.study.settings import (
     SamplerSection,
     ScoreSection,
     StopSection,
+    TrackSection,
     WorkersSection,
 )
 from search.study.space import Space, parse_space
@@ -59,6 +61,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "finalists": FinalistsSection,
     "workers": WorkersSection,
     "keep": KeepSection,
+    "track": TrackSection,
 }
 _PATHS = ("base", "data", "reg_data")
 KEYS = ("study", EXTENDS, FROM, *_PATHS, "seed", STORAGE, "train", "search", *(kind.key for kind in KINDS), *SECTIONS)
@@ -111,6 +114,7 @@ class Study:
     finalists: FinalistsSection
     workers: WorkersSection
     keep: KeepSection
+    track: TrackSection
     dataset: str
     mask_files: str | None
     photos: tuple[PhotoMark, ...]
@@ -176,6 +180,12 @@ class Study:
         """`score.identity_encoder` likewise."""
         spec = self.score.identity_encoder
         return None if spec is None else beside(self.source, "score.identity_encoder", spec)
+
+    @property
+    def logging_dir(self) -> Path | None:
+        """`track.logging_dir`, seen from the file in which it stands."""
+        folder = self.track.logging_dir
+        return None if folder is None else (self.source.file_of("track.logging_dir").parent / folder).resolve()
 
     @property
     def masks(self) -> str:
@@ -270,6 +280,7 @@ def load_study(
     notices, wrong = space.check(file, {**sources, "seed": seed, **draft.train, **draft.assumed})
     _refuse([*wrong, *check_sampler(file, draft.sampler, space), *check_workers(file, sections["workers"])])
     _refuse([*check_score(file, draft.score), *check_finalists(file, sections["finalists"], asked is None)])
+    _refuse(check_track(file, sections["track"]))
     objective = read_objective(file, draft.score.objective)
     seen = scan(file, str(sources["data"]), sources["reg_data"], draft.score)
     draft = replace(draft, notices=(*draft.notices, *seen.warnings, *notices))

@@ -17,7 +17,7 @@ EXTENDS = "extends"
 COMMAND_LINE = Path("--set")
 """In place of a file: where settings of the command line stand. Paths among them are seen from the working folder."""
 PATHS = ("base", "data", "reg_data", "from", "score.encoder", "score.identity_encoder", "score.shifted.masks",
-         "checkpoints.folder", "delivery.lora")  # fmt: skip
+         "checkpoints.folder", "delivery.lora", "track.logging_dir")  # fmt: skip
 """Keys whose values may be paths: they are relative to the file in which they stand."""
 _OWN = ("study", EXTENDS)
 """What a file says of itself alone: two studies of one name would share a folder."""
