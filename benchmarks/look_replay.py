@@ -29,7 +29,7 @@ from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.turns import Onset
 from metrics.trajectory.readings import Readings
 from metrics.trajectory.trajectory import Trajectory
-from search.tuning.peers import Curve, Peers
+from search.tuning.peers import Curve, Peers, _median_without, spent
 from search.tuning.pruner import PeerPruner
 from search.verdict.decision import LEAST_SCORE
 
@@ -110,10 +110,6 @@ class Run:
     @property
     def horizon(self) -> int:
         return self.readings[-1].epoch
-
-    @cached_property
-    def settings(self) -> Mapping[str, object]:
-        return SETTINGS[self.case.run]
 
     @cached_property
     def losses(self) -> tuple[Readings, ...]:
@@ -265,35 +261,52 @@ class Outcome:
         return 0.0 if best is None or best.onset is None else best.run.quality(best.onset.best)
 
 
+class Compared(Peers):
+    """Trials as the pruner compares them, which also says where it need not be asked."""
+
+    def may_fall_behind(self, number: int, epoch: int) -> bool:
+        """Whether `behind` may say yes of a trial once it reports this later epoch, whatever the score there."""
+        mine = self._curves[number]
+        progress = spent(mine.schedule, epoch / mine.horizon, mine.cycles)
+        if len(mine.scores) + 1 < self.reports or progress < self.warmup:
+            return False
+        place = self._place(progress)
+        own = place.running.get(number)
+        kin, others = place.of[mine.kind], place.of[""]
+        among = kin if len(kin) - (own is not None) >= self.min_peers else others
+        if len(among) - (own is not None) < self.min_peers:
+            return False
+        return not mine.scores or mine.best < _median_without(among, own)
+
+
 def replay(runs: Sequence[Run], rule: Rule) -> Outcome:
     """A study of these trials in this order."""
     pruner = PeerPruner()
-    peers, trials, waiting = pruner.peers(), [], iter(enumerate(runs))
-    slots: list[tuple[int, Trial | None]] = [(0, None)] * WORKERS
-    while True:
-        for slot, (clock, trial) in enumerate(slots):
-            if trial is None and (one := next(waiting, None)) is not None:
-                number, run = one
-                slots[slot] = (clock, Trial(number, run, clock))
-                trials.append(slots[slot][1])
-                peers.see(number, _curve(run))
-        busy = [slot for slot, (_, trial) in enumerate(slots) if trial is not None]
-        if not busy:
-            return Outcome(tuple(trial for trial in trials if trial is not None))
-        slot = min(busy, key=lambda each: slots[each][1].time)  # type: ignore[union-attr]
-        trial = slots[slot][1]
-        assert trial is not None
+    peers = Compared(warmup=pruner.warmup, min_peers=pruner.min_peers, reports=pruner.reports)
+    trials, busy, clocks = list[Trial](), dict[int, Trial](), [0] * WORKERS
+    while len(trials) < len(runs) or busy:
+        for worker, clock in enumerate(clocks):
+            if worker not in busy and len(trials) < len(runs):
+                trials.append(Trial(len(trials), runs[len(trials)], clock))
+                busy[worker] = trials[-1]
+                peers.see(trials[-1].number, _curve(trials[-1].run))
+        worker = min(busy, key=lambda each: (busy[each].time, busy[each].number))
+        trial = busy[worker]
         if _ends(trial, rule, peers):
             peers.ended(trial.number, failed=False)
-            slots[slot] = (trial.began + trial.at, None)
+            clocks[worker] = trial.began + trial.at
+            del busy[worker]
+    return Outcome(tuple(trials))
 
 
 def _curve(run: Run) -> Curve:
-    schedule, cycles = str(run.settings.get("lr_scheduler", "constant")), float(run.settings.get("num_cycles", 1))  # type: ignore[arg-type]
-    return Curve(run.horizon, schedule, cycles, {}, runs=True)
+    settings = SETTINGS[run.case.run]
+    return Curve(
+        run.horizon, settings.get("lr_scheduler", "constant"), float(settings.get("num_cycles", 1)), {}, runs=True
+    )
 
 
-def _ends(trial: Trial, rule: Rule, peers: Peers) -> bool:
+def _ends(trial: Trial, rule: Rule, peers: Compared) -> bool:
     """The next checkpoint of a trial; whether it ends there."""
     trial.at = trial.next
     drawn = rule.drawn_anyway(trial.at, trial.looked) or (rule.due and peers.may_fall_behind(trial.number, trial.at))

@@ -159,20 +159,6 @@ class Peers:
         runs = (c.best for n, c in self._running.items() if n != number and c.reached(place.progress))
         return outlook(mine.scores, mine.horizon) < max(self._best_ended, *runs, float("-inf"))
 
-    def may_fall_behind(self, number: int, epoch: int) -> bool:
-        """Whether `behind` may say yes of a trial once it reports this later epoch, whatever the score there."""
-        mine = self._curves[number]
-        progress = spent(mine.schedule, epoch / mine.horizon, mine.cycles)
-        if len(mine.scores) + 1 < self.reports or progress < self.warmup:
-            return False
-        place = self._place(progress)
-        own = place.running.get(number)
-        kin, others = place.of[mine.kind], place.of[""]
-        among = kin if len(kin) - (own is not None) >= self.min_peers else others
-        if len(among) - (own is not None) < self.min_peers:
-            return False
-        return not mine.scores or mine.best < _median_without(among, own)
-
     def _moved(self, number: int, curve: Curve) -> None:
         for place in self._places.values():
             place.move(number, curve)
