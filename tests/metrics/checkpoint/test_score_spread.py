@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metrics.checkpoint.calibration import Calibration, ProbeLabels
+from metrics.checkpoint.encoders import load_encoder
 from metrics.checkpoint.score import calibrate, read_checkpoint, score_of
 from metrics.checkpoint.score_spread import score_draws
 from metrics.errors import MetricsError
@@ -95,3 +96,14 @@ def test_the_same_rule_for_the_same_images_gives_the_same_score_and_others_need_
     other = calibration.for_images(fewer, crops(10, 9, OTHERS))
     read = read_checkpoint(other, epoch=3, effort=0.0, images=images[:10])
     assert read.channels["collapse"].value != here.channels["collapse"].value
+
+
+def test_an_encoder_that_knows_images_alone_judges_other_prompts_without_texts(tmp_path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "vit.safetensors")
+    encoder = load_encoder(f"timm:test_vit@{tmp_path / 'vit.safetensors'}")
+    rule = calibrate(crops(24, 1), [True] * 24, crops(len(LABELS), 2, OTHERS), LABELS, encoder)
+    other = rule.for_images(LABELS, crops(len(LABELS), 9, OTHERS))
+    assert other.texts.shape == (len(LABELS), 0)

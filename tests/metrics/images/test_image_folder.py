@@ -1,6 +1,7 @@
 """Folders as people keep them: hidden and linked ones, odd names and kinds, large images, and samples that say what
 they are."""
 
+import io
 import json
 import os
 import re
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from metrics.errors import MetricsError
+from metrics.images.image_files import upright
 from metrics.images.image_folder import ImageFolder, read_folder, read_samples
 from metrics.run import main
 from tests.messages import refusal
@@ -143,6 +145,20 @@ def test_a_huge_image_is_read_as_a_large_one(tmp_path, kind, monkeypatch):
     assert np.abs(huge.astype(int) - little).mean() < (4 if kind == "P" else 1.5)  # palettes are dithered
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_huge_image_is_turned_as_any_other(orientation, monkeypatch):
+    monkeypatch.setattr("metrics.images.image_files._ORDINARY_PIXELS", 100_000)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(np.kron(crops(1, 2)[0], np.ones((2, 48, 1), np.uint8))).save(file, "PNG", exif=exif)
+    image = Image.open(file)
+    found, expected = upright(image), ImageOps.exif_transpose(image)
+    assert (found.width * 2, found.height * 2) == expected.size
+    difference = np.asarray(found, int) - np.asarray(expected.resize(found.size))
+    assert np.abs(difference).mean() < 1
+
+
 def test_the_trainers_samples_are_single_files_that_say_what_they_are(tmp_path):
     made = drawn(tmp_path / "samples", (0, 10))
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
@@ -235,6 +251,13 @@ def test_links_in_a_circle_and_empty_names_are_refused_in_one_line(tmp_path, mon
     whole = {"--train": "photos", "--samples": "drawn", "--encoder": "none"} | {asked[0]: asked[1]}
     assert main([word for pair in whole.items() for word in pair]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("epoch", ["-1", "1.5", "x", "1" * 10])
+def test_an_epoch_that_is_no_whole_number_is_refused(epoch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--train", "photos", "--samples", "drawn", "--epoch", epoch])
+    assert f"--epoch: expected a whole number from 0 on, got '{epoch}'" in capsys.readouterr().err
 
 
 def test_the_picture_of_a_comparison_is_no_sample_of_the_next(tmp_path):

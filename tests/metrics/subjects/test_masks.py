@@ -226,6 +226,8 @@ def test_unknown_sources_and_missing_models_are_named():
         subject_masks(images, source="magic")
     with pytest.raises(MetricsError, match=refusal("segmenter", "nothing")):
         subject_masks(images, source="segmentation")
+    with pytest.raises(MetricsError, match=refusal("attention", "nothing")):
+        subject_masks(images, source="attention")
     with pytest.raises(MetricsError, match=refusal("segmenter", "/nowhere")):
         subject_masks(images, segmenter="/nowhere")
 

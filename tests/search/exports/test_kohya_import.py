@@ -21,7 +21,12 @@ RUNS = {
     "restarts": {"lr_scheduler": "cosine_with_restarts", "num_cycles": 3, "warmup_steps": 4},
     "LoCon": {"conv_rank": 4, "conv_alpha": 2.0, "train_text_encoder": True, "shuffle_caption": True},
     "Prodigy": {"optimizer": "Prodigy", "d_coef": 2.0, "optimizer_args": {"bias_correction": True}},
-    "Adafactor": {"optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor"},
+    "Adafactor": {
+        "optimizer": "Adafactor",
+        "relative_step": True,
+        "lr_scheduler": "adafactor",
+        "train_text_encoder": True,
+    },
     "8 bit": {"optimizer": "AdamW8bit", "precision": "bf16", "batch_size": 2, "gradient_checkpointing": True},
     "schedule-free": {"optimizer": "AdamWScheduleFree", "warmup_steps": 10},
 }
@@ -44,6 +49,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def same(config: TrainConfig, read: TrainConfig) -> None:
     assert {name: getattr(read, name) for name in SAME} == {name: getattr(config, name) for name in SAME}
+    own_rate = config.train_text_encoder and not config.relative_step
+    assert read.text_encoder_lr == (config.effective_text_encoder_lr if own_rate else None)
 
 
 @pytest.mark.parametrize("run", RUNS)

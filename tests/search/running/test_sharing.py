@@ -7,6 +7,7 @@ import pytest
 
 from search.record.pack_width import PackWidth
 from search.record.record import StudyFolder
+from search.running.pack_measure import settled
 from search.running.sharing import Sharing, sharing_of
 from search.study.study import load_study
 
@@ -35,11 +36,14 @@ def test_as_many_as_asked_for_where_they_can(write_study, changes: dict[str, Any
     assert bool(expected.notes) == bool(expected.alone)
 
 
-def test_what_was_found_counts_for_what_was_asked(tmp_path: Path) -> None:
+def test_what_was_found_counts_for_what_was_asked(write_study, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     assert PackWidth.load(folder, "auto") is None
     PackWidth("auto", 4, 2).save(folder)
     assert PackWidth.load(folder, "auto") == PackWidth("auto", 4, 2)
     assert PackWidth.load(folder, 4) is None
+    study = load_study(write_study(budget={"trials": 40}, workers={"pack": "auto"}))
+    nothing_to_measure: Any = None
+    assert settled(study, folder, nothing_to_measure) == sharing_of(study, 4)
     PackWidth.file(folder).write_text("half")
     assert PackWidth.load(folder, "auto") is None

@@ -116,6 +116,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "min above max": ({"search": {"rank": {"min": 8, "max": 4}}}, "search.rank.max"),
     "min without max": ({"search": {"rank": {"min": 8}}}, "search.rank"),
     "a range without end": ({"search": {"learning_rate": {"min": 1e-5, "max": float("inf")}}}, "learning_rate.max"),
+    "a value without end": (
+        {"search": {"max_grad_norm": {"values": [1, float("inf")]}}},
+        "search.max_grad_norm.values",
+    ),
     "by factors from 0": ({"search": {"noise_offset": {"min": 0, "max": 1, "log": True}}}, "search.noise_offset.log"),
     "steps of nothing": ({"search": {"noise_offset": {"min": 0, "max": 1, "step": 1e-300}}}, "noise_offset.step"),
     "steps of no number": ({"search": {"noise_offset": {"min": 0, "max": 1, "step": float("nan")}}}, "offset.step"),

@@ -100,6 +100,12 @@ def test_files_that_extend_each_other_are_refused(tmp_path: Path) -> None:
         load_study(own)
 
 
+def test_what_is_kept_repeats_a_path_that_no_disk_can_hold(tmp_path: Path) -> None:
+    write(tmp_path / "common.yaml", base="x" * 5000)
+    path = write(tmp_path / "mine" / "s.yaml", extends="../common.yaml", study="s")
+    assert yaml.safe_load(read_study_file(path).kept())["base"] == "x" * 5000
+
+
 @pytest.mark.parametrize("named", ["nowhere.yaml", "", 7, ["a.yaml"], "a\0b.yaml", "x" * 5000])
 def test_what_cannot_be_extended_is_refused_in_one_line(tmp_path: Path, named: Any) -> None:
     path = tmp_path / "s.yaml"
