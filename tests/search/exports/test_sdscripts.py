@@ -126,6 +126,14 @@ def test_dadaptation_has_no_d_coef_there_so_the_rate_carries_it(photos):
     assert _parsed(out.config["optimizer_args"]) == {"weight_decay": 0.01, "decouple": True}
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "argument"), [("DAdaptAdam", "foreach"), ("Prodigy", "fixed_decay"), ("Lion", "weight_decouple")]
+)
+def test_arguments_that_its_class_does_not_know_are_left_out(photos, optimizer, argument):
+    _, out = _exported(photos, optimizer=optimizer, optimizer_args={argument: True})
+    assert argument not in _parsed(out.config["optimizer_args"])
+
+
 def test_prodigys_names_are_those_of_its_own_package(photos):
     _, out = _exported(photos, **OPTIMIZERS[5])
     parsed = _parsed(out.config["optimizer_args"])

@@ -169,6 +169,14 @@ def test_sixteen_bit_grey_keeps_its_range(tmp_path) -> None:
     assert np.abs(pixels[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
+@pytest.mark.parametrize("top", [1, 255])
+def test_grey_of_floats_is_read_as_shares_or_as_bytes(tmp_path, top: int) -> None:
+    ramp = np.linspace(0, top, 256, dtype=np.float32)[None].repeat(4, 0)
+    Image.fromarray(ramp).save(shelf(tmp_path) / "a.tif")
+    pixels = load_pixels(scan_dataset(tmp_path).photos[0])
+    np.testing.assert_array_equal(pixels[0, :, 0], np.arange(256))
+
+
 def test_sixteen_bit_grey_with_a_transparent_value_keeps_its_range(tmp_path) -> None:
     pixels = np.full((4, 4), 40000, np.uint16)
     Image.fromarray(pixels).save(tmp_path / "a.png", transparency=7)
