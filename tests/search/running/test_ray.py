@@ -180,7 +180,7 @@ def test_a_coordinator_that_is_killed_leaves_no_process_and_goes_on(
     command = [sys.executable, "-m", "tests.search.ray_study", str(small), str(tmp_path), *settings]
     repository = Path(__file__).parents[3]
     process = subprocess.Popen(command, cwd=repository, env={**os.environ, "PYTHONPATH": str(repository)})
-    until(lambda: process.poll() is not None or begun(folder, 1)())
+    until(lambda: process.poll() is not None or (begun(folder, 0)() and begun(folder, 1)()))
     assert process.poll() is None
     left = psutil.Process(process.pid).children(recursive=True)
     left += [psutil.Process(ray_study.home_of(folder, slot)[0]) for slot in (0, 1)]
