@@ -169,7 +169,7 @@ def test_what_is_killed_in_the_middle_changes_nothing(small, undisturbed, nodes,
     assert not workers_alive(folder.path, wait_seconds=5.0)
 
 
-@pytest.mark.parametrize("where", ["two nodes", "a cluster of its own"])
+@pytest.mark.parametrize("where", ["two nodes", pytest.param("a cluster of its own", marks=pytest.mark.slow)])
 def test_a_coordinator_that_is_killed_leaves_no_process_and_goes_on(
     small, undisturbed, nodes, tmp_path, where: str
 ) -> None:
@@ -232,6 +232,7 @@ def test_workers_for_which_there_is_no_room_are_refused(small, nodes, settings, 
         raise AssertionError
 
 
+@pytest.mark.slow
 def test_what_a_real_worker_trains_under_ray_is_what_it_trains_here(nodes, tmp_path) -> None:
     values = real_values()
     values["train"] |= {"epochs": 2}
