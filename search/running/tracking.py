@@ -77,7 +77,7 @@ class Tracking:
         kept = _Kept.load(home, self._place)
         if kept.ended:
             return
-        rows = {epoch: values for epoch, values in _rows(home, record) if epoch > kept.epoch}
+        rows = dict(_rows(home, record, kept.epoch))
         ended = record.state != "running"
         if not rows and not ended:
             return
@@ -122,16 +122,17 @@ class _Kept:
         write_json(home / _SEEN, asdict(self))
 
 
-def _rows(home: Path, record: TrialRecord) -> Iterator[tuple[int, Values]]:
-    """Epoch to what is logged, from the base on, as far as it was decided that the trial goes on. Of a trial that ended
-    before anybody logged it the losses in training are not known any more."""
+def _rows(home: Path, record: TrialRecord, after: int) -> Iterator[tuple[int, Values]]:
+    """Epoch to what is logged, those after one (-1: from the base on), as far as it was decided that the trial goes on.
+    Of a trial that ended before anybody logged it the losses in training are not known any more."""
     kept = [epoch for epoch in Checkpointed.epochs(home) if epoch <= record.epochs_trained]
-    for epoch in kept:
+    for epoch in (epoch for epoch in kept if epoch > after):
         readings, about = load_readings(Checkpointed.file(home, epoch))
         yield epoch, _values(readings) | ({"loss": about["loss"]} if "loss" in about else {})
     if not kept and (home / "trajectory.csv").is_file():
         for readings in Trajectory.load(home).readings:
-            yield readings.epoch, _values(readings)
+            if readings.epoch > after:
+                yield readings.epoch, _values(readings)
 
 
 def _values(readings: Readings) -> Values:

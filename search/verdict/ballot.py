@@ -22,6 +22,7 @@ from search.verdict.finalists import images_of_look
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
     from optuna_dashboard.preferential import PreferentialStudy
 
@@ -53,12 +54,13 @@ def open_ballot(url: str, folder: StudyFolder, found: Finalists | None, store: "
     shown = list(pictures)
     if len(shown) < 2:
         return
-    count_votes(url, folder)
-    ballot = _opened(url, folder, len(shown))
+    storage = open_storage(url)
+    _counted(storage, folder)
+    ballot = _opened(storage, folder, len(shown))
     if ballot.user_attrs.get(_OPEN) and list(_places(ballot)) == [(one.trial, one.epoch) for one in shown]:
         return
-    optuna.delete_study(study_name=ballot.study_name, storage=open_storage(url))
-    ballot = _opened(url, folder, len(shown))
+    optuna.delete_study(study_name=ballot.study_name, storage=storage)
+    ballot = _opened(storage, folder, len(shown))
     for one in shown:
         trial = ballot.ask()
         trial.set_user_attr(_TRIAL, one.trial)
@@ -72,11 +74,15 @@ def open_ballot(url: str, folder: StudyFolder, found: Finalists | None, store: "
 
 def count_votes(url: str, folder: StudyFolder) -> bool:
     """Keeps the votes that the storage holds in the study's folder; returns whether they are others than before."""
-    import optuna
-
     from search.tuning.optuna_storage import open_storage
 
-    storage, name = open_storage(url), ballot_name(folder.path.name)
+    return _counted(open_storage(url), folder)
+
+
+def _counted(storage: "BaseStorage", folder: StudyFolder) -> bool:
+    import optuna
+
+    name = ballot_name(folder.path.name)
     if name not in {study.study_name for study in storage.get_all_studies()}:
         return False
     with _quiet():
@@ -119,10 +125,8 @@ def vote_sentences(found: Finalists | None, votes: Votes) -> list[str]:
     return said
 
 
-def _opened(url: str, folder: StudyFolder, count: int) -> "PreferentialStudy":
+def _opened(storage: "BaseStorage", folder: StudyFolder, count: int) -> "PreferentialStudy":
     import optuna
-
-    from search.tuning.optuna_storage import open_storage
 
     with _quiet():
         from optuna_dashboard import register_preference_feedback_component
@@ -130,7 +134,7 @@ def _opened(url: str, folder: StudyFolder, count: int) -> "PreferentialStudy":
 
         ballot = create_study(
             n_generate=count,
-            storage=open_storage(url),
+            storage=storage,
             sampler=optuna.samplers.RandomSampler(),
             study_name=ballot_name(folder.path.name),
             load_if_exists=True,

@@ -5,6 +5,7 @@ import gc
 import json
 import math
 import os
+import re
 import resource
 import signal
 import time
@@ -137,7 +138,7 @@ class Session:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not self.noting and report.failed:
-            why = report.longreprtext.rstrip().rpartition("\n")[2]
+            why = re.sub(r"(?<!\S)/\S*/", "", report.longreprtext.rstrip().rpartition("\n")[2])  # no path of a machine
             (self.folder / "failed").write_text(f"{report.nodeid}\n{why}")
             os._exit(1)
 
