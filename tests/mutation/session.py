@@ -204,13 +204,15 @@ def limit_cpu(limit: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit)))
 
 
-def ended(process: int, limit: float) -> int | None:
-    """The exit code of a process, or none if it was ended, with all that it started, after ten times `limit` seconds.
+def ended(process: int, limit: float, idle: float = MOST_TIME) -> int | None:
+    """The exit code of a process that leads a session, or none if it was ended, with all that it started.
 
-    A process that `limit_cpu` ended gives none, too.
+    It is ended after ten times `limit` seconds, or when nothing of its session has worked for `idle` seconds: it waits
+    for what never comes. A process that `limit_cpu` ended gives none, too.
     """
-    until = time.monotonic() + 10 * limit
-    while time.monotonic() < until:
+    now = time.monotonic()
+    until, worked, before = now + 10 * limit, now, 0.0
+    while now < until and now < worked + idle:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
             with contextlib.suppress(ProcessLookupError):
@@ -218,9 +220,23 @@ def ended(process: int, limit: float) -> int | None:
             code = os.waitstatus_to_exitcode(status)
             return None if code in (-signal.SIGXCPU, -signal.SIGKILL) else code
         time.sleep(0.02)
+        now = time.monotonic()
+        if now > worked + 1 and abs((used := _session_cpu(process)) - before) > 0.05:
+            worked, before = now, used
     os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)
     return None
+
+
+def _session_cpu(session: int) -> float:
+    """Seconds of CPU that the living processes of a session have used."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def outcomes(folder: Path) -> dict[str, dict]:

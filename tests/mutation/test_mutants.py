@@ -14,7 +14,7 @@ import pytest
 
 from tests.mutation.mutants import PACKAGES, Mutant, candidates, drawn
 from tests.mutation.ran import Ran, with_calls
-from tests.mutation.session import outcomes
+from tests.mutation.session import ended, outcomes
 
 SOURCE = '''"""Says 3 > 2."""
 
@@ -123,6 +123,14 @@ def test_with_calls_the_code_does_the_same_and_tells_where_it_came(tmp_path: Pat
     assert ran.within(compared, "metrics/sizes.py", 1)[0] == ["tests/test_sizes.py::test_the_larger"]
     nowhere = len(chosen)
     assert ran.within(nowhere, "metrics/sizes.py", 60) == ([], 0.0)
+
+
+def test_what_waits_for_nothing_is_ended_and_what_works_is_not():
+    def started(code: str) -> int:
+        return subprocess.Popen([sys.executable, "-c", code], start_new_session=True).pid
+
+    assert ended(started("import threading; threading.Event().wait()"), 60, idle=2) is None
+    assert ended(started("import time\nwhile time.process_time() < 3: pass\nraise SystemExit(7)"), 60, idle=2) == 7
 
 
 def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
