@@ -55,9 +55,9 @@ def fit_valley(curves: np.ndarray) -> Valley:
     """
     curves = np.atleast_2d(np.asarray(curves, np.float64))
     count = curves.shape[1]
-    no_barrier = np.full(len(curves), count)
-    falling = _pool(-curves, no_barrier)[1]  # [R, T] error of the first t + 1 points
-    rising = _pool(-curves[:, ::-1], no_barrier)[1][:, ::-1]  # error of the points from t on
+    both_ways = np.concatenate([-curves, -curves[:, ::-1]])  # in one pass: most of its cost is numpy's calls
+    falling, rising = np.split(_pool(both_ways, np.full(len(both_ways), count))[1], 2)  # errors of the first t + 1
+    rising = rising[:, ::-1]  # [R, T] error of the points from t on
     after = np.concatenate([rising[:, 1:], np.zeros((len(curves), 1))], axis=1)
     total = falling + after
     # Ties, as on a plateau, go to the latest: a curve that only falls has its bottom at the end.
@@ -75,36 +75,35 @@ def _pool(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarr
     A block that begins at `barrier[r]` is never merged with the one before it: with it a row is two fits.
     """
     num_curves, count = curves.shape
-    rows = np.arange(num_curves)
-    mean = np.zeros((num_curves, count + 1))
-    mean[:, 0] = -np.inf  # sentinel: nothing is below it, so the first block stays
-    weight = np.ones((num_curves, count + 1))
-    start = np.zeros((num_curves, count + 1), np.int64)
-    top = np.zeros(num_curves, np.int64)
+    # each row has a stack of blocks, whose last one ends at t: it begins at t + 1 - its weight
+    mean, weight = np.zeros((2, num_curves * (count + 1)))
+    top = np.arange(num_curves) * (count + 1)
+    mean[top] = -np.inf  # sentinel: nothing is below it, so the first block stays
     error = np.zeros(num_curves)
-    prefix_error = np.empty_like(curves)
-    begins = np.zeros((num_curves, count), bool)
-    for t in range(count):
+    prefix_error = np.empty((count, num_curves))
+    begins = np.ones((num_curves, count), bool)
+    begun = begins.reshape(-1)
+    for t, here in enumerate(np.ascontiguousarray(curves.T)):
+        before = mean.take(top)
         top += 1
-        mean[rows, top], weight[rows, top], start[rows, top] = curves[:, t], 1.0, t
-        begins[:, t] = True
-        active = rows
-        while True:
-            last = top[active]
-            here, before = mean[active, last], mean[active, last - 1]
-            first = start[active, last]
-            active_mask = (before > here) & (first != barrier[active])
-            active = active[active_mask]
-            if not active.size:
-                break
-            last, here, before = last[active_mask], here[active_mask], before[active_mask]
-            heavy, light = weight[active, last - 1], weight[active, last]
+        mean[top] = here
+        weight[top] = 1.0
+        active = ((before > here) & (barrier != t)).nonzero()[0]
+        if active.size:
+            last, here, before, light = top.take(active), here.take(active), before.take(active), np.ones(active.size)
+        while active.size:
+            begun[active * count + t + 1 - light.astype(np.int64)] = False
+            last -= 1
+            top[active] = last
+            heavy = weight.take(last)
             both = heavy + light
             error[active] += heavy * light / both * (before - here) ** 2
-            mean[active, last - 1] = before + (here - before) * (light / both)
-            weight[active, last - 1] = both
-            begins[active, start[active, last]] = False
-            top[active] -= 1
-        prefix_error[:, t] = error
+            here = before + (here - before) * (light / both)
+            mean[last], weight[last] = here, both
+            before, light = mean.take(last - 1), both
+            merged = ((before > here) & (barrier.take(active) != t + 1 - light)).nonzero()[0]
+            active, last, here = active.take(merged), last.take(merged), here.take(merged)
+            before, light = before.take(merged), light.take(merged)
+        prefix_error[t] = error
     block = np.cumsum(begins, axis=1)
-    return np.take_along_axis(mean, block, axis=1), prefix_error
+    return np.take_along_axis(mean.reshape(num_curves, -1), block, axis=1), prefix_error.T
