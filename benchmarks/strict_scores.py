@@ -108,11 +108,11 @@ def ranks(runs: list[ScoredRun], name: str) -> dict[str, float]:
         kept = [run.learned for run in own]
         for value, truth, rows in zip(values, truths, kept, strict=True):
             if rows.sum() >= 4 and np.ptp(truth[rows]) > 0:
-                within.append(_spearman(value[rows], truth[rows]))
+                within.append(spearman(value[rows], truth[rows]))
         value, truth = (np.concatenate([each[1:] for each in side]) for side in (values, truths))
         rows = np.concatenate([each[1:] for each in kept])
-        learned.append(_spearman(value[rows], truth[rows]))
-        every.append(_spearman(value, truth))
+        learned.append(spearman(value[rows], truth[rows]))
+        every.append(spearman(value, truth))
         picked.append(truth[value.argmax()] / truth.max())
     means = {"within": within, "learned": learned, "every": every}
     return {name: float(np.median(found)) for name, found in means.items()} | {"picked": float(np.mean(picked))}
@@ -128,7 +128,8 @@ def score_table() -> dict[str, dict[str, float]]:
     return {f"{group}, {name}": ranks(own, name) for group, own in groups.items() for name in SIGNS}
 
 
-def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Rank correlation; 0 where either side is all the same."""
     from scipy.stats import rankdata
 
     one, other = rankdata(first), rankdata(second)
