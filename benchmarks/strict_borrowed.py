@@ -197,7 +197,7 @@ class Trial:
     @property
     def row(self) -> int:
         """The look that is nearest to what it ships."""
-        return int(np.abs(self.axis - np.log2(max(self.ships, 1))).argmin())
+        return int(np.abs(np.log2(self.epochs / max(self.ships, 1))).argmin())  # ties as in `strict_kept`
 
     @cached_property
     def right(self) -> np.ndarray:
