@@ -16,7 +16,7 @@ from tests.mutation.mutants import Mutant
 
 _HERE = os.getpid()  # in which tests are noted; forks of it try faults
 _told: set[tuple[int, str]] = set()
-_seconds: dict[str, float] = defaultdict(float)
+_seconds: dict[str, dict[str, float]] = defaultdict(lambda: {"setup": 0.0, "call": 0.0, "teardown": 0.0})
 
 
 def ran(place: int) -> None:
@@ -30,9 +30,15 @@ def ran(place: int) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if os.getpid() != _HERE:
         return  # a test that finds a fault is no failed one
-    _seconds[report.nodeid] += report.duration
+    spent = _seconds[report.nodeid]
+    spent[report.when] += report.duration
     if report.when == "teardown" or report.outcome != "passed":
-        row = {"test": report.nodeid, "outcome": report.outcome, "seconds": round(_seconds[report.nodeid], 3)}
+        row = {
+            "test": report.nodeid,
+            "outcome": report.outcome,
+            "seconds": round(spent["call"] + spent["teardown"], 3),
+            "setup": round(spent["setup"], 3),
+        }
         note(Path(os.environ["RAN"]) / "tests.jsonl", row)
 
 
@@ -60,9 +66,13 @@ def with_calls(source: str, places: dict[int, Mutant]) -> str:
 
 @dataclass
 class Ran:
-    """The seconds of each passed test, and the tests that came to each place."""
+    """The seconds of each passed test, and the tests that came to each place.
+
+    setup: by file, the longest set-up of a test: what its tests share, and each needs when it runs without the others.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    setup: dict[str, float] = field(default_factory=dict)
     tests: dict[int, set[str]] = field(default_factory=dict)
     all_tests: set[str] = field(default_factory=set)
 
@@ -71,6 +81,8 @@ class Ran:
         noted = cls()
         failed = set()
         for row in _rows(folder / "tests.jsonl"):
+            file = row["test"].split("::")[0]
+            noted.setup[file] = max(noted.setup.get(file, 0.0), row["setup"])
             if row["outcome"] == "passed":
                 noted.seconds[row["test"]] = row["seconds"]
             else:
@@ -99,15 +111,19 @@ class Ran:
 
         def distance(test: str) -> tuple[int, float]:
             near = 0 if test.startswith(f"tests/{room}/") else 1 if test.startswith(f"tests/{package}/") else 2
-            return near, self.seconds[test]
+            return near, self.seconds[test] + self.setup[test.split("::")[0]]
 
         came = self.tests.get(place) or {test for test in self.seconds if distance(test)[0] < 2}
         chosen: list[str] = []
+        begun: set[str] = set()
         spent = 0.0
         for test in sorted(came, key=distance):
-            if not chosen or spent + self.seconds[test] <= limit:
+            file = test.split("::")[0]
+            more = self.seconds[test] + (0.0 if file in begun else self.setup[file])
+            if not chosen or spent + more <= limit:
                 chosen.append(test)
-                spent += self.seconds[test]
+                begun.add(file)
+                spent += more
         return chosen, spent
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.mutation.mutants import Mutant
@@ -148,7 +149,8 @@ class Session:
             return {**row, "outcome": "survived"}
         code, test, why = self._forked(mutant, mutant.planted(self.sources[mutant.path]), items, limit)
         if code is None:
-            return {**row, "outcome": "timeout"}
+            sound = self._forked(mutant, self.sources[mutant.path], items, limit)[0] is not None
+            return {**row, "outcome": "timeout" if sound else "undecided"}
         if code == ALONE or (code and not test):
             return {**row, "outcome": "alone"}
         if code and test not in self.sound:
@@ -207,11 +209,11 @@ def limit_cpu(limit: float) -> None:
 def ended(process: int, limit: float, idle: float = MOST_TIME) -> int | None:
     """The exit code of a process that leads a session, or none if it was ended, with all that it started.
 
-    It is ended after ten times `limit` seconds, or when nothing of its session has worked for `idle` seconds: it waits
-    for what never comes. A process that `limit_cpu` ended gives none, too.
+    It is ended after four times `limit` seconds, or when neither it nor what it started has worked for `idle` seconds:
+    it waits for what never comes. A process that `limit_cpu` ended gives none, too.
     """
     now = time.monotonic()
-    until, worked, before = now + 10 * limit, now, 0.0
+    until, worked, before = now + 4 * limit, now, 0.0
     while now < until and now < worked + idle:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
@@ -221,22 +223,22 @@ def ended(process: int, limit: float, idle: float = MOST_TIME) -> int | None:
             return None if code in (-signal.SIGXCPU, -signal.SIGKILL) else code
         time.sleep(0.02)
         now = time.monotonic()
-        if now > worked + 1 and abs((used := _session_cpu(process)) - before) > 0.05:
+        if now > worked + 1 and abs((used := _cpu(process)) - before) > 0.05:
             worked, before = now, used
     os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)
     return None
 
 
-def _session_cpu(session: int) -> float:
-    """Seconds of CPU that the living processes of a session have used."""
-    ticks = 0
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = file.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def _cpu(process: int) -> float:
+    """Seconds of CPU that a process and what it started, as far as it still lives, have used."""
+    seconds = 0.0
+    with contextlib.suppress(psutil.Error):
+        leader = psutil.Process(process)
+        for each in (leader, *leader.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                seconds += sum(each.cpu_times()[:2])
+    return seconds
 
 
 def outcomes(folder: Path) -> dict[str, dict]:

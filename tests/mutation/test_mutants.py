@@ -109,7 +109,10 @@ def test_with_calls_the_code_does_the_same_and_tells_where_it_came(tmp_path: Pat
     with (tmp_path / "tests.jsonl").open("w") as file:
         for test, seconds in [("test_too_much", 9.0), ("test_the_larger", 0.1)]:
             file.write(
-                json.dumps({"test": f"tests/test_sizes.py::{test}", "outcome": "passed", "seconds": seconds}) + "\n"
+                json.dumps(
+                    {"test": f"tests/test_sizes.py::{test}", "outcome": "passed", "seconds": seconds, "setup": 0.0}
+                )
+                + "\n"
             )
     ran = Ran.read(tmp_path)
     returned, raised = one_a_line[13], one_a_line[11]
