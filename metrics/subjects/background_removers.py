@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -27,8 +30,9 @@ def remover_masks(photos: Sequence[np.ndarray], segmenter: str) -> list[np.ndarr
 
     name = segmenter.removeprefix(PREFIX)
     try:
-        import rembg
-        from rembg.sessions import sessions_class
+        with _uncompiled():
+            import rembg
+            from rembg.sessions import sessions_class
     except ImportError as error:
         raise mistake("segmenter", segmenter, "the package rembg", "pip install -e '.[masks]'") from error
     here = {each.name(): each for each in sessions_class if each.is_local()}
@@ -45,3 +49,16 @@ def remover_masks(photos: Sequence[np.ndarray], segmenter: str) -> list[np.ndarr
         reason = " ".join(str(error).split())[:200]
         raise mistake("segmenter", segmenter, "a model that rembg can load", reason) from error
     return [np.asarray(mask, np.float32) / 255 for mask in masks]
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Inside, numba compiles nothing: rembg loads alpha matting, too, which would compile for a minute, unused."""
+    before = os.environ.get("NUMBA_DISABLE_JIT")
+    os.environ["NUMBA_DISABLE_JIT"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("NUMBA_DISABLE_JIT") if before is None else os.environ.update(NUMBA_DISABLE_JIT=before)
+        if (numba := sys.modules.get("numba")) is not None:
+            numba.config.reload_config()  # others' code is compiled as ever
