@@ -1,13 +1,16 @@
 """A trial on a worker: how far it is, and what of its folder it goes on from."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search.record.events import Checkpointed, TrialSpec
 from search.verdict.disk_cleanup import delete
 from trainer.checkpoint import checkpoints
 from trainer.errors import TrainerError
-from trainer.packing.pack import Pack
-from trainer.packing.training_run import Run
+
+if TYPE_CHECKING:
+    from trainer.packing.pack import Pack
+    from trainer.packing.training_run import Run
 
 AHEAD = 2
 """Checkpoints that a trial may be trained beyond the last one decided on."""
@@ -39,12 +42,12 @@ class TrialAtWork:
         return self.spec.number
 
     @property
-    def run(self) -> Run:
+    def run(self) -> "Run":
         """What is trained, and what counts."""
         return self.seats[0][1]
 
     @property
-    def twin(self) -> Run | None:
+    def twin(self) -> "Run | None":
         """The run beside a final one."""
         return self.seats[1][1] if len(self.seats) > 1 else None
 

@@ -49,7 +49,8 @@ from search.running.pack_measure import settled
 from search.running.same_runs import SameRuns, common_of
 from search.running.shared_passes import SharedPasses, sharers
 from search.running.trial_at_work import TrialAtWork, rewind
-from search.running.worker_process import die_with_parent, load_models, write_to
+from search.running.with_parent import die_with_parent
+from search.running.worker_process import load_models, write_to
 from search.study.data_check import DataCheck
 from search.study.delivery import Delivery
 from search.study.finished_run import CheckpointFiles

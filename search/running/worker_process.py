@@ -1,10 +1,8 @@
-"""What a worker's process is apart from its work: its device and models, its log, its end with the coordinator."""
+"""What a worker's process is apart from its work: its device and models, and its log."""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
@@ -81,11 +79,3 @@ def write_to(path: Path) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-
-
-def die_with_parent() -> None:
-    """End with the coordinator, however it ended: a worker that outlives it could write into a resumed trial."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -225,13 +225,14 @@ def _boot() -> str:
 
 def _began(pid: int) -> float | None:
     """When a process of this machine began, in seconds of a clock that is never set where there is one; None when there
-    is none."""
+    is none, or it has ended and nobody has asked how."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+        return None if after_name[0] in "ZX" else int(after_name[19]) / os.sysconf("SC_CLK_TCK")
     import psutil
 
     try:
-        return float(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.Error:
         return None

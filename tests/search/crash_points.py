@@ -36,11 +36,10 @@ from search.running.sharing import sharing_of
 from search.study.study import load_study
 from search.tuning.database import storage_url
 from search.verdict.disk_cleanup import sweep, sweep_study
-from tests.search.one_process import OneProcess
+from tests.search.one_process import PROBE, OneProcess
 
 SLOTS = 2
 KILLED = 9
-_PROBE = {"prompts": ["a photo of sks toy"], "sets": ["C"], "seeds": [11, 12], "size": [64, 64], "trained": ["a"]}
 _WRITES = ("open", "os.rename", "os.remove", "os.rmdir")
 
 
@@ -87,7 +86,7 @@ def sitting(study_file: Path, runs: Path, *, lean: bool = False) -> None:
     folder = StudyFolder(runs / study.name)
     places = sharing_of(study, int(study.workers.pack)).places
     team, clock = OneProcess(SLOTS if places == 1 else 1, folder), Clock(folder)
-    write_json(folder.path / PROBE_FILE, _PROBE)
+    write_json(folder.path / PROBE_FILE, PROBE)
     if not lean:
         work(study, folder, team, clock)
         return

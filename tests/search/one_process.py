@@ -34,6 +34,9 @@ from trainer.checkpoint import (
     write_checkpoint,
 )
 
+PROBE = {"prompts": ["a photo of sks toy"], "sets": ["C"], "seeds": [11, 12], "size": [64, 64], "trained": ["a"]}
+"""What a worker leaves as `probe.json`."""
+
 
 class _Trial:
     """A trial on a slot: does the work of the real worker, with readings that follow from the trial's settings."""
@@ -83,7 +86,7 @@ class _Trial:
         write_samples(study.samples_file(spec.number, epoch), images, 2)
 
 
-class _Worker:
+class Worker:
     """A trial in each of its places."""
 
     def __init__(self, folder: StudyFolder | None) -> None:
@@ -115,7 +118,7 @@ class OneProcess(Team):
 
     def __init__(self, count: int, folder: StudyFolder | None = None) -> None:
         self.count = count
-        self._workers = [_Worker(folder) for _ in range(count)]
+        self._workers = [Worker(folder) for _ in range(count)]
 
     def start(self) -> None:
         """Nothing is started."""

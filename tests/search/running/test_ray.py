@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -25,62 +24,19 @@ from search.study.study import load_study
 from tests.messages import refusal
 from tests.search import ray_study
 from tests.search.conftest import study_writer
+from tests.search.ray_nodes import TwoNodes, two_nodes
 from tests.search.recovery.real_studies import outcome, real_values
 from tests.search.running.test_coordinator import Outcome
 
 pytestmark = pytest.mark.services
 
 TRIALS, PATIENCE_SECONDS = 4, 400.0
-_NODE: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
-_NOTICES = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
-"""Lets Ray notice a dead node in seconds."""
-_ALONE = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_worker_niceness": "0",  # Ray's 15 would wait for whatever else this machine does
-}
-
-
-class TwoNodes:
-    """A cluster on loopback, with its head on this machine and a second node on it, too."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        head = {**_NODE, "include_dashboard": False, "_system_config": _NOTICES}
-        for left in (2, 1, 0):  # it gives up after 30 s, which a busy machine may need
-            try:
-                self.cluster = Cluster(initialize_head=True, head_node_args=head)
-                break
-            except Exception:
-                if not left:
-                    raise
-        self._second = self.cluster.add_node(**_NODE)
-
-    @property
-    def second(self) -> str:
-        """The other node's id."""
-        return str(self._second.node_id)
-
-    def kill_second(self) -> None:
-        """As when its machine loses power."""
-        self.cluster.remove_node(self._second, allow_graceful=False)
-
-    def mend(self) -> None:
-        if self._second not in self.cluster.list_all_nodes():
-            self._second = self.cluster.add_node(**_NODE)
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[TwoNodes]:
-    before = {name: os.environ.get(name) for name in _ALONE}
-    os.environ.update(_ALONE)
-    two = TwoNodes()
-    yield two
-    two.cluster.shutdown()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with two_nodes() as two:
+        yield two
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,3 @@
+"""What the server of processes imports once for all workers that stand in."""
+
+import tests.chaos.worker  # noqa: F401
