@@ -111,3 +111,15 @@ def test_what_is_known_of_a_process() -> None:
     assert not Process(this.host, this.boot.partition("/")[0] + "/container", 1, 0.0).is_gone  # whose pids are its own
     assert not Process("not-" + platform.node(), this.boot, 1, 0.0).is_gone
     assert Process.read("") is None
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    here, began = Process.this(), leases._began(process.pid)
+    assert began is not None
+    dead = Process(here.host, here.boot, process.pid, began)
+    assert not dead.is_gone
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+    assert dead.is_gone
+    process.wait()
