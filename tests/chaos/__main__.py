@@ -96,7 +96,8 @@ def _kill(kind: Kind, kills: int, folder: Path, bases: Path, seed: int, until: f
     study = kind.write(home, bases, None if nodes is None else nodes.address)
     reference = Reference.of(kind, study, home)
     while (known := _num_kills(folder, kind)) < kills and time.monotonic() < until:
-        number = sum(row["kind"] == kind.name for row in rows(folder / "studies.jsonl"))
+        ended = (row["study"] for row in rows(folder / "studies.jsonl") if row["kind"] == kind.name)
+        number = max(ended, default=-1) + 1
         had = sum(row["kind"] == kind.name and row["study"] == number for row in _kills(folder))
         place = home / f"{number:03d}"
 
@@ -105,12 +106,12 @@ def _kill(kind: Kind, kills: int, folder: Path, bases: Path, seed: int, until: f
             print(f"{kind.name} {kill.study}.{kill.number}: {kill.what}, {kill.moment}", flush=True)
 
         hurt = Hurt(kind, study, place, number, seed, reference, note, kills=had, nodes=nodes)
-        ended = hurt.run(most=min(MOST_KILLS, had + kills - known))
-        _append(folder / "studies.jsonl", asdict(ended))
-        print(f"{kind.name} {number}: {ended.kills} kills, {ended.seconds:.0f} s, {len(ended.differences)} differ")
-        for line in (*ended.differences[:5], *ended.left, *ended.made_twice):
+        came = hurt.run(most=min(MOST_KILLS, had + kills - known))
+        _append(folder / "studies.jsonl", asdict(came))
+        print(f"{kind.name} {number}: {came.kills} kills, {came.seconds:.0f} s, {len(came.differences)} differ")
+        for line in (*came.differences[:5], *came.left, *came.made_twice):
             print(f"  {line}", flush=True)
-        if not (ended.differences or ended.left or ended.made_twice):
+        if not (came.differences or came.left or came.made_twice):
             shutil.rmtree(place / "runs", ignore_errors=True)
 
 

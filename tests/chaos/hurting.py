@@ -88,7 +88,7 @@ class Hurt:
         home: its folder; a study that is there goes on.
         number: which one of its kind. kills: how many times it was killed already.
         note: keeps what is known of each kill as soon as it is done.
-        nodes: the cluster of the kind `ray`.
+        nodes: the cluster of the kind `ray`. start: how it is started.
     """
 
     def __init__(
@@ -103,14 +103,17 @@ class Hurt:
         *,
         kills: int = 0,
         nodes: TwoNodes | None = None,
+        start: Callable[..., processes.Coordinating] = processes.started,
     ) -> None:
         self.kind, self.study, self.home, self.number, self.seed = kind, study, home, number, seed
         self.reference, self.note, self.kills, self.nodes = reference, note, kills, nodes
+        self._start = start
         self.folder = StudyFolder(home / "runs" / "small")
         self._count = int(kind.workers["count"])
         self._trials = int(kind.values["budget"]["trials"])
         self._made: Made = {}
         self._token = secrets.token_hex(8)
+        self._seen: set[psutil.Process] = set()  # workers that somebody else started, and no mark finds
 
     def run(self, most: int = MOST_KILLS) -> Ended:
         """Kill it up to so many times, let it end, and compare it with the undisturbed one."""
@@ -127,7 +130,7 @@ class Hurt:
                     return self._ended(began, [f"exit code {code}: {said}"], [], twice)
                 last.stopped = said
                 self.note(last)
-        left, _ = processes.left_of([], self._token)
+        left, _ = processes.left_of(self._seen, self._token)
         found = differences(self.reference.numbers, numbers(self.folder))
         return self._ended(began, found, left, twice)
 
@@ -140,7 +143,7 @@ class Hurt:
         if self.nodes is not None:
             self.nodes.mend()
         runs, log = self.home / "runs", self.home / "said.log"
-        process = processes.started(self.kind.module, self.study, runs, self._token, log)
+        process = self._start(self.kind.module, self.study, runs, self._token, log)
         longest, twice = time.monotonic() + _LONGEST_SECONDS, list[str]()
         while True:
             luck = random.Random(f"{self.seed}/{self.kind.name}/{self.number}/{self.kills}")
@@ -164,11 +167,12 @@ class Hurt:
             if ended:
                 return None, last, twice
 
-    def _kill(self, process: subprocess.Popen[bytes], luck: random.Random, after: float) -> tuple[Kill, bool]:
+    def _kill(self, process: processes.Coordinating, luck: random.Random, after: float) -> tuple[Kill, bool]:
         """Kills somebody; returns the kill, and whether the coordinator is no more."""
         what = luck.choices(list(self.kind.victims), list(self.kind.victims.values()))[0]
         pick = luck.random()
-        remote = processes.placed(self.folder.path, self._count) if self.nodes is not None else []
+        remote = processes.placed(self.folder.path, self._count, process.pid) if self.nodes is not None else []
+        self._seen.update(remote)
         workers = remote if self.nodes is not None else processes.workers(process.pid)
         victims = {"worker": workers, "server": processes.servers(process.pid)}.get(what, [])
         if what in ("worker", "server") and not victims:
