@@ -1,7 +1,8 @@
 """Kills studies at random moments and compares what they come to: `python -m tests.chaos FOLDER`.
 
 Coordinator, workers, the server of workers, all at once, and nodes and workers of a Ray cluster get SIGKILL: a study
-first at a moment that is uniform over the time that it takes undisturbed, then again, each time within a third of that.
+first at a moment that is uniform over the time that it takes undisturbed, then again, each time within a third of that
+(where it trains, within all of it).
 FOLDER keeps what is known as soon as it is; a second start goes on from there.
 
     python -m tests.chaos FOLDER                                100 kills of seed 1

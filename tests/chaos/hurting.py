@@ -22,9 +22,6 @@ from tests.search.crash_points import differences
 from tests.search.ray_nodes import TwoNodes
 
 MOST_KILLS = 8
-_SOONER = 3
-"""By which the next kills of a study come sooner than the first, which is anywhere in it: else most studies would have
-ended by then."""
 _LONGEST_SECONDS = 600.0
 
 
@@ -147,7 +144,7 @@ class Hurt:
         longest, twice = time.monotonic() + _LONGEST_SECONDS, list[str]()
         while True:
             luck = random.Random(f"{self.seed}/{self.kind.name}/{self.number}/{self.kills}")
-            after = luck.uniform(0, self.reference.seconds / (_SOONER if self.kills else 1))
+            after = luck.uniform(0, self.reference.seconds / (self.kind.sooner if self.kills else 1))
             wait = after if self.kills < most else longest - time.monotonic()
             try:
                 code: int | None = process.wait(timeout=max(0.0, wait))

@@ -52,6 +52,8 @@ class Kind:
         victims: what is killed, and how often. server: the process that starts workers; all: coordinator and workers
             at the same moment, as when a machine loses power; node: of the Ray cluster.
         module: the command. It has workers that train nothing, unless it is `search.run` itself.
+        sooner: by which the next kills of a study come sooner than the first, which is anywhere in it: else most
+            studies would have ended by then.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Kind:
     victims: Mapping[str, float] = field(default_factory=lambda: _HERE)
     values: Mapping[str, Any] = field(default_factory=lambda: _STANDING_IN)
     module: str = "tests.chaos.sitting"
+    sooner: float = 3.0
 
     def write(self, home: Path, bases: Path, address: str | None = None) -> Path:
         """The study's file in `home`, which may be there; `bases`: see `make_bases`; `address`: of the Ray cluster."""
@@ -82,8 +85,8 @@ KINDS = {
     for kind in (
         Kind("local", 0.5, {"count": 3, **_ONE}),
         Kind("packed", 0.2, {"count": 1, "pack": 3, **_ONE}),
-        Kind("trained", 0.08, {"count": 1, **_ONE}, values=_TRAINED, module="search.run"),
-        Kind("trained-packed", 0.07, {"count": 1, "pack": 3, **_ONE}, values=_TRAINED, module="search.run"),
+        Kind("trained", 0.08, {"count": 1, **_ONE}, values=_TRAINED, module="search.run", sooner=1.0),
+        Kind("trained-packed", 0.07, {"count": 1, "pack": 3, **_ONE}, values=_TRAINED, module="search.run", sooner=1.0),
         Kind("ray", 0.15, {"kind": "ray", "count": 2}, {"coordinator": 0.3, "worker": 0.35, "node": 0.35}),
     )
 }

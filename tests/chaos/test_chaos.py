@@ -19,7 +19,12 @@ from tests.chaos.studies import KINDS, Kind
 from tests.search.crash_points import forked, sitting
 from tests.search.ray_nodes import two_nodes
 
-BRIEF = {"budget": {"trials": 2, "startup_trials": 2}, "finalists": {"trials": 1}}
+BRIEF = {
+    "train": {"resolution": 64, "save_every_n_epochs": 2, "epochs": 8},
+    "search": {"rank": {"values": [2, 4, 8, 12]}},
+    "budget": {"trials": 2, "startup_trials": 2},
+    "finalists": {"trials": 0},
+}
 
 
 @pytest.fixture
@@ -44,11 +49,11 @@ def undisturbed(study: Path, runs: Path, seconds: float) -> Reference:
     return Reference(seconds, found)
 
 
-def test_a_study_that_is_killed_three_times(bases: Path, tmp_path: Path) -> None:
+def test_a_study_that_is_killed_twice(bases: Path, tmp_path: Path) -> None:
     kind, kills = replace(brief("local"), victims={"coordinator": 1, "worker": 2}), list[Kill]()
     study = kind.write(tmp_path / "study", bases)
-    reference = undisturbed(study, tmp_path / "undisturbed", 5.0)
-    ended = Hurt(kind, study, tmp_path / "hurt", 0, 1, reference, kills.append, start=processes.Forked).run(most=3)
+    reference = undisturbed(study, tmp_path / "undisturbed", 3.0)
+    ended = Hurt(kind, study, tmp_path / "hurt", 0, 1, reference, kills.append, start=processes.Forked).run(most=2)
     assert (ended.differences, ended.left, ended.made_twice) == ([], [], [])
     assert kills
     assert not any(kill.left for kill in kills)
