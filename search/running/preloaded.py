@@ -9,13 +9,13 @@ import contextlib
 import ctypes
 import warnings
 
-import torch
-
-import search.running.worker  # noqa: F401
+from search.running.with_parent import ending_with_starter
 
 
 def _may_have_gpu() -> bool:
     """Asks torch nothing that would begin to use CUDA."""
+    import torch
+
     if torch.version.hip is not None:
         return True
     try:
@@ -25,12 +25,15 @@ def _may_have_gpu() -> bool:
     return True
 
 
-if not _may_have_gpu():
-    # an import that fails is told by the worker that needs it
-    with warnings.catch_warnings(), contextlib.suppress(Exception):
-        warnings.simplefilter("ignore")
-        import diffusers.optimization  # noqa: F401
-        import open_clip  # noqa: F401
-        import peft  # noqa: F401
-        from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
-        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+with ending_with_starter():
+    import search.running.worker  # noqa: F401
+
+    if not _may_have_gpu():
+        # an import that fails is told by the worker that needs it
+        with warnings.catch_warnings(), contextlib.suppress(Exception):
+            warnings.simplefilter("ignore")
+            import diffusers.optimization  # noqa: F401
+            import open_clip  # noqa: F401
+            import peft  # noqa: F401
+            from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
+            from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401

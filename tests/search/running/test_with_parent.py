@@ -1,0 +1,38 @@
+"""The process that workers are forked from ends with its coordinator, also while it imports."""
+
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+
+from search.running.with_parent import ending_with_starter
+
+_IMPORTS_FOR_LONG = """
+import subprocess, sys
+code = "import time; from search.running.with_parent import ending_with_starter\\nwith ending_with_starter():\\n"
+code += "    print('began', flush=True)\\n    time.sleep(60)"
+subprocess.run([sys.executable, "-c", code])
+"""
+
+
+def test_it_ends_while_it_imports_once_its_coordinator_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", _IMPORTS_FOR_LONG], stdout=subprocess.PIPE, text=True) as coordinator:
+        assert coordinator.stdout is not None
+        assert coordinator.stdout.readline() == "began\n"
+        (server,) = psutil.Process(coordinator.pid).children()
+        coordinator.kill()
+        coordinator.wait()
+        _, alive = psutil.wait_procs([server], timeout=10)
+        assert not alive
+
+
+def test_no_thread_is_left_when_it_forks() -> None:
+    before = threading.active_count()
+    with ending_with_starter():
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+    with pytest.raises(ImportError), ending_with_starter():
+        raise ImportError
+    assert threading.active_count() == before
