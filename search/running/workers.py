@@ -18,6 +18,8 @@ from search.record.events import Alive, Lost, Prepared, Quit
 
 _MOST_LOSSES = 3
 """Workers of one slot that may end in a row before they are ready."""
+_STARTS = 3
+_BETWEEN_SECONDS = 0.2
 _MARGIN = 20.0
 """Times its own slowest step: so long may a worker be silent."""
 _LEAST_SILENCE = 120.0
@@ -214,13 +216,22 @@ class Team:
 
     def _place(self, index: int) -> tuple[Process, Connection]:
         """Another process for a slot, and our end of the line to it."""
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=self._target, args=(theirs, index, self._setup), name=f"onset-worker-{index}", daemon=True
-        )
-        with _deaf_children():
-            process.start()
-        theirs.close()  # so that our end sees the worker's death
+        for left in reversed(range(_STARTS)):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=self._target, args=(theirs, index, self._setup), name=f"onset-worker-{index}", daemon=True
+            )
+            try:
+                with _deaf_children():
+                    process.start()
+                break
+            except (OSError, EOFError):  # their server is dying: the next one is asked
+                ours.close()
+                if not left:
+                    raise
+                time.sleep(_BETWEEN_SECONDS)
+            finally:
+                theirs.close()  # so that our end sees the worker's death
         return _LocalProcess(process), ours
 
     def _ready(self) -> None:

@@ -1,7 +1,10 @@
 """What a study is once it has ended: what it must be whoever was killed, and what must not be made a second time."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from safetensors.numpy import load_file
 
 from search.record.record import StudyFolder
 from tests.search.crash_points import outcome
@@ -16,12 +19,19 @@ def numbers(folder: StudyFolder) -> dict[str, Any]:
     """All that a study leaves: in Optuna, records, trajectories, verdict, the LoRA to ship, names and sizes of files;
     without what a clock says."""
     found: dict[str, Any] = _without(outcome(folder))
-    found["files"] = {path: size for path, size in found["files"].items() if not path.startswith(".workers/")}
-    found["weights"] = {
-        str(path.relative_to(folder.path)): path.read_bytes().hex()
-        for path in sorted(folder.path.glob("trials/*/checkpoints/*/lora.safetensors"))
-    }
+    for name in ("train", "sample", "score", "save"):
+        found["verdict"]["cost"].pop(name, None)
+    there = (path for path in found["files"] if not path.startswith((".workers/", "error.log")))
+    found["files"] = {path: found["files"][path] if path.endswith(".csv") else 0 for path in there}
+    found["lora"] = [_weights(path) for path in sorted(folder.best_folder.glob("*.safetensors"))]
+    loras = sorted(folder.path.glob("trials/*/checkpoints/*/lora.safetensors"))
+    found["weights"] = {str(path.relative_to(folder.path)): _weights(path) for path in loras}
     return found
+
+
+def _weights(path: Path) -> dict[str, str]:
+    """A digest of each tensor's bytes; the header says when it was trained."""
+    return {name: sha256(array.tobytes()).hexdigest() for name, array in sorted(load_file(path).items())}
 
 
 def made(folder: Path) -> Made:

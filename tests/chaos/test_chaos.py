@@ -22,7 +22,7 @@ from tests.search.ray_nodes import two_nodes
 BRIEF = {
     "train": {"resolution": 64, "save_every_n_epochs": 2, "epochs": 8},
     "search": {"rank": {"values": [2, 4, 8, 12]}},
-    "budget": {"trials": 2, "startup_trials": 2},
+    "budget": {"trials": 1, "startup_trials": 1},
     "finalists": {"trials": 0},
 }
 
@@ -36,7 +36,7 @@ def bases(tmp_path: Path, tiny_sd15: Path, tiny_clip: Path) -> Path:
 
 
 def brief(name: str) -> Kind:
-    """Two trials of it."""
+    """One short trial of it."""
     kind = KINDS[name]
     return replace(kind, values={**kind.values, **BRIEF})
 

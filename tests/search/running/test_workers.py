@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,21 @@ def test_a_slot_whose_workers_never_become_ready_is_given_up_and_the_others_are_
     assert not lost(got, 1)
     two.send(0, GoOn(3, 1))  # nobody is there, and nothing happens
     assert all(index == 1 for index, _ in two.receive(0.05))
+
+
+def test_workers_come_back_when_the_process_that_they_are_forked_from_is_killed(team) -> None:
+    two = team(works_slowly, 0.0, 2)
+    messages(two, lambda got: sum(isinstance(m, Prepared) for _, m in got) == 2)
+    for number in range(2):  # what it was doing when its workers are asked for again is chance
+        pid = forkserver._forkserver._forkserver_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        got = messages(two, lambda got: all(any(isinstance(m, Prepared) for i, m in got if i == s) for s in (0, 1)))
+        assert all(message.replaced for slot in (0, 1) for message in lost(got, slot))
+        for slot in (0, 1):
+            two.send(slot, GoOn(number, 1))
+        answered = {(slot, Doing("answered", number)) for slot in (0, 1)}
+        messages(two, lambda got, answered=answered: answered <= set(got))
 
 
 def test_a_hung_worker_is_replaced(team, tmp_path: Path) -> None:
