@@ -138,7 +138,8 @@ class RayCluster:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        mark = folder.path / f".seen-{secrets.token_hex(8)}"  # a folder of that name may be there and be another one
+        # a folder of the study's name may be there and be another one; `sweep_study` knows what ends in .part
+        mark = folder.path / f".seen-{secrets.token_hex(8)}.part"
         mark.touch()
         needed = [("the runs folder", mark), *((key, path) for key, path in _paths(study))]
         try:
