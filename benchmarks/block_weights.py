@@ -2,6 +2,7 @@
 
     python -m benchmarks.block_weights --json benchmarks/results/block-weights.json
     python -m benchmarks.block_weights --quick          # one concept, a smaller search
+    python -m benchmarks.block_weights --without BASE IN04 M00        # no search: what there is to win
 
 Each case is a LoRA of a demo concept whose photos all show one place. A delivery study searches its block weights, as
 anybody would run it. What is true is read from pictures that no search has seen (`benchmarks.bound_background`).
@@ -12,6 +13,7 @@ names another place.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -84,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", nargs="*", choices=[bound.name for bound in CASES], help="these only")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--keep", type=Path, help="a folder for photos, LoRAs and studies (default: none is kept)")
+    parser.add_argument("--without", nargs="+", metavar="BLOCK", help="only the truth, any of these blocks left out")
     options = parser.parse_args(argv)
     from trainer.base_model.load import load_base
 
@@ -93,8 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         home = options.keep or Path(scratch)
         found = []
         for bound in CASES[: sizes.cases] if not options.case else [b for b in CASES if b.name in options.case]:
+            if options.without:
+                left_out(base, bound, home / bound.name, sizes, options.without)
+                continue
             found.append(one(base, bound, home / bound.name, sizes))
             print(_line(found[-1]), flush=True)
+    if options.without:
+        return 0
     summary = _summary([each for each in found if each.case != CASES[0].name] or found)
     print(json.dumps(summary, indent=1))
     if options.json is not None:
@@ -109,13 +117,10 @@ def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
     from search.verdict.sentences import headline
     from search.verdict.verdict import Verdict
     from trainer.delivery.blocks import blocks_in, weighted
-    from trainer.lora.kohya_file import load_lora, save_lora
+    from trainer.lora.kohya_file import load_lora
 
     began = time.monotonic()
-    file = home / f"{bound.concept}.safetensors"
-    if not file.is_file():
-        write_photos(home / "photos", bound)
-        save_lora(file, train(base, home / "photos", bound, EPOCHS))
+    file = _lora_file(base, bound, home)
     study = home / "delivery.yaml"
     study.write_text(json.dumps(_study(file, sizes)))
     command = [sys.executable, "-m", "search.run", str(study), "--runs", str(home / "runs")]
@@ -144,6 +149,32 @@ def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
         _mean(after.leaks) - leak,
         time.monotonic() - began,
     )
+
+
+def left_out(base: Base, bound: Bound, home: Path, sizes: Sizes, blocks: Sequence[str]) -> None:
+    """Prints true leakage and likeness with all, and with any of `blocks` left out."""
+    from trainer.delivery.blocks import weighted
+    from trainer.lora.kohya_file import load_lora
+
+    lora = load_lora(_lora_file(base, bound, home))
+    for count in range(len(blocks) + 1):
+        for gone in itertools.combinations(blocks, count):
+            found = truth(base, weighted(lora, dict.fromkeys(gone, 0.0)), bound, count=sizes.pictures // 2)
+            without = f"without {', '.join(gone)}" if gone else "as it is"
+            print(
+                f"{bound.name}, {without}: leakage {_mean(found.leaks):.3f}, likeness {_mean(found.likeness):.3f}",
+                flush=True,
+            )
+
+
+def _lora_file(base: Base, bound: Bound, home: Path) -> Path:
+    from trainer.lora.kohya_file import save_lora
+
+    file = home / f"{bound.concept}.safetensors"
+    if not file.is_file():
+        write_photos(home / "photos", bound)
+        save_lora(file, train(base, home / "photos", bound, EPOCHS))
+    return file
 
 
 def _study(file: Path, sizes: Sizes) -> dict[str, Any]:
