@@ -33,6 +33,7 @@ from metrics.checkpoint.encoders import Encoder
 from metrics.checkpoint.image_descriptors import Traits, measure
 from metrics.comparison.copies import Pair, mirror_images, pairs_of
 from metrics.comparison.other_subject import CHANCE, apartness
+from metrics.comparison.twins import laid_on
 from metrics.errors import MetricsError
 from metrics.images.image_folder import ImageFolder
 from metrics.trajectory.readings import Reading
@@ -144,12 +145,13 @@ def score_folders(
             f"{train.root}: {kept.sum()} photos and {(~kept).sum()} repeats of them, at least 4 are needed"
         )
     known = photos.rows(kept)
+    laid = laid_on(samples.images, train.images)
     if likeness is not None:
         mirrored = likeness.images(mirror_images(samples.images), cache=False)
-        pairs = pairs_of(samples.names, train.names, (seen.identity, mirrored), photos.identity, kept)
+        pairs = pairs_of(samples.names, train.names, (seen.identity, mirrored), photos.identity, kept, laid)
     else:
         mirrored = layout_vectors(small_grey(mirror_images(samples.images)))
-        pairs = pairs_of(samples.names, train.names, (seen.layouts, mirrored), photos.layouts, kept)
+        pairs = pairs_of(samples.names, train.names, (seen.layouts, mirrored), photos.layouts, kept, laid)
     copies = sum(pair.copied for pair in pairs)
 
     measures: list[Measure] = []
@@ -166,7 +168,7 @@ def score_folders(
             copied[pair.photo] = (*copied.get(pair.photo, ()), pair.sample)
     duplicates = tuple(name for name, keep in zip(train.names, kept, strict=True) if not keep)
     notes = _notes(train, samples, base, {measure.name for measure in measures}, encoder)
-    if len(known) < FEW_PHOTOS and copied:
+    if len(known) < FEW_PHOTOS and any(pair.copied and not pair.same_picture for pair in pairs):
         notes = (
             *notes,
             f"with only {len(known)} photos chance can look like a copy: look at each sample that is called one",

@@ -18,8 +18,9 @@ class Pair:
 
     Attributes:
         beyond: share of photos that have no photo as near as that.
-        copied: nearer than chance allows (`metrics.channels.copying.clear_copies`).
+        copied: nearer than chance allows (`metrics.channels.copying.clear_copies`), or the same picture.
         mirrored: whether it is the sample's mirror image that comes so near.
+        same_picture: by its pixels; it may be saved anew, mirrored, cropped or brightened.
     """
 
     sample: str
@@ -28,6 +29,7 @@ class Pair:
     beyond: float
     copied: bool
     mirrored: bool = False
+    same_picture: bool = False
 
 
 def mirror_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -46,12 +48,14 @@ def pairs_of(
     seen: tuple[np.ndarray, np.ndarray],
     known: np.ndarray,
     kept: np.ndarray,
+    laid: np.ndarray | None = None,
 ) -> list[Pair]:
     """Each sample's nearest photo, repeats of photos included; of its mirror image, where only that is a copy.
 
     Args:
         seen: `[n, D]` of the samples, and of their mirror images. known: `[N, D]` of all photos.
         kept: `[N]` boolean, those that repeat no other: how near they are to each other says what chance does.
+        laid: `[n, N]` boolean, which samples are which photos by their pixels (`metrics.comparison.twins.laid_on`).
     """
     levels = leave_one_out_nearest(known[kept])
     plain, mirrored = (  # looked at twice, at half the level
@@ -60,16 +64,21 @@ def pairs_of(
     flipped = mirrored & ~plain
     rows = np.where(flipped[:, None], seen[1], seen[0]).astype(np.float64)
     cosines = rows @ known.astype(np.float64).T
-    nearest, similarity = cosines.argmax(axis=1), cosines.max(axis=1)
+    if laid is None:
+        laid = np.zeros(cosines.shape, bool)
+    same = laid.any(axis=1)
+    nearest = np.where(same[:, None] & ~laid, -np.inf, cosines).argmax(axis=1)
+    similarity = cosines[np.arange(len(cosines)), nearest]
     pairs = [
         Pair(
             samples[row],
             photos[nearest[row]],
             float(similarity[row]),
             float((levels < similarity[row] - 1e-6).mean()),
-            bool(plain[row] | mirrored[row]),
+            bool(plain[row] | mirrored[row] | same[row]),
             bool(flipped[row]),
+            bool(same[row]),
         )
         for row in range(len(samples))
     ]
-    return sorted(pairs, key=lambda pair: -pair.similarity)
+    return sorted(pairs, key=lambda pair: (not pair.copied, -pair.similarity))

@@ -127,6 +127,25 @@ def brightened(images: Sequence[np.ndarray]) -> np.ndarray:
     return found
 
 
+def laid_on(samples: Sequence[np.ndarray], photos: Sequence[np.ndarray]) -> np.ndarray:
+    """Which samples are which photos, by pixels: boolean `[n, N]`. See `twins` (`CROPPED`) and `brightened`.
+
+    Args:
+        samples, photos: uint8 `[H, W, 3]` of any shapes; what a photo has beyond the shape of a sample is cut off.
+    """
+    from PIL import Image, ImageOps
+
+    found = np.zeros((len(samples), len(photos)), bool)
+    for shape in sorted({image.shape[:2] for image in samples}):
+        rows = [row for row, image in enumerate(samples) if image.shape[:2] == shape]
+        shrink = min(1.0, 2 * _LARGE / max(shape))
+        size = max(1, round(shape[1] * shrink)), max(1, round(shape[0] * shrink))
+        images = [*(samples[row] for row in rows), *photos]
+        cut = [np.asarray(ImageOps.fit(Image.fromarray(image), size, Image.Resampling.BOX)) for image in images]
+        found[rows] = (twins(cut, CROPPED) | brightened(cut))[: len(rows), len(rows) :]
+    return found
+
+
 def _colours(image: np.ndarray) -> np.ndarray:
     """The image, at most `_LARGE` pixels a side: float `[h, w, 3]`."""
     from PIL import Image

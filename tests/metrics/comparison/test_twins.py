@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from metrics.comparison.twins import twins
+from metrics.comparison.twins import laid_on, twins
 
 SIDE = 160
 
@@ -69,3 +69,16 @@ def test_nothing_to_see_is_the_same_nothing() -> None:
     assert not twins([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (0, 200)]).any()
     assert twins([]).shape == (0, 0)
     assert not twins([np.asarray(shot(0))]).any()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_sample_of_another_shape_is_the_photo_that_it_was_cut_from(change: str) -> None:
+    def wide(seed: int) -> np.ndarray:
+        return np.asarray(shot(seed, scene=seed, place=(0.4 + 0.05 * seed, 0.5)).resize((240, SIDE)))
+
+    photos = [wide(seed) for seed in range(4)]
+    middle = Image.fromarray(photos[2][:, 40:200])  # as a bucket of squares cuts it
+    samples = [np.asarray(CHANGES[change](middle)), np.asarray(shot(9, scene=9)), wide(8), photos[3][::2, ::2]]
+    expected = np.zeros((4, 4), bool)
+    expected[0, 2] = expected[3, 3] = True
+    np.testing.assert_array_equal(laid_on(samples, photos), expected)
