@@ -48,6 +48,12 @@ def test_a_caption_that_says_no_tag_of_a_group_gets_the_one_that_its_image_shows
     assert found[0].text == 1.0
 
 
+def test_how_surely_a_missing_tag_is_shown_is_the_share_of_captions_that_agree_with_their_image():
+    features = photos([0, 0, 1, 1, 1, 1])
+    (found,) = missing(fits(features), np.array([0, 1, 1, 1, 1, -1]))  # the second shows the first tag
+    assert (found.shown, found.text) == (1, 0.8)
+
+
 def test_ranks_of_right_captions_are_low_and_of_exchanged_ones_no_better_than_chance():
     rows = np.eye(8)
     right = caption_ranks(rows, rows, range(8))

@@ -305,3 +305,10 @@ def test_pairs_go_by_names_first():
     assert folder(("a", "b")).pairs(folder(("b", "c"))) == [(1, 0)]
     assert folder(("a", "b"), ("1 x", "2 x")).pairs(folder(("c", "d"), ("2 x", "1 x"))) == [(0, 1), (1, 0)]
     assert folder(("a",), ("",)).pairs(folder(("c",), ("",))) == []
+
+
+def test_of_several_epochs_the_last_is_judged_and_the_first_is_the_base(tmp_path):
+    made = drawn(tmp_path / "samples", (0, 5, 10, 20))
+    samples, base = read_samples(tmp_path / "samples")
+    np.testing.assert_array_equal(np.stack(samples.images), made[20])
+    np.testing.assert_array_equal(np.stack(base.images), made[0])

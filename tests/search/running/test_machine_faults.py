@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search.running.machine_faults import device_is_lost, machine_fault, out_of_memory
+from search.running.machine_faults import device_is_lost, fault_of, machine_fault, out_of_memory
+from search.running.trial_at_work import check_there
+from trainer.errors import TrainerError
 from trainer.files import write_whole
 
 
@@ -72,3 +74,23 @@ def test_a_file_that_is_too_large_for_the_disk_leaves_the_old_one(tmp_path: Path
         write_whole(path, fail)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "again"),
+    [
+        (TrainerError("rank: expected at most 8"), "rank: expected at most 8", False),
+        (RuntimeError("shapes differ"), "RuntimeError: shapes differ", True),
+    ],
+)
+def test_a_trial_fails_with_the_words_of_its_error_and_a_strange_one_is_named(
+    error: Exception, text: str, again: bool
+) -> None:
+    fault = fault_of(error)
+    assert (fault.text, fault.again, fault.machine, fault.memory) == (text, again, False, False)
+
+
+def test_a_trial_whose_folder_is_gone_ends_before_half_of_it_is_made_again(tmp_path: Path) -> None:
+    check_there(tmp_path)
+    with pytest.raises(TrainerError, match="gone: moved or deleted"):
+        check_there(tmp_path / "trials")

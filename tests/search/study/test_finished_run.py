@@ -87,6 +87,10 @@ def test_what_belongs_to_trainings_is_refused(tmp_path: Path) -> None:
     ("checkpoints", "where"),
     [
         ({"held_out": ["nothing.png"]}, "checkpoints.held_out[0]: expected the name of one photo in data"),
+        (
+            {"held_out": ["002.png"]},
+            "checkpoints.held_out[0]: expected the name of one photo in data (did you mean 02.png?)",
+        ),
         ({"folder": "elsewhere"}, "checkpoints.folder"),
         ({"folder": ""}, "checkpoints.folder"),
         ({"last": 0}, "checkpoints.last"),

@@ -127,3 +127,9 @@ def test_a_sheet_is_never_higher_than_a_screen_can_show(prompts, seeds, size):
     assert 1 <= shown <= seeds
     if prompts <= 6:
         assert shown == seeds or cell < 160
+
+
+@pytest.mark.parametrize(("images", "captions"), [({}, CAPTIONS), (_images(), ())])
+def test_a_sheet_of_nothing_is_refused(images, captions):
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet(images, captions, title="Trial 7")

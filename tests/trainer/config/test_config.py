@@ -35,6 +35,12 @@ def refusal(**values: object) -> ConfigError:
     return caught.value
 
 
+def test_dora_on_a_quantised_base_is_refused_and_each_alone_is_not() -> None:
+    assert refusal(quantize="nf4", dora=True).key == "dora"
+    assert config(dora=True).dora
+    assert config(quantize="nf4").quantize == "nf4"
+
+
 def test_import_loads_nothing_heavy() -> None:
     heavy = {"torch", "pandas", "scipy", "optuna", "diffusers", "transformers", "matplotlib", "numpy"}
     code = f"import sys, trainer.config.config; print(sorted({heavy!r} & set(sys.modules)))"

@@ -173,6 +173,7 @@ def test_each_fault_is_found_and_named(
     assert code == 1
     assert len(lines) >= 1
     assert any(words in line for line in lines), said
+    assert not any(line.startswith(f"  fault: {words}") for line in lines), "first what to do, then why"
     if fault in MENDED:
         target = good.with_name("mended.safetensors")
         edits = ["--clean", "--repair", "--dtype", "fp16", "--to", target]

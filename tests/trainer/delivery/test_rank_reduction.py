@@ -72,3 +72,10 @@ def test_dora_is_refused_by_name() -> None:
     dora = replace(lora.modules[PLAIN], magnitude=torch.ones(15))
     with pytest.raises(ModelError, match=r"--rank: .*DoRA in 1 of 2 layers \(denoiser.mid_block"):
         rank_curve(replace(lora, modules={**lora.modules, PLAIN: dora}))
+
+
+def test_the_curve_goes_to_the_highest_rank_of_a_lora_of_several() -> None:
+    thin, thick = made(2, rank=3), made(5)
+    curve = rank_curve(replace(thin, modules={PLAIN: thin.modules[PLAIN], SPATIAL: thick.modules[SPATIAL]}))
+    assert curve.rank == len(curve.losses) == 6
+    assert curve.losses[4] > 1e-6 > curve.losses[5]
