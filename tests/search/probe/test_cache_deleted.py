@@ -12,6 +12,7 @@ import pytest
 
 from metrics.checkpoint.encoders import load_encoder
 from search.probe.probe import Probe, open_probe
+from search.probe.probe_files import mend_probe
 from search.record.record import StudyFolder
 from search.study.input_digests import fingerprint_of_base
 from search.study.study import Study, load_study
@@ -115,3 +116,13 @@ def test_what_goes_while_it_is_read_is_built_again(opened: Opened, left_alone, t
     _, again = opened(folder)
     assert (folder.cache / "probe" / name).is_file()
     assert (again.base_images == first.base_images).all()
+
+
+def test_a_probe_that_is_whole_is_not_built_again_and_one_with_a_damaged_picture_is(left_alone, tmp_path: Path) -> None:
+    folder = StudyFolder(shutil.copytree(left_alone[0].path, tmp_path / "study"))
+    assert mend_probe(folder) == []
+    picture = folder.cache / "probe" / "base.png"
+    picture.write_bytes(picture.read_bytes()[:-100])
+    (said,) = mend_probe(folder)
+    assert said.startswith(f"{picture} is damaged")
+    assert not (folder.cache / "probe" / "probe.json").exists()

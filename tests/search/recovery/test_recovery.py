@@ -129,6 +129,16 @@ def test_what_is_lost_is_marked(scripted_study, tmp_path: Path) -> None:
     assert (folder.trial(0) / "trajectory.csv.damaged").is_file()
 
 
+def test_a_sheet_that_was_cut_short_is_told_and_removed_to_be_drawn_again(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    sheet = folder.trial(0) / "sheet.png"
+    sheet.write_bytes(b"torn")
+    assert recover(study, folder) == ["trial 0: sheet.png is damaged: drawn again"]
+    assert not sheet.exists()
+
+
 def test_a_damaged_lora_to_ship_is_set_aside_and_marked(scripted_study, tmp_path: Path) -> None:
     study, half, _ = scripted_study
     folder = StudyFolder(tmp_path / "small")

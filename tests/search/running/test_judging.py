@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from metrics.checkpoint.score import calibrate
 from metrics.checkpoint.weighting import KEPT, LEAK, SUBJECT
 from metrics.trajectory.readings import Reading, Readings
 from search.record.judgement import Judgement
-from search.record.record import TrialRecord
-from search.running.judging import SURE, choose, compare
+from search.record.record import StudyFolder, TrialRecord
+from search.running.judging import SURE, choose, compare, judge
 from tests.metrics.photo_sets import OTHERS, crops, probe_labels
 from trainer.config.config import parse_train_config
 
@@ -91,6 +92,17 @@ def test_of_weights_that_are_as_good_those_that_change_less_are_judged() -> None
     records = [trial(0, 0.5, A=1.0, B=1.0), trial(1, 0.802, A=0.0, B=0.5), trial(2, 0.8, A=0.0, B=1.0)]
     assert choose(records).number == 2
     assert choose(records[:1]).number == 0
+
+
+def test_where_the_lora_as_it_is_did_best_that_is_the_judgement_and_is_kept(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    for record in (trial(0, 0.6, IN04=1.0, M00=1.0), trial(1, 0.4, IN04=0.0, M00=1.0)):
+        record.save(folder.trial(record.number))
+    nothing_to_draw_with: Any = None
+    found = judge(nothing_to_draw_with, folder, say=lambda line: None)
+    assert (found.trial, found.params, found.turns_down) == (0, {"IN04": 1.0, "M00": 1.0}, False)
+    assert "as it is" in found.why_not
+    assert Judgement.load(tmp_path) == found == judge(nothing_to_draw_with, folder, say=lambda line: None)
 
 
 def test_a_judgement_is_read_as_it_was_kept(calibration: Calibration, tmp_path: Path) -> None:

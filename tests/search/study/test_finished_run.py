@@ -59,6 +59,12 @@ def test_epochs_come_from_names_and_the_last_one_from_the_file(tmp_path: Path) -
     assert (study.budget.trials, study.stop.onset, study.score.holdout) == (1, False, 0)
 
 
+def test_a_lora_of_a_higher_rank_than_any_that_is_trained_can_be_looked_at(tmp_path: Path) -> None:
+    for epoch in (2, 4):
+        write_lora(tmp_path / "loras" / f"my-{epoch:06d}.safetensors", rank=1030)
+    assert study_of(tmp_path).config({}).rank == 1024
+
+
 def test_steps_become_epochs_where_the_steps_of_an_epoch_are_known(tmp_path: Path) -> None:
     for step in (50, 100, 250):
         write_lora(tmp_path / "loras" / f"my_{step:09d}.safetensors")

@@ -7,7 +7,7 @@ import pytest
 
 from search.record.record import StudyFolder
 from search.verdict import best_files
-from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, write_pictures
+from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, novel_prompts, write_pictures
 from tests.search.finished_studies import PLANS, make_study
 
 
@@ -37,3 +37,7 @@ def test_what_cannot_be_drawn_is_left_out(folder: StudyFolder, monkeypatch, capl
     monkeypatch.setattr(best_files, "contact_sheet", broken)
     assert set(write_pictures(folder, 0)) == {PLOT, BEHAVIOUR}
     assert "sheet.png was not drawn (ValueError: no such font)" in caplog.text
+
+
+def test_a_verdict_without_the_probe_has_no_prompts_to_show(tmp_path: Path) -> None:
+    assert novel_prompts(StudyFolder(tmp_path)) == []
