@@ -66,7 +66,7 @@ def pairs_of(
     cosines = rows @ known.astype(np.float64).T
     if laid is None:
         laid = np.zeros(cosines.shape, bool)
-    same = laid.any(axis=1)
+    same = np.asarray(laid.any(axis=1))
     nearest = np.where(same[:, None] & ~laid, -np.inf, cosines).argmax(axis=1)
     similarity = cosines[np.arange(len(cosines)), nearest]
     pairs = [
