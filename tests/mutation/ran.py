@@ -14,6 +14,8 @@ import pytest
 
 from tests.mutation.mutants import Mutant
 
+MOST_TESTS = 60
+"""For a fault. Where more come to it, those that are nearest find it or the others hardly do."""
 _HERE = os.getpid()  # in which tests are noted; forks of it try faults
 _told: set[tuple[int, str]] = set()
 _seconds: dict[str, dict[str, float]] = defaultdict(lambda: {"setup": 0.0, "call": 0.0, "teardown": 0.0})
@@ -68,7 +70,7 @@ def with_calls(source: str, places: dict[int, Mutant]) -> str:
 class Ran:
     """The seconds of each passed test, and the tests that came to each place.
 
-    setup: by file, the longest set-up of a test: what its tests share, and each needs when it runs without the others.
+    setup: by file and parameters, the longest set-up: what these tests share, and each needs if the others do not run.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -81,8 +83,8 @@ class Ran:
         noted = cls()
         failed = set()
         for row in _rows(folder / "tests.jsonl"):
-            file = row["test"].split("::")[0]
-            noted.setup[file] = max(noted.setup.get(file, 0.0), row["setup"])
+            shared = _shared(row["test"])
+            noted.setup[shared] = max(noted.setup.get(shared, 0.0), row["setup"])
             if row["outcome"] == "passed":
                 noted.seconds[row["test"]] = row["seconds"]
             else:
@@ -111,21 +113,26 @@ class Ran:
 
         def distance(test: str) -> tuple[int, float]:
             near = 0 if test.startswith(f"tests/{room}/") else 1 if test.startswith(f"tests/{package}/") else 2
-            return near, self.seconds[test] + self.setup[test.split("::")[0]]
+            return near, self.seconds[test] + self.setup[_shared(test)]
 
         came = self.tests.get(place) or {test for test in self.seconds if distance(test)[0] < 2}
         chosen: list[str] = []
         begun: set[str] = set()
         spent = 0.0
         for test in sorted(came, key=distance):
-            file = test.split("::")[0]
-            more = self.seconds[test] + (0.0 if file in begun else self.setup[file])
-            if not chosen or spent + more <= limit:
+            shared = _shared(test)
+            more = self.seconds[test] + (0.0 if shared in begun else self.setup[shared])
+            if not chosen or (spent + more <= limit and len(chosen) < MOST_TESTS):
                 chosen.append(test)
-                begun.add(file)
+                begun.add(shared)
                 spent += more
         return chosen, spent
 
 
 def _rows(path: Path) -> list[dict]:
     return [json.loads(row) for row in path.read_text().splitlines()] if path.exists() else []
+
+
+def _shared(test: str) -> str:
+    """The file of a test with its parameters: tests alike in both share what was set up."""
+    return test.split("::")[0] + "[" + test.partition("[")[2]

@@ -23,6 +23,7 @@ from tests.mutation.ran import Ran, note, with_calls
 
 ALONE = 70  # exit code of a process in which a fault could not be planted
 MOST_CPU = 15.0  # s of a test while it is noted: it is not used, if it needs more
+MOST_IDLE = 20.0  # s of the clock in which nothing works
 MOST_TIME = 60.0  # s of the clock, if it waits for other processes
 
 
@@ -108,8 +109,8 @@ class Session:
             if mutant.name in self.results:
                 continue
             tests, seconds = ran.within(self.chosen.index(mutant), mutant.path, self.seconds)
-            known = [items[test] for test in tests if test in items]
-            row = self.results[mutant.name] = self._try(mutant, known, 30 + 5 * seconds)
+            known = [items[test] for test in tests if test in items and test not in self.unsound]
+            row = self.results[mutant.name] = self._try(mutant, known, 40 + 3 * seconds)
             note(self.folder / "outcomes.jsonl", row)
             print(f"\n{row['outcome']:8} {mutant.name}", flush=True)
         return True
@@ -137,6 +138,10 @@ class Session:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if not self.noting:
+            (self.folder / "running").write_text(nodeid)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not self.noting and report.failed:
             why = re.sub(r"(?<!\S)/\S*/", "", report.longreprtext.rstrip().rpartition("\n")[2])  # no path of a machine
@@ -148,19 +153,25 @@ class Session:
         if not items:
             return {**row, "outcome": "survived"}
         code, test, why = self._forked(mutant, mutant.planted(self.sources[mutant.path]), items, limit)
-        if code is None:
-            sound = self._forked(mutant, self.sources[mutant.path], items, limit)[0] is not None
-            return {**row, "outcome": "timeout" if sound else "undecided"}
+        if code is None:  # or do these tests hang by themselves? A fork has none of its parent's threads
+            hung = (self.folder / "running").read_text()
+            if self._forked(mutant, self.sources[mutant.path], self._until(items, hung), limit)[0] is not None:
+                return {**row, "outcome": "timeout", "by": hung}
+            self.unsound.add(hung)
+            return self._try(mutant, [item for item in items if item.nodeid not in self.unsound], limit)
         if code == ALONE or (code and not test):
             return {**row, "outcome": "alone"}
         if code and test not in self.sound:
             # what fails without the fault, too, has found nothing
-            until = next((place for place, item in enumerate(items, 1) if item.nodeid == test), len(items))
-            if self._forked(mutant, self.sources[mutant.path], items[:until], limit)[0] != 0:
+            if self._forked(mutant, self.sources[mutant.path], self._until(items, test), limit)[0] != 0:
                 self.unsound.add(test)
                 return self._try(mutant, [item for item in items if item.nodeid not in self.unsound], limit)
             self.sound.add(test)
         return {**row, "outcome": "found" if code else "survived", "by": test, "why": why}
+
+    @staticmethod
+    def _until(items: list[pytest.Item], test: str) -> list[pytest.Item]:
+        return items[: next((place for place, item in enumerate(items, 1) if item.nodeid == test), len(items))]
 
     def _forked(
         self, mutant: Mutant, source: str, items: list[pytest.Item], limit: float
@@ -206,7 +217,7 @@ def limit_cpu(limit: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit)))
 
 
-def ended(process: int, limit: float, idle: float = MOST_TIME) -> int | None:
+def ended(process: int, limit: float, idle: float = MOST_IDLE) -> int | None:
     """The exit code of a process that leads a session, or none if it was ended, with all that it started.
 
     It is ended after four times `limit` seconds, or when neither it nor what it started has worked for `idle` seconds:
