@@ -24,11 +24,13 @@ from search.record.votes import Votes
 from search.recovery.study_json import check_name
 from search.verdict.artifacts import open_store, publish_verdict
 from search.verdict.ballot import count_votes, open_ballot, vote_sentences
-from search.verdict.finalists import draw_sheet
+from search.verdict.decision import Decision
+from search.verdict.finalists import draw_sheet, finalist_sentences
 from search.verdict.ranking import best_trials, contenders
 from search.verdict.verdict import Verdict, finish, make_verdict
 from tests.search.finished_studies import shared_study
 from tests.search.one_process import draw_again
+from trainer.config.config import parse_train_config
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +222,14 @@ def asked(url: str, content: dict | None = None) -> dict:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read() or b"{}")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_how_often_it_would_be_the_best_is_told_as_soon_as_there_is_another(count: int) -> None:
+    rows = (Finalist(0, 8, 0.69, 0.51, 0.45, 0.58, best=0.7), Finalist(1, 8, 0.6, 0.5, 0.4, 0.57, best=0.3, behind=0.7))
+    drawn = Finalists({"trials": 2, "seeds": None}, rows[:count], images=4, prompts=2, repeated=0, seconds=7.0)
+    decision = Decision("ship", 0, 8, 0.69, 4, "images", last=12)
+    config = parse_train_config({"base": "b", "data": "d"})
+    said = " ".join(finalist_sentences(Verdict("x", decision, config, finalists=drawn, epochs=12)))
+    assert ("in 70 of 100 cases" in said) == (count == 2)
+    assert "Trial 0 scores 0.510 there" in said
