@@ -1,11 +1,14 @@
 """Sets of real images for the tests: crops of the public-domain photos that scikit-image ships in its wheel."""
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from metrics.checkpoint.calibration import ProbeLabels
+from metrics.comparison.twins import laid_on
+from metrics.images.image_folder import ImageFolder
 
 SUBJECTS = ("astronaut", "coffee", "chelsea", "rocket")
 OTHERS = ("retina", "hubble_deep_field", "immunohistochemistry", "colorwheel")
@@ -62,3 +65,14 @@ def probe_labels(num_prompts: int = 12, seeds: int = 2, num_held_out: int = 4, f
             drawn.append(seed)
     neutral = tuple(prompt.replace("sks ", "") for prompt in prompts)
     return ProbeLabels(tuple(prompts), neutral, tuple(sets), tuple(photo), tuple(drawn))
+
+
+def fresh(count: int = 12) -> np.ndarray:
+    """Crops of the same pictures that are no part of a photo of `crops(20, 1)`."""
+    drawn = crops(4 * count, 5)
+    return drawn[~laid_on(drawn, crops(20, 1)).any(axis=1)][:count]
+
+
+def in_memory(images: np.ndarray, captions: tuple[str, ...] = ()) -> ImageFolder:
+    names = tuple(f"{number:02}.png" for number in range(len(images)))
+    return ImageFolder(Path("folder"), names, tuple(images), captions or ("",) * len(images))

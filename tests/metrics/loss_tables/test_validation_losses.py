@@ -261,8 +261,6 @@ def test_what_a_resumed_run_measured_again_is_not_averaged(tmp_path, beside):
     assert "row 7 goes back to epoch 6" in refusal(tmp_path, pd.concat([first, again])[::-1])
     twice = pd.concat([one_run(image=image)[:6] for image in (0, 1)] + [one_run(image=image)[3:] for image in (0, 1)])
     assert "row 14 goes back to epoch 4" in refusal(tmp_path, twice)
-    downwards = pd.concat([first[::-1], again[::-1]])
-    assert "goes back to epoch" in refusal(tmp_path, downwards)
     tags = pd.concat([first, again]).melt(id_vars=["epoch"], value_vars=["val_loss", *beside], var_name="tag")
     if beside:
         assert "row 8 goes back to epoch 4" in refusal(tmp_path, tags)
