@@ -95,14 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         home = options.keep or Path(scratch)
         found = []
-        for bound in CASES[: sizes.cases] if not options.case else [b for b in CASES if b.name in options.case]:
-            if options.without:
+        bounds = CASES[: sizes.cases] if not options.case else [b for b in CASES if b.name in options.case]
+        if options.without:
+            for bound in bounds:
                 left_out(base, bound, home / bound.name, sizes, options.without)
-                continue
+            return 0
+        for bound in bounds:
             found.append(one(base, bound, home / bound.name, sizes))
             print(_line(found[-1]), flush=True)
-    if options.without:
-        return 0
     summary = _summary([each for each in found if each.case != CASES[0].name] or found)
     print(json.dumps(summary, indent=1))
     if options.json is not None:

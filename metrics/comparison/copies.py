@@ -48,7 +48,7 @@ def pairs_of(
     seen: tuple[np.ndarray, np.ndarray],
     known: np.ndarray,
     kept: np.ndarray,
-    laid: np.ndarray | None = None,
+    laid: np.ndarray,
 ) -> list[Pair]:
     """Each sample's nearest photo, repeats of photos included; of its mirror image, where only that is a copy.
 
@@ -64,8 +64,6 @@ def pairs_of(
     flipped = mirrored & ~plain
     rows = np.where(flipped[:, None], seen[1], seen[0]).astype(np.float64)
     cosines = rows @ known.astype(np.float64).T
-    if laid is None:
-        laid = np.zeros(cosines.shape, bool)
     same = np.asarray(laid.any(axis=1))
     nearest = np.where(same[:, None] & ~laid, -np.inf, cosines).argmax(axis=1)
     similarity = cosines[np.arange(len(cosines)), nearest]

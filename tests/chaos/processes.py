@@ -1,6 +1,7 @@
 """The processes of a study that is to be killed: told by a mark in their environment, which whatever they start has,
 too."""
 
+import contextlib
 import ctypes
 import importlib
 import multiprocessing.context
@@ -114,11 +115,9 @@ def placed(folder: Path, count: int, coordinator: int) -> list[psutil.Process]:
     for a moment when it begins."""
     found = []
     for slot in range(count):
-        try:
+        with contextlib.suppress(OSError, LookupError, psutil.Error):
             pid = int(worker_lock(folder, slot).with_suffix(".holder").read_text().split('"pid": ')[1].split(",")[0])
-            found += _of(lambda pid=pid: [psutil.Process(pid)])  # type: ignore[misc]
-        except (OSError, LookupError):
-            continue
+            found.append(psutil.Process(pid))
     return [process for process in found if process.is_running() and process.pid != coordinator]
 
 
