@@ -1,6 +1,7 @@
 """Study files for the tests, beside a training folder and a base that are really there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,16 @@ import yaml
 from tests import tiny
 
 StudyWriter = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers_of_all_tests_come_from_one_server() -> Iterator[None]:
+    """The process that workers are forked from is started by the first team of a session and serves all of them: it
+    imports what real workers need, whoever that team is. Without, each worker of a later study would import torch."""
+    asked = forkserver.set_forkserver_preload
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forkserver, "set_forkserver_preload", lambda _: asked(["search.running.preloaded"]))
+        yield
 
 
 @pytest.fixture

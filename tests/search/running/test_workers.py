@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -94,7 +94,19 @@ def test_a_slot_whose_workers_never_become_ready_is_given_up_and_the_others_are_
     assert all(index == 1 for index, _ in two.receive(0.05))
 
 
-def test_workers_come_back_when_the_process_that_they_are_forked_from_is_killed(team) -> None:
+@pytest.fixture
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What forks the workers of this test is not what forks those of others; it imports nothing."""
+    server, names = forkserver._forkserver, ("_forkserver_pid", "_forkserver_address", "_forkserver_alive_fd")
+    for name in names:
+        monkeypatch.setattr(server, name, None)
+    monkeypatch.setattr(server, "_preload_modules", [])
+    monkeypatch.setattr(forkserver, "set_forkserver_preload", lambda modules: None)
+    yield
+    server._stop()
+
+
+def test_workers_come_back_when_the_process_that_they_are_forked_from_is_killed(own_server, team) -> None:
     two = team(works_slowly, 0.0, 2)
     messages(two, lambda got: sum(isinstance(m, Prepared) for _, m in got) == 2)
     for number in range(2):  # what it was doing when its workers are asked for again is chance
