@@ -6,6 +6,7 @@ other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ _BRIGHTENED = 0.33  # worst place, as in `Likeness`: copies stay below it, other
 _CLIPPED = (6, 248)  # levels beyond them may have been more before they were clipped
 
 
-def twins(images: Sequence[np.ndarray], likeness: Likeness = SAVED_ANEW) -> np.ndarray:
+def twins(images: Sequence[np.ndarray], likeness: Likeness = SAVED_ANEW, asked: np.ndarray | None = None) -> np.ndarray:
     """Which images are copies of which: symmetric boolean `[N, N]`, false on the diagonal.
 
     A copy is laid on its original, as it is or mirrored, either of the two cropped by up to a fifth: then grey levels
@@ -78,6 +79,7 @@ def twins(images: Sequence[np.ndarray], likeness: Likeness = SAVED_ANEW) -> np.n
 
     Args:
         images: uint8 `[H, W, 3]`, all cut to one shape.
+        asked: symmetric boolean `[N, N]`: the pairs that are looked at; None takes all.
 
     >>> import numpy as np
     >>> photo = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
@@ -88,12 +90,13 @@ def twins(images: Sequence[np.ndarray], likeness: Likeness = SAVED_ANEW) -> np.n
     flipped = [_prepared(image) for image in mirror_images(images)]
     whole = np.array([_levels(image, _WHOLE) for image in plain]).reshape(len(plain), _SIDE * _SIDE)
     found, starts = np.zeros((len(plain), len(plain)), bool), likeness.crops
+    asked = ~np.eye(len(plain), dtype=bool) if asked is None else asked
     for row, image in enumerate(plain):
         for other in (image, flipped[row]):
             crops = np.array([_levels(other, box) for box in starts])
             alike = whole @ crops.T  # [N, crops]
-            for column in np.flatnonzero(alike.max(axis=1) >= likeness.likely):
-                if column != row and not found[row, column]:
+            for column in np.flatnonzero((alike.max(axis=1) >= likeness.likely) & asked[row]):
+                if not found[row, column]:
                     start = starts[int(alike[column].argmax())]
                     found[row, column] = found[column, row] = _same(whole[column], other, start, likeness)
     return found
@@ -142,7 +145,8 @@ def laid_on(samples: Sequence[np.ndarray], photos: Sequence[np.ndarray]) -> np.n
         size = max(1, round(shape[1] * shrink)), max(1, round(shape[0] * shrink))
         images = [*(samples[row] for row in rows), *photos]
         cut = [np.asarray(ImageOps.fit(Image.fromarray(image), size, Image.Resampling.BOX)) for image in images]
-        found[rows] = (twins(cut, CROPPED) | brightened(cut))[: len(rows), len(rows) :]
+        sample = np.arange(len(cut)) < len(rows)
+        found[rows] = (twins(cut, CROPPED, sample[:, None] != sample) | brightened(cut))[: len(rows), len(rows) :]
     return found
 
 
@@ -205,9 +209,10 @@ def _levels(image: Image, box: Box) -> np.ndarray:
 
     width, height = image.size
     part = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-    levels = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box=part), np.float64).ravel()
-    levels -= levels.mean()
-    norm = float(np.linalg.norm(levels))
+    small = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box=part)
+    levels = np.frombuffer(small.tobytes(), np.uint8).astype(np.float64)
+    levels -= np.add.reduce(levels) / levels.size  # a mean and a norm, without numpy's looks at what they are given
+    norm = math.sqrt(levels.dot(levels))
     return levels / norm if norm > 1e-9 else levels
 
 

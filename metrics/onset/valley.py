@@ -6,9 +6,12 @@ regression" (the errors of all prefixes come out of one pass).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+
+_FEW = 48  # curves up to which plain floats are faster than numpy's calls
 
 
 class Valley(NamedTuple):
@@ -74,6 +77,33 @@ def _pool(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     A block that begins at `barrier[r]` is never merged with the one before it: with it a row is two fits.
     """
+    return _pool_few(curves, barrier) if len(curves) <= _FEW else _pool_many(curves, barrier)
+
+
+def _pool_few(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """See `_pool`: one row after the other. The same to the bit as `_pool_many`."""
+    fits, prefix_errors = [], []
+    for row, stop in zip(curves.tolist(), barrier.tolist(), strict=True):
+        means, weights, error, errors = [-math.inf], [0], 0.0, []  # sentinel: the first block stays
+        for t, here in enumerate(row):
+            light, before = 1, means[-1]
+            while before > here and t + 1 - light != stop:
+                means.pop()
+                heavy = weights.pop()
+                both, apart = heavy + light, before - here
+                error += heavy * light / both * (apart * apart)
+                here = before + (here - before) * (light / both)
+                light, before = both, means[-1]
+            means.append(here)
+            weights.append(light)
+            errors.append(error)
+        fits.append([mean for mean, weight in zip(means, weights, strict=True) for _ in range(weight)])
+        prefix_errors.append(errors)
+    return np.array(fits, np.float64), np.array(prefix_errors, np.float64)
+
+
+def _pool_many(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """See `_pool`: all rows at once."""
     num_curves, count = curves.shape
     # each row has a stack of blocks, whose last one ends at t: it begins at t + 1 - its weight
     mean, weight = np.zeros((2, num_curves * (count + 1)))

@@ -54,3 +54,17 @@ def test_a_falling_curve_has_its_bottom_at_the_end_and_a_rising_one_at_the_start
     assert fit_valley(-falling).bottom[0] == 0
     np.testing.assert_allclose(fit_valley(falling).fit[0], falling)
     assert fit_valley(np.zeros(9)).bottom[0] == 8
+
+
+def test_a_curve_by_itself_is_fitted_as_among_many_to_the_bit():
+    """A few curves and many of them go two ways through the same sums."""
+    many = np.random.default_rng(5).normal(size=(200, 31)).round(1).cumsum(axis=1)
+    (fit, bottom, error), rising = fit_valley(many), isotonic(many)
+    for row, curve in enumerate(many):
+        alone = fit_valley(curve)
+        assert (alone.fit[0].tobytes(), alone.bottom[0], alone.error[0]) == (
+            fit[row].tobytes(),
+            bottom[row],
+            error[row],
+        )
+        assert isotonic(curve).tobytes() == rising[row].tobytes()
