@@ -202,6 +202,8 @@ def _draw_thumbnails(
 ) -> None:
     """Images side by side under the axis, each tied to its epoch by a line."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import Bbox
 
     epochs, images = thumbnails
     box = axis.get_position()
@@ -211,17 +213,25 @@ def _draw_thumbnails(
     label = 0.16 / figure.get_figheight()
     tie = 0.18 / figure.get_figheight()
     tall = max(height - tie - label, 0.02)
+    shares = figure.add_axes((0, 0, 1, 1))  # one for all: an axis for each of them would take longer than all curves
+    shares.set_axis_off()
+    page = figure.get_figheight() / figure.get_figwidth()
     for index, (epoch, image) in enumerate(zip(epochs, images, strict=True)):
         x = box.x0 + index * width + (count - len(epochs)) * width / 2
-        inset = figure.add_axes((x + 0.03 * width, label, 0.94 * width, tall))
-        inset.imshow(image, interpolation="nearest" if image.shape[1] < 128 else "antialiased")
-        inset.set_xticks([])
-        inset.set_yticks([])
-        for spine in inset.spines.values():
-            spine.set_color(COLOURS["score"] if epoch == best else GRID)
-            spine.set_linewidth(2.0 if epoch == best else 0.8)
-        colour = COLOURS["score"] if epoch == best else FAINT
+        place = Bbox.from_bounds(x + 0.03 * width, label, 0.94 * width, tall)
+        place = place.shrunk_to_aspect(image.shape[0] / image.shape[1], place, page).anchored("C", place)
+        shares.imshow(
+            image, interpolation="nearest" if image.shape[1] < 128 else "antialiased", aspect="auto",
+            extent=(place.x0, place.x1, place.y0, place.y1),
+        )  # fmt: skip
+        marked = epoch == best
+        shares.add_patch(
+            Rectangle(place.min, place.width, place.height, fill=False, joinstyle="miter", zorder=2.5, clip_on=False,
+                      edgecolor=COLOURS["score"] if marked else GRID, linewidth=2.0 if marked else 0.8)
+        )  # fmt: skip
+        colour = COLOURS["score"] if marked else FAINT
         figure.text(x + width / 2, label / 2, str(epoch), size=8.5, ha="center", va="center", color=colour)
         at = box.x0 + box.width * (epoch - left) / (right - left)
         below = box.y0 - 0.40 / figure.get_figheight()
         figure.add_artist(Line2D((at, x + width / 2), (below, label + tall), color="#c9ced4", linewidth=0.9, zorder=0))
+    shares.set(xlim=(0, 1), ylim=(0, 1))
