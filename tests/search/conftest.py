@@ -23,6 +23,24 @@ def _workers_of_all_tests_come_from_one_server() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _optuna_reads_its_migrations_once() -> Iterator[None]:
+    """Each database that is opened is held against all of them: ten Python files, which alembic runs each time."""
+    from optuna.storages._rdb.storage import _VersionManager
+
+    read = _VersionManager._create_alembic_script
+    known: list[Any] = []  # the same for all databases: a folder of Optuna's
+
+    def once(manager: _VersionManager) -> Any:
+        if not known:
+            known.append(read(manager))
+        return known[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_VersionManager, "_create_alembic_script", once)
+        yield
+
+
 @pytest.fixture
 def write_study(tmp_path: Path) -> StudyWriter:
     """See `study_writer`; in the test's own folder."""
