@@ -3,6 +3,7 @@
     python -m benchmarks.block_weights --json benchmarks/results/block-weights.json
     python -m benchmarks.block_weights --quick          # one concept, a smaller search
     python -m benchmarks.block_weights --without BASE IN04 M00        # no search: what there is to win
+    python -m benchmarks.block_weights --best-of 58     # no search: the best of so many sets, of fifteen concepts
 
 Each case is a LoRA of a demo concept whose photos all show one place. A delivery study searches its block weights, as
 anybody would run it. What is true is read from pictures that no search has seen (`benchmarks.bound_background`).
@@ -41,7 +42,21 @@ CASES = (
     Bound("rocket", "night"),
 )
 """The first was looked at while the method was made: no mean has it in it where there are others."""
+MORE_CASES = (
+    Bound("mushroom", "forest"),
+    Bound("duck", "night"),
+    Bound("dumbbell", "lava"),
+    Bound("saucer", "snow"),
+    Bound("totem", "sea"),
+    Bound("lamp", "meadow"),
+    Bound("bee", "room"),
+    Bound("cactus", "snow"),
+    Bound("pine", "desert"),
+    Bound("hammer", "sea"),
+)
 STRENGTHS = (0.85, 0.7, 0.55)
+AS_ALIKE = 0.95  # of the true likeness, that the best weights have to keep
+LEARNED = 0.1  # likeness of a LoRA that is looked at for the best weights
 EPOCHS = 14
 
 
@@ -86,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", nargs="*", choices=[bound.name for bound in CASES], help="these only")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--keep", type=Path, help="a folder for photos, LoRAs and studies (default: none is kept)")
+    parser.add_argument("--best-of", type=int, metavar="SETS", help="only the truth, of so many sets of weights")
     parser.add_argument("--without", nargs="+", metavar="BLOCK", help="only the truth, any of these blocks left out")
     options = parser.parse_args(argv)
     from trainer.base_model.load import load_base
@@ -96,6 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         home = options.keep or Path(scratch)
         found = []
         bounds = CASES[: sizes.cases] if not options.case else [b for b in CASES if b.name in options.case]
+        if options.best_of:
+            more = bounds if options.case or options.quick else (*bounds, *MORE_CASES)
+            best = {bound.name: best_of(base, bound, home / bound.name, sizes, options.best_of) for bound in more}
+            _tell_best(best, options.json)
+            return 0
         if options.without:
             for bound in bounds:
                 left_out(base, bound, home / bound.name, sizes, options.without)
@@ -167,6 +188,55 @@ def left_out(base: Base, bound: Bound, home: Path, sizes: Sizes, blocks: Sequenc
             )
 
 
+def best_of(base: Base, bound: Bound, home: Path, sizes: Sizes, count: int) -> dict[str, float]:
+    """What somebody who knows the truth would win: see `win_of`."""
+    from trainer.delivery.blocks import blocks_in, weighted
+    from trainer.lora.kohya_file import load_lora
+
+    lora = load_lora(_lora_file(base, bound, home))
+    tried = some_sets(blocks_in(lora), count)
+    looks = [truth(base, weighted(lora, weights), bound, count=sizes.pictures) for weights in tried]
+    found = win_of(np.array([look.leaks for look in looks]), np.array([look.likeness for look in looks]))
+    print(f"{bound.name}: {json.dumps(found)}", flush=True)
+    return found
+
+
+def some_sets(blocks: Sequence[str], count: int) -> list[dict[str, float]]:
+    """The LoRA as it is, without each block, without the inner ones, weaker; and weights drawn at random."""
+    inner = {"IN04": 0.0, "M00": 0.0}
+    first: list[dict[str, float]] = [{}, *({block: 0.0} for block in blocks), inner, {"BASE": 0.0, **inner}]
+    first += [dict.fromkeys(blocks, strength) for strength in (0.75, 0.5)]
+    generator = np.random.default_rng(7)
+    while len(first) < count:
+        weights = generator.choice([0, 0.25, 0.5, 0.75, 1, 1], len(blocks)).tolist()
+        first.append(dict(zip(blocks, weights, strict=True)))
+    return first[:count]
+
+
+def win_of(leaks: np.ndarray, likeness: np.ndarray) -> dict[str, float]:
+    """Leakage and likeness of the first of some sets of weights `[sets, pictures]`, the LoRA as it is, and what the set
+    wins that leaks least of those that keep `AS_ALIKE` of the likeness. It is chosen by each second picture and read
+    from the others, both ways round, so that luck does not count as a win."""
+    found = {"leak": _mean(leaks[0]), "likeness": _mean(likeness[0])}
+    wins, kept = [], []
+    for chooses in (0, 1):
+        alike = likeness[:, chooses::2].mean(axis=1)
+        allowed = np.where(alike >= AS_ALIKE * alike[0], leaks[:, chooses::2].mean(axis=1), np.inf)
+        best, reads = int(allowed.argmin()), slice(1 - chooses, None, 2)
+        wins.append(leaks[best, reads].mean() - leaks[0, reads].mean())
+        kept.append(likeness[best, reads].mean() - likeness[0, reads].mean())
+    return found | {"leak, best set": float(np.mean(wins)), "likeness, best set": float(np.mean(kept))}
+
+
+def _tell_best(best: Mapping[str, Mapping[str, float]], file: Path | None) -> None:
+    learned = {case: own for case, own in best.items() if own["likeness"] >= LEARNED and case != CASES[0].name}
+    names = ("leak, best set", "likeness, best set")
+    summary = {f"{name} - as it is": _over([own[name] for own in learned.values()]) for name in names}
+    print(json.dumps(summary | {"cases": len(learned)}, indent=1))
+    if file is not None:
+        file.write_text(json.dumps({"cases": best, **summary}, indent=1) + "\n")
+
+
 def _lora_file(base: Base, bound: Bound, home: Path) -> Path:
     from trainer.lora.kohya_file import save_lora
 
@@ -230,22 +300,24 @@ def _interval(values: np.ndarray) -> list[float]:
 
 def _summary(found: Sequence[Found]) -> dict[str, Any]:
     """Means over cases, each with the 90 % interval of its cases."""
-    from scipy.stats import t
-
-    def over(values: Sequence[float]) -> list[float]:
-        mean = float(np.mean(values))
-        if len(values) < 2:
-            return [mean]
-        half = float(t.ppf(0.95, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-        return [round(mean, 4), round(mean - half, 4), round(mean + half, 4)]
-
     return {
-        "leakage, weights - as it is": over([each.leak_by[0] for each in found]),
-        "leakage, weights - plain strength of the same likeness": over([each.against_plain for each in found]),
-        "likeness, weights - as it is": over([each.likeness_by[0] for each in found]),
+        "leakage, weights - as it is": _over([each.leak_by[0] for each in found]),
+        "leakage, weights - plain strength of the same likeness": _over([each.against_plain for each in found]),
+        "likeness, weights - as it is": _over([each.likeness_by[0] for each in found]),
         "turned down": sum("Nothing to win" not in each.headline for each in found),
         "cases": len(found),
     }
+
+
+def _over(values: Sequence[float]) -> list[float]:
+    """Mean, and its 90 % interval over cases."""
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return [mean]
+    half = float(t.ppf(0.95, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return [round(mean, 4), round(mean - half, 4), round(mean + half, 4)]
 
 
 def _line(found: Found) -> str:

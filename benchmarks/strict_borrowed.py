@@ -1,6 +1,6 @@
 """Does a score rank better when it borrows from neighbouring checkpoints, other trials or losses?
 
-Two tables for each group of concepts. Drawn packs (`strict-scores.npz`, 40 fresh images as the truth): correlations of
+Two tables for each group of concepts. Drawn packs (`strict-scores.npz`, 104 fresh images as the truth): correlations of
 `strict_scores.ranks` with their means, and `runs`, the rank correlation between the best-scored checkpoints of a pack's
 runs. Kept packs, each as a study whose trials ship their balanced epoch: strict quality of the trial that a rule picks,
 how much more that is than the score's pick (90 %, whole packs are resampled), and the rank correlation. There the

@@ -1,12 +1,13 @@
-"""How well could any score rank drawn checkpoints, when strict quality is itself read from 40 images?
+"""How well could any score rank drawn checkpoints, when strict quality is itself read from images?
 
 A run's true quality is taken for a smooth curve over log2 epoch: a Gaussian process of its logit, whose constants are
-the likeliest of a grid on choosing concepts. Curves are drawn from what the 40 images leave open; from each curve
+the likeliest of a grid on choosing concepts. Curves are drawn from what its images leave open; from each curve
 come the images of a truth, and what a perfect reader would see in 36 or 16 images of its own.
 
 All checkpoints of a pack draw the same prompts and seeds, so their errors are alike, and a difference of two has
 only a share of the variance that independent images would give it. That share is counted image by image in the kept
-packs (`paired_share`); the same is assumed of the 40 images. Told beside it is what independent images would allow.
+packs (`paired_share`); the same is assumed of the images of a truth. Told beside it is what independent images would
+allow.
 
     python -m benchmarks.strict_ceiling [--groups choosing reported] [--quick] [--json FILE]
 """
@@ -28,7 +29,7 @@ from benchmarks.strict import table_text
 from benchmarks.strict_kept import ASKED, CONCEPT, GROUPS
 from benchmarks.strict_scores import LEARNED, SIGNS, ScoredRun, scored_runs, spearman
 
-IMAGES = 40  # of a truth
+IMAGES = 104  # of a truth: `strict_drawn.FRESH_DRAWN`
 READERS = {"a perfect score": None, "a perfect reader of 36 images": 36, "a perfect reader of 16 images": 16}
 MIDDLE, BETWEEN, WITHIN, OCTAVES, JITTER = -0.6, 0.5, 1.0, 1.5, 0.15
 """Logits: mean, standard deviation between runs, within a run, its scale in octaves, and a checkpoint's own."""

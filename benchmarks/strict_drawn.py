@@ -9,7 +9,7 @@ Each pack's `.npz` has `about` (JSON: the plan) and of each run, at `LOOKS` chec
     RUN/LOSS [T, images, levels]      ln ratios to the base: heldout, context, shifted, shifted_train
     RUN/ITEM [T, …], RUN/CHANNEL [T, 3]   what a study reads of the probe's images (value, low, high), `score` [T]
 
-KIND is `probe` (N 36, a study's own: captions of photos, and new contexts), `fresh` (N 40, prompts and seeds that no
+KIND is `probe` (N 36, a study's own: captions of photos, and new contexts), `fresh` (N 104, prompts and seeds that no
 probe has: the concept alone in new contexts, all sizes and positions) or `trained` (N 16, captions of training photos).
 Beside it PACK.webp.npz keeps the probe's images, T sheets of 6 × 6 for each run.
 """
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from trainer.lora.lora import LoraWeights
 
 LOOKS = 7  # checkpoints of each run, evenly over those that a detector sees
-FRESH_DRAWN, TRAINED_DRAWN = 40, 16
+FRESH_DRAWN, TRAINED_DRAWN = 104, 16
 PROMPT_SEED = 70_001  # no probe, photo set or truth is drawn from it
 LOSSES = (*SEEN, "context")
 

@@ -1,11 +1,9 @@
 """How the score ranks drawn checkpoints by strict quality, beside single channels: `benchmarks/strict-scores.npz`.
 
-For each run of fourteen packs (PACK/RUN) it has a row per checkpoint, the base first, of `columns`: `right`, the share
-of 40 fresh images that are right in everything (`strict_truth.right`), the probe's mean probability of the concept
-(`concept`) and share of right images in new contexts (`judged`), the score as it was computed before (`before`) and as
-it is computed now (`score`), channels, and losses (ln ratios to the base). `python -m benchmarks.strict --keep` writes
-such a file of drawn packs. This one was drawn before the score changed: its `score` and `recognised` were added by
-hand, read again from the drawn images with the photos' moved subjects.
+For each run of 21 packs (PACK/RUN) it has a row per checkpoint, the base first, of `columns`: `right`, the share of 104
+fresh images that are right in everything (`strict_truth.right`), the probe's mean probability of the concept
+(`concept`) and share of right images in new contexts (`judged`), the score, channels, and losses (ln ratios to the
+base). `python -m benchmarks.strict --draw --processes 14`, then `--keep`, wrote it on an H200.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ FILE = Path(__file__).with_name("strict-scores.npz")
 LOSSES = ("heldout", "context", "shifted")
 LEARNED = 0.3  # the probe's mean probability of the concept
 SIGNS = {
-    "score": 1, "before": 1, "recognised": 1, "fidelity": 1, "prompt": 1, "copying": 1, "clip_image": 1, "clip_text": 1,
+    "score": 1, "recognised": 1, "fidelity": 1, "prompt": 1, "copying": 1, "clip_image": 1, "clip_text": 1,
     "diversity": -1, "burn": -1, "collapse": -1, "heldout": -1, "context": -1, "shifted": -1, "judged": 1,
 }  # fmt: skip
 """Readings that are compared, and which way better images move each of them."""
@@ -57,7 +55,7 @@ def scored_runs(file: Path = FILE) -> list[ScoredRun]:
 
 
 def keep_scores(drawn: Path, file: Path) -> int:
-    """Writes what the packs in a folder say (`strict_drawn`), without `before`; returns how many runs that are."""
+    """Writes what the packs in a folder say (`strict_drawn`); returns how many runs that are."""
     from benchmarks.strict_drawn import read_drawn
 
     kept: dict[str, np.ndarray] = {}
@@ -70,9 +68,11 @@ def keep_scores(drawn: Path, file: Path) -> int:
                 "judged": _right_images(own, "probe")[:, NOVEL].mean(axis=1),
                 "score": own["score"],
             }  # fmt: skip
-            for name in (SIGNS.keys() - columns.keys()) & own.keys():
-                values = own[name].astype(float).reshape(len(own["epochs"]), -1)
-                columns[name] = values.mean(axis=1) if name in LOSSES else values[:, 0]
+            for name, seen in own.items():
+                if name in LOSSES:
+                    columns[name] = seen.reshape(len(seen), -1).mean(axis=1, dtype=float)
+                elif name not in columns and seen.shape == (len(seen), 3):  # a channel: value, low, high
+                    columns[name] = seen[:, 0]
             columns = dict(sorted(columns.items()))
             kept[f"{plan.name}/{run}"] = np.stack([*columns.values()], axis=1).astype(np.float32)
     with file.open("wb") as written:

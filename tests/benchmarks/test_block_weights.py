@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.block_weights import CASES, _plain, _study
+from benchmarks.block_weights import CASES, _plain, _study, some_sets, win_of
 from benchmarks.bound_background import Truth, prompts, write_photos
 from studies.demo.concepts import CONCEPTS
 from studies.demo.scenes import PLACES
@@ -43,3 +43,19 @@ def test_the_search_sees_other_prompts_than_the_truth() -> None:
     contexts = _study(Path("x.safetensors"), QUICK)["score"]["probe"]["contexts"]
     assert len(set(contexts)) == 8
     assert sum(any(place in context for place in PLACES) for context in contexts) == 4
+
+
+def test_the_best_set_keeps_the_likeness_and_wins_nothing_by_luck() -> None:
+    leaks = np.tile([[1.0], [0.0], [0.5]], 40)
+    likeness = np.tile([[0.5], [0.4], [0.48]], 40)  # the second leaks nothing, and is less alike
+    assert win_of(leaks, likeness)["leak, best set"] == pytest.approx(-0.5)
+    lucky = np.ones((3, 40))
+    lucky[1, ::2] = lucky[2, 1::2] = 0.8  # each is better on one half of the pictures
+    assert win_of(lucky, np.ones((3, 40)))["leak, best set"] == pytest.approx(0)
+
+
+def test_the_first_set_is_the_lora_as_it_is_and_no_block_is_unknown() -> None:
+    tried = some_sets(["BASE", "IN04", "M00"], 20)
+    assert tried[0] == {}
+    assert len(tried) == 20
+    assert set().union(*tried) == {"BASE", "IN04", "M00"}
