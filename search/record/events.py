@@ -54,10 +54,14 @@ class StopTrial:
 
 @dataclass(frozen=True)
 class DrawAgain:
-    """To a worker: draw this checkpoint with fresh seeds and prompts; without a number the base, which comes first."""
+    """To a worker: draw this checkpoint with fresh seeds and prompts; without a number the base, which comes first.
+
+    `strengths`: not to score it, but to show it at other strengths, and the checkpoints beside it.
+    """
 
     number: int | None
     epoch: int
+    strengths: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder
 
 FINALISTS_FILE, FINALISTS_SHEET, LOOKS_FOLDER = "finalists.json", "finalists.png", "finalists"
+STRENGTHS_SHEET = "strengths.png"
 _DRAWS = "score_draws"
 
 
@@ -102,6 +103,29 @@ class Finalists:
     def load(cls, folder: StudyFolder) -> "Finalists | None":
         """None where none was drawn again, or the file is damaged."""
         return read_if_whole(cls, folder.path / FINALISTS_FILE)
+
+
+@dataclass(frozen=True)
+class StrengthsShown:
+    """What `strengths.png` shows: the checkpoint that ships, and a digest of how it was drawn."""
+
+    trial: int
+    epoch: int
+    asked: str
+
+    @staticmethod
+    def file(folder: StudyFolder) -> Path:
+        """Where it lies."""
+        return folder.path / LOOKS_FOLDER / "strengths.json"
+
+    def save(self, folder: StudyFolder) -> None:
+        """Write it whole or not at all."""
+        write_json(self.file(folder), asdict(self))
+
+    @classmethod
+    def load(cls, folder: StudyFolder) -> "StrengthsShown | None":
+        """None where none was drawn, or the file is damaged."""
+        return read_if_whole(cls, cls.file(folder))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,16 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
         ModelError: the base is not there, not whole, or of another family than `train.family`; the hub cannot be
             reached.
     """
-    check_family(study.base, study.train.get("family", "auto"))  # of a hub id its small files: told before torch loads
+    # of a hub id its small files: told before torch loads
+    own = check_family(study.base, study.train.get("family", "auto"))
+    for place, other in enumerate(study.transfer_bases):
+        try:
+            check_family(other, own.name)
+        except ModelError as error:
+            key = f"finalists.transfer_bases[{place}]"
+            raise StudyError(
+                [problem(study.source, key, other, f"a base of the family {own.name}", str(error))]
+            ) from error
     inputs = Inputs.load(folder)
     if inputs is None or not has_trained(folder):
         return

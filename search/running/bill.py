@@ -182,9 +182,16 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         lora=lora,
         pictures=pictures if study.keep.samples else 0,
         at_once=at_once,
-        again=min(study.num_finalists, trials) + 1 if study.num_finalists else 0,
+        again=_drawn_again(study, trials),
         kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
     )
+
+
+def _drawn_again(study: Study, trials: int) -> int:
+    """Looks of the finals: the base, the finalists, and as much again for other strengths."""
+    if not study.num_finalists:
+        return 0
+    return 1 + min(study.num_finalists, trials) + bool(study.finalists.strengths or study.transfer_bases)
 
 
 def _seconds(value: float) -> str:

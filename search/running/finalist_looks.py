@@ -8,6 +8,7 @@ from search.record.events import DrawAgain, DrawnAgain
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder, write_samples
 from search.running.coordinator_line import Line
+from search.running.strength_look import show_strengths
 from search.study.study import Study
 from trainer.checkpoint import LORA_FILE
 from trainer.lora.kohya_file import load_lora
@@ -27,6 +28,10 @@ class FinalistLooks:
             say("drawing the base again")
             self._fresh = open_fresh_probe(self._study, self._folder, self._probe)
         fresh, place = self._fresh, (asked.number, asked.epoch)
+        if asked.strengths and asked.number is not None:
+            show_strengths(self._study, self._folder, fresh, asked.number, asked.epoch, say)
+            self._line.send(DrawnAgain(*place))
+            return
         file, picture = FreshLook.file(self._folder, *place), FreshLook.picture(self._folder, *place)
         kept = FreshLook.load(file)
         if kept is None or kept.asked != fresh.asked or not picture.is_file():

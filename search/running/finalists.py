@@ -49,7 +49,11 @@ def draw_finalists(
     check_place()
     scores = {number: records[number].score or 0.0 for number in asked}
     found = compared(study, folder, scores, epochs, drawing.left_out)
-    found.save(folder)
+    if found.drawn and (study.finalists.strengths or study.transfer_bases):
+        best = found.drawn[0]
+        drawing.run([DrawAgain(best.trial, best.epoch, strengths=True)])
+        check_place()
+    found.save(folder)  # last: with it all is drawn
     return found
 
 
@@ -109,6 +113,8 @@ class _Drawing:
             self._todo.appendleft(look)
         elif machine or look.number is None:
             raise WorkerError(f"{error}; every trial is kept: the same command goes on from there")
+        elif look.strengths:
+            self.board.note(f"trial {look.number} is not shown at other strengths: {error}")
         else:
             self.left_out[look.number] = error
             self.board.note(f"trial {look.number} is not drawn again: {error}")

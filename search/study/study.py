@@ -176,6 +176,13 @@ class Study:
         return beside(self.source, "score.encoder", self.score.encoder)
 
     @property
+    def transfer_bases(self) -> tuple[str, ...]:
+        """`finalists.transfer_bases` likewise; files, too."""
+        parent = self.source.file_of("finalists.transfer_bases").parent
+        bases = self.finalists.transfer_bases
+        return tuple(str((parent / base).resolve()) if (parent / base).exists() else base for base in bases)
+
+    @property
     def identity_encoder(self) -> str | None:
         """`score.identity_encoder` likewise."""
         spec = self.score.identity_encoder

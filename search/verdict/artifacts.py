@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import NAMESPACE_URL, uuid5
 
-from search.record.finalists import FINALISTS_SHEET
+from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.attributes import study_attributes, trial_attributes
 from search.verdict.best_files import write_pictures
@@ -91,6 +91,8 @@ def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdic
         ids = {name: upload(study, folder.best_folder / name, store, prefix + name) for name in _BEST_FILES}
     if verdict.finalists is not None:
         ids[FINALISTS_SHEET] = upload(study, folder.path / FINALISTS_SHEET, store, FINALISTS_SHEET)
+    if "strengths" in verdict.files:
+        ids[STRENGTHS_SHEET] = upload(study, folder.path / STRENGTHS_SHEET, store, STRENGTHS_SHEET)
     if verdict.front is not None:
         ids[FRONT_PICTURE] = upload(study, folder.path / FRONT_PICTURE, store, FRONT_PICTURE)
     for name, value in study_attributes(verdict).items():

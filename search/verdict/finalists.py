@@ -8,7 +8,7 @@ import numpy as np
 
 from metrics.images.sample_notes import Sheet, note_of
 from metrics.onset.sentences import listed
-from search.record.finalists import FINALISTS_SHEET, Finalists, FreshLook
+from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalists, FreshLook, StrengthsShown
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.quantities import duration
 from search.verdict.ranking import best_trials
@@ -121,6 +121,14 @@ def draw_sheet(folder: StudyFolder, found: Finalists) -> bool:
     )
     write_figure(folder.path / FINALISTS_SHEET, grid)
     return True
+
+
+def shows_strengths(folder: StudyFolder, verdict: "Verdict") -> bool:
+    """Whether `strengths.png` is of what ships now."""
+    shown = StrengthsShown.load(folder)
+    if shown is None or not (folder.path / STRENGTHS_SHEET).is_file():
+        return False
+    return (shown.trial, shown.epoch) == (verdict.trial, verdict.epoch)
 
 
 def _rows(prompts: Sequence[str]) -> Iterable[int]:

@@ -15,7 +15,7 @@ from metrics.onset.sentences import choice_interval
 from search.errors import StudyError
 from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE
-from search.record.finalists import FINALISTS_SHEET
+from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET
 from search.record.json_files import write_bytes
 from search.record.page_template import page_template
 from search.record.person_pick import PersonPick
@@ -29,7 +29,7 @@ from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import OWN_SCALE, score_chart, spark
 from search.verdict.decision import Decision, decide
-from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences
+from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences, shows_strengths
 from search.verdict.front import FRONT_PICTURE, front_sentences
 from search.verdict.private_paths import without_private_paths
 from search.verdict.quantities import duration, size
@@ -100,6 +100,9 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         finalists_picture=None
         if verdict.finalists is None
         else album.picture(folder.path / FINALISTS_SHEET, "The finalists on fresh seeds and prompts"),
+        strengths_picture=None
+        if verdict.finalists is None or not shows_strengths(folder, verdict)
+        else album.picture(folder.path / STRENGTHS_SHEET, "What ships at other strengths, and the epochs beside"),
         grid=None if best is None else _grid(folder, best),
         chart=score_chart(sorted(lines), verdict.trial, None if best is None else marks(verdict.decision), scale=scale),
         importances=importances,

@@ -15,7 +15,7 @@ from search.errors import DamagedError
 from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE, DataCheck
 from search.record.final_run import FinalRun
-from search.record.finalists import FINALISTS_SHEET, Finalists
+from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalists
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
@@ -24,7 +24,7 @@ from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
 from search.verdict.data_check_sentences import say_check
 from search.verdict.decision import Decision, decide, lora_to_ship
-from search.verdict.finalists import draw_sheet, standing
+from search.verdict.finalists import draw_sheet, shows_strengths, standing
 from search.verdict.front import FRONT_PICTURE, Front, front_of, places_of
 from search.verdict.plateau import Peak, jitter, peak, plateau
 from search.verdict.private_paths import shareable, without_private_paths
@@ -217,6 +217,8 @@ def finish(
     verdict = write_best(folder, verdict)
     if verdict.finalists is not None and draw_sheet(folder, verdict.finalists):
         verdict = replace(verdict, files={**verdict.files, "finalists": FINALISTS_SHEET})
+        if shows_strengths(folder, verdict):
+            verdict = replace(verdict, files={**verdict.files, "strengths": STRENGTHS_SHEET})
     if verdict.front is not None:
         draw_front(folder, verdict)
         verdict = replace(verdict, files={**verdict.files, "likeness and obedience": FRONT_PICTURE})

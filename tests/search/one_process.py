@@ -140,6 +140,8 @@ class OneProcess(Team):
 
 def draw_again(folder: StudyFolder, asked: DrawAgain) -> None:
     """What a worker leaves of a finalist: its score in the search again."""
+    if asked.strengths:  # a picture alone
+        return
     file = FreshLook.file(folder, asked.number, asked.epoch)
     if FreshLook.load(file) is not None:
         return

@@ -101,6 +101,7 @@ def test_it_ends_with_a_verdict_and_the_files_it_promises(undisturbed) -> None:
     if verdict.decision.ships:
         assert verdict.finalists is not None
         assert (verdict.finalists.of(verdict.trial).score, verdict.finalists.left_out) == (verdict.score, {})
+        assert verdict.files["strengths"] == "strengths.png"
     assert "verdict" in said
     assert sum("to compare" in sentence and "LoRA files" in sentence for sentence in verdict.sentences) == 1
     for name in ("study.db", "study.yaml", "report.html", "best/train.yaml", "best/sheet.png", "artifacts", "cache"):

@@ -17,6 +17,7 @@ from search.record.record import StudyFolder
 from search.run import why_finished
 from search.running.finalists import draw_finalists
 from search.running.progress import Board
+from search.running.strength_look import cells_of
 from search.running.workers import Team
 from search.study.study import Study, load_study
 from search.verdict.ranking import best_trials
@@ -195,3 +196,43 @@ def test_a_finished_study_goes_on_when_its_finalists_are_to_be_drawn_otherwise(
     assert why_finished(load_study(study.file, ["budget.trials=8"]), folder) is not None
     for change in ("finalists.trials=2", "finalists.seeds=9"):
         assert why_finished(load_study(study.file, ["budget.trials=8", change]), folder) is None
+
+
+def test_the_best_is_shown_at_other_strengths_when_all_are_compared(folder: StudyFolder, finals) -> None:
+    asked = []
+    finals(Workers(folder, 1, lambda worker, look: asked.append(look)))
+    epoch = next(record.epoch_shipped for record in folder.records() if record.number == 3)
+    assert asked[-1] == DrawAgain(3, epoch, strengths=True)
+    assert [look.strengths for look in asked] == [False] * 5 + [True]
+
+
+def test_strengths_that_cannot_be_drawn_cost_no_verdict(folder: StudyFolder, finals, capsys) -> None:
+    def happens(worker: int, look: DrawAgain) -> Any:
+        return Failed(look.number, look.epoch, "other: no such base", again=False) if look.strengths else None
+
+    found = finals(Workers(folder, 2, happens))
+    assert (len(found.drawn), found.left_out) == (4, {})
+    assert "trial 3 is not shown at other strengths: other: no such base" in " ".join(capsys.readouterr().out.split())
+    assert make_verdict(folder).trial == 3
+
+
+def test_without_strengths_nothing_more_is_drawn(study: Study, folder: StudyFolder) -> None:
+    asked = []
+    changed = load_study(study.file, ["finalists.strengths=[]"])
+    team = Workers(folder, 1, lambda worker, look: asked.append(look))
+    draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), lambda: None)
+    assert not any(look.strengths for look in asked)
+
+
+def test_strengths_are_shown_of_the_kept_checkpoints_around_the_one_to_ship(study: Study, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    for epoch in (2, 4, 10, 12):
+        (folder.checkpoint(3, epoch)).mkdir(parents=True)
+        (folder.checkpoint(3, epoch) / "lora.safetensors").touch()
+    (folder.checkpoint(3, 8)).mkdir()  # its LoRA was not kept
+    changed = load_study(study.file, ["finalists.strengths=[0.5, 1]", f"finalists.transfer_bases=[{study.base}]"])
+    other = (10, 1.0, changed.transfer_bases[0])
+    assert [(cell.epoch, cell.strength, cell.base) for cell in cells_of(changed, folder, 3, 10)] == [
+        *((epoch, strength, None) for epoch in (4, 10, 12) for strength in (0.5, 1)), other
+    ]  # fmt: skip
+    assert {cell.epoch for cell in cells_of(changed, folder, 3, 2)} == {2, 4}

@@ -18,19 +18,20 @@ from PIL import Image
 from search import export, status
 from search.dashboard import serve
 from search.record.events import DrawAgain
-from search.record.finalists import FINALISTS_SHEET, Finalist, Finalists, FreshLook
+from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalist, Finalists, FreshLook, StrengthsShown
 from search.record.record import StudyFolder, TrialRecord
 from search.record.votes import Votes
 from search.recovery.study_json import check_name
 from search.verdict.artifacts import open_store, publish_verdict
 from search.verdict.ballot import count_votes, open_ballot, vote_sentences
 from search.verdict.decision import Decision
-from search.verdict.finalists import draw_sheet, finalist_sentences
+from search.verdict.finalists import draw_sheet, finalist_sentences, shows_strengths
 from search.verdict.ranking import best_trials, contenders
 from search.verdict.verdict import Verdict, finish, make_verdict
 from tests.search.finished_studies import shared_study
 from tests.search.one_process import draw_again
 from trainer.config.config import parse_train_config
+from trainer.inference.sample_files import write_figure
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +234,13 @@ def test_how_often_it_would_be_the_best_is_told_as_soon_as_there_is_another(coun
     said = " ".join(finalist_sentences(Verdict("x", decision, config, finalists=drawn, epochs=12)))
     assert ("in 70 of 100 cases" in said) == (count == 2)
     assert "Trial 0 scores 0.510 there" in said
+
+
+def test_strengths_are_promised_of_what_ships_alone(drawn: StudyFolder) -> None:
+    verdict = make_verdict(drawn)
+    write_figure(drawn.path / STRENGTHS_SHEET, Image.new("RGB", (8, 8)))
+    assert not shows_strengths(drawn, verdict)
+    StrengthsShown(verdict.trial, verdict.epoch + 1, "asked").save(drawn)
+    assert not shows_strengths(drawn, verdict)
+    StrengthsShown(verdict.trial, verdict.epoch, "asked").save(drawn)
+    assert shows_strengths(drawn, verdict)
