@@ -46,5 +46,9 @@ def test_a_sentence_that_names_the_trigger_has_no_tags():
     assert table.groups == []
 
 
+def test_the_class_word_alone_is_the_subject_and_beside_other_words_a_tag():
+    assert tag_table(["sks, Toy, beach", "sks, toy, toy box"], "sks", "toy").tags == ("beach", "toy box")
+
+
 def test_a_trigger_inside_a_word_is_another_word():
     assert tag_table(["desks, beach", "chairs, beach"], "sks").tags == ("desks", "beach", "chairs")

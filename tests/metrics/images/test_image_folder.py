@@ -311,4 +311,5 @@ def test_of_several_epochs_the_last_is_judged_and_the_first_is_the_base(tmp_path
     made = drawn(tmp_path / "samples", (0, 5, 10, 20))
     samples, base = read_samples(tmp_path / "samples")
     np.testing.assert_array_equal(np.stack(samples.images), made[20])
+    assert any("samples of epochs 0, 5, 10 and 20: those of 20 are judged" in note for note in samples.notes)
     np.testing.assert_array_equal(np.stack(base.images), made[0])

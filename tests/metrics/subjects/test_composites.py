@@ -131,6 +131,16 @@ def test_a_subject_that_the_photo_cuts_off_stays_at_that_edge(sides: str):
         assert np.ptp(moved.box[:, 0]) > 10
 
 
+def test_a_subject_cut_off_below_has_the_same_seam_at_its_left_and_right():
+    photo, mask = np.full((64, 160, 3), 255, np.uint8), np.zeros((64, 160), np.float32)
+    mask[30:, 64:96] = 1
+    moved = make_composites([photo], [mask], np.zeros((1, 64, 160, 3), np.uint8), count=4, seed=0, scales=(1, 1))
+    for image, (left, top, right, bottom) in zip(moved.images, moved.box, strict=True):
+        row = image[(top + bottom) // 2, :, 0]
+        np.testing.assert_array_equal(row[left - 4 : left + 4], row[right - 4 : right + 4][::-1])
+        assert 0 < row[right - 1] < 250  # soft
+
+
 @pytest.mark.parametrize("gap", [0, 1])
 def test_a_mask_that_ends_just_before_the_edge_leaves_no_stripe(gap: int):
     photo, mask = np.zeros((512, 512, 3), np.uint8), np.zeros((512, 512), np.float32)

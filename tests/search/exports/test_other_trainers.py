@@ -348,6 +348,9 @@ def test_what_goes_on_behind_the_epoch_names_the_file_to_take(photos):
     assert onetrainer(made)[0]["epochs"] == 12
     assert any("-4-0.safetensors" in line for line in for_onetrainer(made, Path("/out")).notices)
     assert any("take checkpoint-28" in line for line in for_simpletuner(made, Path("/out")).notices)
+    for epoch in (4, None):  # where training ends with the epoch to ship there is none to take
+        made = run(photos, epoch=epoch, lr_scheduler="constant")
+        assert not any("take toy-" in line for line in for_onetrainer(made, Path("/out")).notices)
 
 
 def test_epochs_of_a_number_of_steps_are_told_in_steps(photos):

@@ -139,6 +139,16 @@ def test_a_sheet_that_was_cut_short_is_told_and_removed_to_be_drawn_again(script
     assert not sheet.exists()
 
 
+def test_readings_of_another_epoch_are_measured_again(scripted_study, tmp_path: Path) -> None:
+    study, half, undisturbed = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    readings = folder.trial(1) / "readings"
+    shutil.copyfile(readings / "0002.npz", readings / "0004.npz")
+    assert "trial 1: the readings of epoch 4 are damaged: measured again" in sit(study, folder)
+    assert outcome(folder) == undisturbed
+
+
 def test_a_damaged_lora_to_ship_is_set_aside_and_marked(scripted_study, tmp_path: Path) -> None:
     study, half, _ = scripted_study
     folder = StudyFolder(tmp_path / "small")

@@ -24,7 +24,13 @@ def answers(connection: Connection, slot: int, setup: Any) -> None:
     while not isinstance(message := connection.recv(), Quit):
         if message.epoch == 13:
             os._exit(9)
-        connection.send(Doing("answered", message.number))
+        connection.send(Doing(watched(connection) if message.epoch == 7 else "answered", message.number))
+
+
+def watched(connection: Connection) -> str:
+    """Whether the system asks now and then if the other end is still there."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as end:
+        return "watched" if end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) else "not watched"
 
 
 class _Process:
@@ -97,6 +103,8 @@ def test_a_worker_elsewhere_is_spoken_to_replaced_and_ended_like_one_of_this_mac
     one.send(0, GoOn(3, 1))  # before anybody is there
     got = messages(one, lambda got: len(got) == 3)
     assert got == [(0, Prepared(0.0)), (0, Doing("set up 7 None", 0)), (0, Doing("answered", 3))]
+    one.send(0, GoOn(3, 7))
+    assert messages(one, lambda got: len(got) == 1) == [(0, Doing("watched", 3))]
     one.send(0, GoOn(3, 13))
     got = messages(one, lambda got: any(isinstance(m, Lost) for _, m in got))
     assert got[-1][1].replaced

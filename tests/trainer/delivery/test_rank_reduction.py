@@ -67,6 +67,11 @@ def test_each_layer_may_keep_a_rank_of_its_own() -> None:
     assert ranks == {PLAIN: 1, SPATIAL: 5}
 
 
+def test_unless_asked_for_nothing_is_lost_that_a_file_would_show() -> None:
+    lora = made(2)
+    assert {module.rank for module in reduced(lora).modules.values()} == {2}
+
+
 def test_dora_is_refused_by_name() -> None:
     lora = made(2)
     dora = replace(lora.modules[PLAIN], magnitude=torch.ones(15))

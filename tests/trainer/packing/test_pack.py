@@ -239,6 +239,24 @@ def test_the_base_is_exactly_itself_outside_and_before_training(
         assert torch.equal(base.denoiser(*inputs).sample, before)
 
 
+def test_activations_are_computed_again_where_a_pack_asks_for_it_and_in_no_other_pack(
+    tiny_sd15: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    passes = 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+
+    base.denoiser.get_submodule("up_blocks.0.resnets.0").register_forward_pre_hook(count)
+    for asked, per_step in ((True, 2), (False, 1)):
+        pack, passes = new_pack(base, dataset, gradient_checkpointing=asked), 0
+        run = join(pack, run_dir=tmp_path / str(asked), **FEW_LAYERS)
+        pack.train_epoch()
+        assert passes == per_step * run.step > 0
+
+
 def test_dora_and_convolutions_train_alone_and_refuse_company(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
