@@ -135,6 +135,8 @@ def _outcome(study: optuna.Study, folder: StudyFolder) -> Outcome:
             records[t.number].epoch_shipped,
             records[t.number].stopped,
             records[t.number].score,
+            t.user_attrs["slot"],
+            t.user_attrs["began"],
         )
         for t in study.get_trials()
     ]

@@ -148,3 +148,11 @@ def test_the_command_says_the_loss_and_writes_what_it_says(
     assert metadata["ss_network_module"] == "networks.lora"
     assert json.loads(metadata["ss_network_args"]) == {"conv_dim": "6"}
     assert metadata["ss_network_dim"] == "6"
+
+
+def test_a_dora_that_stays_one_is_still_called_one(dora: LoraWeights, tmp_path: Path) -> None:
+    file, to = save_lora(tmp_path / "dog.safetensors", dora, METADATA), tmp_path / "clean.safetensors"
+    main([str(file), "--clean", "--to", str(to)])
+    metadata = read_metadata(to)
+    assert metadata["ss_network_module"] == METADATA["ss_network_module"]
+    assert json.loads(metadata["ss_network_args"]) == json.loads(METADATA["ss_network_args"])
