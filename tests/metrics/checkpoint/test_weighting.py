@@ -24,7 +24,7 @@ from metrics.checkpoint.weighting import (
     with_subject,
     worth,
 )
-from metrics.trajectory.readings import Reading, Readings
+from metrics.trajectory.readings import CHANNELS, Reading, Readings
 from tests.metrics.photo_sets import OTHERS, crops, probe_labels
 
 LABELS = probe_labels()
@@ -129,6 +129,14 @@ def test_what_was_not_measured_alike_is_not_compared(bound: Calibration) -> None
     assert likeness_difference(bound, one, two, 0.9) is None
     single = replace(one, items={"shifted_loss": np.zeros(4), "shifted_loss_photo": np.zeros(4)})
     assert difference(bound, "shifted_loss", single, single, 0.9) is None  # one photo tells nothing of others
+
+
+def test_a_loss_that_rises_is_worse_at_every_noise_level_and_a_likeness_that_rises_is_better() -> None:
+    rise, fall = Reading(0.2, 0.1, 0.3), Reading(-0.2, -0.3, -0.1)
+    losses = [name for name, channel in CHANNELS.items() if "loss" in (name + (channel.part_of or ""))]
+    assert {"heldout_loss", "heldout_high", "heldout_low", "shifted_mid"} <= set(losses)
+    assert {name: better(name, rise) for name in losses} == dict.fromkeys(losses, fall)
+    assert better("fidelity", rise) == rise
 
 
 def test_without_an_encoder_there_are_no_directions() -> None:
