@@ -3,15 +3,17 @@ for nothing."""
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from search.errors import StudyError
+from search.record.json_files import write_json
 from search.record.learned_from import NOBODY, LearnedFrom
 from search.record.record import StudyFolder, TrialRecord
+from search.study.input_digests import Inputs, fingerprint_of_base
 from search.study.study import Study, load_study
 from search.tuning.learned import as_trials, learned
 from search.tuning.ledger import Ledger
@@ -116,6 +118,16 @@ def test_what_does_not_fit_the_search_is_left_out_and_said(studies: Studies) -> 
     assert {example.fields["rank"] for example in found.examples} == {4, 8}
     assert f"{len(found.examples)} of its 16 complete trials fit" in note
     assert len(found.examples) == 11
+
+
+def test_the_same_base_in_another_place_is_the_same_base(studies: Studies, tiny_sd15: Path) -> None:
+    studies.earlier("dog", best_at_twelve, base="/moved/from/here")
+    study, own = replace(studies.study(learn_from=["dog"]), base=str(tiny_sd15)), studies.folder("small")
+    write_json(Inputs.file(studies.folder("dog")), asdict(Inputs(base=fingerprint_of_base(study, own))))
+    assert len(learned(study, own)[0].examples) == 16
+    write_json(Inputs.file(studies.folder("dog")), asdict(Inputs(base="of another one")))
+    with pytest.raises(StudyError, match="same base"):
+        learned(study, own)
 
 
 @pytest.mark.parametrize(
