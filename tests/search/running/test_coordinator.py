@@ -160,7 +160,9 @@ def test_lost_workers_change_nothing_and_make_no_new_trials(run_scripted, undist
     assert run_scripted("disturbed", dies_at=((0, 2), (1, 12), (3, 10), (4, 4))) == undisturbed
 
 
-@pytest.mark.parametrize("writes", [41, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 70, *range(1, 90, 9)))])
+@pytest.mark.parametrize(
+    "writes", [62, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 41, 70, *range(1, 90, 9)))]
+)
 def test_a_killed_coordinator_goes_on_to_the_same_numbers(run_scripted, undisturbed, writes: int) -> None:
     with pytest.raises(Killed):
         run_scripted(f"killed-{writes}", kill_after=writes)
