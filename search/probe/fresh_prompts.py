@@ -8,13 +8,12 @@ import numpy as np
 from metrics.checkpoint.calibration import ProbeLabels
 from metrics.subjects.composites import context_caption
 from metrics.subjects.prompt_template import fill
-from search.probe.prompts import neutral_caption, probe_seed
+from search.probe.prompts import STREAMS, neutral_caption, probe_seed
 from search.record.finalists import FRESH
 from search.record.probe_description import ProbeDescription
 from search.study.settings import FRESH_CONTEXTS, PLACES, FinalistsSection, ScoreSection
 from trainer.data.dataset import Photo
 
-_STREAM = 7  # of the choice of captions, apart from the probe's own
 _WHERE = ("left", "right", "centre")
 _SIZES = ("large", "small")
 
@@ -45,7 +44,7 @@ def fresh_prompts(
         about: the study's probe, prompts that were added later among it.
     """
     used = set(about.prompts)
-    generator = np.random.default_rng([score.seed, _STREAM, len(photos)])
+    generator = np.random.default_rng([score.seed, STREAMS["finalists"], len(photos)])
     rows: dict[str, tuple[str, str, int]] = {}
     for kind, pool, count in (
         ("A", about.trained_rows, score.probe.trained),

@@ -12,7 +12,8 @@ from search.study.settings import ScoreSection
 from trainer.data.dataset import Photo
 
 _SMALL = 0.85  # of the subject's size in its own photo
-_STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6, "finalists": 7}
+STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6, "finalists": 7}
+"""Numbers that keep what is drawn for different uses apart: seeds of one never meet those of another."""
 
 
 def probe_labels(
@@ -70,4 +71,4 @@ def composite_captions(template: str, photos: Sequence[Photo], made: Composites,
 
 def probe_seed(score: ScoreSection, stream: str, index: int) -> int:
     """Seeds of the probe's own streams, apart from training's small numbers."""
-    return 1_000_003 * (1 + score.seed) + 10_007 * _STREAMS[stream] + index
+    return 1_000_003 * (1 + score.seed) + 10_007 * STREAMS[stream] + index
