@@ -372,10 +372,14 @@ def test_training_photos_that_come_back_are_seen_against_held_out_ones(calibrati
     assert not {"own_photo", "own_caption", "own_pull"} & seen.channels.keys()
 
 
-def test_too_few_captions_say_nothing_of_copies(photos: np.ndarray):
-    labels = probe_labels(num_prompts=6)  # two of each kind
-    few = calibrate(photos, TRAINED, crops(len(labels), 2, OTHERS), labels, None)
-    assert "own_photo" not in read(few, crops(len(labels), 5)).channels
+def test_too_few_captions_say_nothing_of_copies(photos: np.ndarray, encoder: Encoder):
+    def told(num_prompts: int) -> set[str]:
+        labels = probe_labels(num_prompts=num_prompts)
+        few = calibrate(photos, TRAINED, crops(len(labels), 2, OTHERS), labels, encoder)
+        return {"own_photo", "own_caption"} & read(few, crops(len(labels), 5)).channels.keys()
+
+    assert told(6) == {"own_caption"}  # two of each kind
+    assert told(3) == set()
 
 
 def test_a_calibration_from_before_copies_were_looked_for_still_reads(

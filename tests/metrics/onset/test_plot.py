@@ -67,6 +67,17 @@ def test_the_picture_names_the_plateaus_end_and_the_interval(tmp_path: Path) -> 
     assert "plateau would end" in words(plot_onset(tmp_path / "b.svg", falling, find_onset(falling)))
 
 
+def test_a_curve_that_shows_no_onset_is_drawn_over_all_epochs_too(tmp_path: Path) -> None:
+    trajectory = Trajectory(plant("valley", 8).trajectory.readings[::3])
+    onset = find_onset(trajectory)
+    assert (onset.memory.status, onset.memory.epoch) == ("beyond", None)
+    drawn = plot_onset(tmp_path / "a.svg", trajectory, onset).read_text(encoding="utf-8")
+    lines = re.findall(r'<path d="([^"]*)"[^>]*stroke-width: 1.9;', drawn)
+    spans = [np.array(re.findall(r"[ML] (\S+) ", line), float)[[0, -1]] for line in lines]
+    assert len(spans) == 2  # contexts and memory
+    np.testing.assert_allclose(spans[0], spans[1])
+
+
 def test_restarts_are_marked_where_the_rate_jumps_up(tmp_path: Path) -> None:
     losses = plant("valley", 2).trajectory
     epochs = losses.epochs.astype(float)

@@ -331,6 +331,9 @@ def test_photos_captions_and_repeats(photos):
         ("1_sks toy", 1.0, 1.0), ("3_sks toy", 3.0, 1.0), ("1_toy", 1.0, 0.5),
     ]  # fmt: skip
     assert all(Path(c["path"]).is_dir() for c in concepts)
+    assert all(c["image_variations"] == c["text_variations"] == 1 for c in concepts), (
+        "each photo as it is, once a repeat"
+    )
     datasets = ai_toolkit(made)["datasets"]
     assert [d["num_repeats"] for d in datasets] == [1, 3, 1]
     assert datasets[0]["default_caption"] == "sks toy", "what photos without a caption file are called"
