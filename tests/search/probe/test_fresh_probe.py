@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from metrics.checkpoint.encoders import load_encoder
 from metrics.checkpoint.score import score_of
@@ -13,7 +14,7 @@ from metrics.trajectory.readings import OWN_SCORE
 from search.probe.fresh_probe import FreshProbe, open_fresh_probe
 from search.probe.probe import Probe, open_probe
 from search.record.events import DrawAgain, DrawnAgain
-from search.record.finalists import FreshLook
+from search.record.finalists import STRENGTHS_SHEET, FreshLook, StrengthsShown
 from search.record.record import StudyFolder
 from search.running.finalist_looks import FinalistLooks
 from search.study.objective import Objective
@@ -133,3 +134,30 @@ def test_an_objective_takes_losses_from_the_search_and_has_an_interval_of_its_ow
     assert look.draws.std() > 1
     base, _ = fresh.look(None, 0)
     assert base.readings.score == pytest.approx(1000 * base.readings.channels["recognised"].value)
+
+
+def test_strengths_and_another_base_are_drawn_once_and_anew_when_something_changes(opened) -> None:
+    study, folder, probe = opened
+    for epoch in (6, 7):
+        make_lora(folder.checkpoint(5, epoch) / "lora.safetensors", DEMO / "base")
+    asked, line = DrawAgain(5, 7, strengths=True), Listening()
+    some = replace(study, finalists=study.finalists.model_copy(update={"strengths": [0.5, 1.0]}))
+    FinalistLooks(some, folder, probe, line).look(asked)
+    assert line.sent == [DrawnAgain(5, 7)]
+    picture = folder.path / STRENGTHS_SHEET
+    before = picture.read_bytes()
+    with Image.open(picture) as sheet:
+        narrow = sheet.width
+    picture.write_bytes(b"as it was")
+    FinalistLooks(some, folder, probe, line).look(asked)
+    assert picture.read_bytes() == b"as it was"
+    StrengthsShown.file(folder).unlink()
+    FinalistLooks(some, folder, probe, line).look(asked)
+    assert picture.read_bytes() == before
+    more = some.finalists.model_copy(update={"transfer_bases": [str(DEMO / "base")]})
+    FinalistLooks(replace(some, finalists=more), folder, probe, line).look(asked)
+    with Image.open(picture) as sheet:
+        assert sheet.width == narrow + 96 + 6  # one column more
+        pixels = np.asarray(sheet.convert("RGB"))
+    own, other = pixels[:, narrow - 28 - 96 : narrow - 28], pixels[:, narrow - 28 + 6 : narrow + 96 + 6 - 28]
+    np.testing.assert_array_equal(own[160:], other[160:])  # the same base, and the same strength
