@@ -54,6 +54,7 @@ MORE_CASES = (
     Bound("pine", "desert"),
     Bound("hammer", "sea"),
 )
+"""Looked at for the best weights alone."""
 STRENGTHS = (0.85, 0.7, 0.55)
 AS_ALIKE = 0.95  # of the true likeness, that the best weights have to keep
 LEARNED = 0.1  # likeness of a LoRA that is looked at for the best weights
@@ -232,7 +233,7 @@ def _tell_best(best: Mapping[str, Mapping[str, float]], file: Path | None) -> No
     learned = {case: own for case, own in best.items() if own["likeness"] >= LEARNED and case != CASES[0].name}
     names = ("leak, best set", "likeness, best set")
     summary = {f"{name} - as it is": _over([own[name] for own in learned.values()]) for name in names}
-    print(json.dumps(summary | {"cases": len(learned)}, indent=1))
+    print(json.dumps(summary | {"concepts": len(learned)}, indent=1))
     if file is not None:
         file.write_text(json.dumps({"cases": best, **summary}, indent=1) + "\n")
 
@@ -305,7 +306,7 @@ def _summary(found: Sequence[Found]) -> dict[str, Any]:
         "leakage, weights - plain strength of the same likeness": _over([each.against_plain for each in found]),
         "likeness, weights - as it is": _over([each.likeness_by[0] for each in found]),
         "turned down": sum("Nothing to win" not in each.headline for each in found),
-        "cases": len(found),
+        "concepts": len(found),
     }
 
 

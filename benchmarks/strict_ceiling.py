@@ -26,10 +26,11 @@ from benchmarks.onset_behaviour import NOVEL
 from benchmarks.onset_packs import KEPT
 from benchmarks.onset_truth import load_cases
 from benchmarks.strict import table_text
+from benchmarks.strict_drawn import FRESH_DRAWN
 from benchmarks.strict_kept import ASKED, CONCEPT, GROUPS
 from benchmarks.strict_scores import LEARNED, SIGNS, ScoredRun, scored_runs, spearman
 
-IMAGES = 104  # of a truth: `strict_drawn.FRESH_DRAWN`
+IMAGES = FRESH_DRAWN  # of a truth
 READERS = {"a perfect score": None, "a perfect reader of 36 images": 36, "a perfect reader of 16 images": 16}
 MIDDLE, BETWEEN, WITHIN, OCTAVES, JITTER = -0.6, 0.5, 1.0, 1.5, 0.15
 """Logits: mean, standard deviation between runs, within a run, its scale in octaves, and a checkpoint's own."""

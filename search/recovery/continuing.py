@@ -94,14 +94,14 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
             reached.
     """
     # of a hub id its small files: told before torch loads
-    own = check_family(study.base, study.train.get("family", "auto"))
+    family = check_family(study.base, study.train.get("family", "auto"))
     for place, other in enumerate(study.transfer_bases):
         try:
-            check_family(other, own.name)
+            check_family(other, family.name)
         except ModelError as error:
             key = f"finalists.transfer_bases[{place}]"
             raise StudyError(
-                [problem(study.source, key, other, f"a base of the family {own.name}", str(error))]
+                [problem(study.source, key, other, f"a base of the family {family.name}", str(error))]
             ) from error
     inputs = Inputs.load(folder)
     if inputs is None or not has_trained(folder):

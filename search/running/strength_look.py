@@ -17,14 +17,13 @@ from search.study.study import Study
 from trainer.base_model.load import load_base
 from trainer.checkpoint import LORA_FILE
 from trainer.families import Base
-from trainer.inference.picture_grid import INK, MUTED, Column, picture_grid
+from trainer.inference.picture_grid import INK, MUTED, Column, cell_width, picture_grid
 from trainer.inference.sample import sample
 from trainer.inference.sample_files import write_figure
 from trainer.lora.kohya_file import load_lora
 
 _PROMPTS = 4
 _NAME = 14  # letters of another base above its column
-_SMALLEST, _LARGEST = 96, 192  # pixels of an image on the sheet
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def show_strengths(
         prompts,
         title=f"{folder.path.name}: what ships, at other strengths",
         subtitle="and at the kept epochs before and behind it; seeds and prompts that the search never used",
-        cell=max(_SMALLEST, min(_LARGEST, drawn[0][0].shape[1])),
+        cell=cell_width(drawn[0][0].shape[1]),
     )
     write_figure(folder.path / STRENGTHS_SHEET, grid)
     shown.save(folder)  # last: with it the picture is there
@@ -88,9 +87,10 @@ def _rows(fresh: FreshProbe) -> list[int]:
 
 def cells_of(study: Study, folder: StudyFolder, trial: int, epoch: int) -> Iterator[_Cell]:
     """The columns, from left to right."""
-    kept = sorted(int(file.parent.name) for file in (folder.trial(trial) / "checkpoints").glob(f"[0-9]*/{LORA_FILE}"))
-    place = kept.index(epoch) if epoch in kept else 0
-    for near in kept[max(0, place - 1) : place + 2] or [epoch]:
+    files = (folder.trial(trial) / "checkpoints").glob(f"[0-9]*/{LORA_FILE}")
+    kept = sorted({epoch, *(int(file.parent.name) for file in files)})
+    place = kept.index(epoch)
+    for near in kept[max(0, place - 1) : place + 2]:
         for strength in study.finalists.strengths:
             yield _Cell(near, strength)
     for base in study.transfer_bases:

@@ -222,10 +222,10 @@ class FinalistsSection(Section):
     """Prompts in new contexts, with {trigger} and {class}. None: the captions of moved subjects, where
     score.shifted.contexts are your own, else a list that comes along."""
     strengths: list[Annotated[float, Field(gt=0, le=4)]] = Field(default=[0.6, 0.8, 1.0], max_length=12)
-    """At which strengths the one that ships is shown beside its neighbours, at its epoch to ship and at the kept
-    checkpoints before and behind it; nothing is decided by it. []: none."""
+    """At which strengths what ships is shown, at its epoch and at the kept checkpoints before and behind it; nothing is
+    decided by it. []: none."""
     transfer_bases: list[str] = Field(default=[], max_length=20)
-    """Other bases of the same family, paths or hub ids: the one that ships is shown on each of them, too."""
+    """Other bases of the same family, paths or hub ids: what ships is shown on each of them, too."""
 
 
 class StopSection(Section):

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _IMAGES, _TRIAL, _EPOCH, _OPEN = "images", "trial", "epoch", "open"
 _COLUMNS, _MOST_ROWS = 4, 8
-_SMALLEST, _LARGEST = 96, 192  # pixels of an image
 
 
 def ballot_name(study: str) -> str:
@@ -168,7 +167,7 @@ def _shuffled(folder: StudyFolder, found: Finalists) -> Sequence[Finalist]:
 def _draw(folder: StudyFolder, one: Finalist) -> Path | None:
     """A picture of its fresh images, prompts down and seeds across, with neither number nor score; None where its
     images are not there."""
-    from trainer.inference.picture_grid import Column, picture_grid
+    from trainer.inference.picture_grid import Column, cell_width, picture_grid
     from trainer.inference.sample_files import write_figure
 
     look = images_of_look(folder, one.trial, one.epoch)
@@ -180,7 +179,7 @@ def _draw(folder: StudyFolder, one: Finalist) -> Path | None:
     rows = list(of_prompt.items())[:_MOST_ROWS]
     count = min(_COLUMNS, *(len(images) for _, images in rows))
     columns = [[images[place] for _, images in rows] for place in range(count)]
-    cell = max(_SMALLEST, min(_LARGEST, look[1].shape[2]))
+    cell = cell_width(look[1].shape[2])
     grid = picture_grid(
         columns, [Column(f"seed {place + 1}") for place in range(count)], [p for p, _ in rows], cell=cell
     )

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
 
 _MOST_ROWS, _SEEDS = 24, 2
-_SMALLEST, _LARGEST = 96, 192  # pixels of an image on the sheet
 
 
 def standing(folder: StudyFolder, records: Sequence[TrialRecord]) -> Finalists | None:
@@ -100,7 +99,7 @@ def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
 
 def draw_sheet(folder: StudyFolder, found: Finalists) -> bool:
     """`finalists.png`: the base and each finalist side by side, on the first fresh seeds; whether it could be drawn."""
-    from trainer.inference.picture_grid import Column, picture_grid
+    from trainer.inference.picture_grid import Column, cell_width, picture_grid
     from trainer.inference.sample_files import write_figure
 
     base = images_of_look(folder, None, 0)
@@ -117,7 +116,7 @@ def draw_sheet(folder: StudyFolder, found: Finalists) -> bool:
         [prompts[row] for row in rows],
         title=f"{folder.path.name}: the finalists",
         subtitle="seeds and prompts that the search never used",
-        cell=max(_SMALLEST, min(_LARGEST, pictures.shape[2])),
+        cell=cell_width(pictures.shape[2]),
     )
     write_figure(folder.path / FINALISTS_SHEET, grid)
     return True

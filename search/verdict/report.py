@@ -29,7 +29,7 @@ from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import OWN_SCALE, score_chart, spark
 from search.verdict.decision import Decision, decide
-from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences, shows_strengths
+from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences
 from search.verdict.front import FRONT_PICTURE, front_sentences
 from search.verdict.private_paths import without_private_paths
 from search.verdict.quantities import duration, size
@@ -101,7 +101,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         if verdict.finalists is None
         else album.picture(folder.path / FINALISTS_SHEET, "The finalists on fresh seeds and prompts"),
         strengths_picture=None
-        if verdict.finalists is None or not shows_strengths(folder, verdict)
+        if "strengths" not in verdict.files
         else album.picture(folder.path / STRENGTHS_SHEET, "What ships at other strengths, and the epochs beside"),
         grid=None if best is None else _grid(folder, best),
         chart=score_chart(sorted(lines), verdict.trial, None if best is None else marks(verdict.decision), scale=scale),

@@ -34,6 +34,11 @@ class Column:
     paper: tuple[int, int, int] | None = None
 
 
+def cell_width(pixels: int) -> int:
+    """Width on a grid of images that are so many pixels wide: their own, but at least 96 and at most 192."""
+    return max(96, min(192, pixels))
+
+
 def picture_grid(
     images: Sequence[Sequence[np.ndarray]],
     columns: Sequence[Column],
