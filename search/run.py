@@ -279,6 +279,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         prunes=study.stop.prune,
         stops=study.stop.onset,
         finalists=study.num_finalists,
+        retrained=study.finalists.retrain,
     )
     for note in (*mend_probe(folder), *(() if sharing is None else sharing.notes)):
         print(f"note: {note}")
@@ -359,9 +360,10 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
     if not belongs(verdict, records):
         return None
     drawn = verdict.finalists
-    now = study.finalists.model_dump(mode="json")
-    if drawn is not None and any(now.get(key) != value for key, value in drawn.settings.items()):
-        return None
+    if drawn is not None:
+        now, usual = study.finalists.model_dump(mode="json"), type(study.finalists)().model_dump(mode="json")
+        if any(drawn.settings.get(key, usual[key]) != value for key, value in now.items()):
+            return None
     configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
     return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))
 

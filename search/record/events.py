@@ -56,12 +56,15 @@ class StopTrial:
 class DrawAgain:
     """To a worker: draw this checkpoint with fresh seeds and prompts; without a number the base, which comes first.
 
-    `strengths`: not to score it, but to show it at other strengths, and the checkpoints beside it.
+    `strengths`: not to score it, but to show it at other strengths, and the checkpoints beside it. `retrained`: train
+    the trial a second time up to there, under another seed, and draw that; `place`: of its seat then.
     """
 
     number: int | None
     epoch: int
     strengths: bool = False
+    retrained: bool = False
+    place: int = 0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Finalist:
     Attributes:
         trial, epoch: its number, and its epoch to ship.
         searched: its score in the search.
-        score: on the fresh images; low, high: its 90 % interval.
+        score: on the fresh images; low, high: its 90 % interval. Where it was trained a second time: the mean of both.
+        trainings: the scores of the first and the second training, where there are two.
         best: share of the resamples of the fresh prompts in which no other finalist scores more.
         behind: share of the resamples in which it scores less than the finalist with the highest score.
         own: the score as we make it on the fresh images, where an objective makes `score`.
@@ -40,6 +41,7 @@ class Finalist:
     best: float
     behind: float = 0.0
     own: float | None = None
+    trainings: tuple[float, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -69,6 +71,7 @@ class Finalists:
         settings: those of the section `finalists` that it was drawn under.
         drawn: the best first.
         left_out: number of a trial to why it could not be drawn again.
+        not_retrained: the same of a second training.
         images: of each finalist. prompts: of these images; repeated: how many of them the search used, too.
         base: the score of the base without a LoRA.
         seconds: that drawing and scoring took the workers.
@@ -77,11 +80,17 @@ class Finalists:
     settings: Mapping[str, Any]
     drawn: tuple[Finalist, ...]
     left_out: Mapping[int, str] = field(default_factory=dict)
+    not_retrained: Mapping[int, str] = field(default_factory=dict)
     images: int = 0
     prompts: int = 0
     repeated: int = 0
     base: float | None = None
     seconds: float = 0.0
+
+    @property
+    def retrained(self) -> bool:
+        """Whether any of them was trained a second time."""
+        return any(one.trainings for one in self.drawn)
 
     @property
     def numbers(self) -> set[int]:
@@ -94,10 +103,11 @@ class Finalists:
 
     def save(self, folder: StudyFolder) -> None:
         """Write `finalists.json` into the study's folder."""
-        plain = asdict(self)
-        write_json(
-            folder.path / FINALISTS_FILE, {**plain, "left_out": {str(n): why for n, why in self.left_out.items()}}
-        )
+        reasons = {
+            name: {str(number): why for number, why in found.items()}
+            for name, found in (("left_out", self.left_out), ("not_retrained", self.not_retrained))
+        }
+        write_json(folder.path / FINALISTS_FILE, asdict(self) | reasons)
 
     @classmethod
     def load(cls, folder: StudyFolder) -> "Finalists | None":
@@ -148,14 +158,15 @@ class FreshLook:
     seconds: float
 
     @staticmethod
-    def file(folder: StudyFolder, trial: int | None, epoch: int) -> Path:
-        """Where it lies; the base's for no trial."""
-        return folder.path / LOOKS_FOLDER / ("base" if trial is None else f"{trial:04d}") / f"{epoch:04d}.npz"
+    def file(folder: StudyFolder, trial: int | None, epoch: int, *, retrained: bool = False) -> Path:
+        """Where it lies; the base's for no trial. `retrained`: of the trial's second training."""
+        home = folder.path / LOOKS_FOLDER / ("base" if trial is None else f"{trial:04d}")
+        return (home / "retrained" if retrained else home) / f"{epoch:04d}.npz"
 
     @classmethod
-    def picture(cls, folder: StudyFolder, trial: int | None, epoch: int) -> Path:
+    def picture(cls, folder: StudyFolder, trial: int | None, epoch: int, *, retrained: bool = False) -> Path:
         """The images: prompts down, seeds across, no gaps."""
-        return cls.file(folder, trial, epoch).with_suffix(".png")
+        return cls.file(folder, trial, epoch, retrained=retrained).with_suffix(".png")
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all."""

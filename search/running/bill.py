@@ -40,7 +40,8 @@ class Bill:
             part), and of a checkpoint's images and readings.
         checkpoints: of all trials. workers: that share the work. at_once: trials of each that share a step.
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
-        kept: LoRAs that stay at the end. again: finalists that are drawn again, the base among them.
+        kept: LoRAs that stay at the end. again: finalists that are drawn again, the base among them. retrained:
+            finalists that are trained a second time.
     """
 
     study: str
@@ -65,6 +66,7 @@ class Bill:
     kept: float
     at_once: int = 1
     again: int = 0
+    retrained: int = 0
 
     @property
     def seconds(self) -> float:
@@ -76,7 +78,12 @@ class Bill:
     @property
     def drawing_again(self) -> float:
         """Seconds of a worker for the finalists."""
-        return self.again * (FRESH * self.images + self.readings)
+        training = self.retrained * self.all_epochs / self.trials * self.steps_per_epoch * self.step
+        return training + (self.again + self.retrained) * (FRESH * self.images + self.readings)
+
+    @property
+    def _finals(self) -> str:
+        return "draw the finalists again and train them again" if self.retrained else "draw the finalists again"
 
     @property
     def disk(self) -> float:
@@ -103,7 +110,7 @@ class Bill:
             f"time: at most {duration(self.seconds)}"
             + (f" with {self.workers} workers" if self.workers > 1 else "")
             + f", {duration(self.prepare)} of it to load"
-            + (f" and {duration(self.drawing_again / self.workers)} to draw the finalists again" if self.again else "")
+            + (f" and {duration(self.drawing_again / self.workers)} to {self._finals}" if self.again else "")
             + "; less where trials are stopped early",
             f"memory: {self.memory:.1f} GiB" + (" each worker" if self.workers > 1 else ""),
             f"disk: about {size(round(self.disk))} in the end (a LoRA {size(self.lora)}, "
@@ -183,6 +190,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         pictures=pictures if study.keep.samples else 0,
         at_once=at_once,
         again=_drawn_again(study, trials),
+        retrained=min(study.num_finalists, trials) if study.finalists.retrain else 0,
         kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
     )
 

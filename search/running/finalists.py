@@ -1,11 +1,12 @@
 """The finals: the best trials are drawn again by the study's workers, with seeds and prompts that the search never
-used, and compared.
+used, where the study asks for it trained a second time, and compared.
 
 What was drawn is kept image by image, so that a study that is killed here goes on with what is left.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from search.study.study import Study
 from search.verdict.ranking import best_trials
 
 _MOST_RETRIES = 3
+_LEAST_FREEDOM = 3
+"""Of Student's t: two trainings know little of how trainings differ, but it is no secret either."""
 
 
 def draw_finalists(
@@ -46,9 +49,13 @@ def draw_finalists(
     drawing = _Drawing(study, folder, team, board, clock, check_place)
     drawing.run([DrawAgain(None, 0)])  # what all others are held against
     drawing.run([DrawAgain(number, epoch) for number, epoch in epochs.items()])
+    if study.finalists.retrain:
+        left = [number for number in asked if number not in drawing.left_out]
+        board.note(f"{'it is' if len(left) == 1 else 'they are'} trained a second time, under another seed")
+        drawing.run([DrawAgain(number, epochs[number], retrained=True, place=at) for at, number in enumerate(left)])
     check_place()
     scores = {number: records[number].score or 0.0 for number in asked}
-    found = compared(study, folder, scores, epochs, drawing.left_out)
+    found = compared(study, folder, scores, epochs, drawing.left_out, drawing.not_retrained)
     if found.drawn and (study.finalists.strengths or study.transfer_bases):
         best = found.drawn[0]
         drawing.run([DrawAgain(best.trial, best.epoch, strengths=True)])
@@ -66,19 +73,25 @@ class _Drawing:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._check_place = check_place
         self.left_out: dict[int, str] = {}
+        self.not_retrained: dict[int, str] = {}
         self._retired: set[int] = set()
         self._tries: dict[DrawAgain, int] = {}
         self._todo: deque[DrawAgain] = deque()
-        self._at_work: dict[int, DrawAgain] = {}
+        self._at_work: dict[int, list[DrawAgain]] = {}
 
     def run(self, looks: list[DrawAgain]) -> None:
-        """Until each of them is drawn, or left out."""
+        """Until each of them is drawn, or left out. What is trained is shared out at once: a worker trains its share
+        side by side."""
         self._todo = deque(looks)
         while self._todo or self._at_work:
             for worker in range(self.team.count):
-                if self._todo and worker not in self._at_work and worker not in self._retired:
-                    self._at_work[worker] = self._todo.popleft()
-                    self.team.send(worker, self._at_work[worker])
+                if not self._todo or worker in self._at_work or worker in self._retired:
+                    continue
+                free = self.team.count - len(self._retired) - len(self._at_work)
+                share = ceil(len(self._todo) / free) if self._todo[0].retrained else 1
+                self._at_work[worker] = [self._todo.popleft() for _ in range(share)]
+                for look in self._at_work[worker]:
+                    self.team.send(worker, look)
             self._clock.tick()
             messages = self.team.receive(timeout=1.0)
             self._check_place()
@@ -86,25 +99,27 @@ class _Drawing:
                 self._take(worker, message)
 
     def _take(self, worker: int, message: object) -> None:
-        look = self._at_work.get(worker)
         if isinstance(message, Unprepared):
             raise refused(self.study, message)
         if isinstance(message, Lost):
             self._lost(worker, message)
-        elif look is None or not isinstance(message, DrawnAgain | Failed):
+        if not isinstance(message, DrawnAgain | Failed):
             return
-        elif (message.number, message.epoch) == (look.number, look.epoch):
-            del self._at_work[worker]
+        looks = self._at_work.get(worker, [])
+        for look in [look for look in looks if (look.number, look.epoch) == (message.number, message.epoch)]:
+            looks.remove(look)
+            if not looks:
+                del self._at_work[worker]
             if isinstance(message, Failed):
                 self._failed(look, message.error, again=message.again, machine=message.machine)
 
     def _lost(self, worker: int, lost: Lost) -> None:
-        look = self._at_work.pop(worker, None)
+        looks = self._at_work.pop(worker, [])
         if not lost.replaced:
             self._retired.add(worker)
             if len(self._retired) == self.team.count:
                 raise WorkerError(f"no worker could start: {lost.reason}; details are in {self.folder.workers_log}")
-        if look is not None:
+        for look in looks:
             self._failed(look, f"its worker was lost: {lost.reason}", again=True, machine=False)
 
     def _failed(self, look: DrawAgain, error: str, *, again: bool, machine: bool) -> None:
@@ -115,6 +130,9 @@ class _Drawing:
             raise WorkerError(f"{error}; every trial is kept: the same command goes on from there")
         elif look.strengths:
             self.board.note(f"trial {look.number} is not shown at other strengths: {error}")
+        elif look.retrained:
+            self.not_retrained[look.number] = error
+            self.board.note(f"trial {look.number} is not trained a second time: {error}")
         else:
             self.left_out[look.number] = error
             self.board.note(f"trial {look.number} is not drawn again: {error}")
@@ -126,40 +144,57 @@ def compared(
     searched: Mapping[int, float],
     epochs: Mapping[int, int],
     left_out: Mapping[int, str],
+    not_retrained: Mapping[int, str] | None = None,
 ) -> Finalists:
     """What the fresh images say, with a picture of them.
 
     Args:
         searched: score in the search, by trial. epochs: to ship, by trial.
-        left_out: those that could not be drawn again.
+        left_out: those that could not be drawn again. not_retrained: nor trained a second time.
     """
     base = FreshLook.load(FreshLook.file(folder, None, 0))
-    found = {n: FreshLook.load(FreshLook.file(folder, n, epochs[n])) for n in searched if n not in left_out}
-    looks = {number: look for number, look in found.items() if look is not None and np.isfinite(look.readings.score)}
-    missing = dict.fromkeys(set(found) - set(looks), "its fresh images have no score")
-    drawn = _drawn(looks, searched, epochs)
+    looks = _scored(folder, {number: epochs[number] for number in searched if number not in left_out})
+    missing = dict.fromkeys(set(searched) - set(left_out) - set(looks), "its fresh images have no score")
+    again: dict[int, FreshLook] = {}
+    if study.finalists.retrain:
+        failed = not_retrained or {}
+        again = _scored(folder, {number: epochs[number] for number in looks if number not in failed}, retrained=True)
+    drawn = _drawn(looks, again, searched, epochs)
     one = next(iter(looks.values()), None)
     result = Finalists(
         settings=study.finalists.model_dump(mode="json"),
         drawn=drawn,
         left_out={**left_out, **missing},
+        not_retrained=dict(not_retrained or {}),
         images=0 if one is None else one.images,
         prompts=0 if one is None else one.prompts,
         repeated=0 if one is None else one.repeated,
         base=None if base is None else base.readings.score,
-        seconds=sum(look.seconds for look in (*looks.values(), *([] if base is None else [base]))),
+        seconds=sum(look.seconds for look in (*looks.values(), *again.values(), *([] if base is None else [base]))),
     )
     return result
 
 
+def _scored(folder: StudyFolder, epochs: Mapping[int, int], *, retrained: bool = False) -> dict[int, FreshLook]:
+    """The looks of these trials that are there and have a score."""
+    found = {n: FreshLook.load(FreshLook.file(folder, n, epoch, retrained=retrained)) for n, epoch in epochs.items()}
+    return {number: look for number, look in found.items() if look is not None and np.isfinite(look.readings.score)}
+
+
 def _drawn(
-    looks: Mapping[int, FreshLook], searched: Mapping[int, float], epochs: Mapping[int, int]
+    looks: Mapping[int, FreshLook],
+    again: Mapping[int, FreshLook],
+    searched: Mapping[int, float],
+    epochs: Mapping[int, int],
 ) -> tuple[Finalist, ...]:
-    """The best first; of equal ones the one that the search put first."""
-    order = sorted(looks, key=lambda number: (-looks[number].readings.score, -searched[number], number))
+    """The best first; of equal ones the one that the search put first. `again`: looks of second trainings."""
+    trainings = {n: [each[n].readings.score for each in (looks, again) if n in each] for n in looks}
+    score = {number: float(np.mean(each)) for number, each in trainings.items()}
+    order = sorted(looks, key=lambda number: (-score[number], -searched[number], number))
     if not order:
         return ()
-    draws = np.stack([looks[number].draws for number in order])
+    draws = np.stack([_draws(looks[number], again.get(number)) for number in order])
+    draws += luck_of_training(trainings, order, draws.shape[1])
     best = draws.argmax(axis=0)
     made = []
     for place, number in enumerate(order):
@@ -170,12 +205,33 @@ def _drawn(
                 trial=number,
                 epoch=epochs[number],
                 searched=searched[number],
-                score=looks[number].readings.score,
+                score=score[number],
                 low=low,
                 high=high,
                 best=float((best == place).mean()),
                 behind=float((draws[place] < draws[0]).mean()),
                 own=None if own is None else own.value,
+                trainings=tuple(trainings[number]) if number in again else (),
             )
         )
     return tuple(made)
+
+
+def _draws(first: FreshLook, second: FreshLook | None) -> np.ndarray:
+    """`[resamples]` scores with other prompts, the same ones for both trainings."""
+    return first.draws.copy() if second is None else (first.draws + second.draws) / 2
+
+
+def luck_of_training(trainings: Mapping[int, Sequence[float]], order: Sequence[int], count: int) -> np.ndarray:
+    """`[trials, count]` what another seed of training could add to the score of each trial in `order`: the standard
+    deviation between two trainings of one trial, from all that were trained twice, over the root of how many trainings
+    of this one there are, times Student's t. Zeros where none was trained twice.
+
+    Source: Student 1908, "The probable error of a mean", with the variance pooled over trials.
+    """
+    apart = [each[0] - each[1] for each in trainings.values() if len(each) > 1]
+    if not apart:
+        return np.zeros((len(order), count))
+    deviation, freedom = np.sqrt(np.mean(np.square(apart)) / 2), max(len(apart), _LEAST_FREEDOM)
+    luck = np.random.default_rng(len(order)).standard_t(freedom, size=(len(order), count))
+    return luck * deviation / np.sqrt([[len(trainings[number])] for number in order])

@@ -1,7 +1,9 @@
 """Faults of the machine, told apart from faults of a trial: a full disk says nothing about settings."""
 
 import errno
+import os
 import re
+import traceback
 from dataclasses import dataclass
 
 from metrics.errors import MetricsError
@@ -88,3 +90,12 @@ def fault_of(error: Exception) -> Fault:
         text = repeat_nearly(error)
     machine = machine_fault(error)
     return Fault(machine or text, again=not known, machine=machine is not None, memory=memory is not None)
+
+
+def seen_fault(error: Exception) -> Fault:
+    """`fault_of` an error that nobody foresaw: it is printed, and where the device is lost this process ends."""
+    if not isinstance(error, TrainerError | MetricsError):
+        traceback.print_exception(error)
+    if device_is_lost(error):
+        os._exit(1)  # the next process has a device that works, or the coordinator gives up
+    return fault_of(error)

@@ -45,7 +45,7 @@ class Board:
         slots: how many run at a time.
         horizons: a sample of the epochs that trials are planned for, if known.
         prunes, stops: whether trials may be pruned, and stopped at their onset.
-        finalists: how many trials are drawn again in the end.
+        finalists: how many trials are drawn again in the end; retrained: whether they are trained again, too.
         seconds: after which no further trial is begun, or None.
         spent_seconds: time that earlier sittings took.
         clock: seconds, rising.
@@ -64,6 +64,7 @@ class Board:
         prunes: bool = True,
         stops: bool = True,
         finalists: int = 0,
+        retrained: bool = False,
         seconds: float | None = None,
         spent_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -82,6 +83,7 @@ class Board:
             trials, slots, horizons=horizons, deadline=deadline, prunes=prunes, stops=stops, finish=_FINISH_SECONDS
         )
         self._looks = finalists + 1 if finalists else 0  # and the base
+        self._retrained = finalists if retrained else 0
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()
@@ -161,11 +163,16 @@ class Board:
             self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
 
     def _again(self, record: TrialRecord) -> float:
-        """Seconds on the clock to draw the finalists again, as long as this trial's checkpoints took."""
+        """Seconds on the clock to draw the finalists again, as long as this trial's checkpoints took, and to train them
+        again as far as this one."""
         checkpoints = ceil(record.epochs_trained / record.config.save_every_n_epochs)
         look = FRESH * record.timings.get("sample", 0.0) + record.timings.get("score", 0.0)
         workers = max(1, self.slots // self._forecast.places)
-        return 0.0 if not checkpoints else self._looks * look / checkpoints / min(workers, max(1, self._looks))
+        if not checkpoints:
+            return 0.0
+        look /= checkpoints
+        training = ceil(self._retrained / workers) * (record.timings.get("train", 0.0) + look)
+        return training + self._looks * look / min(workers, max(1, self._looks))
 
     def note(self, text: str) -> None:
         """Something the user should know, once."""

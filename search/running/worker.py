@@ -38,12 +38,12 @@ from search.record.record import StudyFolder
 from search.record.taken_run import RunMark
 from search.record.trial_progress import measured_in_a_row
 from search.running.block_weights import BlockLooks
-from search.running.coordinator_line import HUNG_UP, Line
+from search.running.coordinator_line import HUNG_UP, Ended, Line
 from search.running.final_run import align
 from search.running.finalist_looks import FinalistLooks
 from search.running.finished_run import RunLooks, check_run
 from search.running.looks import Looks
-from search.running.machine_faults import Fault, device_is_lost, fault_of, machine_fault
+from search.running.machine_faults import Fault, machine_fault, seen_fault
 from search.running.measuring import Measuring
 from search.running.pack_measure import settled
 from search.running.same_runs import SameRuns, common_of
@@ -63,10 +63,6 @@ from trainer.errors import TrainerError
 from trainer.lora.lora import LoraWeights
 from trainer.packing.builder import run_settings, shares_a_pack
 from trainer.packing.pack import Pack
-
-
-class _Quit(Exception):
-    """The coordinator ends this worker."""
 
 
 def main(connection: Connection, slot: int, study: Study, folder: StudyFolder) -> None:
@@ -143,7 +139,7 @@ class _Worker:
         sharing = settled(study, folder, self._probe)
         self._passes = SharedPasses(self._probe, sharing, study.workers.pack, folder)
         self._same = SameRuns(study, folder, common_of(study, folder, self._probe))
-        self._finalists = FinalistLooks(study, folder, self._probe, self._line)
+        self._finalists = FinalistLooks(study, folder, self._probe, self._line, self._passes)
         self._again: list[DrawAgain] = []
         self._new: list[TrialSpec] = []
         self._trials: dict[int, TrialAtWork] = {}
@@ -162,15 +158,16 @@ class _Worker:
                 if self._failed and torch.cuda.is_initialized():
                     torch.cuda.empty_cache()  # now that nothing holds the failed trial any more
                 self._failed = False
-        except _Quit:
+        except Ended:
             return
 
     def _turn(self) -> None:
         """New trials begin, checkpoints that are due are seen to, and whoever need not wait goes on by an epoch."""
         while self._new:
             self._begin(self._new.pop(0))
-        while self._again:
-            self._draw_again(self._again.pop(0))
+        if self._again:
+            asked, self._again = self._again, []
+            self._failed |= not self._finalists.see_to(asked, self._hear)
         moved = False
         for trial in list(self._trials.values()):
             if self._trials.get(trial.number) is trial:  # else it was stopped meanwhile
@@ -187,7 +184,7 @@ class _Worker:
             self._hear(block=True)
 
     def _hear(self, *, block: bool = False) -> None:
-        """Take what the coordinator has said; a trial that is stopped leaves at once. Raises _Quit at the end."""
+        """Take what the coordinator has said; a trial that is stopped leaves at once. Raises Ended at the end."""
         self._line.alive()
         for message in self._line.heard(block=block):
             if isinstance(message, TrialSpec):
@@ -202,7 +199,7 @@ class _Worker:
                 self._let_go(message.number)
                 drop_after(self._folder.trial(message.number), message.epoch)
             elif isinstance(message, Quit):
-                raise _Quit
+                raise Ended
 
     def _begin(self, spec: TrialSpec) -> None:
         """Take a trial up where its folder says."""
@@ -287,19 +284,6 @@ class _Worker:
         self._measuring.tell(trial, epoch)
         return True
 
-    def _draw_again(self, asked: DrawAgain) -> None:
-        """A finalist, or the base, with fresh seeds and prompts."""
-        fault = None
-        try:
-            self._finalists.look(asked)
-        except HUNG_UP:
-            raise
-        except Exception as error:
-            fault = _fault(error)
-        if fault is not None:
-            self._line.send(Failed(asked.number, asked.epoch, fault.text, again=fault.again, machine=fault.machine))
-            self._failed = True
-
     def _train(self, trials: list[TrialAtWork]) -> list[tuple[Pack, Fault]]:
         """One epoch of these trials, those in one pack together; returns packs that failed."""
         failed = []
@@ -312,10 +296,10 @@ class _Worker:
             began, fault = time.perf_counter(), None
             try:
                 pack.train_epoch(lambda _: self._hear(), runs=runs)
-            except (_Quit, *HUNG_UP):
+            except (Ended, *HUNG_UP):
                 raise
             except Exception as error:
-                fault = _fault(error)
+                fault = seen_fault(error)
             if fault is not None:  # nothing of the error is held here any more
                 failed.append((pack, fault))
                 continue
@@ -358,10 +342,10 @@ class _Worker:
         fault = None
         try:
             yield
-        except (_Quit, *HUNG_UP):
+        except (Ended, *HUNG_UP):
             raise
         except Exception as error:
-            fault = _fault(error)
+            fault = seen_fault(error)
             if self._looks is not None and not fault.again:
                 fault = replace(fault, machine=True)  # its only trial: it goes on once the files are there again
         if fault is not None:
@@ -379,15 +363,6 @@ class _Worker:
         trial = self._trials.pop(number, None)
         if trial is not None:
             trial.leave()
-
-
-def _fault(error: Exception) -> Fault:
-    """Why a trial could not go on; ends the process where the device is lost."""
-    if not isinstance(error, TrainerError | MetricsError):
-        traceback.print_exc()
-    if device_is_lost(error):
-        os._exit(1)  # the next process has a device that works, or the coordinator gives up
-    return fault_of(error)
 
 
 def _looks(study: Study, folder: StudyFolder, probe: Probe, checked: Mapping[int, LoraWeights] | None) -> Looks | None:

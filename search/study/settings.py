@@ -221,6 +221,9 @@ class FinalistsSection(Section):
     contexts: list[_Prompt] | None = Field(default=None, min_length=1, max_length=1000)
     """Prompts in new contexts, with {trigger} and {class}. None: the captions of moved subjects, where
     score.shifted.contexts are your own, else a list that comes along."""
+    retrain: bool = False
+    """Train them a second time, under another seed, up to their epochs to ship: then both trainings count. It takes as
+    long as the finalists took."""
     strengths: list[Annotated[float, Field(gt=0, le=4)]] = Field(default=[0.6, 0.8, 1.0], max_length=12)
     """At which strengths what ships is shown, at its epoch and at the kept checkpoints before and behind it; nothing is
     decided by it. []: none."""

@@ -58,12 +58,20 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
         f"{found.images} images of {found.prompts} prompts{again}. Trial {one.trial} scores {one.score:.3f} there "
         f"(90 % interval {one.low:.3f} to {one.high:.3f}); in the search it was {one.searched:.3f}."
     ]
-    if count > 1:
+    if found.retrained:
+        who = "Each was" if count > 1 else "It was"
+        both = "" if not one.trainings else " Trial {}: {:.3f} and {:.3f}.".format(one.trial, *one.trainings)
         said.append(
-            f"With other prompts of this kind it would be the best of them in {100 * one.best:.0f} of 100 cases."
+            f"{who} also trained a second time, under another seed, and drawn. The score is the mean of both.{both}"
         )
-    for number, why in sorted(found.left_out.items()):
-        said.append(f"Trial {number} was not drawn again: {why.strip().splitlines()[-1]}.")
+    if count > 1:
+        also = " and other seeds of training" if found.retrained else ""
+        said.append(
+            f"With other prompts of this kind{also} it would be the best of them in {100 * one.best:.0f} of 100 cases."
+        )
+    for what, reasons in (("drawn again", found.left_out), ("trained a second time", found.not_retrained)):
+        for number, why in sorted(reasons.items(), key=lambda each: int(each[0])):
+            said.append(f"Trial {number} was not {what}: {why.strip().splitlines()[-1]}.")
     return said
 
 
@@ -73,11 +81,16 @@ def finalist_cost(verdict: "Verdict") -> list[str]:
     return [] if found is None else [f"Drawing the finalists again took {duration(found.seconds)} more."]
 
 
-FINALIST_COLUMNS = ("trial", "epoch", "score on fresh images", "90 % interval", "in the search", "best of them in", "")
+def finalist_columns(verdict: "Verdict") -> tuple[str, ...]:
+    """Heads of the columns of `finalist_rows`."""
+    retrained = verdict.finalists is not None and verdict.finalists.retrained
+    trainings = ("of each training",) if retrained else ()
+    scores = ("score on fresh images", *trainings, "90 % interval", "in the search", "best of them in")
+    return ("trial", "epoch", *scores, "")
 
 
 def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
-    """(whether it is the one to ship, cells in the order of `FINALIST_COLUMNS`) of each finalist, the best first."""
+    """(whether it is the one to ship, cells under `finalist_columns`) of each finalist, the best first."""
     found = verdict.finalists
     if found is None:
         return []
@@ -88,6 +101,7 @@ def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
             str(one.trial),
             str(one.epoch),
             f"{one.score:.3f}",
+            *([" and ".join(f"{score:.3f}" for score in one.trainings)] if found.retrained else []),
             f"{one.low:.3f} to {one.high:.3f}",
             f"{one.searched:.3f}",
             f"{100 * one.best:.0f} %",

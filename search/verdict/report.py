@@ -29,7 +29,7 @@ from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import OWN_SCALE, score_chart, spark
 from search.verdict.decision import Decision, decide
-from search.verdict.finalists import FINALIST_COLUMNS, finalist_rows, finalist_sentences
+from search.verdict.finalists import finalist_columns, finalist_rows, finalist_sentences
 from search.verdict.front import FRONT_PICTURE, front_sentences
 from search.verdict.private_paths import without_private_paths
 from search.verdict.quantities import duration, size
@@ -91,7 +91,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         composites=composites,
         disagreement=verdict.decision.disagreement is not None,
         plots=[plot for plot in plots if plot is not None],
-        finalist_columns=FINALIST_COLUMNS,
+        finalist_columns=finalist_columns(verdict),
         finalists=finalist_rows(verdict),
         finalists_note=" ".join(finalist_sentences(verdict)),
         votes=" ".join(vote_sentences(verdict.finalists, Votes.load(folder))),

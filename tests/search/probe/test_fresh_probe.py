@@ -13,17 +13,18 @@ from metrics.checkpoint.score import score_of
 from metrics.trajectory.readings import OWN_SCORE
 from search.probe.fresh_probe import FreshProbe, open_fresh_probe
 from search.probe.probe import Probe, open_probe
-from search.record.events import DrawAgain, DrawnAgain
+from search.record.events import DrawAgain, DrawnAgain, Failed
 from search.record.finalists import STRENGTHS_SHEET, FreshLook, StrengthsShown
 from search.record.record import StudyFolder
 from search.running.finalist_looks import FinalistLooks
+from search.running.shared_passes import SharedPasses
+from search.running.sharing import Sharing
 from search.study.objective import Objective
 from search.study.study import Study, load_study
 from studies.demo.photos import write_photos
 from tests.search.conftest import study_writer
 from tests.search.finished_studies import make_lora
 from trainer.base_model.load import load_base
-from trainer.errors import TrainerError
 from trainer.lora.kohya_file import load_lora
 from trainer.lora.lora import LoraWeights
 
@@ -42,6 +43,12 @@ class Listening:
 
     def say(self, what: str, number: int | None = None, epoch: float = 0) -> None:
         pass
+
+
+def seen_to(study: Study, folder: StudyFolder, probe: Probe, line: Listening, asked: DrawAgain) -> bool:
+    """By a worker's part that has just begun; whether it went well."""
+    passes = SharedPasses(probe, Sharing(), 1, folder)
+    return FinalistLooks(study, folder, probe, line, passes).see_to([asked], lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +99,8 @@ def test_a_worker_draws_what_lies_on_disk_keeps_it_and_draws_it_once(opened) -> 
     lora = folder.checkpoint(3, 4) / "lora.safetensors"
     make_lora(lora, DEMO / "base")
     line = Listening()
-    looks = FinalistLooks(study, folder, probe, line)
     for asked in (DrawAgain(None, 0), DrawAgain(3, 4)):
-        looks.look(asked)
+        assert seen_to(study, folder, probe, line, asked)
     assert line.sent == [DrawnAgain(None, 0), DrawnAgain(3, 4)]
     found = FreshLook.load(FreshLook.file(folder, 3, 4))
     assert found is not None
@@ -104,12 +110,13 @@ def test_a_worker_draws_what_lies_on_disk_keeps_it_and_draws_it_once(opened) -> 
     lora.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FreshProbe, "look", lambda *_: pytest.fail("drawn again"))
-        FinalistLooks(study, folder, probe, line).look(DrawAgain(3, 4))
+        seen_to(study, folder, probe, line, DrawAgain(3, 4))
     FreshLook.file(folder, 3, 4).write_bytes(b"cut short")
-    with pytest.raises(TrainerError):
-        FinalistLooks(study, folder, probe, line).look(DrawAgain(3, 4))
+    assert not seen_to(study, folder, probe, line, DrawAgain(3, 4))
+    (failed,) = [message for message in line.sent if isinstance(message, Failed)]
+    assert "lora.safetensors" in failed.error
     make_lora(lora, DEMO / "base")
-    FinalistLooks(study, folder, probe, line).look(DrawAgain(3, 4))
+    assert seen_to(study, folder, probe, line, DrawAgain(3, 4))
     again = FreshLook.load(FreshLook.file(folder, 3, 4))
     assert again is not None
     assert (again.readings.score, again.draws.tolist()) == (found.readings.score, found.draws.tolist())
@@ -142,20 +149,20 @@ def test_strengths_and_another_base_are_drawn_once_and_anew_when_something_chang
         make_lora(folder.checkpoint(5, epoch) / "lora.safetensors", DEMO / "base")
     asked, line = DrawAgain(5, 7, strengths=True), Listening()
     some = replace(study, finalists=study.finalists.model_copy(update={"strengths": [0.5, 1.0]}))
-    FinalistLooks(some, folder, probe, line).look(asked)
+    assert seen_to(some, folder, probe, line, asked)
     assert line.sent == [DrawnAgain(5, 7)]
     picture = folder.path / STRENGTHS_SHEET
     before = picture.read_bytes()
     with Image.open(picture) as sheet:
         narrow = sheet.width
     picture.write_bytes(b"as it was")
-    FinalistLooks(some, folder, probe, line).look(asked)
+    assert seen_to(some, folder, probe, line, asked)
     assert picture.read_bytes() == b"as it was"
     StrengthsShown.file(folder).unlink()
-    FinalistLooks(some, folder, probe, line).look(asked)
+    assert seen_to(some, folder, probe, line, asked)
     assert picture.read_bytes() == before
     more = some.finalists.model_copy(update={"transfer_bases": [str(DEMO / "base")]})
-    FinalistLooks(replace(some, finalists=more), folder, probe, line).look(asked)
+    assert seen_to(replace(some, finalists=more), folder, probe, line, asked)
     with Image.open(picture) as sheet:
         assert sheet.width == narrow + 96 + 6  # one column more
         pixels = np.asarray(sheet.convert("RGB"))

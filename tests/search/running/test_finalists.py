@@ -15,11 +15,12 @@ from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
 from search.record.finalists import FINALISTS_FILE, Finalists, FreshLook
 from search.record.record import StudyFolder
 from search.run import why_finished
-from search.running.finalists import draw_finalists
+from search.running.finalists import draw_finalists, luck_of_training
 from search.running.progress import Board
 from search.running.strength_look import cells_of
 from search.running.workers import Team
 from search.study.study import Study, load_study
+from search.verdict.finalists import finalist_columns, finalist_rows
 from search.verdict.ranking import best_trials
 from search.verdict.verdict import make_verdict
 from tests.search.conftest import study_writer
@@ -28,6 +29,8 @@ from tests.search.one_process import draw_again
 
 SCORES = {2: 0.55, 3: 0.61, 5: 0.60, 0: 0.2}
 """On fresh images: the search put trial 2 first by far."""
+AGAIN = {2: 0.53, 3: 0.51, 5: 0.58, 0: 0.21}
+"""Of second trainings."""
 
 
 class Workers(Team):
@@ -50,6 +53,10 @@ class Workers(Team):
             return [(slot, answer)]
         if look.number is None:
             draw_again(self.folder, look)
+        elif look.retrained:
+            score, file = AGAIN[look.number], FreshLook.file(self.folder, look.number, look.epoch, retrained=True)
+            draws = score + np.random.default_rng(look.number).normal(0, 0.01, 1000)
+            FreshLook("asked", Readings(look.epoch, 0.0, {}, {}, score), draws, 8, 4, 0, 2.0).save(file)
         elif FreshLook.load(file := FreshLook.file(self.folder, look.number, look.epoch)) is None:
             draws = SCORES[look.number] + np.random.default_rng(look.number).normal(0, 0.01, 1000)
             FreshLook("asked", Readings(look.epoch, 0.0, {}, {}, SCORES[look.number]), draws, 8, 4, 0, 2.0).save(file)
@@ -73,7 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photo
 def finals(study: Study, folder: StudyFolder) -> Callable[..., Finalists | None]:
     def draw(team: Team, check_place: Callable[[], None] = lambda: None, **settings: Any) -> Finalists | None:
         asked = study.finalists.model_copy(update=settings)
-        changed = load_study(study.file, [f"finalists.trials={asked.trials}"])
+        changed = load_study(study.file, [f"finalists.trials={asked.trials}", f"finalists.retrain={asked.retrain}"])
         return draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), check_place)
 
     return draw
@@ -194,8 +201,66 @@ def test_a_finished_study_goes_on_when_its_finalists_are_to_be_drawn_otherwise(
     finals(Workers(folder))
     make_verdict(folder).save(folder.verdict_file)
     assert why_finished(load_study(study.file, ["budget.trials=8"]), folder) is not None
-    for change in ("finalists.trials=2", "finalists.seeds=9"):
+    for change in ("finalists.trials=2", "finalists.seeds=9", "finalists.retrain=true"):
         assert why_finished(load_study(study.file, ["budget.trials=8", change]), folder) is None
+
+
+def test_both_trainings_count_and_their_difference_is_luck(folder: StudyFolder, finals) -> None:
+    once = {one.trial: one for one in finals(Workers(folder)).drawn}
+    found = finals(Workers(folder), retrain=True)
+    assert [one.trial for one in found.drawn] == [5, 3, 2, 0]
+    assert found.of(5).trainings == (SCORES[5], AGAIN[5])
+    for one in found.drawn:
+        assert one.score == pytest.approx((SCORES[one.trial] + AGAIN[one.trial]) / 2)
+        assert one.high - one.low > 1.5 * (once[one.trial].high - once[one.trial].low)
+    assert (found.of(5).as_good, found.of(3).as_good, found.of(0).as_good) == (True, True, False)
+    verdict = make_verdict(folder)
+    assert (verdict.trial, verdict.score) == (5, found.of(5).score)
+    said = " ".join(verdict.said.sure)
+    assert "also trained a second time, under another seed" in said
+    assert "Trial 5: 0.600 and 0.580." in said
+    assert "of each training" in finalist_columns(verdict)
+    assert finalist_rows(verdict)[0][1][3] == "0.600 and 0.580"
+
+
+def test_the_luck_of_training_is_as_large_as_two_trainings_differ() -> None:
+    seeds = np.random.default_rng(1).normal(0, 0.05, (500, 2))
+    found = luck_of_training(dict(enumerate(seeds.tolist())) | {500: [0.5]}, range(501), 200)
+    assert found[:500].std() == pytest.approx(0.05 / np.sqrt(2), rel=0.1)
+    assert found[500].std() == pytest.approx(0.05, rel=0.15)
+    assert not luck_of_training({0: [0.5], 1: [0.4]}, [0, 1], 9).any()
+
+
+def test_second_trainings_are_shared_out_at_once_and_one_that_fails_is_named(folder: StudyFolder, finals) -> None:
+    asked: list[tuple[int, DrawAgain]] = []
+
+    def happens(worker: int, look: DrawAgain) -> Any:
+        asked.append((worker, look))
+        blown = look.retrained and look.number == 3
+        return Failed(3, look.epoch, "the loss is NaN or infinite", again=False) if blown else None
+
+    found = finals(Workers(folder, 2, happens), retrain=True)
+    again = sorted((look.place, worker, look.number) for worker, look in asked if look.retrained)
+    assert [(place, worker) for place, worker, _ in again] == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    assert found.not_retrained == {3: "the loss is NaN or infinite"}
+    assert (found.of(3).score, found.of(3).trainings) == (SCORES[3], ())
+    assert Finalists.load(folder) == found
+    verdict = make_verdict(folder)
+    assert verdict.trial == 3
+    assert any("Trial 3 was not trained a second time: the loss is NaN" in said for said in verdict.said.sure)
+
+
+def test_a_worker_that_dies_with_second_trainings_changes_nothing(folder: StudyFolder, finals) -> None:
+    expected = finals(Workers(folder), retrain=True)
+    shutil.rmtree(folder.path / "finalists")
+    (folder.path / FINALISTS_FILE).unlink()
+    deaths = [2]
+
+    def happens(worker: int, look: DrawAgain) -> Any:
+        deaths[0] -= look.retrained
+        return Lost("it was killed") if look.retrained and deaths[0] >= 0 else None
+
+    assert finals(Workers(folder, 2, happens), retrain=True) == expected
 
 
 def test_the_best_is_shown_at_other_strengths_when_all_are_compared(folder: StudyFolder, finals) -> None:

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from search.record.events import Failed, Note
+from search.record.events import DrawAgain, DrawnAgain, Failed, Note
+from search.record.finalists import FreshLook
 from search.record.pack_width import PackWidth
+from search.record.record import TrialRecord
+from search.running import finalist_looks
 from search.running.pack_measure import settled
 from search.running.sharing import Sharing
 from search.study.space import Entry
-from tests.search.running.resident_worker import Found, Resident
+from tests.search.running.resident_worker import EPOCHS, Found, Resident
 from trainer.packing.pack import Pack
 
 
@@ -50,6 +54,31 @@ def test_ended_on_the_way_each_goes_on_from_its_own_checkpoint(resident: Residen
     resident.run(*(resident.spec(number) for number in range(3)), until=1)
     assert resident.run(resident.spec(2), go_on=True)[0] == {2: together[2]}
     assert resident.run(resident.spec(0), resident.spec(1), go_on=True)[0] == {0: together[0], 1: together[1]}
+
+
+def test_a_second_training_is_the_trial_under_the_next_seed(resident: Resident, monkeypatch) -> None:
+    """Beside one that blows up; and drawn once only."""
+    monkeypatch.setattr(finalist_looks, "delete", lambda folder: None)  # of the training, once it is drawn
+    resident.run(resident.spec(1, seed=1))
+    expected = load_file(resident.folder.checkpoint(1, EPOCHS) / "lora.safetensors")
+    for number, changes in ((0, {"learning_rate_scale": 1e30}), (1, {})):
+        config = resident.spec(number, **changes).config
+        TrialRecord(number, "complete", config, {}, EPOCHS, EPOCHS).save(resident.folder.trial(number))
+    asked = [DrawAgain(number, EPOCHS, retrained=True, place=number) for number in (0, 1)]
+    said, looks = [], resident.worker._finalists
+    monkeypatch.setattr(resident.worker._line, "send", said.append)
+    assert not looks.see_to(asked, lambda: None)
+    (failed,) = [message for message in said if isinstance(message, Failed)]
+    assert (failed.number, failed.again) == (0, False)
+    assert [message for message in said if isinstance(message, DrawnAgain)] == [DrawnAgain(1, EPOCHS)]
+    again = FreshLook.file(resident.folder, 1, EPOCHS, retrained=True)
+    found = load_file(again.parent / "training" / "checkpoints" / f"{EPOCHS:04d}" / "lora.safetensors")
+    assert {name: weights.tolist() for name, weights in found.items()} == {
+        name: weights.tolist() for name, weights in expected.items()
+    }
+    assert FreshLook.load(again) is not None
+    monkeypatch.setattr(Pack, "train_epoch", lambda *_, **__: pytest.fail("trained again"))
+    assert looks.see_to(asked[1:], lambda: None)
 
 
 @pytest.mark.slow
