@@ -74,7 +74,7 @@ class Finalists:
         not_retrained: the same of a second training.
         images: of each finalist. prompts: of these images; repeated: how many of them the search used, too.
         base: the score of the base without a LoRA.
-        seconds: that drawing and scoring took the workers.
+        seconds: that drawing, scoring and second trainings took the workers.
     """
 
     settings: Mapping[str, Any]
@@ -146,7 +146,7 @@ class FreshLook:
         asked: digest of what was drawn: prompts, seeds and how.
         draws: `[resamples]` scores with other prompts (`metrics.checkpoint.score_spread`).
         images, prompts, repeated: how many, as in `Finalists`.
-        seconds: that it took.
+        seconds: that it took, with a second training.
     """
 
     asked: str

@@ -1,7 +1,9 @@
 """A worker's part of the finals: draws a checkpoint with fresh seeds and prompts, and keeps what it reads; before that
 trains it a second time, where the study asks for it."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +34,7 @@ class FinalistLooks:
     def __init__(self, study: Study, folder: StudyFolder, probe: Probe, line: Line, passes: SharedPasses) -> None:
         self._study, self._folder, self._probe, self._line, self._passes = study, folder, probe, line, passes
         self._opened: FreshProbe | None = None
+        self._seconds: dict[DrawAgain, float] = {}  # of training
 
     def see_to(self, asked: Sequence[DrawAgain], hear: Callable[[], None]) -> bool:
         """Draw, score, keep, tell; whether all of it went well. Those to be trained a second time are trained side by
@@ -66,6 +69,7 @@ class FinalistLooks:
                 path = checkpoint_path(self._training(asked) / "checkpoints", asked.epoch) if asked.retrained else path
                 lora = load_lora(path / LORA_FILE, family=self._probe.base.family.name)
             found, images = fresh.look(lora, asked.epoch, say, searched)
+            found = replace(found, seconds=found.seconds + self._seconds.pop(asked, 0.0))
             labels, file = fresh.prompts.labels, FreshLook.file(self._folder, *place, retrained=asked.retrained)
             picture = FreshLook.picture(self._folder, *place, retrained=asked.retrained)
             write_samples(picture, images, fresh.prompts.num_seeds, prompts=labels.prompts, seeds=labels.seeds)
@@ -112,7 +116,9 @@ class FinalistLooks:
                     runs = [run for one, run in seats.values() if one is pack]
                     pack.train_epoch(lambda _: hear(), runs=runs)
 
+        began = time.perf_counter()
         fault = _fault_in(train)
+        self._seconds |= dict.fromkeys(asked, (time.perf_counter() - began) / len(asked))
         if fault is not None:  # whose it is, is not known
             for pack, run in seats.values():
                 if run in pack.runs:

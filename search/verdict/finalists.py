@@ -76,9 +76,12 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
 
 
 def finalist_cost(verdict: "Verdict") -> list[str]:
-    """What drawing again took."""
+    """What drawing again took, and training again."""
     found = verdict.finalists
-    return [] if found is None else [f"Drawing the finalists again took {duration(found.seconds)} more."]
+    if found is None:
+        return []
+    what = "Drawing the finalists again" + (" and training them a second time" if found.retrained else "")
+    return [f"{what} took {duration(found.seconds)} more."]
 
 
 def finalist_columns(verdict: "Verdict") -> tuple[str, ...]:

@@ -41,6 +41,7 @@ def _functions(code: types.CodeType) -> Iterator[types.CodeType]:
 def loaded_functions() -> dict[str, list[types.FunctionType]]:
     """All functions there are, by the file they come from."""
     functions: dict[str, list[types.FunctionType]] = {}
+    gc.unfreeze()  # what is frozen is not among the objects that it names
     for found in gc.get_objects():
         if isinstance(found, types.FunctionType):
             functions.setdefault(found.__code__.co_filename, []).append(found)

@@ -1,6 +1,7 @@
 """The draw of faults, where they are planted, and what a run of tests says of them."""
 
 import ast
+import gc
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ import pytest
 
 from tests.mutation.mutants import PACKAGES, Mutant, candidates, drawn
 from tests.mutation.ran import Ran, with_calls
-from tests.mutation.session import ended, outcomes
+from tests.mutation.session import ended, loaded_functions, outcomes
 
 SOURCE = '''"""Says 3 > 2."""
 
@@ -134,6 +135,14 @@ def test_what_waits_for_nothing_is_ended_and_what_works_is_not():
 
     assert ended(started("import threading; threading.Event().wait()"), 60, idle=2) is None
     assert ended(started("import time\nwhile time.process_time() < 3: pass\nraise SystemExit(7)"), 60, idle=2) == 7
+
+
+def test_functions_that_the_collector_has_frozen_are_found_too():
+    gc.freeze()
+    try:
+        assert ended in loaded_functions()[ended.__code__.co_filename]
+    finally:
+        gc.unfreeze()
 
 
 def test_each_fault_is_found_or_survives_in_a_session_of_its_own(

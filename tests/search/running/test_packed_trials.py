@@ -76,7 +76,9 @@ def test_a_second_training_is_the_trial_under_the_next_seed(resident: Resident, 
     assert {name: weights.tolist() for name, weights in found.items()} == {
         name: weights.tolist() for name, weights in expected.items()
     }
-    assert FreshLook.load(again) is not None
+    look = FreshLook.load(again)
+    assert look is not None
+    assert look.seconds > 0
     monkeypatch.setattr(Pack, "train_epoch", lambda *_, **__: pytest.fail("trained again"))
     assert looks.see_to(asked[1:], lambda: None)
 
