@@ -139,8 +139,7 @@ def _extended(seen: Sequence[Path], named: Any) -> Path:
     if not isinstance(named, str) or not named.strip():
         raise StudyError([problem(file, EXTENDS, named, "the name of another study file")])
     try:
-        path = Path(named).expanduser()
-        path = path if path.is_absolute() else file.parent / path
+        path = file.parent / Path(named).expanduser()
         there = path.exists()
         circle = there and any(path.samefile(one) for one in seen)
     except (OSError, ValueError, RuntimeError):  # too long for a path, with a NUL, the home of nobody

@@ -98,6 +98,12 @@ def test_of_a_long_run_eight_files_are_taken_with_the_first_and_the_last(tmp_pat
     assert {each.of for each in chosen([tmp_path / "run", tmp_path / "other"], [5])} == {"run", "other"}
 
 
+def test_a_number_that_does_not_say_what_it_counts_is_taken_for_the_epoch(tmp_path):
+    for number in (2, 10):
+        lora(tmp_path / "run" / f"dog-{number}.safetensors", number)
+    assert [each.name for each in chosen([tmp_path / "run"])] == ["epoch 2", "epoch 10"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "given", "expected"),
     [

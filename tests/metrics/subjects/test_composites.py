@@ -195,9 +195,11 @@ def test_photos_and_scenes_of_other_shapes_squeeze_no_subject():
 
 def test_photos_without_a_subject_are_left_out_and_none_at_all_is_an_error(made):
     photos, masks, backgrounds, _ = made
-    empty = np.zeros((64, 64), np.float32)
-    composites = make_composites(photos, [empty, *masks[1:]], backgrounds, count=9, seed=0)
-    assert set(composites.photo) == {1, 2, 3}
+    empty, row = np.zeros((64, 64), np.float32), np.zeros((64, 64), np.float32)
+    row[30, 10:50] = 1  # a scratch
+    for nothing in (empty, row, row.T):
+        composites = make_composites(photos, [nothing, *masks[1:]], backgrounds, count=9, seed=0)
+        assert set(composites.photo) == {1, 2, 3}
     with pytest.raises(MetricsError, match="no photo has a subject"):
         make_composites(photos, [empty] * 4, backgrounds, count=9, seed=0)
     with pytest.raises(MetricsError, match="no background"):

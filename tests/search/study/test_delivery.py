@@ -60,6 +60,7 @@ def test_what_is_searched_are_the_blocks_that_the_file_has(tmp_path: Path) -> No
     assert (study.budget.trials, study.stop.prune, study.score.holdout) == (TRIALS, False, 0)
     assert study.finished_run is not None
     assert study.finished_run.is_one_file
+    assert study.finished_run.settings == "dog.safetensors, rank 4"
     assert study.config({"IN04": 0.5}).epochs == 1
     assert study.kind.weights({"BASE": 1.0, "IN04": 0.5, "M00": 0.0}) == {"BASE": 1.0, "IN04": 0.5, "M00": 0.0}
     assert study_of(tmp_path, budget={"trials": 7}).budget.trials == 7

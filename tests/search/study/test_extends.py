@@ -51,6 +51,8 @@ def test_an_extended_study_is_the_study_written_in_one_file(write_study, tmp_pat
     common = {key: values.pop(key) for key in ("base", "data", "train")}
     write(tmp_path / "common.yaml", **common)
     split = load_study(write(tmp_path / "split.yaml", extends="common.yaml", **values))
+    elsewhere = write(tmp_path / "other" / "split.yaml", extends=str(tmp_path / "common.yaml"), **values)
+    assert read_study_file(elsewhere).values["base"] == common["base"]
     assert (split.digest, split.probe_digest, split.name) == (
         load_study(whole).digest,
         load_study(whole).probe_digest,

@@ -304,6 +304,10 @@ def test_settings_say_the_learning_rate_in_force():
     )
     assert "learning rate 6e-05" in settings(scaled)
     assert settings(scaled).endswith("rank 16, alpha 4")
+    assert "d_coef" not in settings(scaled)
+    assert "Prodigy, learning rate 1, d_coef 2, " in settings(
+        parse_train_config({**given, "optimizer": "Prodigy", "d_coef": 2.0})
+    )
     assert "alpha 16" in settings(parse_train_config({**given, "rank": 16}))
 
 

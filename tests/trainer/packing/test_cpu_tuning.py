@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.packing import cpu_tuning
 from trainer.packing.cpu_tuning import linear, prepack_convolutions
 
 
@@ -105,3 +106,10 @@ def test_a_product_with_frozen_weights_equals_torch_s(rows: int) -> None:
     assert torch.allclose(linear(x, weight, bias), F.linear(x, weight, bias), atol=1e-4)
     grad = torch.randn(rows, 512)
     assert torch.allclose(linear(grad, weight.t(), None), grad @ weight, atol=1e-4)
+
+
+def test_where_torch_has_no_onednn_the_product_is_torch_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    monkeypatch.setattr(cpu_tuning, "_has_product", cpu_tuning._has_product.__wrapped__)  # it is asked once, else
+    x, weight = torch.randn(300, 128), torch.randn(512, 128)
+    assert torch.equal(linear(x, weight, None), x @ weight.t())

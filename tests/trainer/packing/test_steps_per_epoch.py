@@ -78,6 +78,17 @@ def test_those_at_other_places_in_the_photos_train_in_turn(base: Base, photos: D
     assert same(first, second)
 
 
+def test_those_a_whole_pass_apart_train_together(base: Base, photos: Dataset, tmp_path: Path) -> None:
+    pack = new_pack(base, photos, steps_per_epoch=2, **{**PACK, **BUCKETS})
+    first = join(pack, run_dir=tmp_path / "first", epochs=9, **RUN)
+    while not first.step or first.step % pack.steps_per_pass:
+        pack.train_epoch()
+    join(pack, run_dir=tmp_path / "second", epochs=9, **RUN)
+    steps = list[int]()
+    pack.train_epoch(lambda pack: steps.append(len(pack.runs)))
+    assert steps == [2, 2], "each step is one of both"
+
+
 def test_who_leaves_while_others_have_their_turn_is_not_trained(base: Base, photos: Dataset, tmp_path: Path) -> None:
     pack = new_pack(base, photos, steps_per_epoch=1, **{**PACK, **BUCKETS})
     first = join(pack, run_dir=tmp_path / "first", epochs=2, **RUN)
