@@ -33,6 +33,9 @@ from trainer.packing.training_run import Run
 ProbeLook = tuple[Readings, np.ndarray, dict[str, float]]
 """What `Probe.read` returns."""
 
+_DRAWS = 4
+"""Noises for each level: here a photo stands for itself, and its interval is that over draws."""
+
 
 class DataLook:
     """What a data check asks of the one training of its study.
@@ -77,7 +80,7 @@ class DataLook:
                 np.stack([load_pixels(photo, probe.config.size) for photo in photos]),
                 [photo.caption for photo in photos],
                 levels=probe.score.losses.levels,
-                draws=probe.score.losses.draws,
+                draws=max(_DRAWS, probe.score.losses.draws),
                 seed=probe_seed(probe.score, "heldout", 1),
                 clip_skip=probe.config.clip_skip,
                 cache=probe.cache,

@@ -60,7 +60,7 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
     ]
     if found.retrained:
         who = "Each was" if count > 1 else "It was"
-        both = "" if not one.trainings else " Trial {}: {:.3f} and {:.3f}.".format(one.trial, *one.trainings)
+        both = "" if not one.trainings else " Trial {} has {:.3f} and {:.3f}.".format(one.trial, *one.trainings)
         said.append(
             f"{who} also trained a second time, under another seed, and drawn. The score is the mean of both.{both}"
         )

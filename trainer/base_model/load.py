@@ -98,6 +98,9 @@ def load_base(
         base.device = place
         for module in (base.denoiser, base.vae, *base.text_encoders):
             module.to(place)
+    if place.type == "cpu":  # oneDNN's convolutions are faster so, by a fifth of drawing and of losses (docs/log.md)
+        for module in (base.denoiser, base.vae):
+            module.to(memory_format=torch.channels_last)
     with _parts_that_fit(source):
         check_outputs(base)
     return base

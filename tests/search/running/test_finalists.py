@@ -218,7 +218,7 @@ def test_both_trainings_count_and_their_difference_is_luck(folder: StudyFolder, 
     assert (verdict.trial, verdict.score) == (5, found.of(5).score)
     said = " ".join(verdict.said.sure)
     assert "also trained a second time, under another seed" in said
-    assert "Trial 5: 0.600 and 0.580." in said
+    assert "Trial 5 has 0.600 and 0.580." in said
     assert any("and training them a second time took 18 s more" in cost for cost in verdict.said.took)
     assert "of each training" in finalist_columns(verdict)
     assert finalist_rows(verdict)[0][1][3] == "0.600 and 0.580"
