@@ -113,6 +113,19 @@ def _tables_gone(folder: StudyFolder) -> None:
     database.close()
 
 
+def _index_gone(folder: StudyFolder) -> None:
+    """One that nothing reads, so that the database opens as if it were whole."""
+    with sqlite3.connect(folder.database) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        index = "sqlite_autoindex_study_user_attributes_1"
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (index,)).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    with folder.database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
 def _empty_checkpoint(path: Path) -> None:
     shutil.rmtree(path)
     path.mkdir()
@@ -182,6 +195,7 @@ STUDY: dict[str, Plant] = {
     "database deleted and a record emptied": _database_and_record_gone,
     "database of an earlier day": _without_trial,
     "a table dropped": _tables_gone,
+    "an index overwritten": _index_gone,
     **_kinds("study.json", (empty, delete, text), "study.json"),
     "study.json {}": lambda folder: (folder.path / "study.json").write_text("{}"),
     **_kinds("study.yaml", (delete, as_folder), "study.yaml"),

@@ -1,7 +1,9 @@
 """A study goes on when its budget grows, and is finished only when its verdict is of the trials that are there."""
 
 import json
+import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import search.running.placing
 from search.record.clock import Clock, noted_seconds
 from search.record.json_files import write_json
 from search.record.record import PROBE_FILE, StudyFolder
+from search.study.input_digests import Inputs
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict
+from tests.messages import refusal
 from tests.search.conftest import study_writer
 from tests.search.one_process import OneProcess
 
@@ -102,6 +106,18 @@ def test_folders_in_the_place_of_files_are_set_aside_before_those_are_written(si
     assert search.run.main([str(study.file), "--runs", str(sittings.runs)]) == 0
     assert [place for place in places if not place.is_file()] == []
     assert [place for place in places if not place.with_name(f"{place.name}.damaged").is_dir()] == []
+
+
+def test_an_encoder_that_another_has_taken_the_place_of_is_refused_before_anything_is_trained(
+    sittings, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(search.running.placing, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
+    monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
+    study = sittings.study(budget={"trials": 3, "startup_trials": 2})
+    write_json(Inputs.file(sittings.folder), asdict(Inputs(study.photos, encoders={"encoder": "another's"})))
+    assert search.run.main([str(study.file), "--runs", str(sittings.runs)]) == 2
+    assert re.search(refusal("score.encoder", "clip", "the study 'small' was begun with"), capsys.readouterr().err)
+    assert len(list(sittings.folder.records())) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[1, 2]", b'{"study": "s"'])

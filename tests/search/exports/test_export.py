@@ -249,6 +249,20 @@ def test_what_sd_scripts_lacks_costs_its_own_files_alone(study, tmp_path, monkey
     assert "\n" not in said
 
 
+def test_what_the_gui_lacks_costs_its_own_file_alone(study, tmp_path, monkeypatch):
+    from search.exports import kohya_gui
+
+    options = json.loads(kohya_gui.GUI_OPTIONS_FILE.read_text())
+    del options["fields"]["ip_noise_gamma"]  # as a GUI of another day
+    (tmp_path / "options.json").write_text(json.dumps(options))
+    monkeypatch.setattr(kohya_gui, "GUI_OPTIONS_FILE", tmp_path / "options.json")
+    done = export(study, tmp_path / "out")
+    assert (tmp_path / "out" / "sd-scripts" / "config.toml").is_file()
+    assert not (tmp_path / "out" / "kohya_ss.json").exists()
+    (said,) = [line for line in done.notices if line.startswith("no file for the kohya_ss GUI")]
+    assert "ip_noise_gamma" in said
+
+
 def test_an_epoch_that_a_person_names_is_told_as_their_pick(ships_nothing, tmp_path, capsys):
     folder = StudyFolder(shutil.copytree(ships_nothing.path, tmp_path / "runs" / "toy"))
     verdict = Verdict.load(folder.verdict_file)

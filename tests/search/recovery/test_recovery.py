@@ -3,12 +3,17 @@
 import contextlib
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
+from metrics.checkpoint.objective import scored_by
+from metrics.trajectory.readings import OWN_SCORE
+from metrics.trajectory.trajectory import Trajectory
 from search.errors import StudyError
 from search.record.clock import Clock
 from search.record.record import StudyFolder, TrialRecord
@@ -18,7 +23,10 @@ from search.recovery.study_json import About, check_continues, studies_in
 from search.running.coordinator import Coordinator
 from search.running.progress import Board
 from search.running.workers import Team
+from search.study.objective import Objective
 from search.study.study import Study, load_study
+from search.tuning.database import storage_url
+from search.tuning.ledger import Ledger
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
 from tests.search import damage
@@ -87,6 +95,7 @@ def scripted_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Stu
         ("readings as_file", "a folder is needed here"),
         ("running folder delete", None),
         ("database text", "study.db is damaged"),
+        ("an index overwritten", "study.db is damaged"),
         ("database deleted", "study.db did not know of trials 0, 1: rebuilt from their records"),
         ("database of an earlier day", "study.db did not know of trials 0, 1: rebuilt from their records"),
     ],
@@ -127,6 +136,41 @@ def test_what_is_lost_is_marked(scripted_study, tmp_path: Path) -> None:
     assert record.lost == "trajectory.csv"
     assert record.state == "complete"
     assert (folder.trial(0) / "trajectory.csv.damaged").is_file()
+
+
+def test_a_record_that_is_lost_comes_back_with_ones_own_score_and_with_ours(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    readings = Trajectory.load(folder.trial(0)).readings
+    by_taste = (scored_by(lambda values: -1000 * values[OWN_SCORE], one) for one in readings)
+    Trajectory(tuple(by_taste)).save(folder.trial(0))
+    with sqlite3.connect(folder.database) as database:
+        database.execute("UPDATE trial_intermediate_values SET intermediate_value = -1000 * intermediate_value")
+        database.execute("UPDATE trial_values SET value = -1000 * value")
+    database.close()
+    before = TrialRecord.load(folder.trial(0))
+    damage.empty(folder.trial(0) / "record.json")
+    recover(replace(study, objective=Objective("taste:score", "", "")), folder)
+    record = TrialRecord.load(folder.trial(0))
+    assert (record.objective, record.own_score) == ("taste:score", before.score)
+    assert record.value == pytest.approx(-1000 * before.value)
+
+
+def test_a_study_on_a_server_that_lost_it_is_filled_from_its_folder(scripted_study, tmp_path: Path) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    rows = optuna.load_study(study_name=study.name, storage=storage_url(folder.database)).trials
+    damage.STUDY["database deleted"](folder)
+    server = Ledger(tmp_path / "server.db", study.name, seed=0, startup_trials=1)  # as empty as one
+    (note,) = recover(study, folder, server)
+    assert note.endswith("did not know of trials 0, 1: rebuilt from their records")
+    filled = optuna.load_study(study_name=study.name, storage=storage_url(tmp_path / "server.db")).trials
+    names = ("number", "state", "params", "values", "intermediate_values")
+    assert [[getattr(row, name) for name in names] for row in filled] == [
+        [getattr(row, name) for name in names] for row in rows
+    ]
 
 
 def test_a_sheet_that_was_cut_short_is_told_and_removed_to_be_drawn_again(scripted_study, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from safetensors.torch import save_file
 
 from tests.trainer.families.changed_bases import configs_of
@@ -14,7 +15,7 @@ from tests.trainer.original_format import to_original_format
 from trainer.base_model.load import describe_base, load_base
 from trainer.errors import ModelError
 from trainer.families import layout
-from trainer.families.prediction import BaseTraits
+from trainer.families.prediction import BaseTraits, noise_settings
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,15 @@ from trainer.families.prediction import BaseTraits
 )
 def test_folders_say_what_they_predict(name: str, traits: BaseTraits, request) -> None:
     assert describe_base(request.getfixturevalue(name)) == traits
+
+
+@pytest.mark.parametrize("name", ["tiny_sd15", "tiny_sd15_v"])
+def test_noise_is_trained_as_diffusers_adds_it(name: str, request) -> None:
+    folder = request.getfixturevalue(name)
+    ours = DDPMScheduler(**noise_settings(folder, "sd15"))
+    theirs = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    assert torch.equal(ours.alphas_cumprod, theirs.alphas_cumprod)
+    assert ours.config.prediction_type == theirs.config.prediction_type
 
 
 def test_torch_is_not_needed(tiny_sd15_v) -> None:
