@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import takewhile
 from math import isnan
 from pathlib import Path
@@ -40,9 +41,9 @@ class Course:
         """Epoch of the last checkpoint in the trajectory."""
         return self.record.epochs_trained
 
-    @property
+    @cached_property
     def due(self) -> int:
-        """Epoch of the next checkpoint."""
+        """Epoch of the next checkpoint; asked of all trials at each event."""
         return next(looked_at(self.record, self.processed), self.config.epochs)
 
     def advanced(self, event: Checkpointed, folder: Path) -> "Course":

@@ -20,6 +20,7 @@ from search.verdict.decision import Decision, best_so_far, decide, unit_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+_MOST_NAMED = 8  # running trials in a line
 _PLAIN_EVERY_SECONDS = 30.0
 _FINISH_SECONDS = 4.0  # the verdict and the report of the demo
 _UNITS = ((100, 1, "s", 5), (6000, 60, "min", 1), (36000, 3600, "h", 0.1), (inf, 3600, "h", 1))
@@ -210,12 +211,15 @@ class Board:
         if self._plain and self._lines and now - self._said > _PLAIN_EVERY_SECONDS:
             self._said = now
             with self._lock:
-                at = ", ".join(
-                    f"trial {line.record.number} {unit_of(line.record)} {far}"
-                    if (far := how_far(line.record, line.epoch))
-                    else f"trial {line.record.number} {line.doing}"
-                    for line in self._lines.values()
-                )
+                lines = list(self._lines.values())
+            at = [
+                f"trial {line.record.number} {unit_of(line.record)} {far}"
+                if (far := how_far(line.record, line.epoch))
+                else f"trial {line.record.number} {line.doing}"
+                for line in lines[:_MOST_NAMED]
+            ]
+            more = [f"{len(lines) - _MOST_NAMED} more"] if len(lines) > _MOST_NAMED else []
+            at = ", ".join([*at, *more])
             self._print(" · ".join([*self.summary(), at]))
 
     def _print(self, text: str) -> None:

@@ -66,6 +66,17 @@ def test_lines_name_trial_score_onset_and_how_far(board: Board, capsys: pytest.C
         assert part in line
 
 
+def test_a_line_names_some_of_the_running_trials_and_counts_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board("toy", trials=2000, slots=1000, clock=iter(range(0, 10**7, 60)).__next__)
+    for number in range(1000):
+        board.began(number, record(number))
+    board.doing(3, Doing("training", 3, 5))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "trial 0 epoch 0/20, trial 1 epoch 0/20" in line
+    assert "trial 3 epoch 5/20" in line
+    assert line.endswith(", 992 more")
+
+
 def test_notices_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     board = Board("toy", trials=4, slots=2)
     board.prepared([0], Prepared(3.0, ("look at the masks",)))
