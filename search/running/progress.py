@@ -219,8 +219,7 @@ class Board:
                 for line in lines[:_MOST_NAMED]
             ]
             more = [f"{len(lines) - _MOST_NAMED} more"] if len(lines) > _MOST_NAMED else []
-            at = ", ".join([*at, *more])
-            self._print(" · ".join([*self.summary(), at]))
+            self._print(" · ".join([*self.summary(), ", ".join([*at, *more])]))
 
     def _print(self, text: str) -> None:
         if self._console is not None:
