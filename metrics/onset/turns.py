@@ -40,11 +40,6 @@ class Turn:
     high: float | None = None
     channels: tuple[str, ...] = ()
 
-    @property
-    def by_behaviour(self) -> bool:
-        """Whether generated images say so and no loss does."""
-        return bool(self.channels) and set(self.channels) <= set(BEHAVIOURS)
-
 
 @dataclass(frozen=True)
 class Choice:

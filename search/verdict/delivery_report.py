@@ -32,7 +32,9 @@ def write_delivery_report(
 ) -> None:
     """Writes `report.html`, which opens offline."""
     sheet = folder.path / SHEET_FILE
-    picture = "data:image/png;base64," + base64.b64encode(sheet.read_bytes()).decode() if judgement.images else ""
+    picture = ""
+    if judgement.images and sheet.is_file():
+        picture = "data:image/png;base64," + base64.b64encode(sheet.read_bytes()).decode()
     groups = list(records[0].params) if records else []
     scored = sorted((r for r in records if r.score is not None), key=lambda r: (-(r.score or 0.0), r.number))
     text = page_template("search.verdict", "delivery.html").render(

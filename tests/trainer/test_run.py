@@ -61,6 +61,7 @@ def test_a_run_leaves_a_lora_samples_and_a_log(name: str, request, tiny_photos, 
     out = capsys.readouterr().out
     assert "epoch 4/4" in out
     assert "it/s" in out
+    assert all(0.1 < float(peak) < 64 for peak in re.findall(r"([0-9.]+) GiB", out))
     assert "GiB" in out
 
 

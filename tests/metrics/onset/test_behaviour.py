@@ -39,7 +39,7 @@ def test_without_losses_copying_alone_speaks_for_memory_and_the_second_channel_f
 
 def test_without_copies_and_held_out_photos_it_says_how_little_is_known_of_memory():
     none = find_onset(behaving({"fidelity": [0, 0.9] + [1] * 8, "copying": [0.2] * 10, "composition": [0] * 10}))
-    assert (none.memory.status, none.memory.by_behaviour) == ("beyond", True)
+    assert (none.memory.status, none.memory.channels) == ("beyond", ("copying",))
     assert "no copies of the photos up to epoch 45" in none.sentence
     assert "no photos are held out" in none.sentence
 

@@ -82,12 +82,12 @@ def kohya(folder: Path, photos: Path, **more: object) -> Path:
 
 def test_steps_become_epochs_and_what_is_left_out_is_as_in_sd_scripts(photos: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    path = kohya(tmp_path, photos, max_train_steps=120, network_dropout=0.1, resolution="64,64")
+    path = kohya(tmp_path, photos, max_train_steps=120, network_dropout=0.1, resolution="64,64", of_tomorrow=1)
     config, _ = load_production(path, tell=said.append)
     assert (config.rank, config.alpha, config.learning_rate) == (4, 1, 2e-6)
     assert (config.epochs, config.save_every_n_epochs) == (5, 5), "24 steps: 12 photos, and as many that regularise"
     assert [line for line in said if "120 are 5 epochs of 24 steps" in line]
-    assert [line for line in said if "not taken over" in line and "network_dropout" in line]
+    assert [line for line in said if "not taken over" in line and "network_dropout, of_tomorrow" in line]
     assert [line for line in said if "as in sd-scripts: network_dim: 4, network_alpha: 1" in line]
 
 

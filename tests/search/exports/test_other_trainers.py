@@ -320,6 +320,8 @@ def test_warm_up_counts_batches_in_onetrainer_and_one_step_is_no_share_of_the_ru
         run(photos, lr_scheduler="constant_with_warmup", warmup_steps=6, gradient_accumulation_steps=2)
     )
     assert config["learning_rate_warmup_steps"] == 12
+    config, _ = onetrainer(run(photos, **OPTIMIZERS[-1], gradient_accumulation_steps=2))
+    assert config["learning_rate_warmup_steps"] == 10, "this optimizer counts its own steps"
     config, _ = onetrainer(run(photos, lr_scheduler="constant_with_warmup", warmup_steps=1))
     assert 1 < config["learning_rate_warmup_steps"] < 2
 

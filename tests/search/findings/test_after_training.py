@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from metrics.checkpoint.image_descriptors import Traits
 from metrics.trajectory.readings import Reading, Readings
 from search.findings.after_training import draw_tags, drawing_findings, learning_findings, with_training
 from search.findings.before_training import CheckedPhotos
+from search.findings.sentences import told
 from search.record.data_check import DataCheck, Finding
 
 CHANNEL = {"red": 0, "green": 1, "blue": 2}
@@ -124,6 +126,7 @@ def test_colours_and_framing_that_are_surely_off_name_the_photos_that_differ_mos
     assert [one.kind for one in found] == kinds
     named = {"colours_scatter": ("1_sks toy/04.png",), "framing_off": ("1_sks toy/01.png",)}
     assert [one.photos for one in found] == [named[kind] for kind in kinds]
+    assert all(Path(one.photos[0]).name in told(one).do for one in found)
 
 
 def test_a_photo_that_new_drawings_come_near_to_is_named_with_both_shares() -> None:

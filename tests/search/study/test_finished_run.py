@@ -72,6 +72,9 @@ def test_steps_become_epochs_where_the_steps_of_an_epoch_are_known(tmp_path: Pat
     assert [*counts(study_of(tmp_path))[1]] == [50, 100, 250]
     unit, files = counts(study_of(tmp_path, {"steps_per_epoch": 50}))
     assert (unit, [*files]) == ("epoch", [1, 2, 5])
+    for asked, told in (({}, True), ({"steps_per_epoch": 50}, False)):
+        notices = study_of(tmp_path, asked).notices
+        assert any("checkpoints.steps_per_epoch" in notice for notice in notices) == told
     assert "divides those of my_000000050.safetensors (50)" in lines(tmp_path, {"steps_per_epoch": 40})[0]
 
 

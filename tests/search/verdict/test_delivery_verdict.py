@@ -1,5 +1,6 @@
 """The end of a delivery study: the file to pass on, the prompt that draws the same, the report."""
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from metrics.onset.onset import find_onset
 from metrics.trajectory.trajectory import Trajectory
 from search.record.finished_run import FinishedRun
-from search.record.judgement import Judgement
+from search.record.judgement import SHEET_FILE, Judgement
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.delivery_verdict import finish_delivery
 from search.verdict.verdict import Verdict
@@ -38,7 +39,10 @@ def looked_at(tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> tuple[Study
 def test_weights_that_win_are_merged_and_the_prompt_for_the_old_file_is_kept(looked_at, tiny_sd15: Path) -> None:
     folder, file = looked_at
     lora = load_lora(file)
-    found = Judgement(0, WEIGHTS, weights=WEIGHTS, lbw=lbw(WEIGHTS, lora), wins=("background",))
+    wins = {"wins": ("background",), "images": 8, "prompts": 4}
+    found = Judgement(0, WEIGHTS, weights=WEIGHTS, lbw=lbw(WEIGHTS, lora), **wins)
+    sheet = folder.path / SHEET_FILE
+    sheet.write_bytes(folder.samples_file(0, 0).read_bytes())
     published: list[Verdict] = []
     verdict = finish_delivery(folder, found, base=str(tiny_sd15), wall_seconds=3.0, keep=None, publish=published.append)
     merged = load_lora(folder.best_folder / "toy.safetensors")
@@ -51,6 +55,12 @@ def test_weights_that_win_are_merged_and_the_prompt_for_the_old_file_is_kept(loo
     assert (verdict.decision.trial, verdict.decision.shipped) == (0, 1)
     assert all((folder.path / path).exists() for path in verdict.files.values())
     assert "Turn down M00 to 0." in folder.report.read_text()
+    assert (folder.path / verdict.files["before and after"]).read_bytes() == sheet.read_bytes()
+    assert base64.b64encode(sheet.read_bytes()).decode() in folder.report.read_text()
+    sheet.unlink()  # by somebody who tidied up
+    again = finish_delivery(folder, found, base=str(tiny_sd15), wall_seconds=3.0, keep=None)
+    assert "before and after" not in again.files
+    assert "data:image/png" not in folder.report.read_text()
     assert Verdict.load(folder.verdict_file).lora_bytes == (folder.best_folder / "toy.safetensors").stat().st_size
 
 

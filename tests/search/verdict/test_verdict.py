@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from metrics.onset.sentences import READ_FROM, epoch_text, interval_text
+from metrics.onset.turns import Choice
 from metrics.trajectory.readings import Readings
 from metrics.trajectory.trajectory import Trajectory
 from search.errors import SearchError
@@ -291,6 +292,17 @@ def test_the_best_checkpoint_is_said_to_be_so_by_losses_where_the_score_may_be_h
     never = say(replace(verdict, decision=replace(found, context=OnsetFound("beyond", channels=(channel,))))).why[0]
     assert never.startswith(f"Epoch 12 {best}")
     assert "onset" not in never
+
+
+def test_an_epoch_past_the_safe_one_and_a_subject_that_only_losses_see_are_said(finished):
+    _, verdict = finished
+    context = OnsetFound("found", 16.0, 9.5, None, ("context_loss",))
+    found = Decision("ship", 2, 12, 0.5, learned_by="losses", context=context, last=32, safe=Choice(8, 6, 10))
+    later, images = say(replace(verdict, decision=found)).why[:2]
+    assert "Epoch 12 is later than the safe epoch" in later
+    assert "look at the contact sheet" in images
+    at_it = say(replace(verdict, decision=replace(found, safe=Choice(12, 8, 16)))).why[0]
+    assert "safe epoch" not in at_it
 
 
 def test_settings_say_the_learning_rate_in_force():

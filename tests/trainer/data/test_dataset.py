@@ -110,6 +110,8 @@ def test_missing_and_empty_folders_are_named(tmp_path) -> None:
     with pytest.raises(DataError, match="no images here"):
         scan_dataset(tmp_path)
     paint(shelf(tmp_path) / "a.png")
+    (tmp_path / "3_sks cat").mkdir()
+    assert any("3_sks cat: no images" in warning for warning in scan_dataset(tmp_path).warnings)
     with pytest.raises(DataError, match="reg_data"):
         scan_dataset(tmp_path, reg_data=tmp_path / "nowhere")
 
