@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.running.machine_faults import device_is_lost, fault_of, machine_fault, out_of_memory
+from search.running.machine_faults import device_is_lost, fault_of, machine_fault, out_of_memory, seen_fault
 from search.running.trial_at_work import check_there
 from trainer.errors import TrainerError
 from trainer.files import write_whole
@@ -49,6 +49,14 @@ def test_what_libraries_make_of_a_full_disk_is_the_machine_too(said: str) -> Non
 def test_everything_else_may_be_the_trial(error: Exception) -> None:
     assert machine_fault(error) is None
     assert not device_is_lost(error)
+
+
+@pytest.mark.parametrize(("error", "printed"), [(ZeroDivisionError("by zero"), True), (TrainerError("no LoRA"), False)])
+def test_where_it_happened_is_printed_only_of_what_nobody_foresaw(error: Exception, printed: bool, capsys) -> None:
+    with pytest.raises(type(error)) as caught:
+        raise error
+    assert str(error) in seen_fault(caught.value).text
+    assert (Path(__file__).name in capsys.readouterr().err) == printed
 
 
 def test_a_lost_device_is_known_by_its_error() -> None:
