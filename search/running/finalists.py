@@ -24,7 +24,7 @@ from search.verdict.ranking import best_trials
 
 _MOST_RETRIES = 3
 _LEAST_FREEDOM = 3
-"""Of Student's t: two trainings know little of how trainings differ, but it is no secret either."""
+"""Degrees of freedom of Student's t, however few trials were trained twice: with one its tails would be endless."""
 
 
 def draw_finalists(

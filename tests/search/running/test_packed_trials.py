@@ -14,6 +14,7 @@ from search.record.finalists import FreshLook
 from search.record.pack_width import PackWidth
 from search.record.record import TrialRecord
 from search.running import finalist_looks
+from search.running.coordinator_line import Ended
 from search.running.pack_measure import settled
 from search.running.sharing import Sharing
 from search.study.space import Entry
@@ -57,7 +58,7 @@ def test_ended_on_the_way_each_goes_on_from_its_own_checkpoint(resident: Residen
 
 
 def test_a_second_training_is_the_trial_under_the_next_seed(resident: Resident, monkeypatch) -> None:
-    """Beside one that blows up; and drawn once only."""
+    """Ended on the way, then beside one that blows up; and drawn once only."""
     monkeypatch.setattr(finalist_looks, "delete", lambda folder: None)  # of the training, once it is drawn
     resident.run(resident.spec(1, seed=1))
     expected = load_file(resident.folder.checkpoint(1, EPOCHS) / "lora.safetensors")
@@ -67,12 +68,22 @@ def test_a_second_training_is_the_trial_under_the_next_seed(resident: Resident, 
     asked = [DrawAgain(number, EPOCHS, retrained=True, place=number) for number in (0, 1)]
     said, looks = [], resident.worker._finalists
     monkeypatch.setattr(resident.worker._line, "send", said.append)
+    again = FreshLook.file(resident.folder, 1, EPOCHS, retrained=True)
+    kept = again.parent / "training" / "checkpoints"
+
+    def killed() -> None:
+        if (kept / "0001").is_dir():
+            raise Ended
+
+    with pytest.raises(Ended):
+        looks.see_to(asked[1:], killed)
+    resident.worker._passes = looks._passes = resident.passes()  # as after a start
+    assert [path.name for path in kept.iterdir()] == ["0001"]
     assert not looks.see_to(asked, lambda: None)
     (failed,) = [message for message in said if isinstance(message, Failed)]
     assert (failed.number, failed.again) == (0, False)
     assert [message for message in said if isinstance(message, DrawnAgain)] == [DrawnAgain(1, EPOCHS)]
-    again = FreshLook.file(resident.folder, 1, EPOCHS, retrained=True)
-    found = load_file(again.parent / "training" / "checkpoints" / f"{EPOCHS:04d}" / "lora.safetensors")
+    found = load_file(kept / f"{EPOCHS:04d}" / "lora.safetensors")
     assert {name: weights.tolist() for name, weights in found.items()} == {
         name: weights.tolist() for name, weights in expected.items()
     }
