@@ -1,6 +1,6 @@
 """The demo study side by side with what people write themselves: time to a verdict, and how good the LoRA truly is.
 
-python -m benchmarks.study [--json FILE]      all 14 trials of the demo (not timed yet)
+python -m benchmarks.study [--json FILE]      all 14 trials of the demo (42 minutes on two cores)
 python -m benchmarks.study --quick            three short trials, which say little of the LoRA
 python -m benchmarks.study --loras FILE…      only the true quality of LoRAs of the demo's concept
 
