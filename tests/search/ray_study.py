@@ -46,12 +46,14 @@ def run(
     runs: Path,
     settings: Sequence[str] = (),
     before: Callable[[RayCluster], object] = lambda place: None,
+    slowest: float = SLOWEST_SECONDS,
 ) -> tuple[Outcome, list[str]]:
-    """All trials as they ended, and what was said; on this machine alone where the study has local workers."""
+    """All trials as they ended, and what was said; on this machine alone where the study has local workers. A
+    checkpoint takes up to `slowest` seconds."""
     study = load_study(file, settings)
     folder = StudyFolder(runs / study.name)
     folder.path.mkdir(parents=True, exist_ok=True)
-    script, count = Script(folder.path, slowest=SLOWEST_SECONDS), study.workers.count
+    script, count = Script(folder.path, slowest=slowest), study.workers.count
 
     def coordinated(team: Team) -> tuple[Outcome, list[str]]:
         said: list[str] = []

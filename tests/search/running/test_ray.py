@@ -113,8 +113,8 @@ def test_what_is_killed_in_the_middle_changes_nothing(small, undisturbed, nodes,
         else:
             nodes.kill_second()
 
-    killing = meanwhile(begun(folder, 2), kill)
-    found, said = ray_study.run(small, tmp_path)
+    killing = meanwhile(begun(folder, 1, 1), kill)
+    found, said = ray_study.run(small, tmp_path, slowest=0.5)  # a node takes a second or two to end
     killing.join()
     assert found == undisturbed
     assert said  # a new worker may be sent to the dead node, until Ray has noticed
