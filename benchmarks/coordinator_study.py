@@ -26,11 +26,12 @@ from search.verdict.best_files import write_pictures
 from tests.search.finished_studies import Plan, planted
 
 NAME, EPOCHS, STEP, SHAPES = "many", 40, 2, 48
+_MOST_TRIALS = 100_000  # that a study file may ask for
 
 
 def begun_study(home: Path, trials: int, running: int) -> tuple[Study, StudyFolder]:
     """A study with so many trials that have ended and so many that run, each of these at its first checkpoint."""
-    study = load_study(_written(home, min(100_000, trials + 1000 * running)))
+    study = load_study(_written(home, min(_MOST_TRIALS, trials + 1000 * running)))
     folder = StudyFolder(home / "runs" / NAME)
     folder.path.mkdir(parents=True)
     Ledger.of(study, folder)  # makes the tables

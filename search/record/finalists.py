@@ -103,11 +103,7 @@ class Finalists:
 
     def save(self, folder: StudyFolder) -> None:
         """Write `finalists.json` into the study's folder."""
-        reasons = {
-            name: {str(number): why for number, why in found.items()}
-            for name, found in (("left_out", self.left_out), ("not_retrained", self.not_retrained))
-        }
-        write_json(folder.path / FINALISTS_FILE, asdict(self) | reasons)
+        write_json(folder.path / FINALISTS_FILE, asdict(self))
 
     @classmethod
     def load(cls, folder: StudyFolder) -> "Finalists | None":

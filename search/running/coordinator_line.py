@@ -10,14 +10,12 @@ from trainer.families import Base
 
 _LIFE_EVERY_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
+HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)
+"""What a line raises once the coordinator is gone."""
 
 
 class Ended(Exception):
     """The coordinator ends this worker."""
-
-
-HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)
-"""What it raises once the coordinator is gone."""
 
 
 class Line:

@@ -12,8 +12,8 @@ from search.probe.probe import Probe
 from search.record.events import DrawAgain, DrawnAgain, Failed
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder, TrialRecord, write_samples
-from search.running.coordinator_line import HUNG_UP, Ended, Line
-from search.running.machine_faults import Fault, seen_fault
+from search.running.coordinator_line import Line
+from search.running.machine_faults import Fault, fault_in
 from search.running.shared_passes import SharedPasses
 from search.running.strength_look import show_strengths
 from search.study.study import Study
@@ -49,7 +49,7 @@ class FinalistLooks:
         for start in range(0, len(training), max(1, together)):
             faults |= self._retrained(training[start : start + together], hear)
         for each in asked:
-            fault = faults.get(each) or _fault_in(partial(self._look, each))
+            fault = faults.get(each) or fault_in(partial(self._look, each))
             if fault is not None:
                 faults[each] = fault
                 self._line.send(Failed(each.number, each.epoch, fault.text, again=fault.again, machine=fault.machine))
@@ -65,13 +65,10 @@ class FinalistLooks:
             lora = searched = None
             if asked.number is not None:
                 searched = self._searched(asked.number, asked.epoch)
-                path = self._folder.checkpoint(asked.number, asked.epoch)
-                path = checkpoint_path(self._training(asked) / "checkpoints", asked.epoch) if asked.retrained else path
-                lora = load_lora(path / LORA_FILE, family=self._probe.base.family.name)
+                lora = load_lora(self._checkpoint(asked) / LORA_FILE, family=self._probe.base.family.name)
             found, images = fresh.look(lora, asked.epoch, say, searched)
             found = replace(found, seconds=found.seconds + self._seconds.pop(asked, 0.0))
-            labels, file = fresh.prompts.labels, FreshLook.file(self._folder, *place, retrained=asked.retrained)
-            picture = FreshLook.picture(self._folder, *place, retrained=asked.retrained)
+            labels, (file, picture) = fresh.prompts.labels, self._files(asked)
             write_samples(picture, images, fresh.prompts.num_seeds, prompts=labels.prompts, seeds=labels.seeds)
             found.save(file)  # last: with it the look is there
         if asked.retrained:
@@ -85,39 +82,36 @@ class FinalistLooks:
         return self._opened
 
     def _is_kept(self, asked: DrawAgain) -> bool:
-        place = (asked.number, asked.epoch)
-        kept = FreshLook.load(FreshLook.file(self._folder, *place, retrained=asked.retrained))
-        picture = FreshLook.picture(self._folder, *place, retrained=asked.retrained)
+        file, picture = self._files(asked)
+        kept = FreshLook.load(file)
         return kept is not None and kept.asked == self._fresh(self._line.say).asked and picture.is_file()
+
+    def _files(self, asked: DrawAgain) -> tuple[Path, Path]:
+        """What is read, and the images."""
+        place, retrained = (asked.number, asked.epoch), asked.retrained
+        return (
+            FreshLook.file(self._folder, *place, retrained=retrained),
+            FreshLook.picture(self._folder, *place, retrained=retrained),
+        )
+
+    def _checkpoint(self, asked: DrawAgain) -> Path:
+        """What is drawn: the search's, or that of the second training."""
+        assert asked.number is not None
+        if asked.retrained:
+            return checkpoint_path(self._training(asked) / "checkpoints", asked.epoch)
+        return self._folder.checkpoint(asked.number, asked.epoch)
 
     def _training(self, asked: DrawAgain) -> Path:
         """The folder of a second training while it lasts."""
-        return FreshLook.file(self._folder, asked.number, asked.epoch, retrained=True).parent / "training"
+        return self._files(asked)[0].parent / "training"
 
     def _retrained(self, asked: Sequence[DrawAgain], hear: Callable[[], None]) -> Mapping[DrawAgain, Fault]:
         """Train each of these up to its epoch, from its newest checkpoint on; returns what went wrong, and for whom."""
         seats: dict[DrawAgain, tuple[Pack, Run]] = {}
         faults: dict[DrawAgain, Fault] = {}
 
-        def train() -> None:
-            for each in asked:
-                if not self._is_kept(each):
-                    seats[each] = self._seat(each)
-            while seats:
-                for each, (pack, run) in list(seats.items()):
-                    if run.failed is not None:
-                        faults[each] = Fault(run.failed, again=False)
-                    elif run.due and lora_damage(checkpoint_path(run.run_dir / "checkpoints", run.epoch)) is not None:
-                        run.save()
-                    if run.failed is not None or run.epoch >= each.epoch:
-                        del seats[each]
-                        pack.leave(run)
-                for pack in {id(pack): pack for pack, _ in seats.values()}.values():
-                    runs = [run for one, run in seats.values() if one is pack]
-                    pack.train_epoch(lambda _: hear(), runs=runs)
-
         began = time.perf_counter()
-        fault = _fault_in(train)
+        fault = fault_in(partial(self._train, asked, seats, faults, hear))
         self._seconds |= dict.fromkeys(asked, (time.perf_counter() - began) / len(asked))
         if fault is not None:  # whose it is, is not known
             for pack, run in seats.values():
@@ -128,6 +122,29 @@ class FinalistLooks:
             if fault.memory and (self._passes.width or 1) > 1:
                 self._passes.narrow()
         return faults
+
+    def _train(
+        self,
+        asked: Sequence[DrawAgain],
+        seats: dict[DrawAgain, tuple[Pack, Run]],
+        faults: dict[DrawAgain, Fault],
+        hear: Callable[[], None],
+    ) -> None:
+        """`seats`: those that are not done yet. `faults`: of those that blew up."""
+        for each in asked:
+            if not self._is_kept(each):
+                seats[each] = self._seat(each)
+        while seats:
+            for each, (pack, run) in list(seats.items()):
+                if run.failed is not None:
+                    faults[each] = Fault(run.failed, again=False)
+                elif run.due and lora_damage(checkpoint_path(run.run_dir / "checkpoints", run.epoch)) is not None:
+                    run.save()
+                if run.failed is not None or run.epoch >= each.epoch:
+                    del seats[each]
+                    pack.leave(run)
+            for pack in dict.fromkeys(pack for pack, _ in seats.values()):
+                pack.train_epoch(lambda _: hear(), runs=[run for one, run in seats.values() if one is pack])
 
     def _seat(self, asked: DrawAgain) -> tuple[Pack, Run]:
         assert asked.number is not None
@@ -143,14 +160,3 @@ class FinalistLooks:
             return None
         rows = (row for row in self._folder.trajectory(number).readings if row.epoch == epoch)
         return {name: reading.value for row in rows for name, reading in row.channels.items()}
-
-
-def _fault_in(work: Callable[[], None]) -> Fault | None:
-    """What goes wrong in it, if anything does."""
-    try:
-        work()
-    except (Ended, *HUNG_UP):
-        raise
-    except Exception as error:
-        return seen_fault(error)
-    return None

@@ -144,7 +144,7 @@ def compared(
     searched: Mapping[int, float],
     epochs: Mapping[int, int],
     left_out: Mapping[int, str],
-    not_retrained: Mapping[int, str] | None = None,
+    not_retrained: Mapping[int, str],
 ) -> Finalists:
     """What the fresh images say, with a picture of them.
 
@@ -157,15 +157,15 @@ def compared(
     missing = dict.fromkeys(set(searched) - set(left_out) - set(looks), "its fresh images have no score")
     again: dict[int, FreshLook] = {}
     if study.finalists.retrain:
-        failed = not_retrained or {}
-        again = _scored(folder, {number: epochs[number] for number in looks if number not in failed}, retrained=True)
+        twice = {number: epochs[number] for number in looks if number not in not_retrained}
+        again = _scored(folder, twice, retrained=True)
     drawn = _drawn(looks, again, searched, epochs)
     one = next(iter(looks.values()), None)
     result = Finalists(
         settings=study.finalists.model_dump(mode="json"),
         drawn=drawn,
         left_out={**left_out, **missing},
-        not_retrained=dict(not_retrained or {}),
+        not_retrained=dict(not_retrained),
         images=0 if one is None else one.images,
         prompts=0 if one is None else one.prompts,
         repeated=0 if one is None else one.repeated,

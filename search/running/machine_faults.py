@@ -4,10 +4,12 @@ import errno
 import os
 import re
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from metrics.errors import MetricsError
 from search.errors import MACHINE_ERRNOS
+from search.running.coordinator_line import HUNG_UP, Ended
 from search.study.objective import ObjectiveError
 from trainer.command import reason
 from trainer.devices import has_no_exact_form, repeat_nearly
@@ -99,3 +101,15 @@ def seen_fault(error: Exception) -> Fault:
     if device_is_lost(error):
         os._exit(1)  # the next process has a device that works, or the coordinator gives up
     return fault_of(error)
+
+
+def fault_in(work: Callable[[], object]) -> Fault | None:
+    """`seen_fault` of what goes wrong in it, if anything does; nothing of the error is held any more then. The end of
+    this worker is no fault."""
+    try:
+        work()
+    except (Ended, *HUNG_UP):
+        raise
+    except Exception as error:
+        return seen_fault(error)
+    return None

@@ -43,7 +43,7 @@ from search.running.final_run import align
 from search.running.finalist_looks import FinalistLooks
 from search.running.finished_run import RunLooks, check_run
 from search.running.looks import Looks
-from search.running.machine_faults import Fault, machine_fault, seen_fault
+from search.running.machine_faults import Fault, fault_in, machine_fault, seen_fault
 from search.running.measuring import Measuring
 from search.running.pack_measure import settled
 from search.running.same_runs import SameRuns, common_of
@@ -293,14 +293,9 @@ class _Worker:
             runs = [run for _, run in members if run in pack.runs]
             if not runs:
                 continue
-            began, fault = time.perf_counter(), None
-            try:
-                pack.train_epoch(lambda _: self._hear(), runs=runs)
-            except (Ended, *HUNG_UP):
-                raise
-            except Exception as error:
-                fault = seen_fault(error)
-            if fault is not None:  # nothing of the error is held here any more
+            began = time.perf_counter()
+            fault = fault_in(partial(pack.train_epoch, lambda _: self._hear(), runs=runs))
+            if fault is not None:
                 failed.append((pack, fault))
                 continue
             each = (time.perf_counter() - began) / len(members)

@@ -103,7 +103,7 @@ class LossesSection(Section):
     levels: int = Field(default=8, ge=1, le=1000)
     """Noise levels."""
     draws: int = Field(default=1, ge=1, le=1000)
-    """Noises for each level. What photos differ by is three to four times as much (benchmarks.loss_draws)."""
+    """Noises for each level. Photos differ by two to three times as much (benchmarks.loss_draws)."""
 
 
 class ShiftedSection(Section):

@@ -70,7 +70,7 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
             f"With other prompts of this kind{also} it would be the best of them in {100 * one.best:.0f} of 100 cases."
         )
     for what, reasons in (("drawn again", found.left_out), ("trained a second time", found.not_retrained)):
-        for number, why in sorted(reasons.items(), key=lambda each: int(each[0])):
+        for number, why in sorted(reasons.items()):
             said.append(f"Trial {number} was not {what}: {why.strip().splitlines()[-1]}.")
     return said
 

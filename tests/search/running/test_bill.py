@@ -32,6 +32,13 @@ def test_of_trials_at_once_it_says_how_many() -> None:
     assert "AdamW, rank 4, batch 2, 4 trials at once:" in "\n".join(replace(BILL, at_once=4).lines())
 
 
+def test_finalists_that_are_trained_again_cost_their_training_and_one_look_more_each() -> None:
+    once, twice = replace(BILL, again=5), replace(BILL, again=5, retrained=4)
+    each = 300 / 10 * 13 * 0.2 + 2 * 4 + 1
+    assert twice.seconds - once.seconds == pytest.approx(4 * each / 2)
+    assert "to draw the finalists again and train them again" in "\n".join(twice.lines())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pack", [2, "auto"])
 def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, tmp_path: Path, capsys, pack) -> None:

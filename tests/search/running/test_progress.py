@@ -77,6 +77,16 @@ def test_a_line_names_some_of_the_running_trials_and_counts_the_others(capsys: p
     assert line.endswith(", 992 more")
 
 
+def test_the_time_left_counts_the_second_training_of_the_finalists() -> None:
+    one = replace(ended(0, 0.7), timings={"train": 60.0, "sample": 8.0, "score": 8.0})
+    left = []
+    for retrained in (False, True):
+        board = Board("toy", trials=4, slots=2, finalists=2, retrained=retrained, clock=lambda: 0.0)
+        left.append(board._again(one))
+    looks = 16 // one.config.save_every_n_epochs
+    assert left[1] - left[0] == pytest.approx(60 + 24 / looks)
+
+
 def test_notices_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     board = Board("toy", trials=4, slots=2)
     board.prepared([0], Prepared(3.0, ("look at the masks",)))
