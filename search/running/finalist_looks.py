@@ -107,33 +107,33 @@ class FinalistLooks:
 
     def _retrained(self, asked: Sequence[DrawAgain], hear: Callable[[], None]) -> Mapping[DrawAgain, Fault]:
         """Train each of these up to its epoch, from its newest checkpoint on; returns what went wrong, and for whom."""
+        left = list(asked)
         seats: dict[DrawAgain, tuple[Pack, Run]] = {}
         faults: dict[DrawAgain, Fault] = {}
-
         began = time.perf_counter()
-        fault = fault_in(partial(self._train, asked, seats, faults, hear))
+        fault = fault_in(partial(self._train, left, seats, faults, hear))
         self._seconds |= dict.fromkeys(asked, (time.perf_counter() - began) / len(asked))
         if fault is not None:  # whose it is, is not known
             for pack, run in seats.values():
                 if run in pack.runs:
                     pack.leave(run)
                 self._passes.drop(pack)
-            faults |= dict.fromkeys(seats, fault)
+            faults |= dict.fromkeys(left, fault)
             if fault.memory and (self._passes.width or 1) > 1:
                 self._passes.narrow()
         return faults
 
     def _train(
         self,
-        asked: Sequence[DrawAgain],
+        left: list[DrawAgain],
         seats: dict[DrawAgain, tuple[Pack, Run]],
         faults: dict[DrawAgain, Fault],
         hear: Callable[[], None],
     ) -> None:
-        """`seats`: those that are not done yet. `faults`: of those that blew up."""
-        for each in asked:
-            if not self._is_kept(each):
-                seats[each] = self._seat(each)
+        """`left`: those that are not done yet; `seats`: of these, those that sit. `faults`: of those that blew up."""
+        left[:] = [each for each in left if not self._is_kept(each)]
+        for each in left:
+            seats[each] = self._seat(each)
         while seats:
             for each, (pack, run) in list(seats.items()):
                 if run.failed is not None:
@@ -142,6 +142,7 @@ class FinalistLooks:
                     run.save()
                 if run.failed is not None or run.epoch >= each.epoch:
                     del seats[each]
+                    left.remove(each)
                     pack.leave(run)
             for pack in dict.fromkeys(pack for pack, _ in seats.values()):
                 pack.train_epoch(lambda _: hear(), runs=[run for one, run in seats.values() if one is pack])

@@ -1,5 +1,6 @@
 """Trials that a real worker trains at once: what each is does not hang on the others, nor does one fail another."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,35 @@ def test_a_second_training_is_the_trial_under_the_next_seed(resident: Resident, 
     assert look.seconds > 0
     monkeypatch.setattr(Pack, "train_epoch", lambda *_, **__: pytest.fail("trained again"))
     assert looks.see_to(asked[1:], lambda: None)
+
+
+def test_where_memory_ends_while_second_trainings_join_all_of_them_may_be_tried_again(
+    resident: Resident, monkeypatch
+) -> None:
+    for number in (0, 1, 2):
+        config = resident.spec(number).config
+        TrialRecord(number, "complete", config, {}, EPOCHS, EPOCHS).save(resident.folder.trial(number))
+        shutil.rmtree(FreshLook.file(resident.folder, number, EPOCHS, retrained=True).parent, ignore_errors=True)
+    asked = [DrawAgain(number, EPOCHS, retrained=True, place=number) for number in (0, 1, 2)]
+    said, looks, join = [], resident.worker._finalists, Pack.join
+    monkeypatch.setattr(resident.worker._line, "send", said.append)
+    looks._passes = resident.passes()
+
+    def full(pack: Pack, *args: Any, **named: Any) -> Any:
+        if pack.runs:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return join(pack, *args, **named)
+
+    monkeypatch.setattr(Pack, "join", full)
+    assert not looks.see_to(asked, lambda: None)
+    failed = [message for message in said if isinstance(message, Failed)]
+    assert [(message.number, message.again) for message in failed] == [(0, True), (1, True), (2, True)]
+    assert all("out of memory" in message.error for message in failed)
+    assert looks._passes.width == 1
+    said.clear()
+    assert looks.see_to(asked, lambda: None)
+    assert len([message for message in said if isinstance(message, DrawnAgain)]) == 3
+    PackWidth.file(resident.folder).unlink()
 
 
 @pytest.mark.slow
