@@ -26,7 +26,7 @@ from search.record.versions import installed
 from search.running.budget import why_not_asked
 from search.running.first_record import first_record, write_first
 from search.running.progress import Board
-from search.running.slots import Running, Slot, given_up, on_worker, one_by_one, refused, released, slots_of
+from search.running.slots import Running, Slot, Turns, given_up, on_worker, one_by_one, refused, released, slots_of
 from search.running.trial_end import end_of
 from search.running.workers import Team
 from search.study.study import Study
@@ -74,6 +74,7 @@ class Coordinator:
         self._before_tell = before_tell
         self._ledger = ledger or Ledger.of(study, folder, say=board.note)
         self._slots: list[Slot] = []
+        self._turns = Turns(self._slots)
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
@@ -97,10 +98,9 @@ class Coordinator:
             self._hear()
         while True:
             self._fill()
-            busy = [slot for slot in self._slots if slot.running is not None]
-            if not busy:
+            slot = self._turns.due()
+            if slot is None:
                 break
-            slot = min(busy, key=lambda s: s.time)
             event = self._next_event(slot)
             self._check_place()
             with self._unless_ended_elsewhere(slot):
@@ -120,6 +120,7 @@ class Coordinator:
     def _open(self, places: int) -> None:
         """So many slots on each worker, with what an earlier sitting left on them."""
         self._slots = slots_of(self.team.count, places)
+        self._turns = Turns(self._slots)
         self.board.opened(len(self._slots), places)
         self._take_up()
 
@@ -168,10 +169,9 @@ class Coordinator:
     # --- asking and placing
 
     def _fill(self) -> None:
-        for slot in self._slots:
-            while slot.running is None and not slot.retired and (self._waiting or self._may_ask()):
-                next_ones = self._waiting or [self._ledger.ask(self.study.space, slot.index, slot.clock)]
-                self._resume(slot, next_ones.pop(0))
+        while (slot := self._turns.free()) is not None and (self._waiting or self._may_ask()):
+            next_ones = self._waiting or [self._ledger.ask(self.study.space, slot.index, slot.clock)]
+            self._resume(slot, next_ones.pop(0))
 
     def _may_ask(self) -> bool:
         return why_not_asked(self.study, *self._ledger.tried, self._clock.seconds) is None
@@ -181,8 +181,7 @@ class Coordinator:
         record = first_record(self.study, trial, params, self._versions)
         self._ledger.note(trial, **describe(record.config))
         course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
-        slot.running = Running(trial, course)
-        slot.events.clear()
+        self._turns.placed(slot, Running(trial, course))
         self._check_place()
         write_first(course.record, folder)
         self.board.began(slot.index, course.record)
@@ -278,7 +277,7 @@ class Coordinator:
         for slot in slots:
             if slot.running is not None:
                 self._waiting.append(slot.running.trial.number)
-                slot.free()
+                self._turns.freed(slot)
 
     def _failed(self, slot: Slot, event: Failed) -> None:
         running = slot.running
@@ -302,7 +301,7 @@ class Coordinator:
         self._suspects.append(running)
         self.board.note(f"trial {record.number}: {error}; given up for now")
         slot.clock += record.epochs_trained
-        slot.free()
+        self._turns.freed(slot)
         if len(self._suspects) >= _MOST_SUSPECTS:
             raise given_up(self._suspects, self.folder.workers_log)
 
@@ -376,7 +375,7 @@ class Coordinator:
         """What comes after Optuna has been told."""
         self._tidied(record)
         slot.clock += record.epochs_trained
-        slot.free()
+        self._turns.freed(slot)
 
     def _tidied(self, record: TrialRecord) -> None:
         self._tidier.ended(record)

@@ -4,6 +4,7 @@ once has as many slots."""
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush, heapreplace
 from pathlib import Path
 
 from optuna.trial import Trial
@@ -62,6 +63,55 @@ class Slot:
         """Take its trial off."""
         self.running, self.held = None, False
         self.events.clear()
+
+
+class Turns:
+    """Whose turn it is among slots, found without looking at all of them at each event.
+
+    What may have changed is put on a heap and looked at again once it comes to the top. That is enough, since the time
+    of a trial's next event only rises while it is on its slot.
+
+    Args:
+        slots: all of them, none with a trial.
+    """
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._slots = slots
+        self._free = list(range(len(slots)))
+        self._due: list[tuple[int, int, int]] = []  # time of the next event, as it was noted; its trial; its slot
+
+    def placed(self, slot: Slot, running: Running) -> None:
+        """Put a trial on a slot."""
+        slot.running = running
+        slot.events.clear()
+        heappush(self._due, (*slot.time, slot.index))
+
+    def freed(self, slot: Slot) -> None:
+        """Take a slot's trial off."""
+        slot.free()
+        heappush(self._free, slot.index)
+
+    def free(self) -> Slot | None:
+        """The first slot that can be given a trial."""
+        while self._free:
+            slot = self._slots[self._free[0]]
+            if slot.running is None and not slot.retired:
+                return slot
+            heappop(self._free)
+        return None
+
+    def due(self) -> Slot | None:
+        """The slot with the earliest event; None where no trial runs."""
+        while self._due:
+            noted, number, index = self._due[0]
+            slot = self._slots[index]
+            if slot.running is None or slot.running.trial.number != number:
+                heappop(self._due)
+            elif slot.time == (noted, number):
+                return slot
+            else:
+                heapreplace(self._due, (*slot.time, index))
+        return None
 
 
 def slots_of(workers: int, places: int) -> list[Slot]:

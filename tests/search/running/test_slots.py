@@ -1,11 +1,15 @@
 """Which trials a new worker gets at once when the one before it was lost."""
 
+import random
+from dataclasses import replace
+
 import optuna
 import pytest
 
+from search.record.events import Failed
 from search.record.record import TrialRecord
 from search.record.trial_progress import Course
-from search.running.slots import Running, Slot, on_worker, one_by_one, released, slots_of
+from search.running.slots import Running, Slot, Turns, on_worker, one_by_one, released, slots_of
 from tests.search.any_config import CONFIG
 
 
@@ -35,3 +39,49 @@ def test_after_a_second_one_each_waits_for_the_one_before_it(slots: list[Slot]) 
     slots[1].running.retries = 2
     assert one_by_one(slots) == slots[:1]
     assert [released(slots) for _ in range(3)] == [slots[1:2], slots[2:], []]
+
+
+def test_turns_are_those_of_a_search_through_all_slots() -> None:
+    """Trials are placed, reach checkpoints, end, and slots retire, at random."""
+    study, luck = optuna.create_study(), random.Random(0)
+    found = slots_of(4, 3)
+    turns = Turns(found)
+    taken = 0
+    for _ in range(400):
+        free = next((slot for slot in found if slot.running is None and not slot.retired), None)
+        assert turns.free() is free
+        busy = [slot for slot in found if slot.running is not None]
+        due = min(busy, key=lambda slot: slot.time, default=None)
+        assert turns.due() is due
+        if free is not None and luck.random() < 0.6:
+            trial = study.ask()
+            turns.placed(free, Running(trial, Course(TrialRecord(trial.number, "running", CONFIG, {}, 8))))
+        elif due is not None and due.running is not None:
+            taken += 1
+            course = due.running.course
+            if luck.random() < 0.3:
+                due.clock += course.due
+                turns.freed(due)
+            elif luck.random() < 0.02:
+                due.retired = True
+                turns.freed(due)
+            else:  # on to its next checkpoint
+                due.running.course = replace(course, record=replace(course.record, epochs_trained=course.due))
+    assert taken > 100
+    assert any(slot.retired for slot in found)
+
+
+def test_a_trial_taken_off_leaves_no_event_behind(slots: list[Slot]) -> None:
+    running = slots[0].running
+    assert running is not None
+    for slot in slots:
+        slot.free()
+    turns = Turns(slots)
+    assert turns.due() is None
+    slots[1].events.append(Failed(0, 1, "of the trial before", again=False))
+    turns.placed(slots[1], running)
+    assert turns.due() is slots[1]
+    assert not slots[1].events
+    turns.freed(slots[1])
+    assert turns.due() is None
+    assert turns.free() is slots[0]
