@@ -6,8 +6,8 @@ python -m benchmarks.coordinator [--trials 50 1500 10000] [--workers 32] [--even
 
 A study with so many trials behind it is written, as a search leaves it, and goes on for some events. Processor time is
 told apart: the coordinator's own, Optuna's (samplers), the storage's (SQLAlchemy and the database's driver), that of
-finding onsets, that of writing files. `--verdict` also times the verdict and the report of each study, and says how
-large the report is.
+finding onsets, that of writing files. `--verdict` also times verdict and report where so many trials have ended and
+none runs, and says how large the report is.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import optuna
 
 import metrics.trajectory.trajectory
 import search.record.json_files
+import search.tuning.ledger
 from benchmarks.coordinator_stopwatch import Stopwatch, methods_of
 from benchmarks.coordinator_study import Enough, StandIns, begun_study
 from search.record.clock import Clock
@@ -55,9 +56,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as home:
             figures = measured(watch, Path(home), trials, arguments.workers, arguments.events)
             print(told(figures), flush=True)
-            if arguments.verdict:
-                figures |= verdict_of(Path(home))
-                print(told_verdict(figures), flush=True)
+        if arguments.verdict:
+            with tempfile.TemporaryDirectory() as home:
+                figures |= verdict_of(Path(home), trials)
+            print(told_verdict(figures), flush=True)
         found.append(figures)
         if arguments.json is not None:  # after each, since the largest takes long
             arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -74,6 +76,7 @@ def watched() -> Stopwatch:
     watch.watch(_CachedStorage, methods_of(_CachedStorage), "optuna")
     watch.watch(optuna.Study, ["tell", "add_trial", "add_trials", "get_trials"], "optuna")
     watch.watch(optuna.trial.Trial, ["__init__", "_suggest", "relative_params", "report", "set_user_attr"], "optuna")
+    watch.watch(search.tuning.ledger, ["sampler_for"], "optuna")  # which makes Optuna's samplers
     watch.watch(PeerPruner, ["prune"], "own")
     watch.watch(trial_end, ["confirmed_onset", "find_onset"], "onset")
     for module in (search.record.json_files, metrics.trajectory.trajectory):
@@ -141,13 +144,11 @@ def told(figures: dict[str, Any]) -> str:
     return "\n  ".join(lines)
 
 
-def verdict_of(home: Path) -> dict[str, Any]:
-    """Seconds of the verdict and of everything that goes with it, and the report's size."""
-    from search.record.record import StudyFolder
+def verdict_of(home: Path, trials: int) -> dict[str, Any]:
+    """Seconds of the verdict and of all that goes with it, where so many trials have ended; the report's size."""
     from search.verdict.verdict import finish, make_verdict
 
-    (path,) = (home / "runs").iterdir()
-    folder = StudyFolder(path)
+    _, folder = begun_study(home, trials, 0)
     began = time.perf_counter()
     make_verdict(folder)
     alone = time.perf_counter() - began
@@ -156,6 +157,7 @@ def verdict_of(home: Path) -> dict[str, Any]:
     return {
         "verdict_seconds": round(alone, 1),
         "finish_seconds": round(time.perf_counter() - began, 1),
+        "peak_gib_with_verdict": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "report_mb": round(folder.report.stat().st_size / 1e6, 2),
     }
 

@@ -37,7 +37,8 @@ def begun_study(home: Path, trials: int, running: int) -> tuple[Study, StudyFold
     Ledger.of(study, folder)  # makes the tables
     luck, rows = random.Random(0), []
     for number in range(trials + running):
-        rows.append(_planted_trial(study, folder, number, luck, running=number >= trials, slot=number % running))
+        slot = number % max(1, running)
+        rows.append(_planted_trial(study, folder, number, luck, running=number >= trials, slot=slot))
     _insert(folder.database, rows)
     _draw_once(folder, trials)
     return study, folder

@@ -76,8 +76,10 @@ class Tidier:
         known = {**self._contenders, record.number: record}
         still = contenders(known.values(), self._most)
         for number, one in known.items():
+            if number in still and number in self._tidied:
+                continue
             home = self._folder.trial(number)
-            if number not in still or (number not in self._tidied and (home / "readings").is_dir()):
+            if number not in still or (home / "readings").is_dir():
                 tidy_trial(home, one, self._keep, in_detail=number in still, pick=PersonPick.load(self._folder))
             self._tidied.add(number)
         self._contenders = {number: one for number, one in known.items() if number in still}

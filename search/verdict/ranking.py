@@ -5,6 +5,7 @@ compare epochs.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 
@@ -21,8 +22,9 @@ _AROUND = 2  # checkpoints before the first and after the last epoch that matter
 
 def best_trials(records: Iterable[TrialRecord], most: int) -> list[int]:
     """Numbers of the trials that are drawn again before the verdict: the highest scores among those that ship."""
-    scored = [(value, record.number) for record in records if decide(record).ships and (value := _value(record))]
-    return [number for _, number in sorted(scored, key=lambda pair: (-pair[0], pair[1]))][:most]
+    scored = [(value, record) for record in records if (value := _value(record))]
+    scored.sort(key=lambda pair: (-pair[0], pair[1].number))
+    return list(islice((record.number for _, record in scored if decide(record).ships), most))
 
 
 def contenders(records: Iterable[TrialRecord], most: int = IN_DETAIL) -> set[int]:

@@ -11,8 +11,8 @@ from search.study.settings import KeepSection
 from search.study.space import Entry, Space
 from search.study.space_values import size
 from search.verdict.decision import Decision
-from search.verdict.disk_cleanup import tidy_study, tidy_trial
-from search.verdict.ranking import contenders, kept_epochs, kept_in_detail
+from search.verdict.disk_cleanup import Tidier, tidy_study, tidy_trial
+from search.verdict.ranking import best_trials, contenders, kept_epochs, kept_in_detail
 from search.verdict.verdict import Verdict
 from tests.search.any_config import CONFIG
 
@@ -31,6 +31,36 @@ def test_the_best_three_and_all_within_the_noise_of_the_best_may_still_win() -> 
     records = [trial(0, 0.5), trial(1, 0.8), trial(2, 0.79), trial(3, 0.785), trial(4, 0.7), trial(5, 0.781)]
     assert contenders(records) == {1, 2, 3, 5}
     assert contenders(records[:2]) == {0, 1}
+
+
+def test_finalists_are_the_highest_scores_of_those_that_ship_the_earlier_first_in_a_tie() -> None:
+    records = [
+        trial(0, 0.5),
+        trial(1, 0.9, state="pruned"),
+        trial(2, 0.7),
+        trial(3, 0.7),
+        trial(4, 0.05),
+        trial(5, 0.6),
+    ]
+    ship = [replace(r, onset=Onset("beyond", Turn("beyond"), Turn("beyond"), learned=2, best=20)) for r in records]
+    assert best_trials(ship, 3) == [2, 3, 5]
+    assert best_trials(ship, 9) == [2, 3, 5, 0]
+    assert best_trials(records, 9) == []
+
+
+def test_a_trial_is_tidied_when_it_ends_and_again_when_others_push_it_out(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    tidier = Tidier(folder, KeepSection())
+    kept = {}
+    for number, value in enumerate((0.5, 0.6, 0.7, 0.8, 0.9)):
+        for epoch in EPOCHS:
+            (folder.trial(number) / "checkpoints" / f"{epoch:04d}").mkdir(parents=True)
+        (folder.trial(number) / "readings").mkdir()
+        tidier.ended(trial(number, value, turn=20))
+        kept = {n: len(list((folder.trial(n) / "checkpoints").iterdir())) for n in range(number + 1)}
+        assert not (folder.trial(number) / "readings").exists()
+    assert kept[0] == kept[1] == 1
+    assert kept[2] == kept[3] == kept[4] > 1
 
 
 def test_who_is_out_stays_out_however_the_study_goes_on() -> None:
