@@ -28,7 +28,7 @@ class _Here:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    placing._ThisMachine = _Here  # type: ignore[misc,assignment]
+    placing._ThisMachine = _Here
     ray_cluster.resident = sitting.standing_in
     return search.run.main(arguments)
 

@@ -58,7 +58,7 @@ def run(
     def coordinated(team: Team) -> tuple[Outcome, list[str]]:
         said: list[str] = []
         board = Board(study.name, study.trials, count)
-        board.note = said.append  # type: ignore[method-assign]
+        board.note = said.append
         team.start()
         try:
             coordinator = Coordinator(study, folder, team, board, clock=Clock(folder))
