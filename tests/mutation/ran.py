@@ -1,11 +1,13 @@
 """Which tests run which faults' places.
 
-A copy of the code calls `ran` there, in whatever process.
-As a pytest plugin this module notes how long each test takes.
+A copy of the code calls `ran` there, in whatever process: pytest's own, a worker that a server forked, a command.
+As a pytest plugin this module says which test is running, and notes how long each takes.
 """
 
+import contextlib
 import json
 import os
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +19,51 @@ from tests.mutation.mutants import Mutant
 MOST_TESTS = 60
 """For a fault. Where more come to it, those that are nearest find it or the others hardly do."""
 _HERE = os.getpid()  # in which tests are noted; forks of it try faults
+_NOW, _PYTEST = "now", "RAN_PYTEST"  # a file beside the notes: the running test; pytest's process
+_LOOKS_SECONDS = 0.1
+_looked: tuple[float, str] = (float("-inf"), "")
 _told: set[tuple[int, str]] = set()
 _seconds: dict[str, dict[str, float]] = defaultdict(lambda: {"setup": 0.0, "call": 0.0, "teardown": 0.0})
 
 
 def ran(place: int) -> None:
     """Notes that the running test came to this place. Outside tests (on import) it notes no test."""
-    test = os.environ.get("PYTEST_CURRENT_TEST", "")  # "path::test (setup)"; started processes have it, too
-    if (place, test) not in _told and "RAN" in os.environ:
+    if "RAN" in os.environ and (place, test := _running()) not in _told:
         _told.add((place, test))
         note(Path(os.environ["RAN"]) / "places.jsonl", {"place": place, "test": test})
+
+
+def _running() -> str:
+    """The running test, as pytest says it: "path::test (setup)"."""
+    global _looked
+    if os.environ.get(_PYTEST, str(os.getpid())) == str(os.getpid()):
+        return os.environ.get("PYTEST_CURRENT_TEST", "")
+    # another process may have begun in another test, whose name it keeps: all workers come from one server
+    if (now := time.monotonic()) > _looked[0] + _LOOKS_SECONDS:
+        with contextlib.suppress(OSError):
+            _looked = now, (Path(os.environ["RAN"]) / _NOW).read_text()
+    return _looked[1]
+
+
+def pytest_configure() -> None:
+    os.environ[_PYTEST] = str(os.getpid())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    say_what_runs(f"{item.nodeid} (setup)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    say_what_runs(f"{item.nodeid} (call)")
+
+
+def say_what_runs(test: str) -> None:
+    """To processes that are not pytest's."""
+    aside = Path(os.environ["RAN"]) / f".{_NOW}"
+    aside.write_text(test)
+    aside.replace(aside.with_name(_NOW))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -104,18 +141,19 @@ class Ran:
     def within(self, place: int, path: str, limit: float) -> tuple[list[str], float]:
         """The tests that came to a place of the file `path`, as many as `limit` seconds hold, and their seconds.
 
-        Tests of the same room come first, then those of the same package; of these the quick ones. If only imports come
-        to the place, all that are near do; if nothing does, there are none.
+        Tests in the file's own test file come first, then those of the same room and of the same package; of these the
+        quick ones. If only imports come to the place, all that are near do; if nothing does, there are none.
         """
         if place not in self.tests:
             return [], 0.0
-        package, room = path.split("/")[0], path.rpartition("/")[0]
+        package, (room, _, name) = path.split("/")[0], path.rpartition("/")
 
         def distance(test: str) -> tuple[int, float]:
-            near = 0 if test.startswith(f"tests/{room}/") else 1 if test.startswith(f"tests/{package}/") else 2
+            own, here, beside = f"tests/{room}/test_{name}::", f"tests/{room}/", f"tests/{package}/"
+            near = next((far for far, start in enumerate((own, here, beside)) if test.startswith(start)), 3)
             return near, self.seconds[test] + self.setup[_shared(test)]
 
-        came = self.tests.get(place) or {test for test in self.seconds if distance(test)[0] < 2}
+        came = self.tests.get(place) or {test for test in self.seconds if distance(test)[0] < 3}
         chosen: list[str] = []
         begun: set[str] = set()
         spent = 0.0

