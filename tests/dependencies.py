@@ -7,7 +7,7 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -35,7 +35,8 @@ def declared() -> dict[str, dict[str, str]]:
     return found
 
 
-def imported(folders: Iterable[str]) -> dict[str, list[str]]:
+@cache
+def imported(folders: tuple[str, ...]) -> dict[str, list[str]]:
     """Package → files below these folders that import it. One that is not installed goes by its module's name."""
     found = defaultdict(list)
     for file in sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py")):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class AddedPrompts:
     def load(cls, folder: StudyFolder) -> AddedPrompts:
         """None where there are none, or none that can be read."""
         try:
-            return TypeAdapter(cls).validate_json(cls.file(folder).read_bytes())
+            return _adapter().validate_json(cls.file(folder).read_bytes())
         except (OSError, ValidationError):
             return cls()
 
@@ -51,3 +52,8 @@ class AddedPrompts:
 
 
 NONE_ADDED = AddedPrompts()
+
+
+@cache  # asked for with every picture that is read
+def _adapter() -> TypeAdapter[AddedPrompts]:
+    return TypeAdapter(AddedPrompts)

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -261,13 +262,18 @@ def _known(file: Path | KeyedFiles, where: str, key: str, value: Any, problems: 
     return False
 
 
+@cache
+def _adapter(field: str) -> TypeAdapter[Any]:
+    about = TrainConfig.model_fields[field]
+    kind: Any = Annotated[about.annotation, *about.metadata] if about.metadata else about.annotation
+    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
 def _typed(file: Path | KeyedFiles, where: str, field: str, value: Any, problems: list[str]) -> Any:
     """The value as TrainConfig has it; a wrong one is added to the problems."""
-    about = TrainConfig.model_fields[field]
     value = tuple(value) if isinstance(value, list) else meant(field, as_number(value))
-    kind: Any = Annotated[about.annotation, *about.metadata] if about.metadata else about.annotation
     try:
-        TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
+        _adapter(field).validate_python(value)
     except ValidationError as error:
         problems.append(problem(file, where, value, expected_of(field, error.errors(include_url=False))))
     return value

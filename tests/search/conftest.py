@@ -1,5 +1,6 @@
 """Study files for the tests, beside a training folder and a base that are really there."""
 
+import os
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from tests import tiny
+from tests.search.plots_drawn_once import keep_plots
 
 StudyWriter = Callable[..., Path]
 
@@ -38,6 +40,15 @@ def _optuna_reads_its_migrations_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_VersionManager, "_create_alembic_script", once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plots_of_the_same_curves_are_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """By whatever process of this session."""
+    here = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        keep_plots(patch, (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "plots")
         yield
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 import sqlalchemy.event
 from sqlalchemy.engine import Engine
 
-import metrics.onset.plot  # noqa: F401 (imported once here, not in every process that is killed)
 import search.verdict.artifacts
-import search.verdict.report  # noqa: F401 (as above)
+import search.verdict.report  # noqa: F401 (imported once here, not in every process that is killed)
 from search.record.clock import Clock
 from search.record.json_files import read_json, write_json
 from search.record.record import PROBE_FILE, StudyFolder
@@ -37,6 +37,7 @@ from search.study.study import load_study
 from search.tuning.database import storage_url
 from search.verdict.disk_cleanup import sweep, sweep_study
 from tests.search.one_process import PROBE, OneProcess
+from tests.search.plots_drawn_once import keep_plots
 
 SLOTS = 2
 KILLED = 9
@@ -245,6 +246,12 @@ def main() -> int:
     parser.add_argument("--verdict", type=int, default=0, help="so many writes before the end, with pictures")
     parser.add_argument("--step", type=int, default=20, help="of those")
     arguments = parser.parse_args()
+    with pytest.MonkeyPatch.context() as patch:
+        keep_plots(patch, arguments.folder / "plots")
+        return int(_wrong(arguments) > 0)
+
+
+def _wrong(arguments: argparse.Namespace) -> int:
     wrong = 0
     if arguments.every:
         trials = Crashes(arguments.study, arguments.folder, arguments.how, lean=True)
@@ -256,7 +263,7 @@ def main() -> int:
         points = range(1, ends.total + 1)[-arguments.verdict :: arguments.step]
         wrong += ends.wrong(points)
         print(f"{len(points)} of {ends.total} points with pictures: {wrong} wrong", flush=True)
-    return int(wrong > 0)
+    return wrong
 
 
 if __name__ == "__main__":

@@ -91,23 +91,23 @@ def test_a_trial_queued_while_the_study_runs_is_taken_up(others, run) -> None:
     assert states(others) == ["COMPLETE"] * 4
 
 
-@pytest.mark.parametrize(
-    ("params", "named"),
-    [
-        ({"rank": 7}, "rank: 7, which is outside what is searched"),
-        ({"learning_rate_scale": 80.0}, "learning_rate_scale: 80.0, which is outside"),
-        ({"learning_rate_scale": "high"}, "learning_rate_scale: high, which is outside"),
-        ({"network_dim": 8}, "network_dim, which is not searched"),
-    ],
-)
-def test_a_queued_trial_that_does_not_fit_is_named_and_left(others, run, capsys, params, named: str) -> None:
-    others.enqueue_trial(params)
+def test_queued_trials_that_do_not_fit_are_named_and_left(others, run, capsys) -> None:
+    for params in ({"rank": 7}, {"learning_rate_scale": 80.0}, {"learning_rate_scale": "high"}, {"network_dim": 8}):
+        others.enqueue_trial(params)
     run(trials=2)
-    assert states(others) == ["WAITING", "COMPLETE", "COMPLETE"]
+    assert states(others) == ["WAITING"] * 4 + ["COMPLETE"] * 2
     said = capsys.readouterr().out
-    assert said.count(f"trial 0 was queued with {named}") == 1
+    for number, named in enumerate(
+        (
+            "rank: 7, which is outside what is searched",
+            "learning_rate_scale: 80.0, which is outside",
+            "learning_rate_scale: high, which is outside",
+            "network_dim, which is not searched",
+        )
+    ):
+        assert said.count(f"trial {number} was queued with {named}") == 1
     run(trials=3)
-    assert states(others)[1:] == ["COMPLETE"] * 3
+    assert states(others)[4:] == ["COMPLETE"] * 3
 
 
 def test_trials_that_were_added_or_run_elsewhere_take_nothing_from_the_budget(others, run, folder, capsys) -> None:

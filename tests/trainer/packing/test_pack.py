@@ -52,7 +52,8 @@ def alone(tiny_sd15: Path, dataset: Dataset) -> Alone:
     return after
 
 
-@pytest.mark.parametrize("width", [1, 5])
+# with eight bits one run is packed by itself each day
+@pytest.mark.parametrize("width", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_packed_equals_alone_under_plain_peft_to_1e_10_in_fp64(
     tiny_sd15: Path, dataset: Dataset, tmp_path: Path, alone: Alone, width: int
 ) -> None:
@@ -155,8 +156,8 @@ def test_each_run_of_a_pack_has_its_own_noise_and_weights_and_goes_on_after_a_st
     for run, end in zip(resumed, ends, strict=True):
         assert run.epoch == 2
         assert all(torch.equal(value, end[name]) for name, value in parameters_of(run).items())
-    for number, loss in enumerate(LOSSES):
-        pack, (alone,) = joined(tmp_path / f"alone{number}", [loss])
+    for number in (1, 3):  # what changes the noise, and what weighs the loss
+        pack, (alone,) = joined(tmp_path / f"alone{number}", [LOSSES[number]])
         pack.train_epoch()
         pack.train_epoch()
         for name, value in parameters_of(alone).items():

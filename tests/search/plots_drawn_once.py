@@ -1,0 +1,37 @@
+"""Plots of the same curves are drawn once: many studies are planted alike (`tests.search.finished_studies`), and
+Matplotlib takes a second for each of their plots. Whether plots show what they should is tested where nothing is kept
+(tests/metrics/onset)."""
+
+import functools
+import hashlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import metrics.onset.plot
+import metrics.onset.plot_behaviour
+from metrics.files import write_whole
+
+_Draw = Callable[..., Path | None]
+
+
+def keep_plots(patch: pytest.MonkeyPatch, kept: Path) -> None:
+    """Has a plot that was drawn from the same arguments before, in whatever process, copied from the folder `kept`."""
+    for module, name in ((metrics.onset.plot, "plot_onset"), (metrics.onset.plot_behaviour, "plot_behaviour")):
+        patch.setattr(module, name, _kept(getattr(module, name), kept))
+
+
+def _kept(draw: _Draw, kept: Path) -> _Draw:
+    @functools.wraps(draw)
+    def drawn(path: Path, *shown: Any, **more: Any) -> Path | None:
+        asked = pickle.dumps((draw.__qualname__, shown, sorted(more.items())))
+        known = kept / f"{hashlib.sha256(asked).hexdigest()}{path.suffix}"
+        if not known.is_file() and draw(known, *shown, **more) is None:
+            return None
+        write_whole(path, lambda file: file.write(known.read_bytes()))
+        return path
+
+    return drawn
