@@ -84,7 +84,7 @@ def undisturbed(run_scripted: Callable[..., Outcome]) -> Outcome:
 def test_each_trial_ships_and_is_scored_at_the_epoch_that_the_study_asks_for(run_scripted) -> None:
     shipped = {}
     for ship in ("safe", "likeness"):
-        run_scripted(ship, settings=[f"score.ship={ship}", *FEW])
+        run_scripted(ship, settings=[f"score.ship={ship}"])
         folder = run_scripted.folder(ship)
         records = [record for record in folder.records() if record.onset is not None and record.onset.alike is not None]
         for record in records:
