@@ -279,9 +279,9 @@ class Compared(Peers):
         return not mine.scores or mine.best < _median_without(among, own)
 
 
-def replay(runs: Sequence[Run], rule: Rule) -> Outcome:
-    """A study of these trials in this order."""
-    pruner = PeerPruner()
+def replay(runs: Sequence[Run], rule: Rule, pruner: PeerPruner | None = None) -> Outcome:
+    """A study of these trials in this order; `pruner` is the search's own by default."""
+    pruner = pruner or PeerPruner()
     peers = Compared(warmup=pruner.warmup, min_peers=pruner.min_peers, reports=pruner.reports)
     trials, busy, clocks = list[Trial](), dict[int, Trial](), [0] * WORKERS
     while len(trials) < len(runs) or busy:
