@@ -6,6 +6,7 @@ other.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _SIDE, _LARGE = 32, 128  # pixels compared; and of what crops are cut from
 _BLOCKS = 8  # places along a side: a subject that has moved shows in one of them
 _STEPS = (0.02, 0.01, 0.005)
-_FINE = (*_STEPS, 0.0025, 0.00125)
+_FINE = (*_STEPS, 0.0025, 0.00125, 0.0006)
 _LEAST = 0.7  # of the other's side
 
 Box = tuple[float, float, float, float]
@@ -35,7 +36,10 @@ class Likeness:
     Attributes:
         alike: least correlation of grey levels.
         worst: largest difference in a place, in standard deviations of the photo.
-        likely: correlation from which on a pair is aligned more closely.
+        likely: correlation from which on a pair is aligned more closely; slight: below which a first step has to make
+            it larger by `gain`; near: what it has to come to with the first step's size.
+        smooth: standard deviation, in places of the grid, by which differences are smoothed before the worst is sought:
+            photos that were scaled differ in their finest grain.
         scales, places: of the crops that alignment starts from, as shares of the sides and of what is left of them.
         steps: of alignment, as shares of the sides.
     """
@@ -46,6 +50,10 @@ class Likeness:
     scales: tuple[float, ...]
     places: tuple[float, ...]
     steps: tuple[float, ...] = _STEPS
+    slight: float = 0.0
+    gain: float = 0.0
+    near: float = 0.0
+    smooth: float = 0.0
 
     @property
     def crops(self) -> tuple[Box, ...]:
@@ -63,7 +71,18 @@ class Likeness:
 
 SAVED_ANEW = Likeness(0.985, 0.5, 0.85, (0.95, 0.9, 0.85, 0.8), (0.0, 0.5, 1.0))
 """The same picture to the eye."""
-CROPPED = Likeness(0.985, 0.14, 0.85, (0.95, 0.9, 0.85, 0.8, 0.75), (0.0, 0.25, 0.5, 0.75, 1.0), _FINE)
+CROPPED = Likeness(
+    alike=0.985,
+    worst=0.06,
+    likely=0.7,
+    scales=(0.95, 0.9, 0.85, 0.8, 0.75),
+    places=(0.0, 0.25, 0.5, 0.75, 1.0),
+    steps=_FINE,
+    slight=0.85,
+    gain=0.02,
+    near=0.9,
+    smooth=1.2,
+)
 """Cropped anywhere, too: starts that lie closer together find it, and finer steps lay it on its original so well that
 photos taken alike stay apart (docs/log.md, "Copies")."""
 _BRIGHTENED = 0.33  # worst place, as in `Likeness`: copies stay below it, other renders of one place begin at 0.37
@@ -219,26 +238,40 @@ def _levels(image: Image, box: Box) -> np.ndarray:
 def _same(whole: np.ndarray, other: Image, box: Box, likeness: Likeness) -> bool:
     """Whether a part of `other`, about `box`, shows what `whole` does."""
     levels = _levels(other, box)
-    best = float(whole @ levels)
+    best = start = float(whole @ levels)
     for step in likeness.steps:
-        if best < likeness.alike and step < _STEPS[-1]:
+        fine = step < _STEPS[-1]
+        if best < (likeness.alike if fine else likeness.near if step < likeness.steps[0] else 0.0):
             return False
         better = True
         while better:
             better = False
-            for tried in _near(box, step):
+            for tried in _near(box, step, _TOGETHER if fine else _APART):
                 there = _levels(other, tried)
-                if (found := float(whole @ there)) > best + 1e-6:
+                if (found := float(whole @ there)) > best + (1e-7 if fine else 1e-6):
                     box, levels, best, better = tried, there, found, True
+            if start < likeness.slight and best < start + likeness.gain:
+                return False
     if best < likeness.alike:
         return False
-    return _worst((_SIDE * (whole - levels)).reshape(_SIDE, _SIDE)) < likeness.worst
+    return _worst(_smoothed((_SIDE * (whole - levels)).reshape(_SIDE, _SIDE), likeness.smooth)) < likeness.worst
 
 
-def _near(box: Box, step: float) -> Iterator[Box]:
+def _smoothed(apart: np.ndarray, by: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(gaussian_filter(apart, by)) if by else apart
+
+
+_APART = ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))
+_TOGETHER = tuple(move for move in itertools.product((-1, 0, 1), (-1, 0, 1), (-1, 0, 1)) if any(move))
+"""Moves along x and y, and by scale: one at a time, or any at once, since a crop that is too large is moved, too."""
+
+
+def _near(box: Box, step: float, moves: Sequence[tuple[int, int, int]]) -> Iterator[Box]:
     """A box moved and scaled a little, inside the image: cutting photos to one size never stretches them."""
     left, top, right, bottom = box
-    for x, y, grow in ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1)):
+    for x, y, grow in moves:
         side = min(max(right - left + step * grow, _LEAST), 1.0)
         middle = ((left + right) / 2 + step * x, (top + bottom) / 2 + step * y)
         corner = [min(max(centre - side / 2, 0.0), 1.0 - side) for centre in middle]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from metrics.comparison.twins import laid_on, twins
+from metrics.comparison.twins import CROPPED, laid_on, twins
 
 SIDE = 160
 
@@ -57,6 +57,22 @@ def test_a_copy_is_known_by_its_pixels(change: str) -> None:
     expected = np.zeros((4, 4), bool)
     expected[1, 3] = expected[3, 1] = True
     np.testing.assert_array_equal(twins([np.asarray(image) for image in (*images, copy)]), expected)
+
+
+@pytest.mark.parametrize(("left", "top"), [(0.06, 0.12), (0.13, 0.02), (0.07, 0.07)])
+def test_a_crop_of_fine_stripes_is_found_between_the_places_where_the_search_starts(left: float, top: float) -> None:
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] / SIDE
+    stripes = np.sin(50 * columns + 8 * rows) + np.sin(48 * rows - 9 * columns**2)
+    fine = [
+        Image.fromarray(
+            (np.asarray(shot(seed, scene=seed)) * 0.5 + 40 + 30 * stripes[..., None]).clip(0, 255).astype(np.uint8)
+        )
+        for seed in range(4)
+    ]
+    images = [np.asarray(image) for image in (*fine, cropped(fine[2], left, top, 0.8))]
+    expected = np.zeros((5, 5), bool)
+    expected[2, 4] = expected[4, 2] = True
+    np.testing.assert_array_equal(twins(images, CROPPED), expected)
 
 
 def test_photos_of_one_shoot_are_different_photos() -> None:
