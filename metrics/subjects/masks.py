@@ -1,6 +1,6 @@
 """Subject masks for cutting photos out: the user's own, a segmentation model by name, attention maps, or saliency."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ AGREE = 0.5
 """Overlap (intersection over union) of two masks of a photo from which on they show the same subject."""
 SHARED, FEWEST = 0.03, 6
 """Below so much in common, in at least so many photos, salient subjects are not one subject (docs/log.md)."""
+ALIKE = 0.3
+"""As a whole, on a scale from unrelated pictures (0) to the same (1): from here on photos show one subject, whatever
+its colours. Real subjects lie at 0.41 and more, sets of unlike photos below 0.17 (docs/log.md)."""
 _TOO_SMALL_OR_LARGE = f"less than {100 * SMALLEST:.0f} % or more than {100 * LARGEST:.0f} % of the picture"
 
 
@@ -76,6 +79,7 @@ def subject_masks(
     segmenter: str | None = None,
     class_word: str | None = None,
     device: str = "cpu",
+    in_common: Callable[[], float] | None = None,
 ) -> SubjectMasks:
     """Masks for all photos, each from the best source there is.
 
@@ -90,6 +94,8 @@ def subject_masks(
             subject is, the photos' colours where it ends.
         segmenter: a transformers model name or folder, of which CLIPSeg-like ones are asked for `class_word`; or a
             background remover, `rembg:isnet-general-use`.
+        in_common: says how alike the photos are as a whole (`metrics.checkpoint.unrelated.in_common`); asked where
+            colours show no common subject, since a style is neither.
 
     Raises:
         MetricsError: unknown source, the asked source is not there, or a mask's size fits no photo.
@@ -136,7 +142,8 @@ def subject_masks(
     notes = []
     found = [each.shared for each in (salient, attended) if each is not None]
     unlike = bool(found) and max(found) < SHARED and len(photos) >= FEWEST
-    if unlike and source == "auto" and set(sources) <= {"saliency", "attention"}:
+    unlike = unlike and source == "auto" and set(sources) <= {"saliency", "attention"}
+    if unlike and (in_common is None or in_common() < ALIKE):
         return SubjectMasks(tuple(masks), tuple(sources), (False,) * len(photos), style=True)
     if missing:
         notes.append(f"{missing} of {len(photos)} photos have no {source} mask and are not moved")

@@ -11,11 +11,13 @@ from metrics.captions.contradictions import Contradiction, Ranks, caption_ranks,
 from metrics.captions.tags import TagTable, tag_table
 from metrics.checkpoint.encoders import Encoder
 from metrics.checkpoint.image_descriptors import measure
+from metrics.checkpoint.unrelated import unrelated
+from metrics.photo_set.casts import casts, without_cast
 from metrics.photo_set.cutouts import subject_cutouts
 from metrics.photo_set.exposure import light, overexposed, underexposed
 from metrics.photo_set.repeats import effective_number, repeated
 from metrics.photo_set.sharpness import blurred, edge_width
-from metrics.photo_set.unlike import other_colours, other_subject, unlikeness
+from metrics.photo_set.unlike import aloof, other_colours, other_subject, unlikeness, unrelated_photo
 from search.probe.prompts import neutral_text
 from search.record.data_check import Action, DataCheck, Evidence, Finding, Kind
 
@@ -142,8 +144,19 @@ def _exposure(photos: CheckedPhotos) -> Iterator[Finding]:
 def _unlike(photos: CheckedPhotos, table: TagTable, seen: np.ndarray, encoder: Encoder) -> Iterator[Finding]:
     traits = measure(photos.images, None)
     subjects = encoder.images(subject_cutouts(photos.images))
-    found = unlikeness(seen, subjects, traits.colour_cdfs, traits.layouts, table.says)
-    subject, colours = other_subject(found), other_colours(found)
+    unlike_is = unrelated(encoder)
+    found = unlikeness(seen, subjects, traits.colour_cdfs, traits.layouts, table.says, unlike_is)
+    subject, surely = other_subject(found), unrelated_photo(found.apart, found.alone)
+    for row in np.flatnonzero(surely):  # a filter makes a photo unlike the others, too
+        others = [image for other, image in enumerate(photos.images) if other != row]
+        plain = seen.copy()
+        plain[row] = encoder.images([without_cast(photos.images[row], others)], cache=False)[0]
+        surely[row] = unrelated_photo(*aloof(plain, table.says, unlike_is))[row]
+    subject |= surely
+    cast = casts(photos.images)
+    own_tag = table.says[:, table.says.sum(axis=0) == 1].any(axis=1)  # it may say why
+    under_cast = cast.found & ~own_tag
+    colours = other_colours(found) | under_cast
     for row in np.flatnonzero(subject | colours):
         views = [("the photo as a whole", found.features), ("its subject, cut out", found.subject)]
         views = views if subject[row] else [("its colours", found.colours), views[0]]
@@ -151,6 +164,12 @@ def _unlike(photos: CheckedPhotos, table: TagTable, seen: np.ndarray, encoder: E
             Evidence(f"{name}: how far from the others, in spreads", float(values[row]), usual=0.0)
             for name, values in views
         )
+        if not subject[row] and under_cast[row]:
+            name = "how far all its colours lie to one side, in CIELAB units"
+            evidence = (Evidence(name, float(cast.least[row]), usual=0.0),)
+        if surely[row]:
+            name = "how far from all others (0: as they are from each other, 1: as from unrelated photos)"
+            evidence = (Evidence(name, float(found.apart[row]), usual=float(np.median(found.apart))), *evidence)
         kind: Kind = "other_subject" if subject[row] else "other_colours"
         yield Finding(kind, "replace", (photos.files[row],), evidence=evidence)
 

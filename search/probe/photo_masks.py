@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +25,18 @@ FINE = 16  # places across from which on cross-attention tells more of a subject
 
 
 def photo_masks(
-    study: Study, photos: Sequence[Photo], pixels: Sequence[np.ndarray], config: TrainConfig, base: Base
+    study: Study,
+    photos: Sequence[Photo],
+    pixels: Sequence[np.ndarray],
+    config: TrainConfig,
+    base: Base,
+    in_common: Callable[[], float] | None = None,
 ) -> SubjectMasks:
     """A mask for each photo, of the size that is trained on.
 
     Args:
         pixels: uint8 [H,W,3] of each photo, as the trainer cuts them.
+        in_common: says how alike they are as a whole; asked before they are taken for a style.
 
     Raises:
         MetricsError: masks that cannot be used.
@@ -67,6 +73,7 @@ def photo_masks(
         segmenter=study.score.shifted.segmenter,
         class_word=photos[0].class_word,
         device=str(base.device),
+        in_common=in_common,
     )
     return replace(found, notes=(*notes, *found.notes))
 

@@ -3,6 +3,7 @@
 trainer and metrics get arrays and labels; that a study exists is known here only.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ from metrics.checkpoint.calibration import VERSION as CALIBRATION_VERSION
 from metrics.checkpoint.encoders import Encoder
 from metrics.checkpoint.objective import scored_by
 from metrics.checkpoint.score import Calibration, ProbeLabels, calibrate, read_checkpoint
+from metrics.checkpoint.unrelated import in_common
 from metrics.comparison.twins import twins
 from metrics.errors import MetricsError
 from metrics.subjects.composites import composites_sheet, make_composites
@@ -201,7 +203,10 @@ def _build(
     precision = precision_of(score, base)
     drawing: dict[str, Any] = {**drawing_of(score, config), "precision": precision, "cache": cache}
     # before anything is drawn: masks may be wrong
-    masks = photo_masks(study, photos, pixels, config, base) if score.shifted.composites else None
+    masks = None
+    if score.shifted.composites:
+        alike = functools.partial(in_common, seen, identity or encoder)
+        masks = photo_masks(study, photos, pixels, config, base, alike)
     style = score.shifted.masks == "none" or (masks is not None and masks.style)
     base_images = sample(base, None, labels.prompts, labels.seeds, **drawing)
 

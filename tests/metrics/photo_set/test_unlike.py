@@ -1,9 +1,15 @@
 """Photos unlike all others: two views have to agree, and what a caption explains is not unlike."""
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from metrics.checkpoint.unrelated import unrelated
 from metrics.photo_set.cutouts import subject_cutouts
-from metrics.photo_set.unlike import Unlikeness, other_colours, other_subject, unlikeness
+from metrics.photo_set.unlike import Unlikeness, aloof, other_colours, other_subject, unlikeness, unrelated_photo
+
+SUBJECTS = Path(__file__).parents[4] / "shared" / "data" / "subjects"
 
 
 def views(features, subject=None, colours=None, says=None):
@@ -15,6 +21,7 @@ def views(features, subject=None, colours=None, says=None):
         flat + np.random.default_rng(1).normal(0, 0.01, flat.shape) if colours is None else colours,
         features,
         np.zeros((count, 0), bool) if says is None else says,
+        unrelated=0.2,
     )
 
 
@@ -51,8 +58,50 @@ def test_colours_need_the_features_to_agree():
     calm = np.zeros(12)
     loud = calm.copy()
     loud[4] = 9.0
-    assert np.flatnonzero(other_colours(Unlikeness(loud, calm, loud, calm))).tolist() == [4]
-    assert not other_colours(Unlikeness(calm, calm, loud, calm)).any()
+    assert np.flatnonzero(other_colours(Unlikeness(loud, calm, loud, calm, calm, calm))).tolist() == [4]
+    assert not other_colours(Unlikeness(calm, calm, loud, calm, calm, calm)).any()
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0])  # how alike the encoder finds whatever it is shown
+def test_one_foreign_photo_among_few_is_found_whatever_the_encoder_calls_alike(shared: float):
+    found = accused = 0
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        common, own, other = generator.normal(size=(3, 64))
+        features = shared * common + np.array([own] * 5 + [other]) + 0.7 * generator.normal(size=(6, 64))
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        lack = shared**2 / (shared**2 + 1 + 0.7**2)
+        for rows in (features, features[:5]):
+            marked = unrelated_photo(*aloof(rows, np.zeros((len(rows), 0), bool), lack))
+            found += bool(marked[5:].any())
+            accused += bool(marked[:5].any())
+    assert found >= 19
+    assert accused == 0
+
+
+def test_two_photos_of_one_kind_are_not_alone():
+    features = rows(8)
+    features[5], features[6] = np.eye(32)[7], np.eye(32)[7] + 0.1 * np.eye(32)[8]
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    apart, alone = aloof(features, np.zeros((8, 0), bool), 0.2)
+    assert apart[5] > 0.2
+    assert alone[5] < 0.35
+
+
+@pytest.mark.services
+def test_a_photo_of_another_real_subject_is_found_among_five():
+    from benchmarks.data_check import real_encoder
+    from benchmarks.data_faults import subject
+
+    encoder = real_encoder()
+    sets = [encoder.images(subject(path.name).images) for path in sorted(SUBJECTS.iterdir()) if path.is_dir()]
+    lack, found = unrelated(encoder), []
+    assert len(sets) >= 17
+    for own, other in zip(sets, [*sets[1:], sets[0]], strict=True):
+        mixed, says = np.concatenate([own, other[:1]]), np.zeros((len(own) + 1, 0), bool)
+        found.append(bool(unrelated_photo(*aloof(mixed, says, lack))[-1]))
+        assert not unrelated_photo(*aloof(own, says[:-1], lack)).any()
+    assert sum(found) >= 0.9 * len(found)
 
 
 def test_three_photos_are_too_few_to_call_one_unlike():

@@ -181,6 +181,39 @@ def test_the_base_may_see_one_subject_where_other_things_stand_out():
         assert subject_masks(unlike, attention=maps).style
 
 
+def test_a_subject_whose_colours_say_nothing_is_known_by_what_photos_have_in_common():
+    photos, asked = list(pictures().values()), []
+
+    def alike(by: float) -> float:
+        asked.append(by)
+        return by
+
+    assert subject_masks(photos, in_common=lambda: alike(0.1)).style
+    found = subject_masks(photos, in_common=lambda: alike(0.5))
+    assert not found.style
+    assert any(found.usable)
+    assert asked == [0.1, 0.5]
+    subject_masks(planted(8)[0], in_common=lambda: alike(0.1))
+    assert len(asked) == 2  # colours were enough
+
+
+@pytest.mark.services
+def test_no_real_subject_is_taken_for_a_style():
+    """A brown dog on brown ground and before a painted wall among them, whose colours are its surroundings'."""
+    from benchmarks.data_check import real_encoder
+    from benchmarks.data_faults import SUBJECTS, subject
+    from metrics.checkpoint.unrelated import in_common
+
+    encoder = real_encoder()
+    sets = {path.name: list(subject(path.name).images) for path in sorted(SUBJECTS.iterdir()) if path.is_dir()}
+    alike = {name: in_common(encoder.images(photos), encoder) for name, photos in sets.items()}
+    unlike = [[photos[number] for photos in list(sets.values())[number % 3 :: 2]] for number in range(3)]
+    assert len(sets) >= 17
+    assert min(alike.values()) > 0.36
+    assert max(in_common(encoder.images(photos), encoder) for photos in unlike) < 0.24
+    assert not subject_masks(sets["dog3"], in_common=lambda: alike["dog3"]).style
+
+
 @pytest.mark.parametrize("name", ["chelsea", "rocket", "coffee", "astronaut"])
 def test_photos_of_one_real_subject_are_not(name: str):
     assert not subject_masks(list(crops(10, 0, (name,), 128))).style

@@ -18,6 +18,7 @@ from search.record.data_check import DataCheck, Finding, why_to_stop
 from search.record.record import StudyFolder
 from search.study.study import load_study
 from studies.demo.photos import write_photos
+from tests.metrics.photo_set.test_casts import filtered, shoot
 from trainer.files import shown
 
 CLIP = Path(__file__).parents[3] / "studies" / "demo" / "clip"
@@ -164,6 +165,18 @@ def test_without_texts_and_tags_the_images_are_looked_at_and_the_rest_is_said(lo
     assert of(check, "blurred")
     assert not of(check, "wrong_tag")
     assert check.rank is None
+
+
+def test_a_cast_over_one_photo_is_told_unless_a_tag_of_its_own_may_say_why(encoder):
+    images = shoot()
+    images[3] = filtered(images[3], (1.35, 0.6, 1.2))
+    sizes = ((64, 64),) * len(images)
+    said = ["sks toy, a wall"] * len(images)
+    for captions, expected in ((said, 1), ([*said[:3], "sks toy, a wall, magenta light", said[4]], 0)):
+        files = tuple(f"{row}.png" for row in range(len(images)))
+        photos = CheckedPhotos(files, tuple(images), sizes, sizes, tuple(captions), "sks", "toy")
+        found = of(check_photos("cast", photos, encoder), "other_colours")
+        assert [finding.photos for finding in found] == [("3.png",)] * expected
 
 
 def test_a_clean_set_can_be_trained_on(encoder):
