@@ -280,6 +280,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         stops=study.stop.onset,
         finalists=study.num_finalists,
         retrained=study.finalists.retrain,
+        twins=study.num_twins,
     )
     for note in (*mend_probe(folder), *(() if sharing is None else sharing.notes)):
         print(f"note: {note}")
@@ -364,6 +365,9 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
         now, usual = study.finalists.model_dump(mode="json"), type(study.finalists)().model_dump(mode="json")
         if any(drawn.settings.get(key, usual[key]) != value for key, value in now.items()):
             return None
+    asked = 0 if verdict.twins is None else verdict.twins.asked
+    if verdict.decision.ships and study.num_twins not in (0, asked):
+        return None
     configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
     return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))
 

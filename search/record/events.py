@@ -57,7 +57,9 @@ class DrawAgain:
     """To a worker: draw this checkpoint with fresh seeds and prompts; without a number the base, which comes first.
 
     `strengths`: not to score it, but to show it at other strengths, and the checkpoints beside it. `retrained`: train
-    the trial a second time up to there, under another seed, and draw that; `place`: of its seat then.
+    the trial a second time up to there, under another seed, and draw that; `place`: of its seat then. `twins`: not to
+    draw it, but to train the one at `place` of so many twins of the trial up to there, and to read its losses on the
+    photos that it leaves out.
     """
 
     number: int | None
@@ -65,14 +67,22 @@ class DrawAgain:
     strengths: bool = False
     retrained: bool = False
     place: int = 0
+    twins: int = 0
+
+    @property
+    def twin(self) -> int | None:
+        """Which of the twins; None where none is asked for."""
+        return self.place if self.twins else None
 
 
 @dataclass(frozen=True)
 class DrawnAgain:
-    """From a worker: it is drawn, scored and kept (`search.record.finalists.FreshLook`)."""
+    """From a worker: it is drawn, scored and kept (`search.record.finalists.FreshLook`). `twin`: that one is
+    trained, and its losses are kept (`search.record.twins.TwinLosses`)."""
 
     number: int | None
     epoch: int
+    twin: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,8 @@ class Checkpointed:
 class Failed:
     """From a worker: the trial could not reach this checkpoint, or be drawn again there (`number` None: the base).
 
-    `again`: trying once more may help. `machine`: no trial could (the disk is full, say).
+    `again`: trying once more may help. `machine`: no trial could (the disk is full, say). `twin`: which of its twins it
+    was, None for the trial itself.
     """
 
     number: int | None
@@ -172,6 +183,7 @@ class Failed:
     error: str
     again: bool
     machine: bool = False
+    twin: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from search.record.finished_run import FinishedRun
 from search.record.json_files import checked, read_json, write_bytes, write_json
 from search.record.probe_description import PROBE_FILE, ProbeDescription
 from search.record.taken_run import TakenRun
+from search.record.twins import Twins
 from trainer.config.recorded import RecordedConfig
 from trainer.inference.sample_files import SheetNote, sheet_png
 
@@ -59,6 +60,8 @@ class TrialRecord:
         finished_run: what was looked at instead of trained; None where it was trained.
         taken: what it has of another trial that is the same run, instead of training it; None where it has not.
         lost: what of its files was damaged and could not be rebuilt, for people; "" when all is there.
+        twins: what its twins say, in a file of their own; then `onset`, `epoch_shipped` and the scores there are by
+            them. None without any.
     """
 
     number: int
@@ -87,6 +90,16 @@ class TrialRecord:
     lost: str = ""
     objective: str = ""
     own_score: float | None = None
+    twins: Twins | None = None
+
+    def with_twins(self, twins: Twins | None) -> "TrialRecord":
+        """With what its twins say of it, as far as it was trained as they were."""
+        if twins is None or self.state != "complete" or twins.trained != self.epochs_trained:
+            return self
+        if twins.onset is None:
+            return replace(self, twins=twins)
+        found = replace(self, twins=twins, onset=twins.onset, epoch_shipped=twins.onset.best)
+        return replace(found, score=twins.score, own_score=twins.own_score) if twins.moved else found
 
     def with_taken(self, folder: Path) -> "TrialRecord":
         """With what the trial's folder says that it has taken."""
@@ -112,7 +125,7 @@ class TrialRecord:
 
     def save(self, folder: Path) -> None:
         """Write `record.json` into the trial's folder."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "twins"}
         plain |= {"config": self.config.model_dump(mode="json")}
         plain |= {"onset": None if self.onset is None else asdict(self.onset)}
         for name, part in (("finished_run", self.finished_run), ("final", self.final), ("taken", self.taken)):
@@ -125,8 +138,11 @@ class TrialRecord:
         return self.finished_run is None or not self.finished_run.is_one_file
 
     @classmethod
-    def load(cls, folder: Path) -> "TrialRecord":
+    def load(cls, folder: Path, *, searched: bool = False) -> "TrialRecord":
         """Read `record.json` of a trial's folder; names that this version does not know are left out.
+
+        Args:
+            searched: as the search left it, without what its twins say.
 
         Raises:
             DamagedError: it is not there, or not a record.
@@ -141,7 +157,7 @@ class TrialRecord:
             raise DamagedError(f"{path}: {_damage(error)}: python -m search.run rebuilds it") from error
         if record.state not in STATES or record.number != int(folder.name):
             raise DamagedError(f"{path}: not the record of this trial: python -m search.run rebuilds it")
-        return record
+        return record if searched else record.with_twins(Twins.load(folder))
 
 
 @dataclass(frozen=True)
@@ -201,11 +217,12 @@ class StudyFolder:
             return True
         return any(trials.glob("[0-9]*/checkpoints/[0-9]*")) or any(trials.glob("[0-9]*/trajectory.csv"))
 
-    def records(self) -> Iterator[TrialRecord]:
-        """Every trial's record, by number; damaged ones are left out (`search.recovery.study_folder` rebuilds them)."""
+    def records(self, *, searched: bool = False) -> Iterator[TrialRecord]:
+        """Every trial's record, by number; damaged ones are left out (`search.recovery.study_folder` rebuilds them).
+        `searched`: see `TrialRecord.load`."""
         for number in self.numbers():
             with contextlib.suppress(DamagedError):
-                yield TrialRecord.load(self.trial(number))
+                yield TrialRecord.load(self.trial(number), searched=searched)
 
     def trajectory(self, number: int) -> "Trajectory":
         """The trial's readings over its checkpoints (pandas is imported here)."""

@@ -82,7 +82,7 @@ def _complete(
     records: dict[int, TrialRecord] = {}
     for number in folder.folders():
         with suppress(DamagedError):
-            records[number] = TrialRecord.load(folder.trial(number))
+            records[number] = TrialRecord.load(folder.trial(number), searched=True)
     unknown = [number for number in folder.folders() if number >= len(rows)]
     behind = [number for number, record in records.items() if number < len(rows) and _is_behind(folder, rows, record)]
     if not unknown and not behind:

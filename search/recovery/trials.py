@@ -19,6 +19,7 @@ from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
 from search.record.set_aside import set_aside
 from search.record.trial_progress import Course
+from search.record.twins import Twins
 from search.recovery.rebuild import STATES, fields_of, scores_of
 from search.study.study import Study
 from search.tuning.ledger import PROCESSED, SHIPPED, STARTUP, TRAINED
@@ -118,7 +119,7 @@ def _mend_ended(study: Study, folder: StudyFolder, row: FrozenTrial, say: Callab
     home = folder.trial(row.number)
     measured = bool(Checkpointed.epochs(home))
     try:
-        record: TrialRecord | None = TrialRecord.load(home)
+        record: TrialRecord | None = TrialRecord.load(home, searched=True)
     except DamagedError:
         record = None
     lost = [part for part in (record.lost.split(", ") if record else []) if part]  # known since an earlier sitting
@@ -144,10 +145,11 @@ def _mend_ended(study: Study, folder: StudyFolder, row: FrozenTrial, say: Callab
             say(f"record.json is damaged or missing: rebuilt from Optuna{kept}")
         record = _rebuilt(study, row, fields, trajectory).with_average(home).with_taken(home)
     assert record is not None
-    lora = folder.checkpoint(row.number, record.epoch_shipped or 0)
+    shipped = record.with_twins(Twins.load(home)).epoch_shipped
+    lora = folder.checkpoint(row.number, shipped or 0)
     if (lora / LORA_FILE).exists() and (damage := lora_damage(lora)) is not None:
         kept = set_aside(lora / LORA_FILE).name
-        say(f"the LoRA of epoch {record.epoch_shipped}, the one to ship, is damaged ({damage}): set aside as {kept}")
+        say(f"the LoRA of epoch {shipped}, the one to ship, is damaged ({damage}): set aside as {kept}")
         lost.append("its LoRA")
     marked = ", ".join(dict.fromkeys(lost))
     if not right or marked != record.lost:

@@ -5,9 +5,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metrics.onset.sentences import listed
 from search.errors import StudyError
 from search.record.finalists import FRESH
 from search.record.record import StudyFolder
@@ -18,6 +20,9 @@ from search.study.study import Study
 from search.verdict.quantities import duration, size
 from trainer.config.config import TrainConfig
 from trainer.errors import Plain, mistake
+
+if TYPE_CHECKING:
+    from search.probe.probe import Probe
 
 _STEPS = 6
 """Steps that are trained; the first one warms caches and does not count."""
@@ -41,7 +46,8 @@ class Bill:
         checkpoints: of all trials. workers: that share the work. at_once: trials of each that share a step.
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
         kept: LoRAs that stay at the end. again: finalists that are drawn again, the base among them. retrained:
-            finalists that are trained a second time.
+            finalists that are trained a second time. twins: of the winner; twin_losses: seconds of all of their losses
+            at a checkpoint.
     """
 
     study: str
@@ -67,6 +73,8 @@ class Bill:
     at_once: int = 1
     again: int = 0
     retrained: int = 0
+    twins: int = 0
+    twin_losses: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -78,12 +86,16 @@ class Bill:
     @property
     def drawing_again(self) -> float:
         """Seconds of a worker for the finalists."""
-        training = self.retrained * self.all_epochs / self.trials * self.steps_per_epoch * self.step
+        training = (self.retrained + self.twins) * self.all_epochs / self.trials * self.steps_per_epoch * self.step
+        training += self.twin_losses * self.checkpoints / self.trials if self.twins else 0.0
         return training + (self.again + self.retrained) * (FRESH * self.images + self.readings)
 
     @property
     def _finals(self) -> str:
-        return "draw the finalists again and train them again" if self.retrained else "draw the finalists again"
+        said = ["draw the finalists again"] if self.again else []
+        said += ["train them again"] if self.retrained else []
+        said += [f"train {self.twins} twins of the winner"] if self.twins else []
+        return listed(said)
 
     @property
     def disk(self) -> float:
@@ -110,7 +122,11 @@ class Bill:
             f"time: at most {duration(self.seconds)}"
             + (f" with {self.workers} workers" if self.workers > 1 else "")
             + f", {duration(self.prepare)} of it to load"
-            + (f" and {duration(self.drawing_again / self.workers)} to {self._finals}" if self.again else "")
+            + (
+                f" and {duration(self.drawing_again / self.workers)} to {self._finals}"
+                if self.again or self.twins
+                else ""
+            )
             + "; less where trials are stopped early",
             f"memory: {self.memory:.1f} GiB" + (" each worker" if self.workers > 1 else ""),
             f"disk: about {size(round(self.disk))} in the end (a LoRA {size(self.lora)}, "
@@ -162,6 +178,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         steps = step_seconds(pack, _STEPS)
         _, images, seconds = probe.read(run.lora_weights(), epoch=1, effort=1.0)
         write_probe_samples(Path(aside) / "images.png", probe, images)
+        twin_losses = _twin_losses(probe) if study.num_twins else 0.0
         pictures = sum(file.stat().st_size for file in Path(aside).glob("images*"))
         lora = (run.save() / LORA_FILE).stat().st_size
     horizons = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
@@ -191,8 +208,20 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         at_once=at_once,
         again=_drawn_again(study, trials),
         retrained=min(study.num_finalists, trials) if study.finalists.retrain else 0,
+        twins=study.num_twins,
+        twin_losses=twin_losses,
         kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
     )
+
+
+def _twin_losses(probe: "Probe") -> float:
+    """Seconds to measure every photo that is trained on once, as twins do at each checkpoint."""
+    from search.probe.heldout_losses import evaluation_of
+
+    evaluation = evaluation_of(probe, range(probe.trained.num_photos))
+    began = time.perf_counter()
+    evaluation.losses(precision=probe.precision)
+    return time.perf_counter() - began
 
 
 def _drawn_again(study: Study, trials: int) -> int:

@@ -78,7 +78,8 @@ class Coordinator:
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
-        self._tidier = Tidier(folder, study.keep, max(IN_DETAIL, study.num_finalists))
+        most, whole = max(IN_DETAIL, study.num_finalists), study.num_twins > 0
+        self._tidier = Tidier(folder, study.keep, most, whole=whole)
         if places is not None:
             self._open(places)
 

@@ -1,11 +1,11 @@
 """A worker's part of the finals: draws a checkpoint with fresh seeds and prompts, and keeps what it reads; before that
-trains it a second time, where the study asks for it."""
+trains it a second time, where the study asks for it. The winner's twins are trained from here, too."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from search.probe.fresh_probe import FreshProbe, open_fresh_probe
 from search.probe.probe import Probe
@@ -13,46 +13,45 @@ from search.record.events import DrawAgain, DrawnAgain, Failed
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder, TrialRecord, write_samples
 from search.running.coordinator_line import Line
-from search.running.machine_faults import Fault, fault_in
+from search.running.machine_faults import fault_in
 from search.running.shared_passes import SharedPasses
+from search.running.side_by_side import SideBySide, Training
 from search.running.strength_look import show_strengths
+from search.running.twin_trainings import TwinTrainings
 from search.study.study import Study
 from search.verdict.disk_cleanup import delete
-from trainer.checkpoint import LORA_FILE, checkpoint_path, lora_damage
+from trainer.checkpoint import LORA_FILE, checkpoint_path
 from trainer.lora.kohya_file import load_lora
-from trainer.packing.builder import run_settings
-from trainer.packing.pack import Pack
-from trainer.packing.training_run import Run
 
 _SEEDS = 2**63
 
 
 class FinalistLooks:
     """What is done for each finalist. `line`: told what is being done, and of each that is done. `passes`: in which
-    second trainings sit."""
+    second trainings and twins sit."""
 
     def __init__(self, study: Study, folder: StudyFolder, probe: Probe, line: Line, passes: SharedPasses) -> None:
-        self._study, self._folder, self._probe, self._line, self._passes = study, folder, probe, line, passes
+        self._study, self._folder, self._probe, self._line = study, folder, probe, line
         self._opened: FreshProbe | None = None
-        self._seconds: dict[DrawAgain, float] = {}  # of training
+        self._side = SideBySide(passes, study.name)
+        self._twins = TwinTrainings(folder, probe, line, self._side)
 
     def see_to(self, asked: Sequence[DrawAgain], hear: Callable[[], None]) -> bool:
-        """Draw, score, keep, tell; whether all of it went well. Those to be trained a second time are trained side by
-        side first, where trials share passes.
+        """Draw, score, keep, tell; whether all of it went well. What is to be trained is trained side by side first,
+        where trials share passes.
 
         Args:
             hear: called between two steps.
         """
-        faults: dict[DrawAgain, Fault] = {}
-        training = [each for each in asked if each.retrained]
-        together = len(training) if self._passes.width is not None else 1
-        for start in range(0, len(training), max(1, together)):
-            faults |= self._retrained(training[start : start + together], hear)
+        faults = dict(self._side.train([each for each in asked if each.retrained], self._ready, hear))
+        faults |= self._twins.train([each for each in asked if each.twins], hear)
         for each in asked:
-            fault = faults.get(each) or fault_in(partial(self._look, each))
+            look = self._twins.keep if each.twins else self._look
+            fault = faults.get(each) or fault_in(partial(look, each))
             if fault is not None:
                 faults[each] = fault
-                self._line.send(Failed(each.number, each.epoch, fault.text, again=fault.again, machine=fault.machine))
+                why: dict[str, Any] = {"again": fault.again, "machine": fault.machine, "twin": each.twin}
+                self._line.send(Failed(each.number, each.epoch, fault.text, **why))
         return not faults
 
     def _look(self, asked: DrawAgain) -> None:
@@ -67,7 +66,7 @@ class FinalistLooks:
                 searched = self._searched(asked.number, asked.epoch)
                 lora = load_lora(self._checkpoint(asked) / LORA_FILE, family=self._probe.base.family.name)
             found, images = fresh.look(lora, asked.epoch, say, searched)
-            found = replace(found, seconds=found.seconds + self._seconds.pop(asked, 0.0))
+            found = replace(found, seconds=found.seconds + self._side.seconds.pop(asked, 0.0))
             labels, (file, picture) = fresh.prompts.labels, self._files(asked)
             write_samples(picture, images, fresh.prompts.num_seeds, prompts=labels.prompts, seeds=labels.seeds)
             found.save(file)  # last: with it the look is there
@@ -105,55 +104,15 @@ class FinalistLooks:
         """The folder of a second training while it lasts."""
         return self._files(asked)[0].parent / "training"
 
-    def _retrained(self, asked: Sequence[DrawAgain], hear: Callable[[], None]) -> Mapping[DrawAgain, Fault]:
-        """Train each of these up to its epoch, from its newest checkpoint on; returns what went wrong, and for whom."""
-        left = list(asked)
-        seats: dict[DrawAgain, tuple[Pack, Run]] = {}
-        faults: dict[DrawAgain, Fault] = {}
-        began = time.perf_counter()
-        fault = fault_in(partial(self._train, left, seats, faults, hear))
-        self._seconds |= dict.fromkeys(asked, (time.perf_counter() - began) / len(asked))
-        if fault is not None:  # whose it is, is not known
-            for pack, run in seats.values():
-                if run in pack.runs:
-                    pack.leave(run)
-                self._passes.drop(pack)
-            faults |= dict.fromkeys(left, fault)
-            if fault.memory and (self._passes.width or 1) > 1:
-                self._passes.narrow()
-        return faults
-
-    def _train(
-        self,
-        left: list[DrawAgain],
-        seats: dict[DrawAgain, tuple[Pack, Run]],
-        faults: dict[DrawAgain, Fault],
-        hear: Callable[[], None],
-    ) -> None:
-        """`left`: those that are not done yet; `seats`: of these, those that sit. `faults`: of those that blew up."""
-        left[:] = [each for each in left if not self._is_kept(each)]
-        for each in left:
-            seats[each] = self._seat(each)
-        while seats:
-            for each, (pack, run) in list(seats.items()):
-                if run.failed is not None:
-                    faults[each] = Fault(run.failed, again=False)
-                elif run.due and lora_damage(checkpoint_path(run.run_dir / "checkpoints", run.epoch)) is not None:
-                    run.save()
-                if run.failed is not None or run.epoch >= each.epoch:
-                    del seats[each]
-                    left.remove(each)
-                    pack.leave(run)
-            for pack in dict.fromkeys(pack for pack, _ in seats.values()):
-                pack.train_epoch(lambda _: hear(), runs=[run for one, run in seats.values() if one is pack])
-
-    def _seat(self, asked: DrawAgain) -> tuple[Pack, Run]:
+    def _ready(self, asked: DrawAgain) -> Training | None:
+        """The second training of a finalist; None where it was drawn before."""
+        if self._is_kept(asked):
+            return None
         assert asked.number is not None
         self._line.say("training again", asked.number, asked.epoch)
         config = TrialRecord.load(self._folder.trial(asked.number)).config
         config = config.model_copy(update={"seed": (config.seed + 1) % _SEEDS})
-        settings = run_settings(config, output_name=self._study.name)
-        return self._passes.join(config, settings, self._training(asked), place=asked.place)
+        return Training(config, asked.epoch, self._training(asked), asked.place)
 
     def _searched(self, number: int, epoch: int) -> dict[str, float] | None:
         """What the search read of a checkpoint; None where only our own score is made, which needs nothing of it."""

@@ -30,7 +30,8 @@ _LEAST_FREEDOM = 3
 def draw_finalists(
     study: Study, folder: StudyFolder, team: Team, board: Board, clock: Clock, check_place: Callable[[], None]
 ) -> Finalists | None:
-    """Draw the best trials again; None where the study asks for none, or none ships. Kept as `finalists.json`.
+    """Draw the best trials again; None where the study asks for none, or none ships. Kept as `finalists.json`. Then the
+    winner's twins are trained, where the study asks for them, and what ships is shown at other strengths.
 
     Args:
         team: the study's workers, with nothing else to do.
@@ -39,14 +40,38 @@ def draw_finalists(
     Raises:
         WorkerError: the workers cannot work.
     """
-    records = {record.number: record for record in folder.records()}
+    drawing = Drawing(study, folder, team, board, clock, check_place)
+    found = _drawn_again(study, folder, drawing)
+    if found is not None and not study.num_twins:
+        _show_strengths(study, drawing, (found.drawn[0].trial, found.drawn[0].epoch) if found.drawn else None)
+    if found is not None:
+        found.save(folder)  # last: with it all is drawn
+    if study.num_twins:
+        from search.running.twins import cross_fit
+
+        shipped = cross_fit(study, folder, drawing, found)
+        if found is not None and shipped is not None:
+            _show_strengths(study, drawing, shipped)
+    return found
+
+
+def _show_strengths(study: Study, drawing: "Drawing", best: tuple[int, int] | None) -> None:
+    """What ships, (trial, epoch), at other strengths, and on other bases."""
+    if best is not None and (study.finalists.strengths or study.transfer_bases):
+        drawing.run([DrawAgain(*best, strengths=True)])
+        drawing.check_place()
+
+
+def _drawn_again(study: Study, folder: StudyFolder, drawing: "Drawing") -> Finalists | None:
+    """The best trials, drawn again and compared; None without any."""
+    board, check_place = drawing.board, drawing.check_place
+    records = {record.number: record for record in folder.records(searched=True)}
     asked = best_trials(records.values(), study.num_finalists)
     if not asked:
         return None
     epochs = {number: records[number].epoch_shipped or 0 for number in asked}
     again = "the best trial is" if len(asked) == 1 else f"the best {len(asked)} trials are"
     board.note(f"{again} drawn again, with seeds and prompts that the search never used")
-    drawing = _Drawing(study, folder, team, board, clock, check_place)
     drawing.run([DrawAgain(None, 0)])  # what all others are held against
     drawing.run([DrawAgain(number, epoch) for number, epoch in epochs.items()])
     if study.finalists.retrain:
@@ -55,25 +80,20 @@ def draw_finalists(
         drawing.run([DrawAgain(number, epochs[number], retrained=True, place=at) for at, number in enumerate(left)])
     check_place()
     scores = {number: records[number].score or 0.0 for number in asked}
-    found = compared(study, folder, scores, epochs, drawing.left_out, drawing.not_retrained)
-    if found.drawn and (study.finalists.strengths or study.transfer_bases):
-        best = found.drawn[0]
-        drawing.run([DrawAgain(best.trial, best.epoch, strengths=True)])
-        check_place()
-    found.save(folder)  # last: with it all is drawn
-    return found
+    return compared(study, folder, scores, epochs, drawing.left_out, drawing.not_retrained)
 
 
-class _Drawing:
+class Drawing:
     """Gives looks to workers as these have time, and takes their answers. Who draws what changes nothing."""
 
     def __init__(
         self, study: Study, folder: StudyFolder, team: Team, board: Board, clock: Clock, check_place: Callable[[], None]
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
-        self._check_place = check_place
+        self.check_place = check_place
         self.left_out: dict[int, str] = {}
         self.not_retrained: dict[int, str] = {}
+        self.not_twinned = ""
         self._retired: set[int] = set()
         self._tries: dict[DrawAgain, int] = {}
         self._todo: deque[DrawAgain] = deque()
@@ -88,13 +108,13 @@ class _Drawing:
                 if not self._todo or worker in self._at_work or worker in self._retired:
                     continue
                 free = self.team.count - len(self._retired) - len(self._at_work)
-                share = ceil(len(self._todo) / free) if self._todo[0].retrained else 1
+                share = ceil(len(self._todo) / free) if self._todo[0].retrained or self._todo[0].twins else 1
                 self._at_work[worker] = [self._todo.popleft() for _ in range(share)]
                 for look in self._at_work[worker]:
                     self.team.send(worker, look)
             self._clock.tick()
             messages = self.team.receive(timeout=1.0)
-            self._check_place()
+            self.check_place()
             for worker, message in messages:
                 self._take(worker, message)
 
@@ -105,8 +125,8 @@ class _Drawing:
             self._lost(worker, message)
         if not isinstance(message, DrawnAgain | Failed):
             return
-        looks = self._at_work.get(worker, [])
-        for look in [look for look in looks if (look.number, look.epoch) == (message.number, message.epoch)]:
+        looks, answered = self._at_work.get(worker, []), (message.number, message.epoch, message.twin)
+        for look in [look for look in looks if (look.number, look.epoch, look.twin) == answered]:
             looks.remove(look)
             if not looks:
                 del self._at_work[worker]
@@ -130,6 +150,9 @@ class _Drawing:
             raise WorkerError(f"{error}; every trial is kept: the same command goes on from there")
         elif look.strengths:
             self.board.note(f"trial {look.number} is not shown at other strengths: {error}")
+        elif look.twins:
+            self.not_twinned = self.not_twinned or error
+            self.board.note(f"a twin of trial {look.number} is not trained: {error}")
         elif look.retrained:
             self.not_retrained[look.number] = error
             self.board.note(f"trial {look.number} is not trained a second time: {error}")

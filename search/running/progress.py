@@ -46,7 +46,8 @@ class Board:
         slots: how many run at a time.
         horizons: a sample of the epochs that trials are planned for, if known.
         prunes, stops: whether trials may be pruned, and stopped at their onset.
-        finalists: how many trials are drawn again in the end; retrained: whether they are trained again, too.
+        finalists: how many trials are drawn again in the end; retrained: whether they are trained again, too;
+            twins: how many the winner has.
         seconds: after which no further trial is begun, or None.
         spent_seconds: time that earlier sittings took.
         clock: seconds, rising.
@@ -66,6 +67,7 @@ class Board:
         stops: bool = True,
         finalists: int = 0,
         retrained: bool = False,
+        twins: int = 0,
         seconds: float | None = None,
         spent_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -84,7 +86,7 @@ class Board:
             trials, slots, horizons=horizons, deadline=deadline, prunes=prunes, stops=stops, finish=_FINISH_SECONDS
         )
         self._looks = finalists + 1 if finalists else 0  # and the base
-        self._retrained = finalists if retrained else 0
+        self._retrained = (finalists if retrained else 0) + twins
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()
@@ -164,8 +166,8 @@ class Board:
             self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
 
     def _again(self, record: TrialRecord) -> float:
-        """Seconds on the clock to draw the finalists again, as long as this trial's checkpoints took, and to train them
-        again as far as this one."""
+        """Seconds on the clock to draw the finalists again, as long as this trial's checkpoints took, and to train
+        them, or twins, as far as this one."""
         checkpoints = ceil(record.epochs_trained / record.config.save_every_n_epochs)
         look = FRESH * record.timings.get("sample", 0.0) + record.timings.get("score", 0.0)
         workers = max(1, self.slots // self._forecast.places)

@@ -171,8 +171,8 @@ class Seen:
     warnings: tuple[str, ...]
 
 
-def scan(file: StudyFile, data: str, reg_data: str | None, score: ScoreSection) -> Seen:
-    """Look at the photos, and at their masks where these are a folder.
+def scan(file: StudyFile, data: str, reg_data: str | None, score: ScoreSection, twins: int = 0) -> Seen:
+    """Look at the photos, and at their masks where these are a folder. `twins`: that each leave out some of them.
 
     Raises:
         StudyError: photos, held-out contexts or masks that cannot be used, one line each.
@@ -203,6 +203,12 @@ def scan(file: StudyFile, data: str, reg_data: str | None, score: ScoreSection) 
         raise StudyError([problem(file, "score.holdout_contexts", words, "contexts that leave two photos", there)])
     if score.holdout > most:
         raise StudyError([problem(file, "score.holdout", score.holdout, f"at most {max(0, most)}", there)])
+    trained = len(captions) - apart - score.holdout
+    if twins > trained:
+        why = f"{there}, {trained} of them to train on"
+        raise StudyError(
+            [problem(file, "finalists.twins", twins, f"at most {trained}, so that each leaves one out", why)]
+        )
     first = dataset.photos[0]  # of the training photos, which stand first
     subject = (first.trigger or "", first.class_word or "")
     marks = photo_marks(dataset.photos, data, reg_data)

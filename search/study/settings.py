@@ -224,11 +224,22 @@ class FinalistsSection(Section):
     retrain: bool = False
     """Train them a second time, under another seed, up to their epochs to ship: then both trainings count. It takes as
     long as the finalists took."""
+    twins: int = Field(default=0, ge=0, le=8)
+    """So many small trainings at the winner's settings, each without another part of the photos, say where memorising
+    begins, although no photo is held out. 2 to 8; 0: none. They take as long as so many trials, side by side where
+    trials share passes."""
     strengths: list[Annotated[float, Field(gt=0, le=4)]] = Field(default=[0.6, 0.8, 1.0], max_length=12)
     """At which strengths what ships is shown, at its epoch and at the kept checkpoints before and behind it; nothing is
     decided by it. []: none."""
     transfer_bases: list[str] = Field(default=[], max_length=20)
     """Other bases of the same family, paths or hub ids: what ships is shown on each of them, too."""
+
+    @field_validator("twins")
+    @classmethod
+    def _twins(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("0 (none), or from 2 to 8")
+        return value
 
 
 class StopSection(Section):

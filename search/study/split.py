@@ -82,6 +82,12 @@ def split(
     return _split_families(distances, _families(twins), num_heldout, rng)
 
 
+def families_of(seen: np.ndarray, copies: np.ndarray | None = None) -> list[list[int]]:
+    """Rows that repeat each other, directly or through others; each family in rising order. `seen` and `copies` are as
+    in `split`."""
+    return _families(_twins(seen, copies))
+
+
 def given_split(held: Sequence[int], apart: Sequence[int], seen: np.ndarray, copies: np.ndarray | None = None) -> Split:
     """The split of a run that is finished: `held` were not trained on, and those of them in `apart` are held out with
     their context. A photo that repeats a trained one, or one held out before it, measures nothing; others as in

@@ -160,6 +160,11 @@ class Study:
         return self.finalists.trials if self.kind == SEARCH and size(self.space) != 1 else 0
 
     @property
+    def num_twins(self) -> int:
+        """How many twins of the winner are trained; 0 where the study is no search."""
+        return self.finalists.twins if self.kind == SEARCH else 0
+
+    @property
     def finished_run(self) -> FinishedRun | None:
         """What is looked at instead of trained; None where the study trains."""
         return self.kind.finished_run
@@ -289,7 +294,8 @@ def load_study(
     _refuse([*check_score(file, draft.score), *check_finalists(file, sections["finalists"], asked is None)])
     _refuse(check_track(file, sections["track"]))
     objective = read_objective(file, draft.score.objective)
-    seen = scan(file, str(sources["data"]), sources["reg_data"], draft.score)
+    twins = sections["finalists"].twins if asked is None else 0
+    seen = scan(file, str(sources["data"]), sources["reg_data"], draft.score, twins)
     draft = replace(draft, notices=(*draft.notices, *seen.warnings, *notices))
     draft = draft if asked is None else asked.with_photos(draft, seen.photos)
     train = dict(draft.train)

@@ -46,9 +46,10 @@ def study_attributes(verdict: "Verdict") -> dict[str, Any]:
     `context_onset`, `memory_onset`, `copying`, `safe_epoch`, `alike_epoch`, all of the winner; null where there is
     none.
 
-    `fresh_scores`: number of each finalist to its score on fresh images. `as_good`: numbers of the other trials that
-    are about as good. `objective`, `onset_score`: as of a trial, where there is an objective. `front`:
-    numbers of the trials on the front of likeness and obedience, the most alike first.
+    `twins`: from how many the memory onset was read, where there were some. `fresh_scores`: number of each finalist to
+    its score on fresh images. `as_good`: numbers of the other trials that are about as good. `objective`,
+    `onset_score`: as of a trial, where there is an objective. `front`: numbers of the trials on the front of likeness
+    and obedience, the most alike first.
     """
     from search.verdict.sentences import headline
 
@@ -64,6 +65,7 @@ def study_attributes(verdict: "Verdict") -> dict[str, Any]:
         "front": [] if verdict.front is None else [place.trial for place in verdict.front.places],
         "context_onset": found.context.epoch,
         "memory_onset": found.memory.epoch,
+        **({"twins": found.twins} if found.twins else {}),
         "copying": None if found.copying.nearer is None else found.copying.status,
         "safe_epoch": None if found.safe is None else found.safe.epoch,
         "alike_epoch": None if found.alike is None else found.alike.epoch,

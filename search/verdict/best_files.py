@@ -12,6 +12,8 @@ import numpy as np
 from search.errors import MACHINE_ERRNOS
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
+from search.record.twin_curve import plotted
+from search.record.twins import TWINS_FILE
 from search.verdict.all_photos import in_passes, on_all_photos
 from search.verdict.best_folder import replacing_best
 from search.verdict.copying_sentences import copying_note
@@ -122,7 +124,8 @@ def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
         file name to path of what is there now.
     """
     record = TrialRecord.load(folder.trial(number))
-    written = (folder.trial(number) / "record.json").stat().st_mtime
+    trial = folder.trial(number)
+    written = max(path.stat().st_mtime for path in (trial / "record.json", trial / TWINS_FILE) if path.is_file())
     made: dict[str, Path] = {}
     for name, _, draw in PICTURES:
         path = folder.trial(number) / name
@@ -237,7 +240,7 @@ def _plotted(folder: StudyFolder, record: TrialRecord) -> "Trajectory | None":
     """What a trial's plots show; None where there is nothing to plot."""
     if record.onset is None or not (folder.trial(record.number) / "trajectory.csv").is_file():
         return None
-    trajectory = folder.trajectory(record.number)
+    trajectory = plotted(folder, record)
     return trajectory if len(trajectory) >= 2 else None
 
 

@@ -78,6 +78,7 @@ class Decision:
         safe: the checkpoint up to which images do all that prompts ask for. alike: the last one before the photos are
             memorised. None where there is nothing to ship, or they are not known.
         chosen_by: which of them `epoch` is; "balanced" lies between.
+        twins: how many twins say where memorising begins: the losses on held-out photos are theirs; 0 without any.
     """
 
     outcome: Outcome
@@ -100,6 +101,7 @@ class Decision:
     copying: Copying = field(default_factory=lambda: Copying("unmeasured"))
     objective: str = ""
     own_score: float | None = None
+    twins: int = 0
 
     @property
     def learns_too_late(self) -> bool:
@@ -162,6 +164,7 @@ def decide(record: TrialRecord) -> Decision:
         alike=onset.alike if outcome == "ship" else None,
         chosen_by=onset.ship,
         copying=onset.copying if told else Copying("unmeasured"),
+        twins=0 if record.twins is None or record.twins.onset is None else record.twins.count,
         **by_objective,
     )
 

@@ -64,10 +64,11 @@ def tidy_trial(
 
 class Tidier:
     """Tidies trials as they end, and those that later ones push out of the running for the finals. `most`: finalists
-    that there will be."""
+    that there will be. `whole`: those that may win keep every checkpoint, as another one may ship by their twins."""
 
-    def __init__(self, folder: StudyFolder, keep: KeepSection, most: int = IN_DETAIL) -> None:
+    def __init__(self, folder: StudyFolder, keep: KeepSection, most: int = IN_DETAIL, *, whole: bool = False) -> None:
         self._folder, self._keep, self._most = folder, keep, most
+        self._kept_now = keep.model_copy(update={"checkpoints": "all"}) if whole else keep
         self._contenders: dict[int, TrialRecord] = {}
         self._tidied: set[int] = set()
 
@@ -80,7 +81,8 @@ class Tidier:
                 continue
             home = self._folder.trial(number)
             if number not in still or (home / "readings").is_dir():
-                tidy_trial(home, one, self._keep, in_detail=number in still, pick=PersonPick.load(self._folder))
+                keep = self._kept_now if number in still else self._keep
+                tidy_trial(home, one, keep, in_detail=number in still, pick=PersonPick.load(self._folder))
             self._tidied.add(number)
         self._contenders = {number: one for number, one in known.items() if number in still}
 

@@ -67,9 +67,10 @@ def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *
         or not (in_detail or (record.state == "complete" and keep.checkpoints == "best"))
     ):
         return set()
+    before = [] if record.twins is None else [record.twins.before]
     if not in_detail or keep.checkpoints == "none":
-        return {shipped}
-    matter = [shipped, *_turns(record), *_choices(record)]
+        return {shipped, *before}.intersection(epochs)
+    matter = [shipped, *before, *_turns(record), *_choices(record)]
     places = [place for place, epoch in enumerate(epochs) if min(matter) <= epoch <= max(matter)]
     return set(epochs[max(0, places[0] - _AROUND) : places[-1] + _AROUND + 1])
 

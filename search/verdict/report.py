@@ -182,7 +182,7 @@ def _facts(verdict: "Verdict") -> list[_Fact]:
     if found.trial is not None:
         facts.append(_shipped(found))
         if found.score is not None:
-            fresh = "" if verdict.finalists is None else " on fresh images"
+            fresh = " on fresh images" if verdict.scored_afresh else ""
             scale = f" by {found.objective}" if found.objective else " (0 to 1)"
             facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch}{fresh}{scale}"))
         if found.own_score is not None:

@@ -31,6 +31,7 @@ from search.verdict.quantities import duration
 from search.verdict.said import Said
 from search.verdict.saved_sentences import saved
 from search.verdict.settings_sentences import leave_epochs, settings
+from search.verdict.twin_sentences import read_from_twins, twin_cost, twin_sentences
 from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def headline(verdict: "Verdict") -> str:
         return verdict.said.headline
     if verdict.is_one_run:
         return run_headline(found)
-    fresh = " on fresh images" if verdict.finalists is not None else ""
+    fresh = " on fresh images" if verdict.scored_afresh else ""
     score = "" if found.score is None else f" (score {found.score:.3f}{fresh})"
     if found.ships:
         return f"Ship epoch {found.epoch} of trial {found.trial}{score}."
@@ -65,7 +66,9 @@ def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
     """All there is to say about a verdict; `errors`: the texts of failed trials' errors, oldest first."""
     run = verdict.finished_run
     took = cost(verdict.cost) if run is None else what_it_took(verdict, run)
-    return Said(_do(verdict), _why(verdict), _how_sure(verdict, errors), (took, *finalist_cost(verdict)))
+    return Said(
+        _do(verdict), _why(verdict), _how_sure(verdict, errors), (took, *finalist_cost(verdict), *twin_cost(verdict))
+    )
 
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
@@ -99,6 +102,8 @@ def onset_sentences(name: Kind, found: Decision) -> tuple[str, str]:
         meaning = f"{meaning.removesuffix('.')} ({_HOLDOUT[found.kind]})."
     if onset.epoch is None and onset.status != "beyond":
         meaning = _NEEDS[name].format(_HOLDOUT[found.kind])
+    if name == "memory" and onset.status != "unmeasured":
+        meaning = " ".join(filter(None, (meaning, read_from_twins(found))))
     return where, meaning
 
 
@@ -324,7 +329,7 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
         if found.epoch == found.last and found.earlier[1] is None:
             more = f"More {found.unit}s{_LONGER[found.kind]} may be better still."
             said.append(f"{found.unit.capitalize()} {found.epoch} is the last checkpoint. {more}")
-        said += [*finalist_sentences(verdict), *tie_sentences(verdict)]
+        said += [*finalist_sentences(verdict), *tie_sentences(verdict), *twin_sentences(verdict)]
     if verdict.cost.failed:
         last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors and errors[-1].strip() else ""
         said.append(f"{_count(verdict.cost.failed, 'trial')} failed.{last}")

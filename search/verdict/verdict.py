@@ -19,6 +19,7 @@ from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalists
 from search.record.finished_run import FinishedRun, short_name
 from search.record.json_files import checked, read_json, write_json
 from search.record.record import StudyFolder, TrialRecord
+from search.record.twins import Twins
 from search.study.server import Kept
 from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
@@ -30,7 +31,7 @@ from search.verdict.plateau import Peak, jitter, peak, plateau
 from search.verdict.private_paths import shareable, without_private_paths
 from search.verdict.said import Said
 from search.verdict.sentences import headline, say
-from search.verdict.winner import as_drawn, ranked_trials
+from search.verdict.winner import as_drawn, by_twins, ranked_trials
 from trainer.config.recorded import RecordedConfig
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Verdict:
         finished_run: what was looked at instead of trained; None where trials were trained.
         finalists: what the best trials read on fresh images, where they were drawn again: then the score of the
             decision is the one there.
+        twins: what the winner's twins say, where there were some.
         front: likeness against obedience of the trials that ship something, as the search read them; None where there
             is nothing to compare.
         trials: number to state of every trial that it was made of; with others, another verdict is due.
@@ -121,6 +123,7 @@ class Verdict:
     final: FinalRun | None = None
     finalists: Finalists | None = None
     front: Front | None = None
+    twins: Twins | None = None
 
     @property
     def is_one_run(self) -> bool:
@@ -142,6 +145,12 @@ class Verdict:
     def score(self) -> float | None:
         """The score at that epoch."""
         return self.decision.score
+
+    @property
+    def scored_afresh(self) -> bool:
+        """Whether that score is of fresh images."""
+        moved = self.twins is not None and self.twins.moved and self.twins.fresh is None
+        return self.finalists is not None and not moved
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -243,17 +252,18 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
     own_scale = any(record.objective for record in records)
     noise = jitter([curve for curve in curves.values() if curve is not None], bounded=not own_scale)
-    finalists = standing(folder, records)
+    searched = list(folder.records(searched=True))  # twins of one trial make it no better than others
+    finalists = standing(folder, searched)
     if finalists is None:
-        ranked = ranked_trials(records, curves, noise)
+        ranked = ranked_trials(searched, curves, noise)
     else:  # what fresh images say is not rounded to the noise of the search
-        ranked = ranked_trials(as_drawn(records, finalists), curves, 0.0)
+        ranked = ranked_trials(as_drawn(searched, finalists), curves, 0.0)
     files = {"trials": "trials"} | ({} if Kept.load(folder) else {"database": folder.database.name})
     if (folder.path / DATA_CHECK_PAGE).is_file():
         files = {"data check": DATA_CHECK_PAGE, **files}
     verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))
     if ranked:
-        winner, ties = ranked[0], [record.number for record in ranked[1:]]
+        winner, ties = by_twins(folder, ranked[0], finalists), [record.number for record in ranked[1:]]
         if finalists is not None:
             ties = [one.trial for one in finalists.drawn if one.as_good and one.trial != winner.number]
         decision = decide(winner)
@@ -272,6 +282,7 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
             noise=noise,
             ties=tuple(sorted(ties)),
             finalists=finalists,
+            twins=winner.twins,
             front=front_of(places_of(records, curves), winner.number) if decision.ships else None,
             lora_bytes=lora.stat().st_size if decision.ships and lora.is_file() else None,
         )

@@ -8,7 +8,8 @@ import numpy as np
 
 from search.record.curve import Curve
 from search.record.finalists import Finalists
-from search.record.record import TrialRecord
+from search.record.record import StudyFolder, TrialRecord
+from search.record.twins import Twins
 from search.verdict.decision import decide
 from search.verdict.plateau import plateau
 
@@ -44,6 +45,16 @@ def as_drawn(records: Sequence[TrialRecord], finalists: Finalists) -> list[Trial
     fresh = {one.trial: one for one in finalists.drawn}
     found = [(record, fresh[record.number]) for record in records if record.number in fresh]
     return [replace(record, score=one.score, value=one.score, own_score=one.own) for record, one in found]
+
+
+def by_twins(folder: StudyFolder, record: TrialRecord, finalists: Finalists | None) -> TrialRecord:
+    """The winner with what its twins say of it. Where another epoch ships by that, the score is that epoch's, on fresh
+    images where the finalists were drawn again."""
+    found = record.with_twins(Twins.load(folder.trial(record.number)))
+    twins = found.twins
+    if twins is None or not twins.moved or finalists is None or twins.fresh is None:
+        return found
+    return replace(found, score=twins.fresh[0], value=twins.fresh[0])
 
 
 def _value(record: TrialRecord) -> float | None:

@@ -78,7 +78,7 @@ def test_a_second_training_is_the_trial_under_the_next_seed(resident: Resident, 
 
     with pytest.raises(Ended):
         looks.see_to(asked[1:], killed)
-    resident.worker._passes = looks._passes = resident.passes()  # as after a start
+    resident.worker._passes = looks._side.passes = resident.passes()  # as after a start
     assert [path.name for path in kept.iterdir()] == ["0001"]
     assert not looks.see_to(asked, lambda: None)
     (failed,) = [message for message in said if isinstance(message, Failed)]
@@ -105,7 +105,7 @@ def test_where_memory_ends_while_second_trainings_join_all_of_them_may_be_tried_
     asked = [DrawAgain(number, EPOCHS, retrained=True, place=number) for number in (0, 1, 2)]
     said, looks, join = [], resident.worker._finalists, Pack.join
     monkeypatch.setattr(resident.worker._line, "send", said.append)
-    looks._passes = resident.passes()
+    looks._side.passes = resident.passes()
 
     def full(pack: Pack, *args: Any, **named: Any) -> Any:
         if pack.runs:
@@ -117,7 +117,7 @@ def test_where_memory_ends_while_second_trainings_join_all_of_them_may_be_tried_
     failed = [message for message in said if isinstance(message, Failed)]
     assert [(message.number, message.again) for message in failed] == [(0, True), (1, True), (2, True)]
     assert all("out of memory" in message.error for message in failed)
-    assert looks._passes.width == 1
+    assert looks._side.passes.width == 1
     said.clear()
     assert looks.see_to(asked, lambda: None)
     assert len([message for message in said if isinstance(message, DrawnAgain)]) == 3

@@ -1,0 +1,90 @@
+"""Cross-fitted twins of the winner: the study's workers train them, and what they read of the photos that each leaves
+out is given to the detector as if those photos had been held out."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from metrics.onset.onset import find_onset
+from metrics.trajectory.readings import OWN_SCORE
+from search.record.events import DrawAgain
+from search.record.finalists import Finalists, FreshLook
+from search.record.record import StudyFolder, TrialRecord
+from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses
+from search.record.twins import TwinLosses, Twins
+from search.running.finalists import Drawing
+from search.study.study import Study
+from search.verdict.best_files import write_pictures
+from search.verdict.verdict import make_verdict
+from trainer.checkpoint import lora_damage
+
+_ONE_PHOTO = "the photos are one photo again and again, so no part of them can be left out"
+
+
+def cross_fit(
+    study: Study, folder: StudyFolder, drawing: Drawing, finalists: Finalists | None
+) -> tuple[int, int] | None:
+    """Train the winner's twins, where something ships, and keep what they say in its folder; returns trial and epoch
+    that ship by it.
+
+    Args:
+        drawing: gives looks to workers. finalists: None where none was drawn again.
+
+    Raises:
+        WorkerError: the workers cannot work.
+    """
+    count, found = study.num_twins, make_verdict(folder).decision
+    if not count or not found.ships or found.trial is None:
+        return None
+    number, trial = found.trial, folder.trial(found.trial)
+    record = TrialRecord.load(trial, searched=True)
+    drawing.board.note(
+        f"{count} twins of trial {number} are trained, each without other photos: when does memorising begin?"
+    )
+    drawing.run([DrawAgain(number, record.epochs_trained, twins=count, place=twin) for twin in range(count)])
+    drawing.check_place()
+    if drawing.not_twinned:
+        told = Twins(count, record.epochs_trained, record.epoch_shipped or 0, failed=drawing.not_twinned)
+    else:
+        told = what_they_say(study, folder, record, read_by_twins(folder, number, count))
+    if finalists is not None and told.moved:
+        told = _drawn_there(folder, drawing, number, told)
+    told.save(trial)
+    write_pictures(folder, number)  # which tell the onset, too
+    return number, told.before if told.onset is None else told.onset.best
+
+
+def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: list[TwinLosses]) -> Twins:
+    """The trial's onset with the losses of its twins, by the same detector, and what ships by it."""
+    number, asked = record.number, study.num_twins
+    told = Twins(asked, record.epochs_trained, record.epoch_shipped or 0, seconds=sum(each.seconds for each in read))
+    if len(read) < 2:
+        return replace(told, failed=_ONE_PHOTO)
+    trajectory = folder.trajectory(number)
+    onset = find_onset(with_twin_losses(trajectory, read), ship=study.score.ship)
+    at = next((each for each in trajectory.readings if each.epoch == onset.best), None)
+    own = None if at is None else at.channels.get(OWN_SCORE)
+    beside = trajectory.cube(CHANNEL)
+    return replace(
+        told,
+        count=len(read),
+        photos=sum(len(each.rows) for each in read),
+        beside=0 if beside is None else beside.shape[1],
+        onset=onset,
+        score=None if at is None else at.score,
+        own_score=None if own is None else own.value,
+    )
+
+
+def _drawn_there(folder: StudyFolder, drawing: Drawing, number: int, told: Twins) -> Twins:
+    """With what fresh images say of the epoch that ships now; as it is where its LoRA is not there any more."""
+    epoch = told.before if told.onset is None else told.onset.best
+    if lora_damage(folder.checkpoint(number, epoch)) is not None:
+        return told
+    drawing.run([DrawAgain(number, epoch)])
+    drawing.check_place()
+    look = FreshLook.load(FreshLook.file(folder, number, epoch))
+    if look is None or number in drawing.left_out or not np.isfinite(look.readings.score):
+        return told
+    low, high = (float(value) for value in np.quantile(look.draws, (0.05, 0.95)))
+    return replace(told, fresh=(look.readings.score, low, high), seconds=told.seconds + look.seconds)

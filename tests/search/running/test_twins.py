@@ -1,0 +1,363 @@
+"""Cross-fitted twins: who leaves out what, what they read, and what the verdict makes of it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from metrics.onset.onset import find_onset
+from metrics.trajectory.trajectory import Trajectory
+from search.errors import StudyError
+from search.record.clock import Clock
+from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
+from search.record.finalists import FreshLook
+from search.record.record import StudyFolder, TrialRecord
+from search.record.twin_curve import CHANNEL, plotted, with_twin_losses
+from search.record.twins import TwinLosses, Twins
+from search.run import why_finished
+from search.running.coordinator_line import Ended
+from search.running.finalists import draw_finalists
+from search.running.progress import Board
+from search.study.folds import folds
+from search.study.study import Study, load_study
+from search.verdict.verdict import Verdict, make_verdict
+from tests.messages import refusal
+from tests.search.conftest import StudyWriter, study_writer
+from tests.search.finished_studies import shared_study
+from tests.search.recovery.real_studies import real_values, run_here
+from tests.search.running.resident_worker import EPOCHS, Resident
+from tests.search.running.test_finalists import SCORES, Workers
+from trainer.packing.pack import Pack
+
+TURN = 20.0
+
+
+def test_each_photo_is_left_out_once_and_never_without_its_copies() -> None:
+    seen = np.eye(10)
+    copies = np.zeros((10, 10), bool)
+    copies[2, 7] = copies[7, 2] = copies[7, 9] = copies[9, 7] = True
+    found = folds(3, seen, 0, copies)
+    assert sorted(row for rows in found for row in rows) == list(range(10))
+    assert [{2, 7, 9} <= set(rows) for rows in found].count(True) == 1
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+    assert folds(3, seen, 0, copies) == found != folds(3, seen, 1, copies)
+    assert folds(4, np.ones((3, 2)), 0) == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "got", "expected"),
+    [
+        ({"finalists": {"twins": 1}}, 1, "from 2 to 8"),
+        ({"finalists": {"twins": 9}}, 9, "8"),
+        ({"finalists": {"twins": 7}}, 7, "at most 6, so that each leaves one out"),
+    ],
+)
+def test_twins_that_cannot_be_are_refused(
+    write_study: StudyWriter, settings: dict[str, Any], got: int, expected: str
+) -> None:
+    with pytest.raises(StudyError, match=refusal("finalists.twins", got, expected)):
+        load_study(write_study(**settings))
+
+
+# --- the coordinator: planted losses
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return load_study(study_writer(tmp_path_factory.mktemp("file"))(study="toy", finalists={"twins": 3}))
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> StudyFolder:
+    """A study that held out no photos."""
+    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+    shutil.copytree(made.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples", "*.png", "artifacts"))
+    folder = StudyFolder(tmp_path / "toy")
+    for record in list(folder.records()):
+        if record.onset is None:
+            continue
+        readings = []
+        for each in folder.trajectory(record.number).readings:
+            channels = {name: reading for name, reading in each.channels.items() if name != CHANNEL}
+            items = {name: values for name, values in each.items.items() if name != CHANNEL}
+            readings.append(replace(each, channels=channels, items=items))
+        trajectory = Trajectory(tuple(readings))
+        trajectory.save(folder.trial(record.number))
+        onset = find_onset(trajectory)
+        assert onset.memory.status == "unmeasured"
+        score = next(each.score for each in readings if each.epoch == onset.best)
+        value = record.value if record.state == "pruned" else score
+        record = replace(record, onset=onset, epoch_shipped=onset.best, score=score, value=value)
+        record.save(folder.trial(record.number))
+    return folder
+
+
+def planted(asked: DrawAgain, turn: float = TURN) -> TwinLosses:
+    """A third of nine photos, whose losses turn."""
+    epochs = np.array([0, *range(2, asked.epoch + 1, 2)])
+    luck = np.random.default_rng(asked.place)
+    curve = -0.3 * epochs / (epochs + 3) + 0.15 * np.maximum(0.0, epochs / turn - 0.8) ** 1.5
+    each = curve[:, None, None, None] * luck.uniform(0.9, 1.1, (1, 3, 8, 1))
+    each = each + luck.normal(0, 0.002, each.shape) * (epochs > 0)[:, None, None, None]
+    return TwinLosses("asked", np.arange(asked.place, 9, 3), epochs, each, 4.0)
+
+
+class TwinWorkers(Workers):
+    """As the finals' workers; twins leave what is planted."""
+
+    def receive(self, timeout: float) -> list[tuple[int, Any]]:
+        slot, look = self.asked[-1]
+        if not look.twins or self.happens(slot, look) is not None:
+            return super().receive(timeout)
+        self.asked.pop()
+        planted(look).save(TwinLosses.file(self.folder.path / "finalists", look.number, look.twins, look.place))
+        return [(slot, DrawnAgain(look.number, look.epoch, look.twin))]
+
+
+@pytest.fixture
+def finals(study: Study, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Verdict]:
+    for number in folder.numbers():
+        monkeypatch.setitem(SCORES, number, SCORES.get(number, 0.1))
+    monkeypatch.setattr("search.running.twins.write_pictures", lambda folder, number: {})
+
+    def draw(happens: Callable[[int, DrawAgain], Any] = lambda worker, look: None, *settings: str) -> Verdict:
+        changed = load_study(study.file, list(settings)) if settings else study
+        team = TwinWorkers(folder, 2, happens)
+        draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), lambda: None)
+        return make_verdict(folder)
+
+    return draw
+
+
+def test_without_twins_nothing_is_trained_and_nothing_is_said(folder: StudyFolder, finals) -> None:
+    asked = []
+    verdict = finals(lambda worker, look: asked.append(look), "finalists.twins=0")
+    assert not any(look.twins for look in asked)
+    assert (verdict.twins, verdict.decision.twins, verdict.decision.memory.status) == (None, 0, "unmeasured")
+    assert not any("twin" in sentence for sentence in verdict.sentences)
+
+
+def test_what_twins_read_is_told_as_if_those_photos_had_been_held_out(study, folder: StudyFolder, finals) -> None:
+    without = finals(lambda *_: None, "finalists.twins=0")
+    before = TrialRecord.load(folder.trial(without.trial))
+    asked = []
+    verdict = finals(lambda worker, look: asked.append((worker, look)))
+    twins = [(look.place, worker) for worker, look in asked if look.twins]
+    assert sorted(twins) == [(0, 0), (1, 0), (2, 1)]
+    trained = {look.epoch for _, look in asked if look.twins}
+    assert trained == {before.epochs_trained}
+    found = verdict.decision
+    assert (verdict.trial, found.twins) == (without.trial, 3)
+    read = [planted(DrawAgain(found.trial, before.epochs_trained, twins=3, place=place)) for place in range(3)]
+    expected = find_onset(with_twin_losses(folder.trajectory(found.trial), read), ship=study.score.ship)
+    assert (found.memory.status, found.memory.epoch, found.memory.low, found.memory.high) == (
+        "found", expected.memory.epoch, expected.memory.low, expected.memory.high,
+    )  # fmt: skip
+    assert abs(np.log2(found.memory.epoch / TURN)) < 0.6
+    assert found.epoch == expected.best
+    assert "Read from 3 twins: trainings with the same settings, each without another third of the photos." in " ".join(
+        verdict.sentences
+    )
+    assert any(
+        "3 twins read 9 photos, each by the twin that was trained without it" in said for said in verdict.said.sure
+    )
+    assert TrialRecord.load(folder.trial(found.trial), searched=True) == before
+    after = TrialRecord.load(folder.trial(found.trial))
+    assert (after.onset, after.epoch_shipped, after.value) == (expected, expected.best, before.value)
+    assert "heldout_loss" in plotted(folder, after).channels
+    assert [each for each in folder.records() if each.number != found.trial] == [
+        each for each in folder.records(searched=True) if each.number != found.trial
+    ]
+    verdict.save(folder.verdict_file)
+    assert Verdict.load(folder.verdict_file).twins == verdict.twins
+
+
+def test_another_epoch_that_ships_by_twins_is_drawn_and_shown_there(folder: StudyFolder, finals, monkeypatch) -> None:
+    monkeypatch.setattr("search.running.twins.lora_damage", lambda path: None)
+    without = finals(lambda *_: None, "finalists.twins=0")
+    asked = []
+    verdict = finals(lambda worker, look: asked.append(look))
+    found, told = verdict.decision, verdict.twins
+    assert told.before == without.decision.epoch != found.epoch == told.onset.best
+    assert DrawAgain(found.trial, found.epoch) in asked
+    assert asked[-1] == DrawAgain(found.trial, found.epoch, strengths=True)
+    assert (
+        found.score == told.fresh[0] == FreshLook.load(FreshLook.file(folder, found.trial, found.epoch)).readings.score
+    )
+    assert f"By that epoch {found.epoch} ships instead of {told.before}; drawn there" in " ".join(verdict.said.sure)
+    assert verdict.scored_afresh
+
+
+def test_a_lost_worker_and_a_second_sitting_change_nothing(folder: StudyFolder, finals) -> None:
+    expected = finals()
+    shutil.rmtree(folder.path / "finalists")
+    (folder.trial(expected.trial) / "twins.json").unlink()
+    deaths = [2]
+
+    def happens(worker: int, look: DrawAgain) -> Any:
+        deaths[0] -= look.twins > 0
+        return Lost("it was killed") if look.twins and deaths[0] >= 0 else None
+
+    assert finals(happens) == expected == finals()
+
+
+def test_a_twin_that_blows_up_costs_no_verdict_and_is_named(study, folder: StudyFolder, finals) -> None:
+    def happens(worker: int, look: DrawAgain) -> Any:
+        blown = look.twin == 1
+        return Failed(look.number, look.epoch, "the loss is NaN", again=False, twin=1) if blown else None
+
+    verdict = finals(happens)
+    assert verdict.decision.ships
+    assert (verdict.decision.twins, verdict.decision.memory.status) == (0, "unmeasured")
+    assert "Where memorising begins could not be read from twins: the loss is NaN." in verdict.said.sure
+    assert Twins.load(folder.trial(verdict.trial)).onset is None
+
+
+def test_losses_of_twins_stand_beside_those_of_held_out_photos() -> None:
+    from metrics.channels.bootstrap import reading_of_items
+    from metrics.trajectory.readings import Readings
+
+    read = [planted(DrawAgain(0, 8, twins=3, place=place)) for place in range(3)]
+    held = np.full((2, 8, 1), 0.5)
+    readings = [Readings(epoch, 0.0, {CHANNEL: reading_of_items(held)}, {CHANNEL: held}) for epoch in range(0, 9, 2)]
+    joined = with_twin_losses(Trajectory(tuple(readings)), read, 0.0).cube(CHANNEL)
+    assert joined.shape == (5, 11, 8, 1)
+    assert (joined[:, :2] == 0.5).all()
+    for place, each in enumerate(read):
+        assert np.array_equal(joined[:, 2 + place :: 3], each.ratios)
+    later = with_twin_losses(Trajectory(tuple(readings)), read, 1.0).cube(CHANNEL)  # epoch 6 is their epoch 4
+    assert later[3, 2:] == pytest.approx(joined[2, 2:])
+
+
+# --- a worker that trains them
+
+
+@pytest.fixture(scope="module")
+def resident(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path) -> Resident:
+    made = Resident(tmp_path_factory.mktemp("twins"), tiny_sd15, tiny_clip, tiny_photos)
+    config = made.spec(1).config
+    TrialRecord(1, "complete", config, {}, EPOCHS, EPOCHS).save(made.folder.trial(1))
+    return made
+
+
+ASKED = [DrawAgain(1, EPOCHS, twins=3, place=place) for place in range(3)]
+
+
+def _read(resident: Resident) -> list[TwinLosses]:
+    files = [TwinLosses.file(resident.folder.path / "finalists", 1, 3, place) for place in range(3)]
+    return [read for file in files if (read := TwinLosses.load(file)) is not None]
+
+
+def test_twins_that_were_killed_read_what_undisturbed_ones_read(resident: Resident, monkeypatch) -> None:
+    said, looks = [], resident.worker._finalists
+    monkeypatch.setattr(resident.worker._line, "send", said.append)
+    assert looks.see_to(ASKED, lambda: None)
+    assert [message for message in said if isinstance(message, DrawnAgain)] == [
+        DrawnAgain(1, EPOCHS, place) for place in range(3)
+    ]
+    expected, home = _read(resident), resident.folder.path / "finalists" / "0001" / "twins-3"
+    assert sorted(path.name for path in home.iterdir()) == ["0.npz", "1.npz", "2.npz"]  # no LoRA is left
+    trained = [photo for photo in resident.worker._probe.trained.photos if not photo.is_reg]
+    assert sorted(np.concatenate([each.rows for each in expected])) == list(range(len(trained)))
+    for each in expected:
+        assert each.epochs.tolist() == list(range(EPOCHS + 1))
+        assert each.ratios.shape == (EPOCHS + 1, len(each.rows), 1, 1)
+        assert not each.ratios[0].any()
+        assert each.ratios[1:].any()
+        assert each.seconds > 0
+    shutil.rmtree(home)
+
+    def killed() -> None:
+        if (home / "1" / "checkpoints" / "0001").is_dir():
+            raise Ended
+
+    looks._side.passes = resident.passes()
+    with pytest.raises(Ended):
+        looks.see_to(ASKED, killed)
+    assert not _read(resident)
+    looks._side.passes = resident.passes()  # as after a start
+    steps, step = [], Pack.train_epoch
+    monkeypatch.setattr(Pack, "train_epoch", lambda pack, *a, **k: (steps.append(1), step(pack, *a, **k))[1])
+    assert looks.see_to(ASKED, lambda: None)
+    assert len(steps) == EPOCHS - 1
+    for again, each in zip(_read(resident), expected, strict=True):
+        assert np.array_equal(again.rows, each.rows)
+        assert np.array_equal(again.ratios, each.ratios)
+    steps.clear()
+    assert looks.see_to(ASKED, lambda: None)
+    assert not steps
+    shutil.rmtree(home)
+
+
+def test_a_twin_has_not_seen_what_it_reads(resident: Resident, monkeypatch) -> None:
+    joined, join = [], Pack.join
+
+    def noted(pack: Pack, *args: Any, **named: Any) -> Any:
+        joined.append([photo.content for photo in named["photos"].photos])
+        return join(pack, *args, **named)
+
+    monkeypatch.setattr(Pack, "join", noted)
+    looks = resident.worker._finalists
+    looks._side.passes = resident.passes()
+    assert looks.see_to(ASKED, lambda: None)
+    own = [photo.content for photo in resident.worker._probe.trained.photos]
+    for content, read in zip(joined, _read(resident), strict=True):
+        assert sorted(content) == sorted(c for row, c in enumerate(own) if row not in read.rows)
+    shutil.rmtree(resident.folder.path / "finalists" / "0001" / "twins-3")
+
+
+def test_where_memory_ends_while_twins_join_all_of_them_may_be_tried_again(resident: Resident, monkeypatch) -> None:
+    said, looks, join = [], resident.worker._finalists, Pack.join
+    monkeypatch.setattr(resident.worker._line, "send", said.append)
+    looks._side.passes = resident.passes()
+
+    def full(pack: Pack, *args: Any, **named: Any) -> Any:
+        if pack.runs:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return join(pack, *args, **named)
+
+    monkeypatch.setattr(Pack, "join", full)
+    assert not looks.see_to(ASKED, lambda: None)
+    failed = [message for message in said if isinstance(message, Failed)]
+    assert [(message.twin, message.again) for message in failed] == [(0, True), (1, True), (2, True)]
+    assert looks.see_to(ASKED, lambda: None)
+    assert len(_read(resident)) == 3
+
+
+# --- through the command line
+
+
+@pytest.mark.slow
+def test_a_real_study_without_held_out_photos_says_where_memorising_begins(tmp_path: Path) -> None:
+    """Run to its verdict; then again with twins of two parts, side by side: only these are trained, and told
+    everywhere."""
+    values = real_values()
+    values["score"] |= {"holdout": 0, "holdout_contexts": []}
+    values["workers"] = {"count": 1, "threads": 1, "pack": 3}
+    file = tmp_path / "mini.yaml"
+
+    def run(**finalists: Any) -> Verdict:
+        file.write_text(yaml.safe_dump({**values, "finalists": {"trials": 2, "strengths": [], **finalists}}))
+        code, said = run_here(file, tmp_path / "runs")
+        assert code == 0, said
+        assert ("Read from" in " ".join(said.split())) == bool(finalists)
+        return Verdict.load(folder.verdict_file)
+
+    folder = StudyFolder(tmp_path / "runs" / "mini")
+    before = run()
+    records = [record for record in folder.records() if record.number != before.trial]
+    verdict = run(twins=2)
+    assert (verdict.trial, verdict.decision.twins) == (before.trial, 2)
+    assert verdict.twins is not None
+    assert verdict.twins.photos == len(folder.probe().trained)
+    assert verdict.decision.memory.channels == ("heldout_loss",)
+    assert [record for record in folder.records() if record.number != before.trial] == records
+    assert "Read from 2 twins" in folder.report.read_text()
+    assert (folder.path / verdict.files["onset plot"]).is_file()
+    assert why_finished(load_study(file), folder) is not None
