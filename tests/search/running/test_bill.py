@@ -39,6 +39,12 @@ def test_finalists_that_are_trained_again_cost_their_training_and_one_look_more_
     assert "to draw the finalists again and train them again" in "\n".join(twice.lines())
 
 
+def test_twins_of_the_winner_cost_their_training_and_their_losses() -> None:
+    without, bill = replace(BILL, again=5), replace(BILL, again=5, twins=3, twin_losses=2.0)
+    assert bill.seconds - without.seconds == pytest.approx((3 * 300 / 10 * 13 * 0.2 + 80 / 10 * 2.0) / 2)
+    assert "to draw the finalists again and train 3 twins of the winner" in "\n".join(bill.lines())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pack", [2, "auto"])
 def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, tmp_path: Path, capsys, pack) -> None:

@@ -77,7 +77,7 @@ def test_a_line_names_some_of_the_running_trials_and_counts_the_others(capsys: p
     assert line.endswith(", 992 more")
 
 
-def test_the_time_left_counts_the_second_training_of_the_finalists() -> None:
+def test_the_time_left_counts_the_second_training_of_the_finalists_and_twins() -> None:
     one = replace(ended(0, 0.7), timings={"train": 60.0, "sample": 8.0, "score": 8.0})
     left = []
     for retrained in (False, True):
@@ -85,6 +85,8 @@ def test_the_time_left_counts_the_second_training_of_the_finalists() -> None:
         left.append(board._again(one))
     looks = 16 // one.config.save_every_n_epochs
     assert left[1] - left[0] == pytest.approx(60 + 24 / looks)
+    twins = Board("toy", trials=4, slots=2, finalists=2, twins=4, clock=lambda: 0.0)
+    assert twins._again(one) - left[0] == pytest.approx(2 * (60 + 24 / looks))
 
 
 def test_notices_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
