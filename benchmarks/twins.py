@@ -34,7 +34,7 @@ from metrics.trajectory.readings import Readings
 from metrics.trajectory.trajectory import Trajectory
 from search.study.folds import folds
 
-TWINS, HELD_OUT, LEVELS, STEPS, FRESH = 3, 4, 8, 320, 160
+TWINS, HELD_OUT, LEVELS, STEPS, FRESH = 3, 4, 8, 264, 160
 FAST, USUAL, SLOW = 5e-3, 3.5e-3, 2e-4
 SETS = (
     ("mushroom", 12, FAST), ("castle", 12, FAST), ("robot", 12, USUAL), ("bee", 12, USUAL), ("rabbit", 15, FAST),
