@@ -29,7 +29,7 @@ from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict, make_verdict
 from tests.messages import refusal
 from tests.search.conftest import StudyWriter, study_writer
-from tests.search.finished_studies import shared_study
+from tests.search.finished_studies import make_study
 from tests.search.recovery.real_studies import real_values, run_here
 from tests.search.running.resident_worker import EPOCHS, Resident
 from tests.search.running.test_finalists import SCORES, Workers
@@ -73,12 +73,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return load_study(study_writer(tmp_path_factory.mktemp("file"))(study="toy", finalists={"twins": 3}))
 
 
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> StudyFolder:
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, study: Study) -> StudyFolder:
     """A study that held out no photos."""
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
-    shutil.copytree(made.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples", "*.png", "artifacts"))
-    folder = StudyFolder(tmp_path / "toy")
+    home = study.file.parent
+    folder = make_study(tmp_path_factory.mktemp("searched"), home / "base", home / "photos")
     for record in list(folder.records()):
         if record.onset is None:
             continue
@@ -96,6 +95,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photo
         record = replace(record, onset=onset, epoch_shipped=onset.best, score=score, value=value)
         record.save(folder.trial(record.number))
     return folder
+
+
+@pytest.fixture
+def folder(searched: StudyFolder, tmp_path: Path) -> StudyFolder:
+    shutil.copytree(searched.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples"))
+    return StudyFolder(tmp_path / "toy")
 
 
 def planted(asked: DrawAgain, turn: float = TURN) -> TwinLosses:
