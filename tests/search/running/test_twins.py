@@ -342,11 +342,9 @@ def test_where_memory_ends_while_twins_join_all_of_them_may_be_tried_again(resid
 
 
 @pytest.mark.slow
-def test_a_real_study_without_held_out_photos_says_where_memorising_begins(tmp_path: Path) -> None:
-    """Run to its verdict; then again with twins of two parts, side by side: only these are trained, and told
-    everywhere."""
+def test_a_real_study_that_is_asked_for_twins_trains_only_these_and_tells_them_everywhere(tmp_path: Path) -> None:
+    """Run to its verdict; then again with twins of two halves, side by side. Its four held-out photos stand beside."""
     values = real_values()
-    values["score"] |= {"holdout": 0, "holdout_contexts": []}
     values["workers"] = {"count": 1, "threads": 1, "pack": 3}
     file = tmp_path / "mini.yaml"
 
@@ -359,11 +357,12 @@ def test_a_real_study_without_held_out_photos_says_where_memorising_begins(tmp_p
 
     folder = StudyFolder(tmp_path / "runs" / "mini")
     before = run()
+    assert before.decision.ships
     records = [record for record in folder.records() if record.number != before.trial]
     verdict = run(twins=2)
     assert (verdict.trial, verdict.decision.twins) == (before.trial, 2)
     assert verdict.twins is not None
-    assert verdict.twins.photos == len(folder.probe().trained)
+    assert (verdict.twins.photos, verdict.twins.beside) == (len(folder.probe().trained), 4)
     assert verdict.decision.memory.channels == ("heldout_loss",)
     assert [record for record in folder.records() if record.number != before.trial] == records
     assert "Read from 2 twins" in folder.report.read_text()
