@@ -13,9 +13,14 @@ from search.record.record import StudyFolder, TrialRecord
 from search.record.twins import TwinLosses, joined_losses
 
 CHANNEL = "heldout_loss"
-POWER = 0.0
+POWER = 1.0
 """A twin has (k - 1)/k of the photos. After as many steps it stands for the trial's epoch times k/(k - 1) to this
-power: 0 compares equal steps, 1 equal passes over the photos. Chosen on CHOOSING concepts (`benchmarks.twins`)."""
+power: 0 compares equal steps, 1 equal passes over the photos (docs/log.md)."""
+
+
+def worth(count: int, power: float = POWER) -> float:
+    """What an epoch of one of `count` twins stands for, in epochs of their trial."""
+    return float((count / (count - 1)) ** power)
 
 
 def read_by_twins(folder: StudyFolder, number: int, count: int) -> list[TwinLosses]:
@@ -33,7 +38,7 @@ def with_twin_losses(trajectory: Trajectory, read: Sequence[TwinLosses], power: 
         power: see `POWER`.
     """
     epochs, ratios = joined_losses(read)
-    axis = log_axis(epochs * (len(read) / (len(read) - 1)) ** power)
+    axis = log_axis(epochs * worth(len(read), power))
     places = dict(zip(trajectory.epochs.tolist(), log_axis(trajectory.epochs), strict=True))
     readings = []
     for each in trajectory.readings:

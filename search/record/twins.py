@@ -72,7 +72,7 @@ class Twins:
     Attributes:
         asked: how many twins `finalists.twins` says. count: how many there were: not more than different photos.
         photos: read by them, all that the trial was trained on. beside: photos that were held out of the trial as well.
-        trained: epochs of the trial, and so of them.
+        trained: epochs of the trial. They have as many passes over their photos.
         onset: the trial's, with the losses on these photos; None where they could not be read.
         before: the epoch to ship as the search found it.
         score, own_score: what the search read at the epoch to ship by `onset`.

@@ -10,7 +10,8 @@ from metrics.trajectory.readings import OWN_SCORE
 from search.record.events import DrawAgain
 from search.record.finalists import Finalists, FreshLook
 from search.record.record import StudyFolder, TrialRecord
-from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses
+from search.record.trial_progress import checkpoint_epochs
+from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses, worth
 from search.record.twins import TwinLosses, Twins
 from search.running.finalists import Drawing
 from search.study.study import Study
@@ -41,7 +42,7 @@ def cross_fit(
     drawing.board.note(
         f"{count} twins of trial {number} are trained, each without other photos: when does memorising begin?"
     )
-    drawing.run([DrawAgain(number, record.epochs_trained, twins=count, place=twin) for twin in range(count)])
+    drawing.run([DrawAgain(number, _last_epoch(record, count), twins=count, place=twin) for twin in range(count)])
     drawing.check_place()
     if drawing.not_twinned:
         told = Twins(count, record.epochs_trained, record.epoch_shipped or 0, failed=drawing.not_twinned)
@@ -52,6 +53,12 @@ def cross_fit(
     told.save(trial)
     write_pictures(folder, number)  # which tell the onset, too
     return number, told.before if told.onset is None else told.onset.best
+
+
+def _last_epoch(record: TrialRecord, count: int) -> int:
+    """The first checkpoint of a twin that stands for the trial's last one."""
+    enough = record.epochs_trained / worth(count)
+    return next(epoch for epoch in checkpoint_epochs(record.config) if epoch >= enough - 1e-9)
 
 
 def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: list[TwinLosses]) -> Twins:
