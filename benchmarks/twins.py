@@ -3,11 +3,11 @@
     python -m benchmarks.twins FOLDER             trains what FOLDER lacks, then reports
     python -m benchmarks.twins FOLDER --json      reports only, as JSON
     python -m benchmarks.twins FOLDER --quick     one set, few steps: whether it runs
+    python -m benchmarks.twins --kept             how onsets of kept runs grow with the number of photos
 
 Each set has a run on all its photos, without any held out, and three twins of it, packed: same seed, schedule and
 number of steps, another third of the photos left out. True is where the main run's loss on fresh renders turns, as in
-`benchmarks.onset_truth`. Errors are in octaves. What twins' epochs are multiplied with, for having fewer photos, was
-chosen on the sets of CHOOSING; the others are reported.
+`benchmarks.onset_truth`. Errors are in octaves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.onset_plan import BATCH_SIZE, CHOOSING, detector_grid
+from benchmarks.onset_packs import KEPT, read_packs
+from benchmarks.onset_plan import BATCH_SIZE, CHOOSING, detector_grid, plans
 from benchmarks.onset_truth import Truth, true_onset
 from metrics.channels.bootstrap import reading_of_items
 from metrics.channels.losses import log_ratios
@@ -212,6 +213,46 @@ def report(folder: Path) -> dict[str, Any]:
     return out
 
 
+def by_photos(place: Path = KEPT, resamples: int = 200) -> dict[str, Any]:
+    """To which power of the number of photos the true memory onset grows, in optimizer steps: least squares over the
+    kept runs that surely turn, of logarithms, beside the learning rate, each concept and each kind of run. With the 5th
+    and the 95th percentile over sets drawn anew."""
+    planned = {plan.name: plan for plan in plans()}
+    rows = []
+    for name, arrays in read_packs(place):
+        plan = planned.get(name)
+        for run, settings in ({} if plan is None else plan.runs).items():
+            if f"{run}/true_set" not in arrays or plan is None:
+                continue
+            truth = true_onset(*(arrays[f"{run}/true_set{part}"] for part in ("_epochs", "", "_replicates")))
+            if truth.epoch is not None and truth.sure:
+                steps = truth.epoch * plan.num_photos / BATCH_SIZE
+                rows.append((name, plan.concept, run, plan.num_photos, settings["learning_rate"], steps))
+    found: dict[str, Any] = {}
+    for group in ("choosing", "reported", "all"):
+        own = [row for row in rows if group == "all" or (row[1] in CHOOSING) == (group == "choosing")]
+        sets, generator = sorted({row[0] for row in own}), np.random.default_rng(0)
+        drawn = [
+            [row for one in generator.choice(sets, len(sets)) for row in own if row[0] == one] for _ in range(resamples)
+        ]
+        low, high = np.quantile([_power(each) for each in drawn], (0.05, 0.95))
+        found[group] = {
+            "runs": len(own),
+            "sets": len(sets),
+            "power": _power(own),
+            "low": float(low),
+            "high": float(high),
+        }
+    return found
+
+
+def _power(rows: Sequence[tuple[str, str, str, int, float, float]]) -> float:
+    _, concepts, runs, photos, rates, steps = zip(*rows, strict=True)
+    columns = [np.log2(photos), np.log2(rates)]
+    columns += [np.array(each) == one for each in (concepts, runs) for one in sorted(set(each))]
+    return float(np.linalg.lstsq(np.stack(columns, axis=1).astype(np.float64), np.log2(steps), rcond=None)[0][0])
+
+
 def _table(found: dict[str, Any]) -> Iterator[str]:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.2f}"
@@ -226,11 +267,15 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("twins"))
+    parser.add_argument("--kept", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no further set after so many")
     asked = parser.parse_args(arguments)
+    if asked.kept:
+        print(json.dumps(by_photos(), indent=1))
+        return 0
     folder = asked.folder / "quick" if asked.quick else asked.folder
     if asked.quick or not asked.json:
         compute(folder, SETS[:1] if asked.quick else SETS, 36 if asked.quick else STEPS, asked.seconds)
