@@ -255,7 +255,8 @@ def resident(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_cli
     TrialRecord(1, "complete", config, {}, EPOCHS, EPOCHS).save(made.folder.trial(1))
     looks = made.worker._finalists
     assert looks._twins.rows(ASKED[0])
-    looks._twins._left_out[3] = [[0, 3], [1, 4], [2, 5]]  # to an encoder without training most of them are one photo
+    rows = range(made.worker._probe.trained.num_photos)  # to an encoder without training most of them are one photo
+    looks._twins._left_out[3] = [list(rows[place::3]) for place in range(3)]
     return made
 
 
