@@ -20,6 +20,8 @@ import numpy as np
 from metrics.errors import MetricsError, mistake, nearest
 from metrics.files import write_whole
 
+_PLACES_SIDE = 384  # pixels, for networks that take any size: places of 16 and 32 pixels
+
 Images = Sequence[np.ndarray] | np.ndarray
 """uint8 RGB images `[H, W, 3]`, in a list where sizes differ or as one array `[N, H, W, 3]`."""
 
@@ -32,6 +34,7 @@ class Encoder:
         spec: what the user wrote.
         digest: 16 hex digits that name the weights and the preprocessing; equal digests give equal features.
         cache_dir: folder of the feature cache, or None.
+        encode_places: what `places` asks, or None.
     """
 
     spec: str
@@ -39,6 +42,12 @@ class Encoder:
     encode_images: Callable[[Images], np.ndarray] = field(repr=False)
     encode_texts: Callable[[Sequence[str]], np.ndarray] | None = field(repr=False)
     cache_dir: Path | None = None
+    encode_places: Callable[[Images], list[np.ndarray]] | None = field(default=None, repr=False)
+
+    def places(self, images: Images) -> list[np.ndarray] | None:
+        """What it sees where, of N uint8 RGB images: its last two stages, float32 `[N, h, w, D]` each; None from
+        encoders that do not tell (all but timm's). Images are stretched to a square for that."""
+        return None if self.encode_places is None else self.encode_places(list(images))
 
     @property
     def has_texts(self) -> bool:
@@ -141,12 +150,17 @@ def load_encoder(
         ]
         return np.concatenate(rows)
 
+    def forward_places(images: Images) -> list[np.ndarray]:
+        stages = [_places(model, images[at : at + batch_size], device) for at in range(0, len(images), batch_size)]
+        return [np.concatenate(stage) for stage in zip(*stages, strict=True)]
+
     return Encoder(
         spec=spec,
         digest=_weights_digest(model, repr(preprocess) + precision),
         encode_images=forward_images,
         encode_texts=forward_texts if tokenize else None,
         cache_dir=Path(cache_dir) if cache_dir is not None else None,
+        encode_places=None if tokenize or not hasattr(model, "forward_intermediates") else forward_places,
     )
 
 
@@ -234,6 +248,23 @@ def _images_only(model: Any, device: str) -> tuple[Any, Callable, Callable | Non
     config = timm.data.resolve_model_data_config(model)
     preprocess = timm.data.create_transform(**config, is_training=False)
     return model.eval().requires_grad_(False).to(device), preprocess, None
+
+
+def _places(model: Any, images: Images, device: str) -> list[np.ndarray]:
+    """The last two stages of a model of timm: `[B, h, w, D]` each."""
+    import timm
+    import torch
+    from PIL import Image
+
+    config = timm.data.resolve_model_data_config(model)
+    side = config["input_size"][-1] if hasattr(model, "patch_embed") else _PLACES_SIDE
+    squares = [Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC) for image in images]
+    pixels = torch.from_numpy(np.stack([np.asarray(square, np.float32) for square in squares]) / 255)
+    mean, std = (torch.tensor(config[name], dtype=torch.float32) for name in ("mean", "std"))
+    batch = ((pixels - mean) / std).permute(0, 3, 1, 2).contiguous().to(device)
+    with torch.inference_mode():
+        stages = model.forward_intermediates(batch, indices=2, output_fmt="NCHW", intermediates_only=True)
+    return [stage.float().permute(0, 2, 3, 1).cpu().numpy() for stage in stages]
 
 
 def _run(forward: Callable, batch: Any, device: str, precision: str) -> np.ndarray:

@@ -80,6 +80,7 @@ def subject_masks(
     class_word: str | None = None,
     device: str = "cpu",
     in_common: Callable[[], float] | None = None,
+    hints: Sequence[np.ndarray] | None = None,
 ) -> SubjectMasks:
     """Masks for all photos, each from the best source there is.
 
@@ -96,6 +97,7 @@ def subject_masks(
             background remover, `rembg:isnet-general-use`.
         in_common: says how alike the photos are as a whole (`metrics.checkpoint.unrelated.in_common`); asked where
             colours show no common subject, since a style is neither.
+        hints: maps of where photos show the same (`metrics.subjects.common_places`), which saliency starts from.
 
     Raises:
         MetricsError: unknown source, the asked source is not there, or a mask's size fits no photo.
@@ -117,7 +119,7 @@ def subject_masks(
     if segmenter is not None and source in ("auto", "segmentation"):
         segmented, named = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
 
-    salient = common_saliency(photos) if source in ("auto", "saliency") else None
+    salient = common_saliency(photos, hints=hints) if source in ("auto", "saliency") else None
     attended = common_saliency(photos, attention) if source in ("auto", "attention") and attention is not None else None
     masks, sources, missing = [], [], 0
     for index, photo in enumerate(photos):
@@ -169,8 +171,9 @@ def subject_masks(
                 "wrongly"
             )
     if "saliency" in sources and any(usable):
+        by_what = "saliency" if hints is None else "saliency and what the encoder sees in all photos"
         notes.append(
-            "subjects were found by saliency, which is crude: look at the sheet of composites, "
+            f"subjects were found by {by_what}, which is crude: look at the sheet of composites, "
             "and give masks (alpha channel or a mask folder) if it errs"
         )
     return SubjectMasks(tuple(masks), tuple(sources), usable, tuple(notes))

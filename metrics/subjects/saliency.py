@@ -8,6 +8,7 @@ import numpy as np
 
 SIDE = 128  # pixels of the longer side at which subjects are looked for
 LIGHTNESS_BINS, CHROMA_BINS = 12, 16
+HINTS = 2.0  # weight of hints against what stands out of a photo by itself (docs/log.md)
 TRUST_ITSELF = 0.5  # in what stands out of a photo by itself, against 1 in what is known of it (docs/log.md)
 
 
@@ -26,7 +27,11 @@ class CommonSaliency(NamedTuple):
 
 
 def common_saliency(
-    images: Sequence[np.ndarray], starts: Sequence[np.ndarray] | None = None, *, rounds: int = 4
+    images: Sequence[np.ndarray],
+    starts: Sequence[np.ndarray] | None = None,
+    *,
+    hints: Sequence[np.ndarray] | None = None,
+    rounds: int = 4,
 ) -> CommonSaliency:
     """How much each place of photos of one subject belongs to it, the longer side `SIDE` pixels.
 
@@ -39,6 +44,8 @@ def common_saliency(
         images: uint8 `[H, W, 3]`, sizes may differ.
         starts: maps `[h, w]` of any scale and size that are higher on the subject (a base's cross-attention): they
             tell it from what else stands out, and colours draw its outline.
+        hints: maps as well, of where photos show the same (`metrics.subjects.common_places`): they are taken together
+            with what stands out. Starts go before them.
         rounds: alternations; four are enough.
     """
     views = [_View.of(_lab_of(image)) for image in images]
@@ -46,20 +53,29 @@ def common_saliency(
         first, trust = [view.first_guess() for view in views], TRUST_ITSELF
     else:
         first, trust = [_as_guess(start, view.labels.shape) for start, view in zip(starts, views, strict=True)], 1.0
-    guesses, shared = first, float("nan")
-    for number in range(rounds):
-        inside = np.stack([_histogram(view.bins, guess) for view, guess in zip(views, guesses, strict=True)])
+    shared = _shared(*_colours(views, first))
+    if starts is None and hints is not None:
+        told = [_as_guess(hint, view.labels.shape) for hint, view in zip(hints, views, strict=True)]
+        first = [(HINTS * hint + own) / (HINTS + 1) for hint, own in zip(told, first, strict=True)]
+        trust = 1.0
+    guesses = first
+    for _ in range(rounds):
+        inside, outside = _colours(views, guesses)
         common = np.quantile(inside, 0.35, axis=0) if len(views) >= 4 else inside.mean(axis=0)
         common = common / (common.sum() + 1e-9)
-        outside = np.stack([_histogram(view.bins, 1 - guess) for view, guess in zip(views, guesses, strict=True)])
-        if number == 0:
-            shared = _shared(inside, outside)
         everywhere = outside.mean(axis=0)
         guesses = [
             view.refined(common, (own + everywhere) / 2, guess, trust * np.log((start + 0.1) / (1.1 - start)))
             for view, own, guess, start in zip(views, outside, guesses, first, strict=True)
         ]
     return CommonSaliency([guess.astype(np.float32).clip(0, 1) for guess in guesses], shared)
+
+
+def _colours(views: "Sequence[_View]", guesses: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Histograms `[N, bins]` of the subjects, and of their surroundings."""
+    pairs = list(zip(views, guesses, strict=True))
+    inside = np.stack([_histogram(view.bins, guess) for view, guess in pairs])
+    return inside, np.stack([_histogram(view.bins, 1 - guess) for view, guess in pairs])
 
 
 def _as_guess(start: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from trainer.data.images import resize_and_crop
 if TYPE_CHECKING:
     import numpy as np
 
+    from metrics.checkpoint.encoders import Encoder
     from metrics.subjects.masks import SubjectMasks
     from search.study.study import Study
     from trainer.config.config import TrainConfig
@@ -30,19 +31,22 @@ def photo_masks(
     pixels: Sequence[np.ndarray],
     config: TrainConfig,
     base: Base,
-    in_common: Callable[[], float] | None = None,
+    encoder: Encoder | None = None,
 ) -> SubjectMasks:
     """A mask for each photo, of the size that is trained on.
 
     Args:
         pixels: uint8 [H,W,3] of each photo, as the trainer cuts them.
-        in_common: says how alike they are as a whole; asked before they are taken for a style.
+        encoder: is asked how alike they are as a whole before they are taken for a style, and, where it tells places
+            apart and the base does not, where they show the same.
 
     Raises:
         MetricsError: masks that cannot be used.
     """
     import numpy as np
 
+    from metrics.checkpoint.unrelated import in_common
+    from metrics.subjects.common_places import common_places
     from metrics.subjects.masks import EVERYTHING, subject_masks
     from trainer.errors import ModelError
     from trainer.inference.attention import attention_maps
@@ -65,6 +69,11 @@ def photo_masks(
             attention = list(attention_maps(base, np.stack(pixels), photos[0].class_word or "", finest=FINE))
         except ModelError:  # no such maps, too coarse ones, or no class word: what stands out has to do
             attention = None
+    hints = None
+    asked = source == "saliency" or (source == "auto" and any(mask is None for mask in given))
+    if asked and attention is None and encoder is not None and len(pixels) > 1:
+        places = None if study.score.shifted.segmenter and source == "auto" else encoder.places(pixels)
+        hints = None if places is None else common_places(places)
     found = subject_masks(
         pixels,
         source=source,
@@ -73,7 +82,8 @@ def photo_masks(
         segmenter=study.score.shifted.segmenter,
         class_word=photos[0].class_word,
         device=str(base.device),
-        in_common=in_common,
+        in_common=None if encoder is None else lambda: in_common(encoder.images(pixels), encoder),
+        hints=hints,
     )
     return replace(found, notes=(*notes, *found.notes))
 

@@ -3,7 +3,6 @@
 trainer and metrics get arrays and labels; that a study exists is known here only.
 """
 
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,6 @@ from metrics.checkpoint.calibration import VERSION as CALIBRATION_VERSION
 from metrics.checkpoint.encoders import Encoder
 from metrics.checkpoint.objective import scored_by
 from metrics.checkpoint.score import Calibration, ProbeLabels, calibrate, read_checkpoint
-from metrics.checkpoint.unrelated import in_common
 from metrics.comparison.twins import twins
 from metrics.errors import MetricsError
 from metrics.subjects.composites import composites_sheet, make_composites
@@ -203,10 +201,8 @@ def _build(
     precision = precision_of(score, base)
     drawing: dict[str, Any] = {**drawing_of(score, config), "precision": precision, "cache": cache}
     # before anything is drawn: masks may be wrong
-    masks = None
-    if score.shifted.composites:
-        alike = functools.partial(in_common, seen, identity or encoder)
-        masks = photo_masks(study, photos, pixels, config, base, alike)
+    shifted = score.shifted.composites
+    masks = photo_masks(study, photos, pixels, config, base, identity or encoder) if shifted else None
     style = score.shifted.masks == "none" or (masks is not None and masks.style)
     base_images = sample(base, None, labels.prompts, labels.seeds, **drawing)
 

@@ -10,6 +10,8 @@ from metrics.checkpoint.encoders import load_encoder
 from metrics.errors import MetricsError
 from tests.metrics.photo_sets import crops
 
+DEMO_CLIP = Path(__file__).parents[3] / "studies" / "demo" / "clip"
+
 
 @pytest.fixture(scope="module")
 def timm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -87,6 +89,27 @@ def test_timm_encodes_images_only(timm_file: Path):
     assert not encoder.has_texts
     with pytest.raises(MetricsError, match="images only"):
         encoder.texts(["a"])
+
+
+def test_encoders_of_timm_say_what_they_see_where(timm_file: Path, tmp_path: Path):
+    import timm
+    from safetensors.torch import save_file
+
+    left = np.zeros((90, 60, 3), np.uint8)
+    left[:, :30] = 255
+    images = [left, np.ascontiguousarray(left[:, ::-1]), left]
+    network = tmp_path / "network.safetensors"
+    save_file(timm.create_model("test_efficientnet", num_classes=0).state_dict(), network)
+    for spec in (f"timm:test_vit@{timm_file}", f"timm:test_efficientnet@{network}"):
+        stages = load_encoder(spec, batch_size=2).places(images)
+        assert stages is not None
+        assert len(stages) == 2
+        for stage in stages:
+            assert stage.ndim == 4
+            assert len(stage) == 3
+            np.testing.assert_allclose(stage[0], stage[2], atol=1e-4)
+            assert np.abs(stage[0] - stage[1]).max() > 1e-3
+    assert load_encoder(str(DEMO_CLIP)).places(images) is None
 
 
 def test_a_folder_of_timms_encodes_as_timm_does(tmp_path: Path):
