@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _LIKEST = 2  # places of another photo that count
-_MOST = 12  # other photos that are asked, evenly taken
+_MOST, _FEWEST = 12, 4  # other photos that are asked, evenly taken
+_WORK = 12 * 576  # places of other photos, for which fewer are asked where each has many
 
 
 def common_places(stages: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -37,7 +38,8 @@ def _of_stage(stage: np.ndarray) -> list[np.ndarray]:
     maps = []
     for own in range(count):
         others = np.delete(np.arange(count), own)
-        asked = others[np.unique(np.linspace(0, len(others) - 1, min(_MOST, len(others))).round().astype(int))]
+        most = min(len(others), max(_FEWEST, min(_MOST, _WORK // (height * width))))
+        asked = others[np.unique(np.linspace(0, len(others) - 1, most).round().astype(int))]
         alike = [rows[own] @ rows[other].T for other in asked]
         more = [_likest(each) - _likest(each[:, edge]) for each in alike]
         maps.append(np.median(more, axis=0).reshape(height, width))
