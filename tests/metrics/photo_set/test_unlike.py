@@ -101,7 +101,7 @@ def test_a_photo_of_another_real_subject_is_found_among_five():
         mixed, says = np.concatenate([own, other[:1]]), np.zeros((len(own) + 1, 0), bool)
         found.append(bool(unrelated_photo(*aloof(mixed, says, lack))[-1]))
         assert not unrelated_photo(*aloof(own, says[:-1], lack)).any()
-    assert sum(found) >= 0.9 * len(found)
+    assert sum(found) >= 0.85 * len(found)
 
 
 def test_three_photos_are_too_few_to_call_one_unlike():
