@@ -19,6 +19,7 @@ from search.verdict.best_files import write_pictures
 from search.verdict.verdict import make_verdict
 from trainer.checkpoint import lora_damage
 
+_NOT_LEARNED = "their losses on the photos that they leave out hardly fall, so there is nothing to memorise yet"
 _ONE_PHOTO = "the photos are one photo again and again, so no part of them can be left out"
 
 
@@ -71,12 +72,13 @@ def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: 
     onset = find_onset(with_twin_losses(trajectory, read), ship=study.score.ship)
     at = next((each for each in trajectory.readings if each.epoch == onset.best), None)
     own = None if at is None else at.channels.get(OWN_SCORE)
-    beside = trajectory.cube(CHANNEL)
+    held_out = trajectory.cube(CHANNEL)
+    photos, beside = sum(len(each.rows) for each in read), 0 if held_out is None else held_out.shape[1]
+    told = replace(told, count=len(read), photos=photos, beside=beside)
+    if onset.status == "never_learned":  # of the trial that is known by its own images and losses
+        return replace(told, failed=_NOT_LEARNED)
     return replace(
         told,
-        count=len(read),
-        photos=sum(len(each.rows) for each in read),
-        beside=0 if beside is None else beside.shape[1],
         onset=onset,
         score=None if at is None else at.score,
         own_score=None if own is None else own.value,

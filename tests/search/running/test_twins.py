@@ -24,6 +24,7 @@ from search.run import why_finished
 from search.running.coordinator_line import Ended
 from search.running.finalists import draw_finalists
 from search.running.progress import Board
+from search.running.twins import what_they_say
 from search.study.folds import folds
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict, make_verdict
@@ -226,6 +227,19 @@ def test_a_twin_that_blows_up_costs_no_verdict_and_is_named(study, folder: Study
     assert Twins.load(folder.trial(verdict.trial)).onset is None
 
 
+def test_twins_whose_losses_never_fall_do_not_take_back_what_the_trial_has_learned(
+    study, folder: StudyFolder, finals, monkeypatch
+) -> None:
+    without = finals(lambda *_: None, "finalists.twins=0")
+    record = TrialRecord.load(folder.trial(without.trial), searched=True)
+    read = [planted(DrawAgain(record.number, 28, twins=3, place=place)) for place in range(3)]
+    never_learned = replace(record.onset, status="never_learned")
+    monkeypatch.setattr("search.running.twins.find_onset", lambda *_, **__: never_learned)
+    never = what_they_say(study, folder, record, read)
+    assert (never.onset, never.moved, never.count, never.photos) == (None, False, 3, 9)
+    assert "hardly fall" in never.failed
+
+
 def test_losses_of_twins_stand_beside_those_of_held_out_photos() -> None:
     from metrics.channels.bootstrap import reading_of_items
     from metrics.trajectory.readings import Readings
@@ -355,19 +369,23 @@ def test_a_real_study_that_is_asked_for_twins_trains_only_these_and_tells_them_e
         file.write_text(yaml.safe_dump({**values, "finalists": {"trials": 2, "strengths": [], **finalists}}))
         code, said = run_here(file, tmp_path / "runs")
         assert code == 0, said
-        assert ("Read from" in " ".join(said.split())) == bool(finalists)
-        return Verdict.load(folder.verdict_file)
+        verdict = Verdict.load(folder.verdict_file)
+        assert ("twins" in said) == bool(finalists)
+        assert ("Read from" in " ".join(said.split())) == (verdict.decision.twins > 0)
+        return verdict
 
     folder = StudyFolder(tmp_path / "runs" / "mini")
     before = run()
     assert before.decision.ships
     records = [record for record in folder.records() if record.number != before.trial]
     verdict = run(twins=2)
-    assert (verdict.trial, verdict.decision.twins) == (before.trial, 2)
+    assert (verdict.trial, verdict.decision.ships) == (before.trial, True)
     assert verdict.twins is not None
+    assert (verdict.twins.onset is None) == bool(verdict.twins.failed) == (verdict.decision.twins == 0)
     assert (verdict.twins.photos, verdict.twins.beside) == (len(folder.probe().trained), 4)
     assert verdict.decision.memory.channels == ("heldout_loss",)
     assert [record for record in folder.records() if record.number != before.trial] == records
-    assert "Read from 2 twins" in folder.report.read_text()
+    told = "could not be read from twins" if verdict.twins.failed else "Read from 2 twins"
+    assert told in folder.report.read_text()
     assert (folder.path / verdict.files["onset plot"]).is_file()
     assert why_finished(load_study(file), folder) is not None
