@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics.channels.colour import sample_pixels, srgb_to_lab
+from metrics.photo_set.unlike import residuals
 
 SHIFT = 28.0
 BEYOND = 8.0
@@ -26,7 +27,7 @@ class Cast:
     """Of each photo `[N]`, in CIELAB units along the way that its mean colour lies from the others'.
 
     Attributes:
-        shift: how far that is.
+        shift: how far that is; where captions have tags, at most what these do not explain.
         least: how far all but the last fiftieth of its pixels lie that way from grey.
         beyond: how much farther than those of any other photo.
     """
@@ -41,8 +42,12 @@ class Cast:
         return (self.shift > SHIFT) & (self.least > EVEN_THERE) & (self.beyond > BEYOND)
 
 
-def casts(images: Sequence[np.ndarray]) -> Cast:
-    """The cast of each of N uint8 RGB images `[H, W, 3]`, sizes may differ; none where there are fewer than four."""
+def casts(images: Sequence[np.ndarray], says: np.ndarray) -> Cast:
+    """The cast of each of N uint8 RGB images `[H, W, 3]`, sizes may differ; none where there are fewer than four.
+
+    Args:
+        says: boolean `[N, T]`, which tags each caption says; T may be 0. A sunset that captions name is no cast.
+    """
     shift, least, beyond = np.zeros(len(images)), np.zeros(len(images)), np.zeros(len(images))
     if len(images) < _LEAST:
         return Cast(shift, least, beyond)
@@ -55,6 +60,8 @@ def casts(images: Sequence[np.ndarray]) -> Cast:
         shift[row] = np.linalg.norm(away)
         reached = np.array([np.quantile(colour @ (away / max(shift[row], 1e-9)), _ELSEWHERE) for colour in colours])
         least[row], beyond[row] = reached[row], reached[row] - reached[others].max()
+    if says.any():
+        shift = np.minimum(shift, np.linalg.norm(residuals(means, says), axis=1))
     return Cast(shift, least, beyond)
 
 

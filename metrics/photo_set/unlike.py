@@ -97,8 +97,9 @@ def aloof(features: np.ndarray, says: np.ndarray, unrelated: float) -> tuple[np.
     them as well, in units of what these lack to 1. Both are 0 in the mean where a photo is one of them. Ours.
 
     Args:
-        features: unit rows `[N, D]`; what captions explain of them is taken off.
-        says: boolean `[N, T]`, which tags each caption says; T may be 0.
+        features: unit rows `[N, D]`.
+        says: boolean `[N, T]`, which tags each caption says; T may be 0. Where there are tags, the photos without what
+            captions explain of them have to agree.
         unrelated: mean cosine of photos that have nothing in common.
 
     >>> import numpy as np
@@ -107,11 +108,17 @@ def aloof(features: np.ndarray, says: np.ndarray, unrelated: float) -> tuple[np.
     >>> int(apart.argmax()), bool(apart[4] > 0.9 and alone[4] > 2)
     (4, True)
     """
-    count = len(features)
-    if count < _LEAST:
-        return np.zeros(count), np.zeros(count)
-    rows = _less_captions(features, says).astype(np.float64)
-    cosines = rows @ rows.T
+    if len(features) < _LEAST:
+        return np.zeros(len(features)), np.zeros(len(features))
+    apart, alone = _aloof(features.astype(np.float64), unrelated)
+    if says.any():  # a caption that is wrong explains its photo away from the others
+        told = _aloof(_less_captions(features, says), unrelated)
+        apart, alone = np.minimum(apart, told[0]), np.minimum(alone, told[1])
+    return apart, alone
+
+
+def _aloof(rows: np.ndarray, unrelated: float) -> tuple[np.ndarray, np.ndarray]:
+    cosines, count = rows @ rows.T, len(rows)
     apart, alone = np.zeros(count), np.zeros(count)
     for row in range(count):
         others = np.arange(count) != row
@@ -137,10 +144,10 @@ def nearest(distances: np.ndarray, count: int) -> np.ndarray:
 
 def _unexplained(rows: np.ndarray, says: np.ndarray) -> np.ndarray:
     """How far each row lies from what the others' captions and rows make of its caption: `[N]`."""
-    return np.asarray(np.linalg.norm(_residuals(rows, says), axis=1))
+    return np.asarray(np.linalg.norm(residuals(rows, says), axis=1))
 
 
-def _residuals(rows: np.ndarray, says: np.ndarray) -> np.ndarray:
+def residuals(rows: np.ndarray, says: np.ndarray) -> np.ndarray:
     """Each row less what the others' captions and rows make of its caption: `[N, D]`.
 
     Ridge regression of the rows on the tags, each row left out in turn (in closed form): photos of a place that the
@@ -154,10 +161,8 @@ def _residuals(rows: np.ndarray, says: np.ndarray) -> np.ndarray:
 
 
 def _less_captions(rows: np.ndarray, says: np.ndarray) -> np.ndarray:
-    """Unit rows `[N, D]` without what the others' captions explain of them; unchanged where captions say nothing."""
-    if not says.any():
-        return rows
-    rest = rows.astype(np.float64).mean(axis=0) + _residuals(rows, says)
+    """Unit rows `[N, D]` without what the others' captions explain of them."""
+    rest = rows.astype(np.float64).mean(axis=0) + residuals(rows, says)
     return np.asarray(rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9))
 
 

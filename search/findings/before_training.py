@@ -153,7 +153,7 @@ def _unlike(photos: CheckedPhotos, table: TagTable, seen: np.ndarray, encoder: E
         plain[row] = encoder.images([without_cast(photos.images[row], others)], cache=False)[0]
         surely[row] = unrelated_photo(*aloof(plain, table.says, unlike_is))[row]
     subject |= surely
-    cast = casts(photos.images)
+    cast = casts(photos.images, table.says)
     own_tag = table.says[:, table.says.sum(axis=0) == 1].any(axis=1)  # it may say why
     under_cast = cast.found & ~own_tag
     colours = other_colours(found) | under_cast

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from metrics.photo_set.casts import casts, without_cast
+from metrics.photo_set.casts import Cast, without_cast
+from metrics.photo_set.casts import casts as casts_of
 
 SIDE = 64
 WALLS = ((120, 130, 125), (90, 110, 140), (150, 140, 120), (110, 120, 100), (135, 125, 140))
@@ -23,6 +24,10 @@ def shoot(walls: Sequence[tuple[int, int, int]] = WALLS) -> list[np.ndarray]:
     return photos
 
 
+def casts(photos: Sequence[np.ndarray], says: np.ndarray | None = None) -> Cast:
+    return casts_of(photos, np.zeros((len(photos), 0), bool) if says is None else says)
+
+
 def filtered(photo: np.ndarray, gains: Sequence[float]) -> np.ndarray:
     return np.clip(photo.astype(np.float64) * gains, 0, 255).astype(np.uint8)
 
@@ -33,6 +38,17 @@ def test_a_filter_over_one_photo_is_a_cast(gains: tuple[float, float, float], ro
     photos = shoot()
     photos[row] = filtered(photos[row], gains)
     assert np.flatnonzero(casts(photos).found).tolist() == [row]
+
+
+def test_a_light_that_captions_name_is_none() -> None:
+    photos = [*shoot(), *shoot(), *shoot()]
+    says = np.zeros((15, 1), bool)
+    says[[0, 1, 5, 6, 10], 0] = True
+    for row in (0, 1, 6, 10):
+        photos[row] = filtered(photos[row], (1.35, 0.85, 0.45))
+    photos[5] = filtered(photos[5], (1.45, 0.8, 0.3))
+    assert casts(photos).found[5]
+    assert not casts(photos, says).found.any()
 
 
 def test_a_wall_of_another_colour_is_none() -> None:

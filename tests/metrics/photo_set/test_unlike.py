@@ -79,6 +79,18 @@ def test_one_foreign_photo_among_few_is_found_whatever_the_encoder_calls_alike(s
     assert accused == 0
 
 
+def test_a_wrong_caption_makes_no_foreign_photo():
+    """Half of the photos show a place that their caption names; one of them is said to show the other place."""
+    features, says = rows(), np.zeros((16, 1), bool)
+    features[8:] += 1.5 * np.eye(32)[9]
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    says[8:] = True
+    says[3] = True
+    assert not unrelated_photo(*aloof(features, says, 0.2)).any()
+    features[3] = np.eye(32)[20]
+    assert np.flatnonzero(unrelated_photo(*aloof(features, says, 0.2))).tolist() == [3]
+
+
 def test_two_photos_of_one_kind_are_not_alone():
     features = rows(8)
     features[5], features[6] = np.eye(32)[7], np.eye(32)[7] + 0.1 * np.eye(32)[8]
