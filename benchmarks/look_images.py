@@ -61,7 +61,7 @@ class Drawn:
         share = len(images) / (SEEDS * (CAPTIONS + CONTEXTS))
         some = luck.permutation(pairs)[: max(1, round(pairs * share))]
         rows = {"recognised": images, "burn": images, "prompt": of_contexts, "diversity": some}
-        seen = {name: self.items[name][:, rows[name]].mean(axis=1) for name in ITEMS}
+        seen = {name: self.items[name][:, np.asarray(rows[name])].mean(axis=1) for name in ITEMS}
         return self.kept * _plain_scores(seen)
 
 
@@ -73,12 +73,14 @@ def _plain_scores(seen: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def load(file: Path = FILE) -> list[Drawn]:
     with np.load(file) as arrays:
-        keys = dict.fromkeys(tuple(name.split("/")[:2]) for name in arrays.files)
-        own = {key: {part: arrays[f"{key[0]}/{key[1]}/{part}"].astype(float) for part in _PARTS} for key in keys}
-    return [
-        Drawn(*key, each["epochs"], each["right"], each["kept"], each["learned"] > 0, {n: each[n] for n in ITEMS})
-        for key, each in own.items()
-    ]
+        keys = dict.fromkeys(name.rsplit("/", 1)[0] for name in arrays.files)
+        own = {key: {part: arrays[f"{key}/{part}"].astype(float) for part in _PARTS} for key in keys}
+    found = []
+    for key, each in own.items():
+        pack, run = key.split("/")
+        items = {name: each[name] for name in ITEMS}
+        found.append(Drawn(pack, run, each["epochs"], each["right"], each["kept"], each["learned"] > 0, items))
+    return found
 
 
 _PARTS = ("epochs", "right", "kept", "learned", *ITEMS)

@@ -8,15 +8,14 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from search.errors import KeyedFiles, problem
 from search.study.choices import every_choice
-from trainer.config.config import TrainConfig, expected_of, meant, parse_train_config
+from trainer.config.config import TrainConfig, expected_of, meant, parse_train_config, strict_type
 from trainer.config.rules import FLAT_SCHEDULERS, check_pair, check_rate
 from trainer.config.yaml_file import as_number
 from trainer.errors import ConfigError, Plain, known_key, nearest
@@ -262,18 +261,11 @@ def _known(file: Path | KeyedFiles, where: str, key: str, value: Any, problems: 
     return False
 
 
-@cache
-def _adapter(field: str) -> TypeAdapter[Any]:
-    about = TrainConfig.model_fields[field]
-    kind: Any = Annotated[about.annotation, *about.metadata] if about.metadata else about.annotation
-    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
-
-
 def _typed(file: Path | KeyedFiles, where: str, field: str, value: Any, problems: list[str]) -> Any:
     """The value as TrainConfig has it; a wrong one is added to the problems."""
     value = tuple(value) if isinstance(value, list) else meant(field, as_number(value))
     try:
-        _adapter(field).validate_python(value)
+        strict_type(field).validate_python(value)
     except ValidationError as error:
         problems.append(problem(file, where, value, expected_of(field, error.errors(include_url=False))))
     return value

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -295,6 +297,14 @@ def _explained(error: ValidationError, values: Mapping[str, Any], file: str | Pa
         else ConfigError(file, key, values.get(key), expected_of(key, found))
         for key, found in by_key.items()
     ]
+
+
+@cache
+def strict_type(field: str) -> TypeAdapter[Any]:
+    """A field's type with its limits, by which a value alone is checked."""
+    about = TrainConfig.model_fields[field]
+    kind: Any = Annotated[about.annotation, *about.metadata] if about.metadata else about.annotation
+    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def expected_of(field: str, found: Sequence[Any]) -> str:
