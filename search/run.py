@@ -366,7 +366,7 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
         if any(drawn.settings.get(key, usual[key]) != value for key, value in now.items()):
             return None
     asked = 0 if verdict.twins is None else verdict.twins.asked
-    if verdict.decision.ships and study.num_twins not in (0, asked):
+    if verdict.decision.ships and study.num_twins != asked:
         return None
     configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
     return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))

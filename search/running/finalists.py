@@ -20,6 +20,7 @@ from search.running.progress import Board
 from search.running.slots import refused
 from search.running.workers import Team
 from search.study.study import Study
+from search.verdict.best_files import without_twins
 from search.verdict.ranking import best_trials
 
 _MOST_RETRIES = 3
@@ -41,6 +42,9 @@ def draw_finalists(
         WorkerError: the workers cannot work.
     """
     drawing = Drawing(study, folder, team, board, clock, check_place)
+    if not study.num_twins:
+        check_place()
+        without_twins(folder)
     found = _drawn_again(study, folder, drawing)
     if found is not None and not study.num_twins:
         _show_strengths(study, drawing, (found.drawn[0].trial, found.drawn[0].epoch) if found.drawn else None)

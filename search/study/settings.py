@@ -226,8 +226,8 @@ class FinalistsSection(Section):
     long as the finalists took."""
     twins: int = Field(default=0, ge=0, le=8)
     """So many small trainings at the winner's settings, each without another part of the photos, say where memorising
-    begins, although no photo is held out. 2 to 8; 0: none. They take as long as so many trials, side by side where
-    trials share passes."""
+    begins, although no photo is held out. 2 to 8; 0: none. Together they take about as long as one trial less than
+    that, side by side where trials share passes."""
     strengths: list[Annotated[float, Field(gt=0, le=4)]] = Field(default=[0.6, 0.8, 1.0], max_length=12)
     """At which strengths what ships is shown, at its epoch and at the kept checkpoints before and behind it; nothing is
     decided by it. []: none."""

@@ -239,15 +239,8 @@ def parse_space(
                 if key in train and not entry.when and not several:
                     problems.append(problem(file, f"train.{key}", train[key], "nothing", "it is searched"))
     if {"rank", "alpha"} <= searched.keys():
-        problems.append(
-            problem(
-                file,
-                "search.alpha",
-                "alpha",
-                "alpha_ratio where rank is searched, too",
-                "alpha then stays at most rank",
-            )
-        )
+        expected, why = "alpha_ratio where rank is searched, too", "alpha then stays at most rank"
+        problems.append(problem(file, "search.alpha", "alpha", expected, why))
     if {"learning_rate", "learning_rate_scale"} <= searched.keys():
         problems.append(problem(file, "search.learning_rate", Plain("both"), "learning_rate or learning_rate_scale"))
     ordered = _ordered(file, entries, searched, problems)

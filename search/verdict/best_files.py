@@ -135,6 +135,16 @@ def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
     return made
 
 
+def without_twins(folder: StudyFolder) -> None:
+    """Forget what twins of any trial said, and the pictures that tell it: the study asks for none now. What each of
+    them read is kept among the looks of the finals."""
+    for trial in (folder.trial(number) for number in folder.numbers()):
+        if (trial / TWINS_FILE).is_file():
+            for name, *_ in PICTURES:
+                (trial / name).unlink(missing_ok=True)
+            (trial / TWINS_FILE).unlink()
+
+
 def marks(found: Decision, *, shipping: bool = False) -> Marks:
     """What a trial's sheet points out: its best epoch (`shipping`: the one to ship) and the earlier of its onsets."""
     name, onset = found.earlier

@@ -22,7 +22,7 @@ _AROUND = 2  # checkpoints before the first and after the last epoch that matter
 
 def best_trials(records: Iterable[TrialRecord], most: int) -> list[int]:
     """Numbers of the trials that are drawn again before the verdict: the highest scores among those that ship."""
-    scored = [(value, record) for record in records if (value := _value(record))]
+    scored = [(value, record) for record in records if (value := _value(record)) is not None]
     scored.sort(key=lambda pair: (-pair[0], pair[1].number))
     return list(islice((record.number for _, record in scored if decide(record).ships), most))
 
@@ -61,6 +61,8 @@ def kept_epochs(record: TrialRecord, epochs: Sequence[int], keep: KeepSection, *
     if keep.checkpoints == "all":
         return set(epochs)
     shipped = record.epoch_shipped
+    if record.twins is not None and shipped not in epochs:
+        shipped = record.twins.before  # what ships by its twins was deleted before they were asked for
     if (
         shipped is None
         or shipped not in epochs

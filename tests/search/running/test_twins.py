@@ -215,6 +215,21 @@ def test_a_lost_worker_and_a_second_sitting_change_nothing(folder: StudyFolder, 
     assert finals(happens) == expected == finals()
 
 
+def test_twins_that_are_not_asked_for_any_more_are_forgotten(study, folder: StudyFolder, finals) -> None:
+    before = finals(lambda *_: None, "finalists.twins=0")
+    verdict = replace(finals(), files={}, finalists=None)  # as where there is one trial
+    verdict.save(folder.verdict_file)
+    trial, spent = folder.trial(verdict.trial), f"budget.trials={verdict.cost.trials}"
+    (trial / "onset.png").write_bytes(b"by twins")
+    assert why_finished(load_study(study.file, [spent]), folder) is not None
+    assert why_finished(load_study(study.file, [spent, "finalists.twins=0"]), folder) is None
+    asked = []
+    assert finals(lambda worker, look: asked.append(look), "finalists.twins=0") == before
+    assert (before.twins, (trial / "onset.png").exists()) == (None, False)
+    shown = [look for look in asked if look.strengths]
+    assert shown == [DrawAgain(before.trial, before.epoch, strengths=True)]
+
+
 def test_a_twin_that_blows_up_costs_no_verdict_and_is_named(study, folder: StudyFolder, finals) -> None:
     def happens(worker: int, look: DrawAgain) -> Any:
         blown = look.twin == 1

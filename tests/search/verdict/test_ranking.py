@@ -7,6 +7,7 @@ import pytest
 
 from metrics.onset.turns import Onset, Turn
 from search.record.record import StudyFolder, TrialRecord
+from search.record.twins import Twins
 from search.study.settings import KeepSection
 from search.study.space import Entry, Space
 from search.study.space_values import size
@@ -46,6 +47,23 @@ def test_finalists_are_the_highest_scores_of_those_that_ship_the_earlier_first_i
     assert best_trials(ship, 3) == [2, 3, 5]
     assert best_trials(ship, 9) == [2, 3, 5, 0]
     assert best_trials(records, 9) == []
+
+
+def test_an_objective_of_nought_is_a_score_like_others() -> None:
+    onset = Onset("beyond", Turn("beyond"), Turn("beyond"), learned=2, best=20)
+    scored = [replace(trial(n, v), onset=onset, objective="f", own_score=0.5) for n, v in enumerate((-0.2, 0.0, -0.1))]
+    assert best_trials(scored, 2) == [1, 2]
+
+
+def test_what_ships_by_twins_and_is_gone_takes_no_other_checkpoint_with_it() -> None:
+    left = [16, 18, 20, 22, 24, 26, 28]
+    later = Onset("found", Turn("unmeasured"), Turn("found", 38.0), learned=2, best=36)
+    record = trial(0, 0.8, turn=24).with_twins(Twins(3, 40, 20, count=3, onset=later))
+    assert record.epoch_shipped == 36
+    for keep in ("best", "none"):
+        assert 20 in kept_epochs(record, left, KeepSection(checkpoints=keep), in_detail=True)
+    assert kept_epochs(record, left, KeepSection(), in_detail=False) == {20}
+    assert kept_epochs(record, [*left, 36], KeepSection(), in_detail=False) == {20, 36}
 
 
 def test_a_trial_is_tidied_when_it_ends_and_again_when_others_push_it_out(tmp_path: Path) -> None:
