@@ -77,7 +77,7 @@ class Twins:
         before: the epoch to ship as the search found it.
         score, own_score: what the search read at the epoch to ship by `onset`.
         fresh: score, low and high of fresh images of that epoch, where the finalists were drawn again and it is another
-            one than before.
+            one than before. fresh_own: the score as we make it, of these, under an objective.
         failed: why they could not be read.
         seconds: that they took the workers.
     """
@@ -92,6 +92,7 @@ class Twins:
     score: float | None = None
     own_score: float | None = None
     fresh: tuple[float, float, float] | None = None
+    fresh_own: float | None = None
     failed: str = ""
     seconds: float = 0.0
 

@@ -96,4 +96,10 @@ def _drawn_there(folder: StudyFolder, drawing: Drawing, number: int, told: Twins
     if look is None or number in drawing.left_out or not np.isfinite(look.readings.score):
         return told
     low, high = (float(value) for value in np.quantile(look.draws, (0.05, 0.95)))
-    return replace(told, fresh=(look.readings.score, low, high), seconds=told.seconds + look.seconds)
+    own = look.readings.channels.get(OWN_SCORE)
+    return replace(
+        told,
+        fresh=(look.readings.score, low, high),
+        fresh_own=None if own is None else own.value,
+        seconds=told.seconds + look.seconds,
+    )

@@ -53,9 +53,11 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
     count = len(found.drawn)
     who = f"The best {count} trials were" if count > 1 else "The best trial was"
     again = f", {found.repeated} of them as in the search" if found.repeated else ""
+    moved = verdict.twins is not None and verdict.twins.moved
+    there = f"at {verdict.decision.unit} {one.epoch}" if moved else "there"
     said = [
         f"{who} drawn again at {'their epochs' if count > 1 else 'its epoch'} to ship, with fresh seeds: "
-        f"{found.images} images of {found.prompts} prompts{again}. Trial {one.trial} scores {one.score:.3f} there "
+        f"{found.images} images of {found.prompts} prompts{again}. Trial {one.trial} scores {one.score:.3f} {there} "
         f"(90 % interval {one.low:.3f} to {one.high:.3f}); in the search it was {one.searched:.3f}."
     ]
     if found.retrained:

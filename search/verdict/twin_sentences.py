@@ -31,7 +31,7 @@ def twin_sentences(verdict: "Verdict") -> list[str]:
     said = f"Its {told.count} twins read {told.photos} photos{beside}, each by the twin that was trained without it."
     if not told.moved:
         return [f"{said} The {unit} to ship is the same without them."]
-    moved = f" By that {unit} {told.onset.best} ships instead of {told.before}"
+    moved = f" By what they read, {unit} {told.onset.best} ships instead of {unit} {told.before}"
     if told.fresh is None:
         return [f"{said}{moved}."]
     score, low, high = told.fresh

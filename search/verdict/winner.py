@@ -54,7 +54,7 @@ def by_twins(folder: StudyFolder, record: TrialRecord, finalists: Finalists | No
     twins = found.twins
     if twins is None or not twins.moved or finalists is None or twins.fresh is None:
         return found
-    return replace(found, score=twins.fresh[0], value=twins.fresh[0])
+    return replace(found, score=twins.fresh[0], value=twins.fresh[0], own_score=twins.fresh_own)
 
 
 def _value(record: TrialRecord) -> float | None:

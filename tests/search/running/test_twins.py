@@ -198,8 +198,15 @@ def test_another_epoch_that_ships_by_twins_is_drawn_and_shown_there(folder: Stud
     assert (
         found.score == told.fresh[0] == FreshLook.load(FreshLook.file(folder, found.trial, found.epoch)).readings.score
     )
-    assert f"By that epoch {found.epoch} ships instead of {told.before}; drawn there" in " ".join(verdict.said.sure)
+    said = " ".join(verdict.said.sure)
+    assert f"By what they read, epoch {found.epoch} ships instead of epoch {told.before}; drawn there" in said
+    one = verdict.finalists.of(found.trial)
+    assert f"Trial {one.trial} scores {one.score:.3f} at epoch {told.before} (" in said
+    assert f"scores {one.score:.3f} there (" in " ".join(without.said.sure)
     assert verdict.scored_afresh
+    own = replace(told, fresh_own=0.25)
+    own.save(folder.trial(found.trial))
+    assert make_verdict(folder).decision.own_score == 0.25
 
 
 def test_a_lost_worker_and_a_second_sitting_change_nothing(folder: StudyFolder, finals) -> None:
