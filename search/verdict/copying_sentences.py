@@ -4,7 +4,8 @@ from metrics.onset.sentences import copying_sentence
 from search.verdict.decision import Decision
 
 _NEEDS = {
-    "trial": "That takes captions of three photos that are trained on and of three that are held out (score.holdout).",
+    "trial": "That takes captions of three photos that are trained on and of three that are held out (score.holdout, "
+    "score.probe).",
     "final": "This run trains on all photos, so there are none to compare with. The study before it may say.",
     "finished": "That takes captions of three photos that were trained on and of three that were not "
     "(checkpoints.held_out).",

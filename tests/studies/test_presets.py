@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from metrics.channels.own_photo import LEAST_CAPTIONS
 from search.study.flow_file import read_flow
 from search.study.study import load_study
 from search.study.study_file import read_study_file
@@ -11,6 +12,13 @@ from search.study.study_file import read_study_file
 STUDIES = Path(__file__).parents[2] / "studies"
 PRESETS = sorted((STUDIES / "presets").glob("*.yaml"))
 OWN = [f"base={STUDIES / 'demo/base'}", f"data={STUDIES / 'demo/photos'}", f"score.encoder={STUDIES / 'demo/clip'}"]
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
+def test_a_preset_draws_few_images_and_enough_captions_to_know_of_copies(file: Path) -> None:
+    probe = load_study(file, OWN).score.probe
+    assert min(probe.trained, probe.heldout) >= LEAST_CAPTIONS
+    assert (probe.trained + probe.heldout + len(probe.contexts)) * probe.seeds == 20
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
