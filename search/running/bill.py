@@ -86,7 +86,8 @@ class Bill:
     @property
     def drawing_again(self) -> float:
         """Seconds of a worker for the finalists."""
-        training = (self.retrained + self.twins) * self.all_epochs / self.trials * self.steps_per_epoch * self.step
+        again = self.retrained + max(0, self.twins - 1)  # k twins have the steps of k - 1 trials (search.running.twins)
+        training = again * self.all_epochs / self.trials * self.steps_per_epoch * self.step
         training += self.twin_losses * self.checkpoints / self.trials if self.twins else 0.0
         return training + (self.again + self.retrained) * (FRESH * self.images + self.readings)
 

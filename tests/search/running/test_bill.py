@@ -41,7 +41,7 @@ def test_finalists_that_are_trained_again_cost_their_training_and_one_look_more_
 
 def test_twins_of_the_winner_cost_their_training_and_their_losses() -> None:
     without, bill = replace(BILL, again=5), replace(BILL, again=5, twins=3, twin_losses=2.0)
-    assert bill.seconds - without.seconds == pytest.approx((3 * 300 / 10 * 13 * 0.2 + 80 / 10 * 2.0) / 2)
+    assert bill.seconds - without.seconds == pytest.approx((2 * 300 / 10 * 13 * 0.2 + 80 / 10 * 2.0) / 2)
     assert "to draw the finalists again and train 3 twins of the winner" in "\n".join(bill.lines())
 
 
