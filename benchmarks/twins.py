@@ -1,9 +1,9 @@
 """How well cross-fitted twins date memorising where no photo is held out.
 
-    python -m benchmarks.twins FOLDER             trains what FOLDER lacks, then reports
-    python -m benchmarks.twins FOLDER --json      reports only, as JSON
-    python -m benchmarks.twins FOLDER --quick     one set, few steps: whether it runs
-    python -m benchmarks.twins --kept             how onsets of kept runs grow with the number of photos
+    python -m benchmarks.twins FOLDER [--json FILE]     trains what FOLDER lacks, then reports
+    python -m benchmarks.twins FOLDER --seconds 0       reports only
+    python -m benchmarks.twins FOLDER --quick           one set, few steps: whether it runs
+    python -m benchmarks.twins --kept [--json FILE]     how onsets of kept runs grow with the number of photos
 
 Each set has a run on all its photos, without any held out, and three twins of it, packed: same seed, schedule and
 number of steps, another third of the photos left out. True is where the main run's loss on fresh renders turns, as in
@@ -269,18 +269,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("twins"))
     parser.add_argument("--kept", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no further set after so many")
     asked = parser.parse_args(arguments)
     if asked.kept:
-        print(json.dumps(by_photos(), indent=1))
-        return 0
-    folder = asked.folder / "quick" if asked.quick else asked.folder
-    if asked.quick or not asked.json:
+        found = by_photos()
+        print(json.dumps(found, indent=1))
+    else:
+        folder = asked.folder / "quick" if asked.quick else asked.folder
         compute(folder, SETS[:1] if asked.quick else SETS, 36 if asked.quick else STEPS, asked.seconds)
-    found = report(folder)
-    print(json.dumps(found, indent=1) if asked.json else "\n".join(_table(found)))
+        found = report(folder)
+        print("\n".join(_table(found)))
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 
