@@ -158,7 +158,7 @@ def copying_sentence(seen: Copying, unit: str = "epoch") -> str:
 
 _WORSE = {
     "context": "the subject gets worse in contexts that the photos do not show",
-    "memory": "the LoRA memorises its photos, and even held-out photos of the same shoots get worse",
+    "memory": "the LoRA memorises its photos, and even photos of the same shoots that it was not trained on get worse",
     "copies": "images copy the photos",
 }
 

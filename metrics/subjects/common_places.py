@@ -47,7 +47,8 @@ def _of_stage(stage: np.ndarray) -> list[np.ndarray]:
 
 
 def _likest(alike: np.ndarray) -> np.ndarray:
-    return np.asarray(np.partition(alike, -_LIKEST, axis=1)[:, -_LIKEST:].mean(axis=1))
+    most = min(_LIKEST, alike.shape[1])
+    return np.asarray(np.partition(alike, -most, axis=1)[:, -most:].mean(axis=1))
 
 
 def _normal(values: np.ndarray) -> np.ndarray:

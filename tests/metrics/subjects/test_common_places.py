@@ -56,3 +56,9 @@ def test_hints_keep_of_a_subject_what_does_not_stand_out() -> None:
     )
     assert without < 0.5
     assert with_hints > without + 0.2
+
+
+def test_a_stage_of_one_place_says_nothing() -> None:
+    stage = np.random.default_rng(0).normal(size=(3, 1, 1, 5))
+    for values in common_places([stage]):
+        assert values == pytest.approx(np.zeros((1, 1)), abs=0.2)

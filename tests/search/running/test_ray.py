@@ -113,7 +113,10 @@ def test_what_is_killed_in_the_middle_changes_nothing(small, undisturbed, nodes,
         else:
             nodes.kill_second()
 
-    killing = meanwhile(begun(folder, 1, 1), kill)
+    def both_work() -> bool:
+        return begun(folder, 1, 1)() and all((folder.path / f"{slot}.home").exists() for slot in (0, 1))
+
+    killing = meanwhile(both_work, kill)
     found, said = ray_study.run(small, tmp_path, slowest=0.5)  # a node takes a second or two to end
     killing.join()
     assert found == undisturbed
