@@ -12,17 +12,12 @@ what it makes of what we write. One line a check; exit code 1 when one of them d
 import argparse
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
-from benchmarks.parity import comfyui, kohya_ss, sdscripts, training
 from benchmarks.parity.checks import Check
 
-TOOLS = {
-    "sd-scripts": sdscripts.run,
-    "sd-scripts-training": training.run,
-    "kohya_ss": kohya_ss.run,
-    "comfyui": comfyui.run,
-}
+TOOLS = {"sd-scripts": "sdscripts", "sd-scripts-training": "training", "kohya_ss": "kohya_ss", "comfyui": "comfyui"}
 
 
 def main() -> int:
@@ -33,7 +28,8 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="an interpreter with its packages (default: this one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="onset-parity-") as folder:
-        checks: list[Check] = TOOLS[arguments.tool](arguments.checkout.resolve(), arguments.python, Path(folder))
+        run = import_module(f"benchmarks.parity.{TOOLS[arguments.tool]}").run  # which loads torch
+        checks: list[Check] = run(arguments.checkout.resolve(), arguments.python, Path(folder))
     for check in checks:
         print(f"{check.state:<8} {check.what}: {check.said}")
     return int(any(check.state == "DIFFERS" for check in checks))

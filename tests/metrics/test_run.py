@@ -208,7 +208,7 @@ def test_a_subject_that_wandered_off_is_said_to_have():
         return np.where(inside[..., None], [200, 40, 40], [90, 120, 160]).astype(np.uint8)
 
     def framed(x: float):
-        scores = score_folders(in_memory(discs(16, 0, 0.5)), in_memory(discs(12, 1, x)), None, None)
+        scores = score_folders(in_memory(discs(9, 0, 0.5)), in_memory(discs(8, 1, x)), None, None)
         return next(entry for entry in scores.measures if entry.name == "framing")
 
     assert framed(0.5).level == "fine"

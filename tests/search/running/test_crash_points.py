@@ -1,6 +1,6 @@
 """Killed before any of its writes, a study goes on to what it would have been: bit for bit, start-up marks included.
 
-By default every fortieth write of its trials and one around its verdict, each a copy of what a kill would leave;
+By default every eightieth write of its trials and one around its verdict, each a copy of what a kill would leave;
 `pytest -m slow` kills before all of them, and takes a disk that is full for a moment, and a folder that
 is moved away for a while, too.
 """
@@ -50,8 +50,8 @@ def killed_everywhere(tmp_path: Path) -> Callable[..., None]:
     return run
 
 
-def test_killed_at_every_fortieth_write(killed_everywhere) -> None:
-    killed_everywhere(SMALL, "--how", "copy", "--every", "40", "--verdict", "30", "--step", "30")
+def test_killed_at_every_eightieth_write(killed_everywhere) -> None:
+    killed_everywhere(SMALL, "--how", "copy", "--every", "80", "--verdict", "30", "--step", "30")
 
 
 @pytest.mark.slow

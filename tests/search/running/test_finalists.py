@@ -122,7 +122,7 @@ def test_killed_on_the_way_nothing_is_drawn_twice(folder: StudyFolder, finals) -
     class Killed(Exception):
         pass
 
-    first, left = Workers(folder), [3]
+    first, left = Workers(folder), [4]
 
     def check_place() -> None:
         left[0] -= 1
