@@ -1,6 +1,6 @@
 """How many images does a look need while a search runs, when its finalists are drawn again on others?
 
-python -m benchmarks.look_images [--quick] [--json FILE]     about two minutes; --quick: five divisions
+python -m benchmarks.look_images [--quick] [--json FILE]     about a minute; --quick: five divisions
 python -m benchmarks.look_images --keep FOLDER     writes `benchmarks/look-items.npz` from packs that
                                                    `benchmarks.strict --draw` drew
 

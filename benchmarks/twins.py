@@ -33,6 +33,7 @@ from metrics.onset.onset import find_onset
 from metrics.onset.turns import Turn
 from metrics.trajectory.readings import Readings
 from metrics.trajectory.trajectory import Trajectory
+from search.record.twin_curve import worth
 from search.study.folds import folds
 
 TWINS, HELD_OUT, LEVELS, STEPS, FRESH = 3, 4, 8, 264, 160
@@ -67,7 +68,7 @@ class Case:
 
     def onset(self, read: np.ndarray, power: float = 0.0) -> Turn:
         """What the detector makes of these losses [T, photos, levels, draws]."""
-        factor = (TWINS / (TWINS - 1)) ** power
+        factor = worth(TWINS, power)
         readings = []
         for epoch, items in zip(self.epochs.tolist(), read.astype(np.float64), strict=True):
             readings.append(Readings(epoch, 0.0, {"heldout_loss": reading_of_items(items)}, {"heldout_loss": items}))
@@ -181,11 +182,12 @@ def cases(folder: Path) -> Iterator[Case]:
 
 def summary(found: Sequence[tuple[Case, Turn]]) -> dict[str, Any]:
     """Errors in octaves of the runs that memorise, what was missed of them, and what was seen in others."""
-    sure = [(case, turn) for case, turn in found if case.truth.sure]
-    turning = [(case, turn) for case, turn in sure if case.memorises]
-    quiet = [(case, turn) for case, turn in sure if not case.memorises]
-    off = np.array([float(np.log2(t.epoch / c.truth.epoch)) for c, t in turning if t.epoch is not None])  # type: ignore[operator]
-    inside = [t.low <= c.truth.epoch <= (t.high or np.inf) for c, t in turning if t.epoch is not None]  # type: ignore[operator]
+    sure = [(case.truth.epoch, turn) for case, turn in found if case.truth.sure]
+    turning = [(truth, turn) for truth, turn in sure if truth is not None]
+    quiet = [turn for truth, turn in sure if truth is None]
+    dated = [(truth, turn, turn.epoch) for truth, turn in turning if turn.epoch is not None]
+    off = np.array([float(np.log2(epoch / truth)) for truth, _, epoch in dated])
+    inside = [(turn.low or 0) <= truth <= (turn.high or np.inf) for truth, turn, _ in dated]
     some = off.size > 0
     return {
         "runs": len(turning),
@@ -195,7 +197,7 @@ def summary(found: Sequence[tuple[Case, Turn]]) -> dict[str, Any]:
         "missed": len(turning) - off.size,
         "covered": float(np.mean(inside)) if some else None,
         "quiet": len(quiet),
-        "false": sum(turn.epoch is not None for _, turn in quiet),
+        "false": sum(turn.epoch is not None for turn in quiet),
     }
 
 

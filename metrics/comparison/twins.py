@@ -241,7 +241,8 @@ def _same(whole: np.ndarray, other: Image, box: Box, likeness: Likeness) -> bool
     best = start = float(whole @ levels)
     for step in likeness.steps:
         fine = step < _STEPS[-1]
-        if best < (likeness.alike if fine else likeness.near if step < likeness.steps[0] else 0.0):
+        needed = likeness.alike if fine else likeness.near
+        if best < needed and step != likeness.steps[0]:
             return False
         better = True
         while better:

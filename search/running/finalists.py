@@ -4,26 +4,23 @@ used, where the study asks for it trained a second time, and compared.
 What was drawn is kept image by image, so that a study that is killed here goes on with what is left.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
 
 import numpy as np
 
 from metrics.trajectory.readings import OWN_SCORE
-from search.errors import WorkerError
 from search.record.clock import Clock
-from search.record.events import DrawAgain, DrawnAgain, Failed, Lost, Unprepared
+from search.record.events import DrawAgain
 from search.record.finalists import Finalist, Finalists, FreshLook
 from search.record.record import StudyFolder
+from search.running.drawing import Drawing
 from search.running.progress import Board
-from search.running.slots import refused
+from search.running.twins import cross_fit
 from search.running.workers import Team
 from search.study.study import Study
 from search.verdict.best_files import without_twins
 from search.verdict.ranking import best_trials
 
-_MOST_RETRIES = 3
 _LEAST_FREEDOM = 3
 """Degrees of freedom of Student's t, however few trials were trained twice: with one its tails would be endless."""
 
@@ -51,22 +48,20 @@ def draw_finalists(
     if found is not None:
         found.save(folder)  # last: with it all is drawn
     if study.num_twins:
-        from search.running.twins import cross_fit
-
         shipped = cross_fit(study, folder, drawing, found)
         if found is not None and shipped is not None:
             _show_strengths(study, drawing, shipped)
     return found
 
 
-def _show_strengths(study: Study, drawing: "Drawing", best: tuple[int, int] | None) -> None:
+def _show_strengths(study: Study, drawing: Drawing, best: tuple[int, int] | None) -> None:
     """What ships, (trial, epoch), at other strengths, and on other bases."""
     if best is not None and (study.finalists.strengths or study.transfer_bases):
         drawing.run([DrawAgain(*best, strengths=True)])
         drawing.check_place()
 
 
-def _drawn_again(study: Study, folder: StudyFolder, drawing: "Drawing") -> Finalists | None:
+def _drawn_again(study: Study, folder: StudyFolder, drawing: Drawing) -> Finalists | None:
     """The best trials, drawn again and compared; None without any."""
     board, check_place = drawing.board, drawing.check_place
     records = {record.number: record for record in folder.records(searched=True)}
@@ -85,84 +80,6 @@ def _drawn_again(study: Study, folder: StudyFolder, drawing: "Drawing") -> Final
     check_place()
     scores = {number: records[number].score or 0.0 for number in asked}
     return compared(study, folder, scores, epochs, drawing.left_out, drawing.not_retrained)
-
-
-class Drawing:
-    """Gives looks to workers as these have time, and takes their answers. Who draws what changes nothing."""
-
-    def __init__(
-        self, study: Study, folder: StudyFolder, team: Team, board: Board, clock: Clock, check_place: Callable[[], None]
-    ) -> None:
-        self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
-        self.check_place = check_place
-        self.left_out: dict[int, str] = {}
-        self.not_retrained: dict[int, str] = {}
-        self.not_twinned = ""
-        self._retired: set[int] = set()
-        self._tries: dict[DrawAgain, int] = {}
-        self._todo: deque[DrawAgain] = deque()
-        self._at_work: dict[int, list[DrawAgain]] = {}
-
-    def run(self, looks: list[DrawAgain]) -> None:
-        """Until each of them is drawn, or left out. What is trained is shared out at once: a worker trains its share
-        side by side."""
-        self._todo = deque(looks)
-        while self._todo or self._at_work:
-            for worker in range(self.team.count):
-                if not self._todo or worker in self._at_work or worker in self._retired:
-                    continue
-                free = self.team.count - len(self._retired) - len(self._at_work)
-                share = ceil(len(self._todo) / free) if self._todo[0].retrained or self._todo[0].twins else 1
-                self._at_work[worker] = [self._todo.popleft() for _ in range(share)]
-                for look in self._at_work[worker]:
-                    self.team.send(worker, look)
-            self._clock.tick()
-            messages = self.team.receive(timeout=1.0)
-            self.check_place()
-            for worker, message in messages:
-                self._take(worker, message)
-
-    def _take(self, worker: int, message: object) -> None:
-        if isinstance(message, Unprepared):
-            raise refused(self.study, message)
-        if isinstance(message, Lost):
-            self._lost(worker, message)
-        if not isinstance(message, DrawnAgain | Failed):
-            return
-        looks, answered = self._at_work.get(worker, []), (message.number, message.epoch, message.twin)
-        for look in [look for look in looks if (look.number, look.epoch, look.twin) == answered]:
-            looks.remove(look)
-            if not looks:
-                del self._at_work[worker]
-            if isinstance(message, Failed):
-                self._failed(look, message.error, again=message.again, machine=message.machine)
-
-    def _lost(self, worker: int, lost: Lost) -> None:
-        looks = self._at_work.pop(worker, [])
-        if not lost.replaced:
-            self._retired.add(worker)
-            if len(self._retired) == self.team.count:
-                raise WorkerError(f"no worker could start: {lost.reason}; details are in {self.folder.workers_log}")
-        for look in looks:
-            self._failed(look, f"its worker was lost: {lost.reason}", again=True, machine=False)
-
-    def _failed(self, look: DrawAgain, error: str, *, again: bool, machine: bool) -> None:
-        self._tries[look] = tries = self._tries.get(look, 0) + 1
-        if again and not machine and tries <= _MOST_RETRIES:
-            self._todo.appendleft(look)
-        elif machine or look.number is None:
-            raise WorkerError(f"{error}; every trial is kept: the same command goes on from there")
-        elif look.strengths:
-            self.board.note(f"trial {look.number} is not shown at other strengths: {error}")
-        elif look.twins:
-            self.not_twinned = self.not_twinned or error
-            self.board.note(f"a twin of trial {look.number} is not trained: {error}")
-        elif look.retrained:
-            self.not_retrained[look.number] = error
-            self.board.note(f"trial {look.number} is not trained a second time: {error}")
-        else:
-            self.left_out[look.number] = error
-            self.board.note(f"trial {look.number} is not drawn again: {error}")
 
 
 def compared(

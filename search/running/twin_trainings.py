@@ -2,6 +2,7 @@
 losses on these at every checkpoint. Nothing is drawn."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,8 @@ class TwinTrainings:
     def keep(self, asked: DrawAgain) -> None:
         """Keep what a twin has read, and tell."""
         if not self._is_kept(asked):
-            rows, epochs = self.rows(asked), [0, *self._epochs(asked)] if self.rows(asked) else [0]
+            rows = self.rows(asked)
+            epochs = [0, *self._epochs(asked)] if rows else [0]
             losses = [np.load(self._measured(asked, epoch), allow_pickle=False) for epoch in epochs if rows]
             ratios = np.stack([log_ratios(each, losses[0]) for each in losses]) if rows else np.zeros((1, 0, 1, 1))
             if not np.isfinite(ratios).all():
@@ -94,8 +96,6 @@ class TwinTrainings:
         return Training(self._config(asked), asked.epoch, home, asked.place, photos=kept, look=look)
 
     def _measure(self, asked: DrawAgain, evaluation: Evaluation, epoch: int, lora: LoraWeights | None) -> None:
-        import io
-
         self._line.say("measuring a twin", asked.number, epoch)
         out = io.BytesIO()
         np.save(out, evaluation.losses(lora, precision=self._probe.precision), allow_pickle=False)

@@ -13,7 +13,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.record.trial_progress import checkpoint_epochs
 from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses, worth
 from search.record.twins import TwinLosses, Twins
-from search.running.finalists import Drawing
+from search.running.drawing import Drawing
 from search.study.study import Study
 from search.verdict.best_files import write_pictures
 from search.verdict.verdict import make_verdict

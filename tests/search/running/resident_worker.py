@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -16,6 +18,7 @@ from search.running.shared_passes import SharedPasses
 from search.running.sharing import sharing_of
 from search.running.worker import _Worker
 from search.study.study import Study, load_study
+from trainer.packing.pack import Pack
 
 EPOCHS = 2
 SETTINGS = [{"rank": 4}, {"rank": 8, "learning_rate_scale": 4.0}, {"rank": 2, "optimizer": "Lion"}]
@@ -108,3 +111,15 @@ class Resident:
     def _ended(self) -> bool:
         """Reads on, so that the worker's pipe never fills up."""
         return not self._ours.poll(0.2) or self._ours.recv() is None
+
+
+def memory_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a pack takes one run; with another one memory ends."""
+    join = Pack.join
+
+    def full(pack: Pack, *args: Any, **named: Any) -> Any:
+        if pack.runs:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return join(pack, *args, **named)
+
+    monkeypatch.setattr(Pack, "join", full)

@@ -19,7 +19,7 @@ from search.running.coordinator_line import Ended
 from search.running.pack_measure import settled
 from search.running.sharing import Sharing
 from search.study.space import Entry
-from tests.search.running.resident_worker import EPOCHS, Found, Resident
+from tests.search.running.resident_worker import EPOCHS, Found, Resident, memory_for_one
 from trainer.packing.pack import Pack
 
 
@@ -103,16 +103,10 @@ def test_where_memory_ends_while_second_trainings_join_all_of_them_may_be_tried_
         TrialRecord(number, "complete", config, {}, EPOCHS, EPOCHS).save(resident.folder.trial(number))
         shutil.rmtree(FreshLook.file(resident.folder, number, EPOCHS, retrained=True).parent, ignore_errors=True)
     asked = [DrawAgain(number, EPOCHS, retrained=True, place=number) for number in (0, 1, 2)]
-    said, looks, join = [], resident.worker._finalists, Pack.join
+    said, looks = [], resident.worker._finalists
     monkeypatch.setattr(resident.worker._line, "send", said.append)
     looks._side.passes = resident.passes()
-
-    def full(pack: Pack, *args: Any, **named: Any) -> Any:
-        if pack.runs:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return join(pack, *args, **named)
-
-    monkeypatch.setattr(Pack, "join", full)
+    memory_for_one(monkeypatch)
     assert not looks.see_to(asked, lambda: None)
     failed = [message for message in said if isinstance(message, Failed)]
     assert [(message.number, message.again) for message in failed] == [(0, True), (1, True), (2, True)]
