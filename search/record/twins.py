@@ -18,6 +18,12 @@ TWINS_FILE = "twins.json"
 """In a trial's folder."""
 
 
+def trainings(twins: int) -> int:
+    """How many trials have as many steps as so many twins: each of k has (k - 1)/k of the photos, and as many passes
+    over them as its trial."""
+    return max(0, twins - 1)
+
+
 @dataclass(frozen=True)
 class TwinLosses:
     """What a twin read of the photos that it leaves out, as it lies in the study's folder.

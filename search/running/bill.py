@@ -13,6 +13,7 @@ from metrics.onset.sentences import listed
 from search.errors import StudyError
 from search.record.finalists import FRESH
 from search.record.record import StudyFolder
+from search.record.twins import trainings
 from search.running.eta import planned_epochs
 from search.running.sharing import sharing_of
 from search.study.space_values import size as size_of
@@ -86,7 +87,7 @@ class Bill:
     @property
     def drawing_again(self) -> float:
         """Seconds of a worker for the finalists."""
-        again = self.retrained + max(0, self.twins - 1)  # k twins have the steps of k - 1 trials (search.running.twins)
+        again = self.retrained + trainings(self.twins)
         training = again * self.all_epochs / self.trials * self.steps_per_epoch * self.step
         training += self.twin_losses * self.checkpoints / self.trials if self.twins else 0.0
         return training + (self.again + self.retrained) * (FRESH * self.images + self.readings)

@@ -13,6 +13,7 @@ from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
 from search.record.finalists import FRESH
 from search.record.record import TrialRecord
+from search.record.twins import trainings
 from search.running.eta import Forecast, TimeLeft
 from search.running.live_table import LiveTable, RunningRow, how_far, row
 from search.verdict.decision import Decision, best_so_far, decide, unit_of
@@ -86,7 +87,7 @@ class Board:
             trials, slots, horizons=horizons, deadline=deadline, prunes=prunes, stops=stops, finish=_FINISH_SECONDS
         )
         self._looks = finalists + 1 if finalists else 0  # and the base
-        self._retrained = (finalists if retrained else 0) + twins
+        self._retrained, self._twins = finalists if retrained else 0, twins
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()
@@ -174,7 +175,10 @@ class Board:
         if not checkpoints:
             return 0.0
         look /= checkpoints
-        training = ceil(self._retrained / workers) * (record.timings.get("train", 0.0) + look)
+        train = record.timings.get("train", 0.0)
+        training = ceil(self._retrained / workers) * (train + look)
+        if self._twins:  # after these, as equal parts of what they take together
+            training += ceil(self._twins / workers) * trainings(self._twins) / self._twins * train
         return training + self._looks * look / min(workers, max(1, self._looks))
 
     def note(self, text: str) -> None:

@@ -16,6 +16,7 @@ from search.record.record import TrialRecord
 from search.running.eta import TimeLeft
 from search.running.progress import Board, said, time_left_text
 from tests.search.any_config import CONFIG
+from tests.search.running.test_bill import BILL
 
 PARAMS = {"optimizer": "Lion", "lr_scheduler": "cosine", "learning_rate_scale": 3.14159, "rank": 8, "epochs": 20}
 FOUND = Onset("found", Turn("found", 12.2, 9.6), Turn("beyond"), learned=6, best=10, learned_by="images")
@@ -86,7 +87,17 @@ def test_the_time_left_counts_the_second_training_of_the_finalists_and_twins() -
     looks = 16 // one.config.save_every_n_epochs
     assert left[1] - left[0] == pytest.approx(60 + 24 / looks)
     twins = Board("toy", trials=4, slots=2, finalists=2, twins=4, clock=lambda: 0.0)
-    assert twins._again(one) - left[0] == pytest.approx(2 * (60 + 24 / looks))
+    assert twins._again(one) - left[0] == pytest.approx(2 * 3 / 4 * 60)
+
+
+@pytest.mark.parametrize("twins", [2, 3, 8])
+def test_twins_take_one_worker_as_long_as_the_bill_says(twins: int) -> None:
+    one = replace(ended(0, 0.7), timings={"train": 60.0, "sample": 8.0, "score": 8.0})
+    without, left = (
+        Board("toy", trials=4, slots=1, twins=count, clock=lambda: 0.0)._again(one) for count in (0, twins)
+    )
+    bill = replace(BILL, all_epochs=BILL.trials * 1.0, steps_per_epoch=1, step=60.0, twins=twins)
+    assert left - without == pytest.approx(bill.drawing_again)
 
 
 def test_notices_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
