@@ -68,7 +68,7 @@ class Case:
 
     def onset(self, read: np.ndarray, power: float = 0.0) -> Turn:
         """What the detector makes of these losses [T, photos, levels, draws]."""
-        factor = worth(TWINS, power)
+        factor = worth(TWINS, 1, power)
         readings = []
         for epoch, items in zip(self.epochs.tolist(), read.astype(np.float64), strict=True):
             readings.append(Readings(epoch, 0.0, {"heldout_loss": reading_of_items(items)}, {"heldout_loss": items}))

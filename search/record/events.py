@@ -58,8 +58,8 @@ class DrawAgain:
 
     `strengths`: not to score it, but to show it at other strengths, and the checkpoints beside it. `retrained`: train
     the trial a second time up to there, under another seed, and draw that; `place`: of its seat then. `twins`: not to
-    draw it, but to train the one at `place` of so many twins of the trial up to there, and to read its losses on the
-    photos that it leaves out.
+    draw it, but to train the one at `place` of so many twins of the trial with as many passes over its photos, and to
+    read its losses on those that it leaves out.
     """
 
     number: int | None

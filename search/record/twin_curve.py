@@ -10,43 +10,59 @@ from metrics.onset.plateau import log_axis
 from metrics.trajectory.trajectory import Trajectory
 from search.record.finalists import LOOKS_FOLDER
 from search.record.record import StudyFolder, TrialRecord
-from search.record.twins import TwinLosses, joined_losses
+from search.record.trial_progress import checkpoint_epochs
+from search.record.twins import TwinLosses
+from trainer.config.config import TrainConfig
 
 CHANNEL = "heldout_loss"
 POWER = 1.0
-"""A twin has (k - 1)/k of the photos. After as many steps it stands for the trial's epoch times k/(k - 1) to this
-power: 0 compares equal steps, 1 equal passes over the photos (docs/log.md)."""
+"""A twin has n - m of the n photos. After as many steps it stands for the trial's epoch times n/(n - m) to this power:
+0 compares equal steps, 1 equal passes over the photos (docs/log.md)."""
 
 
-def worth(count: int, power: float = POWER) -> float:
-    """What an epoch of one of `count` twins stands for, in epochs of their trial."""
-    return float((count / (count - 1)) ** power)
+def worth(photos: int, left_out: int, power: float = POWER) -> float:
+    """What an epoch of a twin that leaves out so many of its trial's photos stands for, in epochs of the trial."""
+    return float((photos / (photos - left_out)) ** power)
 
 
-def read_by_twins(folder: StudyFolder, number: int, count: int) -> list[TwinLosses]:
-    """What each of a trial's `count` twins read that had photos to leave out."""
+def last_epoch(config: TrainConfig, trained: int, photos: int, left_out: int) -> int:
+    """A twin's first checkpoint that stands for the last of its trial's `trained` epochs."""
+    enough = trained / worth(photos, left_out)
+    return next(epoch for epoch in checkpoint_epochs(config) if epoch >= enough - 1e-9)
+
+
+def read_by_twins(folder: StudyFolder, number: int, count: int) -> list[TwinLosses] | None:
+    """What each of a trial's `count` twins read that had photos to leave out; None where any of it is lost."""
     looks = folder.path / LOOKS_FOLDER
     found = [TwinLosses.load(TwinLosses.file(looks, number, count, twin)) for twin in range(count)]
-    return [each for each in found if each is not None and len(each.rows)]
+    whole = [each for each in found if each is not None]
+    return [each for each in whole if len(each.rows)] if len(whole) == count else None
 
 
 def with_twin_losses(trajectory: Trajectory, read: Sequence[TwinLosses], power: float = POWER) -> Trajectory:
-    """The trajectory with `heldout_loss` of the photos of its twins, behind those that were held out of it anyway.
-    Where the twins stand for other epochs than its own, their losses are taken between two checkpoints, in log epoch.
+    """The trajectory with `heldout_loss` of the photos of its twins, in the order of their rows, behind those that were
+    held out of it anyway. Where a twin stands for other epochs than its own, its losses are taken between two
+    checkpoints, in log epoch.
 
     Args:
+        read: by each twin, every photo by one of them.
         power: see `POWER`.
     """
-    epochs, ratios = joined_losses(read)
-    axis = log_axis(epochs * worth(len(read), power))
+    photos = sum(len(each.rows) for each in read)
+    order = np.argsort(np.concatenate([each.rows for each in read]))
+    axes = [log_axis(each.epochs * worth(photos, len(each.rows), power)) for each in read]
     places = dict(zip(trajectory.epochs.tolist(), log_axis(trajectory.epochs), strict=True))
     readings = []
     for each in trajectory.readings:
-        losses = _at(axis, ratios, 0.0 if each.epoch == 0 else places[each.epoch], base=each.epoch == 0)
+        base = each.epoch == 0
+        place = 0.0 if base else places[each.epoch]
+        parts = [_at(axis, twin.ratios, place, base=base) for axis, twin in zip(axes, read, strict=True)]
+        there = [part for part in parts if part is not None]
         own = each.items.get(CHANNEL)
-        if losses is None or (own is not None and np.shape(own)[1:] != losses.shape[1:]):
+        if len(there) < len(parts) or (own is not None and np.shape(own)[1:] != there[0].shape[1:]):
             readings.append(each)
             continue
+        losses = np.concatenate(there)[order]
         losses = losses if own is None else np.concatenate([own, losses])
         channels = {**each.channels, CHANNEL: reading_of_items(losses)}
         readings.append(replace(each, channels=channels, items={**each.items, CHANNEL: losses}))
@@ -59,7 +75,7 @@ def plotted(folder: StudyFolder, record: TrialRecord) -> Trajectory:
     if twins is None or twins.onset is None:
         return trajectory
     read = read_by_twins(folder, record.number, twins.asked)
-    return with_twin_losses(trajectory, read) if len(read) > 1 else trajectory
+    return with_twin_losses(trajectory, read) if read else trajectory
 
 
 def _at(axis: np.ndarray, ratios: np.ndarray, place: float, *, base: bool) -> np.ndarray | None:

@@ -3,7 +3,6 @@ begins although no photo was held out. What one of them read, and what all of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,16 +114,3 @@ class Twins:
     def load(cls, trial: Path) -> Twins | None:
         """None where the trial has none, or the file is damaged."""
         return read_if_whole(cls, trial / TWINS_FILE)
-
-
-def joined_losses(read: Sequence[TwinLosses]) -> tuple[np.ndarray, np.ndarray]:
-    """Each photo as the twin reads it that never saw it: epochs `[T]` that all of them have, and ln ratios
-    `[T, photos, levels, draws]`, photos in the order of their rows."""
-    import numpy as np
-
-    epochs = read[0].epochs
-    for each in read[1:]:
-        epochs = np.intersect1d(epochs, each.epochs)
-    rows = np.concatenate([each.rows for each in read])
-    parts = [each.ratios[np.isin(each.epochs, epochs)] for each in read]
-    return epochs, np.concatenate(parts, axis=1)[:, np.argsort(rows)]

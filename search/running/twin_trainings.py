@@ -19,6 +19,7 @@ from search.record.finalists import LOOKS_FOLDER
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
 from search.record.trial_progress import checkpoint_epochs
+from search.record.twin_curve import last_epoch
 from search.record.twins import TwinLosses
 from search.running.coordinator_line import Line
 from search.running.machine_faults import Fault
@@ -63,21 +64,26 @@ class TwinTrainings:
     def rows(self, asked: DrawAgain) -> list[int]:
         """Rows of the photos that it leaves out, among those trained on; none where there are fewer different photos
         than twins."""
+        left_out = self._folds(asked)
+        return left_out[asked.place] if asked.place < len(left_out) else []
+
+    def _folds(self, asked: DrawAgain) -> list[list[int]]:
+        """Those of all twins."""
         if asked.twins not in self._left_out:
             calibration, config = self._probe.calibration, self._probe.config
             traits = calibration.photos.rows(calibration.trained)
             seen = traits.identity if traits.identity.shape[1] else traits.layouts
             own = [photo for photo in self._probe.trained.photos if not photo.is_reg]
             copies = twins([load_pixels(photo, config.size) for photo in own])
-            self._left_out[asked.twins] = folds(asked.twins, seen, self._probe.score.seed, copies)
-        left_out = self._left_out[asked.twins]
-        return left_out[asked.place] if asked.place < len(left_out) else []
+            parts = folds(asked.twins, seen, self._probe.score.seed, copies)
+            self._left_out[asked.twins] = parts if len(parts) > 1 else []  # a twin without any photo learns nothing
+        return self._left_out[asked.twins]
 
     def _ready(self, asked: DrawAgain) -> Training | None:
         rows = self.rows(asked)
         if self._is_kept(asked) or not rows:
             return None
-        self._line.say("training a twin", asked.number, asked.epoch)
+        self._line.say("training a twin", asked.number, self._until(asked))
         photos, home, mark = self._probe.trained, self._training(asked), self._training(asked) / "asked"
         if not mark.is_file() or mark.read_text() != self._asked(asked) or not self._goes_on(asked):
             delete(home)  # of other settings, or with a gap in what was read
@@ -93,7 +99,7 @@ class TwinTrainings:
                 if not self._measured(asked, epoch).is_file():
                     self._measure(asked, evaluation, epoch, run.lora_weights() if epoch else None)
 
-        return Training(self._config(asked), asked.epoch, home, asked.place, photos=kept, look=look)
+        return Training(self._config(asked), self._until(asked), home, asked.place, photos=kept, look=look)
 
     def _measure(self, asked: DrawAgain, evaluation: Evaluation, epoch: int, lora: LoraWeights | None) -> None:
         self._line.say("measuring a twin", asked.number, epoch)
@@ -109,7 +115,13 @@ class TwinTrainings:
 
     def _epochs(self, asked: DrawAgain) -> list[int]:
         """Of its checkpoints."""
-        return [epoch for epoch in checkpoint_epochs(self._config(asked)) if epoch <= asked.epoch]
+        last = self._until(asked)
+        return [epoch for epoch in checkpoint_epochs(self._config(asked)) if epoch <= last]
+
+    def _until(self, asked: DrawAgain) -> int:
+        """Its last epoch."""
+        photos, rows = sum(map(len, self._folds(asked))), self.rows(asked)
+        return last_epoch(self._config(asked), asked.epoch, photos, len(rows)) if rows else 0
 
     def _config(self, asked: DrawAgain) -> TrainConfig:
         assert asked.number is not None
@@ -121,7 +133,16 @@ class TwinTrainings:
         content = [photo.content for photo in probe.trained.photos]
         losses = probe.score.losses.model_dump(mode="json")
         config = self._config(asked).model_dump(mode="json")
-        said = [VERSION, config, asked.epoch, self.rows(asked), content, losses, probe.score.seed, probe.precision]
+        said = [
+            VERSION,
+            config,
+            self._until(asked),
+            self.rows(asked),
+            content,
+            losses,
+            probe.score.seed,
+            probe.precision,
+        ]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def _is_kept(self, asked: DrawAgain) -> bool:

@@ -10,8 +10,7 @@ from metrics.trajectory.readings import OWN_SCORE
 from search.record.events import DrawAgain
 from search.record.finalists import Finalists, FreshLook
 from search.record.record import StudyFolder, TrialRecord
-from search.record.trial_progress import checkpoint_epochs
-from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses, worth
+from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses
 from search.record.twins import TwinLosses, Twins
 from search.running.drawing import Drawing
 from search.study.study import Study
@@ -20,6 +19,7 @@ from search.verdict.verdict import make_verdict
 from trainer.checkpoint import lora_damage
 
 _NOT_LEARNED = "their losses on the photos that they leave out hardly fall, so there is nothing to memorise yet"
+_LOST = "what they read is damaged"
 _ONE_PHOTO = "the photos are one photo again and again, so no part of them can be left out"
 
 
@@ -43,7 +43,7 @@ def cross_fit(
     drawing.board.note(
         f"{count} twins of trial {number} are trained, each without other photos: when does memorising begin?"
     )
-    drawing.run([DrawAgain(number, _last_epoch(record, count), twins=count, place=twin) for twin in range(count)])
+    drawing.run([DrawAgain(number, record.epochs_trained, twins=count, place=twin) for twin in range(count)])
     drawing.check_place()
     if drawing.not_twinned:
         told = Twins(count, record.epochs_trained, record.epoch_shipped or 0, failed=drawing.not_twinned)
@@ -56,18 +56,14 @@ def cross_fit(
     return number, told.before if told.onset is None else told.onset.best
 
 
-def _last_epoch(record: TrialRecord, count: int) -> int:
-    """The first checkpoint of a twin that stands for the trial's last one."""
-    enough = record.epochs_trained / worth(count)
-    return next(epoch for epoch in checkpoint_epochs(record.config) if epoch >= enough - 1e-9)
-
-
-def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: list[TwinLosses]) -> Twins:
-    """The trial's onset with the losses of its twins, by the same detector, and what ships by it."""
+def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: list[TwinLosses] | None) -> Twins:
+    """The trial's onset with the losses of its twins, by the same detector, and what ships by it. `read`: None where
+    that is lost."""
     number, asked = record.number, study.num_twins
-    told = Twins(asked, record.epochs_trained, record.epoch_shipped or 0, seconds=sum(each.seconds for each in read))
-    if len(read) < 2:
-        return replace(told, failed=_ONE_PHOTO)
+    told = Twins(asked, record.epochs_trained, record.epoch_shipped or 0)
+    if not read:
+        return replace(told, failed=_LOST if read is None else _ONE_PHOTO)
+    told = replace(told, seconds=sum(each.seconds for each in read))
     trajectory = folder.trajectory(number)
     onset = find_onset(with_twin_losses(trajectory, read), ship=study.score.ship)
     at = next((each for each in trajectory.readings if each.epoch == onset.best), None)

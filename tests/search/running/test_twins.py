@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import yaml
 
+from metrics.channels.bootstrap import reading_of_items
 from metrics.onset.onset import find_onset
+from metrics.trajectory.readings import Readings
 from metrics.trajectory.trajectory import Trajectory
 from search.errors import StudyError
 from search.record.clock import Clock
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder, TrialRecord
-from search.record.twin_curve import CHANNEL, plotted, with_twin_losses
+from search.record.twin_curve import CHANNEL, last_epoch, plotted, with_twin_losses
 from search.record.twins import TwinLosses, Twins
 from search.run import why_finished
 from search.running.finalists import draw_finalists
@@ -27,6 +29,7 @@ from search.study.folds import folds
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict, make_verdict
 from tests.messages import refusal
+from tests.search.any_config import CONFIG
 from tests.search.conftest import StudyWriter, study_writer
 from tests.search.finished_studies import make_study
 from tests.search.recovery.real_studies import real_values, run_here
@@ -101,14 +104,18 @@ def folder(searched: StudyFolder, tmp_path: Path) -> StudyFolder:
     return StudyFolder(tmp_path / "toy")
 
 
-def planted(asked: DrawAgain, turn: float = TURN) -> TwinLosses:
+LAST = 28
+"""Of these epochs as many passes over two thirds of the photos as 40 epochs are over all."""
+
+
+def planted(place: int, last: int = LAST, turn: float = TURN) -> TwinLosses:
     """A third of nine photos, whose losses turn."""
-    epochs = np.array([0, *range(2, asked.epoch + 1, 2)])
-    luck = np.random.default_rng(asked.place)
+    epochs = np.array([0, *range(2, last + 1, 2)])
+    luck = np.random.default_rng(place)
     curve = -0.3 * epochs / (epochs + 3) + 0.15 * np.maximum(0.0, epochs / turn - 0.8) ** 1.5
     each = curve[:, None, None, None] * luck.uniform(0.9, 1.1, (1, 3, 8, 1))
     each = each + luck.normal(0, 0.002, each.shape) * (epochs > 0)[:, None, None, None]
-    return TwinLosses("asked", np.arange(asked.place, 9, 3), epochs, each, 4.0)
+    return TwinLosses("asked", np.arange(place, 9, 3), epochs, each, 4.0)
 
 
 class TwinWorkers(Workers):
@@ -119,7 +126,7 @@ class TwinWorkers(Workers):
         if not look.twins or self.happens(slot, look) is not None:
             return super().receive(timeout)
         self.asked.pop()
-        planted(look).save(TwinLosses.file(self.folder.path / "finalists", look.number, look.twins, look.place))
+        planted(look.place).save(TwinLosses.file(self.folder.path / "finalists", look.number, look.twins, look.place))
         return [(slot, DrawnAgain(look.number, look.epoch, look.twin))]
 
 
@@ -154,11 +161,10 @@ def test_what_twins_read_is_told_as_if_those_photos_had_been_held_out(study, fol
     twins = [(look.place, worker) for worker, look in asked if look.twins]
     assert sorted(twins) == [(0, 0), (1, 0), (2, 1)]
     trained = {look.epoch for _, look in asked if look.twins}
-    assert trained == {28}  # as many passes over two thirds of the photos as 40 epochs are over all
-    assert before.epochs_trained == 40
+    assert trained == {40} == {before.epochs_trained}
     found = verdict.decision
     assert (verdict.trial, found.twins) == (without.trial, 3)
-    read = [planted(DrawAgain(found.trial, 28, twins=3, place=place)) for place in range(3)]
+    read = [planted(place) for place in range(3)]
     expected = find_onset(with_twin_losses(folder.trajectory(found.trial), read), ship=study.score.ship)
     assert (found.memory.status, found.memory.epoch, found.memory.low, found.memory.high) == (
         "found", expected.memory.epoch, expected.memory.low, expected.memory.high,
@@ -250,7 +256,7 @@ def test_twins_whose_losses_never_fall_do_not_take_back_what_the_trial_has_learn
 ) -> None:
     without = finals(lambda *_: None, "finalists.twins=0")
     record = TrialRecord.load(folder.trial(without.trial), searched=True)
-    read = [planted(DrawAgain(record.number, 28, twins=3, place=place)) for place in range(3)]
+    read = [planted(place) for place in range(3)]
     never_learned = replace(record.onset, status="never_learned")
     monkeypatch.setattr("search.running.twins.find_onset", lambda *_, **__: never_learned)
     never = what_they_say(study, folder, record, read)
@@ -259,10 +265,7 @@ def test_twins_whose_losses_never_fall_do_not_take_back_what_the_trial_has_learn
 
 
 def test_losses_of_twins_stand_beside_those_of_held_out_photos() -> None:
-    from metrics.channels.bootstrap import reading_of_items
-    from metrics.trajectory.readings import Readings
-
-    read = [planted(DrawAgain(0, 8, twins=3, place=place)) for place in range(3)]
+    read = [planted(place, 8) for place in range(3)]
     held = np.full((2, 8, 1), 0.5)
     readings = [Readings(epoch, 0.0, {CHANNEL: reading_of_items(held)}, {CHANNEL: held}) for epoch in range(0, 9, 2)]
     joined = with_twin_losses(Trajectory(tuple(readings)), read, 0.0).cube(CHANNEL)
@@ -272,6 +275,21 @@ def test_losses_of_twins_stand_beside_those_of_held_out_photos() -> None:
         assert np.array_equal(joined[:, 2 + place :: 3], each.ratios)
     later = with_twin_losses(Trajectory(tuple(readings)), read, 1.0).cube(CHANNEL)  # epoch 6 is their epoch 4
     assert later[3, 2:] == pytest.approx(joined[2, 2:])
+
+
+def test_an_epoch_of_a_twin_is_worth_what_its_own_number_of_photos_says() -> None:
+    def flat(rows: list[int], last: int) -> TwinLosses:
+        """Losses that say their epoch."""
+        epochs = np.arange(0, last + 1)
+        said = epochs[:, None, None, None] * np.ones((1, len(rows), 1, 1))
+        return TwinLosses("asked", np.array(rows), epochs, said, 1.0)
+
+    readings = tuple(Readings(epoch, 0.0, {}) for epoch in (0, 6, 12))
+    few, many = flat([1, 4], 9), flat([0, 2, 3, 5], 5)  # of six photos: 2/3 of the passes, and 1/3
+    joined = with_twin_losses(Trajectory(readings), [many, few])
+    assert joined.cube(CHANNEL)[1, :, 0, 0] == pytest.approx([2, 4, 2, 2, 4, 2])
+    assert joined.cube(CHANNEL)[2, :, 0, 0] == pytest.approx([4, 8, 4, 4, 8, 4])
+    assert [last_epoch(CONFIG, 12, 6, left_out) for left_out in (2, 4)] == [8, 4]
 
 
 # --- through the command line
