@@ -9,6 +9,7 @@ from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.all_photos import compare_text, in_passes, on_all_photos, same_point
 from search.verdict.decision import decide, lora_to_ship
+from search.verdict.twin_sentences import from_twins
 from trainer.checkpoint import LORA_FILE
 from trainer.config.config import TrainConfig
 
@@ -68,7 +69,8 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
         if average is None
         else f"Ship the average of epochs {average[0]} to {average[1]}: the LoRA here."
     )
-    said = [where, own or f"Ship epoch {shipped} of {record.epochs}.", *_fresh(folder, record, shipped)]
+    said = [where, own or f"Ship epoch {shipped} of {record.epochs}.", *from_twins(record, shipped)]
+    said += _fresh(folder, record, shipped)
     said += [] if chosen is None else [f"{chosen.sentence}. (python -m search.pick --clear takes the verdict's again.)"]
     trained, held = _photos(folder)
     lora = lora_to_ship(folder, found) if average else folder.checkpoint(record.number, shipped) / LORA_FILE
@@ -91,9 +93,11 @@ def pick(folder: StudyFolder, trial: int | None, epoch: int | None) -> Pick:
 
 def _fresh(folder: StudyFolder, record: TrialRecord, epoch: int) -> list[str]:
     """What its images read that the search never saw, where it was drawn again at that epoch."""
-    found = Finalists.load(folder)
-    one = None if found is None else found.of(record.number)
-    return [one.sentence] if one is not None and one.epoch == epoch else []
+    for found in (Finalists.load(folder), Finalists.load(folder, by_twins=True)):
+        one = None if found is None else found.of(record.number)
+        if one is not None and one.epoch == epoch:
+            return [one.sentence]
+    return []
 
 
 def _own_pick(folder: StudyFolder, record: TrialRecord, epoch: int) -> str:

@@ -14,6 +14,7 @@ from search.record.json_files import read_if_whole, write_json
 from search.record.record import StudyFolder
 
 FINALISTS_FILE, FINALISTS_SHEET, LOOKS_FOLDER = "finalists.json", "finalists.png", "finalists"
+BY_TWINS_FILE = f"{LOOKS_FOLDER}/by_twins.json"
 STRENGTHS_SHEET = "strengths.png"
 _DRAWS = "score_draws"
 
@@ -28,7 +29,7 @@ class Finalist:
         score: on the fresh images; low, high: its 90 % interval. Where it was trained a second time: the mean of both.
         trainings: the scores of the first and the second training, where there are two.
         best: share of the resamples of the fresh prompts in which no other finalist scores more.
-        behind: share of the resamples in which it scores less than the finalist with the highest score.
+        behind: share of the resamples in which it scores less than the first finalist.
         own: the score as we make it on the fresh images, where an objective makes `score`.
     """
 
@@ -53,8 +54,12 @@ class Finalist:
 
     @property
     def as_good(self) -> bool:
-        """Whether the fresh images do not tell it from the one with the highest score."""
+        """Whether the fresh images do not show that it is worse than the first one."""
         return self.behind < SURE
+
+    def surely_above(self, first: "Finalist") -> bool:
+        """Whether they show that it is better, which can be where `first` ships at another epoch by its twins."""
+        return self.score > first.score and self.behind <= 1 - SURE
 
 
 FRESH = 2
@@ -69,7 +74,7 @@ class Finalists:
 
     Attributes:
         settings: those of the section `finalists` that it was drawn under.
-        drawn: the best first.
+        drawn: the best first; before it the winner, where that ships at another epoch by its twins.
         left_out: number of a trial to why it could not be drawn again.
         not_retrained: the same of a second training.
         images: of each finalist. prompts: of these images; repeated: how many of them the search used, too.
@@ -101,14 +106,15 @@ class Finalists:
         """A trial's; None where it was not drawn again."""
         return next((one for one in self.drawn if one.trial == trial), None)
 
-    def save(self, folder: StudyFolder) -> None:
-        """Write `finalists.json` into the study's folder."""
-        write_json(folder.path / FINALISTS_FILE, asdict(self))
+    def save(self, folder: StudyFolder, *, by_twins: bool = False) -> None:
+        """Write `finalists.json` into the study's folder. `by_twins`: beside it, with the winner as it was drawn at the
+        epoch that ships by its twins."""
+        write_json(folder.path / (BY_TWINS_FILE if by_twins else FINALISTS_FILE), asdict(self))
 
     @classmethod
-    def load(cls, folder: StudyFolder) -> "Finalists | None":
+    def load(cls, folder: StudyFolder, *, by_twins: bool = False) -> "Finalists | None":
         """None where none was drawn again, or the file is damaged."""
-        return read_if_whole(cls, folder.path / FINALISTS_FILE)
+        return read_if_whole(cls, folder.path / (BY_TWINS_FILE if by_twins else FINALISTS_FILE))
 
 
 @dataclass(frozen=True)

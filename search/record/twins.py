@@ -81,8 +81,6 @@ class Twins:
         onset: the trial's, with the losses on these photos; None where they could not be read.
         before: the epoch to ship as the search found it.
         score, own_score: what the search read at the epoch to ship by `onset`.
-        fresh: score, low and high of fresh images of that epoch, where the finalists were drawn again and it is another
-            one than before. fresh_own: the score as we make it, of these, under an objective.
         failed: why they could not be read.
         seconds: that they took the workers.
     """
@@ -96,15 +94,18 @@ class Twins:
     onset: Onset | None = None
     score: float | None = None
     own_score: float | None = None
-    fresh: tuple[float, float, float] | None = None
-    fresh_own: float | None = None
     failed: str = ""
     seconds: float = 0.0
 
     @property
     def moved(self) -> bool:
         """Whether another epoch ships by what they read."""
-        return self.onset is not None and self.onset.best != self.before
+        return self.shipped != self.before
+
+    @property
+    def shipped(self) -> int:
+        """The epoch to ship by what they read."""
+        return self.before if self.onset is None else self.onset.best
 
     def save(self, trial: Path) -> None:
         """Write it into a trial's folder, whole or not at all."""

@@ -47,8 +47,8 @@ class Bill:
         checkpoints: of all trials. workers: that share the work. at_once: trials of each that share a step.
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
         kept: LoRAs that stay at the end. again: finalists that are drawn again, the base among them. retrained:
-            finalists that are trained a second time. twins: of the winner; twin_losses: seconds of all of their losses
-            at a checkpoint.
+            finalists that are trained a second time, the winner once more where twins may move its epoch. twins: of
+            the winner; twin_losses: seconds of all of their losses at a checkpoint.
     """
 
     study: str
@@ -209,7 +209,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         pictures=pictures if study.keep.samples else 0,
         at_once=at_once,
         again=_drawn_again(study, trials),
-        retrained=min(study.num_finalists, trials) if study.finalists.retrain else 0,
+        retrained=_trained_again(study, trials),
         twins=study.num_twins,
         twin_losses=twin_losses,
         kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
@@ -227,10 +227,19 @@ def _twin_losses(probe: "Probe") -> float:
 
 
 def _drawn_again(study: Study, trials: int) -> int:
-    """Looks of the finals: the base, the finalists, and as much again for other strengths."""
+    """Looks of the finals: the base, the finalists, the winner where twins move its epoch, and as much again for other
+    strengths."""
     if not study.num_finalists:
         return 0
-    return 1 + min(study.num_finalists, trials) + bool(study.finalists.strengths or study.transfer_bases)
+    strengths = bool(study.finalists.strengths or study.transfer_bases)
+    return 1 + min(study.num_finalists, trials) + bool(study.num_twins) + strengths
+
+
+def _trained_again(study: Study, trials: int) -> int:
+    """Second trainings: of the finalists, and of the winner where twins move its epoch."""
+    if not study.finalists.retrain or not study.num_finalists:
+        return 0
+    return min(study.num_finalists, trials) + bool(study.num_twins)
 
 
 def _seconds(value: float) -> str:

@@ -5,14 +5,16 @@ What was drawn is kept image by image, so that a study that is killed here goes 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from metrics.trajectory.readings import OWN_SCORE
 from search.record.clock import Clock
 from search.record.events import DrawAgain
-from search.record.finalists import Finalist, Finalists, FreshLook
+from search.record.finalists import BY_TWINS_FILE, Finalist, Finalists, FreshLook
 from search.record.record import StudyFolder
+from search.record.twins import Twins
 from search.running.drawing import Drawing
 from search.running.progress import Board
 from search.running.twins import cross_fit
@@ -20,6 +22,7 @@ from search.running.workers import Team
 from search.study.study import Study
 from search.verdict.best_files import without_twins
 from search.verdict.ranking import best_trials
+from trainer.checkpoint import lora_damage
 
 _LEAST_FREEDOM = 3
 """Degrees of freedom of Student's t, however few trials were trained twice: with one its tails would be endless."""
@@ -48,10 +51,39 @@ def draw_finalists(
     if found is not None:
         found.save(folder)  # last: with it all is drawn
     if study.num_twins:
-        shipped = cross_fit(study, folder, drawing, found)
-        if found is not None and shipped is not None:
-            _show_strengths(study, drawing, shipped)
+        fitted = cross_fit(study, folder, drawing)
+        check_place()
+        (folder.path / BY_TWINS_FILE).unlink(missing_ok=True)
+        if found is not None and fitted is not None:
+            number, told = fitted
+            if told.moved:
+                _draw_where_it_ships(study, folder, drawing, found, number, told)
+            _show_strengths(study, drawing, (number, told.shipped))
     return found
+
+
+def _draw_where_it_ships(
+    study: Study, folder: StudyFolder, drawing: Drawing, found: Finalists, number: int, told: Twins
+) -> None:
+    """The winner, which ships at another epoch by its twins, is drawn again there as it was before, and compared anew
+    with the others. Nothing where its LoRA is not there any more, or could not be drawn."""
+    if lora_damage(folder.checkpoint(number, told.shipped)) is not None:
+        return
+    drawing.board.note(f"trial {number} is drawn again at epoch {told.shipped}, which ships by its twins")
+    drawing.run([DrawAgain(number, told.shipped)])
+    twice = study.finalists.retrain and number not in drawing.left_out and number not in drawing.not_retrained
+    if twice:
+        drawing.run([DrawAgain(number, told.shipped, retrained=True)])
+    drawing.check_place()
+    epochs = {one.trial: one.epoch for one in found.drawn} | {number: told.shipped}
+    searched = {one.trial: one.searched for one in found.drawn} | {number: told.score or 0.0}
+    not_retrained = {int(trial): why for trial, why in found.not_retrained.items()} | drawing.not_retrained
+    now = compared(study, folder, searched, epochs, found.left_out, not_retrained, first=number)
+    if number in drawing.left_out or now.of(number) is None:
+        return
+    looks = [_scored(folder, {number: told.shipped}, retrained=again) for again in {False, twice}]
+    more = sum(look.seconds for each in looks for look in each.values())
+    replace(now, seconds=found.seconds + more).save(folder, by_twins=True)
 
 
 def _show_strengths(study: Study, drawing: Drawing, best: tuple[int, int] | None) -> None:
@@ -89,12 +121,14 @@ def compared(
     epochs: Mapping[int, int],
     left_out: Mapping[int, str],
     not_retrained: Mapping[int, str],
+    first: int | None = None,
 ) -> Finalists:
     """What the fresh images say, with a picture of them.
 
     Args:
         searched: score in the search, by trial. epochs: to ship, by trial.
         left_out: those that could not be drawn again. not_retrained: nor trained a second time.
+        first: the trial that wins, whatever the others score; None for the one that scores highest.
     """
     base = FreshLook.load(FreshLook.file(folder, None, 0))
     looks = _scored(folder, {number: epochs[number] for number in searched if number not in left_out})
@@ -103,7 +137,7 @@ def compared(
     if study.finalists.retrain:
         twice = {number: epochs[number] for number in looks if number not in not_retrained}
         again = _scored(folder, twice, retrained=True)
-    drawn = _drawn(looks, again, searched, epochs)
+    drawn = _drawn(looks, again, searched, epochs, first)
     one = next(iter(looks.values()), None)
     result = Finalists(
         settings=study.finalists.model_dump(mode="json"),
@@ -130,11 +164,13 @@ def _drawn(
     again: Mapping[int, FreshLook],
     searched: Mapping[int, float],
     epochs: Mapping[int, int],
+    first: int | None,
 ) -> tuple[Finalist, ...]:
-    """The best first; of equal ones the one that the search put first. `again`: looks of second trainings."""
+    """The best first; of equal ones the one that the search put first. `again`: looks of second trainings. `first`: see
+    `compared`."""
     trainings = {n: [each[n].readings.score for each in (looks, again) if n in each] for n in looks}
     score = {number: float(np.mean(each)) for number, each in trainings.items()}
-    order = sorted(looks, key=lambda number: (-score[number], -searched[number], number))
+    order = sorted(looks, key=lambda number: (number != first, -score[number], -searched[number], number))
     if not order:
         return ()
     draws = np.stack([_draws(looks[number], again.get(number)) for number in order])

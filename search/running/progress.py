@@ -86,8 +86,9 @@ class Board:
         self._forecast = Forecast(
             trials, slots, horizons=horizons, deadline=deadline, prunes=prunes, stops=stops, finish=_FINISH_SECONDS
         )
-        self._looks = finalists + 1 if finalists else 0  # and the base
-        self._retrained, self._twins = finalists if retrained else 0, twins
+        again = finalists + bool(twins) if finalists else 0  # twins may move the winner's epoch
+        self._looks = again + 1 if finalists else 0  # and the base
+        self._retrained, self._twins = again if retrained else 0, twins
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()

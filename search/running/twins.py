@@ -3,12 +3,9 @@ out is given to the detector as if those photos had been held out."""
 
 from dataclasses import replace
 
-import numpy as np
-
 from metrics.onset.onset import find_onset
 from metrics.trajectory.readings import OWN_SCORE
 from search.record.events import DrawAgain
-from search.record.finalists import Finalists, FreshLook
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses
 from search.record.twins import TwinLosses, Twins
@@ -16,21 +13,18 @@ from search.running.drawing import Drawing
 from search.study.study import Study
 from search.verdict.best_files import write_pictures
 from search.verdict.verdict import make_verdict
-from trainer.checkpoint import lora_damage
 
 _NOT_LEARNED = "their losses on the photos that they leave out hardly fall, so there is nothing to memorise yet"
 _LOST = "what they read is damaged"
 _ONE_PHOTO = "the photos are one photo again and again, so no part of them can be left out"
 
 
-def cross_fit(
-    study: Study, folder: StudyFolder, drawing: Drawing, finalists: Finalists | None
-) -> tuple[int, int] | None:
-    """Train the winner's twins, where something ships, and keep what they say in its folder; returns trial and epoch
-    that ship by it.
+def cross_fit(study: Study, folder: StudyFolder, drawing: Drawing) -> tuple[int, Twins] | None:
+    """Train the winner's twins, where something ships, and keep what they say in its folder; returns its number and
+    that.
 
     Args:
-        drawing: gives looks to workers. finalists: None where none was drawn again.
+        drawing: gives looks to workers.
 
     Raises:
         WorkerError: the workers cannot work.
@@ -49,11 +43,9 @@ def cross_fit(
         told = Twins(count, record.epochs_trained, record.epoch_shipped or 0, failed=drawing.not_twinned)
     else:
         told = what_they_say(study, folder, record, read_by_twins(folder, number, count))
-    if finalists is not None and told.moved:
-        told = _drawn_there(folder, drawing, number, told)
     told.save(trial)
     write_pictures(folder, number)  # which tell the onset, too
-    return number, told.before if told.onset is None else told.onset.best
+    return number, told
 
 
 def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: list[TwinLosses] | None) -> Twins:
@@ -78,24 +70,4 @@ def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: 
         onset=onset,
         score=None if at is None else at.score,
         own_score=None if own is None else own.value,
-    )
-
-
-def _drawn_there(folder: StudyFolder, drawing: Drawing, number: int, told: Twins) -> Twins:
-    """With what fresh images say of the epoch that ships now; as it is where its LoRA is not there any more."""
-    epoch = told.before if told.onset is None else told.onset.best
-    if lora_damage(folder.checkpoint(number, epoch)) is not None:
-        return told
-    drawing.run([DrawAgain(number, epoch)])
-    drawing.check_place()
-    look = FreshLook.load(FreshLook.file(folder, number, epoch))
-    if look is None or number in drawing.left_out or not np.isfinite(look.readings.score):
-        return told
-    low, high = (float(value) for value in np.quantile(look.draws, (0.05, 0.95)))
-    own = look.readings.channels.get(OWN_SCORE)
-    return replace(
-        told,
-        fresh=(look.readings.score, low, high),
-        fresh_own=None if own is None else own.value,
-        seconds=told.seconds + look.seconds,
     )

@@ -29,6 +29,23 @@ def standing(folder: StudyFolder, records: Sequence[TrialRecord]) -> Finalists |
     return found if same and all(shipped[one.trial] == one.epoch for one in found.drawn) else None
 
 
+def at_twins_epoch(folder: StudyFolder, found: Finalists, trial: int, epoch: int) -> Finalists | None:
+    """The same finalists with the winner as it was drawn at the epoch that ships by its twins; None where it was not
+    drawn there."""
+    moved = Finalists.load(folder, by_twins=True)
+    if moved is None or moved.settings != found.settings:
+        return None
+    epochs = {one.trial: one.epoch for one in found.drawn} | {trial: epoch}
+    return moved if {one.trial: one.epoch for one in moved.drawn} == epochs else None
+
+
+def ties_of(found: Finalists, winner: int) -> list[int]:
+    """Numbers of those that fresh images do not tell from the winner, the best first."""
+    first = found.of(winner)
+    others = [one for one in found.drawn if one.trial != winner and one.as_good]
+    return [one.trial for one in others if first is None or not one.surely_above(first)]
+
+
 def tie_sentences(verdict: "Verdict") -> list[str]:
     """Which trials are about as good as the winner, and why that one wins."""
     if not verdict.ties:
@@ -53,8 +70,7 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
     count = len(found.drawn)
     who = f"The best {count} trials were" if count > 1 else "The best trial was"
     again = f", {found.repeated} of them as in the search" if found.repeated else ""
-    moved = verdict.twins is not None and verdict.twins.moved
-    there = f"at {verdict.decision.unit} {one.epoch}" if moved else "there"
+    there = "there" if verdict.scored_afresh else f"at {verdict.decision.unit} {one.epoch}"
     said = [
         f"{who} drawn again at {'their epochs' if count > 1 else 'its epoch'} to ship, with fresh seeds: "
         f"{found.images} images of {found.prompts} prompts{again}. Trial {one.trial} scores {one.score:.3f} {there} "
@@ -100,8 +116,11 @@ def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
     if found is None:
         return []
     rows: list[tuple[bool, tuple[str, ...]]] = []
+    winner = found.of(verdict.trial)
     for one in found.drawn:
         wins = one.trial == verdict.trial
+        above = winner is not None and one.surely_above(winner)
+        beside = "surely better" if above else "about as good" if one.trial in verdict.ties else "surely worse"
         cells = (
             str(one.trial),
             str(one.epoch),
@@ -110,7 +129,7 @@ def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
             f"{one.low:.3f} to {one.high:.3f}",
             f"{one.searched:.3f}",
             f"{100 * one.best:.0f} %",
-            "" if wins else "about as good" if one.trial in verdict.ties else "surely worse",
+            "" if wins else beside,
         )
         rows.append((wins, cells))
     return rows

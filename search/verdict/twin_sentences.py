@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from metrics.onset.sentences import listed
+from search.record.record import TrialRecord
 from search.verdict.decision import Decision
 from search.verdict.quantities import duration
 
@@ -31,12 +33,26 @@ def twin_sentences(verdict: "Verdict") -> list[str]:
     said = f"Its {told.count} twins read {told.photos} photos{beside}, each by the twin that was trained without it."
     if not told.moved:
         return [f"{said} The {unit} to ship is the same without them."]
-    moved = f" By what they read, {unit} {told.onset.best} ships instead of {unit} {told.before}"
-    if told.fresh is None:
-        return [f"{said}{moved}."]
-    score, low, high = told.fresh
-    between = f"(90 % interval {low:.3f} to {high:.3f})"
-    return [f"{said}{moved}; drawn there with fresh seeds, too, it scores {score:.3f} {between}."]
+    said += f" By what they read, {unit} {told.shipped} ships instead of {unit} {told.before}."
+    if verdict.finalists is None:
+        return [said]
+    if not verdict.scored_afresh:
+        return [f"{said} It could not be drawn again there: what fresh images say is of {unit} {told.before}."]
+    more = sorted(one.trial for one in verdict.finalists.drawn if one.score > (verdict.score or 0.0))
+    if not more:
+        return [said]
+    many = len(more) > 1
+    others = f"Trial{'s' * many} {listed([str(trial) for trial in more])} score{'s' * (not many)} more on fresh images"
+    return [said, f"{others}, but no twins say where {'they begin' if many else 'it begins'} to memorise."]
+
+
+def from_twins(record: TrialRecord, epoch: int) -> list[str]:
+    """That an epoch of a trial ships by what its twins read; nothing of any other epoch."""
+    told = record.twins
+    if told is None or told.onset is None or told.shipped != epoch:
+        return []
+    before = f"Without them it would be epoch {told.before}" if told.moved else "Without them it would be the same"
+    return [f"Where memorising begins was read from {told.count} twins. {before}."]
 
 
 def twin_cost(verdict: "Verdict") -> list[str]:

@@ -25,7 +25,7 @@ from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
 from search.verdict.data_check_sentences import say_check
 from search.verdict.decision import Decision, decide, lora_to_ship
-from search.verdict.finalists import draw_sheet, shows_strengths, standing
+from search.verdict.finalists import draw_sheet, shows_strengths, standing, ties_of
 from search.verdict.front import FRONT_PICTURE, Front, front_of, places_of
 from search.verdict.plateau import Peak, jitter, peak, plateau
 from search.verdict.private_paths import shareable, without_private_paths
@@ -149,8 +149,10 @@ class Verdict:
     @property
     def scored_afresh(self) -> bool:
         """Whether that score is of fresh images."""
-        moved = self.twins is not None and self.twins.moved and self.twins.fresh is None
-        return self.finalists is not None and not moved
+        if self.finalists is None or self.twins is None or not self.twins.moved:
+            return self.finalists is not None
+        one = self.finalists.of(self.trial)
+        return one is not None and one.epoch == self.twins.shipped
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -263,9 +265,8 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
         files = {"data check": DATA_CHECK_PAGE, **files}
     verdict = Verdict(study=folder.path.name, cost=cost, files=files, photos=_photos(folder))
     if ranked:
-        winner, ties = by_twins(folder, ranked[0], finalists), [record.number for record in ranked[1:]]
-        if finalists is not None:
-            ties = [one.trial for one in finalists.drawn if one.as_good and one.trial != winner.number]
+        winner, finalists = by_twins(folder, ranked[0], finalists)
+        ties = [record.number for record in ranked[1:]] if finalists is None else ties_of(finalists, winner.number)
         decision = decide(winner)
         lora = lora_to_ship(folder, decision)
         verdict = replace(

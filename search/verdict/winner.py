@@ -11,6 +11,7 @@ from search.record.finalists import Finalists
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twins import Twins
 from search.verdict.decision import decide
+from search.verdict.finalists import at_twins_epoch
 from search.verdict.plateau import plateau
 
 
@@ -47,14 +48,19 @@ def as_drawn(records: Sequence[TrialRecord], finalists: Finalists) -> list[Trial
     return [replace(record, score=one.score, value=one.score, own_score=one.own) for record, one in found]
 
 
-def by_twins(folder: StudyFolder, record: TrialRecord, finalists: Finalists | None) -> TrialRecord:
-    """The winner with what its twins say of it. Where another epoch ships by that, the score is that epoch's, on fresh
-    images where the finalists were drawn again."""
+def by_twins(
+    folder: StudyFolder, record: TrialRecord, finalists: Finalists | None
+) -> tuple[TrialRecord, Finalists | None]:
+    """The winner with what its twins say of it, and the finalists with it. Where another epoch ships by that, score and
+    finalists are of that epoch, where it was drawn again there."""
     found = record.with_twins(Twins.load(folder.trial(record.number)))
-    twins = found.twins
-    if twins is None or not twins.moved or finalists is None or twins.fresh is None:
-        return found
-    return replace(found, score=twins.fresh[0], value=twins.fresh[0], own_score=twins.fresh_own)
+    if finalists is None or found.twins is None or not found.twins.moved:
+        return found, finalists
+    moved = at_twins_epoch(folder, finalists, record.number, found.twins.shipped)
+    one = None if moved is None else moved.of(record.number)
+    if one is None:
+        return found, finalists
+    return replace(found, score=one.score, value=one.score, own_score=one.own), moved
 
 
 def _value(record: TrialRecord) -> float | None:

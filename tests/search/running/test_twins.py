@@ -10,60 +10,33 @@ import numpy as np
 import pytest
 import yaml
 
-from metrics.channels.bootstrap import reading_of_items
 from metrics.onset.onset import find_onset
-from metrics.trajectory.readings import Readings
+from metrics.trajectory.readings import OWN_SCORE, Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
-from search.errors import StudyError
+from search.exports.pick import pick
 from search.record.clock import Clock
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder, TrialRecord
-from search.record.twin_curve import CHANNEL, last_epoch, plotted, with_twin_losses
+from search.record.twin_curve import CHANNEL, plotted, with_twin_losses
 from search.record.twins import TwinLosses, Twins
 from search.run import why_finished
 from search.running.finalists import draw_finalists
 from search.running.progress import Board
 from search.running.twins import what_they_say
-from search.study.folds import folds
 from search.study.study import Study, load_study
+from search.verdict.attributes import study_attributes
+from search.verdict.finalists import finalist_rows
+from search.verdict.sentences import headline
 from search.verdict.verdict import Verdict, make_verdict
-from tests.messages import refusal
-from tests.search.any_config import CONFIG
-from tests.search.conftest import StudyWriter, study_writer
+from tests.search.conftest import study_writer
 from tests.search.finished_studies import make_study
 from tests.search.recovery.real_studies import real_values, run_here
-from tests.search.running.test_finalists import SCORES, Workers
+from tests.search.running.test_finalists import AGAIN, SCORES, Workers
+from trainer.checkpoint import LORA_FILE
 
 TURN = 14.0
 """Epoch of a twin of three at which its losses turn; it stands for half as many more of the trial."""
-
-
-def test_each_photo_is_left_out_once_and_never_without_its_copies() -> None:
-    seen = np.eye(10)
-    copies = np.zeros((10, 10), bool)
-    copies[2, 7] = copies[7, 2] = copies[7, 9] = copies[9, 7] = True
-    found = folds(3, seen, 0, copies)
-    assert sorted(row for rows in found for row in rows) == list(range(10))
-    assert [{2, 7, 9} <= set(rows) for rows in found].count(True) == 1
-    assert max(map(len, found)) - min(map(len, found)) <= 1
-    assert folds(3, seen, 0, copies) == found != folds(3, seen, 1, copies)
-    assert folds(4, np.ones((3, 2)), 0) == [[0, 1, 2]]
-
-
-@pytest.mark.parametrize(
-    ("settings", "got", "expected"),
-    [
-        ({"finalists": {"twins": 1}}, 1, "from 2 to 8"),
-        ({"finalists": {"twins": 9}}, 9, "8"),
-        ({"finalists": {"twins": 7}}, 7, "at most 6, so that each leaves one out"),
-    ],
-)
-def test_twins_that_cannot_be_are_refused(
-    write_study: StudyWriter, settings: dict[str, Any], got: int, expected: str
-) -> None:
-    with pytest.raises(StudyError, match=refusal("finalists.twins", got, expected)):
-        load_study(write_study(**settings))
 
 
 # --- the coordinator: planted losses
@@ -134,6 +107,7 @@ class TwinWorkers(Workers):
 def finals(study: Study, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Verdict]:
     for number in folder.numbers():
         monkeypatch.setitem(SCORES, number, SCORES.get(number, 0.1))
+        monkeypatch.setitem(AGAIN, number, AGAIN.get(number, 0.1))
     monkeypatch.setattr("search.running.twins.write_pictures", lambda folder, number: {})
 
     def draw(happens: Callable[[int, DrawAgain], Any] = lambda worker, look: None, *settings: str) -> Verdict:
@@ -188,27 +162,111 @@ def test_what_twins_read_is_told_as_if_those_photos_had_been_held_out(study, fol
     assert Verdict.load(folder.verdict_file).twins == verdict.twins
 
 
-def test_another_epoch_that_ships_by_twins_is_drawn_and_shown_there(folder: StudyFolder, finals, monkeypatch) -> None:
-    monkeypatch.setattr("search.running.twins.lora_damage", lambda path: None)
+def drawn_at(folder: StudyFolder, scores: dict[int, float], asked: list[DrawAgain]) -> Callable[..., Any]:
+    """Fresh images at these epochs have these scores; `asked` notes what is asked for."""
+
+    def happens(worker: int, look: DrawAgain) -> Any:
+        asked.append(look)
+        if look.number is None or look.twins or look.strengths or look.epoch not in scores:
+            return None
+        score = scores[look.epoch] - 0.02 * look.retrained
+        draws = score + np.random.default_rng(0).normal(0, 0.01, 1000)
+        readings = Readings(look.epoch, 0.0, {OWN_SCORE: Reading(0.25, 0.2, 0.3)}, {}, score)
+        file = FreshLook.file(folder, look.number, look.epoch, retrained=look.retrained)
+        FreshLook("asked", readings, draws, 8, 4, 0, 2.0).save(file)
+        return DrawnAgain(look.number, look.epoch)
+
+    return happens
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every LoRA is there."""
+    monkeypatch.setattr("search.running.finalists.lora_damage", lambda path: None)
+
+
+def test_another_epoch_that_ships_by_twins_is_drawn_and_told_everywhere(folder: StudyFolder, finals, kept) -> None:
     without = finals(lambda *_: None, "finalists.twins=0")
-    asked = []
-    verdict = finals(lambda worker, look: asked.append(look))
+    epoch, trial = finals().epoch, without.trial  # as what is drawn changes no onset
+    shutil.rmtree(folder.path / "finalists")
+    asked: list[DrawAgain] = []
+    verdict = finals(drawn_at(folder, {epoch: 0.604}, asked))
     found, told = verdict.decision, verdict.twins
-    assert told.before == without.decision.epoch != found.epoch == told.onset.best
-    assert DrawAgain(found.trial, found.epoch) in asked
-    assert asked[-1] == DrawAgain(found.trial, found.epoch, strengths=True)
-    assert (
-        found.score == told.fresh[0] == FreshLook.load(FreshLook.file(folder, found.trial, found.epoch)).readings.score
-    )
+    assert told.before == without.decision.epoch != found.epoch == told.onset.best == epoch
+    assert DrawAgain(trial, epoch) in asked
+    assert asked[-1] == DrawAgain(trial, epoch, strengths=True)
+    assert (found.trial, found.score, found.own_score) == (trial, 0.604, 0.25)
+    one, before = verdict.finalists.of(trial), without.finalists.of(trial)
+    assert (one.epoch, one.score, one.own, one.searched) == (epoch, 0.604, 0.25, told.score)
+    assert (before.epoch, before.score) == (told.before, SCORES[trial])
+    assert [each for each in verdict.finalists.drawn if each.trial != trial] != []
+    cells = next(cells for wins, cells in finalist_rows(verdict) if wins)
+    assert cells[:3] == (str(trial), str(epoch), "0.604")
+    assert study_attributes(verdict)["fresh_scores"][str(trial)] == 0.604
     said = " ".join(verdict.said.sure)
-    assert f"By what they read, epoch {found.epoch} ships instead of epoch {told.before}; drawn there" in said
-    one = verdict.finalists.of(found.trial)
-    assert f"Trial {one.trial} scores {one.score:.3f} at epoch {told.before} (" in said
-    assert f"scores {one.score:.3f} there (" in " ".join(without.said.sure)
+    assert f"By what they read, epoch {epoch} ships instead of epoch {told.before}." in said
+    assert f"Trial {trial} scores 0.604 there (" in said
+    assert f"{SCORES[trial]:.3f}" not in " ".join(verdict.sentences)
     assert verdict.scored_afresh
-    own = replace(told, fresh_own=0.25)
-    own.save(folder.trial(found.trial))
-    assert make_verdict(folder).decision.own_score == 0.25
+    assert "(score 0.604 on fresh images)" in headline(verdict)
+    verdict.save(folder.verdict_file)
+    assert Verdict.load(folder.verdict_file).finalists == verdict.finalists
+
+
+def test_others_that_are_better_than_the_winner_at_its_new_epoch_are_named(folder: StudyFolder, finals, kept) -> None:
+    epoch = finals().epoch
+    shutil.rmtree(folder.path / "finalists")
+    verdict = finals(drawn_at(folder, {epoch: 0.4}, []))
+    trial, others = verdict.trial, sorted(one.trial for one in verdict.finalists.drawn if one.score > 0.4)
+    assert (verdict.score, trial in others, len(others) > 0) == (0.4, False, True)
+    assert verdict.finalists.drawn[0].trial == trial
+    assert not set(verdict.ties) & set(others)
+    beside = {int(cells[0]): cells[-1] for _, cells in finalist_rows(verdict)}
+    assert [beside[number] for number in (trial, *others)] == ["", *["surely better"] * len(others)]
+    said = " ".join(verdict.said.sure)
+    assert all(str(number) in said.partition("more on fresh images, but no twins say")[0][-40:] for number in others)
+
+
+def test_where_the_new_epoch_cannot_be_drawn_the_score_says_where_it_is_from(folder: StudyFolder, finals) -> None:
+    verdict = finals()
+    told, one = verdict.twins, verdict.finalists.of(verdict.trial)
+    assert (one.epoch, verdict.scored_afresh, verdict.score) == (told.before, False, told.score)
+    said = " ".join(verdict.said.sure)
+    assert f"what fresh images say is of epoch {told.before}." in said
+    assert f"scores {one.score:.3f} at epoch {told.before} (" in said
+
+
+def test_both_trainings_are_drawn_at_the_epoch_that_ships_by_twins(folder: StudyFolder, finals, kept) -> None:
+    epoch = finals(lambda *_: None, "finalists.retrain=true").epoch
+    shutil.rmtree(folder.path / "finalists")
+    asked: list[DrawAgain] = []
+    verdict = finals(drawn_at(folder, {epoch: 0.604}, asked), "finalists.retrain=true")
+    assert verdict.epoch == epoch != verdict.twins.before
+    assert DrawAgain(verdict.trial, epoch, retrained=True) in asked
+    one = verdict.finalists.of(verdict.trial)
+    assert (one.epoch, one.trainings) == (epoch, (0.604, pytest.approx(0.584)))
+    assert verdict.score == one.score == pytest.approx(0.594)
+
+
+def test_an_export_tells_twins_of_the_epoch_that_ships_by_them_alone(folder: StudyFolder, finals, kept) -> None:
+    epoch = finals().epoch
+    shutil.rmtree(folder.path / "finalists")
+    verdict = finals(drawn_at(folder, {epoch: 0.604}, []))
+    verdict.save(folder.verdict_file)
+    before, trial = verdict.twins.before, verdict.trial
+    own = pick(folder, None, None)
+    assert (own.record.number, own.epoch) == (trial, epoch)
+    assert f"read from 3 twins. Without them it would be epoch {before}." in own.about
+    assert "it scores 0.604 (" in own.about
+    (folder.checkpoint(trial, before) / LORA_FILE).parent.mkdir(parents=True, exist_ok=True)
+    (folder.checkpoint(trial, before) / LORA_FILE).touch()
+    other = pick(folder, trial, before).about
+    assert "twins" not in other
+    assert f"Epoch {before} of {own.record.epochs} is your own pick. The verdict ships epoch {epoch}." in other
+    assert f"it scores {SCORES[trial]:.3f} (" in other
+    for number in folder.numbers():
+        if number != trial and TrialRecord.load(folder.trial(number)).state == "complete":
+            assert "twins" not in pick(folder, number, None).about
 
 
 def test_a_lost_worker_and_a_second_sitting_change_nothing(folder: StudyFolder, finals) -> None:
@@ -262,34 +320,6 @@ def test_twins_whose_losses_never_fall_do_not_take_back_what_the_trial_has_learn
     never = what_they_say(study, folder, record, read)
     assert (never.onset, never.moved, never.count, never.photos) == (None, False, 3, 9)
     assert "hardly fall" in never.failed
-
-
-def test_losses_of_twins_stand_beside_those_of_held_out_photos() -> None:
-    read = [planted(place, 8) for place in range(3)]
-    held = np.full((2, 8, 1), 0.5)
-    readings = [Readings(epoch, 0.0, {CHANNEL: reading_of_items(held)}, {CHANNEL: held}) for epoch in range(0, 9, 2)]
-    joined = with_twin_losses(Trajectory(tuple(readings)), read, 0.0).cube(CHANNEL)
-    assert joined.shape == (5, 11, 8, 1)
-    assert (joined[:, :2] == 0.5).all()
-    for place, each in enumerate(read):
-        assert np.array_equal(joined[:, 2 + place :: 3], each.ratios)
-    later = with_twin_losses(Trajectory(tuple(readings)), read, 1.0).cube(CHANNEL)  # epoch 6 is their epoch 4
-    assert later[3, 2:] == pytest.approx(joined[2, 2:])
-
-
-def test_an_epoch_of_a_twin_is_worth_what_its_own_number_of_photos_says() -> None:
-    def flat(rows: list[int], last: int) -> TwinLosses:
-        """Losses that say their epoch."""
-        epochs = np.arange(0, last + 1)
-        said = epochs[:, None, None, None] * np.ones((1, len(rows), 1, 1))
-        return TwinLosses("asked", np.array(rows), epochs, said, 1.0)
-
-    readings = tuple(Readings(epoch, 0.0, {}) for epoch in (0, 6, 12))
-    few, many = flat([1, 4], 9), flat([0, 2, 3, 5], 5)  # of six photos: 2/3 of the passes, and 1/3
-    joined = with_twin_losses(Trajectory(readings), [many, few])
-    assert joined.cube(CHANNEL)[1, :, 0, 0] == pytest.approx([2, 4, 2, 2, 4, 2])
-    assert joined.cube(CHANNEL)[2, :, 0, 0] == pytest.approx([4, 8, 4, 4, 8, 4])
-    assert [last_epoch(CONFIG, 12, 6, left_out) for left_out in (2, 4)] == [8, 4]
 
 
 # --- through the command line
