@@ -183,11 +183,8 @@ def test_functions_that_the_collector_has_frozen_are_found_too():
         gc.unfreeze()
 
 
-def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory
-):
-    notes = tmp_path_factory.mktemp("notes")
-    chosen = [mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind != "condition"]
+def tried(repository: Path, notes: Path, chosen: list[Mutant]) -> None:
+    """Tries these faults in a session of its own, in which a test may use a second of CPU while it is noted."""
     session = (
         "import pickle, sys, pytest\n"
         "from pathlib import Path\n"
@@ -195,7 +192,7 @@ def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
         "from tests.mutation.session import Session\n"
         "tree, notes = map(Path, sys.argv[1:])\n"
         "chosen = pickle.loads((notes / 'chosen').read_bytes())\n"
-        "session = Session(tree, notes, chosen, chosen, 30, {})\n"
+        "session = Session(tree, notes, chosen, chosen, 30, {}, most_cpu=1.0)\n"
         "with session.planted_calls():\n"
         "    pytest.main(['-p', 'no:cacheprovider', str(tree / 'tests')], plugins=[session, ran])\n"
     )
@@ -206,6 +203,19 @@ def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
         "RAN": str(notes),
     }
     subprocess.run([sys.executable, "-c", session, repository, notes], cwd=repository, env=environment, check=True)
+
+
+def noted_tests(notes: Path) -> list[tuple[str, str]]:
+    rows = map(json.loads, (notes / "tests.jsonl").read_text().splitlines())
+    return [(row["test"].split("::")[1], row["outcome"]) for row in rows]
+
+
+def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    notes = tmp_path_factory.mktemp("notes")
+    chosen = [mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind != "condition"]
+    tried(repository, notes, chosen)
     ended = {(row["mutant"].split(": ")[1], row["outcome"]) for row in outcomes(notes).values()}
     assert ended == {
         *((kind, "found") for kind in ("and/or", "comparison", "not", "raise dropped", "return value", "opposite")),
@@ -213,5 +223,32 @@ def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
         ("constant", "alone"),  # runs on import: to be tried in a process of its own
     }
     assert (repository / "trainer" / "sizes.py").read_text() == SOURCE
-    noted = [json.loads(row) for row in (notes / "tests.jsonl").read_text().splitlines()]
-    assert [row["outcome"] for row in noted] == ["passed"] * 3, "a test that finds a fault is none that fails"
+    assert [outcome for _, outcome in noted_tests(notes)] == ["passed"] * 3, (
+        "a test that finds a fault is none that fails"
+    )
+
+
+def test_the_notes_go_on_after_a_test_that_takes_too_long_and_one_that_cannot_be_reported(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    tests = repository / "tests" / "trainer"
+    (tests / "conftest.py").write_text(
+        "def pytest_runtest_makereport(item, call):\n"
+        "    if call.excinfo and 'frames' in item.name:\n        raise TypeError('a frame without a line')\n"
+    )
+    (tests / "test_sizes.py").write_text(
+        "import contextlib, resource\nfrom trainer.sizes import larger\n\n\n"
+        "def test_frames():\n    raise ValueError\n\n\n"
+        "def test_what_takes_long():\n    while True:\n        pass\n\n\n"
+        "def test_a_full_disk():\n    before = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))\n"
+        "    with contextlib.redirect_stdout(None):\n        one = larger(1, 2)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, before)\n    assert one == 2\n"
+    )
+    notes = tmp_path_factory.mktemp("notes")
+    chosen = [mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind == "opposite"]
+    tried(repository, notes, chosen)
+    assert dict(reversed(noted_tests(notes))) == {  # the first of each: what is torn down well is noted, too
+        "test_frames": "failed", "test_what_takes_long": "failed", "test_a_full_disk": "passed"
+    }  # fmt: skip
+    assert [row["outcome"] for row in outcomes(notes).values()] == ["found"]
