@@ -11,8 +11,8 @@ from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses
 from search.record.twins import TwinLosses, Twins
 from search.running.drawing import Drawing
 from search.study.study import Study
-from search.verdict.best_files import write_pictures
-from search.verdict.verdict import make_verdict
+from search.verdict.best_files import without_twins, write_pictures
+from search.verdict.verdict import before_twins
 
 _NOT_LEARNED = "their losses on the photos that they leave out hardly fall, so there is nothing to memorise yet"
 _LOST = "what they read is damaged"
@@ -21,7 +21,7 @@ _ONE_PHOTO = "the photos are one photo again and again, so no part of them can b
 
 def cross_fit(study: Study, folder: StudyFolder, drawing: Drawing) -> tuple[int, Twins] | None:
     """Train the winner's twins, where something ships, and keep what they say in its folder; returns its number and
-    that.
+    that. What twins of other trials said, which won before, is forgotten.
 
     Args:
         drawing: gives looks to workers.
@@ -29,8 +29,11 @@ def cross_fit(study: Study, folder: StudyFolder, drawing: Drawing) -> tuple[int,
     Raises:
         WorkerError: the workers cannot work.
     """
-    count, found = study.num_twins, make_verdict(folder).decision
-    if not count or not found.ships or found.trial is None:
+    count, found = study.num_twins, before_twins(folder)
+    ships = bool(count) and found.ships and found.trial is not None
+    drawing.check_place()
+    without_twins(folder, but=found.trial if ships else None)
+    if not ships or found.trial is None:
         return None
     number, trial = found.trial, folder.trial(found.trial)
     record = TrialRecord.load(trial, searched=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search.errors import MACHINE_ERRNOS
+from search.record.finalists import BY_TWINS_FILE
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twin_curve import plotted
@@ -135,11 +136,14 @@ def write_pictures(folder: StudyFolder, number: int) -> dict[str, Path]:
     return made
 
 
-def without_twins(folder: StudyFolder) -> None:
-    """Forget what twins of any trial said, and the pictures that tell it: the study asks for none now. What each of
-    them read is kept among the looks of the finals."""
-    for trial in (folder.trial(number) for number in folder.numbers()):
-        if (trial / TWINS_FILE).is_file():
+def without_twins(folder: StudyFolder, but: int | None = None) -> None:
+    """Forget what twins of trials said, which the study asks no more or which won before, and the pictures that
+    tell it. What each twin read is kept among the looks of the finals. `but`: the trial whose twins' word stays."""
+    if but is None:
+        (folder.path / BY_TWINS_FILE).unlink(missing_ok=True)
+    for number in folder.numbers():
+        trial = folder.trial(number)
+        if number != but and (trial / TWINS_FILE).is_file():
             for name, *_ in PICTURES:
                 (trial / name).unlink(missing_ok=True)
             (trial / TWINS_FILE).unlink()

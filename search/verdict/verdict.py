@@ -251,15 +251,7 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     """Looks at the trials' records and trajectories and decides; writes nothing."""
     records = list(folder.records())
     cost = _cost(records, wall_seconds)
-    curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
-    own_scale = any(record.objective for record in records)
-    noise = jitter([curve for curve in curves.values() if curve is not None], bounded=not own_scale)
-    searched = list(folder.records(searched=True))  # twins of one trial make it no better than others
-    finalists = standing(folder, searched)
-    if finalists is None:
-        ranked = ranked_trials(searched, curves, noise)
-    else:  # what fresh images say is not rounded to the noise of the search
-        ranked = ranked_trials(as_drawn(searched, finalists), curves, 0.0)
+    ranked, finalists, curves, noise = _ranked(folder)
     files = {"trials": "trials"} | ({} if Kept.load(folder) else {"database": folder.database.name})
     if (folder.path / DATA_CHECK_PAGE).is_file():
         files = {"data check": DATA_CHECK_PAGE, **files}
@@ -292,6 +284,28 @@ def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> V
     if check is not None and ranked:
         said = say_check(check, verdict, said)
     return replace(verdict, said=said, trials=_states(records))
+
+
+def before_twins(folder: StudyFolder) -> Decision:
+    """What is decided without the word of any twins: which trial wins, and whether it ships."""
+    ranked = _ranked(folder)[0]
+    return decide(ranked[0]) if ranked else Decision("nothing")
+
+
+def _ranked(
+    folder: StudyFolder,
+) -> tuple[list[TrialRecord], Finalists | None, dict[int, Curve | None], float]:
+    """The winner and those as good, without the word of twins, which make one trial no better than others; the
+    finalists; curves by trial, and their noise."""
+    records = list(folder.records(searched=True))
+    curves = {record.number: Curve.load(folder.trial(record.number)) for record in records}
+    own_scale = any(record.objective for record in records)
+    noise = jitter([curve for curve in curves.values() if curve is not None], bounded=not own_scale)
+    finalists = standing(folder, records)
+    if finalists is None:
+        return ranked_trials(records, curves, noise), None, curves, noise
+    # what fresh images say is not rounded to the noise of the search
+    return ranked_trials(as_drawn(records, finalists), curves, 0.0), finalists, curves, noise
 
 
 _BRIEF_FILES = ("LoRA", "why nothing", "report")

@@ -297,6 +297,33 @@ def test_twins_that_are_not_asked_for_any_more_are_forgotten(study, folder: Stud
     assert shown == [DrawAgain(before.trial, before.epoch, strengths=True)]
 
 
+def test_what_twins_of_a_former_winner_said_is_told_of_no_trial(study, folder: StudyFolder, finals, kept) -> None:
+    first = finals()
+    former, searched = folder.trial(first.trial), list(folder.records(searched=True))
+    (former / "onset.png").write_bytes(b"by twins")
+    second = finals(lambda *_: None, "finalists.retrain=true")
+    assert second.trial != first.trial
+    assert not (former / "twins.json").exists()
+    assert not (former / "onset.png").exists()
+    assert [each for each in folder.records() if each.number != second.trial] == [
+        each for each in searched if each.number != second.trial
+    ]
+    assert second.finalists.of(second.trial).epoch == second.epoch
+    assert second.finalists.of(first.trial).epoch == first.twins.before
+    assert finals() == first
+
+
+def test_a_winner_that_ships_nothing_by_its_twins_stays_the_winner(study, folder: StudyFolder, finals) -> None:
+    first = finals()
+    trial = folder.trial(first.trial)
+    poor = replace(Twins.load(trial), score=0.05, own_score=None)
+    poor.save(trial)
+    assert not make_verdict(folder).decision.ships
+    asked = []
+    assert finals(lambda worker, look: asked.append(look)) == first
+    assert sum(look.twins > 0 for look in asked) == 3
+
+
 def test_a_twin_that_blows_up_costs_no_verdict_and_is_named(study, folder: StudyFolder, finals) -> None:
     def happens(worker: int, look: DrawAgain) -> Any:
         blown = look.twin == 1
