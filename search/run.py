@@ -296,7 +296,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         from search.running.tracking import tracked
         from search.study.delivery import Delivery
         from search.tuning.ledger import Ledger
-        from search.verdict.artifacts import open_store, publish_verdict, upload_trial
+        from search.verdict.artifacts import open_store, publish_verdict, tell_twins, upload_trial
         from search.verdict.ballot import open_ballot
         from search.verdict.verdict import Verdict, finish
 
@@ -320,6 +320,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
             clock.note()
 
             def publish(verdict: Verdict) -> None:
+                tell_twins(ledger, folder, store)
                 publish_verdict(ledger.study, folder, verdict, store)
                 open_ballot(ledger.url, folder, verdict.finalists, store)
 

@@ -22,7 +22,7 @@ from search.record.trial_progress import Course
 from search.record.twins import Twins
 from search.recovery.rebuild import STATES, fields_of, scores_of
 from search.study.study import Study
-from search.tuning.ledger import PROCESSED, SHIPPED, STARTUP, TRAINED
+from search.tuning.ledger import PROCESSED, SEARCHED, SHIPPED, STARTUP, TRAINED
 from search.tuning.tally import SLOT, placed_here
 from trainer.checkpoint import LORA_FILE, STATE_FILE, checkpoints, lora_damage, state_damage
 
@@ -240,7 +240,7 @@ def _rebuilt(study: Study, row: FrozenTrial, fields: dict[str, Any], trajectory:
     """What Optuna and the trajectory know of a trial that has ended; timings and versions are lost."""
     config, attributes = study.config(fields), row.user_attrs
     trained = attributes.get(TRAINED, max([attributes.get(PROCESSED, 0), *row.intermediate_values]))
-    state, shipped = _NAMES[row.state], attributes.get(SHIPPED)
+    state, shipped = _NAMES[row.state], attributes.get(SEARCHED, attributes.get(SHIPPED))
     stopped = state if state != "complete" else "horizon" if trained >= config.epochs else "onset"
     onset = None
     if trajectory is not None and len(trajectory) > 1 and state != "failed":

@@ -36,6 +36,8 @@ from search.tuning.untried import draw, key_of, started_with, untried
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PROCESSED, TRAINED, SHIPPED = "processed", "epochs_trained", "epoch_shipped"
 """User attributes: the epoch up to which a trial was decided on, how far it ran, the epoch to ship."""
+SEARCHED = "epoch_searched"
+"""User attribute: the epoch to ship as the search found it, where another one ships by the trial's twins."""
 BEGAN, STARTUP = "began", "startup"
 """User attributes of a trial that was placed: its slot's clock then, and whether it was drawn at random."""
 
@@ -292,6 +294,13 @@ class Ledger:
             trial.set_user_attr(key, value)
         if changed.keys() & {HORIZON, SCHEDULE, CYCLES}:
             self._compare(trial.number)
+
+    def amend(self, number: int, **attributes: Any) -> None:
+        """Give a trial that has ended other user attributes, which Optuna itself does not; None takes one away."""
+        known = self.trial(number).user_attrs
+        changed = {key: value for key, value in attributes.items() if known.get(key) != value}
+        if changed:
+            self._mirror.amend(self.trial(number)._trial_id, changed)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> float | None:
         """End a trial; returns the value that Optuna keeps.

@@ -1,7 +1,9 @@
 """An Optuna storage by its URL: a SQLite file, or a server."""
 
 import contextlib
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,24 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         if "storage upgrade" not in str(error) and "schema" not in str(error):
             raise
         raise StudyError([f"{url}: {_other_version(url, str(error))}"]) from error
+
+
+def amend(storage: optuna.storages.RDBStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    """Set user attributes of a trial, though it may have ended, when Optuna takes no more; in one commit. None: there
+    is to be none of that name."""
+    from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+    from optuna.storages._rdb.storage import _create_scoped_session
+
+    with _create_scoped_session(storage.scoped_session) as session:
+        trial = TrialModel.find_or_raise_by_id(trial_id, session)
+        for key, value in attributes.items():
+            kept = TrialUserAttributeModel.find_by_trial_and_key(trial, key, session)
+            if value is None and kept is not None:
+                session.delete(kept)
+            elif value is not None and kept is not None:
+                kept.value_json = json.dumps(value)
+            elif value is not None:
+                session.add(TrialUserAttributeModel(trial_id=trial_id, key=key, value_json=json.dumps(value)))
 
 
 def sqlite_file(url: str) -> Path | None:

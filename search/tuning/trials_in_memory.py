@@ -5,7 +5,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from search.tuning.optuna_storage import amend
 from search.tuning.patience import Patience
 
 T = TypeVar("T")
@@ -228,6 +229,11 @@ class Mirror(TrialsInMemory):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._written(trial_id, lambda: self.backend.set_trial_system_attr(trial_id, key, value))
         super().set_trial_system_attr(trial_id, key, value)
+
+    def amend(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Set user attributes of a trial that has ended, in one commit. None: there is none of that name any more."""
+        self._call(lambda: amend(self.backend, trial_id, attributes))
+        self.reread(trial_id)
 
     def _written(self, trial_id: int, write: Callable[[], T], again: Callable[[], T] | None = None) -> T:
         try:

@@ -7,12 +7,13 @@ The store holds copies only: the dashboard can delete a study with its artifacts
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import NAMESPACE_URL, uuid5
 
 from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET
 from search.record.record import StudyFolder, TrialRecord
-from search.verdict.attributes import study_attributes, trial_attributes
+from search.record.twins import TWINS_FILE
+from search.verdict.attributes import BY_TWINS, study_attributes, trial_attributes
 from search.verdict.best_files import write_pictures
 from search.verdict.decision import decide, unit_of
 from search.verdict.front import FRONT_PICTURE
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.artifacts._protocol import ArtifactStore
 
+    from search.tuning.ledger import Ledger
     from search.verdict.verdict import Verdict
 
 FOLDER = "artifacts"
@@ -81,6 +83,33 @@ def upload_trial(trial: "optuna.trial.Trial", trial_folder: Path, store: "Artifa
     ids = {name: upload(trial, trial_folder / name, store, name) for name in _TRIAL_FILES}
     _note(trial, _trial_note(record), ids)
     return [name for name, artifact in ids.items() if artifact is not None]
+
+
+def tell_twins(ledger: "Ledger", folder: StudyFolder, store: "ArtifactStore") -> list[int]:
+    """Gives the trials that have twins the user attributes, pictures and note that go with what these say, and those
+    of the search again where the twins are forgotten.
+
+    Returns:
+        their numbers.
+    """
+    from optuna.trial import Trial
+
+    from search.tuning.ledger import SEARCHED, SHIPPED
+
+    told = []
+    for row in ledger.own():
+        home = folder.trial(row.number)
+        if row.state.is_finished() and ("twins" in row.user_attrs or (home / TWINS_FILE).is_file()):
+            record, searched = (TrialRecord.load(home, searched=each) for each in (False, True))
+            said, moved = trial_attributes(record), record.epoch_shipped != searched.epoch_shipped
+            shipped: dict[str, Any] = {
+                SHIPPED: record.epoch_shipped,
+                SEARCHED: searched.epoch_shipped if moved else None,
+            }
+            ledger.amend(row.number, **{name: said.get(name) for name in BY_TWINS}, **shipped)
+            upload_trial(Trial(ledger.study, row._trial_id), home, store)
+            told.append(row.number)
+    return told
 
 
 def publish_verdict(study: "optuna.Study", folder: StudyFolder, verdict: "Verdict", store: "ArtifactStore") -> None:

@@ -18,7 +18,7 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
     `memory_onset`, `safe_epoch`, `alike_epoch`; `copying` ("seen", "later" or "unseen": whether training photos come
     back in drawings at the epoch to ship) and `copying_nearer`, the share by which images are nearer to them;
     `onset_status`; `objective` and `onset_score` where a function of the user's own makes the score: its name, and the
-    score as we make it.
+    score as we make it; `twins`: how many twins say where memorising begins.
     """
     found, config = decide(record), record.config
     kind, onset = found.earlier
@@ -37,8 +37,15 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
         said |= {"copying": found.copying.status, "copying_nearer": -expm1(-found.copying.nearer)}
     for name, choice in (("safe_epoch", found.safe), ("alike_epoch", found.alike)):
         said[name] = None if choice is None else choice.epoch
-    said |= {"objective": found.objective or None, "onset_score": found.own_score}
+    said |= {"objective": found.objective or None, "onset_score": found.own_score, "twins": found.twins or None}
     return {name: value for name, value in said.items() if value is not None}
+
+
+BY_TWINS = (
+    *("onset", "onset_low", "onset_high", "onset_kind", "onset_channels", "onset_status", "context_onset"),
+    *("memory_onset", "safe_epoch", "alike_epoch", "copying", "copying_nearer", "onset_score", "twins"),
+)
+"""What twins may change of a trial, beside its epoch to ship."""
 
 
 def study_attributes(verdict: "Verdict") -> dict[str, Any]:

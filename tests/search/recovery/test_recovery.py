@@ -26,7 +26,7 @@ from search.running.workers import Team
 from search.study.objective import Objective
 from search.study.study import Study, load_study
 from search.tuning.database import storage_url
-from search.tuning.ledger import Ledger
+from search.tuning.ledger import SEARCHED, SHIPPED, Ledger
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
 from tests.search import damage
@@ -155,6 +155,21 @@ def test_a_record_that_is_lost_comes_back_with_ones_own_score_and_with_ours(scri
     record = TrialRecord.load(folder.trial(0))
     assert (record.objective, record.own_score) == ("taste:score", before.score)
     assert record.value == pytest.approx(-1000 * before.value)
+
+
+def test_a_record_that_is_lost_comes_back_as_the_search_left_it_where_twins_moved_its_epoch(
+    scripted_study, tmp_path: Path
+) -> None:
+    study, half, _ = scripted_study
+    folder = StudyFolder(tmp_path / "small")
+    shutil.copytree(half.path, folder.path)
+    before = TrialRecord.load(folder.trial(0))
+    earlier = before.epoch_shipped - before.config.save_every_n_epochs
+    ledger = Ledger.of(study, folder)
+    ledger.amend(0, **{SHIPPED: earlier, SEARCHED: before.epoch_shipped})
+    damage.empty(folder.trial(0) / "record.json")
+    recover(study, folder)
+    assert TrialRecord.load(folder.trial(0)).epoch_shipped == before.epoch_shipped
 
 
 def test_a_study_on_a_server_that_lost_it_is_filled_from_its_folder(scripted_study, tmp_path: Path) -> None:

@@ -9,8 +9,13 @@ import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
+from metrics.onset.turns import Turn
 from search.record.record import StudyFolder, TrialRecord
-from search.verdict.artifacts import open_store, publish_verdict, upload_trial
+from search.record.twins import Twins
+from search.tuning.ledger import SHIPPED, Ledger
+from search.tuning.pruner import OWNER
+from search.tuning.tally import SLOT
+from search.verdict.artifacts import open_store, publish_verdict, tell_twins, upload_trial
 from search.verdict.verdict import Verdict
 from tests.search.finished_studies import shared_study
 
@@ -104,6 +109,41 @@ def test_an_upload_that_was_cut_off_is_done_again_under_its_own_entry(running, a
     upload_trial(trial, folder.trial(trial.number), store)
     assert _shown(study, trial)["sheet.png"]["artifact_id"] == sheet
     assert _read(store, sheet) == (folder.trial(trial.number) / "sheet.png").read_bytes()
+
+
+def test_what_twins_say_stands_in_the_table_of_trials_as_long_as_they_do(running):
+    folder, study, trial = running
+    store, home, record = open_store(folder), folder.trial(trial.number), TrialRecord.load(folder.trial(2))
+    for name, value in {OWNER: "toy", SLOT: 0, SHIPPED: record.epoch_shipped}.items():
+        trial.set_user_attr(name, value)
+    upload_trial(trial, home, store)
+    study.tell(trial, 0.7)
+    ledger = Ledger(folder.database, "toy", seed=0, startup_trials=1)
+
+    def stored() -> optuna.trial.FrozenTrial:
+        return optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}").trials[trial.number]
+
+    assert tell_twins(ledger, folder, store) == []
+    before, note = stored(), _note(study, trial.number)
+    assert {"context_onset", "onset"} <= before.user_attrs.keys()
+    memory = Turn("found", 9.0, 7.0, None, ("heldout_loss",))
+    onset = replace(record.onset, context=Turn("beyond"), memory=memory, best=8)
+    asked = {"asked": 3, "trained": record.epochs_trained, "before": record.epoch_shipped, "count": 3}
+    Twins(**asked, photos=9, onset=onset, score=0.5).save(home)
+    for _ in range(2):
+        assert tell_twins(ledger, folder, store) == [trial.number]
+        now = stored()
+        assert (now.state, now.value) == (before.state, 0.7)
+        expected = {"onset": 9.0, "onset_low": 7.0, "onset_kind": "memory", "onset_channels": "heldout_loss"}
+        expected |= {"memory_onset": 9.0, "twins": 3, "epoch_shipped": 8, "epoch_searched": record.epoch_shipped}
+        assert expected.items() <= now.user_attrs.items()
+        assert not {"onset_high", "context_onset"} & now.user_attrs.keys()
+        assert ledger.trial(trial.number).user_attrs == now.user_attrs
+        assert "Read from 3 twins" in _note(study, trial.number)
+    (home / "twins.json").unlink()
+    assert tell_twins(ledger, folder, store) == [trial.number]
+    assert (stored().user_attrs, _note(study, trial.number)) == (before.user_attrs, note)
+    assert tell_twins(ledger, folder, store) == []
 
 
 def test_a_failed_trial_leaves_its_error_as_a_note(running):
