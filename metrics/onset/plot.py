@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ NAMES = {"shifted_loss": "moved subjects", "context_loss": "held-out contexts", 
 TRUE_NAMES = {"shifted_loss": "true, new contexts", "heldout_loss": "true, own contexts"}
 LOSS_HEIGHT, SCORE_HEIGHT = 1.6, 0.6
 MOST_LINES = 6
+_NAME_WIDTH = 18  # letters of a line's name, before it is broken
 MOST_RESTARTS = 12
 SAME = 0.02  # octaves between a curve's own end of its plateau and the onset that is told
 
@@ -53,6 +55,7 @@ def plot_onset(
     title: str = "",
     caption: str | None = None,
     best: str | None = "ship",
+    words: Mapping[str, str] | None = None,
 ) -> Path:
     """Draws the onset into a PNG (or PDF, SVG: whatever the path ends with), whole or not at all.
 
@@ -62,6 +65,7 @@ def plot_onset(
         title: above everything.
         caption: stands below the title; None takes the onset's own sentence.
         best: what to call the epoch `onset.best`; None does not mark it, nor does an onset that learned nothing.
+        words: what to call some channels, where that is another name than usual.
 
     Returns:
         The path.
@@ -74,11 +78,11 @@ def plot_onset(
     best = None if onset.status == "never_learned" else best
     strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
     figure, axes = open_page(
-        trajectory, marks_of(trajectory, onset, best), heights, strip=strip,
+        trajectory, marks_of(trajectory, onset, best, words), heights, strip=strip,
         title=title or "Onset of overfitting", said=onset.sentence if caption is None else caption,
     )  # fmt: skip
     if losses:
-        _draw_losses(axes[0], trajectory, losses, truth, onset)
+        _draw_losses(axes[0], trajectory, losses, truth, onset, words)
     elif read:
         draw_channels(axes[0], trajectory, "behaviour")
     if scored:
@@ -94,8 +98,16 @@ def _percent(logs: np.ndarray) -> np.ndarray:
     return 100 * (np.exp(logs) - 1)
 
 
-def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Mapping[str, Any], onset: Onset) -> None:
+def _draw_losses(
+    axis: Any,
+    trajectory: Trajectory,
+    shown: list[str],
+    truth: Mapping[str, Any],
+    onset: Onset,
+    words: Mapping[str, str] | None,
+) -> None:
     """Thick: curves that onsets are read from, with their plateaus. Thin: what a sum is made of, and other losses."""
+    names = {name: fill((words or {}).get(name, usual), _NAME_WIDTH) for name, usual in NAMES.items()}
     # logarithmic, as losses are compared: 15 % of a dip is 15 % of its height
     axis.set_yscale("function", functions=(lambda p: np.log1p(np.maximum(p, -99.9) / 100), _percent))
     labels: Labels = []
@@ -107,13 +119,13 @@ def _draw_losses(axis: Any, trajectory: Trajectory, shown: list[str], truth: Map
         placing = read.get("memory" if name == "heldout_loss" else "context")
         if placing is not None and placing.channels == (name,):
             turn = onset.memory if name == "heldout_loss" else onset.context
-            _draw_placing(axis, placing, turn, NAMES[name], COLOURS[name], labels)
+            _draw_placing(axis, placing, turn, names[name], COLOURS[name], labels)
             continue
         value = trajectory.values(name)[:, 0]
         known = np.isfinite(value)
         percent = _percent(value[known])
         axis.plot(trajectory.epochs[known], percent, color=COLOURS[name], linewidth=0.9, alpha=0.5)
-        labels.append((float(percent[-1]), NAMES[name] + "\n(not used)" * (name in onset.ignored), COLOURS[name]))
+        labels.append((float(percent[-1]), names[name] + "\n(not used)" * (name in onset.ignored), COLOURS[name]))
     for name, (epochs, logs) in truth.items():
         inside = np.asarray(epochs) <= trajectory.epochs[-1]
         percent, colour = _percent(np.asarray(logs)[inside]), COLOURS.get(name, FAINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ def plot_behaviour(
     title: str = "",
     said: str = "",
     best: str | None = "ship",
+    words: Mapping[str, str] | None = None,
 ) -> Path | None:
     """Draws what the images of each checkpoint do into a PNG (or PDF, SVG), whole or not at all.
 
     Args:
         title, said: above the panels.
         best: what to call the epoch `onset.best`; None does not mark it.
+        words: what to call some channels, where that is another name than usual.
 
     Returns:
         The path; None, and nothing is drawn, where no images were judged at two checkpoints.
@@ -44,7 +47,7 @@ def plot_behaviour(
     panels = [panel for panel in PANELS if measured(trajectory, panel)]
     if not panels:
         return None
-    marks = marks_of(trajectory, onset, None if onset.status == "never_learned" else best)
+    marks = marks_of(trajectory, onset, None if onset.status == "never_learned" else best, words)
     heights = [HEIGHTS[panel] for panel in panels]
     figure, axes = open_page(trajectory, marks, heights, title=title or "What the images do", said=said, shaded=False)
     for panel, axis in zip(panels, axes, strict=True):

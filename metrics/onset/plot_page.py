@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,14 @@ class Mark:
     leftwards: bool = False
 
 
-def marks_of(trajectory: Trajectory, onset: Onset, best: str | None) -> list[Mark]:
+def marks_of(
+    trajectory: Trajectory, onset: Onset, best: str | None, words: Mapping[str, str] | None = None
+) -> list[Mark]:
     """Both onsets with their intervals, the epochs that could ship and the one that does, labels in rows.
 
     Args:
         best: what to call the epoch `onset.best`; None does not mark it.
+        words: what to call some channels, where that is another name than usual.
     """
     first, last = float(trajectory.epochs[0]), float(trajectory.epochs[-1])
     marks: list[Mark] = []
@@ -61,7 +64,7 @@ def marks_of(trajectory: Trajectory, onset: Onset, best: str | None) -> list[Mar
             continue
         name = next((name for name in names if name in turn.channels), names[0])
         high = last if turn.high is None else min(turn.high, last)
-        by = "" if name in turn.channels or not turn.channels else f", {channels_text(turn.channels)}"
+        by = "" if name in turn.channels or not turn.channels else f", {channels_text(turn.channels, words)}"
         between = interval_text(turn.low, turn.high)
         text = f"{kind} onset {epoch_text(turn.epoch)}{by}" + (f" ({between})" if between else "")
         marks.append(Mark(turn.epoch, text, COLOURS[name], turn.low or 0.0, high))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import expm1
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -76,13 +76,13 @@ def interval_text(low: float | None, high: float | None) -> str:
     return f"{epoch_text(low)}–{OPEN if high is None else epoch_text(high)}"
 
 
-def channels_text(names: Sequence[str]) -> str:
-    """What channels look at, in a reader's words.
+def channels_text(names: Sequence[str], words: Mapping[str, str] | None = None) -> str:
+    """What channels look at, in a reader's words. `words`: those of some channels, where they are others than usual.
 
     >>> channels_text(["shifted_loss", "heldout_loss"])
     'moved subjects and held-out photos'
     """
-    return listed([READ_FROM.get(name, name) for name in names])
+    return listed([(words or {}).get(name, READ_FROM.get(name, name)) for name in names])
 
 
 def listed(words: Sequence[str]) -> str:
@@ -118,18 +118,22 @@ def disagreement_text(found: Disagreement, unit: str = "epoch") -> str:
     )
 
 
-def turn_sentences(kind: Kind, turn: Told, last: int | None, unit: str = "epoch") -> tuple[str, str]:
+def turn_sentences(
+    kind: Kind, turn: Told, last: int | None, unit: str = "epoch", reader: str = "it"
+) -> tuple[str, str]:
     """One of the two onsets: where it lies, and what that means ("" where nothing is to be added).
 
     Args:
         last: the last epoch (or step) looked at. unit: "epoch" or "step".
+        reader: what has not seen the photos that say so.
     """
     title, copies = f"{kind.capitalize()} onset", kind == "memory" and turn.channels == ("copying",)
     if turn.epoch is not None:
         at = f"{unit} {epoch_text(turn.epoch)}" + (", the first checkpoint" if turn.status == "at_start" else "")
         between = interval_text(turn.low, turn.high)
         where = f"{title}: {at}" + (f" (90 % sure: {between})." if between else ".")
-        return where, f"From there on, {_WORSE['copies' if kind == 'memory' and 'copying' in turn.channels else kind]}."
+        worse = _WORSE["copies" if kind == "memory" and "copying" in turn.channels else kind]
+        return where, f"From there on, {worse.format(reader)}."
     if turn.status != "beyond":
         return f"{title}: not measured.", ""
     if copies:
@@ -158,7 +162,7 @@ def copying_sentence(seen: Copying, unit: str = "epoch") -> str:
 
 _WORSE = {
     "context": "the subject gets worse in contexts that the photos do not show",
-    "memory": "the LoRA memorises its photos, and even photos of the same shoots that it was not trained on get worse",
+    "memory": "the LoRA memorises its photos, and even photos of the same shoots that {} was not trained on get worse",
     "copies": "images copy the photos",
 }
 

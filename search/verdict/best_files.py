@@ -22,6 +22,7 @@ from search.verdict.decision import Decision, decide, lora_to_ship
 from search.verdict.sentences import headline, plot_caption, trial_sentences
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, Marks, choose_epochs, contact_sheet
+from search.verdict.twin_sentences import words_of
 
 if TYPE_CHECKING:
     from metrics.onset.turns import Onset
@@ -231,7 +232,7 @@ def _draw_plot(folder: StudyFolder, record: TrialRecord, path: Path, *, shipping
         path,
         lambda aside: plot_onset(
             aside, trajectory, _told(record, found), thumbnails=thumbnails, title=_plot_title(folder, record),
-            caption=plot_caption(found, shipping), best=_best_word(found, shipping),
+            caption=plot_caption(found, shipping), best=_best_word(found, shipping), words=words_of(found),
         ),
     )  # fmt: skip
 
@@ -246,7 +247,7 @@ def _draw_behaviour(folder: StudyFolder, record: TrialRecord, path: Path, *, shi
     title, word = f"{_plot_title(folder, record)} · what its images do", _best_word(found, shipping)
     return _kept(
         path, lambda aside: plot_behaviour(aside, trajectory, _told(record, found), title=title, said=shipping or "",
-                                           best=word),
+                                           best=word, words=words_of(found)),
     )  # fmt: skip
 
 

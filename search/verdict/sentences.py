@@ -31,7 +31,7 @@ from search.verdict.quantities import duration
 from search.verdict.said import Said
 from search.verdict.saved_sentences import saved
 from search.verdict.settings_sentences import leave_epochs, settings
-from search.verdict.twin_sentences import read_from_twins, twin_cost, twin_sentences
+from search.verdict.twin_sentences import read_from_twins, twin_cost, twin_sentences, words_of
 from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def plot_caption(found: Decision, first: str | None = None) -> str:
 def onset_sentences(name: Kind, found: Decision) -> tuple[str, str]:
     """One of the two onsets: where it lies, and what that means ("" where nothing is to be added)."""
     onset: OnsetFound = getattr(found, name)
-    where, meaning = turn_sentences(name, onset, found.last, found.unit)
+    where, meaning = turn_sentences(name, onset, found.last, found.unit, "a twin" if found.twins else "it")
     if onset.epoch is not None and name == "context" and onset.channels:
-        meaning += f" Measured on {channels_text(onset.channels)}."
+        meaning += f" Measured on {channels_text(onset.channels, words_of(found))}."
     if onset.status == "beyond" and meaning:
         meaning = f"{meaning.removesuffix('.')} ({_HOLDOUT[found.kind]})."
     if onset.epoch is None and onset.status != "beyond":

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 _PARTS = {2: "half", 3: "third", 4: "quarter", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth"}
 
 
+def words_of(found: Decision) -> dict[str, str]:
+    """What to call channels, where twins read them; none without twins."""
+    return {"heldout_loss": "photos that its twins left out"} if found.twins else {}
+
+
 def read_from_twins(found: Decision) -> str:
     """What the memory onset was read from; "" where there were no twins."""
     if not found.twins:
