@@ -69,9 +69,9 @@ def marks_of(
         text = f"{kind} onset {epoch_text(turn.epoch)}{by}" + (f" ({between})" if between else "")
         marks.append(Mark(turn.epoch, text, COLOURS[name], turn.low or 0.0, high))
     green = COLOURS["score"]
-    for words, choice in {} if best is None else {"safe": onset.safe, "most alike": onset.alike}.items():
+    for word, choice in {} if best is None else {"safe": onset.safe, "most alike": onset.alike}.items():
         if choice is not None and choice.epoch != onset.best:
-            marks.append(Mark(choice.epoch, f"{words} {choice.epoch}", green, style=(0, (1, 3)), width=0.9))
+            marks.append(Mark(choice.epoch, f"{word} {choice.epoch}", green, style=(0, (1, 3)), width=0.9))
     if best is not None:
         marks.append(Mark(onset.best, f"{best} {onset.best}", green, style=(0, (1.5, 1.5))))
     return _in_rows(marks, first, last)

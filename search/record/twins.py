@@ -46,6 +46,11 @@ class TwinLosses:
         """Where it lies in the folder of the finals' looks: of a trial's `count` twins the one numbered `twin`."""
         return looks / f"{trial:04d}" / f"twins-{count}" / f"{twin}.npz"
 
+    @staticmethod
+    def training(looks: Path, trial: int, count: int, twin: int) -> Path:
+        """The folder of its training while that lasts."""
+        return TwinLosses.file(looks, trial, count, twin).with_suffix("")
+
     def save(self, path: Path) -> None:
         """Write it whole or not at all."""
         import io
@@ -81,7 +86,8 @@ class Twins:
         onset: the trial's, with the losses on these photos; None where they could not be read.
         before: the epoch to ship as the search found it.
         score, own_score: what the search read at the epoch to ship by `onset`.
-        failed: why they could not be read.
+        failed: why they could not be read. broken: whether one could not be trained, or what it read is lost: another
+            number of them is another try.
         seconds: that they took the workers.
     """
 
@@ -95,6 +101,7 @@ class Twins:
     score: float | None = None
     own_score: float | None = None
     failed: str = ""
+    broken: bool = False
     seconds: float = 0.0
 
     @property

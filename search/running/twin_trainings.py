@@ -155,7 +155,8 @@ class TwinTrainings:
 
     def _training(self, asked: DrawAgain) -> Path:
         """The folder of its training while that lasts."""
-        return self._file(asked).with_suffix("")
+        assert asked.number is not None
+        return TwinLosses.training(self._folder.path / LOOKS_FOLDER, asked.number, asked.twins, asked.place)
 
     def _measured(self, asked: DrawAgain, epoch: int) -> Path:
         return self._training(asked) / "losses" / f"{epoch:04d}.npy"

@@ -6,12 +6,14 @@ from dataclasses import replace
 from metrics.onset.onset import find_onset
 from metrics.trajectory.readings import OWN_SCORE
 from search.record.events import DrawAgain
+from search.record.finalists import LOOKS_FOLDER
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twin_curve import CHANNEL, read_by_twins, with_twin_losses
 from search.record.twins import TwinLosses, Twins
 from search.running.drawing import Drawing
 from search.study.study import Study
 from search.verdict.best_files import without_twins, write_pictures
+from search.verdict.disk_cleanup import delete
 from search.verdict.verdict import before_twins
 
 _NOT_LEARNED = "their losses on the photos that they leave out hardly fall, so there is nothing to memorise yet"
@@ -43,7 +45,10 @@ def cross_fit(study: Study, folder: StudyFolder, drawing: Drawing) -> tuple[int,
     drawing.run([DrawAgain(number, record.epochs_trained, twins=count, place=twin) for twin in range(count)])
     drawing.check_place()
     if drawing.not_twinned:
-        told = Twins(count, record.epochs_trained, record.epoch_shipped or 0, failed=drawing.not_twinned)
+        for twin in range(count):  # it would blow up again
+            delete(TwinLosses.training(folder.path / LOOKS_FOLDER, number, count, twin))
+        failed = drawing.not_twinned
+        told = Twins(count, record.epochs_trained, record.epoch_shipped or 0, failed=failed, broken=True)
     else:
         told = what_they_say(study, folder, record, read_by_twins(folder, number, count))
     told.save(trial)
@@ -57,7 +62,7 @@ def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: 
     number, asked = record.number, study.num_twins
     told = Twins(asked, record.epochs_trained, record.epoch_shipped or 0)
     if not read:
-        return replace(told, failed=_LOST if read is None else _ONE_PHOTO)
+        return replace(told, failed=_LOST if read is None else _ONE_PHOTO, broken=read is None)
     told = replace(told, seconds=sum(each.seconds for each in read))
     trajectory = folder.trajectory(number)
     onset = find_onset(with_twin_losses(trajectory, read), ship=study.score.ship)

@@ -33,7 +33,10 @@ def twin_sentences(verdict: "Verdict") -> list[str]:
         return []
     if told.onset is None:
         last = told.failed.strip().splitlines()[-1].removesuffix(".")
-        return [f"Where memorising begins could not be read from twins: {last}."]
+        again = (
+            " Another number of them (finalists.twins) tries it with other parts of the photos." if told.broken else ""
+        )
+        return [f"Where memorising begins could not be read from twins: {last}.{again}"]
     beside = f", beside the {told.beside} held-out ones" if told.beside else ""
     said = f"Its {told.count} twins read {told.photos} photos{beside}, each by the twin that was trained without it."
     if not told.moved:

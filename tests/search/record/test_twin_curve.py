@@ -9,7 +9,7 @@ from metrics.trajectory.trajectory import Trajectory
 from search.record.twin_curve import CHANNEL, last_epoch, with_twin_losses
 from search.record.twins import TwinLosses
 from tests.search.any_config import CONFIG
-from tests.search.running.test_twins import planted
+from tests.search.running.planted_twins import planted
 
 
 def test_losses_of_twins_stand_beside_those_of_held_out_photos() -> None:

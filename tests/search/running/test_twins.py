@@ -11,15 +11,13 @@ import pytest
 import yaml
 
 from metrics.onset.onset import find_onset
-from metrics.trajectory.readings import OWN_SCORE, Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 from search.exports.pick import pick
 from search.record.clock import Clock
-from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
-from search.record.finalists import FreshLook
+from search.record.events import DrawAgain, Failed, Lost
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twin_curve import CHANNEL, plotted, with_twin_losses
-from search.record.twins import TwinLosses, Twins
+from search.record.twins import Twins
 from search.run import why_finished
 from search.running.finalists import draw_finalists
 from search.running.progress import Board
@@ -32,12 +30,9 @@ from search.verdict.verdict import Verdict, make_verdict
 from tests.search.conftest import study_writer
 from tests.search.finished_studies import make_study
 from tests.search.recovery.real_studies import real_values, run_here
-from tests.search.running.test_finalists import AGAIN, SCORES, Workers
+from tests.search.running.planted_twins import TURN, TwinWorkers, drawn_at, planted
+from tests.search.running.test_finalists import AGAIN, SCORES
 from trainer.checkpoint import LORA_FILE
-
-TURN = 14.0
-"""Epoch of a twin of three at which its losses turn; it stands for half as many more of the trial."""
-
 
 # --- the coordinator: planted losses
 
@@ -75,32 +70,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory, study: Study) -> StudyFol
 def folder(searched: StudyFolder, tmp_path: Path) -> StudyFolder:
     shutil.copytree(searched.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples"))
     return StudyFolder(tmp_path / "toy")
-
-
-LAST = 28
-"""Of these epochs as many passes over two thirds of the photos as 40 epochs are over all."""
-
-
-def planted(place: int, last: int = LAST, turn: float = TURN) -> TwinLosses:
-    """A third of nine photos, whose losses turn."""
-    epochs = np.array([0, *range(2, last + 1, 2)])
-    luck = np.random.default_rng(place)
-    curve = -0.3 * epochs / (epochs + 3) + 0.15 * np.maximum(0.0, epochs / turn - 0.8) ** 1.5
-    each = curve[:, None, None, None] * luck.uniform(0.9, 1.1, (1, 3, 8, 1))
-    each = each + luck.normal(0, 0.002, each.shape) * (epochs > 0)[:, None, None, None]
-    return TwinLosses("asked", np.arange(place, 9, 3), epochs, each, 4.0)
-
-
-class TwinWorkers(Workers):
-    """As the finals' workers; twins leave what is planted."""
-
-    def receive(self, timeout: float) -> list[tuple[int, Any]]:
-        slot, look = self.asked[-1]
-        if not look.twins or self.happens(slot, look) is not None:
-            return super().receive(timeout)
-        self.asked.pop()
-        planted(look.place).save(TwinLosses.file(self.folder.path / "finalists", look.number, look.twins, look.place))
-        return [(slot, DrawnAgain(look.number, look.epoch, look.twin))]
 
 
 @pytest.fixture
@@ -160,23 +129,6 @@ def test_what_twins_read_is_told_as_if_those_photos_had_been_held_out(study, fol
     ]
     verdict.save(folder.verdict_file)
     assert Verdict.load(folder.verdict_file).twins == verdict.twins
-
-
-def drawn_at(folder: StudyFolder, scores: dict[int, float], asked: list[DrawAgain]) -> Callable[..., Any]:
-    """Fresh images at these epochs have these scores; `asked` notes what is asked for."""
-
-    def happens(worker: int, look: DrawAgain) -> Any:
-        asked.append(look)
-        if look.number is None or look.twins or look.strengths or look.epoch not in scores:
-            return None
-        score = scores[look.epoch] - 0.02 * look.retrained
-        draws = score + np.random.default_rng(0).normal(0, 0.01, 1000)
-        readings = Readings(look.epoch, 0.0, {OWN_SCORE: Reading(0.25, 0.2, 0.3)}, {}, score)
-        file = FreshLook.file(folder, look.number, look.epoch, retrained=look.retrained)
-        FreshLook("asked", readings, draws, 8, 4, 0, 2.0).save(file)
-        return DrawnAgain(look.number, look.epoch)
-
-    return happens
 
 
 @pytest.fixture
@@ -325,15 +277,27 @@ def test_a_winner_that_ships_nothing_by_its_twins_stays_the_winner(study, folder
 
 
 def test_a_twin_that_blows_up_costs_no_verdict_and_is_named(study, folder: StudyFolder, finals) -> None:
+    training = folder.path / "finalists" / "{:04d}" / "twins-3" / "1"
+
     def happens(worker: int, look: DrawAgain) -> Any:
-        blown = look.twin == 1
-        return Failed(look.number, look.epoch, "the loss is NaN", again=False, twin=1) if blown else None
+        if look.twins != 3 or look.twin != 1:
+            return None
+        Path(str(training).format(look.number)).mkdir(parents=True, exist_ok=True)
+        return Failed(look.number, look.epoch, "the loss is NaN", again=False, twin=1)
 
     verdict = finals(happens)
     assert verdict.decision.ships
     assert (verdict.decision.twins, verdict.decision.memory.status) == (0, "unmeasured")
-    assert "Where memorising begins could not be read from twins: the loss is NaN." in verdict.said.sure
+    said = " ".join(verdict.said.sure)
+    assert "could not be read from twins: the loss is NaN. Another number of them (finalists.twins) tries it" in said
     assert Twins.load(folder.trial(verdict.trial)).onset is None
+    assert not Path(str(training).format(verdict.trial)).exists()
+    replace(verdict, files={}).save(folder.verdict_file)
+    spent = f"budget.trials={verdict.cost.trials}"
+    assert why_finished(load_study(study.file, [spent]), folder) is not None
+    assert why_finished(load_study(study.file, [spent, "finalists.twins=4"]), folder) is None
+    again = finals(happens, "finalists.twins=4")
+    assert (again.decision.twins, again.twins.failed) == (4, "")
 
 
 def test_twins_whose_losses_never_fall_do_not_take_back_what_the_trial_has_learned(
