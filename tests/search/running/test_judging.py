@@ -88,6 +88,14 @@ def test_the_whole_lora_turned_down_is_read_at_the_same_likeness(calibration: Ca
     assert found.plain_values[LEAK] == pytest.approx(0.55, abs=0.03)
 
 
+def test_a_likeness_below_that_of_every_strength_is_that_of_the_weakest(calibration: Calibration) -> None:
+    rng = np.random.default_rng(5)
+    weaker = {0.75: look(rng, subject=0.7, leak=0.5), 0.5: look(rng, subject=0.8, leak=0.4)}
+    found = compare(calibration, trial(3, 0.5, IN04=0.0), look(rng), look(rng, subject=0.3, leak=0.2), weaker)
+    assert found.plain == 0.5
+    assert found.plain_values[LEAK] == pytest.approx(0.4, abs=0.03)
+
+
 def test_of_weights_that_are_as_good_those_that_change_less_are_judged() -> None:
     records = [trial(0, 0.5, A=1.0, B=1.0), trial(1, 0.802, A=0.0, B=0.5), trial(2, 0.8, A=0.0, B=1.0)]
     assert choose(records).number == 2

@@ -2,10 +2,12 @@
 
 import io
 import re
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import rich
 from rich.console import Console
 
 from metrics.onset.turns import Onset, Turn
@@ -65,6 +67,30 @@ def test_lines_name_trial_score_onset_and_how_far(board: Board, capsys: pytest.C
         "(2/4)",
     ):
         assert part in line
+
+
+def test_trials_of_an_earlier_sitting_are_counted_and_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board("toy", trials=4, slots=2)
+    board.ended(ended(0, 0.7))
+    assert capsys.readouterr().out == ""
+    assert board.summary()[0] == "1 of 4 trials"
+
+
+def test_on_a_terminal_the_table_stands_for_lines_and_notes_are_said_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, color_system=None, width=100, height=30)
+    monkeypatch.setattr(rich, "_console", console)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    board = Board("toy", trials=4, slots=2)
+    with board.shown():
+        board.prepared([0], Prepared(3.0, ("look at [the] masks",)))
+        board.began(0, record(0))
+        board.ended(ended(0, 0.7))
+    said = terminal.getvalue()
+    assert "look at [the] masks" in said
+    assert "ready after" not in said
+    assert "(1/4)" not in said
+    assert "1 of 4 trials" in said
 
 
 def test_a_line_names_some_of_the_running_trials_and_counts_the_others(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,6 +135,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "photos in a device": ({"data": "/dev/zero"}, "data"),
     "photos of nobody's home": ({"data": "~nosuchuser/photos"}, "data"),
     "photos of nothing": ({"data": ""}, "data"),
+    "logs in a folder of 5,000 letters": (
+        {"track": {"log_with": "tensorboard", "logging_dir": "d" * 5000}},
+        "track.logging_dir",
+    ),
+    "a study to go on from of 5,000 letters": ({"from": "d" * 5000, "delivery": {"step": 0.5}}, "from"),
 }
 
 

@@ -259,6 +259,22 @@ def test_other_trainers_words_count_as_what_they_mean_in_conditions_too(write_st
     assert study.config(chosen[0]).size == (64, 64)
 
 
+def test_every_mistake_in_a_condition_is_told(write_study) -> None:
+    when = {"optimiser": "AdamW", "optimizer": "Prodigy"}
+    with pytest.raises(StudyError) as caught:
+        load_study(
+            write_study(
+                search={
+                    "optimizer": {"values": ["AdamW", "DAdaptAdam"]},
+                    "rank": {"values": [4, 8], "when": when},
+                }
+            )
+        )
+    told = "\n".join(caught.value.problems)
+    assert "search.rank.when.optimiser" in told
+    assert "search.rank.when.optimizer" in told
+
+
 def test_restarts_without_cycles_are_searched_and_told(write_study) -> None:
     study = load_study(
         write_study(train={"resolution": 64}, search={"lr_scheduler": {"values": ["linear", "cosine_with_restarts"]}})
