@@ -24,7 +24,7 @@ from search.command import add_study, study_command
 from search.errors import SearchError, StudyError
 from search.record.record import StudyFolder
 from search.study.find_study import locate
-from search.study.server import check_server, known_server
+from search.study.server import Server, check_server, known_server
 from search.tuning.database import check_database, storage_url
 from trainer.arguments import Arguments, port
 from trainer.command import INTERRUPTED, Command, end, reason
@@ -70,7 +70,10 @@ def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> 
         SearchError: there is no database yet; the port is taken, or not allowed.
         StudyError: `storage` is no URL of a storage, or nothing answers there.
     """
-    application = _only_for_this_machine(_counting(_application(folder, storage), folder, storage))
+    server = known_server(folder) if storage is None else None
+    url = storage or (storage_url(folder.database) if server is None else server.url)
+    application = _application(folder, server, url, named=storage is not None)
+    application = _only_for_this_machine(_counting(application, folder, url))
     try:
         return make_server(HOST, port, application, server_class=_Threading, handler_class=_Quiet)
     except OSError as error:
@@ -78,9 +81,9 @@ def serve(folder: StudyFolder, port: int = 0, *, storage: str | None = None) -> 
         raise SearchError(mistake(None, "--port", port, "a port that is free", why)) from error
 
 
-def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
-    server = known_server(folder) if storage is None else None
-    if storage is None and server is None and not folder.database.is_file():
+def _application(folder: StudyFolder, server: Server | None, url: str, *, named: bool) -> "WSGIApplication":
+    """`url`: of the storage; `named`: by the user."""
+    if not named and server is None and not folder.database.is_file():
         raise SearchError(f"{folder.database} does not exist: the study has not begun")
     import warnings
 
@@ -93,9 +96,8 @@ def _application(folder: StudyFolder, storage: str | None) -> "WSGIApplication":
 
     if server is not None:
         check_server(server)
-        return wsgi(open_storage(server.url), artifact_store=stores_beside(folder))
-    opened = open_storage(storage_url(folder.database)) if storage is None else _open_storage(storage)
-    return wsgi(opened, artifact_store=open_store(folder))
+        return wsgi(open_storage(url), artifact_store=stores_beside(folder))
+    return wsgi(_open_storage(url) if named else open_storage(url), artifact_store=open_store(folder))
 
 
 def _open_storage(url: str) -> Any:
@@ -147,26 +149,24 @@ def _only_for_this_machine(application: "WSGIApplication") -> "WSGIApplication":
     return guarded
 
 
-def _counting(application: "WSGIApplication", folder: StudyFolder, storage: str | None) -> "WSGIApplication":
+def _counting(application: "WSGIApplication", folder: StudyFolder, url: str) -> "WSGIApplication":
     """Keep votes on finalists in the study's folder as they are given, and have the report say so."""
 
     def counted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         answer = application(environ, start_response)
         if "/preference" in environ.get("PATH_INFO", "") and environ["REQUEST_METHOD"] != "GET":
             with contextlib.suppress(OSError, SearchError):  # a copy that cannot be written to shows its pictures
-                _count(folder, storage)
+                _count(folder, url)
         return answer
 
     return counted
 
 
-def _count(folder: StudyFolder, storage: str | None) -> None:
+def _count(folder: StudyFolder, url: str) -> None:
     from search.verdict.ballot import count_votes
     from search.verdict.report import write_report
     from search.verdict.verdict import known_verdict
 
-    server = known_server(folder)
-    url = storage or (storage_url(folder.database) if server is None else server.url)
     with _COUNTING:
         if count_votes(url, folder) and (verdict := known_verdict(folder)) is not None:
             write_report(folder, verdict, storage=url)
