@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +42,8 @@ from trainer.packing.builder import pack_settings, run_settings
 
 _DIGITS = 12
 """Of a learning rate's share of its peak: two formulas of one course differ in the last bits of a double."""
+_COARSEST_CLOCK = 4.0
+"""Seconds: no file system notes the time of a change more coarsely."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class _Earlier:
     folder: StudyFolder
     record: TrialRecord
     trajectory: Trajectory
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Trials of a study. `changed`: when its folder was, as its file system says; `seen`: since when we know that.
+    `sure`: listed so much later that no clock is too coarse to tell of a change."""
+
+    changed: int
+    seen: float
+    trials: tuple[Path, ...]
+    sure: bool
 
 
 class SameRuns:
@@ -63,6 +77,7 @@ class SameRuns:
         self._study, self._folder, self._common = study, folder, common
         self.looks = study.kind == SEARCH and study.budget.reuse
         self._marks: dict[Path, RunMark] = {}
+        self._listed: dict[Path, _Listing] = {}
 
     def mark(self, config: TrainConfig, steps_per_epoch: int, shape: tuple[int | None, int | None]) -> RunMark:
         """What a trial of the study is. `shape`: width and rank of the pack that it sits in, which its last bits hang
@@ -107,11 +122,25 @@ class SameRuns:
                 yield _Earlier(StudyFolder(trial.parent.parent), record, trajectory), epochs
 
     def _known(self) -> Iterator[tuple[Path, RunMark]]:
-        for trial in sorted(self._folder.path.parent.glob("*/trials/[0-9]*")):
-            mark = self._marks.get(trial) or RunMark.load(trial)
-            if mark is not None:
-                self._marks[trial] = mark
-                yield trial, mark
+        for home in sorted(self._folder.path.parent.glob("*/trials")):
+            for trial in self._trials(home):
+                mark = self._marks.get(trial) or RunMark.load(trial)
+                if mark is not None:
+                    self._marks[trial] = mark
+                    yield trial, mark
+
+    def _trials(self, home: Path) -> Sequence[Path]:
+        """What lies in a study's folder of trials, listed again only where it has changed."""
+        now, kept = time.monotonic(), self._listed.get(home)
+        try:
+            changed = home.stat().st_mtime_ns
+        except OSError:  # it has gone
+            return ()
+        if kept is None or kept.changed != changed or not kept.sure:
+            seen = now if kept is None or kept.changed != changed else kept.seen
+            trials = tuple(sorted(home.glob("[0-9]*")))
+            kept = self._listed[home] = _Listing(changed, seen, trials, now - seen > _COARSEST_CLOCK)
+        return kept.trials
 
     def _ends_well(self, earlier: _Earlier, spec: TrialSpec, readings: Sequence[int]) -> bool:
         """Whether the LoRA to ship is there, if the trial will end within these readings without having been pruned."""

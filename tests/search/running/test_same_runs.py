@@ -212,6 +212,36 @@ def test_taken_twice_or_cut_off_it_is_taken_once(runs: Runs) -> None:
     assert runs.take(number=5)[0] is None  # the trial itself has not ended, so nothing is had of it
 
 
+def test_a_folder_of_trials_is_listed_once_until_it_changes(runs: Runs, monkeypatch) -> None:
+    runs.ended("theirs", 3)
+    runs.ended("others", 0)
+    listed, clock, glob = [], [100.0], Path.glob
+    monkeypatch.setattr("search.running.same_runs.time.monotonic", lambda: clock[0])
+
+    def counted(path: Path, pattern: str) -> Any:
+        listed.extend([path.parent.name] * (path.name == "trials"))
+        return glob(path, pattern)
+
+    monkeypatch.setattr(Path, "glob", counted)
+    same = runs.same("mine")
+
+    def known() -> list[tuple[str, str]]:
+        listed.clear()
+        return [(trial.parent.parent.name, trial.name) for trial, _ in same._known()]
+
+    before = [("others", "0000"), ("theirs", "0003")]
+    for seconds, again in ((0, 2), (1, 2), (5, 2), (1, 0), (1000, 0)):  # while a change might bear the same time
+        clock[0] += seconds
+        assert (known(), len(listed)) == (before, again)
+    runs.ended("theirs", 4)
+    assert (known(), listed) == ([*before, ("theirs", "0004")], ["theirs"])
+    shutil.rmtree(runs.home / "runs" / "others" / "trials" / "0000")
+    assert known() == [("theirs", "0003"), ("theirs", "0004")]
+    shutil.rmtree(runs.home / "runs" / "others")
+    runs.ended("new", 1)
+    assert known() == [("new", "0001"), ("theirs", "0003"), ("theirs", "0004")]
+
+
 def test_the_study_says_what_that_saved(runs: Runs) -> None:
     runs.ended("mine", 0)
     runs.ended("mine", 1)
