@@ -8,7 +8,7 @@ import numpy as np
 
 from metrics.images.sample_notes import Sheet, note_of
 from metrics.onset.sentences import listed
-from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalists, FreshLook, StrengthsShown
+from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalist, Finalists, FreshLook, StrengthsShown
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.quantities import duration
 from search.verdict.ranking import best_trials
@@ -87,10 +87,22 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
         said.append(
             f"With other prompts of this kind{also} it would be the best of them in {100 * one.best:.0f} of 100 cases."
         )
+    if verdict.twins is not None and verdict.twins.moved and verdict.scored_afresh:
+        said += _above(found, one)
     for what, reasons in (("drawn again", found.left_out), ("trained a second time", found.not_retrained)):
         for number, why in sorted(reasons.items()):
             said.append(f"Trial {number} was not {what}: {why.strip().splitlines()[-1]}.")
     return said
+
+
+def _above(found: Finalists, winner: Finalist) -> list[str]:
+    """Those that score more than the winner, which its twins moved to another epoch."""
+    more = sorted(one.trial for one in found.drawn if one.score > winner.score)
+    if not more:
+        return []
+    many = len(more) > 1
+    others = f"Trial{'s' * many} {listed([str(trial) for trial in more])} score{'s' * (not many)} more on fresh images"
+    return [f"{others}, but no twins say where {'they begin' if many else 'it begins'} to memorise the photos."]
 
 
 def finalist_cost(verdict: "Verdict") -> list[str]:

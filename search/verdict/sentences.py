@@ -329,7 +329,8 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
         if found.epoch == found.last and found.earlier[1] is None:
             more = f"More {found.unit}s{_LONGER[found.kind]} may be better still."
             said.append(f"{found.unit.capitalize()} {found.epoch} is the last checkpoint. {more}")
-        said += [*finalist_sentences(verdict), *tie_sentences(verdict), *twin_sentences(verdict)]
+        said += [*finalist_sentences(verdict), *tie_sentences(verdict)]
+    said += twin_sentences(verdict)
     if verdict.cost.failed:
         last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors and errors[-1].strip() else ""
         said.append(f"{_count(verdict.cost.failed, 'trial')} failed.{last}")

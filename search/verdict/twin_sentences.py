@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from metrics.onset.sentences import listed
 from search.record.record import TrialRecord
 from search.verdict.decision import Decision
 from search.verdict.quantities import duration
@@ -41,17 +40,11 @@ def twin_sentences(verdict: "Verdict") -> list[str]:
     said = f"Its {told.count} twins read {told.photos} photos{beside}, each by the twin that was trained without it."
     if not told.moved:
         return [f"{said} The {unit} to ship is the same without them."]
-    said += f" By what they read, {unit} {told.shipped} ships instead of {unit} {told.before}."
-    if verdict.finalists is None:
-        return [said]
-    if not verdict.scored_afresh:
+    is_it = "ships" if verdict.decision.ships else "is to ship, which scores too little,"
+    said += f" By what they read, {unit} {told.shipped} {is_it} instead of {unit} {told.before}."
+    if verdict.finalists is not None and not verdict.scored_afresh:
         return [f"{said} It could not be drawn again there: what fresh images say is of {unit} {told.before}."]
-    more = sorted(one.trial for one in verdict.finalists.drawn if one.score > (verdict.score or 0.0))
-    if not more:
-        return [said]
-    many = len(more) > 1
-    others = f"Trial{'s' * many} {listed([str(trial) for trial in more])} score{'s' * (not many)} more on fresh images"
-    return [said, f"{others}, but no twins say where {'they begin' if many else 'it begins'} to memorise."]
+    return [said]
 
 
 def from_twins(record: TrialRecord, epoch: int) -> list[str]:

@@ -270,7 +270,9 @@ def test_a_winner_that_ships_nothing_by_its_twins_stays_the_winner(study, folder
     trial = folder.trial(first.trial)
     poor = replace(Twins.load(trial), score=0.05, own_score=None)
     poor.save(trial)
-    assert not make_verdict(folder).decision.ships
+    none = make_verdict(folder)
+    told = f"By what they read, epoch {first.epoch} is to ship, which scores too little, instead of epoch"
+    assert (none.decision.ships, told in " ".join(none.said.sure)) == (False, True)
     asked = []
     assert finals(lambda worker, look: asked.append(look)) == first
     assert sum(look.twins > 0 for look in asked) == 3
