@@ -180,7 +180,7 @@ class Team:
             slot.silent = 0.0
         for _, message in got:
             if isinstance(message, Prepared):
-                slot.ready, slot.losses, slot.loading = True, 0, message.seconds
+                slot.ready, slot.loading = True, message.seconds
         if not slot.process.is_alive():
             got.append((index, self._replace(index, slot.process.how_it_ended)))
         return got

@@ -4,7 +4,9 @@ import errno
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from metrics.images.sample_notes import Figure, note_of
 from search.record.record import StudyFolder
 from search.verdict import best_files
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, novel_prompts, write_pictures
@@ -26,6 +28,12 @@ def test_a_full_disk_is_told_and_the_picture_is_drawn_at_the_next_start(folder: 
         with pytest.raises(OSError, match="No space left"):
             write_pictures(folder, 0)
     assert set(write_pictures(folder, 0)) == {SHEET, PLOT, BEHAVIOUR}
+
+
+def test_wherever_a_picture_is_put_it_is_taken_for_no_sample(folder: StudyFolder) -> None:
+    for name in write_pictures(folder, 0):
+        with Image.open(folder.trial(0) / name) as picture:
+            assert note_of(picture, Path("images") / "0001.png") == Figure()
 
 
 def test_what_cannot_be_drawn_is_left_out(folder: StudyFolder, monkeypatch, caplog) -> None:

@@ -1,12 +1,13 @@
 """Rank reduction against numpy's own SVD of the whole ΔW, and against a LoRA of a known rank."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from trainer.delivery.rank_reduction import rank_curve, reduced
+from trainer.delivery.rank_reduction import RankCurve, rank_curve, reduced
 from trainer.errors import ModelError
 from trainer.lora.lora import LoraModule, LoraWeights
 from trainer.lora.merge import delta
@@ -84,3 +85,8 @@ def test_the_curve_goes_to_the_highest_rank_of_a_lora_of_several() -> None:
     curve = rank_curve(replace(thin, modules={PLAIN: thin.modules[PLAIN], SPATIAL: thick.modules[SPATIAL]}))
     assert curve.rank == len(curve.losses) == 6
     assert curve.losses[4] > 1e-6 > curve.losses[5]
+
+
+def test_the_curve_is_told_at_halves_of_the_rank() -> None:
+    curve = RankCurve(6, {1: 0.5, 2: 0.25, 3: 0.125, 4: 0.1, 5: 0.05, 6: 0.0})
+    assert [tuple(map(float, re.findall(r"[\d.]+", line))) for line in curve.lines] == [(6, 0), (3, 12), (1, 50)]
