@@ -36,6 +36,7 @@ def study(folder: Path, pack: int, device: str, *, trials: int, epochs: int) -> 
     values: dict[str, Any] = yaml.safe_load((DEMO / "demo.yaml").read_text())
     values |= {key: str(DEMO / values[key]) for key in ("base", "data")}
     asked = values["score"]
+    del values["sampler"]  # what it starts with is not searched
     probe = asked["probe"] | {"seeds": 1, "trained": 1, "heldout": 1, "contexts": asked["probe"]["contexts"][:2]}
     values["score"] = {
         "encoder": str(DEMO / asked["encoder"]),

@@ -1,6 +1,6 @@
 """The demo study side by side with what people write themselves: time to a verdict, and how good the LoRA truly is.
 
-python -m benchmarks.study [--json FILE]      all 14 trials of the demo (42 minutes on two cores)
+python -m benchmarks.study [--json FILE]      all trials of the demo
 python -m benchmarks.study --quick            three short trials, which say little of the LoRA
 python -m benchmarks.study --loras FILE…      only the true quality of LoRAs of the demo's concept
 
@@ -20,9 +20,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.study_rivals import BASE, GUIDANCE, SIDE, STEPS, Plain, Task, open_study
+
+if TYPE_CHECKING:
+    from search.study.space import Entry
+    from search.study.study import Study
 
 STUDY = BASE.parent.parent / "demo.yaml"
 CONCEPT, FRESH = "mushroom", 64
@@ -56,8 +60,11 @@ def task_of(folder: Path, *, quick: bool) -> Task:
         trials=3 if quick else study.budget.trials,
         startup=2 if quick else int(study.budget.startup_trials or 6),
         epochs=4 if quick else int(study.train["epochs"]),
-        horizons=QUICK_HORIZONS if quick else (16, 32),
-        every=2,
+        horizons=QUICK_HORIZONS if quick else tuple(_searched(study, "epochs").values),
+        every=2 if quick else int(study.train["save_every_n_epochs"]),
+        batch=int(study.train["batch_size"]),
+        scales=(_searched(study, "learning_rate_scale").low, _searched(study, "learning_rate_scale").high),
+        start=() if quick else tuple(study.sampler.start_with),
         photos=tuple(str(photo.path) for photo in photos),
         captions=tuple(photo.caption for photo in photos),
         trained=about.trained_rows,
@@ -65,11 +72,17 @@ def task_of(folder: Path, *, quick: bool) -> Task:
     )
 
 
+def _searched(study: Study, field: str) -> Entry:
+    return next(entry for entry in study.space.entries if entry.field == field)
+
+
 def run_rival(work: Path, kind: str, task: Task) -> tuple[float, Any]:
     """(seconds until the last trial has ended, the Optuna study)."""
     work.mkdir(parents=True)
     task.save(work)
-    open_study(work, task, kind)
+    study = open_study(work, task, kind)
+    for settings in task.start:
+        study.enqueue_trial(settings)
     command = [sys.executable, "-m", "benchmarks.study_rivals", "worker", str(work), kind]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     began = time.perf_counter()
@@ -155,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
     if args.loras:
-        truth = Truth(Plain(Task(0, 0, 0, (), 1, (), (), (), {})))
+        truth = Truth(Plain(Task(0, 0, 0, (), 1, 1, (1.0, 1.0), (), (), (), (), {})))
         for file in args.loras:
             print(f"{file}: {truth.of_file(file):.3f} of {len(truth.prompts)} images are all right")
         return 0

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ class Task:
         trials, startup: how many, and how many of them before the pruner says anything.
         epochs: how far a constant run goes; horizons: to choose from for the other schedules.
         every: epochs between checkpoints.
-        photos, captions: all files in the order of the probe's rows. trained: rows to train on, one photo a step, as
-            the demo study does.
+        batch: photos of a step. scales: from and to, times an optimizer's usual rate. start: settings tried first.
+        photos, captions: all files in the order of the probe's rows. trained: rows to train on.
         probe: fields of `ProbeLabels`.
         seed: of Optuna and training.
     """
@@ -46,6 +47,9 @@ class Task:
     epochs: int
     horizons: tuple[int, ...]
     every: int
+    batch: int
+    scales: tuple[float, float]
+    start: tuple[dict[str, Any], ...]
     photos: tuple[str, ...]
     captions: tuple[str, ...]
     trained: tuple[int, ...]
@@ -73,7 +77,7 @@ def ask(trial: Any, task: Task) -> dict[str, Any]:
         if settings["optimizer"] == "Prodigy":
             settings["d_coef"] = trial.suggest_float("d_coef", 0.5, 4, log=True)
         else:
-            settings["learning_rate_scale"] = trial.suggest_float("learning_rate_scale", 4, 80, log=True)
+            settings["learning_rate_scale"] = trial.suggest_float("learning_rate_scale", *task.scales, log=True)
     settings["rank"] = trial.suggest_categorical("rank", [4, 8, 16])
     settings["alpha_ratio"] = trial.suggest_categorical("alpha_ratio", [0.25, 0.5, 1.0])
     return settings
@@ -151,7 +155,7 @@ class Plain:
             steps = self._steps(unet, settings)
             for epoch in range(1, settings["epochs"] + 1):
                 unet.train()
-                for _ in self.task.trained:
+                for _ in range(0, len(self.task.trained), self.task.batch):
                     next(steps)
                 if epoch % self.task.every == 0 or epoch == settings["epochs"]:
                     unet.eval()
@@ -192,14 +196,15 @@ class Plain:
             truncation=True, return_tensors="pt",
         ).input_ids  # fmt: skip
         parameters = [parameter for parameter in unet.parameters() if parameter.requires_grad]
-        optimizer, schedule = _optimizer(parameters, settings, settings["epochs"] * len(pixels))
+        photos, batch = torch.stack(pixels), self.task.batch
+        optimizer, schedule = _optimizer(parameters, settings, settings["epochs"] * ceil(len(photos) / batch))
         while True:
-            for row in torch.randperm(len(pixels)).tolist():
+            for chosen in torch.randperm(len(photos)).split(batch):
                 with torch.no_grad():
-                    latents = vae.encode(pixels[row][None]).latent_dist.sample() * vae.config.scaling_factor
-                    states = text(tokens[row : row + 1])[0]
+                    latents = vae.encode(photos[chosen]).latent_dist.sample() * vae.config.scaling_factor
+                    states = text(tokens[chosen])[0]
                 noise = torch.randn_like(latents)
-                timesteps = torch.randint(0, self.noise.config.num_train_timesteps, (1,))
+                timesteps = torch.randint(0, self.noise.config.num_train_timesteps, (len(chosen),))
                 noisy = self.noise.add_noise(latents, noise, timesteps)
                 target = noise
                 if self.noise.config.prediction_type == "v_prediction":

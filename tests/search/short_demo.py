@@ -15,6 +15,7 @@ def short_demo(folder: Path, **changes: Any) -> Path:
         values[key] = str(STUDIES / values[key])
     values["train"] |= {"epochs": 4, "save_every_n_epochs": 1}
     values["search"]["epochs"]["values"] = [3, 4]
+    del values["sampler"]  # what it starts with has other epochs
     score = values["score"]
     score |= {"encoder": str(STUDIES / score["encoder"]), "holdout": 4}
     score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1}

@@ -39,6 +39,7 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values |= {"base": str(STUDIES / values["base"]), "data": str(home / "photos")}
     values["train"] |= {"epochs": 3, "save_every_n_epochs": 1, "batch_size": 2}
     values["search"]["epochs"]["values"] = [3]
+    del values["sampler"]  # what it starts with has other epochs
     score = values["score"]
     score |= {
         "encoder": str(STUDIES / score["encoder"]),

@@ -70,6 +70,7 @@ def real_values() -> dict[str, Any]:
     """The demo cut down to two trials of five epochs of a few steps, and a small probe."""
     values: dict[str, Any] = yaml.safe_load((STUDIES / "demo.yaml").read_text())
     score = values["score"]
+    del values["sampler"]  # what it starts with is not searched
     values |= {key: str(STUDIES / values[key]) for key in ("base", "data")}
     values |= {"study": "mini", "budget": {"trials": 2}, "stop": {"onset": False, "prune": False}, "keep": {}}
     values["workers"] = {"count": 1, "threads": 1}  # one trial after the other

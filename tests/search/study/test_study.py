@@ -321,8 +321,7 @@ def test_one_range_of_scales_serves_prodigy_and_adamw(write_study) -> None:
 def test_the_demo_study_is_sound() -> None:
     study = load_study(Path(__file__).parents[3] / "studies" / "demo.yaml")
     assert study.notices == ()
-    assert study.budget.trials >= 12
-    assert study.budget.trials - study.budget.startup >= 4
+    assert study.budget.trials > study.budget.startup > len(study.sampler.start_with) > 0
     chosen = list(study.space.combinations())
     assert {c["lr_scheduler"] for c in chosen} == {"constant", "cosine", "cosine_with_restarts", "adafactor"}
     assert {"AdamW", "AdamW8bit", "Adafactor", "Lion", "Prodigy"} <= {study.config(c).optimizer for c in chosen}
