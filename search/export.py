@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """example:
   python -m search.export studies/demo.yaml --to exported
-  python -m search.export studies/demo.yaml --to exported --trial 7 --epoch 12"""
+  python -m search.export studies/demo.yaml --to exported --trial 1 --epoch 12"""
 
 
 @dataclass(frozen=True)

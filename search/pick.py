@@ -1,6 +1,6 @@
 """Records the checkpoint that a person chose by looking at the pictures, beside the verdict.
 
-python -m search.pick studies/demo.yaml --trial 3 --epoch 12 --why "the eyes are right only here"
+python -m search.pick studies/demo.yaml --trial 1 --epoch 12 --why "the eyes are right only here"
 """
 
 if __name__ == "__main__":  # before anything slow is imported
@@ -22,7 +22,7 @@ from trainer.command import Command, end
 from trainer.errors import mistake
 
 _EXAMPLE = """example:
-  python -m search.pick studies/demo.yaml --trial 3 --epoch 12 --why "the eyes are right only here"
+  python -m search.pick studies/demo.yaml --trial 1 --epoch 12 --why "the eyes are right only here"
   python -m search.pick studies/demo.yaml --clear       the verdict's again
   python -m search.export studies/demo.yaml --to out    exports what was picked"""
 
