@@ -97,6 +97,24 @@ def test_a_study_on_a_server_is_the_study_in_a_file(server, tmp_path, undisturbe
     assert sitting.run() == undisturbed  # nothing is asked for once more
 
 
+def test_a_trial_that_has_ended_is_given_other_attributes(server, tmp_path) -> None:
+    sitting = Sitting(tmp_path, server.new_database("amended"))
+    sitting.run()
+    with contextlib.closing(sitting.ledger()) as ledger:
+        ledger.amend(0, twins=3, epoch_shipped=4, safe_epoch=None)
+
+    def told() -> dict[str, Any]:
+        return optuna.load_study(study_name="small", storage=sitting.study.server.url).trials[0].user_attrs
+
+    amended = told()
+    assert (amended["twins"], amended["epoch_shipped"]) == (3, 4)
+    assert "safe_epoch" not in amended
+    with contextlib.closing(sitting.ledger()) as ledger:
+        assert ledger.trial(0).user_attrs == amended
+        ledger.amend(0, twins=None)
+    assert "twins" not in told()
+
+
 def test_several_studies_share_a_database_and_their_names_are_unique(server, tmp_path, undisturbed) -> None:
     url = server.new_database("shared")
     for name in ("one", "two"):
