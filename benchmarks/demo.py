@@ -107,13 +107,14 @@ def searched(folder: Path, concept: str, seed: int, changes: Mapping[str, Any]) 
     kept = folder / "row.json"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "search.run", study_of(folder, concept, seed, changes)]
+        file, runs = study_of(folder, concept, seed, changes), folder / "runs"
+        command = [sys.executable, "-m", "search.run", str(file), "--runs", str(runs)]
         began = time.perf_counter()
-        done = subprocess.run([*command, "--runs", folder / "runs"], capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - began
         if done.returncode:
             raise SystemExit(done.stderr or done.stdout)
-        row = {"concept": concept, "seed": seed, "seconds": seconds, **_shipped(folder / "runs" / "demo", concept)}
+        row = {"concept": concept, "seed": seed, "seconds": seconds, **_shipped(runs / "demo", concept)}
         kept.write_text(json.dumps(row))
     return dict(json.loads(kept.read_text()))
 
