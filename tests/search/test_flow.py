@@ -170,7 +170,7 @@ def test_a_study_that_ships_nothing_hands_nothing_on(ran_flow: Path) -> None:
         load_study(ran_flow.with_name("second.yaml"))
 
 
-@pytest.mark.parametrize("named", ["nowhere.yaml", "second.yaml", "", 3])
+@pytest.mark.parametrize("named", ["nowhere.yaml", "second.yaml", "", 3, pytest.param("d" * 5000, id="5000 letters")])
 def test_what_cannot_hand_anything_on_is_refused(small_flow: Path, named: object) -> None:
     second = small_flow.with_name("second.yaml")
     second.write_text(yaml.safe_dump(yaml.safe_load(second.read_text()) | {"from": named}))

@@ -139,7 +139,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"track": {"log_with": "tensorboard", "logging_dir": "d" * 5000}},
         "track.logging_dir",
     ),
-    "a study to go on from of 5,000 letters": ({"from": "d" * 5000, "delivery": {"step": 0.5}}, "from"),
 }
 
 
