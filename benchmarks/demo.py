@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-STUDY = Path(__file__).parents[1] / "studies" / "demo.yaml"
-DEMO_CONCEPT = "mushroom"
+from benchmarks.study import CONCEPT, STUDY, Truth
+
 CONCEPTS, SEEDS = ("castle", "rocket", "cactus", "rabbit", "orb"), (0, 1, 2)
 FRESH = 96
 """Images for each of the two judgements: one is told, one says which LoRA of a concept is best."""
@@ -48,7 +48,7 @@ LONG: Mapping[str, Any] = {
 }  # fmt: skip
 QUICK: Mapping[str, Any] = {
     "train": {"epochs": 4, "save_every_n_epochs": 2},
-    "search": {"epochs": {"value": 4}},
+    "search": {"epochs": {"values": [2, 4], "when": {"lr_scheduler": ["cosine", "cosine_with_restarts"]}}},
     "sampler": {"start_with": []},
     "budget": {"trials": 3, "startup_trials": 2},
 }
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for kind in args.kinds[:1] if args.quick else args.kinds:
                 folder = args.folder / ("quick" if args.quick else kind) / f"{concept}-{seed}"
                 changes = QUICK if args.quick else LONG if kind == "long" else {}
-                rows.append({"kind": kind, **searched(folder, concept, seed, changes)})
+                rows.append({"kind": kind, **searched(folder, concept, seed, changes, 16 if args.quick else 2 * FRESH)})
                 print(json.dumps(rows[-1]), flush=True)
     figures = {"quick": args.quick, "searches": with_regret(rows)}
     for kind in args.kinds:
@@ -101,9 +101,9 @@ def _report(kind: str, rows: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def searched(folder: Path, concept: str, seed: int, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """One search in `folder`, and what it ships judged; read back where it is there. A search that was ended goes on,
-    and its seconds are those of the last start."""
+def searched(folder: Path, concept: str, seed: int, changes: Mapping[str, Any], fresh: int) -> dict[str, Any]:
+    """One search in `folder`, and what it ships judged by so many images; read back where it is there. A search that
+    was ended goes on, and its seconds are those of the last start."""
     kept = folder / "row.json"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def searched(folder: Path, concept: str, seed: int, changes: Mapping[str, Any]) 
         seconds = time.perf_counter() - began
         if done.returncode:
             raise SystemExit(done.stderr or done.stdout)
-        row = {"concept": concept, "seed": seed, "seconds": seconds, **_shipped(runs / "demo", concept)}
+        row = {"concept": concept, "seed": seed, "seconds": seconds, **_shipped(runs / "demo", concept, fresh)}
         kept.write_text(json.dumps(row))
     return dict(json.loads(kept.read_text()))
 
@@ -125,7 +125,7 @@ def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any]) 
     from studies.demo.photos import write_photos
     from studies.demo.scenes import PLACES, find_concept
 
-    own, theirs = ([p for p in PLACES if p not in find_concept(c).set_places] for c in (concept, DEMO_CONCEPT))
+    own, theirs = ([p for p in PLACES if p not in find_concept(c).set_places] for c in (concept, CONCEPT))
     study = yaml.safe_load(STUDY.read_text())
     for part, values in changes.items():
         (study["score"] if part == "probe" else study)[part].update(values)
@@ -141,43 +141,18 @@ def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any]) 
     return file
 
 
-def _shipped(study: Path, concept: str) -> dict[str, Any]:
+def _shipped(study: Path, concept: str, fresh: int) -> dict[str, Any]:
     verdict = json.loads((study / "verdict.json").read_text())
     lora = study / "best" / "demo.safetensors"
-    told, choosing = judged(lora, concept) if lora.is_file() else (0.0, 0.0)
+    right = Truth(concept, fresh).of_file(lora) if lora.is_file() else np.zeros(fresh)
     return {
         "headline": verdict["headline"],
         "score": verdict["decision"]["score"],
         "trials": len(verdict["trials"]),
         "epochs": verdict["cost"]["epochs"],
-        "right": told,
-        "choosing": choosing,
+        "right": float(right[::2].mean()),
+        "choosing": float(right[1::2].mean()),
     }
-
-
-def judged(lora: Path, concept: str) -> tuple[float, float]:
-    """Share of right images on prompts and seeds that no probe has: of one half of them, and of the other."""
-    from benchmarks.strict_truth import damaged, judged, right, roughness
-    from benchmarks.study_rivals import BASE, GUIDANCE, SIDE, STEPS
-    from studies.demo.judges import load_judges
-    from studies.demo.scenes import concept_caption, draw_concept, find_concept
-    from trainer.base_model.load import load_base
-    from trainer.inference.sample import sample
-    from trainer.lora.kohya_file import load_lora
-
-    scenes = draw_concept(concept, "new", 6 * FRESH, 70_002)
-    asked = [scene.attributes for scene in scenes if not scene.attributes.other][: 2 * FRESH]
-    known = find_concept(concept)
-    prompts = [concept_caption(known, attributes) for attributes in asked]
-    seeds = list(range(70_002, 70_002 + len(asked)))
-    base = load_base(BASE)
-    plain, drawn = (
-        sample(base, each, prompts, seeds, size=(SIDE, SIDE), steps=STEPS, guidance=GUIDANCE)
-        for each in (None, load_lora(lora))
-    )
-    seen = judged(load_judges(), drawn, prompts, concept, known.set_places)
-    good = right(seen, damaged(roughness(drawn), roughness(plain)))
-    return float(np.mean(good[::2])), float(np.mean(good[1::2]))
 
 
 if __name__ == "__main__":

@@ -22,15 +22,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmarks.study_rivals import BASE, GUIDANCE, SIDE, STEPS, Plain, Task, open_study
 
 if TYPE_CHECKING:
     from search.study.space import Entry
     from search.study.study import Study
+    from trainer.lora.lora import LoraWeights
 
 STUDY = BASE.parent.parent / "demo.yaml"
 CONCEPT, FRESH = "mushroom", 64
-QUICK = {"budget.trials": "3", "budget.startup_trials": "2", "train.epochs": "4", "train.save_every_n_epochs": "2"}
+QUICK = {
+    "budget.trials": "3",
+    "budget.startup_trials": "2",
+    "train.epochs": "4",
+    "train.save_every_n_epochs": "2",
+    "sampler.start_with": "[]",
+}
 QUICK_HORIZONS = (2, 4)
 GOALS = {"Onset over process": 0.1, "Onset over resident": 1 / 3}
 
@@ -94,45 +103,50 @@ def run_rival(work: Path, kind: str, task: Task) -> tuple[float, Any]:
 
 
 class Truth:
-    """Strict quality on prompts and seeds that no probe has."""
+    """Strict quality of a concept's LoRAs on so many prompts and seeds that no probe has."""
 
-    def __init__(self, plain: Plain) -> None:
+    def __init__(self, concept: str = CONCEPT, fresh: int = FRESH) -> None:
         from studies.demo.scenes import concept_caption, draw_concept, find_concept
+        from trainer.base_model.load import load_base
 
-        scenes = draw_concept(CONCEPT, "new", 3 * FRESH, 70_002)
-        asked = [scene.attributes for scene in scenes if not scene.attributes.other][:FRESH]
-        self.prompts = [concept_caption(find_concept(CONCEPT), attributes) for attributes in asked]
+        self._name, self._concept = concept, find_concept(concept)
+        scenes = draw_concept(concept, "new", 3 * fresh, 70_002)
+        asked = [scene.attributes for scene in scenes if not scene.attributes.other][:fresh]
+        self.prompts = [concept_caption(self._concept, attributes) for attributes in asked]
         self.seeds = list(range(70_002, 70_002 + len(asked)))
-        self._plain = plain
-        self._base = plain.draw(self.prompts, self.seeds)
+        self._base = load_base(BASE)
+        self._plain = self._drawn(None)
 
-    def of(self, images: Any) -> float:
+    def right(self, images: np.ndarray) -> np.ndarray:
+        """In which of the images, one for each prompt, all is right."""
         from benchmarks.strict_truth import damaged, judged, right, roughness
         from studies.demo.judges import load_judges
-        from studies.demo.scenes import find_concept
 
-        seen = judged(load_judges(), images, self.prompts, CONCEPT, find_concept(CONCEPT).set_places)
-        return float(right(seen, damaged(roughness(images), roughness(self._base))).mean())
+        seen = judged(load_judges(), images, self.prompts, self._name, self._concept.set_places)
+        return right(seen, damaged(roughness(images), roughness(self._plain)))
 
-    def of_file(self, file: Path) -> float:
-        from trainer.base_model.load import load_base
-        from trainer.inference.sample import sample
+    def of_file(self, file: Path) -> np.ndarray:
+        """The same of a LoRA's images."""
         from trainer.lora.kohya_file import load_lora
 
-        lora = load_lora(file)
-        size = (SIDE, SIDE)
-        base = load_base(BASE)
-        return self.of(sample(base, lora, self.prompts, self.seeds, size=size, steps=STEPS, guidance=GUIDANCE))
+        return self.right(self._drawn(load_lora(file)))
 
-    def of_rival(self, work: Path, study: Any) -> float:
+    def of_rival(self, plain: Plain, work: Path, study: Any) -> np.ndarray:
+        """The same of the best LoRA of a rival's study, drawn by that rival."""
         best = study.best_trial
         file = work / str(best.number) / f"{best.user_attrs['epoch']:04d}.safetensors"
-        self._plain.load(file, best.user_attrs["settings"])
+        plain.load(file, best.user_attrs["settings"])
         try:
-            return self.of(self._plain.draw(self.prompts, self.seeds))
+            return self.right(plain.draw(self.prompts, self.seeds))
         finally:
-            self._plain.pipeline.unet.delete_adapters("default")
-            self._plain.pipeline.unet.unload_lora()
+            plain.pipeline.unet.delete_adapters("default")
+            plain.pipeline.unet.unload_lora()
+
+    def _drawn(self, lora: LoraWeights | None) -> np.ndarray:
+        from trainer.inference.sample import sample
+
+        size = (SIDE, SIDE)
+        return sample(self._base, lora, self.prompts, self.seeds, size=size, steps=STEPS, guidance=GUIDANCE)
 
 
 def compare(work: Path, *, quick: bool) -> dict[str, Any]:
@@ -145,10 +159,10 @@ def compare(work: Path, *, quick: bool) -> dict[str, Any]:
         seconds, studies[kind] = run_rival(work / kind, kind, task)
         rows[kind] = {"seconds": seconds, "score": studies[kind].best_value, "trials": len(studies[kind].trials)}
         print(f"{kind}: {seconds:.0f} s, score {studies[kind].best_value:.3f}", flush=True)
-    truth = Truth(Plain(task))
-    rows["Onset"]["all right"] = truth.of_file(work / "demo" / "best" / "demo.safetensors")
+    truth, plain = Truth(fresh=16 if quick else FRESH), Plain(task)
+    rows["Onset"]["all right"] = float(truth.of_file(work / "demo" / "best" / "demo.safetensors").mean())
     for kind, study in studies.items():
-        rows[kind]["all right"] = truth.of_rival(work / kind, study)
+        rows[kind]["all right"] = float(truth.of_rival(plain, work / kind, study).mean())
     return {
         "searches": rows,
         "fresh images": len(truth.prompts),
@@ -168,9 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
     if args.loras:
-        truth = Truth(Plain(Task(0, 0, 0, (), 1, 1, (1.0, 1.0), (), (), (), (), {})))
+        truth = Truth()
         for file in args.loras:
-            print(f"{file}: {truth.of_file(file):.3f} of {len(truth.prompts)} images are all right")
+            print(f"{file}: {truth.of_file(file).mean():.3f} of {len(truth.prompts)} images are all right")
         return 0
     from benchmarks.train import machine
 
