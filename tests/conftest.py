@@ -1,8 +1,10 @@
-"""Session fixtures shared by all packages: tiny bases, a tiny CLIP and a tiny training folder, built once."""
+"""Session fixtures shared by all packages: tiny bases, a tiny CLIP and a tiny training folder, built once
+for all processes."""
 
 import gc
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tests import tiny
+from tests.made_once import made_once
 
 # begun first, so that no process has a long file left when the other is done
 _LONGEST = [
@@ -88,35 +91,35 @@ def pytest_runtest_setup() -> None:
 @pytest.fixture(scope="session")
 def tiny_sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Diffusers folder of a Stable Diffusion 1.x base (epsilon prediction), latents of 4×16×16 for 64 px."""
-    return tiny.make_sd15(tmp_path_factory.mktemp("bases") / "tiny-sd15")
+    return made_once(tmp_path_factory, "tiny-sd15", tiny.make_sd15)
 
 
 @pytest.fixture(scope="session")
 def tiny_sd15_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with v prediction and zero terminal SNR."""
-    folder = tmp_path_factory.mktemp("bases") / "tiny-sd15-v"
-    return tiny.make_sd15(folder, prediction_type="v_prediction", rescale_betas=True)
+    make = partial(tiny.make_sd15, prediction_type="v_prediction", rescale_betas=True)
+    return made_once(tmp_path_factory, "tiny-sd15-v", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Diffusers folder of an SDXL base with the real topology of blocks."""
-    return tiny.make_sdxl(tmp_path_factory.mktemp("bases") / "tiny-sdxl")
+    return made_once(tmp_path_factory, "tiny-sdxl", tiny.make_sdxl)
 
 
 @pytest.fixture(scope="session")
 def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Diffusers folder of an SD3 base (flow matching, no T5), latents of 16×16×16 for 64 px."""
-    return tiny.make_sd3(tmp_path_factory.mktemp("bases") / "tiny-sd3")
+    return made_once(tmp_path_factory, "tiny-sd3", tiny.make_sd3)
 
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An open_clip folder, 64 px, embeddings of 32."""
-    return tiny.make_clip(tmp_path_factory.mktemp("clips") / "tiny-clip")
+    return made_once(tmp_path_factory, "tiny-clip", tiny.make_clip)
 
 
 @pytest.fixture(scope="session")
 def tiny_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kohya training folder: `2_sks toy/` with eight captioned PNGs of 64×64."""
-    return tiny.make_photos(tmp_path_factory.mktemp("data") / "photos")
+    return made_once(tmp_path_factory, "photos", tiny.make_photos)

@@ -1,6 +1,6 @@
 """Study files for the tests, beside a training folder and a base that are really there."""
 
-import os
+import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from search.record.record import StudyFolder
 from tests import tiny
+from tests.made_once import made_once, session_folder
+from tests.search.finished_studies import make_finished
 from tests.search.plots_drawn_once import keep_plots
 
 StudyWriter = Callable[..., Path]
@@ -46,10 +49,18 @@ def _optuna_reads_its_migrations_once() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _plots_of_the_same_curves_are_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """By whatever process of this session."""
-    here = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        keep_plots(patch, (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "plots")
+        keep_plots(patch, session_folder(tmp_path_factory) / "plots")
         yield
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
+    """A finished study (`tests.search.finished_studies.make_finished`) for all tests that only look or copy it."""
+    made = made_once(tmp_path_factory, "finished", lambda root: make_finished(root, tiny_sd15, tiny_photos))
+    own = tmp_path_factory.mktemp("finished") / "made"  # whoever reads a database writes beside it
+    shutil.copytree(made, own)
+    return StudyFolder(own / "runs" / "toy")
 
 
 @pytest.fixture

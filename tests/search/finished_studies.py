@@ -3,7 +3,7 @@
 What is planted: one clear winner (trial 2), a tie, a pruned trial and a failed one.
 """
 
-import functools
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,14 +83,14 @@ PLANS = (
 )  # fmt: skip
 
 
-@functools.cache
-def shared_study(root: Path, base: Path, data: Path) -> StudyFolder:
-    """One finished study for all tests that only look; `root` is the session's own folder, so it is made once."""
-    folder = make_study(root, base, data)
+def make_finished(root: Path, base: Path, data: Path) -> None:
+    """The study `toy` of `PLANS` with its verdict, and a LoRA of what ships."""
+    aside = root.with_name(f"{root.name}.aside")
+    folder = make_study(aside, base, data)
     shipped = TrialRecord.load(folder.trial(2)).epoch_shipped or 0
     make_lora(folder.checkpoint(2, shipped) / "lora.safetensors", base)
     finish(folder)  # so that copies of it need no picture drawn anew
-    return folder
+    shutil.copytree(aside, root)  # a copy, whose database nobody has opened
 
 
 def make_lora(path: Path, base: Path, *, rank: int = 8, alpha: float = 4.0) -> None:

@@ -1,6 +1,6 @@
-"""Plots of the same curves are drawn once: many studies are planted alike (`tests.search.finished_studies`), and
-Matplotlib takes a second for each of their plots. Whether plots show what they should is tested where nothing is kept
-(tests/metrics/onset)."""
+"""Plots of the same curves are drawn once, and the same picture is made small for a report once: many studies are
+planted alike (`tests.search.finished_studies`) or copied, Matplotlib takes a second for each of their plots, and WebP a
+tenth. Whether plots show what they should is tested where nothing is kept (tests/metrics/onset)."""
 
 import functools
 import hashlib
@@ -13,6 +13,7 @@ import pytest
 
 import metrics.onset.plot
 import metrics.onset.plot_behaviour
+import search.verdict.report
 from metrics.files import write_whole
 
 _Draw = Callable[..., Path | None]
@@ -22,6 +23,7 @@ def keep_plots(patch: pytest.MonkeyPatch, kept: Path) -> None:
     """Has a plot that was drawn from the same arguments before, in whatever process, copied from the folder `kept`."""
     for module, name in ((metrics.onset.plot, "plot_onset"), (metrics.onset.plot_behaviour, "plot_behaviour")):
         patch.setattr(module, name, _kept(getattr(module, name), kept))
+    patch.setattr(search.verdict.report, "_webp", _kept_small(search.verdict.report._webp, kept))
 
 
 def _kept(draw: _Draw, kept: Path) -> _Draw:
@@ -35,3 +37,14 @@ def _kept(draw: _Draw, kept: Path) -> _Draw:
         return path
 
     return drawn
+
+
+def _kept_small(small: Callable[[Path], bytes], kept: Path) -> Callable[[Path], bytes]:
+    def made(path: Path) -> bytes:
+        known = kept / f"{hashlib.sha256(path.read_bytes()).hexdigest()}.webp"
+        if not known.is_file():
+            data = small(path)
+            write_whole(known, lambda file: file.write(data))
+        return known.read_bytes()
+
+    return made

@@ -14,7 +14,7 @@ from search.dashboard import serve
 from search.record.record import StudyFolder
 from search.verdict.artifacts import open_store, publish_verdict, upload_trial
 from search.verdict.verdict import finish
-from tests.search.finished_studies import PLANS, Plan, make_trial, shared_study
+from tests.search.finished_studies import PLANS, Plan, make_trial
 
 pytestmark = pytest.mark.services
 _BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -53,10 +53,9 @@ def _dom(url: str, profile: Path, width: int = 1280) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+def folder(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     copy = StudyFolder(tmp_path_factory.mktemp("browser") / "runs" / "toy")
-    shutil.copytree(made.path, copy.path)
+    shutil.copytree(finished_study.path, copy.path)
     finish(copy)
     return copy
 

@@ -11,7 +11,6 @@ import pytest
 from search import dashboard, export, run, status
 from search.command import study_command
 from search.tuning.ledger import Ledger
-from tests.search.finished_studies import shared_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,10 +82,9 @@ def test_a_study_file_with_a_name_too_long_is_refused_in_a_line(main, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_study_is_shown_on_a_console_of_another_language(tmp_path, tmp_path_factory, tiny_sd15, tiny_photos):
-    folder = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+def test_a_study_is_shown_on_a_console_of_another_language(finished_study, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "search.status", str(folder.path)],
+        [sys.executable, "-m", "search.status", str(finished_study.path)],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp932"},
         cwd=tmp_path,

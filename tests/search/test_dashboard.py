@@ -11,7 +11,6 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import optuna
 import pytest
@@ -22,14 +21,12 @@ from search.record.record import StudyFolder
 from search.verdict.artifacts import open_store, publish_verdict
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
-from tests.search.finished_studies import shared_study
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> Iterator[tuple]:
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+def served(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
     folder = StudyFolder(tmp_path_factory.mktemp("dashboard") / "runs" / "toy")
-    shutil.copytree(made.path, folder.path)
+    shutil.copytree(finished_study.path, folder.path)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}")
     publish_verdict(study, folder, Verdict.load(folder.verdict_file), open_store(folder))
     server = serve(folder)

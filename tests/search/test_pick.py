@@ -13,14 +13,12 @@ from search.study.settings import KeepSection
 from search.verdict.disk_cleanup import tidy_trial
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
-from tests.search.finished_studies import shared_study
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> StudyFolder:
+def folder(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
     """A finished study of one's own to change."""
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
-    shutil.copytree(made.path, tmp_path / "toy")
+    shutil.copytree(finished_study.path, tmp_path / "toy")
     return StudyFolder(tmp_path / "toy")
 
 

@@ -6,12 +6,12 @@ import pytest
 
 from search.record.record import StudyFolder
 from search.status import main
-from tests.search.finished_studies import PLANS, make_study, shared_study
+from tests.search.finished_studies import PLANS, make_study
 
 
 @pytest.fixture
-def folder(tmp_path_factory, tiny_sd15, tiny_photos) -> StudyFolder:
-    return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+def folder(finished_study) -> StudyFolder:
+    return finished_study
 
 
 def told(folder: StudyFolder, width: int, capsys, monkeypatch, *more: str) -> list[str]:

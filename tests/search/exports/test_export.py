@@ -18,14 +18,14 @@ from search.record.json_files import write_json
 from search.record.record import StudyFolder, TrialRecord
 from search.verdict.verdict import Verdict, finish
 from tests.search.base_predictions import traits
-from tests.search.finished_studies import PLANS, make_study, shared_study
+from tests.search.finished_studies import PLANS, make_study
 from trainer.data.dataset import scan_dataset
 from trainer.production.production_config import load_production
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
-    return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+def study(finished_study: StudyFolder) -> StudyFolder:
+    return finished_study
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from search.verdict.finalists import finalist_columns, finalist_rows
 from search.verdict.ranking import best_trials
 from search.verdict.verdict import make_verdict
 from tests.search.conftest import study_writer
-from tests.search.finished_studies import shared_study
 from tests.search.one_process import draw_again
 
 SCORES = {2: 0.55, 3: 0.61, 5: 0.60, 0: 0.2}
@@ -70,9 +69,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> StudyFolder:
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
-    shutil.copytree(made.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples", "*.png", "artifacts"))
+def folder(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
+    shutil.copytree(
+        finished_study.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples", "*.png", "artifacts")
+    )
     return StudyFolder(tmp_path / "toy")
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -17,15 +16,13 @@ from search.tuning.pruner import OWNER
 from search.tuning.tally import SLOT
 from search.verdict.artifacts import open_store, publish_verdict, tell_twins, upload_trial
 from search.verdict.verdict import Verdict
-from tests.search.finished_studies import shared_study
 
 
 @pytest.fixture
-def running(tmp_path, tmp_path_factory, tiny_sd15: Path, tiny_photos: Path):
+def running(finished_study: StudyFolder, tmp_path):
     """A study whose ninth trial is running, with the files of trial 2 in its folder."""
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
     folder = StudyFolder(tmp_path / "runs" / "toy")
-    shutil.copytree(made.path, folder.path)
+    shutil.copytree(finished_study.path, folder.path)
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}")
     trial = study.ask()
     shutil.copytree(folder.trial(2), folder.trial(trial.number))

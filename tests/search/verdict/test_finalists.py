@@ -28,18 +28,16 @@ from search.verdict.decision import Decision
 from search.verdict.finalists import draw_sheet, finalist_sentences, shows_strengths
 from search.verdict.ranking import best_trials, contenders
 from search.verdict.verdict import Verdict, finish, make_verdict
-from tests.search.finished_studies import shared_study
 from tests.search.one_process import draw_again
 from trainer.config.config import parse_train_config
 from trainer.inference.sample_files import write_figure
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
+def drawn(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """A study whose three best trials were drawn again, with its verdict."""
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
     folder = StudyFolder(tmp_path_factory.mktemp("drawn") / "toy")
-    shutil.copytree(made.path, folder.path)
+    shutil.copytree(finished_study.path, folder.path)
     epochs = {n: TrialRecord.load(folder.trial(n)).epoch_shipped or 0 for n in best_trials(folder.records(), 3)}
     for number, epoch in ((None, 0), *epochs.items()):
         draw_again(folder, DrawAgain(number, epoch))

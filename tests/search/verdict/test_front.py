@@ -20,7 +20,6 @@ from search.verdict.decision import decide
 from search.verdict.front import FRONT_PICTURE, Place, front_of, front_sentences, non_dominated
 from search.verdict.report import write_report
 from search.verdict.verdict import Verdict, finish, make_verdict
-from tests.search.finished_studies import shared_study
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -69,10 +68,9 @@ def test_its_words_name_both_ends_and_where_the_winner_stands() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> StudyFolder:
+def folder(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
     """A finished study whose images also obey: the better a trial scores, the less."""
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
-    shutil.copytree(made.path, tmp_path / "runs" / "toy", ignore=shutil.ignore_patterns("artifacts"))
+    shutil.copytree(finished_study.path, tmp_path / "runs" / "toy", ignore=shutil.ignore_patterns("artifacts"))
     folder = StudyFolder(tmp_path / "runs" / "toy")
     for record in folder.records():
         if record.state != "failed":

@@ -23,15 +23,13 @@ from search.verdict.ranking import contenders
 from search.verdict.report import write_report
 from search.verdict.sentences import trial_sentences
 from search.verdict.verdict import make_verdict
-from tests.search.finished_studies import shared_study
 
 NAME = "taste:upside_down"
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path, tmp_path: Path) -> StudyFolder:
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
-    shutil.copytree(made.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples", "artifacts"))
+def folder(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
+    shutil.copytree(finished_study.path, tmp_path / "toy", ignore=shutil.ignore_patterns("samples", "artifacts"))
     return StudyFolder(tmp_path / "toy")
 
 

@@ -3,7 +3,6 @@
 import re
 import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from search.tuning.importances import parameter_importances
 from search.verdict import report as report_module
 from search.verdict.report import write_report
 from search.verdict.verdict import Verdict, finish
-from tests.search.finished_studies import PLANS, make_study, shared_study
+from tests.search.finished_studies import PLANS, make_study
 
 _VOID = {"meta", "img", "br", "input", "line", "rect", "circle", "polyline"}
 
@@ -57,10 +56,9 @@ class _Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path):
-    made = shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+def written(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory):
     folder = StudyFolder(tmp_path_factory.mktemp("report") / "runs" / "toy")
-    shutil.copytree(made.path, folder.path)
+    shutil.copytree(finished_study.path, folder.path)
     return folder, Verdict.load(folder.verdict_file), folder.report.read_text(encoding="utf-8")
 
 

@@ -12,17 +12,11 @@ from search.verdict.best_files import PICTURES, PLOT
 from search.verdict.decision import decide
 from search.verdict.sentences import onset_sentences
 from tests.metrics.onset.test_plot import words
-from tests.search.finished_studies import shared_study
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path):
-    return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_what_twins_read_is_not_called_held_out_photos(folder, tmp_path: Path, monkeypatch, count: int) -> None:
-    record = next(record for record in folder.records() if decide(record).ships)
+def test_what_twins_read_is_not_called_held_out_photos(finished_study, tmp_path: Path, monkeypatch, count: int) -> None:
+    record = next(record for record in finished_study.records() if decide(record).ships)
     both = Turn("found", 9.0, 7.0, None, ("shifted_loss", "heldout_loss"))
     onset = replace(record.onset, context=both, memory=Turn("found", 9.0, 7.0, None, ("heldout_loss",)))
     twins = Twins(count, record.epochs_trained, record.epoch_shipped, count=count, photos=9, onset=onset)
@@ -35,7 +29,7 @@ def test_what_twins_read_is_not_called_held_out_photos(folder, tmp_path: Path, m
     asked = []
     monkeypatch.setattr("metrics.onset.plot.plot_onset", lambda *given, **named: asked.append((given, named)))
     draw = next(draw for name, _, draw in PICTURES if name == PLOT)
-    draw(folder, record, tmp_path / PLOT)
+    draw(finished_study, record, tmp_path / PLOT)
     (_, *given), named = asked[0]
     shown = words(plot_onset(tmp_path / "onset.svg", *given, **{**named, "caption": "", "thumbnails": None}))
     assert ("photos that its" in shown, "twins left out" in shown) == (bool(count), bool(count))

@@ -4,7 +4,6 @@ import io
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -23,14 +22,14 @@ from search.verdict.quantities import duration
 from search.verdict.sentences import headline, onset_sentences, plot_caption, say, trial_sentences
 from search.verdict.settings_sentences import settings
 from search.verdict.verdict import Verdict, finish, make_verdict, render
-from tests.search.finished_studies import PLANS, PROMPTS, Plan, make_lora, make_study, shared_study
+from tests.search.finished_studies import PLANS, PROMPTS, Plan, make_lora, make_study
 from trainer.config.config import load_train_config, parse_train_config
 from trainer.production.production_config import load_production
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_photos: Path) -> StudyFolder:
-    return shared_study(tmp_path_factory.getbasetemp() / "made", tiny_sd15, tiny_photos)
+def study(finished_study: StudyFolder) -> StudyFolder:
+    return finished_study
 
 
 @pytest.fixture(scope="module")
