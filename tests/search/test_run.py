@@ -1,4 +1,4 @@
-"""A shortened demo through the real command line: to its verdict, killed and resumed to the same numbers, and again."""
+"""A shortened demo through the command: to its verdict, killed and resumed to the same numbers, and again."""
 
 import os
 import re
@@ -62,7 +62,8 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(short_demo: Path) -> tuple[StudyFolder, str]:
     """The folder it leaves and what it said."""
     runs = short_demo.parent / "undisturbed"
-    said = finish(start(short_demo, runs))
+    code, said = run_here(short_demo, runs)
+    assert code == 0, said
     return StudyFolder(runs / "demo"), said
 
 
