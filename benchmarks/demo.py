@@ -119,7 +119,7 @@ def searched(folder: Path, concept: str, seed: int, changes: Mapping[str, Any], 
     return dict(json.loads(kept.read_text()))
 
 
-def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any]) -> Path:
+def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any], *, photos: int = 24) -> Path:
     """The demo's study with a concept's own photos. These are taken in places of its own, so other places play the
     parts that the demo's places have."""
     from studies.demo.photos import write_photos
@@ -132,9 +132,9 @@ def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any]) 
     text = yaml.safe_dump(study, sort_keys=False)
     text = re.sub(rf"\b({'|'.join(theirs)})\b", lambda found: own[theirs.index(found[0])], text)
     study = yaml.safe_load(text)
-    photos = folder / "photos"
-    write_photos(photos, concept=concept, elsewhere=study["score"]["holdout_contexts"])
-    study |= {"data": str(photos.resolve()), "base": str(STUDY.parent / study["base"]), "seed": seed}
+    data = folder / "photos"
+    write_photos(data, concept=concept, count=photos, elsewhere=study["score"]["holdout_contexts"])
+    study |= {"data": str(data.resolve()), "base": str(STUDY.parent / study["base"]), "seed": seed}
     study["score"]["encoder"] = str(STUDY.parent / study["score"]["encoder"])
     file = folder / "demo.yaml"
     file.write_text(yaml.safe_dump(study, sort_keys=False))

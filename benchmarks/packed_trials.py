@@ -1,12 +1,15 @@
 """What a worker gains by training several trials at once.
 
 python -m benchmarks.packed_trials [--pack 4] [--device cpu] [--quick] [--json FILE]
+python -m benchmarks.packed_trials --full --pack auto --device cuda     SD 1.5 at 512², random weights
 
 First the training alone: an epoch of K trials one after the other and an epoch of the same K in a pack as a worker has
 it (fixed width, all padded to the largest rank), in turns. Then, without --quick, the same study twice, with
 `workers.pack` 1 and K: the seconds that its worker was at work for all trials, loading left out. The demo's base and
 photos at its own batch size, a small probe. Other programs on the machine move all of these numbers, so only ratios
 count, and of the first part their quartiles.
+
+With --full there are 16 short trials of SD 1.5 at batch 1, and the two studies alone are run.
 """
 
 import argparse
@@ -23,15 +26,21 @@ import numpy as np
 import yaml
 
 import search.run
+from benchmarks.parity.training import make_base
+from search.record.pack_width import PackWidth
 from search.record.record import StudyFolder
 from search.running.sharing import sharing_of
 from search.study.study import Study, load_study
+from studies.demo.photos import write_photos
 
 DEMO = Path(__file__).parent.parent / "studies"
 PARTS = ("train", "sample", "score", "save")
 
 
-def study(folder: Path, pack: int, device: str, *, trials: int, epochs: int) -> Path:
+FULL_TRIALS, FULL_PHOTOS = 16, 12
+
+
+def study(folder: Path, pack: int | str, device: str, *, trials: int, epochs: int) -> Path:
     """A study file: so many trials of so many epochs, looked at twice, none stopped early."""
     values: dict[str, Any] = yaml.safe_load((DEMO / "demo.yaml").read_text())
     values |= {key: str(DEMO / values[key]) for key in ("base", "data")}
@@ -56,6 +65,19 @@ def study(folder: Path, pack: int, device: str, *, trials: int, epochs: int) -> 
     values |= {"study": f"pack-{pack}", "budget": {"trials": trials, "startup_trials": trials}, "keep": {}}
     values |= {"stop": {"onset": False, "prune": False}, "workers": workers}
     path = folder / f"pack-{pack}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def full_study(folder: Path, base: Path, pack: int | str, device: str, *, resolution: int = 512) -> Path:
+    """The same with another base and some of the photos, at batch 1; nothing is drawn again at the end."""
+    photos = folder / "photos"
+    if not photos.exists():
+        write_photos(photos, count=FULL_PHOTOS)
+    path = study(folder, pack, device, trials=FULL_TRIALS, epochs=2)
+    values = yaml.safe_load(path.read_text())
+    values |= {"base": str(base), "data": str(photos), "finalists": {"trials": 0, "strengths": []}}
+    values["train"] |= {"resolution": resolution, "batch_size": 1, "precision": "bf16"}
     path.write_text(yaml.safe_dump(values))
     return path
 
@@ -95,46 +117,61 @@ def training(asked: Study, pack: int, home: Path, *, rounds: int) -> list[float]
 
 
 def worker_seconds(file: Path, runs: Path) -> dict[str, float]:
-    """Run a study; seconds of its worker by part."""
+    """Run a study; seconds of its worker by part, and those of the whole command."""
+    began = time.perf_counter()
     code = search.run.main([str(file), "--runs", str(runs)])
     if code:
         raise SystemExit(code)
+    command = time.perf_counter() - began
     records = list(StudyFolder(runs / file.stem).records())
-    return {part: sum(record.timings.get(part, 0.0) for record in records) for part in PARTS}
+    return {part: sum(record.timings.get(part, 0.0) for record in records) for part in PARTS} | {"command": command}
+
+
+def both(files: Sequence[Path], runs: Path) -> dict[str, Any]:
+    """The studies one after the other, the first one unpacked: seconds by part, width and memory of each, and how many
+    times as fast the last one's worker is."""
+    found: dict[str, Any] = {}
+    for file in files:
+        if file != files[0]:  # the probe is the same one
+            shutil.copytree(runs / files[0].stem / "cache", runs / file.stem / "cache")
+        seconds = worker_seconds(file, runs)
+        folder = StudyFolder(runs / file.stem)
+        kept = PackWidth.load(folder, load_study(file).workers.pack)
+        memory = max((record.memory.get("gpu_gib", 0.0) for record in folder.records()), default=0.0)
+        found[file.stem] = {"seconds": seconds, "width": kept.width if kept else None, "GiB": memory}
+        print(f"  {file.stem}: " + ", ".join(f"{part} {spent:.1f} s" for part, spent in seconds.items()))
+    spent = [sum(each["seconds"][part] for part in PARTS) for each in found.values()]
+    print(f"all of the worker's time: {spent[0] / spent[-1]:.2f} times as fast")
+    return {"studies": found, "worker": spent[0] / spent[-1]}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pack", type=int, default=4)
+    parser.add_argument("--pack", type=lambda text: text if text == "auto" else int(text), default=4)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--full", action="store_true", help="SD 1.5 with random weights, on a GPU")
     parser.add_argument("--quick", action="store_true", help="the training alone, three rounds of it")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     asked = parser.parse_args(argv)
-    trials, epochs = 2 * asked.pack, 10
-    figures: dict[str, Any] = {"pack": asked.pack, "device": asked.device}
+    figures: dict[str, Any] = {"pack": asked.pack, "device": asked.device, "full": asked.full}
     with tempfile.TemporaryDirectory(prefix="onset-packed-") as home:
-        files = {pack: study(Path(home), pack, asked.device, trials=trials, epochs=epochs) for pack in (1, asked.pack)}
-        ratios = training(load_study(files[asked.pack]), asked.pack, Path(home), rounds=3 if asked.quick else 9)
-        low, middle, high = (float(each) for each in np.quantile(ratios, (0.25, 0.5, 0.75)))
-        figures |= {"training": middle, "quartiles": [low, high], "rounds": len(ratios)}
-        print(
-            f"an epoch of {asked.pack} trials in a pack: {middle:.2f} times as fast (quartiles {low:.2f}, {high:.2f})"
-        )
-        if not asked.quick:
-            runs, found = Path(home) / "runs", {}
-            for pack, file in files.items():
-                found[pack] = worker_seconds(file, runs)
-                if pack == 1:  # the probe is the same one
-                    shutil.copytree(runs / "pack-1" / "cache", runs / f"pack-{asked.pack}" / "cache")
-            figures |= {
-                "trials": trials,
-                "epochs": epochs,
-                "seconds": {str(pack): each for pack, each in found.items()},
-            }
-            figures["worker"] = sum(found[1].values()) / sum(found[asked.pack].values())
-            for pack, parts in found.items():
-                print(f"  pack {pack}: " + ", ".join(f"{part} {spent:.1f} s" for part, spent in parts.items()))
-            print(f"all of the worker's time: {figures['worker']:.2f} times as fast")
+        runs = Path(home) / "runs"
+        if asked.full:
+            base = make_base(Path(home) / "base")
+            figures |= both([full_study(Path(home), base, pack, asked.device) for pack in (1, asked.pack)], runs)
+        else:
+            trials, epochs = 16 if asked.pack == "auto" else 2 * asked.pack, 10
+            files = [study(Path(home), pack, asked.device, trials=trials, epochs=epochs) for pack in (1, asked.pack)]
+            figures |= {"trials": trials, "epochs": epochs}
+            if asked.pack != "auto":
+                ratios = training(load_study(files[1]), asked.pack, Path(home), rounds=3 if asked.quick else 9)
+                low, middle, high = (float(each) for each in np.quantile(ratios, (0.25, 0.5, 0.75)))
+                figures |= {"training": middle, "quartiles": [low, high], "rounds": len(ratios)}
+                print(
+                    f"an epoch of {asked.pack} trials in a pack: {middle:.2f} times as fast ({low:.2f} to {high:.2f})"
+                )
+            if not asked.quick:
+                figures |= both(files, runs)
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -50,15 +50,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def kept_figures() -> dict[str, dict[str, dict[str, float]]]:
     """Name of a table to its rows."""
-    from benchmarks.strict_kept import across_trials, around_onsets, judged_runs, of_picks
+    from benchmarks.strict_kept import PICKS, PICKS_OF_ALL_TRAINED, across_trials, around_onsets, judged_runs, of_picks
     from benchmarks.strict_scores import score_table
 
     runs = judged_runs()
-    picks = {f"{group}, {name}": row for group, rows in of_picks(runs).items() for name, row in rows.items()}
+    picks, all_trained = (
+        {f"{group}, {name}": row for group, rows in of_picks(runs, rules).items() for name, row in rows.items()}
+        for rules in (PICKS, PICKS_OF_ALL_TRAINED)
+    )
     octaves = {f"{octaves:+d} octaves": row for octaves, row in around_onsets(runs).items()}
     return {
         "around true onsets": octaves,
         "which epoch ships": picks,
+        "which epoch ships, no photo held out": all_trained,
         "which trial wins": across_trials(runs),
         "how scores rank drawn checkpoints": score_table(),
     }

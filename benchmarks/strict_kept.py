@@ -49,6 +49,12 @@ class Judged:
         trajectory = self.case.trajectory(contexts=True)
         return {ship: find_onset(trajectory, ship=ship) for ship in get_args(Ship)}
 
+    @cached_property
+    def all_trained(self) -> dict[Ship, Onset]:
+        """Its onset where no photo is held out, so that moved subjects alone are read."""
+        trajectory = self.case.trajectory(held_out=0)
+        return {ship: find_onset(trajectory, ship=ship) for ship in get_args(Ship)}
+
     @property
     def epochs(self) -> np.ndarray:
         return self.case.arrays["looked_epochs"]
@@ -97,13 +103,24 @@ PICKS: dict[str, Callable[[Judged], float]] = {
 }
 
 
-def of_picks(runs: Sequence[Judged]) -> dict[str, dict[str, dict[str, float]]]:
+PICKS_OF_ALL_TRAINED: dict[str, Callable[[Judged], float]] = {
+    "safe": lambda run: run.all_trained["safe"].best,
+    "balanced": lambda run: run.all_trained["balanced"].best,
+    "likeness": lambda run: run.all_trained["likeness"].best,
+    "onset": lambda run: run.checkpoint(run.all_trained["safe"].epoch),
+    "last": lambda run: run.checkpoint(None),
+}
+
+
+def of_picks(
+    runs: Sequence[Judged], picks: Mapping[str, Callable[[Judged], float]] = PICKS
+) -> dict[str, dict[str, dict[str, float]]]:
     """Group to rule to means over runs of strict quality (`all`), `concept` and `asked` at the epoch that it picks; and
     how much more strict quality that is than the safe one's, with a 90 % interval (whole packs are resampled)."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for group, concepts in GROUPS.items():
         own = [run for run in runs if run.case.concept in concepts]
-        picked = {name: [rule(run) for run in own] for name, rule in PICKS.items()}
+        picked = {name: [rule(run) for run in own] for name, rule in picks.items()}
         packs = np.array([run.case.pack for run in own])
         values = {
             name: {

@@ -105,7 +105,7 @@ def run_rival(work: Path, kind: str, task: Task) -> tuple[float, Any]:
 class Truth:
     """Strict quality of a concept's LoRAs on so many prompts and seeds that no probe has."""
 
-    def __init__(self, concept: str = CONCEPT, fresh: int = FRESH) -> None:
+    def __init__(self, concept: str = CONCEPT, fresh: int = FRESH, device: str = "cpu") -> None:
         from studies.demo.scenes import concept_caption, draw_concept, find_concept
         from trainer.base_model.load import load_base
 
@@ -114,7 +114,7 @@ class Truth:
         asked = [scene.attributes for scene in scenes if not scene.attributes.other][:fresh]
         self.prompts = [concept_caption(self._concept, attributes) for attributes in asked]
         self.seeds = list(range(70_002, 70_002 + len(asked)))
-        self._base = load_base(BASE)
+        self._base = load_base(BASE, device=device)
         self._plain = self._drawn(None)
 
     def right(self, images: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How well cross-fitted twins date memorising where no photo is held out.
 
     python -m benchmarks.twins FOLDER [--json FILE]     trains what FOLDER lacks, then reports
+    python -m benchmarks.twins FOLDER --device cuda --concepts bee duck     some of them, on a GPU
     python -m benchmarks.twins FOLDER --seconds 0       reports only
     python -m benchmarks.twins FOLDER --quick           one set, few steps: whether it runs
     python -m benchmarks.twins --kept [--json FILE]     how onsets of kept runs grow with the number of photos
@@ -81,7 +82,9 @@ class Case:
         return Turn("found", turn.epoch * factor, low, high, turn.channels)
 
 
-def compute(folder: Path, sets: Sequence[tuple[str, int, float]], steps: int, seconds: float) -> None:
+def compute(
+    folder: Path, sets: Sequence[tuple[str, int, float]], steps: int, seconds: float, device: str = "cpu"
+) -> None:
     """Train and read what `folder` lacks; no further set is begun after so many seconds."""
     began = time.monotonic()
     base = None
@@ -93,7 +96,7 @@ def compute(folder: Path, sets: Sequence[tuple[str, int, float]], steps: int, se
             from benchmarks.onset_recompute import BASE
             from trainer.base_model.load import load_base
 
-            base = load_base(BASE)
+            base = load_base(BASE, device=device)
         since = time.monotonic()
         arrays = _computed(base, concept, photos, rate, steps)
         folder.mkdir(parents=True, exist_ok=True)
@@ -273,6 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kept", action="store_true")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--concepts", nargs="+", default=[concept for concept, _, _ in SETS], help="only these")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no further set after so many")
     asked = parser.parse_args(arguments)
     if asked.kept:
@@ -280,7 +285,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(found, indent=1))
     else:
         folder = asked.folder / "quick" if asked.quick else asked.folder
-        compute(folder, SETS[:1] if asked.quick else SETS, 36 if asked.quick else STEPS, asked.seconds)
+        sets = [each for each in SETS if each[0] in asked.concepts]
+        steps = 36 if asked.quick else STEPS
+        compute(folder, sets[:1] if asked.quick else sets, steps, asked.seconds, asked.device)
         found = report(folder)
         print("\n".join(_table(found)))
     if asked.json:

@@ -37,7 +37,8 @@ def shippable(
     Safe: of those that have learned the subject and lie before the onset, the last whose losses in new contexts are
     within 5 % of the best (the score, where there are no losses). Alike: the last checkpoint before held-out photos get
     worse, that is, before the photos are memorised. Balanced: the first checkpoint from the safe one on that has 90 %
-    of what held-out photos gain, at most at 1.4 times the onset.
+    of what held-out photos gain, at most at 1.4 times the onset. Where nothing but moved subjects was measured, whose
+    losses turn early: the last checkpoint up to 1.4 times the onset.
 
     Args:
         onset: its turns and `learned`; what it says about shipping is not read.
@@ -50,10 +51,22 @@ def shippable(
     alike = _alike(epochs, onset.memory, best)
     if ship == "likeness" and alike is not None:
         return Shippable(alike.epoch, ship, "", safe, alike)
-    if ship == "balanced" and "memory" in losses:
-        balanced = max(best, _gained(losses["memory"], epochs, onset.epoch))
+    if ship == "balanced" and ("memory" in losses or _made_up(losses)):
+        further = _gained(losses["memory"], epochs, onset.epoch) if "memory" in losses else _past(epochs, onset.epoch)
+        balanced = max(best, further)
         return Shippable(balanced, ship, note if balanced == best else "", safe, alike)
     return Shippable(best, "safe", note, safe, alike)
+
+
+def _made_up(losses: Mapping[Kind, OnsetCurves]) -> bool:
+    """Whether no photo was held out, and moved subjects alone say how new contexts fare."""
+    return "context" in losses and {"shifted_loss"} <= set(losses["context"].channels) <= {"shifted_loss", "fidelity"}
+
+
+def _past(epochs: np.ndarray, onset: float | None) -> int:
+    """The last checkpoint up to `PAST_ONSET` times the onset; 0 where there is none."""
+    within = epochs[(epochs > 0) & (epochs <= PAST_ONSET * (onset or 0.0))]
+    return int(within[-1]) if within.size else 0
 
 
 def _safe(epochs: np.ndarray, quality: np.ndarray, onset: Onset, *, by_loss: bool) -> tuple[int, str]:
@@ -124,9 +137,7 @@ def _gained(memory: OnsetCurves, epochs: np.ndarray, onset: float | None) -> int
     curve = smoothed(curves.mean, curves.epochs, curves.jitter)
     gained = (curve[0] - curve >= NEARLY_ALL * (curve[0] - curve.min())) & (curves.spikes <= 0)
     first = int(curves.epochs[np.argmax(gained)])
-    most = np.inf if onset is None else PAST_ONSET * onset
-    within = epochs[(epochs > 0) & (epochs <= most)]
-    return min(first, int(within[-1])) if within.size else 0
+    return first if onset is None else min(first, _past(epochs, onset))
 
 
 def _quality(trajectory: Trajectory, losses: Mapping[Kind, OnsetCurves]) -> np.ndarray:

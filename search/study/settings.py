@@ -153,8 +153,8 @@ class ScoreSection(Section):
     ship: Ship = DEFAULT_SHIP
     """Which checkpoint of a run is scored and shipped. safe: the last one whose images do all that prompts ask for.
     likeness: the last one before the photos are memorised, where the subject is most alike. balanced: the first from
-    the safe one on that has 90 % of what held-out photos gain, at most at 1.4 times the onset. Without held-out photos
-    the safe one ships."""
+    the safe one on that has 90 % of what held-out photos gain, at most at 1.4 times the onset. Where no
+    photos are held out, the last one up to 1.4 times the onset; where whole contexts alone are, the safe one."""
     weights: dict[str, _Weight] = Field(default_factory=dict)
     """How much copying, colour, composition, diversity and consistency can each take from the score; those left out
     have weight 1."""

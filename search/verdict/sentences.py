@@ -281,6 +281,11 @@ def _choice(found: Decision) -> str:
     if found.safe is not None and epoch > found.safe.epoch:
         if found.chosen_by == "likeness":
             return f"{at} is the last checkpoint before the photos are memorised (score.ship: likeness)."
+        if "heldout_loss" not in found.memory.channels:
+            return (
+                f"{at} is later than the safe {found.unit}. No photos are held out, and losses of moved subjects alone "
+                "turn early: images usually get better until a little past the onset."
+            )
         return f"{at} is later than the safe {found.unit}, because until there the subject still gets more alike."
     # the score may be higher elsewhere: it compares trials, and chooses the epoch only where no losses are measured
     measured = any(channel.endswith("_loss") for channel in (*found.context.channels, *found.memory.channels))

@@ -16,9 +16,16 @@ from metrics.trajectory.trajectory import Trajectory
 EPOCHS = np.arange(0, 82, 2)
 
 
-def made(context_rises: float, memory_rises: float, *, held_out: bool = True, gain: float = 12.0) -> Trajectory:
+def made(
+    context_rises: float,
+    memory_rises: float,
+    *,
+    held_out: bool = True,
+    gain: float = 12.0,
+    contexts: str = "context_loss",
+) -> Trajectory:
     """Photos in held-out contexts and held-out photos, whose losses fall and then rise from an epoch of each on.
-    `gain`: epochs in which held-out photos make half of their dip."""
+    `gain`: epochs in which held-out photos make half of their dip. contexts: what the loss in new contexts is of."""
     generator = np.random.default_rng(3)
 
     def each(half: float, rises: float) -> np.ndarray:
@@ -26,7 +33,7 @@ def made(context_rises: float, memory_rises: float, *, held_out: bool = True, ga
         photos = course[:, None] * np.exp(0.15 * generator.normal(size=6))
         return photos + 0.002 * generator.normal(size=photos.shape) * (EPOCHS > 0)[:, None]
 
-    channels = {"context_loss": each(3.0, context_rises)}
+    channels = {contexts: each(3.0, context_rises)}
     if held_out:
         channels["heldout_loss"] = each(gain, memory_rises)
     readings = []
@@ -76,6 +83,16 @@ def test_without_held_out_photos_the_safe_one_ships(ship: str) -> None:
     assert onset.alike is None
     assert (onset.best, onset.ship) == (onset.safe.epoch, "safe")
     assert "Most alike" not in onset.sentence
+
+
+def test_where_moved_subjects_alone_are_measured_a_little_past_their_onset_ships() -> None:
+    onset = shipped("balanced", held_out=False, contexts="shifted_loss")
+    assert (onset.ship, onset.alike) == ("balanced", None)
+    assert onset.safe.epoch < onset.context.epoch < onset.best
+    assert onset.best == max(epoch for epoch in EPOCHS if epoch <= PAST_ONSET * onset.context.epoch)
+    assert shipped("safe", held_out=False, contexts="shifted_loss").best == onset.safe.epoch
+    never = shipped("balanced", context=500, held_out=False, contexts="shifted_loss")
+    assert (never.context.epoch, never.best) == (None, never.safe.epoch)
 
 
 def test_intervals_hold_their_epochs_and_are_open_where_memory_is_not_reached() -> None:
