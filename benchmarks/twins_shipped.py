@@ -66,7 +66,7 @@ def studied(folder: Path, concept: str, seed: int, device: str, *, quick: bool =
             raise SystemExit(done.stderr or done.stdout)
         row = {"concept": concept, "seed": seed, "seconds": time.perf_counter() - began}
         kept.write_text(json.dumps(row | _judged(folder / "runs" / "demo", concept, 8 if quick else FRESH, device)))
-    row = dict(json.loads(kept.read_text()))
+    row: dict[str, Any] = json.loads(kept.read_text())
     return row | _epochs(StudyFolder(folder / "runs" / "demo"), row["trial"])
 
 
