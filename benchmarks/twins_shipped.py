@@ -64,8 +64,8 @@ def studied(folder: Path, concept: str, seed: int, device: str, *, quick: bool =
         done = subprocess.run([sys.executable, "-m", "search.run", str(file), *asked], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr or done.stdout)
-        row = {"concept": concept, "seed": seed, "seconds": time.perf_counter() - began}
-        kept.write_text(json.dumps(row | _judged(folder / "runs" / "demo", concept, 8 if quick else FRESH, device)))
+        about = {"concept": concept, "seed": seed, "seconds": time.perf_counter() - began}
+        kept.write_text(json.dumps(about | _judged(folder / "runs" / "demo", concept, 8 if quick else FRESH, device)))
     row: dict[str, Any] = json.loads(kept.read_text())
     return row | _epochs(StudyFolder(folder / "runs" / "demo"), row["trial"])
 
