@@ -249,7 +249,10 @@ def test_twins_that_are_not_asked_for_any_more_are_forgotten(study, folder: Stud
     assert shown == [DrawAgain(before.trial, before.epoch, strengths=True)]
 
 
-def test_what_twins_of_a_former_winner_said_is_told_of_no_trial(study, folder: StudyFolder, finals, kept) -> None:
+def test_what_twins_of_a_former_winner_said_is_told_of_no_trial(
+    study, folder: StudyFolder, finals, kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AGAIN, 2, 0.75)  # its second training wins
     first = finals()
     former, searched = folder.trial(first.trial), list(folder.records(searched=True))
     (former / "onset.png").write_bytes(b"by twins")
