@@ -47,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     options = command_line().parse_args(arguments)
+    from trainer.lora.architectures import check_lora_file
+
+    if options.lora.is_file():  # told before torch loads
+        check_lora_file(options.lora)
     from trainer.delivery.edits import Edits, check_free, write_edited
     from trainer.delivery.gate import read_file
 

@@ -4,6 +4,9 @@
     python -m benchmarks.parity sd-scripts-training ~/sd-scripts --python ~/sd-scripts/venv/bin/python
     python -m benchmarks.parity kohya_ss ~/kohya_ss --python ~/kohya_ss/venv/bin/python
     python -m benchmarks.parity comfyui ~/ComfyUI --python ~/ComfyUI/venv/bin/python
+    python -m benchmarks.parity onetrainer ~/OneTrainer --python ~/OneTrainer/venv/bin/python
+    python -m benchmarks.parity ai-toolkit ~/ai-toolkit --python ~/ai-toolkit/venv/bin/python
+    python -m benchmarks.parity simpletuner ~/SimpleTuner --python ~/SimpleTuner/.venv/bin/python
 
 Nothing of the tool is shipped or changed. Its code runs in a process of its own, under the interpreter given, and says
 what it makes of what we write. One line a check; exit code 1 when one of them differs.
@@ -17,7 +20,15 @@ from pathlib import Path
 
 from benchmarks.parity.checks import Check
 
-TOOLS = {"sd-scripts": "sdscripts", "sd-scripts-training": "training", "kohya_ss": "kohya_ss", "comfyui": "comfyui"}
+TOOLS = {
+    "sd-scripts": "sdscripts",
+    "sd-scripts-training": "training",
+    "kohya_ss": "kohya_ss",
+    "comfyui": "comfyui",
+    "onetrainer": "onetrainer",
+    "ai-toolkit": "ai_toolkit",
+    "simpletuner": "simpletuner",
+}
 
 
 def main() -> int:

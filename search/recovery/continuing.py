@@ -25,6 +25,7 @@ from search.record.probe_description import ProbeDescription
 from search.record.record import PROBE_FILE, StudyFolder
 from search.recovery.study_json import About
 from search.study.data_check import DataCheck
+from search.study.finished_run import check_for_family
 from search.study.input_digests import Inputs, changed_masks, changed_photos, fingerprint_of_base, fingerprints
 from search.study.objective import KEY as OBJECTIVE
 from search.study.objective import SOURCE
@@ -95,6 +96,8 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
     """
     # of a hub id its small files: told before torch loads
     family = check_family(study.base, study.train.get("family", "auto"))
+    if study.finished_run is not None:
+        check_for_family(study.source, study.finished_run, study.written["base"], family.name)
     for place, other in enumerate(study.transfer_bases):
         try:
             check_family(other, family.name)

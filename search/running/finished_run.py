@@ -23,7 +23,7 @@ from trainer.config.config import TrainConfig
 from trainer.errors import ModelError
 from trainer.families import Base
 from trainer.lora.kohya_file import load_lora, save_lora
-from trainer.lora.lora import LoraWeights
+from trainer.lora.lora import LoraWeights, Site
 from trainer.lora.merge import check_fits
 from trainer.optimization.schedules import ScheduleSettings, learning_rates
 
@@ -36,12 +36,14 @@ _KEPT = 2**30
 
 
 def check_run(run: FinishedRun, base: Base) -> dict[int, LoraWeights]:
-    """Whether every file is whole, finite and for this base, before anything is drawn; returns those kept, by count.
+    """Whether every file is whole, finite, for this base and of one strength, before anything is drawn; returns those
+    kept, by count.
 
     Raises:
         ModelError: the first one that is not, by name.
     """
     kept, room = dict[int, LoraWeights](), _KEPT
+    alphas: dict[Site, float] = {}
     for count, file in run.files.items():
         lora = load_lora(file, family=base.family.name)
         try:
@@ -51,6 +53,14 @@ def check_run(run: FinishedRun, base: Base) -> dict[int, LoraWeights]:
         for (component, path), module in lora.modules.items():
             if not module.finite:
                 raise ModelError(f"{file}: expected finite weights, got NaN or infinity in {component}.{path}")
+            if alphas.setdefault((component, path), module.alpha) != module.alpha:
+                expected = (
+                    f"alpha {alphas[component, path]:g} in {component}.{path}, as in {next(iter(run.files.values()))}"
+                )
+                why = (
+                    "another run, or its trainer left the alpha out, as SimpleTuner does in its last file: move it away"
+                )
+                raise ModelError(f"{file}: expected {expected}, got {module.alpha:g}: {why}")
         room -= Path(file).stat().st_size
         if room >= 0:
             kept[count] = lora

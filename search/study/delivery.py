@@ -23,8 +23,8 @@ from trainer.delivery.blocks import BASE, EVERY, block_of
 from trainer.errors import ModelError
 from trainer.families import FAMILIES
 from trainer.families.layout import read_header
-from trainer.lora.key_styles import check_kind, kohya_key
-from trainer.lora.kohya_file import family_of
+from trainer.lora.architectures import check_lora, family_of
+from trainer.lora.key_styles import kohya_key
 from trainer.lora.run_files import weights_digest
 
 TRIALS = 48
@@ -249,7 +249,7 @@ def _header(path: Path) -> _Header:
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     shapes = read_header(path).shapes
-    check_kind(path, shapes)
+    check_lora(path, shapes)
     keys = {key: kohya for key in shapes if (kohya := kohya_key(key)) is not None}
     names = list(dict.fromkeys(key.partition(".")[0] for key in keys.values() if ".lora_down." in key))
     family = family_of(names)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 from pydantic import Field, field_validator
 
 from search.errors import StudyError, problem
-from search.record.finished_run import FinishedRun, Unit
+from search.record.finished_run import FinishedRun, Unit, short_name
 from search.study.input_digests import PhotoMark
 from search.study.kind import NEVER_STOPPED, ONE_TRIAL, Draft, Kind, KindSection
 from search.study.settings import ScoreSection
@@ -19,6 +19,7 @@ from search.study.split import in_contexts
 from search.study.study_file import StudyFile
 from trainer.config.config import OptimizerName, SchedulerName
 from trainer.errors import ModelError, nearest
+from trainer.lora.architectures import families_of_file
 from trainer.lora.key_styles import kohya_key
 from trainer.lora.run_files import RunFile, run_files, settings_of, weights_digest, why_not_one_run
 
@@ -175,6 +176,22 @@ def checkpoint_files(
     restarts = said.get("ss_lr_scheduler") == _RESTARTS and "lr_scheduler" not in train
     notices = _notices(section, unit, held.skipped, restarts=restarts)
     return CheckpointFiles(run, held_out, digests, told, notices)
+
+
+def check_for_family(source: StudyFile, run: FinishedRun, base: str, family: str) -> None:
+    """Whether the files can be for a base of this family, as far as their keys tell.
+
+    Args:
+        base: as the study file has it.
+
+    Raises:
+        StudyError: one of them surely is not.
+    """
+    for file in filter(None, run.files.values()):  # "" where an earlier study of a flow has yet to make it
+        possible = families_of_file(file)
+        if family not in possible:
+            expected = f"a base of the family of {short_name(file)} ({' or '.join(sorted(possible))})"
+            raise StudyError([problem(source, "base", base, expected, f"this one is {family}")])
 
 
 def _wrong(source: StudyFile, section: CheckpointsSection, expected: str, got: str) -> str:

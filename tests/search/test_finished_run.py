@@ -185,6 +185,26 @@ def test_the_files_of_a_trial_get_the_verdict_of_the_trial(tmp_path: Path) -> No
     assert one.context.status == other.context.status
 
 
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "expected a base of the family of my-000002.safetensors"),
+        ("lora_transformer_transformer_blocks_0_attn_to_q", "(sd3), got"),
+        ("lora_unet_double_blocks_0_img_attn_qkv", "checkpoints.folder: "),
+        ("lora_unet_double_blocks_0_img_attn_qkv", "my-000002.safetensors: expected a LoRA for SD 1.x, SDXL or SD3"),
+    ],
+)
+def test_a_lora_for_another_base_is_told_before_a_worker_starts(tmp_path: Path, layer: str, said: str) -> None:
+    for epoch in (2, 4):
+        halves = {f"{layer}.lora_{half}.weight": torch.full((2, 2), epoch / 4) for half in ("down", "up")}
+        (tmp_path / "loras").mkdir(exist_ok=True)
+        save_file(halves, tmp_path / "loras" / f"my-{epoch:06d}.safetensors")
+    code, told = run_here(study_file(tmp_path, "border", folder="loras"), tmp_path / "runs")
+    assert code == 2
+    assert said in told
+    assert "Traceback" not in told
+
+
 def test_damaged_and_foreign_files_are_named_before_anything_is_drawn(
     tmp_path: Path, loras: dict[int, LoraWeights]
 ) -> None:

@@ -11,8 +11,9 @@ from trainer.delivery.finding import Finding, fault, note, some
 from trainer.delivery.metadata_look import look_at_family, look_at_hashes, look_at_privacy, look_at_rank
 from trainer.errors import ModelError
 from trainer.families import FAMILIES
-from trainer.lora.key_styles import alphas, check_kind, kohya_key
-from trainer.lora.kohya_file import family_of, lora_of, read_tensors
+from trainer.lora.architectures import check_lora, family_of
+from trainer.lora.key_styles import alphas, kohya_key
+from trainer.lora.kohya_file import lora_of, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,10 +60,10 @@ def read_file(path: str | Path) -> LoraFile:
     """Read a LoRA file, whatever is wrong with it.
 
     Raises:
-        ModelError: it is no safetensors file, or no LoRA, LoCon or DoRA.
+        ModelError: it is no safetensors file, or no LoRA, LoCon or DoRA for a base of a family known here.
     """
     tensors, metadata = read_tensors(path)
-    check_kind(path, tensors)
+    check_lora(path, tensors)
     known = {key: name for key in tensors if (name := kohya_key(key)) is not None}
     layers = list(dict.fromkeys(name.split(".", 1)[0] for name in known.values() if ".lora_down." in name))
     family = family_of(layers)

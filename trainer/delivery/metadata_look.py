@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 OF_PHOTOS = ("ss_tag_frequency", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_datasets", "ss_bucket_info")
 """What WebUIs show of the photos: names of folders, tags of captions, sizes."""
 _OF_PEOPLE = ("ss_training_comment", "modelspec.author", "modelspec.description", "modelspec.usage_hint")
-_VERSIONS = {"sd_v": "sd15", "sdxl": "sdxl", "sd3": "sd3"}  # how ss_base_model_version begins
+_VERSIONS = {
+    "sd_v": "sd15",
+    "sd_1": "sd15",
+    "sd_2": "sd15",
+    "sd1": "sd15",
+    "sd2": "sd15",
+    "sdxl": "sdxl",
+    "sd_3": "sd3",
+    "sd3": "sd3",
+}
+"""How ss_base_model_version begins, of sd-scripts and ai-toolkit, and modelspec.architecture of SimpleTuner."""
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
 
@@ -66,8 +76,8 @@ def look_at_family(lora_family: str, metadata: Mapping[str, str]) -> Iterator[Fi
     """Whether the metadata names the family that the layers are of."""
     version, architecture = metadata.get("ss_base_model_version"), metadata.get("modelspec.architecture")
     named = {
-        "ss_base_model_version": None if version is None else _version_of(version),
-        "modelspec.architecture": None if architecture is None else _family_of(architecture),
+        "ss_base_model_version": _version_of(version) if version else None,
+        "modelspec.architecture": _family_of(architecture) if architecture else None,
     }
     for key, family in named.items():
         if family is not None and family != lora_family:
@@ -117,7 +127,7 @@ def _family_of(architecture: str) -> str:
     name = architecture.partition("/")[0]
     if name.startswith("stable-diffusion-v2"):
         return "sd15"
-    return next((family.name for family in FAMILIES.values() if family.architecture == name), name)
+    return next((family.name for family in FAMILIES.values() if family.architecture == name), _version_of(name))
 
 
 def _of_file(path: Path) -> str:

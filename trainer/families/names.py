@@ -10,7 +10,9 @@ _WORDS = (
     "upsamplers", "attn1", "attn2", "attn", "to_q", "to_k", "to_v", "to_out", "to_add_out", "add_q_proj",
     "add_k_proj", "add_v_proj", "ff", "ff_context", "net", "proj", "proj_in", "proj_out", "conv", "conv1",
     "conv2", "conv_shortcut", "time_emb_proj", "text_model", "encoder", "layers", "self_attn", "q_proj",
-    "k_proj", "v_proj", "out_proj", "mlp", "fc1", "fc2",
+    "k_proj", "v_proj", "out_proj", "mlp", "fc1", "fc2", "text_projection", "conv_in", "conv_out", "time_embedding",
+    "add_embedding", "linear", "linear_1", "linear_2", "pos_embed", "context_embedder", "time_text_embed",
+    "timestep_embedder", "text_embedder", "norm1", "norm1_context", "norm_out",
 )
 # fmt: on
 _TOKEN = re.compile("(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r"|\d+)(?:_|$)")
@@ -34,5 +36,7 @@ def unflatten(name: str) -> str | None:
 
 
 def text_name(prefix: str, path: str) -> str:
-    """Name of a module in a CLIP text encoder; `text_model` is always part of kohya's name, not always of the path."""
-    return prefix + flatten(path if path.startswith("text_model.") else f"text_model.{path}")
+    """Name of a module in a CLIP text encoder; `text_model` is always part of kohya's name, not always of the path. The
+    projection lies beside it."""
+    beside = path.startswith("text_model.") or path == "text_projection"
+    return prefix + flatten(path if beside else f"text_model.{path}")

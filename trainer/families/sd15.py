@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError, mistake
-from trainer.families import autoencoder, clip, ddpm, layout, loading, names, unet
+from trainer.families import autoencoder, clip, ddpm, layout, loading, names, sai_names, unet
 from trainer.families.family import Base, Family
 from trainer.families.prediction import noise_settings, read_traits
 
@@ -90,14 +90,16 @@ def kohya_name(component: str, path: str) -> str:
 
 
 def module_path(name: str) -> tuple[str, str] | None:
-    """Also reads the name `lora_te1_`, which diffusers' own converter gives this family's encoder."""
+    """Also reads the name `lora_te1_`, which diffusers' own converter gives this family's encoder, and the U-Net's
+    original block numbers, which OneTrainer can write."""
     for prefix, component in (
         ("lora_unet_", "denoiser"),
         ("lora_te_", "text_encoder_0"),
         ("lora_te1_", "text_encoder_0"),
     ):
         if name.startswith(prefix):
-            path = names.unflatten(name.removeprefix(prefix))
+            rest = name.removeprefix(prefix)
+            path = (sai_names.from_sai(rest) if component == "denoiser" else None) or names.unflatten(rest)
             if path is None:
                 return None
             return component, path if component == "denoiser" else path.removeprefix("text_model.")

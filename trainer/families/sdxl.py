@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.families import autoencoder, clip, ddpm, layout, loading, names, unet
+from trainer.families import autoencoder, clip, ddpm, layout, loading, names, sai_names, unet
 from trainer.families.family import Base, Family
 from trainer.families.prediction import noise_settings
 
@@ -15,15 +14,6 @@ if TYPE_CHECKING:
     import torch
 
     from trainer.families.family import Conditioning
-
-_LAYERS = 3  # of input or output blocks per level: every SDXL has two residual blocks and a sampler, or three
-_RESIDUAL = {
-    "conv1": "in_layers_2",
-    "conv2": "out_layers_3",
-    "time_emb_proj": "emb_layers_1",
-    "conv_shortcut": "skip_connection",
-}
-_RESIDUAL_BACK = {value: key for key, value in _RESIDUAL.items()}
 
 
 def recognises(keys: frozenset[str]) -> bool:
@@ -99,7 +89,7 @@ def lora_targets(base: Base, component: str, targets: str, conv: bool) -> list[s
 
 def kohya_name(component: str, path: str) -> str:
     if component == "denoiser":
-        return "lora_unet_" + _to_sai(path)
+        return "lora_unet_" + sai_names.to_sai(path)
     return names.text_name(f"lora_te{int(component.removeprefix('text_encoder_')) + 1}_", path)
 
 
@@ -107,7 +97,7 @@ def module_path(name: str) -> tuple[str, str] | None:
     """Also reads denoiser names after diffusers' blocks, which some tools write."""
     if name.startswith("lora_unet_"):
         rest = name.removeprefix("lora_unet_")
-        path = _from_sai(rest) or names.unflatten(rest)
+        path = sai_names.from_sai(rest) or names.unflatten(rest)
         return None if path is None else ("denoiser", path)
     for prefix, component in (("lora_te1_", "text_encoder_0"), ("lora_te2_", "text_encoder_1")):
         if name.startswith(prefix):
@@ -116,45 +106,6 @@ def module_path(name: str) -> tuple[str, str] | None:
                 return None
             # transformers keeps `text_model` only where a projection follows it
             return component, path.removeprefix("text_model.") if component == "text_encoder_0" else path
-    return None
-
-
-def _to_sai(path: str) -> str:
-    if found := re.fullmatch(r"(down|up)_blocks\.(\d+)\.(attentions|resnets)\.(\d+)\.(.+)", path):
-        side, level, kind, layer, rest = found.groups()
-        number = int(level) * _LAYERS + int(layer) + (1 if side == "down" else 0)
-        block = f"{'input' if side == 'down' else 'output'}_blocks_{number}_{1 if kind == 'attentions' else 0}"
-        return f"{block}_{names.flatten(rest) if kind == 'attentions' else _RESIDUAL[rest]}"
-    if found := re.fullmatch(r"mid_block\.(attentions|resnets)\.(\d+)\.(.+)", path):
-        kind, layer, rest = found.groups()
-        if kind == "attentions":
-            return f"middle_block_1_{names.flatten(rest)}"
-        return f"middle_block_{2 * int(layer)}_{_RESIDUAL[rest]}"
-    if found := re.fullmatch(r"down_blocks\.(\d+)\.downsamplers\.0\.conv", path):
-        return f"input_blocks_{_LAYERS * (int(found.group(1)) + 1)}_0_op"
-    if found := re.fullmatch(r"up_blocks\.(\d+)\.upsamplers\.0\.conv", path):
-        return f"output_blocks_{_LAYERS * int(found.group(1)) + 2}_2_conv"
-    return names.flatten(path)
-
-
-def _from_sai(name: str) -> str | None:
-    if found := re.fullmatch(r"input_blocks_(\d+)_0_op", name):
-        return f"down_blocks.{int(found.group(1)) // _LAYERS - 1}.downsamplers.0.conv"
-    if found := re.fullmatch(r"output_blocks_(\d+)_2_conv", name):
-        return f"up_blocks.{int(found.group(1)) // _LAYERS}.upsamplers.0.conv"
-    if found := re.fullmatch(r"(input|output)_blocks_(\d+)_([01])_(.+)", name):
-        side, number, part, rest = found.groups()
-        level, layer = divmod(int(number) - (1 if side == "input" else 0), _LAYERS)
-        block = f"{'down' if side == 'input' else 'up'}_blocks.{level}.{'attentions' if part == '1' else 'resnets'}"
-        inner = names.unflatten(rest) if part == "1" else _RESIDUAL_BACK.get(rest)
-        return None if inner is None else f"{block}.{layer}.{inner}"
-    if found := re.fullmatch(r"middle_block_([012])_(.+)", name):
-        part, rest = found.groups()
-        if part == "1":
-            inner = names.unflatten(rest)
-            return None if inner is None else f"mid_block.attentions.0.{inner}"
-        inner = _RESIDUAL_BACK.get(rest)
-        return None if inner is None else f"mid_block.resnets.{int(part) // 2}.{inner}"
     return None
 
 

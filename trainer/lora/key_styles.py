@@ -2,7 +2,9 @@
 
 kohya: `lora_unet_down_blocks_0_….lora_down.weight`, `.lora_up.weight`, `.alpha`, `.dora_scale`, `.lora_mid.weight`.
 diffusers: `unet.down_blocks.0.….lora_A.weight` or `.lora.down.weight` or `.processor.to_q_lora.down.weight`.
-PEFT: `base_model.model.….lora_A.weight`, with `adapter_config.json` beside the file. ComfyUI: `diffusion_model.…`.
+PEFT: `base_model.model.….lora_A.weight`, with `adapter_config.json` beside the file. ComfyUI: `diffusion_model.…` and
+`text_encoders.clip_l.transformer.…`; OneTrainer's "original": those of the U-Net without anything before them.
+ai-toolkit's DoRA: `….magnitude`, and no alpha.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from trainer.errors import ModelError
 _PARTS = (
     (r"(?:\.lora_A(?:\.default)?|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down)\.weight", "lora_down.weight"),
     (r"(?:\.lora_B(?:\.default)?|[._]lora\.up|\.lora_up|\.lora_linear_layer\.up)\.weight", "lora_up.weight"),
-    (r"(?:\.lora_magnitude_vector(?:\.default)?(?:\.weight)?|\.dora_scale)", "dora_scale"),
+    (r"(?:\.lora_magnitude_vector(?:\.default)?(?:\.weight)?|\.dora_scale|\.magnitude)", "dora_scale"),
     (r"\.lora_mid\.weight", "lora_mid.weight"),
     (r"\.alpha", "alpha"),
 )
@@ -31,12 +33,24 @@ _COMPONENTS = (
     ("text_encoder.", "lora_te1_"),
     ("text_encoder_2.", "lora_te2_"),
     ("text_encoder_3.", "lora_te3_"),
+    ("text_encoders.clip_l.transformer.", "lora_te1_"),
+    ("text_encoders.clip_h.transformer.", "lora_te1_"),
+    ("text_encoders.clip_g.transformer.", "lora_te2_"),
+)
+_UNET = (
+    *("down_blocks", "up_blocks", "mid_block", "conv_in", "conv_out", "time_embedding", "add_embedding"),
+    *("input_blocks", "middle_block", "output_blocks", "time_embed", "label_emb", "out"),  # the original's
 )
 _DENOISERS = (
-    (("down_blocks.", "up_blocks.", "mid_block."), "lora_unet_"),
+    (tuple(f"{start}." for start in _UNET), "lora_unet_"),
     (("transformer_blocks.",), "lora_transformer_"),
 )
 _OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "glora": "GLoRA", ".on_input": "IA3"}
+_OF_MODELS = (
+    *("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders."),
+    *("double_blocks.", "joint_blocks.", "transformer_blocks.", "down_blocks.", "input_blocks.", "text_encoders."),
+)
+"""How keys of whole checkpoints begin, and of denoisers alone."""
 _ATTENTION = {"to_q_lora": "to_q", "to_k_lora": "to_k", "to_v_lora": "to_v", "to_out_lora": "to_out.0"}
 
 
@@ -56,7 +70,7 @@ def kohya_key(key: str) -> str | None:
 
 def _kohya_name(module: str) -> str | None:
     if "." not in module:
-        return module  # kohya's own
+        return f"lora_unet_{module}" if module in ("conv_in", "conv_out") else module  # kohya's own
     while module.startswith("base_model.model."):
         module = module.removeprefix("base_model.model.")
     module = module.replace(".processor.", ".")
@@ -65,7 +79,8 @@ def _kohya_name(module: str) -> str | None:
     for start, prefix in _COMPONENTS:
         if module.startswith(start):
             path = module.removeprefix(start)
-            within = "text_model_" if prefix.startswith("lora_te") and not path.startswith("text_model.") else ""
+            beside = path.startswith("text_model.") or path == "text_projection"
+            within = "text_model_" if prefix.startswith("lora_te") and not beside else ""
             return prefix + within + path.replace(".", "_")
     for starts, prefix in _DENOISERS:
         if module.startswith(starts):
@@ -90,6 +105,7 @@ def check_kind(path: str | Path, keys: Iterable[str]) -> None:
         raise ModelError(f"{path}: expected a LoRA, LoCon or DoRA, got a {kind}")
     if not is_lora(keys):
         some = f"{len(keys)} tensors of other names ({', '.join(keys[:2])})" if keys else "no tensor"
+        some = next((f"a whole model ({key}, for one)" for key in keys if key.startswith(_OF_MODELS)), some)
         raise ModelError(f"{path}: expected a LoRA (keys that end with lora_down.weight or lora_A.weight), got {some}")
 
 

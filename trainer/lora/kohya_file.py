@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 from trainer.errors import ModelError
 from trainer.families import FAMILIES
 from trainer.files import write_whole
-from trainer.lora.key_styles import alphas, check_kind, kohya_key
+from trainer.lora.architectures import check_lora, family_of
+from trainer.lora.key_styles import alphas, kohya_key
 from trainer.lora.lora import LoraModule, LoraWeights, Site
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load_lora(path: str | Path, *, family: str | None = None) -> LoraWeights:
         ModelError: not a LoRA file, names that the family does not have, a module that lacks a half.
     """
     tensors, metadata = read_tensors(path)
-    check_kind(path, tensors)
+    check_lora(path, tensors)
     return lora_of(path, tensors, metadata, family=family)
 
 
@@ -138,19 +138,6 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ModelError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
-
-
-def family_of(names: list[str]) -> str:
-    """Family of a LoRA by its modules' names."""
-    if any(name.startswith("lora_transformer_") for name in names):
-        return "sd3"
-    two = any(name.startswith("lora_te2_") for name in names)
-    blocks = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
-    if two or any(name.startswith(blocks) for name in names):
-        return "sdxl"
-    # diffusers' block names in both: SD1.5 has one transformer block in each Transformer2DModel, SDXL up to ten
-    deep = any(re.search(r"_transformer_blocks_[1-9]", name) for name in names)
-    return "sdxl" if deep else "sd15"
 
 
 def state_dict(lora: LoraWeights, dtype: torch.dtype) -> dict[str, Tensor]:

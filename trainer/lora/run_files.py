@@ -40,7 +40,7 @@ _NAMES = tuple(
         r"(?P<stem>.*)-save-(?P<step>\d+)-(?P<epoch>\d+)-(?P<within>\d+)",
         r"(?P<stem>|.*[-_ ])(?:global[-_]?)?steps?[-_=]?(?P<step>\d+)",
         r"(?P<stem>|.*[-_ ])(?:epochs?|ep|e)[-_=]?(?P<epoch>\d+)",
-        r"(?P<stem>|.*[-_ ])checkpoint[-_](?P<step>\d+)",
+        r"(?P<stem>|.*[-_ ])checkpoint[-_](?P<step>\d+)(?:-rolling)?",
         r"(?P<stem>.+)-(?P<epoch>\d{6})",
         r"(?P<stem>.+)_(?P<step>\d{8,9})",
         r"(?P<stem>.+)[-_](?P<number>\d+)",
@@ -94,10 +94,12 @@ def run_files(folder: str | Path) -> RunFolder:
     What trainers leave beside them is passed over: states to go on from (`…-state/`), whole models and embeddings.
 
     Raises:
-        ModelError: no such folder, no LoRA, or a file that is damaged or an adapter of another kind.
+        ModelError: no such folder, no LoRA, or a damaged file, or an adapter of another kind or for another
+            kind of base.
     """
     from trainer.families.layout import read_header
-    from trainer.lora.key_styles import check_kind, is_lora, other_kind
+    from trainer.lora.architectures import check_lora
+    from trainer.lora.key_styles import is_lora, other_kind
 
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -106,7 +108,7 @@ def run_files(folder: str | Path) -> RunFolder:
     for path in _candidates(folder):
         header = read_header(path)
         if is_lora(header.shapes) or other_kind(header.shapes) is not None:
-            check_kind(path, header.shapes)
+            check_lora(path, header.shapes)
             found.append(_run_file(folder, path, dict(header.metadata), header.shapes))
         else:
             skipped.append(path.relative_to(folder).as_posix())

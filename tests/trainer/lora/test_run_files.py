@@ -23,6 +23,7 @@ from trainer.lora.run_files import run_files, settings_of, weights_digest, why_n
         ("2026-01-05_12-30-00-save-500-10-0.safetensors", {}, 10, 500),  # OneTrainer
         ("2026-01-05_12-30-00-save-512-10-12.safetensors", {}, None, 512),
         ("checkpoint-500/pytorch_lora_weights.safetensors", {}, None, 500),  # diffusers
+        ("checkpoint-500-rolling/pytorch_lora_weights.safetensors", {}, None, 500),  # SimpleTuner
         ("epoch-5/my.safetensors", {}, 5, None),
         ("epoch_5/adapter_model.safetensors", {}, 5, None),
         ("my_epoch5.safetensors", {}, 5, None),

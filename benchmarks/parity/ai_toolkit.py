@@ -1,0 +1,7 @@
+"""ai-toolkit: what its own code saves of a LoRA."""
+
+from functools import partial
+
+from benchmarks.parity import saved_files
+
+run = partial(saved_files.run, "ai-toolkit")

@@ -1,0 +1,102 @@
+"""What the scripts share that let another trainer's own code save a LoRA. Imports nothing of ours.
+
+The trainer's modules are made as its own set-up makes them, get known weights, and are saved under the names that it
+gives its checkpoints. Nothing is trained.
+"""
+
+import importlib.abc
+import importlib.machinery
+import json
+import sys
+import types
+from pathlib import Path
+
+
+class _StandIn(types.ModuleType):
+    """Any name is a class that can be inherited from, and any submodule is there."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = type(name, (), {"__init__": lambda self, *a, **k: None})
+        setattr(self, name, made)
+        return made
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def __init__(self, packages: tuple[str, ...]) -> None:
+        self.packages = packages
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.packages:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        made = _StandIn(spec.name)
+        made.__path__ = []
+        return made
+
+    def exec_module(self, module) -> None:
+        pass
+
+
+def stand_in(*packages: str) -> None:
+    """Lets `import` find these packages where they are not installed: saving never calls them."""
+    import importlib.util
+
+    missing = tuple(name for name in packages if importlib.util.find_spec(name) is None)
+    sys.meta_path.append(_Finder(missing))
+
+
+class Known:
+    """The weights that every file of a checkpoint is to hold, by "component/path/down" and "…/up"."""
+
+    def __init__(self, work: Path, family: str, step: int) -> None:
+        from safetensors.torch import load_file
+
+        self._tensors = load_file(work / "known" / family / f"{step}.safetensors")
+
+    def fill(self, component: str, path: str, **parts) -> None:
+        """Put them into a layer's parameters (`down`, `up`, `magnitude`), in the form that the tool gave these."""
+        import torch
+
+        path = path.removeprefix("text_model.") if component != "denoiser" else path
+        with torch.no_grad():
+            for name, part in parts.items():
+                part.copy_(self._tensors[f"{component}/{path}/{name}"].reshape(part.shape))
+
+
+def parts(folder: Path, family: str) -> dict:
+    """The base's U-Net and text encoders, by component."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    found = {
+        "denoiser": UNet2DConditionModel.from_pretrained(folder / "unet"),
+        "text_encoder_0": CLIPTextModel.from_pretrained(folder / "text_encoder"),
+    }
+    if family == "sdxl":
+        found["text_encoder_1"] = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2")
+    return found
+
+
+def asked(checkout: Path, work: Path) -> dict:
+    """What we ask for; from here on the checkout's code is found first."""
+    sys.path.insert(0, str(checkout))
+    return json.loads((work / "asked.json").read_text(encoding="utf-8"))
+
+
+def each(runs: dict, save, work: Path) -> None:
+    """Calls `save(folder, **settings)` for each run and notes what is to be expected of its files.
+
+    `family` is one of the settings; `scale` (alpha / rank) and `refused` are not handed on.
+    """
+    found = {}
+    for name, settings in runs.items():
+        folder = work / "saved" / name
+        folder.mkdir(parents=True)
+        expect = {"scale": settings.pop("scale", 0.5), "refused": settings.pop("refused", False)}
+        save(folder, **settings)
+        found[name] = {"family": settings["family"], **expect}
+    (work / "found.json").write_text(json.dumps({"runs": found}), encoding="utf-8")

@@ -1,0 +1,110 @@
+"""LoRA files that OneTrainer, ai-toolkit and SimpleTuner saved with their own code, of weights that are known.
+
+`saved_elsewhere.tar.xz` is written by `python -m benchmarks.parity.saved_files`: OneTrainer 23df3832, ai-toolkit
+27a03a91 and SimpleTuner bc8e6ab7 gave the layers of a narrow SD 1.5 or SDXL our weights and saved them at two epochs.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.parity.known_weights import differing
+from benchmarks.parity.saved_files import EPOCHS, _unloadable, epoch_of, make_base
+from search.record.finished_run import FinishedRun
+from search.running.finished_run import check_run
+from trainer.base_model.load import load_base
+from trainer.delivery.edits import Edits, write_edited
+from trainer.delivery.gate import look, read_file
+from trainer.errors import ModelError
+from trainer.lora.kohya_file import load_lora
+from trainer.lora.lora import LoraWeights, Site
+from trainer.lora.run_files import run_files, why_not_one_run
+
+ARCHIVE = Path(__file__).with_name("saved_elsewhere.tar.xz")
+
+
+def told_runs() -> dict[str, dict[str, Any]]:
+    with tarfile.open(ARCHIVE) as archive:
+        member = archive.extractfile("runs.json")
+        assert member is not None
+        return json.load(member)
+
+
+RUNS = told_runs()
+READ = [name for name, expect in RUNS.items() if not expect["refused"]]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def shapes(lora: LoraWeights) -> dict[Site, tuple[int, ...]]:
+    """Of the weights that the layers belong to."""
+    return {site: (int(m.up.shape[0]), *m.down.shape[1:]) for site, m in lora.modules.items()}
+
+
+def test_the_archive_has_every_trainer_and_format() -> None:
+    assert {name.partition("/")[0] for name in RUNS} == {"onetrainer", "ai-toolkit", "simpletuner"}
+    assert {expect["family"] for expect in RUNS.values()} == {"sd15", "sdxl"}
+    assert len(READ) == 34
+    assert len(RUNS) == 38
+    assert {expect["commit"][:7] for expect in RUNS.values()} == {"23df383", "27a03a9", "bc8e6ab"}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_file_is_placed_and_every_number_read(saved: Path, name: str) -> None:
+    expect, files = RUNS[name], run_files(saved / name).files
+    assert why_not_one_run(files) is None
+    assert sorted(epoch_of(file) for file in files) == [*EPOCHS]
+    assert all(file.step is not None for file in files), "the last one's metadata says it, too"
+    for file in files:
+        lora = load_lora(file.path)
+        assert lora.family == expect["family"]
+        assert differing(lora, epoch_of(file), shapes(lora), scale=expect["scale"]) == []
+        assert (next(iter(lora.modules.values())).magnitude is not None) == ("dora" in name)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_delivered_file_passes_and_draws_the_same(saved: Path, tmp_path: Path, name: str) -> None:
+    path = run_files(saved / name).files[0].path
+    write_edited(read_file(path), Edits(clean=True, repair=True), tmp_path / "it.safetensors", base=None)
+    delivered = read_file(tmp_path / "it.safetensors")
+    assert [finding.line for finding in look(delivered, None) if not finding.passes] == []
+    one, other = load_lora(path), load_lora(tmp_path / "it.safetensors")
+    assert one.modules.keys() == other.modules.keys()
+    for site, module in one.modules.items():
+        again = other.modules[site]
+        assert (module.down @ module.down.mT).equal(again.down @ again.down.mT)
+        assert (module.up * module.alpha).equal(again.up * again.alpha)
+
+
+@pytest.mark.parametrize("name", ["onetrainer/sd15-kohya_lora-full", "onetrainer/sdxl-comfy_lora"])
+def test_diffusers_loads_every_layer_of_what_is_delivered(saved: Path, tmp_path: Path, name: str) -> None:
+    base = load_base(make_base(tmp_path / RUNS[name]["family"]))
+    path = run_files(saved / name).files[0].path
+    write_edited(read_file(path), Edits(clean=True, repair=True), tmp_path / "it.safetensors", base=base.source)
+    assert _unloadable(tmp_path / "it.safetensors", base) == []
+
+
+def test_magnitudes_by_input_are_told(saved: Path) -> None:
+    """OneTrainer's own default for DoRA."""
+    for family in ("sd15", "sdxl"):
+        files = run_files(saved / f"onetrainer/{family}-kohya_lora-dora-by-input").files
+        with pytest.raises(ModelError, match="expected DoRA magnitudes by output, got those of lora_unet_"):
+            load_lora(files[0].path)
+
+
+def test_simpletuners_last_file_which_lost_its_alpha_is_told(saved: Path, tmp_path: Path) -> None:
+    files = run_files(saved / "simpletuner/sd15-last-without-alpha").files
+    run = FinishedRun({epoch_of(file): str(file.path) for file in files})
+    with pytest.raises(
+        ModelError, match=r"weights\.safetensors: expected alpha 1 in denoiser\..*, got 2: .*SimpleTuner"
+    ):
+        check_run(run, load_base(make_base(tmp_path / "sd15")))
