@@ -4,6 +4,8 @@ Everything is a folder as a person would have it: `model_index.json` and compone
 folder, a kohya training folder. The same seed gives the same bytes.
 """
 
+import functools
+import io
 import json
 from pathlib import Path
 
@@ -199,14 +201,24 @@ def make_clip(folder: Path, *, seed: int = 0) -> Path:
 
 def make_photos(folder: Path, *, seed: int = 0, count: int = 8, repeats: int = 2, size: int = 64) -> Path:
     """A kohya training folder: `<repeats>_sks toy/` with PNGs of a striped disc before plain scenes, and captions."""
+    shelf = folder / f"{repeats}_sks toy"
+    shelf.mkdir(parents=True, exist_ok=True)
+    for index, (picture, caption) in enumerate(_photos(seed, count, size)):
+        (shelf / f"{index:02d}.png").write_bytes(picture)
+        (shelf / f"{index:02d}.txt").write_text(caption)
+    return folder
+
+
+@functools.cache
+def _photos(seed: int, count: int, size: int) -> list[tuple[bytes, str]]:
+    """PNGs and their captions; drawn once, for a thousand tests write them."""
     from PIL import Image
 
     rng = np.random.default_rng(seed)
-    shelf = folder / f"{repeats}_sks toy"
-    shelf.mkdir(parents=True, exist_ok=True)
     places = ("beach", "forest", "city", "snow")
     colours = np.array([[210, 190, 120], [40, 120, 60], [120, 120, 135], [235, 240, 250]], dtype=np.float32)
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    made = []
     for index in range(count):
         place = index % len(places)
         centre = rng.uniform(0.35, 0.65, size=2)
@@ -216,9 +228,10 @@ def make_photos(folder: Path, *, seed: int = 0, count: int = 8, repeats: int = 2
         stripes = np.sin(columns * 40) > 0
         pixels[disc & stripes] = (220, 40, 50)
         pixels[disc & ~stripes] = (240, 220, 60)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(shelf / f"{index:02d}.png")
-        (shelf / f"{index:02d}.txt").write_text(f"a photo of sks toy, {places[place]}\n")
-    return folder
+        file = io.BytesIO()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, format="PNG")
+        made.append((file.getvalue(), f"a photo of sks toy, {places[place]}\n"))
+    return made
 
 
 def _vae(*, latent_channels: int, scaling_factor: float, shift_factor: float | None = None):
