@@ -1,8 +1,10 @@
-"""`workers.pack: auto`: how many trials should share a pass here, from a few steps at each width and the memory they
-take."""
+"""`workers.pack: auto`: how many trials share a pass here, from the study, the size of its images and the memory that a
+few measured steps take. The clock has no say: the same study on the same machine shares passes alike."""
 
+import math
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,30 +19,38 @@ from search.record.record import StudyFolder
 from search.running.machine_faults import out_of_memory
 from search.running.sharing import Sharing, sharing_of
 from search.study.study import Study
+from trainer.config.config import TrainConfig
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
 
-_STEPS = 4
-"""Steps at each width; the first one warms caches and does not count."""
+_STEPS = 2
+"""Steps at each width: at the second one all of the memory is taken."""
 _MOST = 16
 """Trials at once that are tried."""
 _ROUNDS = 4
 """Trials of a study that follow one another in each place at least: else nothing is learned from the first ones."""
-_WORTH = 0.93
-"""A doubled width is taken where a trial's share of a step is at most so much of what it was."""
+_PIXELS = 2**23
+"""Of all images in a pass: eight at 1024², 32 at 512². As far as that wider packs were measured to train faster."""
 _MEMORY = 0.85
 """Share of the memory that a pack may need, as far as it grows evenly."""
 
 
-def settled(study: Study, folder: StudyFolder, probe: Probe) -> Sharing:
+def settled(study: Study, folder: StudyFolder, probe: Probe, say: Callable[[str], None] = lambda _: None) -> Sharing:
     """How trials share passes in this study; where the study leaves that to us, the first worker measures it, and the
-    study keeps to it."""
+    study keeps to it.
+
+    Args:
+        say: is told what takes time.
+    """
     asked = study.workers.pack
     if isinstance(asked, int):
         return sharing_of(study, asked)
+    if sharing_of(study, _MOST) == Sharing():  # whatever memory would hold
+        return Sharing()
     with locked(folder.path / ".pack.lock", wait_seconds=BUILD_SECONDS):
         kept = PackWidth.load(folder, asked)
         if kept is None:
+            say("measuring how many trials to train at once")
             sharing = measured(study, probe)
             kept = PackWidth(asked, sharing.places, sharing.width or 1)
             kept.save(folder)
@@ -48,25 +58,25 @@ def settled(study: Study, folder: StudyFolder, probe: Probe) -> Sharing:
 
 
 def measured(study: Study, probe: Probe) -> Sharing:
-    """The widest pack that still pays and fits, with at least `_ROUNDS` trials in turn in each place."""
+    """The widest pack that fits, with at least `_ROUNDS` trials in turn in each place and `_PIXELS` in a pass."""
     workers = min(study.workers.count, study.trials)
     most = sharing_of(study, max(1, min(_MOST, study.trials // (_ROUNDS * workers))))
     if most.width is None or most.max_rank is None:
         return Sharing()
     packs = most.places // most.width  # that take turns
-    width, each, needed = 1, None, list[float]()
-    at = 1
-    while at <= most.width:
+    config = study.config(next(study.space.combinations()))
+    feed = pack_settings(config).feed
+    widest = min(most.width, _PIXELS // (math.prod(feed.resolution) * config.batch_size))
+    width, needed, at = 1, list[float](), 1
+    while at <= widest and widest > 1:
         try:
-            found, memory, room = _at(study, probe, at, most.max_rank)
+            memory, room = _at(config, probe, at, most.max_rank)
         except Exception as error:
             if out_of_memory(error) is None:
                 raise
             break
         needed.append(memory)
-        if each is not None and found > _WORTH * each:
-            break
-        width, each = at, found
+        width = at
         grows = needed[-1] - needed[-2] if len(needed) > 1 else 0.0
         if needed[-1] + 2 * grows > _MEMORY * room:  # half of the growth was this doubling's
             break
@@ -76,10 +86,9 @@ def measured(study: Study, probe: Probe) -> Sharing:
     return sharing_of(study, width * packs)
 
 
-def _at(study: Study, probe: Probe, width: int, rank: int) -> tuple[float, float, float]:
-    """(a trial's seconds of a step, memory needed, memory there is), both in bytes."""
+def _at(config: TrainConfig, probe: Probe, width: int, rank: int) -> tuple[float, float]:
+    """(memory needed, memory there is), both in bytes."""
     device = probe.base.device
-    config = study.config(next(study.space.combinations()))
     settings = run_settings(config)
     settings = replace(
         settings,
@@ -93,8 +102,8 @@ def _at(study: Study, probe: Probe, width: int, rank: int) -> tuple[float, float
         pack = Pack(probe.base, probe.trained, pack_settings(config), cache=probe.cache, width=width, max_rank=rank)
         for seat in range(width):
             pack.join(settings, run_dir=Path(aside) / str(seat))
-        steps = step_seconds(pack, _STEPS)
-    return (min(steps[1:]) / width, *_memory(device))
+        step_seconds(pack, _STEPS)
+    return _memory(device)
 
 
 def step_seconds(pack: Pack, steps: int) -> list[float]:
@@ -119,5 +128,4 @@ def _memory(device: torch.device) -> tuple[float, float]:
         return torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
     import psutil
 
-    own = psutil.Process().memory_info().rss
-    return own, own + psutil.virtual_memory().available
+    return psutil.Process().memory_info().rss, psutil.virtual_memory().total

@@ -134,9 +134,7 @@ class _Worker:
         if isinstance(study.kind, DataCheck):
             data = DataLook(study, folder, self._probe, encoder, identity)
         self._measuring = Measuring(study, folder, self._probe, data, self._line)
-        if study.workers.pack == "auto":
-            self._line.say("measuring how many trials to train at once")
-        sharing = settled(study, folder, self._probe)
+        sharing = settled(study, folder, self._probe, self._line.say)
         self._passes = SharedPasses(self._probe, sharing, study.workers.pack, folder)
         self._same = SameRuns(study, folder, common_of(study, folder, self._probe))
         self._finalists = FinalistLooks(study, folder, self._probe, self._line, self._passes)

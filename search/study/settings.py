@@ -322,8 +322,9 @@ class WorkersSection(Section):
     """With `kind: slurm`, what is asked for."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads of each worker; None shares the cores among them."""
-    pack: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
-    """Trials that each worker trains at once: they share every pass through the base. auto: measured at the start."""
+    pack: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    """Trials that each worker trains at once: they share every pass through the base. auto: as many as memory holds, at
+    least four in turn."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     deterministic: bool = True
