@@ -314,7 +314,8 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
                     before_tell=tracked(study, folder, board, partial(upload_trial, store=store)),
                 )
                 coordinator.run()
-                draw_finalists(study, folder, team, board, clock, partial(_still_here, ledger, folder))
+                begun, still_here = coordinator.ahead.at_work, partial(_still_here, ledger, folder)
+                draw_finalists(study, folder, team, board, clock, still_here, begun)
                 team.close()
             ledger.in_place()  # still ours
             clock.note()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -25,6 +24,7 @@ from search.record.trial_progress import Course
 from search.record.versions import installed
 from search.running.budget import why_not_asked
 from search.running.first_record import first_record, write_first
+from search.running.looks_ahead import LooksAhead
 from search.running.progress import Board
 from search.running.slots import Running, Slot, Turns, given_up, on_worker, one_by_one, refused, released, slots_of
 from search.running.trial_end import end_of
@@ -54,8 +54,11 @@ class Coordinator:
         clock: the time that the study has taken.
         places: trials that each worker has at once; None: its workers will say.
         ledger: the study's Optuna; None opens it without a lease.
-        before_tell: called with a trial and its record when all of its files are there and Optuna can still be
-            written to for it (artifacts).
+        before_tell: called with a trial and its record when its files are there, before Optuna is told (artifacts).
+
+    Attributes:
+        optuna_study: for what is published about it at the end.
+        ahead: looks of the finals, drawn by workers without a trial.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Coordinator:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self._before_tell = before_tell
         self._ledger = ledger or Ledger.of(study, folder, say=board.note)
+        self.optuna_study = self._ledger.study
         self._slots: list[Slot] = []
         self._turns = Turns(self._slots)
         self._versions = installed()
@@ -80,13 +84,9 @@ class Coordinator:
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
         most, whole = max(IN_DETAIL, study.num_finalists), study.num_twins > 0
         self._tidier = Tidier(folder, study.keep, most, whole=whole)
+        self.ahead = LooksAhead(team, study.num_finalists)
         if places is not None:
             self._open(places)
-
-    @property
-    def optuna_study(self) -> optuna.Study:
-        """The Optuna study, for what is published about it at the end."""
-        return self._ledger.study
 
     def run(self) -> None:
         """Ask, wait, decide, until the budget is spent and every trial has ended.
@@ -99,6 +99,7 @@ class Coordinator:
             self._hear()
         while True:
             self._fill()
+            self.ahead.give(self._slots, self._tidier.contenders)
             slot = self._turns.due()
             if slot is None:
                 break
@@ -112,8 +113,7 @@ class Coordinator:
         if self._suspects and not any(trial.intermediate_values for trial in self._ledger.own()):
             raise given_up(self._suspects, self.folder.workers_log)
         self._clear_suspects()
-        left = sum(1 for _ in self._ledger.queued(self.study.space))
-        if left:
+        if left := sum(1 for _ in self._ledger.queued(self.study.space)):
             self.board.note(f"{left} queued trials are left. Raise budget.trials to run them")
 
     # --- taking up where an earlier sitting stopped
@@ -220,6 +220,7 @@ class Coordinator:
 
     def _take(self, worker: int, message: Any) -> None:
         """Sort one message in, without deciding anything."""
+        self.ahead.heard(worker, message)
         if not self._slots and isinstance(message, Prepared):
             self._open(message.places)
         elif not self._slots and isinstance(message, Lost) and not message.replaced:

@@ -1,7 +1,7 @@
 """Gives the looks of the finals to the study's workers: drawings, second trainings, twins."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 
 from search.errors import WorkerError
@@ -17,10 +17,21 @@ _MOST_RETRIES = 3
 
 
 class Drawing:
-    """Gives looks to workers as these have time, and takes their answers. Who draws what changes nothing."""
+    """Gives looks to workers as these have time, and takes their answers. Who draws what changes nothing.
+
+    Args:
+        begun: what workers are at already, whether it will be asked for or not.
+    """
 
     def __init__(
-        self, study: Study, folder: StudyFolder, team: Team, board: Board, clock: Clock, check_place: Callable[[], None]
+        self,
+        study: Study,
+        folder: StudyFolder,
+        team: Team,
+        board: Board,
+        clock: Clock,
+        check_place: Callable[[], None],
+        begun: Mapping[int, DrawAgain] | None = None,
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
         self.check_place = check_place
@@ -30,13 +41,15 @@ class Drawing:
         self._retired: set[int] = set()
         self._tries: dict[DrawAgain, int] = {}
         self._todo: deque[DrawAgain] = deque()
-        self._at_work: dict[int, list[DrawAgain]] = {}
+        self._asked: list[DrawAgain] = []
+        self._at_work: dict[int, list[DrawAgain]] = {worker: [look] for worker, look in (begun or {}).items()}
 
     def run(self, looks: list[DrawAgain]) -> None:
         """Until each of them is drawn, or left out. What is trained is shared out at once: a worker trains its share
         side by side."""
-        self._todo = deque(looks)
-        while self._todo or self._at_work:
+        begun = [look for each in self._at_work.values() for look in each]
+        self._asked, self._todo = looks, deque(look for look in looks if look not in begun)
+        while self._todo or any(look in looks for each in self._at_work.values() for look in each):
             for worker in range(self.team.count):
                 if not self._todo or worker in self._at_work or worker in self._retired:
                     continue
@@ -63,7 +76,7 @@ class Drawing:
             looks.remove(look)
             if not looks:
                 del self._at_work[worker]
-            if isinstance(message, Failed):
+            if isinstance(message, Failed) and look in self._asked:
                 self._failed(look, message.error, again=message.again, machine=message.machine)
 
     def _lost(self, worker: int, lost: Lost) -> None:
@@ -72,7 +85,7 @@ class Drawing:
             self._retired.add(worker)
             if len(self._retired) == self.team.count:
                 raise WorkerError(f"no worker could start: {lost.reason}; details are in {self.folder.workers_log}")
-        for look in looks:
+        for look in [look for look in looks if look in self._asked]:
             self._failed(look, f"its worker was lost: {lost.reason}", again=True, machine=False)
 
     def _failed(self, look: DrawAgain, error: str, *, again: bool, machine: bool) -> None:

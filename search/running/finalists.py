@@ -29,19 +29,26 @@ _LEAST_FREEDOM = 3
 
 
 def draw_finalists(
-    study: Study, folder: StudyFolder, team: Team, board: Board, clock: Clock, check_place: Callable[[], None]
+    study: Study,
+    folder: StudyFolder,
+    team: Team,
+    board: Board,
+    clock: Clock,
+    check_place: Callable[[], None],
+    begun: Mapping[int, DrawAgain] | None = None,
 ) -> Finalists | None:
     """Draw the best trials again; None where the study asks for none, or none ships. Kept as `finalists.json`. Then the
     winner's twins are trained, where the study asks for them, and what ships is shown at other strengths.
 
     Args:
-        team: the study's workers, with nothing else to do.
+        team: the study's workers, with nothing else to do but what has begun.
         check_place: called before anything is written; raises where the study is not ours any more.
+        begun: looks that workers are at.
 
     Raises:
         WorkerError: the workers cannot work.
     """
-    drawing = Drawing(study, folder, team, board, clock, check_place)
+    drawing = Drawing(study, folder, team, board, clock, check_place, begun)
     if not study.num_twins:
         check_place()
         without_twins(folder)

@@ -4,6 +4,7 @@ import contextlib
 import re
 import secrets
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,11 @@ class Tidier:
         self._kept_now = keep.model_copy(update={"checkpoints": "all"}) if whole else keep
         self._contenders: dict[int, TrialRecord] = {}
         self._tidied: set[int] = set()
+
+    @property
+    def contenders(self) -> Collection[TrialRecord]:
+        """Trials that have ended and may still be in the finals."""
+        return self._contenders.values()
 
     def ended(self, record: TrialRecord) -> None:
         """To be called once Optuna has been told of a trial's end."""

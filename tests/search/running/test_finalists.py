@@ -1,7 +1,7 @@
 """The finals: whoever draws, dies or is killed meanwhile, finalists read the same, and the verdict is theirs."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,15 @@ def folder(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
 
 @pytest.fixture
 def finals(study: Study, folder: StudyFolder) -> Callable[..., Finalists | None]:
-    def draw(team: Team, check_place: Callable[[], None] = lambda: None, **settings: Any) -> Finalists | None:
+    def draw(
+        team: Team,
+        check_place: Callable[[], None] = lambda: None,
+        begun: Mapping[int, DrawAgain] | None = None,
+        **settings: Any,
+    ) -> Finalists | None:
         asked = study.finalists.model_copy(update=settings)
         changed = load_study(study.file, [f"finalists.trials={asked.trials}", f"finalists.retrain={asked.retrain}"])
-        return draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), check_place)
+        return draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), check_place, begun)
 
     return draw
 
@@ -116,6 +121,27 @@ def test_who_draws_and_who_dies_changes_nothing(folder: StudyFolder, finals) -> 
         return Lost("it was killed") if left >= 0 else None
 
     assert finals(Workers(folder, 1, happens)) == expected
+
+
+@pytest.mark.parametrize("answer", ["drawn", "failed", "lost"])
+@pytest.mark.parametrize("number", [3, 7])  # in the finals and not
+def test_what_a_worker_had_begun_changes_nothing(
+    folder: StudyFolder, finals, monkeypatch: pytest.MonkeyPatch, number: int, answer: str
+) -> None:
+    monkeypatch.setitem(SCORES, 7, 0.9)
+    expected = finals(Workers(folder))
+    shutil.rmtree(folder.path / "finalists")
+    (folder.path / FINALISTS_FILE).unlink()
+    begun = DrawAgain(number, next(each.epoch_shipped for each in folder.records() if each.number == number))
+    answers = {"failed": Failed(number, begun.epoch, "the disk hiccuped", again=True), "lost": Lost("it was killed")}
+
+    def happens(worker: int, look: DrawAgain) -> Any:
+        return answers.pop(answer, None) if look == begun else None
+
+    team = Workers(folder, 2, happens)
+    team.asked.append((0, begun))
+    assert finals(team, begun={0: begun}) == expected
+    assert team.drawn.count(3) == 1
 
 
 def test_killed_on_the_way_nothing_is_drawn_twice(folder: StudyFolder, finals) -> None:
