@@ -99,7 +99,7 @@ class Coordinator:
             self._hear()
         while True:
             self._fill()
-            self.ahead.give(self._slots, self._tidier.contenders)
+            self.ahead.give(self._slots, self._tidier.contenders, free=self._turns.free() is not None)
             slot = self._turns.due()
             if slot is None:
                 break

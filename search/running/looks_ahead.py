@@ -1,6 +1,6 @@
 """Looks of the finals that workers draw while they wait for a search's last trials."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import groupby
 
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
@@ -8,6 +8,9 @@ from search.record.record import TrialRecord
 from search.running.slots import Slot
 from search.running.workers import Team
 from search.verdict.ranking import best_trials
+
+BASE = DrawAgain(None, 0)
+"""What all others are held against."""
 
 
 class LooksAhead:
@@ -23,23 +26,30 @@ class LooksAhead:
 
     def __init__(self, team: Team, most: int) -> None:
         self._team, self._most = team, most
+        self._looks = [BASE]
+        self._ended: Set[int] = set()
         self._given: set[DrawAgain] = set()
         self.at_work: dict[int, DrawAgain] = {}
 
-    def give(self, slots: Sequence[Slot], ended: Iterable[TrialRecord]) -> None:
-        """A look to each worker that is ready and without a trial. `ended`: the best trials so far."""
-        if not self._most or all(slot.running is None for slot in slots):
+    def give(self, slots: Sequence[Slot], ended: Iterable[TrialRecord], *, free: bool) -> None:
+        """A look to each worker that is ready and without a trial.
+
+        Args:
+            ended: the best trials so far.
+            free: whether any slot has no trial; else nothing is looked at.
+        """
+        if not (free and self._most):
+            return
+        known = {record.number: record for record in ended}
+        if known.keys() != self._ended:
+            self._ended = known.keys()
+            best = best_trials(known.values(), self._most)
+            self._looks = [BASE, *(DrawAgain(number, known[number].epoch_shipped or 0) for number in best)]
+        left = [look for look in self._looks if look not in self._given]
+        if not left or all(slot.running is None for slot in slots):
             return
         idle = [worker for worker, own in groupby(sorted(slots, key=_worker), _worker) if all(map(_idle, own))]
         idle = [worker for worker in idle if worker not in self.at_work]
-        if not idle:
-            return
-        known = {record.number: record for record in ended}
-        looks = [DrawAgain(None, 0)]  # what all others are held against
-        looks += [
-            DrawAgain(number, known[number].epoch_shipped or 0) for number in best_trials(known.values(), self._most)
-        ]
-        left = [look for look in looks if look not in self._given]
         for worker, look in zip(idle, left, strict=False):
             self._given.add(look)
             self.at_work[worker] = look
