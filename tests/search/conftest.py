@@ -13,6 +13,7 @@ from search.record.record import StudyFolder
 from tests import tiny
 from tests.made_once import made_once, session_folder
 from tests.search.finished_studies import make_finished
+from tests.search.migrations_read_once import read_migrations_once
 from tests.search.plots_drawn_once import keep_plots
 
 StudyWriter = Callable[..., Path]
@@ -30,19 +31,8 @@ def _workers_of_all_tests_come_from_one_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _optuna_reads_its_migrations_once() -> Iterator[None]:
-    """Each database that is opened is held against all of them: ten Python files, which alembic runs each time."""
-    from optuna.storages._rdb.storage import _VersionManager
-
-    read = _VersionManager._create_alembic_script
-    known: list[Any] = []  # the same for all databases: a folder of Optuna's
-
-    def once(manager: _VersionManager) -> Any:
-        if not known:
-            known.append(read(manager))
-        return known[0]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_VersionManager, "_create_alembic_script", once)
+        read_migrations_once(patch)
         yield
 
 

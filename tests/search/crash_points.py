@@ -36,6 +36,7 @@ from search.running.sharing import sharing_of
 from search.study.study import load_study
 from search.tuning.database import storage_url
 from search.verdict.disk_cleanup import sweep, sweep_study
+from tests.search.migrations_read_once import read_migrations_once
 from tests.search.one_process import PROBE, OneProcess
 from tests.search.plots_drawn_once import keep_plots
 
@@ -248,6 +249,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with pytest.MonkeyPatch.context() as patch:
         keep_plots(patch, arguments.folder / "plots")
+        read_migrations_once(patch)
         return int(_wrong(arguments) > 0)
 
 
