@@ -18,10 +18,9 @@ from search.record.lock import OTHERS_SECONDS, locked, worker_lock
 from search.record.probe_description import PROBE_FILE
 from search.record.record import StudyFolder
 from search.running.coordinator_line import HUNG_UP
-from search.running.sharing import sharing_of
 from search.running.with_parent import die_with_parent
 from search.study.study import Study
-from tests.search.one_process import PROBE, Worker
+from tests.search.one_process import PROBE, Worker, places_of
 
 SLOWEST_SECONDS = 0.4
 """That a step takes; how long each one does take is chance, so workers come in another order each time."""
@@ -44,7 +43,7 @@ def _serve(connection: Connection, slot: int, study: Study, folder: StudyFolder)
     if slot == 0 and not (folder.path / PROBE_FILE).is_file():
         write_json(folder.path / PROBE_FILE, PROBE)
     worker, pace = Worker(folder), random.Random()
-    worker.inbox = [Prepared(0.0, places=sharing_of(study, int(study.workers.pack)).places)]
+    worker.inbox = [Prepared(0.0, places=places_of(study))]
     while True:
         worker.step()
         said, worker.inbox = worker.inbox, []

@@ -32,12 +32,11 @@ from search.record.record import PROBE_FILE, StudyFolder
 from search.run import work
 from search.running.coordinator import Coordinator
 from search.running.progress import Board
-from search.running.sharing import sharing_of
 from search.study.study import load_study
 from search.tuning.database import storage_url
 from search.verdict.disk_cleanup import sweep, sweep_study
 from tests.search.migrations_read_once import read_migrations_once
-from tests.search.one_process import PROBE, OneProcess
+from tests.search.one_process import PROBE, OneProcess, places_of
 from tests.search.plots_drawn_once import keep_plots
 
 SLOTS = 2
@@ -86,7 +85,7 @@ def sitting(study_file: Path, runs: Path, *, lean: bool = False) -> None:
     """The study from wherever it is to its verdict; `lean`: to the end of its last trial, nothing drawn."""
     study = load_study(study_file)
     folder = StudyFolder(runs / study.name)
-    places = sharing_of(study, int(study.workers.pack)).places
+    places = places_of(study)
     team, clock = OneProcess(SLOTS if places == 1 else 1, folder), Clock(folder)
     write_json(folder.path / PROBE_FILE, PROBE)
     if not lean:

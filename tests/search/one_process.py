@@ -20,8 +20,10 @@ from search.record.events import (
 )
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder, TrialRecord, write_samples
+from search.running.sharing import sharing_of
 from search.running.trial_at_work import AHEAD, check_there, rewind
 from search.running.workers import Team
+from search.study.study import Study
 from search.verdict.disk_cleanup import drop_after
 from tests.search.finished_studies import Plan, picture, planted
 from trainer.checkpoint import (
@@ -111,6 +113,12 @@ class Worker:
     def step(self) -> None:
         """Every trial to its next checkpoint."""
         self.inbox += [event for trial in self.trials.values() if (event := trial.step()) is not None]
+
+
+def places_of(study: Study) -> int:
+    """Trials of a worker at once; one where the study leaves it to the machine: there is no memory to measure."""
+    asked = study.workers.pack
+    return sharing_of(study, 1 if asked == "auto" else asked).places
 
 
 class OneProcess(Team):
