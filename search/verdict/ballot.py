@@ -23,6 +23,7 @@ from search.verdict.finalists import images_of_look
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
     from optuna.storages import BaseStorage
+    from optuna.study._frozen import FrozenStudy
     from optuna.trial import FrozenTrial
     from optuna_dashboard.preferential import PreferentialStudy
 
@@ -55,10 +56,13 @@ def open_ballot(url: str, folder: StudyFolder, found: Finalists | None, store: "
         return
     storage = open_storage(url)
     _counted(storage, folder)
-    ballot = _opened(storage, folder, len(shown))
-    if ballot.user_attrs.get(_OPEN) and list(_places(ballot)) == [(one.trial, one.epoch) for one in shown]:
-        return
-    optuna.delete_study(study_name=ballot.study_name, storage=storage)
+    known = _known(storage, folder)
+    if known is not None:
+        if known.user_attrs.get(_OPEN):
+            ballot = _opened(storage, folder, len(shown))
+            if list(_places(ballot)) == [(one.trial, one.epoch) for one in shown]:
+                return
+        optuna.delete_study(study_name=known.study_name, storage=storage)
     ballot = _opened(storage, folder, len(shown))
     for one in shown:
         trial = ballot.ask()
@@ -81,15 +85,13 @@ def count_votes(url: str, folder: StudyFolder) -> bool:
 def _counted(storage: "BaseStorage", folder: StudyFolder) -> bool:
     import optuna
 
-    name = ballot_name(folder.path.name)
-    if name not in {study.study_name for study in storage.get_all_studies()}:
+    known = _known(storage, folder)
+    if known is None or not known.user_attrs.get(_OPEN):
         return False
     with _quiet():
         from optuna_dashboard.preferential import load_study
 
-        ballot = load_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler())
-    if not ballot.user_attrs.get(_OPEN):
-        return False
+        ballot = load_study(study_name=known.study_name, storage=storage, sampler=optuna.samplers.RandomSampler())
     shown, before = {trial.number: shown for shown, trial in _places(ballot).items()}, Votes.load(folder)
     pairs = [(shown[better.number], shown[worse.number]) for better, worse in ballot.get_preferences()]
     elsewhere = set(before.preferences) - set(before.among(set(shown.values())).preferences)
@@ -122,6 +124,12 @@ def vote_sentences(found: Finalists | None, votes: Votes) -> list[str]:
     elif best:
         said.append(f"They put trial {found.drawn[0].trial} first, as the score does.")
     return said
+
+
+def _known(storage: "BaseStorage", folder: StudyFolder) -> "FrozenStudy | None":
+    """The vote as it lies in the storage. Where it is not open, it was cut off, and may not even be a vote yet."""
+    name = ballot_name(folder.path.name)
+    return next((study for study in storage.get_all_studies() if study.study_name == name), None)
 
 
 def _opened(storage: "BaseStorage", folder: StudyFolder, count: int) -> "PreferentialStudy":

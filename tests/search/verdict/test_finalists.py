@@ -186,15 +186,23 @@ def test_votes_stay_when_others_are_put_to_the_vote_and_when_the_database_is_los
     assert len(ballot(url).trials) == 2, "one alone is not voted on"
 
 
-def test_a_vote_that_was_cut_off_while_it_was_opened_is_opened_anew(voted) -> None:
+@pytest.mark.parametrize("began", [True, False])
+def test_a_vote_that_was_cut_off_while_it_was_opened_is_opened_anew(voted, began: bool) -> None:
     folder, url, found = voted
     first, second, _ = found.drawn
     vote = ((second.trial, second.epoch), (first.trial, first.epoch))
-    ballot(url).set_user_attr("open", False)
+    if began:
+        ballot(url).set_user_attr("open", False)
+    else:  # it is no vote yet
+        name = ballot(url).study_name
+        optuna.delete_study(study_name=name, storage=url)
+        optuna.create_study(study_name=name, storage=url)
+        assert not count_votes(url, folder)
     Votes((vote,)).save(folder)
     open_ballot(url, folder, found, open_store(folder))
     assert not count_votes(url, folder)
     assert Votes.load(folder).preferences == (vote,)
+    assert ballot(url).user_attrs["open"]
 
 
 def test_the_study_goes_on_and_is_rebuilt_beside_its_vote(voted) -> None:
