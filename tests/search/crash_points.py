@@ -125,11 +125,13 @@ def outcome(folder: StudyFolder) -> dict[str, Any]:
         notes = [_without_ids(v) for k, v in sorted(trial.system_attrs.items()) if "note_str" in k]
         told = (trial.number, trial.state.name, trial.values, trial.params, trial.intermediate_values, trial.user_attrs)
         trials.append([*told, sorted(names), notes])
+    # looks of the finals are drawn ahead where a worker waits, which a kill may change
+    elsewhere = ("artifacts",) if folder.verdict_file.is_file() else ("artifacts", "finalists")
     files = {
         str(path.relative_to(folder.path)): path.stat().st_size if path.suffix in (".csv", ".safetensors") else 0
         for path in folder.path.rglob("*")
         if path.is_file()
-        and path.parts[len(folder.path.parts)] != "artifacts"
+        and path.parts[len(folder.path.parts)] not in elsewhere
         and "clock.json" not in path.name  # as often as the clock says
     }
     for name in ("study.db-wal", "study.db-shm"):

@@ -13,7 +13,7 @@ from search.record.events import Checkpointed
 from search.record.json_files import write_json
 from search.record.record import StudyFolder, TrialRecord, write_samples
 from search.study.settings import KeepSection
-from search.verdict.disk_cleanup import drop_after, tidy_trial
+from search.verdict.disk_cleanup import drop_after, sweep_study, tidy_trial
 from tests.search.any_config import CONFIG
 
 
@@ -100,6 +100,16 @@ def test_what_is_kept_is_a_setting(trained: Path, state: str, checkpoints: str, 
     record = TrialRecord(number=0, state=state, config=CONFIG, params={}, epochs=8, epochs_trained=6, epoch_shipped=4)
     tidy_trial(trained, record, KeepSection(checkpoints=checkpoints, samples=False), in_detail=False)
     assert kept(trained) == expected
+
+
+def test_what_kills_left_half_written_goes_and_what_is_whole_stays(tmp_path: Path) -> None:
+    look = tmp_path / "finalists" / "0002"
+    look.mkdir(parents=True)
+    whole = [tmp_path / ".coordinator.lock", look / "0006.png"]
+    for path in (*whole, tmp_path / ".verdict.json.0123456789ab", look / ".3513ec14d691f4ed.part"):
+        path.touch()
+    sweep_study(StudyFolder(tmp_path))
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(whole)
 
 
 def test_reading_a_study_folder_loads_nothing_heavy() -> None:
