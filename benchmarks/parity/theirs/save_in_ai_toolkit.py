@@ -6,7 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
-from saving import Known, asked, each, parts, stand_in
+from saving import Known, asked, each, exported, lost, parts, stand_in
 
 # "locon" is not among them: of 27a03a9, LycorisSpecialNetwork has no network_type, and saving it fails
 RUNS = {
@@ -26,7 +26,21 @@ def main() -> None:
     ask = asked(checkout, work)
     os.chdir(checkout)
     stand_in("albumentations", "torchaudio", "av", "lpips")
-    each(RUNS, lambda folder, **settings: _save(ask, work, folder, **settings), work)
+    each(RUNS, lambda folder, **settings: _save(ask, work, folder, **settings), work, _exports(work))
+
+
+def _exports(work: Path) -> list[str]:
+    import yaml
+    from toolkit.config_modules import DatasetConfig, ModelConfig, NetworkConfig, SaveConfig, TrainConfig
+
+    wrong = []
+    for file in exported(work, "config.yaml"):
+        (process,) = yaml.safe_load(file.read_text(encoding="utf-8"))["config"]["process"]
+        sections = {"network": NetworkConfig, "train": TrainConfig, "model": ModelConfig, "save": SaveConfig}
+        given = [(name, kind, process[name]) for name, kind in sections.items()]
+        for name, kind, values in [*given, *(("dataset", DatasetConfig, one) for one in process["datasets"])]:
+            wrong += lost(values, vars(kind(**values)), f"{name}.")
+    return wrong
 
 
 def _save(ask, work, folder, family, kind, text=False, conv=False, network_kwargs=None) -> None:

@@ -1,5 +1,6 @@
 """Run by OneTrainer's interpreter: its own LoRA modules, savers and file names. Imports nothing of ours."""
 
+import copy
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from saving import Known, asked, each, parts, stand_in
+from saving import Known, asked, each, exported, lost, parts, stand_in
 
 RUNS = {
     f"{family}-{form.lower()}{more}": {"family": family, "form": form, "text": text, **settings}
@@ -31,7 +32,21 @@ def main() -> None:
     ask = asked(checkout, work)
     os.chdir(checkout)
     stand_in("mgds", "av", "gguf", "customtkinter", "scenedetect", "imagesize")
-    each(RUNS, lambda folder, **settings: _save(ask, work, folder, **settings), work)
+    each(RUNS, lambda folder, **settings: _save(ask, work, folder, **settings), work, _exports(work))
+
+
+def _exports(work: Path) -> list[str]:
+    from modules.util.config.ConceptConfig import ConceptConfig
+    from modules.util.config.TrainConfig import TrainConfig
+
+    wrong = []
+    for file in exported(work, "config.json"):
+        written = json.loads(file.read_text(encoding="utf-8"))
+        wrong += lost(written, TrainConfig.default_values().from_dict(copy.deepcopy(written)).to_dict())
+        for concept in json.loads(file.with_name("concepts.json").read_text(encoding="utf-8")):
+            read = ConceptConfig.default_values().from_dict(copy.deepcopy(concept)).to_dict()
+            wrong += lost(concept, read, "concept.")
+    return wrong
 
 
 def _save(ask, work, folder, family, form, text, layers=None, dora=False, by_output=True) -> None:

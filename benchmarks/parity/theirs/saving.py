@@ -87,8 +87,10 @@ def asked(checkout: Path, work: Path) -> dict:
     return json.loads((work / "asked.json").read_text(encoding="utf-8"))
 
 
-def each(runs: dict, save, work: Path) -> None:
+def each(runs: dict, save, work: Path, exports: list[str] | None = None) -> None:
     """Calls `save(folder, **settings)` for each run and notes what is to be expected of its files.
+
+    `exports` says what of our exports the tool does not take as it is written; None where it was not asked.
 
     `family` is one of the settings; `scale` (alpha / rank) and `refused` are not handed on.
     """
@@ -99,4 +101,22 @@ def each(runs: dict, save, work: Path) -> None:
         expect = {"scale": settings.pop("scale", 0.5), "refused": settings.pop("refused", False)}
         save(folder, **settings)
         found[name] = {"family": settings["family"], **expect}
-    (work / "found.json").write_text(json.dumps({"runs": found}), encoding="utf-8")
+    (work / "found.json").write_text(json.dumps({"runs": found, "exports": exports}), encoding="utf-8")
+
+
+def lost(written: dict, read: dict, at: str = "") -> list[str]:
+    """The options that are not there, or have another value, once the tool has read them."""
+    found = []
+    for key, value in written.items():
+        if key not in read:
+            found.append(f"{at}{key}: it does not know this")
+        elif isinstance(value, dict) and isinstance(read[key], dict):
+            found += lost(value, read[key], f"{at}{key}.")
+        elif value != read[key] or isinstance(value, bool) != isinstance(read[key], bool):
+            found.append(f"{at}{key}: {value!r} becomes {read[key]!r}")
+    return found
+
+
+def exported(work: Path, name: str) -> list[Path]:
+    """Our exports for this tool, by the file that it is told to read."""
+    return sorted((work / "exports").rglob(name))
