@@ -16,7 +16,7 @@ from search.record.pack_width import PackWidth
 from search.record.record import TrialRecord
 from search.running import finalist_looks
 from search.running.coordinator_line import Ended
-from search.running.pack_measure import settled
+from search.running.pack_measure import measured, settled
 from search.running.sharing import Sharing
 from search.study.space import Entry
 from tests.search.running.resident_worker import EPOCHS, Found, Resident, memory_for_one
@@ -130,6 +130,8 @@ def test_how_many_to_train_at_once_is_measured_and_kept(resident: Resident, plan
     ranks = Entry("rank", "rank", low=2, high=8, whole=True)
     study = replace(study, space=replace(study.space, entries=(ranks, Entry("noise_offset", "noise_offset", high=0.1))))
     planted(lambda pack: torch.OutOfMemoryError("CUDA out of memory.") if (pack.width or 0) > 2 else None)
+    assert measured(study, resident.worker._probe) == Sharing(), "eight images fill a pass on a CPU"
+    study = replace(study, train={**study.train, "batch_size": 1})
     found = settled(study, resident.folder, resident.worker._probe)
     assert found == Sharing(2, 2, 8)
     planted(lambda pack: AssertionError("measured again"))
