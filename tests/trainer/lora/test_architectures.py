@@ -12,7 +12,7 @@ from trainer.errors import ModelError
 from trainer.lora.architectures import check_lora, families_of, family_of
 
 DOWN = ".lora_down.weight"
-OTHERS = [  # as the trainers' own code names them
+OTHERS = [  # FLUX, SD3 and Wan as the trainers' own code wrote them, the others as published files are named
     ("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight", "FLUX"),  # sd-scripts
     ("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", "FLUX"),  # ai-toolkit, SimpleTuner
     ("lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight", "SD3 in its original layout"),  # sd-scripts
