@@ -367,11 +367,10 @@ def why_finished(study: Study, folder: StudyFolder) -> str | None:
         now, usual = study.finalists.model_dump(mode="json"), type(study.finalists)().model_dump(mode="json")
         if any(drawn.settings.get(key, usual[key]) != value for key, value in now.items()):
             return None
-    asked = 0 if verdict.twins is None else verdict.twins.asked
-    if verdict.decision.ships and study.num_twins != asked:
+    if verdict.decision.ships and study.num_twins != (verdict.twins.asked if verdict.twins else 0):
         return None
-    configurations = {json.dumps(dict(record.params), sort_keys=True) for record in records}
-    return why_not_asked(study, len(records), len(configurations), noted_seconds(folder))
+    distinct = len({json.dumps(dict(record.params), sort_keys=True) for record in records})
+    return why_not_asked(study, len(records), distinct, noted_seconds(folder))
 
 
 def show(folder: StudyFolder, *, brief: bool = False) -> None:
