@@ -74,7 +74,9 @@ class Sitting:
         with contextlib.closing(self.ledger()) as ledger:
             self.said += recover(self.study, self.folder, ledger if self.study.server else None)
             board, clock = Board(self.study.name, TRIALS, SLOTS), Clock(self.folder)
-            coordinator = Coordinator(self.study, self.folder, OneProcess(SLOTS), board, clock=clock, ledger=ledger)
+            coordinator = Coordinator(
+                self.study, self.folder, OneProcess(SLOTS, self.folder), board, clock=clock, ledger=ledger
+            )
             before(coordinator)
             coordinator.run()
             return _outcome(ledger.as_stored(), self.folder)
