@@ -119,10 +119,10 @@ def searched(folder: Path, concept: str, seed: int, changes: Mapping[str, Any], 
     return dict(json.loads(kept.read_text()))
 
 
-def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any], *, photos: int = 24) -> Path:
+def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any], *, photos: int | None = None) -> Path:
     """The demo's study with a concept's own photos. These are taken in places of its own, so other places play the
     parts that the demo's places have."""
-    from studies.demo.photos import write_photos
+    from studies.demo.photos import COUNT, write_photos
     from studies.demo.scenes import PLACES, find_concept
 
     own, theirs = ([p for p in PLACES if p not in find_concept(c).set_places] for c in (concept, CONCEPT))
@@ -133,7 +133,7 @@ def study_of(folder: Path, concept: str, seed: int, changes: Mapping[str, Any], 
     text = re.sub(rf"\b({'|'.join(theirs)})\b", lambda found: own[theirs.index(found[0])], text)
     study = yaml.safe_load(text)
     data = folder / "photos"
-    write_photos(data, concept=concept, count=photos, elsewhere=study["score"]["holdout_contexts"])
+    write_photos(data, concept=concept, count=photos or COUNT, elsewhere=study["score"]["holdout_contexts"])
     study |= {"data": str(data.resolve()), "base": str(STUDY.parent / study["base"]), "seed": seed}
     study["score"]["encoder"] = str(STUDY.parent / study["score"]["encoder"])
     file = folder / "demo.yaml"

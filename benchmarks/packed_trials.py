@@ -35,8 +35,6 @@ from studies.demo.photos import write_photos
 
 DEMO = Path(__file__).parent.parent / "studies"
 PARTS = ("train", "sample", "score", "save")
-
-
 FULL_TRIALS, FULL_PHOTOS = 16, 12
 
 
@@ -69,7 +67,7 @@ def study(folder: Path, pack: int | str, device: str, *, trials: int, epochs: in
     return path
 
 
-def full_study(folder: Path, base: Path, pack: int | str, device: str, *, resolution: int = 512) -> Path:
+def full_study(folder: Path, base: Path, pack: int | str, device: str) -> Path:
     """The same with another base and some of the photos, at batch 1; nothing is drawn again at the end."""
     photos = folder / "photos"
     if not photos.exists():
@@ -77,7 +75,7 @@ def full_study(folder: Path, base: Path, pack: int | str, device: str, *, resolu
     path = study(folder, pack, device, trials=FULL_TRIALS, epochs=2)
     values = yaml.safe_load(path.read_text())
     values |= {"base": str(base), "data": str(photos), "finalists": {"trials": 0, "strengths": []}}
-    values["train"] |= {"resolution": resolution, "batch_size": 1, "precision": "bf16"}
+    values["train"] |= {"resolution": 512, "batch_size": 1, "precision": "bf16"}
     path.write_text(yaml.safe_dump(values))
     return path
 

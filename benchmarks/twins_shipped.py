@@ -1,6 +1,6 @@
 """Is the epoch that ships a better one, where twins say when memorising begins?
 
-    python -m benchmarks.twins_shipped FOLDER [--json FILE]     runs what FOLDER lacks (an hour), then reports
+    python -m benchmarks.twins_shipped FOLDER [--json FILE]     runs what FOLDER lacks, then reports
     python -m benchmarks.twins_shipped FOLDER --device cuda --concepts bee duck     some of them, on a GPU
     python -m benchmarks.twins_shipped FOLDER --quick           one short study: whether it runs
 
@@ -25,14 +25,13 @@ import numpy as np
 from benchmarks.demo import study_of
 from benchmarks.onset_plan import CHOOSING
 from benchmarks.study import Truth
+from benchmarks.twins import SETS, TWINS
 from metrics.onset.onset import find_onset
 from search.record.record import StudyFolder, TrialRecord
 from search.record.trial_progress import checkpoint_epochs
 from search.record.twin_curve import read_by_twins, with_twin_losses
 
-CONCEPTS = ("mushroom", "castle", "robot", "bee", "rabbit", "duck", "hammer", "cactus", "lamp", "planet", "dumbbell",
-            "rocket", "cornet", "pine", "propeller", "snowman")  # fmt: skip
-PHOTOS, EPOCHS, EVERY, TWINS, FRESH = 15, 60, 6, 3, 96
+PHOTOS, EPOCHS, EVERY, FRESH = 15, 60, 6, 96
 _STARTS = [
     {"optimizer": "AdamW", "learning_rate_scale": 40, "lr_scheduler": "constant", "rank": 16, "alpha_ratio": 1.0},
     {"optimizer": "Adafactor", "learning_rate_scale": 25, "lr_scheduler": "cosine", "rank": 16, "alpha_ratio": 1.0},
@@ -126,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--concepts", nargs="+", default=CONCEPTS)
+    parser.add_argument("--concepts", nargs="+", default=[concept for concept, _, _ in SETS])
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write all figures here")

@@ -23,7 +23,7 @@ from search.errors import BusyError, SearchError, StudyError
 from search.probe.probe_files import mend_probe
 from search.record.clock import Clock, noted_seconds
 from search.record.data_check import DataCheck, why_to_stop
-from search.record.in_place import in_place, moved
+from search.record.in_place import in_place
 from search.record.json_files import write_bytes
 from search.record.learned_from import NOBODY, LearnedFrom
 from search.record.lock import holder, locked, workers_alive
@@ -292,6 +292,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         for note in recover(study, folder, on_server):
             print(f"note: {note}", flush=True)
         from search.running.coordinator import Coordinator
+        from search.running.drawing import Drawing
         from search.running.finalists import draw_finalists
         from search.running.tracking import tracked
         from search.study.delivery import Delivery
@@ -314,8 +315,8 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
                     before_tell=tracked(study, folder, board, partial(upload_trial, store=store)),
                 )
                 coordinator.run()
-                begun, still_here = coordinator.ahead.at_work, partial(_still_here, ledger, folder)
-                draw_finalists(study, folder, team, board, clock, still_here, begun)
+                still_ours, begun = coordinator.check_place, coordinator.ahead.at_work
+                draw_finalists(Drawing(study, folder, team, board, clock, still_ours, begun))
                 team.close()
             ledger.in_place()  # still ours
             clock.note()
@@ -334,11 +335,6 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         if not isinstance(sys.exception(), BusyError):  # the study is another one's now
             with contextlib.suppress(OSError):  # a full disk must not hide why the study ends
                 clock.note()
-
-
-def _still_here(ledger: "Ledger", folder: StudyFolder) -> None:
-    if not ledger.in_place():
-        raise moved(folder.path)
 
 
 def _deliver(study: Study, folder: StudyFolder, clock: Clock, publish: Callable[["Verdict"], None]) -> None:

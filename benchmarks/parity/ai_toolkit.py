@@ -1,4 +1,4 @@
-"""ai-toolkit: what its own code saves of a LoRA."""
+"""ai-toolkit: what its own code saves of a LoRA, and reads of our exports."""
 
 from functools import partial
 

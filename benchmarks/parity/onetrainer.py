@@ -1,4 +1,4 @@
-"""OneTrainer: what its own code saves of a LoRA."""
+"""OneTrainer: what its own code saves of a LoRA, and reads of our exports."""
 
 from functools import partial
 

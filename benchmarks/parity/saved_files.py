@@ -1,4 +1,5 @@
 """LoRA files that another trainer's own code saves: whether every number in them is read, and each file is placed.
+Beside that, whether the trainer reads what we export for it.
 
     python -m benchmarks.parity onetrainer ~/OneTrainer --python PY
     python -m benchmarks.parity.saved_files tests/benchmarks/saved_elsewhere.tar.xz --python PY \\
@@ -85,14 +86,14 @@ FEW_MORE = (
 def run(tool: str, checkout: Path, python: str, work: Path) -> list[Check]:
     """All checks of one trainer."""
     bases = _ask(work, few=False)
-    count = _export(tool, work)
+    count = write_exports(tool, work)
     found = ask(SCRIPTS[tool], checkout, python, work)
     lost, right = found["exports"], f"it reads every option of {count} as it is written"
     exports = Check("not run", "exports", "") if lost is None else verdict("exports", sorted(set(lost)), right)
     return [exports, *(check for name, expect in found["runs"].items() for check in _checks(name, expect, bases, work))]
 
 
-def _export(tool: str, work: Path) -> int:
+def write_exports(tool: str, work: Path) -> int:
     """Writes exports of every optimizer, schedule and family that the trainer can be told; returns how many."""
     photos = ours.make_photos(work / "photos")
     dataset, count = scan_dataset(photos), 0
@@ -214,11 +215,11 @@ def _delivered(name: str, file: RunFile, base: Base, work: Path) -> Check:
     target.parent.mkdir(exist_ok=True)
     write_edited(read_file(file.path), Edits(clean=True, repair=True), target, base=base.source)
     left = [finding.line for finding in look(read_file(target), architecture) if not finding.passes]
-    wrong = [*left, *_unloadable(target, base)]
+    wrong = [*left, *left_out_by_diffusers(target, base)]
     return verdict(f"{name}: delivered", wrong, "it passes, and diffusers loads every layer")
 
 
-def _unloadable(file: Path, base: Base) -> list[str]:
+def left_out_by_diffusers(file: Path, base: Base) -> list[str]:
     """Layers that diffusers' own loader leaves out."""
     pipeline = base.family.pipeline(base, "ddim")
     pipeline.load_lora_weights(str(file), adapter_name="it")

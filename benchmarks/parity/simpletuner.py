@@ -1,4 +1,4 @@
-"""SimpleTuner: what its own code saves of a LoRA."""
+"""SimpleTuner: what its own code saves of a LoRA, and reads of our exports."""
 
 from functools import partial
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from metrics.onset.curves import Kind, OnsetCurves
 from metrics.onset.plateau import smoothed
-from metrics.onset.turns import DEFAULT_SHIP, Choice, Onset, Ship, Turn
+from metrics.onset.turns import DEFAULT_SHIP, MADE_UP, Choice, Onset, Ship, Turn
 from metrics.trajectory.trajectory import Trajectory
 
 EQUAL = 0.05  # of its dip: so little more loss is as good. Chosen on CHOOSING concepts (docs/log.md)
@@ -60,7 +60,7 @@ def shippable(
 
 def _made_up(losses: Mapping[Kind, OnsetCurves]) -> bool:
     """Whether no photo was held out, and moved subjects alone say how new contexts fare."""
-    return "context" in losses and {"shifted_loss"} <= set(losses["context"].channels) <= {"shifted_loss", "fidelity"}
+    return "context" in losses and {MADE_UP} <= set(losses["context"].channels) <= {MADE_UP, "fidelity"}
 
 
 def _past(epochs: np.ndarray, onset: float | None) -> int:

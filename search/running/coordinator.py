@@ -104,7 +104,7 @@ class Coordinator:
             if slot is None:
                 break
             event = self._next_event(slot)
-            self._check_place()
+            self.check_place()
             with self._unless_ended_elsewhere(slot):
                 if isinstance(event, Failed):
                     self._failed(slot, event)
@@ -183,7 +183,7 @@ class Coordinator:
         self._ledger.note(trial, **describe(record.config))
         course = Course(record, trial.user_attrs.get(PROCESSED, 0)).replayed(folder)
         self._turns.placed(slot, Running(trial, course))
-        self._check_place()
+        self.check_place()
         write_first(course.record, folder)
         self.board.began(slot.index, course.record)
         self._send_spec(slot)
@@ -209,11 +209,11 @@ class Coordinator:
         """Take what workers have said, for a second at most."""
         self._clock.tick()
         messages = self.team.receive(timeout=1.0)
-        self._check_place()  # else a worker that finds nothing any more would be to blame
+        self.check_place()  # else a worker that finds nothing any more would be to blame
         for worker, message in messages:
             self._take(worker, message)
 
-    def _check_place(self) -> None:
+    def check_place(self) -> None:
         """SQLite would go on in a file that has moved, and everything else be written where it was."""
         if not self._ledger.in_place():
             raise moved(self.folder.path)
@@ -330,7 +330,7 @@ class Coordinator:
                 return
             self._ledger.note(running.trial, **{PROCESSED: event.epoch})
             running.course = replace(running.course, decided=event.epoch)
-        self._check_place()
+        self.check_place()
         running.course.record.save(self.folder.trial(event.number))
         self.board.checkpointed(slot.index, running.course.record, event.readings)
         self.team.send(slot.worker, GoOn(event.number, event.epoch))
@@ -359,13 +359,13 @@ class Coordinator:
             self._ledger.note(running.trial, **{SHIPPED: record.epoch_shipped})
         if self._before_tell is not None:
             self._before_tell(running.trial, record)
-            self._check_place()
+            self.check_place()
         self._ledger.tell(running.trial, _STATES[record.state], record.score)
         return record
 
     def _write_end(self, course: Course, record: TrialRecord) -> TrialRecord:
         """The trial's last files; returns its record."""
-        self._check_place()
+        self.check_place()
         folder = self.folder.trial(record.number)
         if len(course.trajectory):
             course.trajectory.save(folder)

@@ -20,6 +20,7 @@ class Drawing:
     """Gives looks to workers as these have time, and takes their answers. Who draws what changes nothing.
 
     Args:
+        check_place: called before anything is written; raises where the study is not ours any more.
         begun: what workers are at already, whether it will be asked for or not.
     """
 
@@ -47,9 +48,8 @@ class Drawing:
     def run(self, looks: list[DrawAgain]) -> None:
         """Until each of them is drawn, or left out. What is trained is shared out at once: a worker trains its share
         side by side."""
-        begun = [look for each in self._at_work.values() for look in each]
-        self._asked, self._todo = looks, deque(look for look in looks if look not in begun)
-        while self._todo or any(look in looks for each in self._at_work.values() for look in each):
+        self._asked, self._todo = looks, deque(look for look in looks if look not in self._begun())
+        while self._todo or any(look in looks for look in self._begun()):
             for worker in range(self.team.count):
                 if not self._todo or worker in self._at_work or worker in self._retired:
                     continue
@@ -63,6 +63,9 @@ class Drawing:
             self.check_place()
             for worker, message in messages:
                 self._take(worker, message)
+
+    def _begun(self) -> list[DrawAgain]:
+        return [look for each in self._at_work.values() for look in each]
 
     def _take(self, worker: int, message: object) -> None:
         if isinstance(message, Unprepared):

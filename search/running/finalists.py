@@ -4,21 +4,18 @@ used, where the study asks for it trained a second time, and compared.
 What was drawn is kept image by image, so that a study that is killed here goes on with what is left.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from metrics.trajectory.readings import OWN_SCORE
-from search.record.clock import Clock
 from search.record.events import DrawAgain
 from search.record.finalists import BY_TWINS_FILE, Finalist, Finalists, FreshLook
 from search.record.record import StudyFolder
 from search.record.twins import Twins
 from search.running.drawing import Drawing
-from search.running.progress import Board
 from search.running.twins import cross_fit
-from search.running.workers import Team
 from search.study.study import Study
 from search.verdict.best_files import without_twins
 from search.verdict.ranking import best_trials
@@ -28,27 +25,17 @@ _LEAST_FREEDOM = 3
 """Degrees of freedom of Student's t, however few trials were trained twice: with one its tails would be endless."""
 
 
-def draw_finalists(
-    study: Study,
-    folder: StudyFolder,
-    team: Team,
-    board: Board,
-    clock: Clock,
-    check_place: Callable[[], None],
-    begun: Mapping[int, DrawAgain] | None = None,
-) -> Finalists | None:
+def draw_finalists(drawing: Drawing) -> Finalists | None:
     """Draw the best trials again; None where the study asks for none, or none ships. Kept as `finalists.json`. Then the
     winner's twins are trained, where the study asks for them, and what ships is shown at other strengths.
 
     Args:
-        team: the study's workers, with nothing else to do but what has begun.
-        check_place: called before anything is written; raises where the study is not ours any more.
-        begun: looks that workers are at.
+        drawing: has the study's workers, with nothing else to do but what has begun.
 
     Raises:
         WorkerError: the workers cannot work.
     """
-    drawing = Drawing(study, folder, team, board, clock, check_place, begun)
+    study, folder, check_place = drawing.study, drawing.folder, drawing.check_place
     if not study.num_twins:
         check_place()
         without_twins(folder)

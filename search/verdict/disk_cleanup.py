@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.record.final_run import TWIN
+from search.record.finalists import LOOKS_FOLDER
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
@@ -134,7 +135,7 @@ def _weight(size: int) -> str:
 
 def sweep_study(folder: StudyFolder) -> None:
     """Delete what kills left half written in a study's own folder and in its finals'; only for who holds its lock."""
-    for leftover in [*folder.path.iterdir(), *folder.path.glob("finalists/*/.*")]:
+    for leftover in [*folder.path.iterdir(), *folder.path.glob(f"{LOOKS_FOLDER}/*/.*")]:
         if _LEFTOVER.fullmatch(leftover.name):
             delete(leftover)
 

@@ -281,7 +281,7 @@ def _choice(found: Decision) -> str:
     if found.safe is not None and epoch > found.safe.epoch:
         if found.chosen_by == "likeness":
             return f"{at} is the last checkpoint before the photos are memorised (score.ship: likeness)."
-        if "heldout_loss" not in found.memory.channels:
+        if not {"heldout_loss", "context_loss"} & {*found.context.channels, *found.memory.channels}:
             return (
                 f"{at} is later than the safe {found.unit}. No photos are held out, and losses of moved subjects alone "
                 "turn early: images usually get better until a little past the onset."

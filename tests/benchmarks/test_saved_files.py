@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.parity.known_weights import differing
-from benchmarks.parity.saved_files import EPOCHS, TRANSLATE, _export, _unloadable, epoch_of, make_base
+from benchmarks.parity.saved_files import EPOCHS, TRANSLATE, epoch_of, left_out_by_diffusers, make_base, write_exports
 from search.record.finished_run import FinishedRun
 from search.running.finished_run import check_run
 from trainer.base_model.load import load_base
@@ -90,13 +90,13 @@ def test_diffusers_loads_every_layer_of_what_is_delivered(saved: Path, tmp_path:
     base = load_base(make_base(tmp_path / RUNS[name]["family"]))
     path = run_files(saved / name).files[0].path
     write_edited(read_file(path), Edits(clean=True, repair=True), tmp_path / "it.safetensors", base=base.source)
-    assert _unloadable(tmp_path / "it.safetensors", base) == []
+    assert left_out_by_diffusers(tmp_path / "it.safetensors", base) == []
 
 
 @pytest.mark.parametrize(("tool", "file"), [("onetrainer", "concepts.json"), ("ai-toolkit", "config.yaml")])
 def test_the_exports_that_a_trainer_is_asked_to_read_are_of_many_runs(tmp_path: Path, tool: str, file: str) -> None:
     assert tool in TRANSLATE
-    count = _export(tool, tmp_path)
+    count = write_exports(tool, tmp_path)
     assert count > 40
     assert len([*(tmp_path / "exports").rglob(file)]) == count
 

@@ -14,6 +14,7 @@ import search.recovery.continuing
 import search.run
 import search.running.placing
 from search.record.clock import Clock, noted_seconds
+from search.record.events import DrawAgain, StopTrial
 from search.record.json_files import write_json
 from search.record.record import PROBE_FILE, StudyFolder
 from search.study.input_digests import Inputs
@@ -78,6 +79,24 @@ def test_a_verdict_that_is_not_of_all_trials_is_not_believed(sittings) -> None:
     assert sittings.finished(3) is None
     assert sittings.finished(2) is None
     assert set(sittings.sit(3).trials) == {"0", "1", "2"}
+
+
+def test_who_waits_for_the_last_trial_draws_the_finals_meanwhile(tmp_path: Path) -> None:
+    class Told(OneProcess):
+        def send(self, slot: int, message: Any) -> None:
+            told.append(message)
+            super().send(slot, message)
+
+    told: list[Any] = []
+    sittings = Sittings(tmp_path)
+    study = sittings.study(budget={"trials": 3, "startup_trials": 2})
+    write_json(sittings.folder.path / PROBE_FILE, PROBE)
+    search.run.work(study, sittings.folder, Told(2, sittings.folder), Clock(sittings.folder))
+    looks = [at for at, message in enumerate(told) if isinstance(message, DrawAgain)]
+    last = max(at for at, message in enumerate(told) if isinstance(message, StopTrial))
+    assert told[looks[0]].number is None, "the base first"
+    assert looks[1] < last, "a finalist, too"
+    assert len(Verdict.load(sittings.folder.verdict_file).finalists.drawn) == 3
 
 
 def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:

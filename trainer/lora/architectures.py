@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trainer.errors import ModelError
 from trainer.families import FAMILIES
+from trainer.families.layout import read_header
 from trainer.lora.key_styles import check_kind, kohya_key
 
 _OTHERS = tuple(
@@ -20,6 +21,9 @@ _OTHERS = tuple(
         (r"(?:^|_)layers_\d+_(?:attention|feed_forward|adaLN)", "Lumina or Z-Image"),
     )
 )
+
+_OF_SD15 = re.compile(r"lora_te_|lora_unet_(?:input_blocks_[12]_1|output_blocks_(?:[678]_1|9|1\d)|down_blocks_0_atten)")
+"""Names of layers that SD 1.x has and SDXL has not."""
 
 
 def check_lora(path: str | Path, keys: Iterable[str]) -> None:
@@ -44,15 +48,11 @@ def check_lora_file(path: str | Path) -> None:
     Raises:
         ModelError: also where it is no safetensors file, or a damaged one.
     """
-    from trainer.families.layout import read_header
-
     check_lora(path, read_header(path).shapes)
 
 
 def families_of_file(path: str | Path) -> frozenset[str]:
     """`families_of` for a file; its header alone is read."""
-    from trainer.families.layout import read_header
-
     return families_of(key.partition(".")[0] for name in read_header(path).shapes if (key := kohya_key(name)))
 
 
@@ -65,11 +65,12 @@ def family_of(names: Sequence[str]) -> str:
     """Family of a LoRA by its modules' names."""
     if any(name.startswith("lora_transformer_") for name in names):
         return "sd3"
-    if "sdxl" not in families_of(names):
+    possible = families_of(names)
+    if "sdxl" not in possible:
         return "sd15"
     # original block names, which both can have, are SDXL's where nothing speaks against it
     blocks = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
-    return "sdxl" if "sd15" not in families_of(names) or any(name.startswith(blocks) for name in names) else "sd15"
+    return "sdxl" if "sd15" not in possible or any(name.startswith(blocks) for name in names) else "sd15"
 
 
 def families_of(names: Iterable[str]) -> frozenset[str]:
@@ -86,6 +87,3 @@ def families_of(names: Iterable[str]) -> frozenset[str]:
     elif any(_OF_SD15.match(name) for name in names):
         possible.remove("sdxl")
     return frozenset(possible)
-
-
-_OF_SD15 = re.compile(r"lora_te_|lora_unet_(?:input_blocks_[12]_1|output_blocks_(?:[678]_1|9|1\d)|down_blocks_0_atten)")

@@ -15,6 +15,7 @@ from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
 from search.record.finalists import FINALISTS_FILE, Finalists, FreshLook
 from search.record.record import StudyFolder
 from search.run import why_finished
+from search.running.drawing import Drawing
 from search.running.finalists import draw_finalists, luck_of_training
 from search.running.progress import Board
 from search.running.strength_look import cells_of
@@ -86,7 +87,7 @@ def finals(study: Study, folder: StudyFolder) -> Callable[..., Finalists | None]
     ) -> Finalists | None:
         asked = study.finalists.model_copy(update=settings)
         changed = load_study(study.file, [f"finalists.trials={asked.trials}", f"finalists.retrain={asked.retrain}"])
-        return draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), check_place, begun)
+        return draw_finalists(Drawing(changed, folder, team, Board("toy", 8, 2), Clock(folder), check_place, begun))
 
     return draw
 
@@ -312,7 +313,7 @@ def test_without_strengths_nothing_more_is_drawn(study: Study, folder: StudyFold
     asked = []
     changed = load_study(study.file, ["finalists.strengths=[]"])
     team = Workers(folder, 1, lambda worker, look: asked.append(look))
-    draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), lambda: None)
+    draw_finalists(Drawing(changed, folder, team, Board("toy", 8, 2), Clock(folder), lambda: None))
     assert not any(look.strengths for look in asked)
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
+from search.record.record import StudyFolder
 from search.running.looks_ahead import BASE, LooksAhead
 from search.running.slots import Slot, slots_of
 from search.running.workers import Team
 from search.verdict.ranking import best_trials
-from tests.search.finished_studies import StudyFolder
 
 
 class Sent(Team):

@@ -19,6 +19,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.record.twin_curve import CHANNEL, plotted, with_twin_losses
 from search.record.twins import Twins
 from search.run import why_finished
+from search.running.drawing import Drawing
 from search.running.finalists import draw_finalists
 from search.running.progress import Board
 from search.running.twins import what_they_say
@@ -82,7 +83,7 @@ def finals(study: Study, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -
     def draw(happens: Callable[[int, DrawAgain], Any] = lambda worker, look: None, *settings: str) -> Verdict:
         changed = load_study(study.file, list(settings)) if settings else study
         team = TwinWorkers(folder, 2, happens)
-        draw_finalists(changed, folder, team, Board("toy", 8, 2), Clock(folder), lambda: None)
+        draw_finalists(Drawing(changed, folder, team, Board("toy", 8, 2), Clock(folder), lambda: None))
         return make_verdict(folder)
 
     return draw

@@ -304,6 +304,27 @@ def test_an_epoch_past_the_safe_one_and_a_subject_that_only_losses_see_are_said(
     assert "safe epoch" not in at_it
 
 
+@pytest.mark.parametrize(
+    ("context", "memory", "held_out"),
+    [
+        (("shifted_loss", "fidelity"), ("copying",), False),
+        (("shifted_loss",), (), False),
+        (("shifted_loss", "heldout_loss"), ("copying", "composition"), True),
+        (("context_loss",), ("copying", "composition"), True),
+        (("shifted_loss",), ("heldout_loss",), True),
+    ],
+)
+def test_why_an_epoch_past_the_safe_one_ships_hangs_on_what_was_held_out(finished, context, memory, held_out):
+    _, verdict = finished
+    context, memory = OnsetFound("found", 10.0, 9.5, None, context), OnsetFound("found", 30.0, 29.0, None, memory)
+    found = Decision(
+        "ship", 2, 12, 0.5, context=context, memory=memory, last=32, safe=Choice(8, 6, 10), chosen_by="balanced"
+    )
+    later = say(replace(verdict, decision=found)).why[0]
+    assert ("No photos are held out" in later) != held_out
+    assert ("still gets more alike" in later) == held_out
+
+
 def test_settings_say_the_learning_rate_in_force():
     given = {"base": "b", "data": "d"}
     relative = parse_train_config(
