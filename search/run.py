@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
 
 _GRACE_SECONDS = 30.0
+_NEEDED = ("metrics.onset.plot", "optuna_dashboard")
 _EXAMPLE = """example:
   python -m search.run studies/demo.yaml     run the demo study; again: goes on, or says that it is finished
   python -m search.run studies/flow/flow.yaml  run the studies of a flow, one after the other
@@ -316,7 +317,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
                 )
                 coordinator.run()
                 still_ours, begun = coordinator.check_place, coordinator.ahead.at_work
-                draw_finalists(Drawing(study, folder, team, board, clock, still_ours, begun))
+                draw_finalists(Drawing(study, folder, team, board, clock, still_ours, begun, needed=_NEEDED))
                 team.close()
             ledger.in_place()  # still ours
             clock.note()

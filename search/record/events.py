@@ -56,10 +56,11 @@ class StopTrial:
 class DrawAgain:
     """To a worker: draw this checkpoint with fresh seeds and prompts; without a number the base, which comes first.
 
-    `strengths`: not to score it, but to show it at other strengths, and the checkpoints beside it. `retrained`: train
-    the trial a second time up to there, under another seed, and draw that; `place`: of its seat then. `twins`: not to
-    draw it, but to train the one at `place` of so many twins of the trial with as many passes over its photos, and to
-    read its losses on those that it leaves out.
+    `strengths`: not to score it, but to show it at other strengths, and the checkpoints beside it; with `parts` only
+    the columns at `place` of so many, for the picture to come. `retrained`: train the trial a second time up to there,
+    under another seed, and draw that; `place`: of its seat then. `twins`: not to draw it, but to train the one at
+    `place` of so many twins of the trial with as many passes over its photos, and to read its losses on those that it
+    leaves out.
     """
 
     number: int | None
@@ -68,6 +69,7 @@ class DrawAgain:
     retrained: bool = False
     place: int = 0
     twins: int = 0
+    parts: int = 0
 
     @property
     def twin(self) -> int | None:

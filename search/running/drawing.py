@@ -1,7 +1,8 @@
 """Gives the looks of the finals to the study's workers: drawings, second trainings, twins."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from math import ceil
 
 from search.errors import WorkerError
@@ -22,6 +23,7 @@ class Drawing:
     Args:
         check_place: called before anything is written; raises where the study is not ours any more.
         begun: what workers are at already, whether it will be asked for or not.
+        needed: modules that the verdict needs, which are imported while workers draw.
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class Drawing:
         clock: Clock,
         check_place: Callable[[], None],
         begun: Mapping[int, DrawAgain] | None = None,
+        needed: Sequence[str] = (),
     ) -> None:
         self.study, self.folder, self.team, self.board, self._clock = study, folder, team, board, clock
-        self.check_place = check_place
+        self.check_place, self._needed = check_place, [*needed]
         self.left_out: dict[int, str] = {}
         self.not_retrained: dict[int, str] = {}
         self.not_twinned = ""
@@ -58,6 +61,8 @@ class Drawing:
                 self._at_work[worker] = [self._todo.popleft() for _ in range(share)]
                 for look in self._at_work[worker]:
                     self.team.send(worker, look)
+            while self._needed:
+                import_module(self._needed.pop())
             self._clock.tick()
             messages = self.team.receive(timeout=1.0)
             self.check_place()
@@ -97,6 +102,8 @@ class Drawing:
             self._todo.appendleft(look)
         elif machine or look.number is None:
             raise WorkerError(f"{error}; every trial is kept: the same command goes on from there")
+        elif look.parts:
+            pass  # whoever draws the picture comes to it again, and says so
         elif look.strengths:
             self.board.note(f"trial {look.number} is not shown at other strengths: {error}")
         elif look.twins:

@@ -59,7 +59,8 @@ class FinalistLooks:
         say = partial(self._line.say, number=asked.number, epoch=asked.epoch)
         fresh, place = self._fresh(say), (asked.number, asked.epoch)
         if asked.strengths and asked.number is not None:
-            show_strengths(self._study, self._folder, fresh, asked.number, asked.epoch, say)
+            part = slice(asked.place, None, asked.parts) if asked.parts else None
+            show_strengths(self._study, self._folder, fresh, asked.number, asked.epoch, say, part)
         elif not self._is_kept(asked):
             lora = searched = None
             if asked.number is not None:

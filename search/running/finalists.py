@@ -81,8 +81,10 @@ def _draw_where_it_ships(
 
 
 def _show_strengths(study: Study, drawing: Drawing, best: tuple[int, int] | None) -> None:
-    """What ships, (trial, epoch), at other strengths, and on other bases."""
+    """What ships, (trial, epoch), at other strengths, and on other bases: all workers draw columns of the picture."""
     if best is not None and (study.finalists.strengths or study.transfer_bases):
+        if (parts := drawing.team.count) > 1:
+            drawing.run([DrawAgain(*best, strengths=True, place=part, parts=parts) for part in range(parts)])
         drawing.run([DrawAgain(*best, strengths=True)])
         drawing.check_place()
 

@@ -3,8 +3,11 @@ eye. Nothing is decided by it."""
 
 import hashlib
 import json
+import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from search.study.study import Study
 from trainer.base_model.load import load_base
 from trainer.checkpoint import LORA_FILE
 from trainer.families import Base
+from trainer.files import write_whole
 from trainer.inference.picture_grid import INK, MUTED, Column, cell_width, picture_grid
 from trainer.inference.sample import sample
 from trainer.inference.sample_files import write_figure
@@ -44,9 +48,18 @@ class _Cell:
 
 
 def show_strengths(
-    study: Study, folder: StudyFolder, fresh: FreshProbe, trial: int, epoch: int, say: Callable[[str], None]
+    study: Study,
+    folder: StudyFolder,
+    fresh: FreshProbe,
+    trial: int,
+    epoch: int,
+    say: Callable[[str], None],
+    part: slice | None = None,
 ) -> None:
     """Draws `strengths.png`, unless it is there as it would be drawn.
+
+    Args:
+        part: draw only these columns, and keep them for whoever draws the picture; None draws the picture.
 
     Rows are some of the fresh prompts, each under its first seed; columns the epoch to ship and the kept checkpoints
     before and behind it at `finalists.strengths`, then the epoch to ship at 1 on each of `finalists.transfer_bases`.
@@ -63,9 +76,15 @@ def show_strengths(
     if StrengthsShown.load(folder) == shown and (folder.path / STRENGTHS_SHEET).is_file():
         return
     say("drawing at other strengths")
-    drawn = [list(_drawn(study, folder, fresh, trial, cell, prompts, seeds)) for cell in cells]
+    aside = folder.cache / f"strengths-{asked[:16]}"
+    drawn = [
+        _kept(aside / f"{column}.npz", partial(_drawn, study, folder, fresh, trial, cell, prompts, seeds))
+        for column, cell in list(enumerate(cells))[part or slice(None)]
+    ]
+    if part is not None:
+        return
     grid = picture_grid(
-        drawn,
+        [list(column) for column in drawn],
         [cell.heading(epoch) for cell in cells],
         prompts,
         title=f"{folder.path.name}: what ships, at other strengths",
@@ -74,6 +93,18 @@ def show_strengths(
     )
     write_figure(folder.path / STRENGTHS_SHEET, grid)
     shown.save(folder)  # last: with it the picture is there
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _kept(file: Path, draw: Callable[[], np.ndarray]) -> np.ndarray:
+    """A column, uint8 `[rows, H, W, 3]`, as it was drawn before, or drawn now."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            return np.array(kept["images"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not drawn yet, or damaged
+        images = draw()
+    write_whole(file, lambda out: np.savez(out, images=images), durable=False)
+    return images
 
 
 def _rows(fresh: FreshProbe) -> list[int]:

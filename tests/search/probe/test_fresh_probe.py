@@ -168,3 +168,30 @@ def test_strengths_and_another_base_are_drawn_once_and_anew_when_something_chang
         pixels = np.asarray(sheet.convert("RGB"))
     own, other = pixels[:, narrow - 28 - 96 : narrow - 28], pixels[:, narrow - 28 + 6 : narrow + 96 + 6 - 28]
     np.testing.assert_array_equal(own[160:], other[160:])  # the same base, and the same strength
+
+
+def test_columns_drawn_by_several_workers_make_the_picture_that_one_draws(opened) -> None:
+    study, folder, probe = opened
+    for epoch in (6, 7):
+        make_lora(folder.checkpoint(5, epoch) / "lora.safetensors", DEMO / "base")
+    some = replace(study, finalists=study.finalists.model_copy(update={"strengths": [0.5, 1.0]}))
+    whole = DrawAgain(5, 7, strengths=True)
+    assert seen_to(some, folder, probe, Listening(), whole)
+    picture = folder.path / STRENGTHS_SHEET
+    before = picture.read_bytes()
+    picture.unlink()
+    for place in (1, 0, 2):
+        assert seen_to(some, folder, probe, Listening(), replace(whole, place=place, parts=3))
+    assert not picture.exists()
+    aside = [*folder.cache.glob("strengths-*/*.npz")]
+    assert len(aside) == 4
+    aside[0].write_bytes(b"cut short")
+    with np.load(aside[1]) as kept:
+        other = 255 - kept["images"]
+    np.savez(aside[1], images=other)
+    assert seen_to(some, folder, probe, Listening(), whole)
+    assert picture.read_bytes() != before  # what was drawn before is taken, not drawn again
+    assert not [*folder.cache.glob("strengths-*")]
+    picture.unlink()
+    assert seen_to(some, folder, probe, Listening(), whole)
+    assert picture.read_bytes() == before

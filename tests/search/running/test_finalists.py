@@ -299,6 +299,22 @@ def test_the_best_is_shown_at_other_strengths_when_all_are_compared(folder: Stud
     assert [look.strengths for look in asked] == [False] * 5 + [True]
 
 
+def test_several_workers_share_the_columns_of_what_ships_at_other_strengths(folder: StudyFolder, finals) -> None:
+    asked = []
+    finals(Workers(folder, 2, lambda worker, look: asked.append(look)))
+    *columns, picture = [look for look in asked if look.strengths]
+    assert sorted((look.place, look.parts) for look in columns) == [(0, 2), (1, 2)]
+    assert asked[-1] == picture == DrawAgain(columns[0].number, columns[0].epoch, strengths=True)
+
+
+def test_a_column_that_cannot_be_drawn_is_told_with_the_picture(folder: StudyFolder, finals, capsys) -> None:
+    def happens(worker: int, look: DrawAgain) -> Any:
+        return Failed(look.number, look.epoch, "other: no such base", again=False) if look.strengths else None
+
+    finals(Workers(folder, 2, happens))
+    assert capsys.readouterr().out.count("other: no such base") == 1
+
+
 def test_strengths_that_cannot_be_drawn_cost_no_verdict(folder: StudyFolder, finals, capsys) -> None:
     def happens(worker: int, look: DrawAgain) -> Any:
         return Failed(look.number, look.epoch, "other: no such base", again=False) if look.strengths else None

@@ -246,7 +246,7 @@ def test_twins_that_are_not_asked_for_any_more_are_forgotten(study, folder: Stud
     asked = []
     assert finals(lambda worker, look: asked.append(look), "finalists.twins=0") == before
     assert (before.twins, (trial / "onset.png").exists()) == (None, False)
-    shown = [look for look in asked if look.strengths]
+    shown = [look for look in asked if look.strengths and not look.parts]
     assert shown == [DrawAgain(before.trial, before.epoch, strengths=True)]
 
 
