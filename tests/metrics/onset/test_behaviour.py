@@ -110,6 +110,61 @@ def test_a_change_counts_only_beyond_the_width_of_what_it_is_held_against(change
     assert found is None or (found.epoch, found.low) == (25, 20)
 
 
+def by_definition(trajectory: Trajectory, channel: str, learned: int) -> tuple[float, float, float] | None:
+    """`behaviour_turn` as its text says it, checkpoint by checkpoint: how much worse than the mean of the first two
+    readings from `learned` on, and how surely."""
+    read = [(each.epoch, each.channels[channel], each.items.get(channel)) for each in trajectory.readings]
+    read = [each for each in read[learned:] if np.isfinite(each[1].value)]
+    worse = 1 if channel == "copying" else -1  # diversity falls
+    (_, one, its), (_, two, their) = read[:2]
+    null = ((one.high - one.low) / 2 + (two.high - two.low) / 2) / 2
+    own = 0.5 if worse > 0 else -np.inf
+    steps = []
+    for epoch, reading, items in read[2:]:
+        change = worse * (reading.value - (one.value + two.value) / 2)
+        half = float(np.hypot((reading.high - reading.low) / 2, null))
+        if items is not None:
+            paired = worse * (items - (its + their) / 2)
+            change, half = paired.mean(), 1.645 * paired.std(ddof=1) / len(paired) ** 0.5
+        best, worst = sorted((worse * reading.low, worse * reading.high))
+        sure = change - half > null and worse * reading.value > own
+        surely = change - half > null and best > own
+        over = change > null and worse * reading.value > own
+        steps.append((float(epoch), sure, surely, over, change + half <= null or worst <= own))
+    lasting = next((row for row in range(len(steps) - 1) if steps[row][1] and steps[row + 1][1]), None)
+    if lasting is None:
+        return None
+    start = max([row + 1 for row in range(lasting) if steps[row][4]], default=0)
+    first = next(row for row in range(start, len(steps)) if steps[row][3])
+    high = next((step[0] for step in steps[first:] if step[2]), np.inf)
+    return steps[first][0], steps[start - 1][0] if start else float(read[1][0]), high
+
+
+@pytest.mark.parametrize("channel", ["copying", "diversity"])
+@pytest.mark.parametrize("images", [0, 3, 12], ids=lambda n: f"{n} images")  # fewer than four are not paired
+def test_a_turn_is_what_its_definition_says_in_random_trajectories(channel: str, images: int):
+    turned = []
+    for seed in range(60):
+        luck = np.random.default_rng(seed)
+        rise = luck.choice([0.02, 0.05, 0.1]) * np.maximum(0, np.arange(12) - luck.integers(2, 8))
+        readings = []
+        for row, level in enumerate((0.4 + rise) if channel == "copying" else (0.9 - rise)):
+            items = level + luck.normal(0, 0.12, max(images, 6))
+            half, missing = luck.uniform(0.02, 0.1), luck.random() < 0.1
+            value = np.nan if missing else float(items.mean())
+            kept = {channel: np.where(missing, np.nan, items[:images])} if images > 3 else {}
+            kept = kept if images != 3 else {channel: np.where(missing, np.nan, value + np.array([-0.001, 0, 0.001]))}
+            readings.append(Readings(3 * row, 3.0 * row, {channel: Reading(value, value - half, value + half)}, kept))
+        found = behaviour_turn(Trajectory(tuple(readings)), channel, learned=1)
+        paired = (
+            Trajectory(tuple(replace(r, items={}) for r in readings)) if images < 4 else Trajectory(tuple(readings))
+        )
+        assert found == by_definition(paired, channel, 1), seed
+        turned.append(found)
+    assert 10 < sum(found is not None for found in turned) < 58
+    assert any(found is not None and not found.low < found.epoch < found.high < np.inf for found in turned)
+
+
 def test_learning_is_not_overfitting():
     """A change that is over when the subject is learned does not count; nor does one within the photos' own level."""
     fidelity = [0, 0.3, 0.6, 1, 1, 1, 1, 1, 1, 1]

@@ -215,6 +215,18 @@ def test_a_resumed_study_knows_its_pace_from_the_sitting_before():
     assert seconds_left(forecast, 0.0) == pytest.approx(5 * 6 + 5 * 10, rel=0.1)
 
 
+def test_of_an_earlier_sitting_it_knows_how_far_trials_were_planned():
+    """The trial that runs is short; of those to come as many are long as there were before."""
+    forecast = Forecast(26, 1, prunes=False, stops=False)
+    for number in range(5):
+        epochs = 10 if number == 4 else 40
+        done = TrialRecord(number=number, state="complete", config=CONFIG, params={}, epochs=epochs,
+                           epochs_trained=epochs, timings={"train": float(epochs)})  # fmt: skip
+        forecast.ended(None, done, 0.0)
+    forecast.began(0, TrialRecord(number=5, state="running", config=CONFIG, params={}, epochs=10), 0.0)
+    assert seconds_left(forecast, 0.0) == pytest.approx(10 + 20 * (4 * 40 + 2 * 10) / 6, rel=0.15)
+
+
 def test_no_trial_is_counted_that_would_begin_after_the_hours_are_spent():
     record = TrialRecord(number=0, state="running", config=CONFIG, params={}, epochs=10)
     for deadline, waiting in ((None, 9), (0.0, 0)):

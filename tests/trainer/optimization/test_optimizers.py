@@ -114,21 +114,30 @@ def test_schedule_free_is_looked_at_in_its_averages_and_trained_in_its_iterates(
     assert not torch.equal(average, iterate)
 
 
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("warmup", [False, True])
-def test_relative_steps_are_the_closed_form_and_what_transformers_reports(warmup: bool) -> None:
-    p = parameter()
+def test_adafactors_rate_is_the_closed_form_and_what_transformers_reports(
+    relative: bool, scaled: bool, warmup: bool
+) -> None:
+    large, small = parameter(1), parameter(2)
     with torch.no_grad():
-        p.mul_(0.3)
-    settings = OptimizerSettings("Adafactor", relative_step=True, optimizer_args={"warmup_init": warmup})
-    optimizer = build_optimizer(settings, [{"params": [p], "lr": 1.0}])
-    reported = AdafactorSchedule(optimizer)
+        large.mul_(0.3)
+        small.mul_(1e-5)  # below the least that counts for a parameter's size
+    arguments = {"warmup_init": warmup and relative, "scale_parameter": scaled}
+    settings = OptimizerSettings("Adafactor", relative_step=relative, optimizer_args=arguments)
+    optimizer = build_optimizer(settings, [{"params": [large, small], "lr": 3e-4}])
+    reported = AdafactorSchedule(optimizer) if relative else None  # it sets a rate of its own otherwise
     for step in range(1, 20):
-        rms = float(p.detach().square().mean().sqrt())
-        p.grad = p.detach().clone()
+        sizes = [max(1e-3, float(p.detach().square().mean().sqrt())) if scaled else 1.0 for p in (large, small)]
+        for p in (large, small):
+            p.grad = p.detach().clone()
         optimizer.step()
-        expected = max(1e-3, rms) * min(1e-6 * step if warmup else 1e-2, 1 / math.sqrt(step))
+        rate = min(1e-6 * step if warmup else 1e-2, 1 / math.sqrt(step)) if relative else 3e-4
+        expected = rate * sum(sizes) / 2
         assert float(effective_learning_rate(optimizer)) == pytest.approx(expected, rel=1e-5)
-        assert float(reported.get_lr()[0]) == pytest.approx(expected, rel=1e-5)
+        if reported is not None:
+            assert [float(each) for each in reported.get_lr()] == pytest.approx([rate * sizes[0]], rel=1e-5)
 
 
 def test_fixed_adafactor_uses_the_rate_as_it_is() -> None:
