@@ -265,11 +265,10 @@ def work(study: Study, folder: StudyFolder, team: Team, clock: Clock, ledger: "L
 def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server: "Ledger | None") -> None:
     from search.running.eta import planned_epochs
     from search.running.progress import Board
-    from search.running.sharing import sharing_of
+    from search.running.sharing import known
     from trainer.config.config import TrainConfig
 
-    pack = study.workers.pack
-    sharing = None if pack == "auto" else sharing_of(study, pack)
+    sharing = known(study, folder)
     board = Board(
         study.name,
         study.trials,

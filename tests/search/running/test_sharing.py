@@ -8,8 +8,8 @@ import pytest
 from search.record.pack_width import PackWidth
 from search.record.record import StudyFolder
 from search.running.pack_measure import settled
-from search.running.sharing import Sharing, sharing_of
-from search.study.study import load_study
+from search.running.sharing import Sharing, known, sharing_of
+from search.study.study import Study, load_study
 
 SPAN = {"min": 0.0, "max": 0.2}
 
@@ -47,3 +47,16 @@ def test_what_was_found_counts_for_what_was_asked(write_study, tmp_path: Path) -
     assert settled(study, folder, nothing_to_measure) == sharing_of(study, 4)
     PackWidth.file(folder).write_text("half")
     assert PackWidth.load(folder, "auto") is None
+
+
+def test_a_study_of_few_trials_needs_no_measuring_and_keeps_to_that(write_study, tmp_path: Path) -> None:
+    def study(trials: int, pack: int | str = "auto") -> Study:
+        return load_study(write_study(budget={"trials": trials}, workers={"pack": pack, "count": 2}))
+
+    folder = StudyFolder(tmp_path)
+    assert known(study(40), folder) is None
+    assert known(study(40, 4), folder) == sharing_of(study(40), 4)
+    assert known(study(15), folder) == Sharing()  # no place would see four trials in turn, were there two on a worker
+    assert known(study(40), folder) == Sharing()  # its first trials were trained by themselves
+    PackWidth.file(folder).unlink()
+    assert known(study(16), folder) is None
