@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from search.exports.option_tables import option_table
-from search.exports.production_run import ForTrainer, ProductionRun, refuse, renamed_arguments, shelves, without
+from search.exports.production_run import (
+    ForTrainer,
+    ProductionRun,
+    refuse,
+    renamed_arguments,
+    several_lines,
+    shelves,
+    without,
+)
 from search.exports.sdscripts import network_alpha
 from search.exports.ship_epoch import saved_every
 from search.study.comment_lines import comment_lines
@@ -175,6 +183,7 @@ def _datasets(run: ProductionRun, folder: Path, said: list[str]) -> list[dict[st
             said.append(
                 f"{shelf.folder.name}: ai-toolkit reads one kind of caption file a folder; --prepare-photos helps"
             )
+        said += several_lines(TOOL, shelf, "reads all of them")
         dataset: dict[str, Any] = {
             "folder_path": relative(str(shelf.folder), folder),
             "caption_ext": shelf.ending or ".txt",

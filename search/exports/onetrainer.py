@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from search.exports.kohya_gui import absolute_path
 from search.exports.option_tables import option_table
-from search.exports.production_run import ForTrainer, ProductionRun, refuse, renamed_arguments, shelves, without
+from search.exports.production_run import (
+    ForTrainer,
+    ProductionRun,
+    refuse,
+    renamed_arguments,
+    several_lines,
+    shelves,
+    without,
+)
 from search.exports.sdscripts import network_alpha
 from search.exports.ship_epoch import horizon_schedule, saved_every
 from search.study.config_yaml import relative
@@ -266,6 +274,7 @@ def _concepts(run: ProductionRun) -> tuple[list[dict[str, Any]], list[str]]:
             )
         elif not shelf.ending:
             said.append(f"{shelf.folder.name}: no captions: OneTrainer has none either; --prepare-photos writes them")
+        said += several_lines(TOOL, shelf, "takes one of them, another each time")
         concepts.append(
             {
                 "__version": _CONCEPT_VERSION,

@@ -87,6 +87,7 @@ class Shelf:
         words: the caption of photos without a caption file.
         ending: the one of their caption files, such as ".txt"; "" where there is none.
         mixed: whether some have a caption file and others none, or files of two endings.
+        longer: whether a caption file has words behind its first line, which is our caption.
     """
 
     folder: Path
@@ -96,6 +97,7 @@ class Shelf:
     words: str
     ending: str
     mixed: bool
+    longer: bool
 
 
 def shelves(dataset: "Dataset") -> list[Shelf]:
@@ -115,9 +117,27 @@ def shelves(dataset: "Dataset") -> list[Shelf]:
                 words,
                 usual,
                 len(set(endings)) > 1,
+                any(map(_longer, photos)),
             )
         )
     return found
+
+
+def several_lines(tool: str, shelf: Shelf, what: str) -> list[str]:
+    """A line where captions of the shelf have several lines.
+
+    Args:
+        what: the tool makes of them.
+    """
+    said = (
+        f"{shelf.folder.name}: captions of several lines: {tool} {what}; ours is the first; --prepare-photos writes it"
+    )
+    return [said] if shelf.longer else []
+
+
+def _longer(photo: "Photo") -> bool:
+    file = caption_file(photo)
+    return file is not None and len(file.read_bytes().split()) > len(photo.caption.split())
 
 
 def without(tool: str, config: "TrainConfig", keys: Mapping[str, str]) -> list[str]:

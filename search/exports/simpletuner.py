@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.exports.option_tables import option_table
-from search.exports.production_run import ForTrainer, ProductionRun, refuse, renamed_arguments, shelves, without
+from search.exports.production_run import (
+    ForTrainer,
+    ProductionRun,
+    refuse,
+    renamed_arguments,
+    several_lines,
+    shelves,
+    without,
+)
 from search.exports.sdscripts import network_alpha
 from search.exports.ship_epoch import saved_every
 from search.study.config_yaml import relative
@@ -20,14 +28,12 @@ _OPTIMIZERS = {
     "AdamW8bit": "bnb-adamw8bit",
     "Lion": "bnb-lion",
     "Lion8bit": "bnb-lion8bit",
-    "AdamWScheduleFree": "adamw_schedulefree",
 }
 _ARGUMENTS = {
     "AdamW": {key: key for key in ("eps", "amsgrad", "foreach", "fused")},
     "AdamW8bit": {key: key for key in ("eps", "min_8bit_size", "is_paged")},
     "Lion": {},
     "Lion8bit": {key: key for key in ("min_8bit_size", "is_paged")},
-    "AdamWScheduleFree": {key: key for key in ("eps", "r", "weight_lr_power")},
 }
 _ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 _TARGETS = {
@@ -47,8 +53,13 @@ def for_simpletuner(run: ProductionRun, folder: Path) -> ForTrainer:
         SearchError: SimpleTuner cannot train such a run, or a name came out that it does not know.
     """
     config, traits = run.config, run.traits
+    if config.optimizer == "AdamWScheduleFree":
+        why = "keeps no average under that name, and takes weight_decay itself off the weights at each step"
+        raise refuse(TOOL, "optimizer", config.optimizer, why)
     if config.optimizer not in _OPTIMIZERS:
         raise refuse(TOOL, "optimizer", config.optimizer, "has none that does the same")
+    if traits.v2:
+        raise refuse(TOOL, "base", config.base, "does not take its own name for Stable Diffusion 2, sd2x")
     if config.train_text_encoder:
         raise refuse(TOOL, "train_text_encoder", True, "trains no text encoders with a LoRA")
     if traits.prediction_type not in ("epsilon", "v_prediction", "flow"):
@@ -59,13 +70,13 @@ def for_simpletuner(run: ProductionRun, folder: Path) -> ForTrainer:
     every = saved_every(config, run.ending)
     targets = _TARGETS["transformer" if traits.family == "sd3" else "unet"]
     values: dict[str, Any] = {
-        "model_family": "sd2x" if traits.v2 else _FAMILIES[traits.family],
+        "model_family": _FAMILIES[traits.family],
         "model_type": "lora",
         "pretrained_model_name_or_path": relative(config.base, folder),
         "output_dir": "output",
         "data_backend_config": "multidatabackend.json",
         "report_to": "none",
-        "seed": config.seed % 2**32,
+        "seed": _seed(config),
         "resolution": config.size[0],
         "resolution_type": "pixel_area" if config.enable_bucket else "pixel",
         "train_batch_size": config.batch_size,
@@ -120,6 +131,11 @@ def for_simpletuner(run: ProductionRun, folder: Path) -> ForTrainer:
     )
 
 
+def _seed(config: "TrainConfig") -> int:
+    """The seed, which is 31 bits there; for 0 it would take the time of day."""
+    return config.seed % 2**31 or 1
+
+
 def _schedule(run: ProductionRun) -> tuple[dict[str, Any], list[str]]:
     """Its options of the schedule. The half wave of its cosine is as long as its "warm-up"; of its restarts the rate
     never moves, since it takes every step modulo -1."""
@@ -150,8 +166,6 @@ def _optimizer(config: "TrainConfig") -> tuple[dict[str, Any], list[str]]:
     taken = {"weight_decay": config.effective_weight_decay, **taken}
     betas = config.optimizer_args.get("betas") or ((0.9, 0.99) if config.optimizer.startswith("Lion") else (0.9, 0.999))
     assert isinstance(betas, list | tuple)
-    if config.optimizer == "AdamWScheduleFree":
-        said.append("optimizer: SimpleTuner's schedule-free AdamW sums with Kahan's correction")
     return {
         "optimizer": _OPTIMIZERS[config.optimizer],
         "optimizer_config": ",".join(f"{key}={value}" for key, value in taken.items()),
@@ -165,8 +179,9 @@ def _backends(run: ProductionRun, folder: Path, said: list[str]) -> list[dict[st
     for number, shelf in enumerate(shelves(run.dataset), start=1):
         if shelf.mixed or shelf.ending not in (".txt", ""):
             said.append(
-                f"{shelf.folder.name}: SimpleTuner reads .txt captions alone; --prepare-photos writes one for each"
+                f"{shelf.folder.name}: SimpleTuner stops at photos without a .txt; --prepare-photos writes one for each"
             )
+        said += several_lines(TOOL, shelf, "takes one of them, another each time")
         backend: dict[str, Any] = {
             "id": f"{run.name}-{number}",
             "type": "local",
@@ -187,7 +202,7 @@ def _backends(run: ProductionRun, folder: Path, said: list[str]) -> list[dict[st
             backend |= {"crop_style": "center", "crop_aspect": "square"}
         if config.shuffle_caption:
             backend["caption_shuffle"] = {
-                "enable": True, "count": 8, "seed": config.seed % 2**32, "split_on": "comma",
+                "enable": True, "count": 8, "seed": _seed(config), "split_on": "comma",
                 "position_start": config.keep_tokens, "include_original": False,
             }  # fmt: skip
         found.append(backend)
@@ -197,7 +212,11 @@ def _backends(run: ProductionRun, folder: Path, said: list[str]) -> list[dict[st
 
 def _notices(run: ProductionRun) -> list[str]:
     config, traits = run.config, run.traits
-    said = without(
+    seed = _seed(config)
+    said = (
+        [] if seed == config.seed else [f"seed: {config.seed}: SimpleTuner draws another for such a seed: told {seed}"]
+    )
+    said += without(
         TOOL,
         config,
         {

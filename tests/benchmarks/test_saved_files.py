@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.parity.exported_runs import EPOCH_STEPS, TRANSLATE, write_exports
 from benchmarks.parity.known_weights import differing
-from benchmarks.parity.saved_files import EPOCHS, TRANSLATE, epoch_of, left_out_by_diffusers, make_base, write_exports
+from benchmarks.parity.saved_files import EPOCHS, epoch_of, left_out_by_diffusers, make_base
 from search.record.finished_run import FinishedRun
 from search.running.finished_run import check_run
 from trainer.base_model.load import load_base
@@ -93,12 +94,20 @@ def test_diffusers_loads_every_layer_of_what_is_delivered(saved: Path, tmp_path:
     assert left_out_by_diffusers(tmp_path / "it.safetensors", base) == []
 
 
-@pytest.mark.parametrize(("tool", "file"), [("onetrainer", "concepts.json"), ("ai-toolkit", "config.yaml")])
+@pytest.mark.parametrize(
+    ("tool", "file"),
+    [("onetrainer", "concepts.json"), ("ai-toolkit", "config.yaml"), ("simpletuner", "multidatabackend.json")],
+)
 def test_the_exports_that_a_trainer_is_asked_to_read_are_of_many_runs(tmp_path: Path, tool: str, file: str) -> None:
     assert tool in TRANSLATE
     count = write_exports(tool, tmp_path)
     assert count > 40
     assert len([*(tmp_path / "exports").rglob(file)]) == count
+    expected = [json.loads(path.read_text()) for path in (tmp_path / "exports").rglob("expected.json")]
+    assert len(expected) == count
+    assert {len(one["rates"]) for one in expected if one["rates"]} == {12 * EPOCH_STEPS}
+    assert {len(one["captions"]) for one in expected} == {15}
+    assert all(Path(path).is_file() and "\n" not in text for path, text in expected[0]["captions"].items())
 
 
 def test_magnitudes_by_input_are_told(saved: Path) -> None:

@@ -1,12 +1,13 @@
 """Run by ai-toolkit's interpreter: its own networks, saving code and file names. Imports nothing of ours."""
 
+import copy
 import os
 import sys
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
-from saving import Known, asked, each, exported, lost, parts, stand_in
+from saving import Known, asked, each, exported, lost, parts, stand_in, unlike
 
 # "locon" is not among them: of 27a03a9, LycorisSpecialNetwork has no network_type, and saving it fails
 RUNS = {
@@ -40,7 +41,22 @@ def _exports(work: Path) -> list[str]:
         given = [(name, kind, process[name]) for name, kind in sections.items()]
         for name, kind, values in [*given, *(("dataset", DatasetConfig, one) for one in process["datasets"])]:
             wrong += lost(values, vars(kind(**values)), f"{name}.")
+        wrong += _optimizer(file, TrainConfig(**copy.deepcopy(process["train"])))
     return wrong
+
+
+def _optimizer(file: Path, train) -> list[str]:
+    """What `BaseSDTrainProcess.run` makes of the options of the optimizer and the schedule."""
+    import torch
+    from toolkit.optimizer import get_optimizer
+    from toolkit.scheduler import get_lr_scheduler
+
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": train.lr}]
+    optimizer = get_optimizer(groups, train.optimizer, learning_rate=train.lr, optimizer_params=train.optimizer_params)
+    keywords = train.lr_scheduler_params
+    if "max_iterations" not in keywords:
+        keywords["total_iters"] = train.steps
+    return unlike(file, optimizer, get_lr_scheduler(train.lr_scheduler, optimizer, **keywords), train.steps)
 
 
 def _save(ask, work, folder, family, kind, text=False, conv=False, network_kwargs=None) -> None:

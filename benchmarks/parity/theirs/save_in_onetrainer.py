@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from saving import Known, asked, each, exported, lost, parts, stand_in
+from saving import Known, asked, each, epoch_steps, exported, lost, parts, stand_in, unlike
 
 RUNS = {
     f"{family}-{form.lower()}{more}": {"family": family, "form": form, "text": text, **settings}
@@ -42,11 +42,44 @@ def _exports(work: Path) -> list[str]:
     wrong = []
     for file in exported(work, "config.json"):
         written = json.loads(file.read_text(encoding="utf-8"))
-        wrong += lost(written, TrainConfig.default_values().from_dict(copy.deepcopy(written)).to_dict())
+        config = TrainConfig.default_values().from_dict(copy.deepcopy(written))
+        wrong += [*lost(written, config.to_dict()), *_optimizer(file, config)]
         for concept in json.loads(file.with_name("concepts.json").read_text(encoding="utf-8")):
             read = ConceptConfig.default_values().from_dict(copy.deepcopy(concept)).to_dict()
             wrong += lost(concept, read, "concept.")
     return wrong
+
+
+def _optimizer(file: Path, config) -> list[str]:
+    """What `GenericTrainer` makes of the options of the optimizer and the schedule."""
+    import torch
+    from modules.util import create
+    from modules.util.NamedParameterGroup import NamedParameterGroup, NamedParameterGroupCollection
+
+    part, groups = config.transformer if config.transformer.train else config.unet, NamedParameterGroupCollection()
+    groups.add_group(NamedParameterGroup("unet", [torch.nn.Parameter(torch.zeros(1))], part.learning_rate))
+    try:
+        optimizer = create.create_optimizer(groups, None, config)
+    except TypeError as error:  # it is written for an older bitsandbytes, whose 8-bit optimizers took this
+        if "percentile_clipping" not in str(error):
+            raise
+        decay = config.optimizer.weight_decay
+        optimizer = torch.optim.SGD(groups.parameters_for_optimizer(config), weight_decay=decay)
+    batches = config.gradient_accumulation_steps * epoch_steps(file)
+    schedule = create.create_lr_scheduler(
+        config=config,
+        optimizer=optimizer,
+        learning_rate_scheduler=config.learning_rate_scheduler,
+        warmup_steps=config.learning_rate_warmup_steps,
+        num_cycles=config.learning_rate_cycles,
+        min_factor=config.learning_rate_min_factor,
+        num_epochs=config.epochs,
+        approximate_epoch_length=batches,
+        batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        global_step=0,
+    )
+    return unlike(file, optimizer, schedule, config.epochs * epoch_steps(file))
 
 
 def _save(ask, work, folder, family, form, text, layers=None, dora=False, by_output=True) -> None:

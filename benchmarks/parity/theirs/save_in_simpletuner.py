@@ -5,9 +5,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import read_in_simpletuner
 from saving import Known, asked, each, parts, stand_in
 
 _MORE = ["to_k", "to_q", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
+_NOT_NEEDED = (
+    *("wandb", "skrample", "py3langid", "pypinyin", "hangul_romanize", "spacy", "music_vocoder", "torchaudio"),
+    *("trainingsample", "torchsde", "datasets", "boto3", "botocore"),
+)  # other model families and stores; the parser imports them all
 RUNS = {
     f"{family}-{name}": {"family": family, **settings}
     for family in ("sd15", "sdxl")
@@ -26,8 +31,10 @@ def main() -> None:
     checkout, work = Path(sys.argv[1]), Path(sys.argv[2])
     ask = asked(checkout, work)
     os.chdir(checkout)
-    stand_in("wandb", "fastapi")
-    each(RUNS, lambda folder, **settings: _save(ask, work, folder, **settings), work)
+    stand_in(*_NOT_NEEDED)
+    wrong = read_in_simpletuner.exports(work)
+    os.chdir(checkout)
+    each(RUNS, lambda folder, **settings: _save(ask, work, folder, **settings), work, wrong)
 
 
 def _save(ask, work, folder, family, form="diffusers", targets=None, dora=False, final=False) -> None:

@@ -87,10 +87,10 @@ def asked(checkout: Path, work: Path) -> dict:
     return json.loads((work / "asked.json").read_text(encoding="utf-8"))
 
 
-def each(runs: dict, save, work: Path, exports: list[str] | None = None) -> None:
+def each(runs: dict, save, work: Path, exports: list[str]) -> None:
     """Calls `save(folder, **settings)` for each run and notes what is to be expected of its files.
 
-    `exports` says what of our exports the tool does not take as it is written; None where it was not asked.
+    `exports` says what of our exports the tool does not take as it is written.
 
     `family` is one of the settings; `scale` (alpha / rank) and `refused` are not handed on.
     """
@@ -120,3 +120,39 @@ def lost(written: dict, read: dict, at: str = "") -> list[str]:
 def exported(work: Path, name: str) -> list[Path]:
     """Our exports for this tool, by the file that it is told to read."""
     return sorted((work / "exports").rglob(name))
+
+
+def epoch_steps(file: Path) -> int:
+    """Optimizer steps of an epoch of the run that an export is of."""
+    return json.loads(file.with_name("expected.json").read_text(encoding="utf-8"))["epoch_steps"]
+
+
+def unlike(file: Path, optimizer, schedule, steps: int) -> list[str]:
+    """Where the tool's optimizer has other settings than ours, or its schedule another learning rate at some step.
+
+    Args:
+        file: an export; `expected.json` lies beside it.
+        schedule: of `optimizer`; None where the tool gives it none.
+        steps: that are trained.
+    """
+    expected = json.loads(file.with_name("expected.json").read_text(encoding="utf-8"))
+    group, found = optimizer.param_groups[0], []
+    for key, value in expected["optimizer"].items():
+        theirs = group.get(key, value)
+        if key not in ("lr", "initial_lr") and not _alike(value, theirs):
+            found.append(f"optimizer: {key}: {value!r} becomes {theirs!r}")
+    if expected["rates"] is None:
+        return found
+    for step, rate in enumerate(expected["rates"][:steps]):
+        if abs(group["lr"] - rate) > 2e-5 * max(expected["rates"]):
+            return [*found, f"learning rate of step {step}: {rate:.6g} becomes {group['lr']:.6g}"]
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+    return found
+
+
+def _alike(one, other) -> bool:
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one == other or (not isinstance(one, bool) and abs(one - other) <= 1e-9 * abs(one))

@@ -7,6 +7,7 @@ against the schedule that it would build.
 import ast
 import importlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -313,6 +314,36 @@ def test_traps_of_the_optimizers(photos):
     values = simpletuner(run(photos, optimizer="Lion", weight_decay=0.1))
     assert (values["optimizer"], values["optimizer_config"]) == ("bnb-lion", "weight_decay=0.1")
     assert values["grad_clip_method"] == "norm", "its own default clips values"
+
+
+def test_what_simpletuner_does_not_read_as_it_is_named(photos):
+    with pytest.raises(SearchError, match="optimizer: AdamWScheduleFree: SimpleTuner keeps no average"):
+        simpletuner(run(photos, **OPTIMIZERS[-1]))
+    with pytest.raises(SearchError, match=r"base: org/base: SimpleTuner does not take .* Stable Diffusion 2, sd2x"):
+        simpletuner(run(photos, traits("sd15", v2=True)))
+    for seed, told in ((0, 1), (7, 7), (2**31 + 5, 5)):
+        made = run(photos, seed=seed, shuffle_caption=True)
+        assert simpletuner(made)["seed"] == told, "0 is the time of day there"
+        export = for_simpletuner(made, Path("/out"))
+        assert json.loads(export.files["multidatabackend.json"])[1]["caption_shuffle"]["seed"] == told
+        assert any(line.startswith(f"seed: {seed}: ") for line in export.notices) == (seed != told)
+
+
+def test_captions_of_several_lines_and_photos_without_one_are_told(photos, tmp_path):
+    def told(root: Path, start: str) -> list[list[str]]:
+        exports = (translate(run(root), Path("/out")) for translate in TRANSLATE.values())
+        return [[line for line in export.notices if line.startswith(start)] for export in exports]
+
+    assert told(photos, "3_sks toy") == [[], [], []]
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    first, second, *_ = sorted((root / "3_sks toy").glob("*.txt"))
+    first.write_text(f"{first.read_text()}\nanother line\n")
+    onetrainer_says, ai_toolkit_says, simpletuner_says = told(root, "3_sks toy: captions of several lines: ")
+    assert ["takes one of them" in line for line in (*onetrainer_says, *simpletuner_says)] == [True, True]
+    assert ["reads all of them" in line for line in ai_toolkit_says] == [True]
+    second.unlink()
+    assert told(root, "3_sks toy: SimpleTuner stops at photos without a .txt; --prepare-photos")[2] != []
 
 
 def test_warm_up_counts_batches_in_onetrainer_and_one_step_is_no_share_of_the_run(photos):
