@@ -13,14 +13,32 @@ from trainer.lora.key_styles import check_kind, kohya_key
 
 _OTHERS = tuple(
     (re.compile(pattern), name)
-    for pattern, name in (  # of a key with underscores for dots
+    for pattern, name in (  # of a key with underscores for dots, or, where it has dots, of a key as it is
         (r"joint_blocks_\d", "SD3 in its original layout, not that of diffusers"),
         (r"(?<!transformer_)(?:double|single)_blocks_\d|single_transformer_blocks_\d", "FLUX or one of its relatives"),
         (r"transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)", "Qwen-Image"),
-        (r"(?:^|_)blocks_\d+_(?:self_attn|cross_attn)", "Wan"),
-        (r"(?:^|_)layers_\d+_(?:attention|feed_forward|adaLN)", "Lumina or Z-Image"),
+        (r"(?:^|_)blocks_\d+_(?:(?:self|cross)_attn_(?:[qkv]|output)_proj|mlp_layer\d)", "Anima"),
+        (r"(?:^|_)core_transformer_blocks_\d", "Anima"),
+        (r"(?:^|(?<!transformer)_)blocks_\d+_(?:self_attn|cross_attn)", "Wan"),
+        (r"(?:^|\.)blocks\.\d+\.(?:attn[12]|self_attn|cross_attn)\.", "Wan"),
+        (
+            r"(?:^|_)(?:layers|noise_refiner|context_refiner)_\d+_(?:attn|attention|feed_forward|adaLN)_",
+            "Lumina or Z-Image",
+        ),
+        (r"(?:^|_)context_embedder_token_refiner_", "HunyuanVideo"),
+        (r"(?:^|_)text_fusion_", "Krea 2"),
+        (r"(?<!\d_)transformer_blocks_\d+_(?:attn1|cross_attn)_", "PixArt, Sana, LTX-Video, Cosmos or ACE-Step"),
+        (
+            r"(?<!\d_)transformer_blocks_(?:3[89]|[4-9]\d|\d{3,})_attn_to_",
+            "Qwen-Image, or another base of more blocks than SD3",
+        ),
     )
 )
+_OURS = re.compile(
+    r"lora_te|lora_unet_(?:(?:down|up|mid|input|middle|output)_block|conv_|time_embed|add_embed|label_emb|out_)"
+    r"|lora_transformer_(?:transformer_blocks|pos_embed|time_text_embed|context_embedder|norm_out|proj_out)"
+)
+"""How kohya's names of modules begin that a base of a family known here has."""
 
 _OF_SD15 = re.compile(r"lora_te_|lora_unet_(?:input_blocks_[12]_1|output_blocks_(?:[678]_1|9|1\d)|down_blocks_0_atten)")
 """Names of layers that SD 1.x has and SDXL has not."""
@@ -34,7 +52,7 @@ def check_lora(path: str | Path, keys: Iterable[str]) -> None:
     """
     keys = list(keys)
     check_kind(path, keys)
-    found = next(((name, key) for key in keys for mark, name in _OTHERS if mark.search(key.replace(".", "_"))), None)
+    found = next(((name, key) for key in keys if (name := _other(key)) is not None), None)
     if found is None and not any(_is_placed(key) for key in keys):
         found = f"another kind of base, of which none has any of its {len(keys)} tensors", keys[0]
     if found is not None:
@@ -56,9 +74,14 @@ def families_of_file(path: str | Path) -> frozenset[str]:
     return families_of(key.partition(".")[0] for name in read_header(path).shapes if (key := kohya_key(name)))
 
 
+def _other(key: str) -> str | None:
+    flat = key.replace(".", "_")
+    return next((name for mark, name in _OTHERS if mark.search(flat) or mark.search(key)), None)
+
+
 def _is_placed(key: str) -> bool:
     name = (kohya_key(key) or "").partition(".")[0]
-    return any(family.module_path(name) is not None for family in FAMILIES.values())
+    return _OURS.match(name) is not None and any(family.module_path(name) is not None for family in FAMILIES.values())
 
 
 def family_of(names: Sequence[str]) -> str:

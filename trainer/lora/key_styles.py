@@ -29,6 +29,7 @@ _PART_OF = tuple((re.compile(pattern + "$"), part) for pattern, part in _PARTS)
 _COMPONENTS = (
     ("unet.", "lora_unet_"),
     ("transformer.", "lora_transformer_"),
+    ("diffusion_model.transformer_blocks.", "lora_transformer_transformer_blocks_"),  # SimpleTuner's SD3
     ("diffusion_model.", "lora_unet_"),
     ("text_encoder.", "lora_te1_"),
     ("text_encoder_2.", "lora_te2_"),
@@ -49,6 +50,7 @@ _OTHER_KINDS = {"hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT", "glora": "GLoRA
 _OF_MODELS = (
     *("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders."),
     *("double_blocks.", "joint_blocks.", "transformer_blocks.", "down_blocks.", "input_blocks.", "text_encoders."),
+    *("blocks.", "layers.", "noise_refiner.", "joint_transformer_blocks."),  # Wan, Lumina and Z-Image, AuraFlow
 )
 """How keys of whole checkpoints begin, and of denoisers alone."""
 _ATTENTION = {"to_q_lora": "to_q", "to_k_lora": "to_k", "to_v_lora": "to_v", "to_out_lora": "to_out.0"}

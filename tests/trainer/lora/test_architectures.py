@@ -10,9 +10,11 @@ from safetensors.numpy import save_file
 
 from trainer.errors import ModelError
 from trainer.lora.architectures import check_lora, families_of, family_of
+from trainer.lora.key_styles import kohya_key
 
 DOWN = ".lora_down.weight"
-OTHERS = [  # FLUX, SD3 and Wan as the trainers' own code wrote them, the others as published files are named
+# as the code of sd-scripts 48d368f, ai-toolkit 27a03a9, musubi-tuner 30c658c and SimpleTuner bc8e6ab names them
+OTHERS = [
     ("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight", "FLUX"),  # sd-scripts
     ("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", "FLUX"),  # ai-toolkit, SimpleTuner
     ("lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight", "SD3 in its original layout"),  # sd-scripts
@@ -20,7 +22,21 @@ OTHERS = [  # FLUX, SD3 and Wan as the trainers' own code wrote them, the others
     ("lora_unet_blocks_0_cross_attn_k.lora_down.weight", "Wan"),  # musubi-tuner
     ("diffusion_model.blocks.0.self_attn.q.lora_A.weight", "Wan"),
     ("lora_unet_transformer_blocks_0_img_mlp_net_0_proj.lora_down.weight", "Qwen-Image"),  # musubi-tuner
-    ("diffusion_model.layers.0.attention.to_q.lora_A.weight", "Lumina or Z-Image"),
+    ("diffusion_model.transformer_blocks.0.img_mod.1.lora_A.weight", "Qwen-Image"),  # ai-toolkit
+    ("transformer.transformer_blocks.38.attn.to_q.lora_A.weight", "Qwen-Image, or another base"),  # SimpleTuner
+    ("diffusion_model.transformer_blocks.59.attn.to_out.0.lora_A.weight", "Qwen-Image, or another base"),
+    ("diffusion_model.layers.0.attention.to_q.lora_A.weight", "Lumina or Z-Image"),  # ai-toolkit
+    ("lora_unet_layers_0_feed_forward_w1.lora_down.weight", "Lumina or Z-Image"),  # musubi-tuner
+    ("lora_unet_context_refiner_0_attention_qkv.lora_down.weight", "Lumina or Z-Image"),  # sd-scripts
+    ("transformer.noise_refiner.0.attn.to_q.lora_A.weight", "Lumina or Z-Image"),  # SimpleTuner
+    ("transformer.layers.25.attn.to_out.0.lora_A.weight", "Lumina or Z-Image"),
+    ("lora_unet_blocks_0_self_attn_q_proj.lora_down.weight", "Anima"),  # sd-scripts
+    ("transformer.core.transformer_blocks.0.attn1.to_q.lora_A.weight", "Anima"),  # SimpleTuner
+    ("transformer.blocks.0.attn1.to_q.lora_A.weight", "Wan"),  # SimpleTuner
+    ("transformer.transformer_blocks.0.attn1.to_q.lora_A.weight", "PixArt, Sana, LTX-Video, Cosmos"),  # SimpleTuner
+    ("transformer.context_embedder.token_refiner.refiner_blocks.0.attn.to_q.lora_A.weight", "HunyuanVideo"),
+    ("transformer.text_fusion.layerwise_blocks.0.attn.to_q.lora_A.weight", "Krea 2"),
+    ("transformer.layers.0.self_attn.add_q_proj.lora_A.weight", "none has any of its 1 tensors"),
     ("lora_unet_something_new_0.lora_down.weight", "none has any of its 1 tensors"),
 ]
 
@@ -38,10 +54,31 @@ def test_a_lora_for_another_base_is_told_by_name(key: str, kind: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
+        "transformer.transformer_blocks.37.attn.to_q.lora_A.weight",
+        "transformer.transformer_blocks.0.attn2.to_out.0.lora_A.weight",
+        "diffusion_model.transformer_blocks.0.attn.to_q.lora_A.weight",  # SimpleTuner's `lora_format: comfyui`
+        "transformer.context_embedder.lora_A.weight",
+        "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight",
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight",
+        "lora_unet_time_embedding_linear_1.lora_down.weight",
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",
+    ],
+)
+def test_a_lora_for_a_base_of_ours_is_none_for_another(key: str) -> None:
+    check_lora("it.safetensors", [key])
+    name = (kohya_key(key) or "").partition(".")[0]
+    assert (family_of([name]) == "sd3") == key.startswith(("transformer.", "diffusion_model.transformer"))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
         "model.diffusion_model.input_blocks.1.1.proj_in.weight",
         "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight",
         "double_blocks.0.img_attn.qkv.weight",
         "down_blocks.0.attentions.0.proj_in.weight",
+        "layers.0.adaLN_modulation.0.bias",  # Z-Image
+        "blocks.0.attn1.norm_k.weight",  # Wan
     ],
 )
 def test_a_whole_model_is_told_from_a_lora(key: str) -> None:
