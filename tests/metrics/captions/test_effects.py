@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import sem, t
 
 from metrics.captions.effects import Contrast, tag_effects
 
@@ -40,6 +41,16 @@ def test_of_many_tags_without_any_effect_none_is_called_reflected():
     effects = tag_effects([planted(1.0, 1.0, 0.0), *nothing])
     assert sum(effect.verdict == "reflected" for effect in effects[1:]) <= 1
     assert min(effect.chance for effect in effects[1:]) > 0.01
+
+
+@pytest.mark.parametrize("pairs", [3, 4, 20])
+def test_intervals_are_students_in_units_of_the_bases_mean_effect(pairs: int):
+    contrasts = [planted(0.8, 1.5, 0.2, pairs), planted(0.3, 0.5, 0.1, pairs)]
+    scale = np.mean([found.base.mean() for found in contrasts])
+    for found, effect in zip(contrasts, tag_effects(contrasts), strict=True):
+        for values, interval in ((found.lora, effect.lora), (found.base, effect.base), (found.always, effect.always)):
+            mean, error = values.mean() / scale, sem(values / scale)
+            assert interval == pytest.approx((mean, *t.interval(0.95, pairs - 1, mean, error)))
 
 
 def test_intervals_hold_the_mean_and_the_base_has_one_on_average():

@@ -35,6 +35,9 @@ def test_without_losses_copying_alone_speaks_for_memory_and_the_second_channel_f
     assert "copy the photos" in both.sentence
     one = find_onset(behaving({"fidelity": learned, "copying": copying, "composition": steady}))
     assert (one.memory.epoch, one.context.status) == (25, "beyond")
+    assert [(onset.epoch, onset.low) for onset in (both, one)] == [(25, each.memory.low) for each in (both, one)]
+    alone = find_onset(behaving({"fidelity": learned, "copying": copying}))
+    assert (alone.memory.epoch, alone.context.status) == (25, "unmeasured"), "one channel says nothing of contexts"
 
 
 def test_without_copies_and_held_out_photos_it_says_how_little_is_known_of_memory():

@@ -60,3 +60,5 @@ def test_the_curve_keeps_how_far_a_spike_lay_off() -> None:
     around = curves.mean[[10, 12]]
     assert around.min() <= curves.mean[11] <= around.max()
     assert np.ptp(curves.replicates[:, 11]) < 0.03
+    plain = onset_curves(log_of(valley(0)))["memory"].measured
+    assert curves.jitter == pytest.approx(plain.jitter, rel=0.3), "the luck of the other checkpoints"

@@ -63,6 +63,24 @@ def test_a_damaged_npz_is_told_by_name(tmp_path, left):
         Trajectory.load(tmp_path)
 
 
+def test_of_many_checkpoints_equally_many_in_a_row_become_their_mean_at_the_middle_one():
+    readings = [
+        Readings(epoch, float(epoch), {"copying": Reading(epoch, epoch - 1, epoch + 2)},
+                 {"copying": np.array([epoch, 2.0 * epoch])}, 0.1 * epoch if epoch != 7 else np.nan)
+        for epoch in range(11)
+    ]  # fmt: skip
+    whole = Trajectory(tuple(readings))
+    assert whole.grouped(11) is whole
+    few = whole.grouped(4)
+    assert few.epochs.tolist() == [0, 2, 6, 9]
+    means = [0, 2.5, 6.5, 9.5]  # of the base, of 1 to 4, 5 to 8, 9 and 10
+    assert few.values("copying").tolist() == [[mean, mean - 1, mean + 2] for mean in means]
+    assert few.items("copying").tolist() == [[mean, 2 * mean] for mean in means]
+    assert few.scores == pytest.approx([0, 0.25, 0.1 * (5 + 6 + 8) / 3, 0.95])
+    assert (few.checkpoints, whole.checkpoints) == (11, 0)
+    assert Trajectory(tuple(readings[1:])).grouped(5).epochs.tolist() == [1, 3, 5, 7, 9]
+
+
 def test_epochs_have_to_increase():
     first = Readings(5, 0.1, {})
     with pytest.raises(MetricsError, match="epoch 5 follows 5"):

@@ -178,6 +178,17 @@ def test_an_error_is_told_by_its_last_line() -> None:
     )
 
 
+def test_of_a_trial_that_was_never_measured_no_score_and_no_onset_is_said() -> None:
+    never = said(record(3, state="failed", stopped="failed", error="out of memory"))
+    assert never.startswith("trial 3: ")
+    assert not {"score", "onset"} & set(never.split())
+    learned = said(
+        record(4, state="complete", epochs_trained=20, onset=replace(FOUND, status="never_learned"), score=0.1)
+    )
+    assert "score 0.100" in learned
+    assert "at epoch" not in learned, "none ships"
+
+
 def full(trials: int, running: int, ended_before: int) -> Board:
     board = Board("a-study-with-a-rather-long-name", trials=trials, slots=running)
     for number in range(ended_before):

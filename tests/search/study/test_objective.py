@@ -121,6 +121,14 @@ def test_the_file_beside_goes_first_and_two_studies_may_each_have_one_of_the_sam
     assert (second(VALUES), first.source == second.source) == (2, False)
 
 
+def test_one_that_the_command_line_names_lies_beside_the_study_file(write_study, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "named.py").write_text(FUNCTION.format("7.0"))
+    path = write_study(score={"encoder": "clip", "holdout": 2})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert scores(load_study(path, ["score.objective=named:score"]))(VALUES) == 7.0
+
+
 def test_a_module_of_the_environment_will_do(objective) -> None:
     study = objective("", "tests.search.study.test_objective:of_the_environment")
     assert scores(study)(VALUES) == pytest.approx(1.0)

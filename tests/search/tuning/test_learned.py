@@ -11,7 +11,7 @@ import pytest
 
 from search.errors import StudyError
 from search.record.json_files import write_json
-from search.record.learned_from import NOBODY, LearnedFrom
+from search.record.learned_from import NOBODY, Example, LearnedFrom
 from search.record.record import StudyFolder, TrialRecord
 from search.study.input_digests import Inputs, fingerprint_of_base
 from search.study.study import Study, load_study
@@ -128,6 +128,26 @@ def test_the_same_base_in_another_place_is_the_same_base(studies: Studies, tiny_
     write_json(Inputs.file(studies.folder("dog")), asdict(Inputs(base="of another one")))
     with pytest.raises(StudyError, match="same base"):
         learned(study, own)
+
+
+def test_what_is_learned_is_kept_as_the_search_itself_keeps_its_settings(studies: Studies) -> None:
+    """Ranges of whole numbers and of others, with steps and without, and choices."""
+    search = SEARCH | {
+        "rank": {"min": 4, "max": 16, "step": 4},
+        "epochs": {"min": 8, "max": 64, "log": True},
+        "alpha_ratio": {"min": 0.25, "max": 1.0, "step": 0.25},
+        "optimizer": {"values": ["AdamW", "Lion"]},
+        "noise_offset": {"min": 0.0, "max": 0.1},
+    }
+    train = {"resolution": 64, "save_every_n_epochs": 2, "lr_scheduler": "cosine"}
+    study = load_study(studies.write(search=search, train=train, budget={"trials": 20, "startup_trials": 6}))
+    with contextlib.closing(Ledger.of(study, studies.folder("own"))) as ledger:
+        for _ in range(4):
+            trial, params = ledger.reattach(ledger.ask(study.space, 0, 0), study.space)
+            (learned_from,) = as_trials([Example(params, 1.0)], study.space, [])
+            own = ledger.trial(trial.number)
+            assert learned_from.distributions == own.distributions
+            assert learned_from.params == own.params
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_what_is_written_is_what_the_database_has(study, url) -> None:
         trial.suggest_categorical("name", [None, "a", 2, 0.5, True])
         trial.suggest_int("rank", 2, 64, step=2)
         trial.set_user_attr("pair", (1, 2.5))
+        study._storage.set_trial_system_attr(trial._trial_id, "drawn:by", ["tpe", number])
         for epoch in (2, 4, 6):
             trial.report([0.1 * number, float("nan"), float("inf")][epoch // 2 - 1], epoch)
         if number < 4:

@@ -51,6 +51,22 @@ def test_averaging_a_large_photo_takes_a_small_part_of_its_size_in_memory() -> N
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    ("values", "factor"),
+    [(np.uint16([[0, 1, 257, 300, 33000, 65535]]), 1 / 257), (np.int32([[0, 1, 254, 255, 7, 8]]), 1),
+     (np.int32([[0, 1, 257, 300, 33000, 65535]]), 1 / 257), (np.float32([[-0.5, 0.0, 0.25, 0.5, 0.999, 1.0]]), 255),
+     (np.float32([[-4.0, 0.0, 0.6, 100.0, 255.0, 300.0]]), 1)],
+    ids=["16 bits", "32 bits for 8", "32 bits for 16", "floats to 1", "floats to 255"],
+)  # fmt: skip
+def test_finer_greys_keep_their_place_between_black_and_white(
+    values: np.ndarray, factor: float, tmp_path: Path
+) -> None:
+    Image.fromarray(values).save(tmp_path / "grey.tif")
+    pixels = read_pixels(tmp_path / "grey.tif", (values.shape[1], values.shape[0]))
+    expected = np.rint(values.astype(float) * factor).clip(0, 255)
+    np.testing.assert_array_equal(pixels, expected[:, :, None].repeat(3, axis=2))
+
+
 def scene(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
     rng = np.random.default_rng(0)
     return Image.fromarray(rng.integers(0, 255, (12, 18, 3), dtype=np.uint8)).resize(size, Image.BICUBIC).convert(mode)
