@@ -8,13 +8,15 @@ import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
-from metrics.onset.turns import Turn
+from metrics.onset.turns import Choice, Turn
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twins import Twins
 from search.tuning.ledger import SHIPPED, Ledger
 from search.tuning.pruner import OWNER
 from search.tuning.tally import SLOT
 from search.verdict.artifacts import open_store, publish_verdict, tell_twins, upload_trial
+from search.verdict.attributes import study_attributes, trial_attributes
+from search.verdict.decision import decide
 from search.verdict.verdict import Verdict
 
 
@@ -70,6 +72,24 @@ def test_what_was_found_stands_in_the_table_of_trials(running):
     publish_verdict(study, folder, verdict, store)
     assert study.user_attrs["epoch_shipped"] == verdict.decision.shipped
     assert study.user_attrs["verdict"].startswith(f"Ship epoch {verdict.decision.shipped} of trial")
+
+
+@pytest.mark.parametrize("ships", [False, True])
+def test_a_study_and_its_winner_say_the_same_under_the_same_names(running, ships: bool) -> None:
+    """Where nothing ships there is no safe epoch; where twins read the onset, the study says how many."""
+    folder, _, _ = running
+    verdict, record = Verdict.load(folder.verdict_file), TrialRecord.load(folder.trial(2))
+    choices = (Choice(8, 6, 10), Choice(14, 12, None)) if ships else (None, None)
+    onset = replace(record.onset, safe=choices[0], alike=choices[1])
+    twins = Twins(3, record.epochs_trained, record.epoch_shipped, count=3, photos=9, onset=onset) if ships else None
+    record = replace(record, onset=onset, twins=twins)
+    of_trial = trial_attributes(record)
+    of_study = study_attributes(replace(verdict, decision=decide(record)))
+    same = ("context_onset", "memory_onset", "safe_epoch", "alike_epoch", "twins", "copying")
+    assert {name: of_study.get(name) for name in same} == {name: of_trial.get(name) for name in same}
+    assert (of_study["safe_epoch"], of_study["alike_epoch"]) == ((8, 14) if ships else (None, None))
+    assert ("twins" in of_study) == ships
+    assert (of_study["trial_shipped"], of_study["epoch_shipped"]) == (2, record.epoch_shipped)
 
 
 def test_the_note_shows_the_sheet_and_says_both_onsets(running):

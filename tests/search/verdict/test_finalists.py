@@ -19,7 +19,7 @@ from search import export, status
 from search.dashboard import serve
 from search.record.events import DrawAgain
 from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalist, Finalists, FreshLook, StrengthsShown
-from search.record.record import StudyFolder, TrialRecord
+from search.record.record import StudyFolder, TrialRecord, write_samples
 from search.record.votes import Votes
 from search.recovery.study_json import check_name
 from search.verdict.artifacts import open_store, publish_verdict
@@ -113,6 +113,31 @@ def test_a_sheet_without_its_pictures_is_not_promised(drawn: StudyFolder, tmp_pa
     found = Finalists.load(folder)
     assert found is not None
     assert not draw_sheet(folder, found)
+
+
+@pytest.mark.parametrize(("prompts", "shown"), [(2, 2), (13, 12)], ids=["all prompts", "as many as there is room for"])
+def test_the_sheet_shows_the_first_two_seeds_of_each_prompt(tmp_path: Path, prompts: int, shown: int) -> None:
+    """Each image has a colour of its own: red says the trial, green the prompt, blue the seed."""
+    folder, seeds = StudyFolder(tmp_path / "toy"), 3
+    for red, trial in enumerate((None, 7, 8)):
+        rows = [(60 * (red + 1), 10 * (row + 1), 50 * (seed + 1)) for row in range(prompts) for seed in range(seeds)]
+        images = np.stack([np.full((96, 96, 3), colour, np.uint8) for colour in rows])
+        names = [f"prompt {row}" for row in range(prompts) for _ in range(seeds)]
+        picture = FreshLook.picture(folder, trial, 0 if trial is None else 4)
+        write_samples(picture, images, seeds, prompts=names, seeds=[1, 2, 3] * prompts)
+    # of trial 9 there is no picture
+    drawn_again = tuple(Finalist(trial, 4, 0.5, 0.5, 0.4, 0.6, best=0.3) for trial in (8, 7, 9))
+    assert draw_sheet(folder, Finalists({}, drawn_again))
+    with Image.open(folder.path / FINALISTS_SHEET) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    areas = {tuple(map(int, colour)) for colour in colours[counts == 96 * 96]}
+    assert areas == {
+        (60 * red, 10 * (row + 1), 50 * seed) for red in (1, 2, 3) for row in range(shown) for seed in (1, 2)
+    }
+    corners = {colour: np.argwhere((pixels == colour).all(axis=2))[0] for colour in areas}
+    assert corners[60, 10, 50][1] < corners[180, 10, 50][1] < corners[120, 10, 50][1], "the base, then the best first"
+    assert corners[60, 10, 50][0] < corners[60, 10, 100][0] < corners[60, 20, 50][0]
 
 
 def test_what_may_be_drawn_again_is_kept_until_then(drawn: StudyFolder) -> None:

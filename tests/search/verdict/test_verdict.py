@@ -325,22 +325,34 @@ def test_why_an_epoch_past_the_safe_one_ships_hangs_on_what_was_held_out(finishe
     assert ("still gets more alike" in later) == held_out
 
 
-def test_settings_say_the_learning_rate_in_force():
-    given = {"base": "b", "data": "d"}
-    relative = parse_train_config(
-        {**given, "optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor"}
-    )
-    assert "sets its own learning rate" in settings(relative)
-    scaled = parse_train_config(
-        {**given, "optimizer": "Lion", "learning_rate_scale": 3.0, "rank": 16, "alpha_ratio": 0.25}
-    )
-    assert "learning rate 6e-05" in settings(scaled)
-    assert settings(scaled).endswith("rank 16, alpha 4")
-    assert "d_coef" not in settings(scaled)
-    assert "Prodigy, learning rate 1, d_coef 2, " in settings(
-        parse_train_config({**given, "optimizer": "Prodigy", "d_coef": 2.0})
-    )
-    assert "alpha 16" in settings(parse_train_config({**given, "rank": 16}))
+@pytest.mark.parametrize(
+    ("asked", "instead"),
+    [
+        ({}, {}),
+        ({"optimizer": "Lion"}, {0: "Lion", 1: "learning rate 2e-05"}),
+        ({"optimizer": "Lion", "learning_rate_scale": 3.0}, {0: "Lion", 1: "learning rate 6e-05"}),
+        ({"optimizer": "Prodigy"}, {0: "Prodigy", 1: "learning rate 1"}),
+        ({"optimizer": "Prodigy", "d_coef": 2.0}, {0: "Prodigy", 1: "learning rate 1, d_coef 2"}),
+        ({"optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor"},
+         {0: "Adafactor", 1: "sets its own learning rate", 2: "adafactor"}),
+        ({"lr_scheduler": "cosine"}, {2: "cosine"}),
+        ({"lr_scheduler": "cosine_with_restarts"}, {2: "cosine_with_restarts"}),
+        ({"lr_scheduler": "cosine_with_restarts", "num_cycles": 1}, {2: "cosine_with_restarts, 1 cycle"}),
+        ({"lr_scheduler": "cosine_with_restarts", "num_cycles": 3}, {2: "cosine_with_restarts, 3 cycles"}),
+        ({"lr_scheduler": "cosine_with_restarts", "cycle_epochs": 5}, {2: "cosine_with_restarts every 5 epochs"}),
+        ({"rank": 8}, {3: "rank 8", 4: "alpha 8"}),
+        ({"rank": 16, "alpha_ratio": 0.25}, {4: "alpha 4"}),
+        ({"targets": "attention"}, {5: "attention only"}),
+        ({"steps_per_epoch": 120}, {5: "epochs of 120 steps"}),
+        ({"dora": True}, {5: "DoRA"}),
+        ({"rslora": True}, {5: "rank-stabilised"}),
+        ({"train_text_encoder": True}, {5: "text encoder too"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_are_told_in_a_line_and_nothing_that_was_not_set(asked, instead):
+    parts = dict(enumerate(["AdamW", "learning rate 0.0001", "constant", "rank 16", "alpha 16"]))
+    assert settings(parse_train_config({"base": "b", "data": "d", **asked})) == ", ".join((parts | instead).values())
 
 
 def test_markup_in_an_error_is_printed_as_it_is(tmp_path, tiny_photos):

@@ -232,6 +232,16 @@ def test_buckets_fit_the_resolution_and_rounded_bounds_are_told() -> None:
     assert (
         refusal(enable_bucket=True, resolution=(128, 64), bucket_step=72, min_bucket_resolution=8).key == "bucket_step"
     )
+    oblong = {"enable_bucket": True, "resolution": (640, 512)}
+    for key, value, expected in (
+        ("bucket_step", 520, "at most the resolution's shorter side (512)"),
+        ("min_bucket_resolution", 520, "at most the resolution's shorter side (512)"),
+        ("max_bucket_resolution", 632, "at least the resolution's longer side (640)"),
+    ):
+        refused = refusal(**oblong, **{key: value})
+        assert (refused.key, refused.expected) == (key, expected)
+    for key, value in (("bucket_step", 512), ("min_bucket_resolution", 512), ("max_bucket_resolution", 640)):
+        assert getattr(config(**oblong, **{key: value}), key) == value
     bounds = {"min_bucket_resolution": 37, "max_bucket_resolution": 131}
     assert config(enable_bucket=True, resolution=64, bucket_step=16, **bounds).notices() == (
         "min_bucket_resolution: 37 is taken as 32, a multiple of bucket_step, as by sd-scripts",
