@@ -45,6 +45,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"gradient_checkpointing": True}, {"seed": 3}, {"save_every_n_epochs": 2}, {"epochs": 20},
         {"rank": 8, "alpha": 2.0}, {"rank": 16, "alpha": 4.0, "rslora": True}, {"conv_rank": 4, "conv_alpha": 2.0},
         {"targets": "attention"}, {"dora": True}, {"learning_rate": 3e-4}, {"learning_rate_scale": 2.0}, TRAINED,
+        {"train_text_encoder": True},
         {"min_snr_gamma": 3.0}, {"debiased_estimation_loss": True}, {"noise_offset": 0.05}, {"ip_noise_gamma": 0.1},
         {"noise_offset": 0.05, "noise_offset_random_strength": True}, {"prior_loss_weight": 0.5},
         {"max_grad_norm": 0.0}, {"max_grad_norm": 0.5}, {"weight_decay": 0.1},

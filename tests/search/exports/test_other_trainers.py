@@ -288,18 +288,6 @@ def test_rank_alpha_rates_and_loss_mean_the_same(photos):
     assert values["noise_offset_probability"] == 1.0, "its default gives the offset to a quarter of the batches"
 
 
-def test_a_base_that_predicts_velocity(photos):
-    made = run(photos, BASES[2])
-    config, _ = onetrainer(made)
-    assert config["force_v_prediction"]
-    assert config["rescale_noise_scheduler_to_zero_terminal_snr"]
-    assert ai_toolkit(made)["model"]["is_v_pred"]
-    assert any("zero terminal SNR" in line for line in for_ai_toolkit(made, Path("/out")).notices)
-    values = simpletuner(made)
-    assert (values["prediction_type"], values["rescale_betas_zero_snr"]) == ("v_prediction", True)
-    assert onetrainer(run(photos, BASES[1]))[0]["model_type"] == "STABLE_DIFFUSION_21"
-
-
 def test_traps_of_the_optimizers(photos):
     optimizer = onetrainer(run(photos, optimizer="AdamW8bit"))[0]["optimizer"]
     assert optimizer["block_wise"], "its own default is off"

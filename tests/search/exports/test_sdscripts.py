@@ -120,25 +120,12 @@ def test_adamws_arguments_build_the_real_class(photos):
     assert out.config["learning_rate"] == pytest.approx(2e-4)
 
 
-def test_dadaptation_has_no_d_coef_there_so_the_rate_carries_it(photos):
-    _, out = _exported(photos, optimizer="DAdaptAdam", d_coef=0.5)
-    assert out.config["unet_lr"] == 0.5
-    assert _parsed(out.config["optimizer_args"]) == {"weight_decay": 0.01, "decouple": True}
-
-
 @pytest.mark.parametrize(
     ("optimizer", "argument"), [("DAdaptAdam", "foreach"), ("Prodigy", "fixed_decay"), ("Lion", "weight_decouple")]
 )
 def test_arguments_that_its_class_does_not_know_are_left_out(photos, optimizer, argument):
     _, out = _exported(photos, optimizer=optimizer, optimizer_args={argument: True})
     assert argument not in _parsed(out.config["optimizer_args"])
-
-
-def test_prodigys_names_are_those_of_its_own_package(photos):
-    _, out = _exported(photos, **OPTIMIZERS[5])
-    parsed = _parsed(out.config["optimizer_args"])
-    assert parsed == {"weight_decay": 0.01, "decouple": True, "d_coef": 2.0, "use_bias_correction": True}
-    assert out.config["learning_rate"] == 1.0
 
 
 def test_schedule_free_warms_up_in_the_optimizer(photos):
@@ -157,15 +144,6 @@ def test_cycles_are_always_given_and_whole(photos):
     assert [notice.split(":")[0] for notice in out.notices] == ["cycle_epochs"]
 
 
-def test_the_text_encoder_is_trained_only_when_asked(photos):
-    _, out = _exported(photos)
-    assert out.config["network_train_unet_only"] is True
-    assert "text_encoder_lr" not in out.config
-    config, out = _exported(photos, train_text_encoder=True, learning_rate=1e-4)
-    assert "network_train_unet_only" not in out.config
-    assert out.config["text_encoder_lr"] == config.effective_text_encoder_lr == 5e-5
-
-
 def test_rank_stabilised_scale_is_kept_by_another_alpha(photos):
     config, out = _exported(photos, rank=16, alpha=4.0, rslora=True)
     assert out.config["network_alpha"] / 16 == pytest.approx(config.effective_alpha / 4)  # alpha ÷ √rank
@@ -175,11 +153,6 @@ def test_rank_stabilised_scale_is_kept_by_another_alpha(photos):
 def test_what_sdscripts_cannot_do_is_said(photos):
     _, out = _exported(photos, targets="attention", dora=True)
     assert [n.split(":")[0] for n in out.notices] == ["targets", "dora", "dora"]
-
-
-def test_locon_goes_into_network_args(photos):
-    _, out = _exported(photos, conv_rank=4, conv_alpha=2.0)
-    assert out.config["network_args"] == ["conv_dim=4", "conv_alpha=2"]
 
 
 @pytest.mark.parametrize(
@@ -205,14 +178,6 @@ def test_noise_and_weights_have_sd_scripts_names(photos):
     _, sd3 = _exported(photos, family="sd3", **asked, **flags)
     assert "debiased_estimation_loss" not in sd3.config
     assert {notice.split(":")[0] for notice in sd3.notices} >= asked.keys(), "sd-scripts ignores them for SD3"
-
-
-def test_a_v_prediction_base_is_told(photos):
-    base = traits(velocity=True, zero_terminal=True, v2=True)
-    out = to_sdscripts(_config(photos), scan_dataset(photos), traits=base, folder=Path("/o"), name="n")
-    marks = ("v2", "v_parameterization", "zero_terminal_snr")
-    assert all(out.config[mark] is True for mark in marks)
-    assert not [mark for mark in marks if mark in _exported(photos)[1].config]
 
 
 def test_the_photos_keep_repeats_roles_words_and_caption_files(photos):
