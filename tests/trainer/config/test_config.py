@@ -68,6 +68,23 @@ def test_each_refusal_names_key_value_and_what_is_allowed() -> None:
     assert refusal(min_bucket_resolution=2048).key == "min_bucket_resolution"
 
 
+@pytest.mark.parametrize(
+    ("written", "key", "got"),
+    [("output: 5", "output", 5), ("output: toy", "output", "toy"), ("output: [name, toy]", "output", ["name", "toy"]),
+     ("name: toy", "name", "toy"), ("output: {name: 5}", "output.name", 5),
+     ("optimizer_args: [eps]", "optimizer_args", ["eps"]),
+     ("output: {ship_epoch: 41}\nepochs: 40", "output.ship_epoch", 41)],
+)  # fmt: skip
+def test_what_stands_in_the_wrong_place_or_form_is_refused_with_its_key(tmp_path: Path, written, key, got) -> None:
+    (tmp_path / "photos").mkdir()
+    file = tmp_path / "train.yaml"
+    file.write_text(f"base: org/base\ndata: photos\n{written}\n")
+    with pytest.raises(ConfigError, match=told_refusal(key, got)) as refused:
+        load_production(file)
+    assert str(refused.value).startswith(f"{file}: {key}: ")
+    assert len(refused.value.all) == 1
+
+
 def test_a_missing_required_setting_is_named() -> None:
     with pytest.raises(ConfigError, match=told_refusal("data", "nothing")):
         parse_train_config({"base": "org/base"})
