@@ -7,6 +7,8 @@ import pytest
 
 from metrics.onset.behaviour import behaviour_turn
 from metrics.onset.onset import find_onset
+from metrics.onset.sentences import sentence
+from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.readings import DIVERSITY_FLOOR, Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 
@@ -183,6 +185,16 @@ def test_nothing_measured_is_said():
     onset = find_onset(behaving({"fidelity": [0, 0.9, 1, 1, 1, 1, 1, 1]}))
     assert onset.status == "unmeasured"
     assert "Nothing here says when overfitting begins" in onset.sentence
+
+
+@pytest.mark.parametrize("likeness", [None, 0.05, 0.5])
+def test_what_was_learned_too_late_is_told_apart_from_what_was_not_learned(likeness: float | None):
+    onset = Onset("never_learned", Turn("beyond"), Turn("beyond"), learned=None, best=0, likeness=likeness)
+    told = sentence(onset, "", "epoch", 45, "It only gets worse.")
+    assert "45" in told
+    assert ("only after overfitting had begun" in told) == (likeness == 0.5)
+    assert ("It only gets worse." in told) == (likeness != 0.5)
+    assert "Ship" not in told
 
 
 def test_fidelity_that_stays_at_the_base_is_not_learned():

@@ -27,6 +27,7 @@ def test_few_trials_are_spread_over_all_workers() -> None:
     found = slots_of(2, 2)
     assert [(slot.worker, slot.place) for slot in found] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert [slot.index for slot in on_worker(found, 1, 2)] == [1, 3]
+    assert not any(slot.ready for slot in found), "until its worker says so: what is lost before is no trial's fault"
 
 
 def test_after_a_first_loss_all_are_given_at_once(slots: list[Slot]) -> None:

@@ -27,6 +27,7 @@ from search.verdict.ballot import count_votes, open_ballot, vote_sentences
 from search.verdict.decision import Decision
 from search.verdict.finalists import draw_sheet, finalist_sentences, shows_strengths
 from search.verdict.ranking import best_trials, contenders
+from search.verdict.report import write_report
 from search.verdict.verdict import Verdict, finish, make_verdict
 from tests.search.one_process import draw_again
 from trainer.config.config import parse_train_config
@@ -275,3 +276,19 @@ def test_strengths_are_promised_of_what_ships_alone(drawn: StudyFolder) -> None:
     assert not shows_strengths(drawn, verdict)
     StrengthsShown(verdict.trial, verdict.epoch, "asked").save(drawn)
     assert shows_strengths(drawn, verdict)
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_report_shows_each_picture_that_the_verdict_promises_and_no_other(
+    drawn: StudyFolder, tmp_path: Path, shown: bool
+) -> None:
+    folder = StudyFolder(tmp_path / "toy")
+    shutil.copytree(drawn.path, folder.path)
+    write_figure(folder.path / STRENGTHS_SHEET, Image.new("RGB", (8, 8)))
+    verdict = Verdict.load(folder.verdict_file)
+    with_it, without = {**verdict.files, "strengths": STRENGTHS_SHEET}, dict(verdict.files)
+    without.pop("strengths", None)
+    verdict = replace(verdict, files=with_it if shown else without, finalists=verdict.finalists if shown else None)
+    page = write_report(folder, verdict).read_text()
+    told = [f'alt="{alt}' in page for alt in ("The finalists on fresh seeds", "What ships at other strengths")]
+    assert told == [shown, shown]

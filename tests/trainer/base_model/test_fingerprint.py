@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainer.base_model.fingerprint import fingerprint_base
+from trainer.base_model.fingerprint import fingerprint_base, fingerprint_folder
 from trainer.errors import ModelError
 
 
@@ -97,3 +97,20 @@ def test_a_base_that_is_not_whole_has_none(copied) -> None:
     (copied / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ModelError, match="no weights here"):
         fingerprint_base(copied)
+
+
+def test_a_folders_is_of_names_and_contents_and_of_nothing_hidden(tmp_path: Path) -> None:
+    (tmp_path / "eyes" / "parts").mkdir(parents=True)
+    (tmp_path / "eyes" / "model.bin").write_bytes(b"weights")
+    (tmp_path / "eyes" / "parts" / "config.json").write_text("{}")
+    before = fingerprint_folder(tmp_path / "eyes")
+    (tmp_path / "eyes" / ".cache" / "huggingface").mkdir(parents=True)
+    (tmp_path / "eyes" / ".cache" / "huggingface" / "model.lock").touch()
+    (tmp_path / "eyes" / ".DS_Store").write_text("x")
+    (tmp_path / "eyes").rename(tmp_path / "elsewhere")
+    there = tmp_path / "elsewhere"
+    assert fingerprint_folder(there) == before
+    (there / "parts" / "config.json").rename(there / "parts" / "other.json")
+    renamed = fingerprint_folder(there)
+    (there / "parts" / "other.json").write_text("[]")
+    assert len({before, renamed, fingerprint_folder(there)}) == 3
