@@ -5,6 +5,7 @@
     python -m benchmarks.parity kohya_ss ~/kohya_ss --python ~/kohya_ss/venv/bin/python
     python -m benchmarks.parity comfyui ~/ComfyUI --python ~/ComfyUI/venv/bin/python
     python -m benchmarks.parity onetrainer ~/OneTrainer --python ~/OneTrainer/venv/bin/python
+    python -m benchmarks.parity onetrainer-training ~/OneTrainer --python ~/OneTrainer/venv/bin/python
     python -m benchmarks.parity ai-toolkit ~/ai-toolkit --python ~/ai-toolkit/venv/bin/python
     python -m benchmarks.parity simpletuner ~/SimpleTuner --python ~/SimpleTuner/.venv/bin/python
 
@@ -26,6 +27,7 @@ TOOLS = {
     "kohya_ss": "kohya_ss",
     "comfyui": "comfyui",
     "onetrainer": "onetrainer",
+    "onetrainer-training": "onetrainer_training",
     "ai-toolkit": "ai_toolkit",
     "simpletuner": "simpletuner",
 }

@@ -30,23 +30,31 @@ def about_base(source: str, traits: "BaseTraits") -> list[str]:
     if found == usual:
         return _about_encoders(Path(source)) if Path(source).is_dir() else []
     name = {"sd15": "Stable Diffusion", "sdxl": "SDXL"}[traits.family]
-    return [f"no other tool can load this base: its U-Net has the widths {found}, that of {name} has {usual}"]
+    return [f"sd-scripts cannot load this base: its U-Net has the widths {found}, that of {name} has {usual}"]
 
 
 def _about_encoders(folder: Path) -> list[str]:
-    """transformers 5 writes a text encoder's weights without the prefix `text_model.` and reads both; the version that
-    sd-scripts takes reads only those with it, and draws all others at random with no more than a warning."""
+    return [
+        f"{name}: its weights have the names of transformers 5. sd-scripts 0.10 does not know these names and "
+        "would train with a random text encoder: put text_model. before each name in its .safetensors file"
+        for name in encoders_of_transformers_5(folder)
+    ]
+
+
+def encoders_of_transformers_5(folder: Path) -> list[str]:
+    """The text encoders of a diffusers folder whose weights have names without the prefix `text_model.`
+
+    transformers 5 writes them so and reads both. The versions that sd-scripts and OneTrainer take read only those with
+    it: sd-scripts draws all others at random with no more than a warning, OneTrainer cannot load the base.
+    """
     from trainer.families.layout import read_header, read_parts, weight_files
 
-    said = []
+    found = []
     for name, part in read_parts(folder).items():
         if not name.startswith("text_encoder"):
             continue
         files, _ = weight_files(part)
         names = [key for file in files if file.suffix == ".safetensors" for key in read_header(file).shapes]
         if names and not any(key.startswith("text_model.") for key in names):
-            said.append(
-                f"{name}: its weights have the names of transformers 5. sd-scripts 0.10 does not know these names and "
-                "would train with a random text encoder: put text_model. before each name in its .safetensors file"
-            )
-    return said
+            found.append(name)
+    return found

@@ -9,6 +9,7 @@ from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.exports.base import encoders_of_transformers_5
 from search.exports.kohya_gui import absolute_path
 from search.exports.option_tables import option_table
 from search.exports.production_run import (
@@ -97,6 +98,7 @@ def for_onetrainer(run: ProductionRun, folder: Path) -> ForTrainer:
         "output_model_format": "DIFFUSERS_LORA" if traits.family == "sd3" else "KOHYA_LORA",
         "output_dtype": "FLOAT_16",
         "concept_file_name": str((folder / "concepts.json").resolve()),
+        "samples": [],  # else scripts/train.py opens a file that only its window writes
         "resolution": str(width) if width == height else f"{width}x{height}",
         "aspect_ratio_bucketing": config.enable_bucket or width != height,
         "epochs": run.passes,
@@ -315,6 +317,12 @@ def _notices(run: ProductionRun) -> list[str]:
     said.append(
         f"seed: {config.seed}: OneTrainer has one for photos and captions alone: another run comes out each time"
     )
+    if traits.family != "sd3" and not traits.single_file and Path(config.base).is_dir():
+        said += [
+            f"{name}: its weights have the names of transformers 5. OneTrainer cannot load these: put text_model. "
+            "before each name in its .safetensors file"
+            for name in encoders_of_transformers_5(Path(config.base))
+        ]
     if config.batch_size > 1:
         said.append(
             f"batch_size: {config.batch_size}: OneTrainer leaves out photos that do not fill a batch, in each epoch"

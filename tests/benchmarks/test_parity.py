@@ -8,9 +8,11 @@ import tomllib
 import pytest
 import torch
 
-from benchmarks.parity import kohya_ss, ours, sdscripts, training
+from benchmarks.parity import kohya_ss, onetrainer_training, ours, sdscripts, training
 from benchmarks.parity.checks import ask, verdict
+from search.exports.base import encoders_of_transformers_5
 from search.exports.option_check import OPTIONS_FILE
+from tests.search.study_processes import STUDIES
 from trainer.base_model.load import load_base
 from trainer.config.config import parse_train_config
 from trainer.data.dataset import scan_dataset
@@ -103,3 +105,13 @@ def test_the_draws_handed_to_sd_scripts_are_those_that_we_train_with(tmp_path):
     seen = loaded.noise_scheduler.add_noise(batch.mean, expected + 0.15 * draws["1/perturbation"], drawn.timesteps)
     torch.testing.assert_close(drawn.noisy, seen, atol=1e-5, rtol=1e-5)
     assert drawn.timesteps.equal(draws["1/timesteps"])
+
+
+def test_the_base_that_onetrainer_trains_on_has_names_that_it_knows_and_is_the_demos(tmp_path):
+    made, demo = onetrainer_training.make_base(tmp_path / "base"), STUDIES / "demo" / "base"
+    assert encoders_of_transformers_5(demo) == ["text_encoder"]
+    assert encoders_of_transformers_5(made) == []
+    for one, other in zip(
+        *(load_base(str(folder)).text_encoders[0].parameters() for folder in (made, demo)), strict=True
+    ):
+        assert torch.equal(one, other)

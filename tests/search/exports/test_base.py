@@ -34,4 +34,4 @@ def test_a_single_file_says_by_its_marks_what_it_predicts(tmp_path, tiny_photos)
     config = tomllib.loads((tmp_path / "out" / "sd-scripts" / "config.toml").read_text())
     assert config["v_parameterization"] is True
     assert config["zero_terminal_snr"] is True
-    assert not [notice for notice in done.notices if "no other tool can load" in notice]
+    assert not [notice for notice in done.notices if "sd-scripts cannot load" in notice]

@@ -369,8 +369,8 @@ def test_photos_that_are_gone_are_named(tmp_path, tiny_sd15, capsys):
 
 def test_what_no_other_tool_can_load_is_said(study, tmp_path):
     done = export(study, tmp_path / "out")
-    assert any("no other tool can load this base" in notice for notice in done.notices)
-    assert "# no other tool can load this base" in (tmp_path / "out" / "sd-scripts" / "config.toml").read_text()
+    assert any("sd-scripts cannot load this base" in notice for notice in done.notices)
+    assert "# sd-scripts cannot load this base" in (tmp_path / "out" / "sd-scripts" / "config.toml").read_text()
 
 
 def test_photos_that_are_no_longer_those_of_the_study_are_told(tmp_path, tiny_photos, tiny_sd15):

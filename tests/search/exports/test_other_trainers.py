@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from search.errors import SearchError
 from search.exports.ai_toolkit import for_ai_toolkit
@@ -315,6 +316,18 @@ def test_what_simpletuner_does_not_read_as_it_is_named(photos):
         export = for_simpletuner(made, Path("/out"))
         assert json.loads(export.files["multidatabackend.json"])[1]["caption_shuffle"]["seed"] == told
         assert any(line.startswith(f"seed: {seed}: ") for line in export.notices) == (seed != told)
+
+
+def test_onetrainer_is_told_of_a_text_encoder_that_it_cannot_load_and_draws_no_samples(photos, tmp_path):
+    base, made = tiny.make_sd15(tmp_path / "base"), run(photos)
+    file = base / "text_encoder" / "model.safetensors"
+    weights = {name.removeprefix("text_model."): tensor for name, tensor in load_file(file).items()}
+    for prefix, told in (("", 1), ("text_model.", 0)):
+        save_file({f"{prefix}{name}": tensor for name, tensor in weights.items()}, file, {"format": "pt"})
+        export = for_onetrainer(replace(made, config=made.config.model_copy(update={"base": str(base)})), Path("/out"))
+        said = [line for line in export.notices if "OneTrainer cannot load" in line]
+        assert len(said) == told
+        assert json.loads(export.files["config.json"])["samples"] == [], "else its command opens a file of its window"
 
 
 def test_captions_of_several_lines_and_photos_without_one_are_told(photos, tmp_path):
