@@ -64,7 +64,10 @@ def for_ai_toolkit(run: ProductionRun, folder: Path) -> ForTrainer:
     config, traits = run.config, run.traits
     if config.optimizer not in _OPTIMIZERS:
         raise refuse(TOOL, "optimizer", config.optimizer, "does not have it")
-    if traits.prediction_type not in ("epsilon", "v_prediction", "flow"):
+    if traits.prediction_type == "v_prediction":
+        why = "stops at its first step on a base that predicts v: it takes the photo for its latents"
+        raise refuse(TOOL, "base", config.base, why)
+    if traits.prediction_type not in ("epsilon", "flow"):
         raise refuse(TOOL, "base", config.base, f"has no base that predicts {traits.prediction_type}")
     if config.relative_step:
         raise refuse(TOOL, "relative_step", True, "always gives Adafactor a rate, which relative steps refuse")
@@ -119,7 +122,7 @@ def for_ai_toolkit(run: ProductionRun, folder: Path) -> ForTrainer:
         "model": {
             "name_or_path": relative(config.base, folder),
             "arch": "sd2" if traits.v2 else _ARCHS[traits.family],
-            "is_v_pred": traits.prediction_type == "v_prediction",
+            "is_v_pred": False,
         },
     }
     table = option_table("ai_toolkit")
