@@ -56,6 +56,26 @@ def test_a_training_adds_what_tags_do_in_drawings_and_ends_with_the_page(study, 
     assert '<a href="data_check.html">' in (tmp_path / "runs" / "small" / "report.html").read_text()
 
 
+def test_the_command_looks_photos_over_tells_it_and_writes_what_it_proposes(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shelf = tmp_path / "photos" / "1_zor toy"
+    one, *_ = sorted(shelf.glob("*.png"))
+    shutil.copy(one, shelf / "again.png")
+    shutil.copy(one.with_suffix(".txt"), shelf / "again.txt")
+    before = {path: path.read_bytes() for path in shelf.iterdir()}
+    assert data_check.main([str(study), "--write-captions", "better"]) == 0
+    found = DataCheck.load(tmp_path / "runs" / "small")
+    assert [set(each.photos) for each in found.findings if each.kind == "repeated"] == [
+        {f"{shelf.name}/{one.name}", f"{shelf.name}/again.png"}
+    ]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "again.png" in said
+    captions = list((tmp_path / "better").rglob("*.txt"))
+    assert f"{len(captions)} captions written to better" in said
+    assert "again.png" in (tmp_path / "runs" / "small" / "data_check.html").read_text()
+    assert {path: path.read_bytes() for path in shelf.iterdir()} == before
+
+
 def test_a_data_check_searches_nothing(study, capsys):
     study.write_text(study.read_text() + "search: {rank: {values: [4, 8]}}\n", encoding="utf-8")
     assert data_check.main([str(study)]) == 2

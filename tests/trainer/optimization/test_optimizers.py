@@ -178,3 +178,7 @@ def test_schedule_free_warms_up_by_itself() -> None:
         steps(optimizer, p, 1)
         found.append(effective_learning_rate(optimizer))
     assert found == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+    at_once = build_optimizer(OptimizerSettings("AdamWScheduleFree"), [{"params": [p], "lr": 1e-3}])
+    for _ in range(2):
+        assert effective_learning_rate(at_once) == 1e-3
+        steps(at_once, p, 1)
