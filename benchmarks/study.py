@@ -1,7 +1,7 @@
 """The demo study side by side with what people write themselves: time to a verdict, and how good the LoRA truly is.
 
 python -m benchmarks.study [--json FILE]      all trials of the demo
-python -m benchmarks.study --quick            three short trials, which say little of the LoRA
+python -m benchmarks.study --quick            two short trials, which say little of the LoRA
 python -m benchmarks.study --loras FILE…      only the true quality of LoRAs of the demo's concept
 
 Three searches of the same space with the same photos, probe, score and number of trials, one after the other, each
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 STUDY = BASE.parent.parent / "demo.yaml"
 CONCEPT, FRESH = "mushroom", 64
 QUICK = {
-    "budget.trials": "3",
-    "budget.startup_trials": "2",
-    "train.epochs": "4",
-    "train.save_every_n_epochs": "2",
+    "budget.trials": "2",
+    "budget.startup_trials": "1",
+    "train.epochs": "2",
+    "train.save_every_n_epochs": "1",
     "sampler.start_with": "[]",
 }
-QUICK_HORIZONS = (2, 4)
+QUICK_HORIZONS = (1, 2)
 GOALS = {"Onset over process": 0.1, "Onset over resident": 1 / 3}
 
 
@@ -66,11 +66,11 @@ def task_of(folder: Path, *, quick: bool) -> Task:
     study, about = load_study(STUDY), ProbeDescription.load(folder / "probe.json")
     photos = [photo for photo in scan_dataset(study.data).photos if not photo.is_reg]
     return Task(
-        trials=3 if quick else study.budget.trials,
-        startup=2 if quick else int(study.budget.startup_trials or 6),
-        epochs=4 if quick else int(study.train["epochs"]),
+        trials=2 if quick else study.budget.trials,
+        startup=1 if quick else int(study.budget.startup_trials or 6),
+        epochs=2 if quick else int(study.train["epochs"]),
         horizons=QUICK_HORIZONS if quick else tuple(_searched(study, "epochs").values),
-        every=2 if quick else int(study.train["save_every_n_epochs"]),
+        every=1 if quick else int(study.train["save_every_n_epochs"]),
         batch=int(study.train["batch_size"]),
         scales=(_searched(study, "learning_rate_scale").low, _searched(study, "learning_rate_scale").high),
         start=() if quick else tuple(study.sampler.start_with),
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="three short trials")
+    parser.add_argument("--quick", action="store_true", help="two short trials")
     parser.add_argument("--loras", type=Path, nargs="+", help="LoRA files of the demo's concept, to judge alone")
     parser.add_argument("--work", type=Path, help="an empty folder to work in (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="write all figures here")

@@ -1,6 +1,7 @@
 """What is the subject of pictures, without any model: background detection over superpixels, then colours in common."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,9 +49,11 @@ def common_saliency(
             with what stands out. Starts go before them.
         rounds: alternations; four are enough.
     """
-    views = [_View.of(_lab_of(image)) for image in images]
+    with ThreadPoolExecutor() as pool:
+        views = list(pool.map(_View.of, map(_lab_of, images)))
+        alone = list(pool.map(_View.first_guess, views)) if starts is None else []
     if starts is None:
-        first, trust = [view.first_guess() for view in views], TRUST_ITSELF
+        first, trust = alone, TRUST_ITSELF
     else:
         first, trust = [_as_guess(start, view.labels.shape) for start, view in zip(starts, views, strict=True)], 1.0
     shared = _shared(*_colours(views, first))

@@ -1,6 +1,5 @@
 """`report.html`: the verdict, its plots, epochs × prompts, what mattered, and every trial, in one offline file."""
 
-import base64
 import contextlib
 import io
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from search.record.votes import Votes
 from search.study.server import known_server
 from search.tuning.database import storage_url
 from search.tuning.importances import Importances, parameter_importances
+from search.verdict.album import Album, Picture, data_url
 from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import OWN_SCALE, score_chart, spark
@@ -41,7 +41,6 @@ from search.verdict.trial_cells import alpha, training
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
 
-_MOST_BYTES = 12_000_000  # of pictures inside; those beyond are linked, so that a report of any study still opens
 _MOST_TOLD = 1000
 """Trials of which everything is told, best first; of the others only their row stands there."""
 _MOST_LINES = 500  # curves in the picture of all trials: more are one grey patch
@@ -67,11 +66,11 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     )
     curves = {r.number: curve for r in ranked[:_MOST_TOLD] if (curve := Curve.load(folder.trial(r.number))) is not None}
     best = next((r for r in records if r.number == verdict.trial), None)
-    album = _Album(folder)
+    album = Album(folder)
     composites = album.picture(
         folder.cache / "probe" / "composites.png", "Subjects, cut out of the photos and put elsewhere"
     )
-    plots: list[_Picture | None] = []
+    plots: list[Picture | None] = []
     if best is not None:
         over = f"of the best trial over its {verdict.decision.unit}s"
         plots = [
@@ -122,41 +121,6 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     )
     write_bytes(folder.report, text.encode())
     return folder.report
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """`source` is a data URL where it is `inside` the page, else a link to the file beside it; None when damaged."""
-
-    alt: str
-    source: str | None
-    inside: bool = True
-
-
-class _Album:
-    """Pictures as data URLs until the page is large enough, then as links to the files beside it."""
-
-    def __init__(self, folder: StudyFolder) -> None:
-        self.folder, self.spent = folder, 0
-
-    @property
-    def full(self) -> bool:
-        """Whether pictures are only linked from now on, and need not be looked at for it."""
-        return self.spent >= _MOST_BYTES
-
-    def picture(self, path: Path, alt: str) -> _Picture | None:
-        """None where there is no such file."""
-        if not path.is_file():
-            return None
-        linked = _Picture(alt, path.relative_to(self.folder.path).as_posix(), inside=False)
-        if self.full:
-            return linked
-        try:
-            shown = _data_url(_webp(path))
-        except (OSError, SyntaxError, ValueError):
-            return _Picture(path.name, None)
-        self.spent += len(shown)
-        return linked if self.full else _Picture(alt, shown)
 
 
 @dataclass(frozen=True)
@@ -261,7 +225,7 @@ def _grid(folder: StudyFolder, best: TrialRecord) -> _Grid | None:
         for epoch in samples
     ]
     rows = [
-        _Row(about.prompts[row], _set(about, row), [_data_url(_encoded(samples[e][row, 0])) for e in samples])
+        _Row(about.prompts[row], _set(about, row), [data_url(_encoded(samples[e][row, 0])) for e in samples])
         for row in _spread(about, _GRID_ROWS)
     ]
     note = (
@@ -302,22 +266,19 @@ class _Trial:
     said: str
     lost: str
     error: str
-    pictures: Sequence[_Picture] | None
+    pictures: Sequence[Picture] | None
 
 
-def _pictures(folder: StudyFolder, record: TrialRecord, album: _Album) -> list[_Picture]:
+def _pictures(folder: StudyFolder, record: TrialRecord, album: Album) -> list[Picture]:
     """A trial's pictures, drawn now where one is missing and there is room for it."""
     home, drawn = folder.trial(record.number), not album.full and record.state != "running"
     there = write_pictures(folder, record.number) if drawn else {name: home / name for name in _PICTURES}
-    shown = (
-        album.picture(there[name], f"Trial {record.number}, {what}")
-        for name, what in _PICTURES.items()
-        if name in there
+    return album.pictures(
+        {there[name]: f"Trial {record.number}, {what}" for name, what in _PICTURES.items() if name in there}
     )
-    return [picture for picture in shown if picture is not None]
 
 
-def _trial(record: TrialRecord, curve: Curve | None, pictures: Sequence[_Picture] | None, verdict: "Verdict") -> _Trial:
+def _trial(record: TrialRecord, curve: Curve | None, pictures: Sequence[Picture] | None, verdict: "Verdict") -> _Trial:
     """`pictures`: None for a trial of which only its row is shown."""
     config, found = record.config, decide(record)
     _, onset = found.earlier
@@ -381,19 +342,3 @@ def _encoded(image: np.ndarray) -> bytes:
         picture = picture.resize((256, round(256 * picture.height / picture.width)), Image.Resampling.LANCZOS)
     picture.save(out, format="WEBP", quality=88)
     return out.getvalue()
-
-
-def _webp(path: Path) -> bytes:
-    """A picture smaller than its PNG, at most 1,800 pixels wide."""
-    from PIL import Image
-
-    picture = Image.open(path).convert("RGB")
-    if picture.width > 1800:
-        picture = picture.resize((1800, round(1800 * picture.height / picture.width)), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    picture.save(out, format="WEBP", quality=84, method=2)
-    return out.getvalue()
-
-
-def _data_url(data: bytes) -> str:
-    return "data:image/webp;base64," + base64.b64encode(data).decode()

@@ -13,7 +13,7 @@ import pytest
 
 import metrics.onset.plot
 import metrics.onset.plot_behaviour
-import search.verdict.report
+import search.verdict.album
 from metrics.files import write_whole
 
 _Draw = Callable[..., Path | None]
@@ -23,7 +23,7 @@ def keep_plots(patch: pytest.MonkeyPatch, kept: Path) -> None:
     """Has a plot that was drawn from the same arguments before, in whatever process, copied from the folder `kept`."""
     for module, name in ((metrics.onset.plot, "plot_onset"), (metrics.onset.plot_behaviour, "plot_behaviour")):
         patch.setattr(module, name, _kept(getattr(module, name), kept))
-    patch.setattr(search.verdict.report, "_webp", _kept_small(search.verdict.report._webp, kept))
+    patch.setattr(search.verdict.album, "_webp", _kept_small(search.verdict.album._webp, kept))
 
 
 def _kept(draw: _Draw, kept: Path) -> _Draw:

@@ -9,6 +9,7 @@ import pytest
 from search.record.json_files import read_json, write_json
 from search.record.record import StudyFolder
 from search.tuning.importances import parameter_importances
+from search.verdict import album
 from search.verdict import report as report_module
 from search.verdict.report import write_report
 from search.verdict.verdict import Verdict, finish
@@ -132,7 +133,7 @@ def test_prompts_are_shown_as_text_never_as_markup(written, tmp_path):
 
 def test_pictures_beyond_the_budget_become_links_to_files_that_exist(written, tmp_path, monkeypatch):
     folder, verdict, _ = written
-    monkeypatch.setattr(report_module, "_MOST_BYTES", 0)
+    monkeypatch.setattr(album, "_MOST_BYTES", 0)
     copy = StudyFolder(tmp_path / "toy")
     shutil.copytree(folder.path, copy.path)
     page = _Page(write_report(copy, verdict).read_text(encoding="utf-8"))
@@ -143,8 +144,8 @@ def test_pictures_beyond_the_budget_become_links_to_files_that_exist(written, tm
 
 def test_what_is_only_linked_is_neither_drawn_nor_encoded(written, tmp_path, monkeypatch):
     folder, verdict, _ = written
-    monkeypatch.setattr(report_module, "_MOST_BYTES", 0)
-    monkeypatch.setattr(report_module, "_webp", None)
+    monkeypatch.setattr(album, "_MOST_BYTES", 0)
+    monkeypatch.setattr(album, "_webp", None)
     monkeypatch.setattr(report_module, "write_pictures", None)
     copy = StudyFolder(tmp_path / "toy")
     shutil.copytree(folder.path, copy.path)
