@@ -178,6 +178,8 @@ def choice_sentences(onset: WithChoices, unit: str = "epoch") -> tuple[str, ...]
     where = f"{_choice_text(onset.alike)}. It is the last checkpoint before the photos are memorised."
     if onset.memory.epoch is None:
         where = f"{onset.alike.epoch}, the last checkpoint. The photos are not memorised up to there."
+        if onset.alike.high is not None:
+            where = f"{onset.alike.epoch}. Later ones know photos of the subject less well than the base does."
     return (
         f"Safe: {unit} {_choice_text(onset.safe)}. Up to there, images still do what prompts ask for.",
         f"Most alike: {unit} {where} Prompts are usually followed less well than at the safe {unit}.",

@@ -36,9 +36,10 @@ def shippable(
 
     Safe: of those that have learned the subject and lie before the onset, the last whose losses in new contexts are
     within 5 % of the best (the score, where there are no losses). Alike: the last checkpoint before held-out photos get
-    worse, that is, before the photos are memorised. Balanced: the first checkpoint from the safe one on that has 90 %
-    of what held-out photos gain, at most at 1.4 times the onset. Where nothing but moved subjects was measured, whose
-    losses turn early: the last checkpoint up to 1.4 times the onset.
+    worse, that is, before the photos are memorised; where that is not seen, the last that knows them better than the
+    base. Balanced: the first checkpoint from the safe one on that has 90 % of what held-out photos gain, at most at 1.4
+    times the onset. Where nothing but moved subjects was measured, whose losses turn early: the last checkpoint up to
+    1.4 times the onset.
 
     Args:
         onset: its turns and `learned`; what it says about shipping is not read.
@@ -48,7 +49,7 @@ def shippable(
     if onset.learned is None:
         return Shippable(best, "safe", note, None, None)
     safe = Choice(best, *_between(trajectory, onset, losses, best))
-    alike = _alike(epochs, onset.memory, best)
+    alike = _alike(epochs, onset.memory, losses.get("memory"), best)
     if ship == "likeness" and alike is not None:
         return Shippable(alike.epoch, ship, "", safe, alike)
     if ship == "balanced" and ("memory" in losses or _made_up(losses)):
@@ -116,18 +117,29 @@ def _between(
     return min(int(low), best), max(int(high), best)
 
 
-def _alike(epochs: np.ndarray, memory: Turn, safe: int) -> Choice | None:
+def _alike(epochs: np.ndarray, memory: Turn, losses: OnsetCurves | None, safe: int) -> Choice | None:
     if memory.status == "unmeasured":
         return None
-    trained = epochs[epochs > 0]
+    trained, knows = epochs[epochs > 0], None
+    if memory.epoch is None and losses is not None:
+        knows = _knows_more_than_the_base(losses)
+        trained = trained[trained <= max(knows, trained[0])]
 
     def last_before(end: float | None) -> int:
         before = trained if end is None else trained[trained < end]
         return max(safe, int(before[-1]) if before.size else int(trained[0]))
 
-    high = None if memory.high is None else last_before(memory.high)
+    open_end = memory.high is None and (knows is None or knows >= epochs[-1])
+    high = None if open_end else last_before(memory.high)
     low = last_before(memory.low if memory.epoch is not None else None)
     return Choice(last_before(memory.epoch), low, high)
+
+
+def _knows_more_than_the_base(memory: OnsetCurves) -> int:
+    """The last checkpoint at which held-out photos fare better than with the base; 0 without one."""
+    curves = memory.measured
+    curve = smoothed(curves.mean, curves.epochs, curves.jitter)
+    return int(max(curves.epochs[curve < curve[0]], default=0))
 
 
 def _gained(memory: OnsetCurves, epochs: np.ndarray, onset: float | None) -> int:

@@ -106,6 +106,22 @@ def test_intervals_hold_their_epochs_and_are_open_where_memory_is_not_reached() 
     assert "It is the last checkpoint before the photos are memorised" in onset.sentence
 
 
+def test_what_knows_the_subject_less_well_than_the_base_is_not_most_alike() -> None:
+    """Held-out photos scatter too much to place a memory onset, and end far above the base."""
+    generator = np.random.default_rng(0)
+    heldout, contexts = [0, -0.02, -0.15, 0.05, -0.13, 0.18, 0.45], [0, -0.2, -0.25, -0.24, -0.2, -0.1, 0.1]
+    readings = []
+    for row, (photo, context) in enumerate(zip(heldout, contexts, strict=True)):
+        photos, others = (spread * (row > 0) * generator.normal(size=6) for spread in (0.5, 0.02))
+        items = {"heldout_loss": photo + photos - photos.mean(), "context_loss": context + others}
+        means = {name: Reading(*np.repeat(values.mean(), 3).tolist()) for name, values in items.items()}
+        readings.append(Readings(3 * row, 3.0 * row, means, items))
+    onset = find_onset(Trajectory(tuple(readings)), ship="likeness")
+    assert (onset.memory.status, onset.memory.epoch) == ("beyond", None)
+    assert onset.safe.epoch < onset.alike.epoch == onset.alike.high == onset.best < 15
+    assert f"Most alike: epoch {onset.best}. Later ones know photos of the subject less well" in onset.sentence
+
+
 def test_an_open_interval_is_no_run_without_memory() -> None:
     found = shipped("safe")
     still_open = replace(found, alike=Choice(found.alike.epoch, found.alike.epoch, None))
