@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
 
 _GRACE_SECONDS = 30.0
-_NEEDED = ("metrics.onset.plot", "optuna_dashboard")
+_NEEDED = ("metrics.onset.plot", "optuna_dashboard")  # by the verdict; two seconds that nobody has to wait for
 _EXAMPLE = """example:
   python -m search.run studies/demo.yaml     run the demo study; again: goes on, or says that it is finished
   python -m search.run studies/flow/flow.yaml  run the studies of a flow, one after the other

@@ -39,7 +39,7 @@ _CLOSE, _FALLEN = 0.03, 0.1
 
 def run(checkout: Path, python: str, work: Path) -> list[Check]:
     """Trains with both, and looks at both."""
-    base, photos = make_base(work / "base"), work / "photos"
+    base, photos = demo_base(work / "base"), work / "photos"
     shutil.copytree(_DEMO / "photos", photos)
     told = {**_RUN, "base": str(base), "data": str(photos)}
     folder = _onetrainer(told, work / "onetrainer", checkout, python)
@@ -61,7 +61,7 @@ def run(checkout: Path, python: str, work: Path) -> list[Check]:
     ]
 
 
-def make_base(folder: Path) -> Path:
+def demo_base(folder: Path) -> Path:
     """The demo's base with its text encoder's weights named as OneTrainer's transformers reads them."""
     shutil.copytree(_DEMO / "base", folder)
     for name in encoders_of_transformers_5(folder):

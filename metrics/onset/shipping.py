@@ -120,17 +120,16 @@ def _between(
 def _alike(epochs: np.ndarray, memory: Turn, losses: OnsetCurves | None, safe: int) -> Choice | None:
     if memory.status == "unmeasured":
         return None
-    trained, knows = epochs[epochs > 0], None
+    trained = alike = epochs[epochs > 0]
     if memory.epoch is None and losses is not None:
-        knows = _knows_more_than_the_base(losses)
-        trained = trained[trained <= max(knows, trained[0])]
+        alike = trained[trained <= max(_knows_more_than_the_base(losses), trained[0])]
 
     def last_before(end: float | None) -> int:
-        before = trained if end is None else trained[trained < end]
+        before = alike if end is None else alike[alike < end]
         return max(safe, int(before[-1]) if before.size else int(trained[0]))
 
-    open_end = memory.high is None and (knows is None or knows >= epochs[-1])
-    high = None if open_end else last_before(memory.high)
+    reached = memory.high is not None or alike.size < trained.size
+    high = last_before(memory.high) if reached else None
     low = last_before(memory.low if memory.epoch is not None else None)
     return Choice(last_before(memory.epoch), low, high)
 

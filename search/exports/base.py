@@ -28,15 +28,21 @@ def about_base(source: str, traits: "BaseTraits") -> list[str]:
     config = json.loads((locate(source, weights=False) / "unet" / "config.json").read_text(encoding="utf-8"))
     found, usual = config.get("block_out_channels"), _UNET_WIDTHS[traits.family]
     if found == usual:
-        return _about_encoders(Path(source)) if Path(source).is_dir() else []
+        what = "sd-scripts 0.10 does not know these names and would train with a random text encoder"
+        return about_encoders(Path(source), what) if Path(source).is_dir() else []
     name = {"sd15": "Stable Diffusion", "sdxl": "SDXL"}[traits.family]
     return [f"sd-scripts cannot load this base: its U-Net has the widths {found}, that of {name} has {usual}"]
 
 
-def _about_encoders(folder: Path) -> list[str]:
+def about_encoders(folder: Path, what: str) -> list[str]:
+    """A line for each text encoder of a diffusers folder that a tool reads wrong or not at all.
+
+    Args:
+        what: the tool makes of one.
+    """
     return [
-        f"{name}: its weights have the names of transformers 5. sd-scripts 0.10 does not know these names and "
-        "would train with a random text encoder: put text_model. before each name in its .safetensors file"
+        f"{name}: its weights have the names of transformers 5. {what}: put text_model. before each name in its "
+        ".safetensors file"
         for name in encoders_of_transformers_5(folder)
     ]
 

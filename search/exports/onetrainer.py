@@ -9,7 +9,7 @@ from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.exports.base import encoders_of_transformers_5
+from search.exports.base import about_encoders
 from search.exports.kohya_gui import absolute_path
 from search.exports.option_tables import option_table
 from search.exports.production_run import (
@@ -318,11 +318,7 @@ def _notices(run: ProductionRun) -> list[str]:
         f"seed: {config.seed}: OneTrainer has one for photos and captions alone: another run comes out each time"
     )
     if traits.family != "sd3" and not traits.single_file and Path(config.base).is_dir():
-        said += [
-            f"{name}: its weights have the names of transformers 5. OneTrainer cannot load these: put text_model. "
-            "before each name in its .safetensors file"
-            for name in encoders_of_transformers_5(Path(config.base))
-        ]
+        said += about_encoders(Path(config.base), "OneTrainer cannot load these")
     if config.batch_size > 1:
         said.append(
             f"batch_size: {config.batch_size}: OneTrainer leaves out photos that do not fill a batch, in each epoch"

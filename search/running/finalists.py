@@ -21,6 +21,8 @@ from search.verdict.best_files import without_twins
 from search.verdict.ranking import best_trials
 from trainer.checkpoint import lora_damage
 
+_EPOCHS_SHOWN = 3
+"""At most: the epoch to ship, the one before it and the one behind it."""
 _LEAST_FREEDOM = 3
 """Degrees of freedom of Student's t, however few trials were trained twice: with one its tails would be endless."""
 
@@ -83,7 +85,8 @@ def _draw_where_it_ships(
 def _show_strengths(study: Study, drawing: Drawing, best: tuple[int, int] | None) -> None:
     """What ships, (trial, epoch), at other strengths, and on other bases: all workers draw columns of the picture."""
     if best is not None and (study.finalists.strengths or study.transfer_bases):
-        if (parts := drawing.team.count) > 1:
+        columns = _EPOCHS_SHOWN * len(study.finalists.strengths) + len(study.transfer_bases)
+        if (parts := min(drawing.team.count, columns)) > 1:
             drawing.run([DrawAgain(*best, strengths=True, place=part, parts=parts) for part in range(parts)])
         drawing.run([DrawAgain(*best, strengths=True)])
         drawing.check_place()

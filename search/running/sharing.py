@@ -1,5 +1,5 @@
 """How many trials of a study its workers train at once: as many as asked for, where they can share passes. From the
-study file alone, so that a study that goes on has them sit where they sat. Imports no torch."""
+study file and what its folder keeps, so that a study that goes on has them sit where they sat. Imports no torch."""
 
 import math
 from collections.abc import Iterator
@@ -50,7 +50,8 @@ class Sharing:
 
 
 def known(study: Study, folder: StudyFolder) -> Sharing | None:
-    """How trials share passes, where no worker has to measure it, which a study that goes on keeps to; else None."""
+    """How trials share passes, where no worker has to measure it; else None. What `auto` comes to is kept in the
+    study's folder, for when it goes on with more trials."""
     asked = study.workers.pack
     if isinstance(asked, int):
         return sharing_of(study, asked)

@@ -108,7 +108,7 @@ def test_the_draws_handed_to_sd_scripts_are_those_that_we_train_with(tmp_path):
 
 
 def test_the_base_that_onetrainer_trains_on_has_names_that_it_knows_and_is_the_demos(tmp_path):
-    made, demo = onetrainer_training.make_base(tmp_path / "base"), STUDIES / "demo" / "base"
+    made, demo = onetrainer_training.demo_base(tmp_path / "base"), STUDIES / "demo" / "base"
     assert encoders_of_transformers_5(demo) == ["text_encoder"]
     assert encoders_of_transformers_5(made) == []
     for one, other in zip(

@@ -22,13 +22,10 @@ from search.exports.kohya_gui import to_kohya_gui
 from search.exports.onetrainer import for_onetrainer
 from search.exports.production_run import ProductionRun
 from search.exports.sdscripts import to_sdscripts
-from search.exports.ship_epoch import Ending
 from search.exports.simpletuner import for_simpletuner
-from tests import tiny
 from tests.search.base_predictions import traits
-from trainer.config.config import parse_train_config
+from tests.search.exports.exported import make_photos, make_run
 from trainer.data.dataset import scan_dataset
-from trainer.families.prediction import BaseTraits
 
 TABLE = Path(__file__).with_name("each_setting.json")
 BASES = {
@@ -67,12 +64,6 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 
 scanned = cache(scan_dataset)
-
-
-def make_run(photos: Path, base: BaseTraits, **changes: Any) -> ProductionRun:
-    """Ships epoch 4 of 12, 7 steps each."""
-    config = parse_train_config({"base": "org/base", "data": str(photos), "resolution": 64, "epochs": 12, **changes})
-    return ProductionRun(config, scanned(photos), base, "toy", Ending(4, False, 7), "about it")
 
 
 def files_of(tool: str, run: ProductionRun) -> tuple[dict[str, Any], list[str]]:
@@ -115,7 +106,7 @@ def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def written(photos: Path, tool: str, base: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Every key with its value, and which settings are spoken of."""
     try:
-        files, notices = files_of(tool, make_run(photos, BASES[base], **changes))
+        files, notices = files_of(tool, make_run(photos, BASES[base], dataset=scanned(photos), **changes))
     except SearchError as error:
         return {"refused": str(error).partition(":")[0]}
     found = {key: json.loads(json.dumps(value).replace(str(photos), "PHOTOS")) for key, value in flat(files)}
@@ -156,16 +147,9 @@ def unlike(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def make_photos(root: Path) -> Path:
-    """Two shelves with other repeats, one without captions, and regularisation images with `.caption` files."""
-    photos = root / "photos"
-    tiny.make_photos(photos, count=4, repeats=3)
-    tiny.make_photos(photos, count=2, repeats=1)
-    for text in (photos / "1_sks toy").glob("*.txt"):
-        text.unlink()
-    reg = tiny.make_photos(root / "more", count=2, repeats=1) / "1_sks toy"
-    (photos / "reg").mkdir()
-    reg.rename(photos / "reg" / "1_toy")
+def make_captioned(root: Path) -> Path:
+    """The photos, with `.caption` files beside the regularisation images."""
+    photos = make_photos(root)
     for text in (photos / "reg" / "1_toy").glob("*.txt"):
         text.rename(text.with_suffix(".caption"))
     return photos
@@ -173,7 +157,7 @@ def make_photos(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_photos(tmp_path_factory.mktemp("data"))
+    return make_captioned(tmp_path_factory.mktemp("data"))
 
 
 def in_lines(table: Mapping[str, Any], depth: int = 0) -> str:
@@ -194,5 +178,5 @@ def test_a_setting_changes_what_it_should_and_nothing_else(photos: Path, tool: s
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as home:
-        here = make_photos(Path(home))
+        here = make_captioned(Path(home))
         TABLE.write_text(in_lines({tool: table_of(here, tool) for tool in TOOLS}) + "\n")

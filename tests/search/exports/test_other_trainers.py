@@ -1,18 +1,15 @@
 """The same run in the words of OneTrainer, ai-toolkit and SimpleTuner, each with its traps stepped around.
 
-The reference is each tool's own reading: names are held against the tables that its sources gave, learning rates
-against the schedule that it would build.
+The reference is each tool's own reading: names are held against the tables that its sources gave. Learning rates have
+a file of their own (`test_other_schedules.py`).
 """
 
-import ast
-import importlib
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
@@ -21,17 +18,12 @@ from search.exports.ai_toolkit import for_ai_toolkit
 from search.exports.onetrainer import for_onetrainer
 from search.exports.option_tables import option_table
 from search.exports.other_trainers import other_trainers
-from search.exports.production_run import ProductionRun
 from search.exports.ship_epoch import Ending
 from search.exports.simpletuner import for_simpletuner
 from tests import tiny
 from tests.search.base_predictions import traits
-from trainer.config.config import parse_train_config
-from trainer.data.dataset import scan_dataset
-from trainer.optimization.schedules import build_schedule
-from trainer.packing.builder import run_settings
+from tests.search.exports.exported import SCHEDULES, ai_toolkit, make_run, onetrainer, simpletuner
 
-STEPS = 7  # of an epoch
 OPTIMIZERS = [
     {"optimizer": "AdamW", "optimizer_args": {"betas": [0.9, 0.99], "eps": 1e-7}},
     {"optimizer": "AdamW8bit"},
@@ -42,17 +34,6 @@ OPTIMIZERS = [
     {"optimizer": "Lion", "weight_decay": 0.1},
     {"optimizer": "Lion8bit"},
     {"optimizer": "AdamWScheduleFree", "warmup_steps": 10},
-]
-SCHEDULES = [
-    {"lr_scheduler": "constant"},
-    {"lr_scheduler": "constant_with_warmup", "warmup_steps": 6},
-    {"lr_scheduler": "linear"},
-    {"lr_scheduler": "linear", "warmup_steps": 6},
-    {"lr_scheduler": "cosine"},
-    {"lr_scheduler": "cosine", "warmup_steps": 6},
-    {"lr_scheduler": "cosine_with_restarts", "num_cycles": 3},
-    {"lr_scheduler": "cosine_with_restarts", "cycle_epochs": 5, "warmup_steps": 1},
-    {"lr_scheduler": "polynomial"},
 ]
 OTHERS = [
     {"min_snr_gamma": 5.0, "noise_offset": 0.05, "ip_noise_gamma": 0.1},
@@ -77,38 +58,6 @@ BASES = [
 TRANSLATE = {"onetrainer": for_onetrainer, "ai_toolkit": for_ai_toolkit, "simpletuner": for_simpletuner}
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Two shelves with other repeats, one without captions, and regularisation images."""
-    root = tmp_path_factory.mktemp("data") / "photos"
-    tiny.make_photos(root, count=4, repeats=3)
-    tiny.make_photos(root, count=2, repeats=1)
-    for text in (root / "1_sks toy").glob("*.txt"):
-        text.unlink()
-    reg = tiny.make_photos(root.parent / "more", count=2, repeats=1) / "1_sks toy"
-    (root / "reg").mkdir()
-    reg.rename(root / "reg" / "1_toy")
-    return root
-
-
-def run(photos: Path, base=BASES[0], *, epoch: int | None = 4, go_on: bool = False, **changes) -> ProductionRun:
-    config = parse_train_config({"base": "org/base", "data": str(photos), "resolution": 64, "epochs": 12, **changes})
-    return ProductionRun(config, scan_dataset(photos), base, "toy", Ending(epoch, go_on, STEPS), "about it")
-
-
-def onetrainer(made: ProductionRun) -> tuple[dict, list[dict]]:
-    export = for_onetrainer(made, Path("/out/onetrainer"))
-    return json.loads(export.files["config.json"]), json.loads(export.files["concepts.json"])
-
-
-def ai_toolkit(made: ProductionRun) -> dict:
-    return yaml.safe_load(for_ai_toolkit(made, Path("/out/ai")).files["config.yaml"])["config"]["process"][0]
-
-
-def simpletuner(made: ProductionRun) -> dict:
-    return json.loads(for_simpletuner(made, Path("/out/simple")).files["config.json"])
-
-
 @pytest.mark.parametrize("tool", TRANSLATE)
 def test_every_name_that_is_written_is_one_of_the_tools(photos, tool):
     table, seen = option_table(tool), 0
@@ -116,7 +65,7 @@ def test_every_name_that_is_written_is_one_of_the_tools(photos, tool):
     for changes in (*OPTIMIZERS, *SCHEDULES, *OTHERS):
         for base in BASES:
             try:
-                export = TRANSLATE[tool](run(photos, base, **changes), Path("/out"))
+                export = TRANSLATE[tool](make_run(photos, base, **changes), Path("/out"))
             except SearchError:
                 continue
             for section, values in written(tool, export.files):
@@ -159,115 +108,9 @@ def test_a_name_that_the_tool_does_not_know_is_refused():
         option_table("onetrainer").check("config", {"learning_rate_scheduler": "COSINE_RESTARTS"})
 
 
-def ours(made: ProductionRun, steps: int) -> list[float]:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    settings = run_settings(made.config).schedule
-    return rates(optimizer, build_schedule(optimizer, settings, total_steps=made.steps(made.config.epochs)), steps)
-
-
-def rates(optimizer, schedule, steps: int) -> list[float]:
-    found = []
-    for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if schedule is not None:
-            schedule.step()
-    return found
-
-
-def a_step() -> torch.optim.Optimizer:
-    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-
-
-def in_onetrainer(values: dict, steps: int) -> list[float]:
-    """`create_lr_scheduler` for the options that are written, with its rules for the warm-up."""
-    optimizer, asked = a_step(), values["learning_rate_warmup_steps"]
-    warmup = int(asked / values["gradient_accumulation_steps"]) if asked > 1 else int(asked * steps)
-    name, cycles = values["learning_rate_scheduler"], values.get("learning_rate_cycles", 1.0)
-    if name == "CUSTOM":
-        module, function = values["custom_learning_rate_scheduler"].rsplit(".", 1)
-        keywords = {pair["key"]: ast.literal_eval(pair["value"]) for pair in values["scheduler_params"]}
-        schedule = getattr(importlib.import_module(module), function)(optimizer=optimizer, last_epoch=-1, **keywords)
-        return rates(optimizer, schedule, steps)
-
-    def rate(step: int) -> float:
-        import math
-
-        if step < warmup:
-            return step / warmup
-        part = (step - warmup) / (steps - warmup)
-        if name == "LINEAR":
-            return 1 - part
-        if name == "COSINE":
-            return 0.5 * (1 + math.cos(math.pi * part))
-        if name == "COSINE_WITH_HARD_RESTARTS":
-            return 0.5 * (1 + math.cos(math.pi * ((part * cycles) % 1.0)))
-        assert name == "CONSTANT"
-        return 1.0
-
-    return [rate(step) for step in range(steps)]
-
-
-@pytest.mark.parametrize("epoch", [4, None], ids=["cut", "whole"])
-@pytest.mark.parametrize("changes", SCHEDULES, ids=str)
-def test_onetrainers_learning_rate_is_ours_at_every_step(photos, changes, epoch):
-    made = run(photos, epoch=epoch, **changes)
-    steps = made.steps(made.last_epoch)
-    assert steps == (28 if epoch else 84)
-    assert in_onetrainer(onetrainer(made)[0], steps) == pytest.approx(ours(made, steps), abs=2e-5)
-
-
-@pytest.mark.parametrize("epoch", [4, None], ids=["cut", "whole"])
-@pytest.mark.parametrize("changes", SCHEDULES, ids=str)
-def test_ai_toolkits_learning_rate_is_ours_or_what_is_lost_is_said(photos, changes, epoch):
-    made = run(photos, epoch=epoch, **changes)
-    if changes["lr_scheduler"] in ("cosine_with_restarts", "polynomial"):
-        with pytest.raises(SearchError, match=f"lr_scheduler: {changes['lr_scheduler']}: ai-toolkit"):
-            for_ai_toolkit(made, Path("/out"))
-        return
-    train, optimizer = ai_toolkit(made)["train"], a_step()
-    schedulers = {
-        "constant": lambda o, **k: torch.optim.lr_scheduler.ConstantLR(o, factor=1.0, **k),
-        "linear": torch.optim.lr_scheduler.LinearLR,
-        "cosine": lambda o, total_iters: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=total_iters),
-        "constant_with_warmup": lambda o, total_iters, num_warmup_steps: torch.optim.lr_scheduler.LambdaLR(
-            o, lambda step: min(1.0, step / num_warmup_steps)
-        ),
-    }
-    keywords = {**train["lr_scheduler_params"], "total_iters": train["steps"]}  # it adds them to every scheduler
-    theirs = rates(optimizer, schedulers[train["lr_scheduler"]](optimizer, **keywords), train["steps"])
-    notices = for_ai_toolkit(made, Path("/out")).notices
-    if changes.get("warmup_steps") and changes["lr_scheduler"] in ("linear", "cosine"):
-        assert any(line.startswith("warmup_steps: 6: ai-toolkit has none") for line in notices)
-    else:
-        assert theirs == pytest.approx(ours(made, train["steps"]), abs=2e-5)
-    goes_on = train["steps"] > made.steps(made.last_epoch)
-    assert goes_on == any("take toy_000000028.safetensors (epoch 4)" in line for line in notices)
-
-
-@pytest.mark.parametrize("changes", SCHEDULES, ids=str)
-def test_simpletuners_schedule_is_ours_or_what_is_lost_is_said(photos, changes):
-    made = run(photos, **changes)
-    if changes["lr_scheduler"] == "cosine_with_restarts":
-        with pytest.raises(SearchError, match="lr_scheduler: cosine_with_restarts: SimpleTuner"):
-            for_simpletuner(made, Path("/out"))
-        return
-    values = simpletuner(made)
-    if changes["lr_scheduler"] == "cosine":
-        assert values["lr_warmup_steps"] == 84, "the half wave of its cosine"
-        assert values["lr_end"] == 0
-        assert values["max_train_steps"] == 28
-    else:
-        flat = changes["lr_scheduler"].startswith("constant")
-        assert values["max_train_steps"] == (28 if flat else 84), "its schedule ends with the training"
-        assert values["lr_warmup_steps"] == changes.get("warmup_steps", 0)
-    assert values["num_train_epochs"] == 0
-    assert values["checkpoint_step_interval"] == STEPS
-
-
 def test_rank_alpha_rates_and_loss_mean_the_same(photos):
     changes = {"rank": 16, "alpha": 4.0, "learning_rate": 3e-4, "text_encoder_lr": 1e-5, "train_text_encoder": True}
-    made = run(photos, BASES[3], min_snr_gamma=5.0, noise_offset=0.05, seed=3, **changes)
+    made = make_run(photos, BASES[3], min_snr_gamma=5.0, noise_offset=0.05, seed=3, **changes)
     config, _ = onetrainer(made)
     assert (config["lora_rank"], config["lora_alpha"]) == (16, 4.0)
     assert config["unet"]["learning_rate"] == 3e-4
@@ -282,7 +125,7 @@ def test_rank_alpha_rates_and_loss_mean_the_same(photos):
     assert any(line.startswith("text_encoder_lr: 1e-05: ai-toolkit trains") for line in notices)
     with pytest.raises(SearchError, match="train_text_encoder: true: SimpleTuner"):
         simpletuner(made)
-    alone = run(photos, BASES[3], min_snr_gamma=5.0, noise_offset=0.05, seed=3, rank=16, alpha=4.0, rslora=True)
+    alone = make_run(photos, BASES[3], min_snr_gamma=5.0, noise_offset=0.05, seed=3, rank=16, alpha=4.0, rslora=True)
     values = simpletuner(alone)
     assert (values["lora_rank"], values["lora_alpha"]) == (16, 16.0)
     assert (values["snr_gamma"], values["noise_offset"], values["offset_noise"]) == (5.0, 0.05, True)
@@ -290,28 +133,28 @@ def test_rank_alpha_rates_and_loss_mean_the_same(photos):
 
 
 def test_traps_of_the_optimizers(photos):
-    optimizer = onetrainer(run(photos, optimizer="AdamW8bit"))[0]["optimizer"]
+    optimizer = onetrainer(make_run(photos, optimizer="AdamW8bit"))[0]["optimizer"]
     assert optimizer["block_wise"], "its own default is off"
-    optimizer = onetrainer(run(photos, optimizer="Prodigy", d_coef=2.0))[0]["optimizer"]
+    optimizer = onetrainer(make_run(photos, optimizer="Prodigy", d_coef=2.0))[0]["optimizer"]
     assert (optimizer["decouple"], optimizer["d_coef"]) == (True, 2.0)
-    assert onetrainer(run(photos, **OPTIMIZERS[2]))[0]["optimizer"]["eps2"] == 1e-4
-    train = ai_toolkit(run(photos, optimizer="Adafactor"))["train"]
+    assert onetrainer(make_run(photos, **OPTIMIZERS[2]))[0]["optimizer"]["eps2"] == 1e-4
+    train = ai_toolkit(make_run(photos, optimizer="Adafactor"))["train"]
     assert train["max_grad_norm"] > 1e6, "of 0 it would clip all of every gradient away"
-    assert ai_toolkit(run(photos, optimizer="DAdaptAdam"))["train"]["optimizer"] == "dadaptation"
+    assert ai_toolkit(make_run(photos, optimizer="DAdaptAdam"))["train"]["optimizer"] == "dadaptation"
     with pytest.raises(SearchError, match="relative_step: true: ai-toolkit"):
-        ai_toolkit(run(photos, **OPTIMIZERS[3]))
-    values = simpletuner(run(photos, optimizer="Lion", weight_decay=0.1))
+        ai_toolkit(make_run(photos, **OPTIMIZERS[3]))
+    values = simpletuner(make_run(photos, optimizer="Lion", weight_decay=0.1))
     assert (values["optimizer"], values["optimizer_config"]) == ("bnb-lion", "weight_decay=0.1")
     assert values["grad_clip_method"] == "norm", "its own default clips values"
 
 
 def test_what_simpletuner_does_not_read_as_it_is_named(photos):
     with pytest.raises(SearchError, match="optimizer: AdamWScheduleFree: SimpleTuner keeps no average"):
-        simpletuner(run(photos, **OPTIMIZERS[-1]))
+        simpletuner(make_run(photos, **OPTIMIZERS[-1]))
     with pytest.raises(SearchError, match=r"base: org/base: SimpleTuner does not take .* Stable Diffusion 2, sd2x"):
-        simpletuner(run(photos, traits("sd15", v2=True)))
+        simpletuner(make_run(photos, traits("sd15", v2=True)))
     for seed, told in ((0, 1), (7, 7), (2**31 + 5, 5)):
-        made = run(photos, seed=seed, shuffle_caption=True)
+        made = make_run(photos, seed=seed, shuffle_caption=True)
         assert simpletuner(made)["seed"] == told, "0 is the time of day there"
         export = for_simpletuner(made, Path("/out"))
         assert json.loads(export.files["multidatabackend.json"])[1]["caption_shuffle"]["seed"] == told
@@ -319,7 +162,7 @@ def test_what_simpletuner_does_not_read_as_it_is_named(photos):
 
 
 def test_onetrainer_is_told_of_a_text_encoder_that_it_cannot_load_and_draws_no_samples(photos, tmp_path):
-    base, made = tiny.make_sd15(tmp_path / "base"), run(photos)
+    base, made = tiny.make_sd15(tmp_path / "base"), make_run(photos)
     file = base / "text_encoder" / "model.safetensors"
     weights = {name.removeprefix("text_model."): tensor for name, tensor in load_file(file).items()}
     for prefix, told in (("", 1), ("text_model.", 0)):
@@ -332,7 +175,7 @@ def test_onetrainer_is_told_of_a_text_encoder_that_it_cannot_load_and_draws_no_s
 
 def test_captions_of_several_lines_and_photos_without_one_are_told(photos, tmp_path):
     def told(root: Path, start: str) -> list[list[str]]:
-        exports = (translate(run(root), Path("/out")) for translate in TRANSLATE.values())
+        exports = (translate(make_run(root), Path("/out")) for translate in TRANSLATE.values())
         return [[line for line in export.notices if line.startswith(start)] for export in exports]
 
     assert told(photos, "3_sks toy") == [[], [], []]
@@ -349,17 +192,17 @@ def test_captions_of_several_lines_and_photos_without_one_are_told(photos, tmp_p
 
 def test_warm_up_counts_batches_in_onetrainer_and_one_step_is_no_share_of_the_run(photos):
     config, _ = onetrainer(
-        run(photos, lr_scheduler="constant_with_warmup", warmup_steps=6, gradient_accumulation_steps=2)
+        make_run(photos, lr_scheduler="constant_with_warmup", warmup_steps=6, gradient_accumulation_steps=2)
     )
     assert config["learning_rate_warmup_steps"] == 12
-    config, _ = onetrainer(run(photos, **OPTIMIZERS[-1], gradient_accumulation_steps=2))
+    config, _ = onetrainer(make_run(photos, **OPTIMIZERS[-1], gradient_accumulation_steps=2))
     assert config["learning_rate_warmup_steps"] == 10, "this optimizer counts its own steps"
-    config, _ = onetrainer(run(photos, lr_scheduler="constant_with_warmup", warmup_steps=1))
+    config, _ = onetrainer(make_run(photos, lr_scheduler="constant_with_warmup", warmup_steps=1))
     assert 1 < config["learning_rate_warmup_steps"] < 2
 
 
 def test_photos_captions_and_repeats(photos):
-    made = run(photos, prior_loss_weight=0.5, flip=True)
+    made = make_run(photos, prior_loss_weight=0.5, flip=True)
     _, concepts = onetrainer(made)
     assert [(Path(c["path"]).name, c["balancing"], c["loss_weight"]) for c in concepts] == [
         ("1_sks toy", 1.0, 1.0), ("3_sks toy", 3.0, 1.0), ("1_toy", 1.0, 0.5),
@@ -381,17 +224,17 @@ def test_photos_captions_and_repeats(photos):
 
 
 def test_what_goes_on_behind_the_epoch_names_the_file_to_take(photos):
-    made = run(photos, go_on=True, lr_scheduler="cosine", save_every_n_epochs=2)
+    made = make_run(photos, go_on=True, lr_scheduler="cosine", save_every_n_epochs=2)
     assert onetrainer(made)[0]["epochs"] == 12
     assert any("-4-0.safetensors" in line for line in for_onetrainer(made, Path("/out")).notices)
     assert any("take checkpoint-28" in line for line in for_simpletuner(made, Path("/out")).notices)
     for epoch in (4, None):  # where training ends with the epoch to ship there is none to take
-        made = run(photos, epoch=epoch, lr_scheduler="constant")
+        made = make_run(photos, epoch=epoch, lr_scheduler="constant")
         assert not any("take toy-" in line for line in for_onetrainer(made, Path("/out")).notices)
 
 
 def test_epochs_of_a_number_of_steps_are_told_in_steps(photos):
-    made = run(photos, lr_scheduler="cosine", steps_per_epoch=3, gradient_accumulation_steps=2)
+    made = make_run(photos, lr_scheduler="cosine", steps_per_epoch=3, gradient_accumulation_steps=2)
     made = replace(made, ending=Ending(4, steps_per_epoch=3, steps_per_pass=7))
     config = onetrainer(made)[0]
     assert (config["epochs"], config["save_every"], config["save_every_unit"]) == (2, 6, "STEP")
@@ -401,7 +244,7 @@ def test_epochs_of_a_number_of_steps_are_told_in_steps(photos):
 
 
 def test_each_trainer_gets_a_folder_or_a_reason(photos, tmp_path):
-    found = list(other_trainers(run(photos, lr_scheduler="cosine_with_restarts", num_cycles=3), tmp_path))
+    found = list(other_trainers(make_run(photos, lr_scheduler="cosine_with_restarts", num_cycles=3), tmp_path))
     assert [other.folder.name for other in found] == ["onetrainer", "ai-toolkit", "simpletuner"]
     assert [other.export is not None for other in found] == [True, False, False]
     assert "cosine_with_restarts" in found[1].why
