@@ -15,6 +15,8 @@ _WORDS = (
     "timestep_embedder", "text_embedder", "norm1", "norm1_context", "norm_out",
 )
 # fmt: on
+UNET_STARTS = ("down_blocks", "up_blocks", "mid_block", "conv_in", "conv_out", "time_embedding", "add_embedding")
+"""First words of the paths in a U-Net, as diffusers names them."""
 _TOKEN = re.compile("(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r"|\d+)(?:_|$)")
 
 
@@ -23,8 +25,11 @@ def flatten(path: str) -> str:
     return path.replace(".", "_")
 
 
-def unflatten(name: str) -> str | None:
-    """`down_blocks_0_attentions_1_proj_in` → `down_blocks.0.attentions.1.proj_in`; None when a word is not known."""
+def unflatten(name: str, starts: tuple[str, ...] = ("",)) -> str | None:
+    """`down_blocks_0_attentions_1_proj_in` → `down_blocks.0.attentions.1.proj_in`; None when a word is not known, or
+    the first one is none of `starts`."""
+    if not name.startswith(starts):
+        return None
     words, position = [], 0
     while position < len(name):
         token = _TOKEN.match(name, position)

@@ -46,8 +46,12 @@ def to_sai(path: str) -> str:
     return names.flatten(path)
 
 
-def from_sai(name: str) -> str | None:
-    """The path of a name; None for one that is not of this kind."""
+def unet_path(name: str) -> str | None:
+    """The path of a name after either numbering, the original's or diffusers'; None for one that no U-Net has."""
+    return _from_sai(name) or names.unflatten(name, names.UNET_STARTS)
+
+
+def _from_sai(name: str) -> str | None:
     if name in _ENDS_BACK:
         return _ENDS_BACK[name]
     if found := re.fullmatch(r"input_blocks_(\d+)_0_op", name):

@@ -99,7 +99,7 @@ def module_path(name: str) -> tuple[str, str] | None:
     ):
         if name.startswith(prefix):
             rest = name.removeprefix(prefix)
-            path = (sai_names.from_sai(rest) if component == "denoiser" else None) or names.unflatten(rest)
+            path = sai_names.unet_path(rest) if component == "denoiser" else names.unflatten(rest)
             if path is None:
                 return None
             return component, path if component == "denoiser" else path.removeprefix("text_model.")

@@ -26,10 +26,12 @@ _SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("FlowMatchEulerDiscreteScheduler", {}),
     "euler_a": ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}),
 }
+_STARTS = ("transformer_blocks", "pos_embed", "time_text_embed", "context_embedder", "norm_out", "proj_out")
+"""First words of the paths in its transformer."""
 _PREFIXES = (
-    ("lora_transformer_", "denoiser"),
-    ("lora_te1_", "text_encoder_0"),
-    ("lora_te2_", "text_encoder_1"),
+    ("lora_transformer_", "denoiser", _STARTS),
+    ("lora_te1_", "text_encoder_0", ("",)),
+    ("lora_te2_", "text_encoder_1", ("",)),
 )
 
 
@@ -191,9 +193,9 @@ def kohya_name(component: str, path: str) -> str:
 
 
 def module_path(name: str) -> tuple[str, str] | None:
-    for prefix, component in _PREFIXES:
+    for prefix, component, starts in _PREFIXES:
         if name.startswith(prefix):
-            path = names.unflatten(name.removeprefix(prefix))
+            path = names.unflatten(name.removeprefix(prefix), starts)
             return None if path is None else (component, path)
     return None
 

@@ -97,7 +97,7 @@ def module_path(name: str) -> tuple[str, str] | None:
     """Also reads denoiser names after diffusers' blocks, which some tools write."""
     if name.startswith("lora_unet_"):
         rest = name.removeprefix("lora_unet_")
-        path = sai_names.from_sai(rest) or names.unflatten(rest)
+        path = sai_names.unet_path(rest)
         return None if path is None else ("denoiser", path)
     for prefix, component in (("lora_te1_", "text_encoder_0"), ("lora_te2_", "text_encoder_1")):
         if name.startswith(prefix):

@@ -34,12 +34,6 @@ _OTHERS = tuple(
         ),
     )
 )
-_OURS = re.compile(
-    r"lora_te|lora_unet_(?:(?:down|up|mid|input|middle|output)_block|conv_|time_embed|add_embed|label_emb|out_)"
-    r"|lora_transformer_(?:transformer_blocks|pos_embed|time_text_embed|context_embedder|norm_out|proj_out)"
-)
-"""How kohya's names of modules begin that a base of a family known here has."""
-
 _OF_SD15 = re.compile(r"lora_te_|lora_unet_(?:input_blocks_[12]_1|output_blocks_(?:[678]_1|9|1\d)|down_blocks_0_atten)")
 """Names of layers that SD 1.x has and SDXL has not."""
 
@@ -81,7 +75,7 @@ def _other(key: str) -> str | None:
 
 def _is_placed(key: str) -> bool:
     name = (kohya_key(key) or "").partition(".")[0]
-    return _OURS.match(name) is not None and any(family.module_path(name) is not None for family in FAMILIES.values())
+    return any(family.module_path(name) is not None for family in FAMILIES.values())
 
 
 def family_of(names: Sequence[str]) -> str:

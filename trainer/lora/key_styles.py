@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import ModelError
+from trainer.families.names import UNET_STARTS
 
 _PARTS = (
     (r"(?:\.lora_A(?:\.default)?|[._]lora\.down|\.lora_down|\.lora_linear_layer\.down)\.weight", "lora_down.weight"),
@@ -39,7 +40,7 @@ _COMPONENTS = (
     ("text_encoders.clip_g.transformer.", "lora_te2_"),
 )
 _UNET = (
-    *("down_blocks", "up_blocks", "mid_block", "conv_in", "conv_out", "time_embedding", "add_embedding"),
+    *UNET_STARTS,
     *("input_blocks", "middle_block", "output_blocks", "time_embed", "label_emb", "out"),  # the original's
 )
 _DENOISERS = (
