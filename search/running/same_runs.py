@@ -55,17 +55,6 @@ class _Earlier:
     trajectory: Trajectory
 
 
-@dataclass(frozen=True)
-class _Listing:
-    """Trials of a study. `changed`: when its folder was, as its file system says; `seen`: since when we know that.
-    `sure`: listed so much later that no clock is too coarse to tell of a change."""
-
-    changed: int
-    seen: float
-    trials: tuple[Path, ...]
-    sure: bool
-
-
 class SameRuns:
     """The runs of a runs folder, as a worker looks for them.
 
@@ -77,7 +66,8 @@ class SameRuns:
         self._study, self._folder, self._common = study, folder, common
         self.looks = study.kind == SEARCH and study.budget.reuse
         self._marks: dict[Path, RunMark] = {}
-        self._listed: dict[Path, _Listing] = {}
+        self._changed: dict[Path, tuple[int, float]] = {}  # a folder's own time of its last change, and when we saw it
+        self._listed: dict[Path, Sequence[Path]] = {}
 
     def mark(self, config: TrainConfig, steps_per_epoch: int, shape: tuple[int | None, int | None]) -> RunMark:
         """What a trial of the study is. `shape`: width and rank of the pack that it sits in, which its last bits hang
@@ -130,17 +120,24 @@ class SameRuns:
                     yield trial, mark
 
     def _trials(self, home: Path) -> Sequence[Path]:
-        """What lies in a study's folder of trials, listed again only where it has changed."""
-        now, kept = time.monotonic(), self._listed.get(home)
+        """What lies in a study's folder of trials. It is listed until nothing has changed for longer than the coarsest
+        clock takes to tell of it, and then only after a change."""
+        now = time.monotonic()
         try:
             changed = home.stat().st_mtime_ns
         except OSError:  # it has gone
             return ()
-        if kept is None or kept.changed != changed or not kept.sure:
-            seen = now if kept is None or kept.changed != changed else kept.seen
-            trials = tuple(sorted(home.glob("[0-9]*")))
-            kept = self._listed[home] = _Listing(changed, seen, trials, now - seen > _COARSEST_CLOCK)
-        return kept.trials
+        before, since = self._changed.get(home, (None, now))
+        if changed != before:
+            since = now
+            self._changed[home] = changed, now
+            self._listed.pop(home, None)
+        if home in self._listed:
+            return self._listed[home]
+        trials = sorted(home.glob("[0-9]*"))
+        if now - since > _COARSEST_CLOCK:
+            self._listed[home] = trials
+        return trials
 
     def _ends_well(self, earlier: _Earlier, spec: TrialSpec, readings: Sequence[int]) -> bool:
         """Whether the LoRA to ship is there, if the trial will end within these readings without having been pruned."""
