@@ -264,6 +264,7 @@ def work(study: Study, folder: StudyFolder, team: Team, clock: Clock, ledger: "L
 
 def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server: "Ledger | None") -> None:
     from search.running.eta import planned_epochs
+    from search.running.finals_cost import FinalsCost
     from search.running.progress import Board
     from search.running.sharing import known
     from trainer.config.config import TrainConfig
@@ -278,9 +279,7 @@ def _work(study: Study, folder: StudyFolder, team: Team, clock: Clock, on_server
         spent_seconds=clock.seconds,
         prunes=study.stop.prune,
         stops=study.stop.onset,
-        finalists=study.num_finalists,
-        retrained=study.finalists.retrain,
-        twins=study.num_twins,
+        finals=FinalsCost.of(study),
     )
     for note in (*mend_probe(folder), *(() if sharing is None else sharing.notes)):
         print(f"note: {note}")

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metrics.onset.sentences import listed
 from search.errors import StudyError
-from search.record.finalists import FRESH
 from search.record.record import StudyFolder
-from search.record.twins import trainings
 from search.running.eta import planned_epochs
+from search.running.finals_cost import NO_FINALS, FinalsCost
 from search.running.sharing import sharing_of
 from search.study.space_values import size as size_of
 from search.study.study import Study
@@ -46,9 +44,8 @@ class Bill:
             part), and of a checkpoint's images and readings.
         checkpoints: of all trials. workers: that share the work. at_once: trials of each that share a step.
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
-        kept: LoRAs that stay at the end. again: finalists that are drawn again, the base among them. retrained:
-            finalists that are trained a second time, the winner once more where twins may move its epoch. twins: of
-            the winner; twin_losses: seconds of all of their losses at a checkpoint.
+        kept: LoRAs that stay at the end. finals: what is drawn and trained after the search; twin_losses: seconds of
+            all of the twins' losses at a checkpoint.
     """
 
     study: str
@@ -72,32 +69,26 @@ class Bill:
     pictures: int
     kept: float
     at_once: int = 1
-    again: int = 0
-    retrained: int = 0
-    twins: int = 0
+    finals: FinalsCost = NO_FINALS
     twin_losses: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Time on the clock, if no trial ends early."""
         training = self.all_epochs * self.steps_per_epoch * self.step
-        looking = self.checkpoints * (self.images + self.readings) + self.drawing_again
-        return self.prepare + (training + looking) / min(self.workers, self.trials)
+        looking = self.checkpoints * (self.images + self.readings)
+        return self.prepare + (training + looking) / min(self.workers, self.trials) + self.drawing_again
 
     @property
     def drawing_again(self) -> float:
-        """Seconds of a worker for the finalists."""
-        again = self.retrained + trainings(self.twins)
-        training = again * self.all_epochs / self.trials * self.steps_per_epoch * self.step
-        training += self.twin_losses * self.checkpoints / self.trials if self.twins else 0.0
-        return training + (self.again + self.retrained) * (FRESH * self.images + self.readings)
-
-    @property
-    def _finals(self) -> str:
-        said = ["draw the finalists again"] if self.again else []
-        said += ["train them again"] if self.retrained else []
-        said += [f"train {self.twins} twins of the winner"] if self.twins else []
-        return listed(said)
+        """Time on the clock for the finals."""
+        return self.finals.seconds(
+            self.all_epochs / self.trials * self.steps_per_epoch * self.step,
+            self.images,
+            self.readings,
+            workers=self.workers,
+            twin_losses=self.twin_losses * self.checkpoints / self.trials,
+        )
 
     @property
     def disk(self) -> float:
@@ -124,11 +115,7 @@ class Bill:
             f"time: at most {duration(self.seconds)}"
             + (f" with {self.workers} workers" if self.workers > 1 else "")
             + f", {duration(self.prepare)} of it to load"
-            + (
-                f" and {duration(self.drawing_again / self.workers)} to {self._finals}"
-                if self.again or self.twins
-                else ""
-            )
+            + (f" and {duration(self.drawing_again)} to {self.finals}" if self.drawing_again else "")
             + "; less where trials are stopped early",
             f"memory: {self.memory:.1f} GiB" + (" each worker" if self.workers > 1 else ""),
             f"disk: about {size(round(self.disk))} in the end (a LoRA {size(self.lora)}, "
@@ -208,9 +195,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         lora=lora,
         pictures=pictures if study.keep.samples else 0,
         at_once=at_once,
-        again=_drawn_again(study, trials),
-        retrained=_trained_again(study, trials),
-        twins=study.num_twins,
+        finals=FinalsCost.of(study),
         twin_losses=twin_losses,
         kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
     )
@@ -224,22 +209,6 @@ def _twin_losses(probe: "Probe") -> float:
     began = time.perf_counter()
     evaluation.losses(precision=probe.precision)
     return time.perf_counter() - began
-
-
-def _drawn_again(study: Study, trials: int) -> int:
-    """Looks of the finals: the base, the finalists, the winner where twins move its epoch, and as much again for other
-    strengths."""
-    if not study.num_finalists:
-        return 0
-    strengths = bool(study.finalists.strengths or study.transfer_bases)
-    return 1 + min(study.num_finalists, trials) + bool(study.num_twins) + strengths
-
-
-def _trained_again(study: Study, trials: int) -> int:
-    """Second trainings: of the finalists, and of the winner where twins move its epoch."""
-    if not study.finalists.retrain or not study.num_finalists:
-        return 0
-    return min(study.num_finalists, trials) + bool(study.num_twins)
 
 
 def _seconds(value: float) -> str:

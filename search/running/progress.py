@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
-from search.record.finalists import FRESH
 from search.record.record import TrialRecord
-from search.record.twins import trainings
 from search.running.eta import Forecast, TimeLeft
+from search.running.finals_cost import NO_FINALS, FinalsCost
 from search.running.live_table import LiveTable, RunningRow, how_far, row
 from search.verdict.decision import Decision, best_so_far, decide, unit_of
 
@@ -47,8 +46,7 @@ class Board:
         slots: how many run at a time.
         horizons: a sample of the epochs that trials are planned for, if known.
         prunes, stops: whether trials may be pruned, and stopped at their onset.
-        finalists: how many trials are drawn again in the end; retrained: whether they are trained again, too;
-            twins: how many the winner has.
+        finals: what is drawn and trained after the trials.
         seconds: after which no further trial is begun, or None.
         spent_seconds: time that earlier sittings took.
         clock: seconds, rising.
@@ -66,9 +64,7 @@ class Board:
         horizons: Sequence[int] = (),
         prunes: bool = True,
         stops: bool = True,
-        finalists: int = 0,
-        retrained: bool = False,
-        twins: int = 0,
+        finals: FinalsCost = NO_FINALS,
         seconds: float | None = None,
         spent_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -86,9 +82,7 @@ class Board:
         self._forecast = Forecast(
             trials, slots, horizons=horizons, deadline=deadline, prunes=prunes, stops=stops, finish=_FINISH_SECONDS
         )
-        again = finalists + bool(twins) if finalists else 0  # twins may move the winner's epoch
-        self._looks = again + 1 if finalists else 0  # and the base
-        self._retrained, self._twins = again if retrained else 0, twins
+        self._finals = finals
         self._plain: bool = True
         self._said = 0.0
         self._lock = threading.Lock()
@@ -168,19 +162,14 @@ class Board:
             self._print(f"{_time(self._clock() - self._began)}  {said(record)}  ({len(self._ended)}/{self.trials})")
 
     def _again(self, record: TrialRecord) -> float:
-        """Seconds on the clock to draw the finalists again, as long as this trial's checkpoints took, and to train
-        them, or twins, as far as this one."""
+        """Seconds on the clock for the finals, if each look takes as long as this trial's checkpoints, and each
+        training as long as its own."""
         checkpoints = ceil(record.epochs_trained / record.config.save_every_n_epochs)
-        look = FRESH * record.timings.get("sample", 0.0) + record.timings.get("score", 0.0)
-        workers = max(1, self.slots // self._forecast.places)
         if not checkpoints:
             return 0.0
-        look /= checkpoints
-        train = record.timings.get("train", 0.0)
-        training = ceil(self._retrained / workers) * (train + look)
-        if self._twins:  # after these, as equal parts of what they take together
-            training += ceil(self._twins / workers) * trainings(self._twins) / self._twins * train
-        return training + self._looks * look / min(workers, max(1, self._looks))
+        train, images, readings = (record.timings.get(part, 0.0) for part in ("train", "sample", "score"))
+        workers = max(1, self.slots // self._forecast.places)
+        return self._finals.seconds(train, images / checkpoints, readings / checkpoints, workers=workers)
 
     def note(self, text: str) -> None:
         """Something the user should know, once."""

@@ -9,6 +9,7 @@ import pytest
 from search import run
 from search.record.record import StudyFolder
 from search.running.bill import Bill
+from search.running.finals_cost import FinalsCost
 from search.study.study import load_study
 from tests.messages import refusal
 
@@ -32,17 +33,13 @@ def test_of_trials_at_once_it_says_how_many() -> None:
     assert "AdamW, rank 4, batch 2, 4 trials at once:" in "\n".join(replace(BILL, at_once=4).lines())
 
 
-def test_finalists_that_are_trained_again_cost_their_training_and_one_look_more_each() -> None:
-    once, twice = replace(BILL, again=5), replace(BILL, again=5, retrained=4)
-    each = 300 / 10 * 13 * 0.2 + 2 * 4 + 1
-    assert twice.seconds - once.seconds == pytest.approx(4 * each / 2)
-    assert "to draw the finalists again and train them again" in "\n".join(twice.lines())
-
-
-def test_twins_of_the_winner_cost_their_training_and_their_losses() -> None:
-    without, bill = replace(BILL, again=5), replace(BILL, again=5, twins=3, twin_losses=2.0)
-    assert bill.seconds - without.seconds == pytest.approx((2 * 300 / 10 * 13 * 0.2 + 80 / 10 * 2.0) / 2)
-    assert "to draw the finalists again and train 3 twins of the winner" in "\n".join(bill.lines())
+def test_the_finals_cost_what_trials_of_the_mean_length_cost() -> None:
+    finals = FinalsCost(looks=5, retrained=4, twins=3)
+    bill = replace(BILL, finals=finals, twin_losses=2.0)
+    again = finals.seconds(300 / 10 * 13 * 0.2, 4.0, 1.0, workers=2, twin_losses=80 / 10 * 2.0)
+    assert bill.seconds - BILL.seconds == pytest.approx(again)
+    said = "\n".join(bill.lines())
+    assert "to draw the finalists again, train them again and train 3 twins of the winner" in said
 
 
 @pytest.mark.slow

@@ -16,9 +16,9 @@ from search.record.events import Doing, Prepared
 from search.record.finished_run import FinishedRun
 from search.record.record import TrialRecord
 from search.running.eta import TimeLeft
+from search.running.finals_cost import FinalsCost
 from search.running.progress import Board, said, time_left_text
 from tests.search.any_config import CONFIG
-from tests.search.running.test_bill import BILL
 
 PARAMS = {"optimizer": "Lion", "lr_scheduler": "cosine", "learning_rate_scale": 3.14159, "rank": 8, "epochs": 20}
 FOUND = Onset("found", Turn("found", 12.2, 9.6), Turn("beyond"), learned=6, best=10, learned_by="images")
@@ -104,26 +104,13 @@ def test_a_line_names_some_of_the_running_trials_and_counts_the_others(capsys: p
     assert line.endswith(", 992 more")
 
 
-def test_the_time_left_counts_the_second_training_of_the_finalists_and_twins() -> None:
+def test_the_time_left_counts_the_finals_by_what_a_trial_took() -> None:
     one = replace(ended(0, 0.7), timings={"train": 60.0, "sample": 8.0, "score": 8.0})
-    left = []
-    for retrained in (False, True):
-        board = Board("toy", trials=4, slots=2, finalists=2, retrained=retrained, clock=lambda: 0.0)
-        left.append(board._again(one))
+    finals = FinalsCost(looks=3, retrained=2, twins=4)
+    board = Board("toy", trials=4, slots=2, finals=finals, clock=lambda: 0.0)
     looks = 16 // one.config.save_every_n_epochs
-    assert left[1] - left[0] == pytest.approx(60 + 24 / looks)
-    twins = Board("toy", trials=4, slots=2, finalists=2, twins=4, clock=lambda: 0.0)
-    assert twins._again(one) - left[0] == pytest.approx(2 * 3 / 4 * 60 + 24 / looks / 2)  # and a look where they say
-
-
-@pytest.mark.parametrize("twins", [2, 3, 8])
-def test_twins_take_one_worker_as_long_as_the_bill_says(twins: int) -> None:
-    one = replace(ended(0, 0.7), timings={"train": 60.0, "sample": 8.0, "score": 8.0})
-    without, left = (
-        Board("toy", trials=4, slots=1, twins=count, clock=lambda: 0.0)._again(one) for count in (0, twins)
-    )
-    bill = replace(BILL, all_epochs=BILL.trials * 1.0, steps_per_epoch=1, step=60.0, twins=twins)
-    assert left - without == pytest.approx(bill.drawing_again)
+    assert board._again(one) == pytest.approx(finals.seconds(60.0, 8.0 / looks, 8.0 / looks, workers=2))
+    assert board._again(replace(one, epochs_trained=0)) == 0.0
 
 
 def test_notices_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
