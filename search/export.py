@@ -9,7 +9,6 @@ if __name__ == "__main__":  # before anything slow is imported
     end_at_once()
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -17,21 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.command import add_study, study_command
-from search.errors import SearchError
-from search.exports.base import about_base
-from search.exports.ship_epoch import Ending, saved_as
+from search.exports.ship_epoch import Ending
 from search.record.json_files import write_bytes
 from search.record.record import StudyFolder
 from search.recovery.study_json import About
 from search.study.find_study import locate
 from search.study.flow_file import final_of
 from search.study.moved_files import find_again
-from search.verdict.settings_sentences import leave_epochs
 from trainer.arguments import Arguments, folder_to_write, whole
 from trainer.command import Command, end
-from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
+    from search.exports.pick import Pick
+    from search.exports.production_run import ProductionRun
     from trainer.config.config import TrainConfig
     from trainer.data.dataset import Dataset
 
@@ -113,22 +110,14 @@ def export(
         StudyError: no such trial, no checkpoint of that epoch, or `prepare_photos` is not empty.
         ModelError, DataError: the base or the photos are no longer where the study had them.
     """
-    from search.exports.kohya_gui import absolute, to_kohya_gui
     from search.exports.other_trainers import other_trainers
     from search.exports.photos import prepare
     from search.exports.pick import pick
-    from search.exports.production_run import ProductionRun
-    from search.exports.sdscripts import to_sdscripts
-    from search.exports.toml import toml
-    from search.exports.train_sh import train_sh
-    from search.study.config_yaml import train_yaml
-    from search.verdict.best_files import novel_prompts
+    from search.exports.production_run import ProductionRun, TextFile
     from trainer.base_model.load import describe_base
-    from trainer.checkpoint import lora_damage
     from trainer.data.dataset import scan_dataset
 
-    picked = pick(folder, trial, epoch)
-    record = picked.record
+    picked, name, to = pick(folder, trial, epoch), folder.path.name, Path(to).resolve()
     config = _found(picked.config, folder, beside)
     traits = describe_base(config.base)
     dataset = scan_dataset(config.data, reg_data=config.reg_data, trigger=config.trigger, class_word=config.class_word)
@@ -137,107 +126,55 @@ def export(
         prepared = prepare(dataset, Path(prepare_photos))
         config = config.model_copy(update={"data": str(prepared.resolve()), "reg_data": None})
         dataset = scan_dataset(config.data, trigger=config.trigger, class_word=config.class_word)
-    name = folder.path.name
-    to = Path(to).resolve()
-    kohya = to / "sd-scripts"
     batches = _batches_per_epoch(config, dataset)
     a_pass = ceil(batches / config.gradient_accumulation_steps)
     steps = config.steps_per_epoch or a_pass
     ending = Ending(picked.ship_epoch, go_on=go_on, steps_per_epoch=steps, steps_per_pass=a_pass)
-    there = gui = None
-    try:
-        there = to_sdscripts(config, dataset, traits=traits, folder=kohya, name=name, ending=ending)
-    except SearchError as error:  # it lacks the optimizer or the family: our own files are written all the same
-        notices.append(f"no files for sd-scripts and the kohya_ss GUI: {error}")
-    gui_dataset = to / "kohya_ss-dataset.toml"
-    trained = ending.last_epoch(config)
-    if there is not None:
-        notices += [*there.notices, *_photos(dataset), *about_base(config.base, traits)]
-        notices += _differently(config, ending, batches, name)
-        try:
-            gui = to_kohya_gui(
-                config, there, family=traits.family, folder=kohya, dataset_file=gui_dataset, total_steps=trained * steps
-            )
-        except SearchError as error:
-            notices.append(f"no file for the kohya_ss GUI: {error}")
-    run = ProductionRun(config, dataset, traits, name, ending, picked.about)
-    others = tuple(other_trainers(run, to))
-    written: list[tuple[Path, str]] = []
-
-    def write(path: Path, text: str, what: str) -> None:
-        write_bytes(path, text.encode())
-        written.append((path, what))
-
-    lora = picked.lora
-    damage = None if lora is None or not lora.is_file() else lora_damage(lora.parent)
-    if damage is not None:
-        notices.append(f"no LoRA: the file of epoch {picked.epoch} is damaged ({lora}). train.yaml trains it again")
-    elif lora is not None and lora.is_file():
-        written.append((_copy_lora(lora, to / f"{name}.safetensors", name), f"the LoRA of epoch {picked.epoch}"))
-    elif lora is not None:
-        notices.append("no LoRA: the study did not keep that checkpoint (keep.checkpoints). train.yaml trains it again")
-    about = picked.about
-    if config.lr_scheduler not in FLAT_SCHEDULERS:
-        about += f"\n{leave_epochs(config.epochs, None)}"
-    write(
-        to / "train.yaml",
-        train_yaml(
-            config,
-            folder=to,
-            name=name,
-            epoch=picked.ship_epoch,
-            go_on=go_on,
-            about=about,
-            prompts=novel_prompts(folder),
-        ),
-        "python -m trainer.run train.yaml",
-    )
-    if there is not None:
-        comment = "\n".join((about, *notices))
-        write(kohya / "config.toml", toml(there.config, comment=comment), "sd-scripts: the run")
-        write(kohya / "dataset.toml", toml(there.dataset, comment=about), "sd-scripts: the photos")
-        text = train_sh(there, about=about, name=name, config=config, ending=ending)
-        write(kohya / "train.sh", text, "sd-scripts: the command")
-    if there is not None and gui is not None:
-        write(gui_dataset, toml(absolute(there.dataset, kohya), comment=about), "kohya_ss GUI: the photos")
-    for other in others:
-        if other.export is None:
-            notices.append(f"no files for {other.tool}: {other.why}")
-        else:
-            notices += other.export.notices
-            for number, (file, text) in enumerate(other.export.files.items()):
-                write(other.folder / file, text, f"{other.tool}: the photos" if number else other.export.command)
+    run = ProductionRun(config, dataset, traits, name, ending, picked.about, batches)
+    translated = tuple(other_trainers(run, to))  # before anything is written
+    lora, missing = _lora(picked, to, name)
+    notices += missing
+    texts = [TextFile(to / "train.yaml", _train_yaml(run, folder, to), "python -m trainer.run train.yaml")]
+    for other in translated:
+        notices += other.notices
+        texts += other.files
+    for file in texts:
+        write_bytes(file.path, file.text.encode())
+    written = [*lora, *((file.path, file.what) for file in texts)]
     if prepare_photos is not None:
         written.append((Path(config.data), "the photos, as every trainer reads them"))
-    if gui is not None:
-        text = json.dumps(gui, indent=2, sort_keys=True) + "\n"
-        write(to / "kohya_ss.json", text, "kohya_ss GUI, LoRA tab: open it there")
-    return Exported(record.number, picked.epoch, picked.said, tuple(written), tuple(notices))
+    return Exported(picked.record.number, picked.epoch, picked.said, tuple(written), tuple(notices))
 
 
-def _photos(dataset: "Dataset") -> list[str]:
-    """Where sd-scripts reads this set differently, one line each, and what helps."""
-    from search.exports.photos import differences
+def _lora(picked: "Pick", to: Path, name: str) -> tuple[list[tuple[Path, str]], list[str]]:
+    """The LoRA's copy and what it is; or why there is none, where one was to ship."""
+    from trainer.checkpoint import lora_damage
 
-    found = [str(difference) for difference in differences(dataset)]
-    return [*found, "--prepare-photos DIR writes a copy of the photos that both tools read the same"] if found else []
+    lora = picked.lora
+    if lora is None:
+        return [], []
+    if not lora.is_file():
+        why = "the study did not keep that checkpoint (keep.checkpoints)"
+    elif lora_damage(lora.parent) is not None:
+        why = f"the file of epoch {picked.epoch} is damaged ({lora})"
+    else:
+        return [(_copy_lora(lora, to / f"{name}.safetensors", name), f"the LoRA of epoch {picked.epoch}")], []
+    return [], [f"no LoRA: {why}. train.yaml trains it again"]
 
 
-def _differently(config: "TrainConfig", ending: Ending, batches: int, name: str) -> list[str]:
-    """What else goes differently there, for the length of an epoch and of the run."""
-    said = []
-    if batches % config.gradient_accumulation_steps:
-        said.append(
-            f"gradient_accumulation_steps: {config.gradient_accumulation_steps}: the photos make {batches} batches, so "
-            "the last step of a pass has fewer of them. sd-scripts gives that step less weight; we give it as much as "
-            "the others"
-        )
-    if ending.needs_copy(config):
-        said.append(
-            f"kohya_ss.json: the GUI's {name}.safetensors is the last epoch, {ending.last_epoch(config)}. The epoch to "
-            f"ship is {saved_as(config, name, ending.epoch or 0)} beside it"
-        )
-    return said
+def _train_yaml(run: "ProductionRun", folder: StudyFolder, to: Path) -> str:
+    from search.study.config_yaml import train_yaml
+    from search.verdict.best_files import novel_prompts
+
+    return train_yaml(
+        run.config,
+        folder=to,
+        name=run.name,
+        epoch=run.ending.epoch,
+        go_on=run.ending.go_on,
+        about=run.about_training,
+        prompts=novel_prompts(folder),
+    )
 
 
 def _found(config: "TrainConfig", folder: StudyFolder, beside: Path | None) -> "TrainConfig":

@@ -1,17 +1,17 @@
-"""A production run for OneTrainer, ai-toolkit and SimpleTuner: each in a folder of its own, or why there is none.
+"""A production run for other trainers: sd-scripts, kohya_ss, OneTrainer, ai-toolkit and SimpleTuner, or why not.
 
 musubi-tuner trains other families (Wan, HunyuanVideo, FLUX.1 Kontext, Qwen-Image), so nothing is written for it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import SearchError
 from search.exports import ai_toolkit, onetrainer, simpletuner
 from search.exports.ai_toolkit import for_ai_toolkit
+from search.exports.kohya import for_kohya
 from search.exports.onetrainer import for_onetrainer
-from search.exports.production_run import ForTrainer, ProductionRun
+from search.exports.production_run import ProductionRun, TextFile, Translated
 from search.exports.simpletuner import for_simpletuner
 
 _TRAINERS = (
@@ -21,20 +21,16 @@ _TRAINERS = (
 )
 
 
-@dataclass(frozen=True)
-class OtherTrainer:
-    """A trainer, the folder for it, and what goes there: None where it cannot train the run, and `why`."""
-
-    tool: str
-    folder: Path
-    export: ForTrainer | None
-    why: str = ""
-
-
-def other_trainers(run: ProductionRun, to: Path) -> Iterator[OtherTrainer]:
+def other_trainers(run: ProductionRun, to: Path) -> Iterator[Translated]:
     """The run for each of them, in folders of `to`."""
+    yield for_kohya(run, to)
     for tool, name, translate in _TRAINERS:
         try:
-            yield OtherTrainer(tool, to / name, translate(run, to / name))
+            found = translate(run, to / name)
         except SearchError as error:
-            yield OtherTrainer(tool, to / name, None, str(error))
+            yield Translated((), (f"no files for {tool}: {error}",))
+            continue
+        first, *others = found.files.items()
+        files = [TextFile(to / name / first[0], first[1], found.command)]
+        files += [TextFile(to / name / file, text, f"{tool}: the photos") for file, text in others]
+        yield Translated(tuple(files), found.notices)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from search.errors import SearchError
 from search.exports.photos import by_folder, caption_file
 from search.exports.ship_epoch import Ending
+from search.verdict.settings_sentences import leave_epochs
+from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
     from trainer.config.config import TrainConfig
@@ -26,6 +28,7 @@ class ProductionRun:
         name: of the LoRA.
         ending: the epoch to ship, where training ends, and steps per epoch.
         about: where it comes from and whether to ship it, for the head of files that can say so.
+        batches: of a pass over the photos.
     """
 
     config: "TrainConfig"
@@ -34,6 +37,13 @@ class ProductionRun:
     name: str
     ending: Ending
     about: str = ""
+    batches: int = 0
+
+    @property
+    def about_training(self) -> str:
+        """The same for files that train as ours does: with why `epochs` stays as it is, where the schedule needs it."""
+        flat = self.config.lr_scheduler in FLAT_SCHEDULERS
+        return self.about if flat else f"{self.about}\n{leave_epochs(self.config.epochs, None)}"
 
     def steps(self, epoch: int) -> int:
         """Optimizer steps of so many epochs."""
@@ -58,6 +68,24 @@ class ProductionRun:
     def to_the_horizon(self) -> "ProductionRun":
         """The same run for a trainer whose schedules end with its training."""
         return replace(self, ending=self.ending.to_the_horizon(self.config))
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file to write, and what it is or how to begin with it."""
+
+    path: Path
+    text: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A run in the files of another trainer, none where it cannot train it, and one line for each thing that it does
+    otherwise or does not have."""
+
+    files: tuple[TextFile, ...]
+    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
