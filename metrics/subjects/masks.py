@@ -8,7 +8,7 @@ import numpy as np
 
 from metrics.errors import MetricsError, mistake, nearest
 from metrics.subjects.background_removers import PREFIX, remover_masks
-from metrics.subjects.saliency import common_saliency
+from metrics.subjects.saliency import CommonSaliency, common_saliency
 
 SMALLEST, LARGEST = 0.01, 0.75
 """Shares of a photo outside of which a mask is no subject that could be moved."""
@@ -102,81 +102,112 @@ def subject_masks(
     Raises:
         MetricsError: unknown source, the asked source is not there, or a mask's size fits no photo.
     """
-    if source == "alpha":
-        source = "given"
-    kinds = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
-    if source not in (*kinds, "given"):
-        raise mistake("masks", source, f"one of {', '.join(kinds)}{nearest(source, kinds)}")
+    source = _asked(source, segmenter=segmenter, attention=attention)
     if source == "none":
         empty = tuple(np.zeros(photo.shape[:2], np.float32) for photo in photos)
         return SubjectMasks(empty, ("none",) * len(photos), (False,) * len(photos), style=True)
-    if source == "segmentation" and segmenter is None:
-        raise mistake("segmenter", None, "a model's name under masks: segmentation")
-    if source == "attention" and attention is None:
-        raise mistake("attention", None, "attention maps under masks: attention")
     segmented: Sequence[np.ndarray | None] = [None] * len(photos)
     named: Sequence[bool] = [True] * len(photos)
     if segmenter is not None and source in ("auto", "segmentation"):
         segmented, named = segmentation_masks(photos, segmenter, class_word=class_word, device=device)
-
     salient = common_saliency(photos, hints=hints) if source in ("auto", "saliency") else None
     attended = common_saliency(photos, attention) if source in ("auto", "attention") and attention is not None else None
-    masks, sources, missing = [], [], 0
+
+    masks, sources = [], []
     for index, photo in enumerate(photos):
-        own = _checked(given[index], photo, index) if given is not None and given[index] is not None else None
-        if own is not None and (own > 0.5).mean() > EVERYTHING:
-            own = None  # an alpha channel that is opaque everywhere is no mask; one that is black says: no subject here
-        segment = segmented[index]
-        if source in ("auto", "given") and own is not None:
+        size, segment = photo.shape[:2], segmented[index]
+        own = None if given is None else _given(given[index], photo, index)
+        if own is not None and source in ("auto", "given"):
             mask, kind = _without_specks(own), "given"
-        elif source in ("auto", "segmentation") and segment is not None:
+        elif segment is not None:
             mask, kind = _without_specks(segment), "segmentation"
         elif attended is not None:
-            mask, kind = _drawn(attended.maps[index], photo.shape[:2]), "attention"
+            mask, kind = _drawn(attended.maps[index], size), "attention"
         elif salient is not None:
-            mask, kind = _drawn(salient.maps[index], photo.shape[:2]), "saliency"
+            mask, kind = _drawn(salient.maps[index], size), "saliency"
         else:
-            mask, kind = np.zeros(photo.shape[:2], np.float32), "none"
-            missing += 1
+            mask, kind = np.zeros(size, np.float32), "none"
         masks.append(mask)
         sources.append(kind)
-    usable = tuple(SMALLEST <= float((mask > 0.5).mean()) <= LARGEST for mask in masks)
-    notes = []
-    found = [each.shared for each in (salient, attended) if each is not None]
-    unlike = bool(found) and max(found) < SHARED and len(photos) >= FEWEST
+    shared = [each.shared for each in (salient, attended) if each is not None]
+    unlike = bool(shared) and max(shared) < SHARED and len(photos) >= FEWEST
     unlike = unlike and source == "auto" and set(sources) <= {"saliency", "attention"}
     if unlike and (in_common is None or in_common() < ALIKE):
         return SubjectMasks(tuple(masks), tuple(sources), (False,) * len(photos), style=True)
-    if missing:
-        notes.append(f"{missing} of {len(photos)} photos have no {source} mask and are not moved")
-    unfit = usable.count(False) - missing
-    if unfit and any(usable):
-        notes.append(f"{unfit} of {len(photos)} photos are not moved: their masks cover {_TOO_SMALL_OR_LARGE}")
+    usable = tuple(SMALLEST <= float((mask > 0.5).mean()) <= LARGEST for mask in masks)
     unnamed = sum(kind == "segmentation" and not known for kind, known in zip(sources, named, strict=True))
+    elsewhere = 0 if salient is None else _elsewhere(masks, sources, salient)
+    notes = _notes(source, sources, usable, unnamed, elsewhere, segmenter, class_word, hints is not None)
+    return SubjectMasks(tuple(masks), tuple(sources), usable, tuple(notes))
+
+
+def _asked(source: str, *, segmenter: str | None, attention: Sequence[np.ndarray] | None) -> str:
+    """The source that is meant, where it is known and there."""
+    kinds = ("auto", "alpha", "segmentation", "attention", "saliency", "none")
+    if source not in (*kinds, "given"):
+        raise mistake("masks", source, f"one of {', '.join(kinds)}{nearest(source, kinds)}")
+    if source == "segmentation" and segmenter is None:
+        raise mistake("segmenter", None, "a model's name under masks: segmentation")
+    if source == "attention" and attention is None:
+        raise mistake("attention", None, "attention maps under masks: attention")
+    return "given" if source == "alpha" else source
+
+
+def _given(mask: np.ndarray | None, photo: np.ndarray, index: int) -> np.ndarray | None:
+    """The user's mask. An alpha channel that is opaque everywhere is none; one that is black says: no subject here."""
+    if mask is None:
+        return None
+    array = np.asarray(mask, np.float32)
+    if array.shape != photo.shape[:2]:
+        raise MetricsError(f"masks: mask {index} is {array.shape}, its photo {photo.shape[:2]}")
+    shares = array / np.float32(255) if array.max() > 1 else array
+    return None if (shares > 0.5).mean() > EVERYTHING else shares
+
+
+def _elsewhere(masks: Sequence[np.ndarray], sources: Sequence[str], salient: CommonSaliency) -> int:
+    """In how many photos attention shows another subject than saliency: 0 unless in most of those it was asked for."""
+    at = [row for row, kind in enumerate(sources) if kind == "attention"]
+    apart = sum(_overlap(masks[row], _drawn(salient.maps[row], masks[row].shape)) < AGREE for row in at)
+    return apart if 2 * apart > len(at) else 0
+
+
+def _notes(
+    source: str,
+    sources: Sequence[str],
+    usable: Sequence[bool],
+    unnamed: int,
+    elsewhere: int,
+    segmenter: str | None,
+    class_word: str | None,
+    hinted: bool,
+) -> list[str]:
+    """What a person should be told."""
+    count, missing, any_usable, notes = len(sources), sources.count("none"), any(usable), []
+    if missing:
+        notes.append(f"{missing} of {count} photos have no {source} mask and are not moved")
+    unfit = usable.count(False) - missing
+    if unfit and any_usable:
+        notes.append(f"{unfit} of {count} photos are not moved: their masks cover {_TOO_SMALL_OR_LARGE}")
     if unnamed and class_word:
         notes.append(
-            f"{unnamed} of {len(photos)} photos have no segment that {segmenter} calls {class_word!r}: what touches "
+            f"{unnamed} of {count} photos have no segment that {segmenter} calls {class_word!r}: what touches "
             "the border least is moved; look at the sheet of composites"
         )
-    if (by := sources.count("segmentation")) and any(usable):
-        notes.append(f"subjects of {by} of {len(photos)} photos were cut out by {segmenter}")
-    if salient is not None and "attention" in sources and any(usable):
-        at = [row for row, kind in enumerate(sources) if kind == "attention"]
-        other = [_drawn(salient.maps[row], photos[row].shape[:2]) for row in at]
-        apart = sum(_overlap(masks[row], mask) < AGREE for row, mask in zip(at, other, strict=True))
-        if 2 * apart > len(at):
-            notes.append(
-                f"where the base looks for {class_word!r} is not what stands out in {apart} of {len(photos)} photos: "
-                "look at the sheet of composites, and give masks (alpha channel or a mask folder) if subjects are cut "
-                "wrongly"
-            )
-    if "saliency" in sources and any(usable):
-        by_what = "saliency" if hints is None else "saliency and what the encoder sees in all photos"
+    if (by := sources.count("segmentation")) and any_usable:
+        notes.append(f"subjects of {by} of {count} photos were cut out by {segmenter}")
+    if elsewhere and any_usable:
+        notes.append(
+            f"where the base looks for {class_word!r} is not what stands out in {elsewhere} of {count} photos: "
+            "look at the sheet of composites, and give masks (alpha channel or a mask folder) if subjects are cut "
+            "wrongly"
+        )
+    if "saliency" in sources and any_usable:
+        by_what = "saliency and what the encoder sees in all photos" if hinted else "saliency"
         notes.append(
             f"subjects were found by {by_what}, which is crude: look at the sheet of composites, "
             "and give masks (alpha channel or a mask folder) if it errs"
         )
-    return SubjectMasks(tuple(masks), tuple(sources), usable, tuple(notes))
+    return notes
 
 
 def segmentation_masks(
@@ -265,13 +296,6 @@ def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     picture = Image.fromarray(np.ascontiguousarray(mask, np.float32))
     resized = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     return np.asarray(resized, np.float32).clip(0, 1)
-
-
-def _checked(mask: np.ndarray | None, photo: np.ndarray, index: int) -> np.ndarray:
-    array = np.asarray(mask, np.float32)
-    if array.shape != photo.shape[:2]:
-        raise MetricsError(f"masks: mask {index} is {array.shape}, its photo {photo.shape[:2]}")
-    return array / 255 if array.max() > 1 else array
 
 
 def _clipseg_masks(photos: Sequence[np.ndarray], model: str, text: str, device: str) -> list[np.ndarray]:
