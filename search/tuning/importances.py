@@ -25,11 +25,12 @@ class Importances:
     trials: int = 0
 
 
-def parameter_importances(storage: str) -> Importances:
-    """Importances of the study in an Optuna storage.
+def parameter_importances(storage: str, study: str) -> Importances:
+    """Importances of a study in an Optuna storage, which may hold others: the vote on its finalists, for one.
 
     Args:
         storage: URL of the Optuna storage (`search.tuning.database.storage_url` gives that of a file).
+        study: the study's name.
     """
     import optuna
 
@@ -40,7 +41,7 @@ def parameter_importances(storage: str) -> Importances:
     try:
         with warnings.catch_warnings():  # "inaccurate with few trials": the report says so itself
             warnings.simplefilter("ignore")
-            return _importances(optuna.load_study(study_name=None, storage=open_storage(storage)))
+            return _importances(optuna.load_study(study_name=study, storage=open_storage(storage)))
     except Exception as error:  # a picture in a report must not cost the report
         return Importances(reason=f"they could not be computed ({error})")
     finally:

@@ -79,7 +79,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         ]
     lines = [(r.number, *_line(curves[r.number])) for r in ranked[:_MOST_LINES] if r.number in curves]
     scale = None if any(r.objective for r in records) else OWN_SCALE
-    importances, unit = _importances(folder, storage), verdict.decision.unit
+    importances, unit = _importances(folder, verdict.study, storage), verdict.decision.unit
     text = page_template("search.verdict", "report.html").render(
         title=f"{verdict.study}: {headline(verdict)}",
         study=verdict.study,
@@ -246,13 +246,13 @@ def _set(about: ProbeDescription, row: int) -> str:
     return SET_NAMES.get(about.sets[row], "") if row < len(about.sets) else ""
 
 
-def _importances(folder: StudyFolder, storage: str | None) -> Importances | None:
+def _importances(folder: StudyFolder, study: str, storage: str | None) -> Importances | None:
     url = storage or (storage_url(folder.database) if folder.database.is_file() else None)
     if url is None:
         with contextlib.suppress(StudyError):  # nobody says how its server is reached
             server = known_server(folder)
             url = None if server is None else server.url
-    return None if url is None else parameter_importances(url)
+    return None if url is None else parameter_importances(url, study)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_every_sign_in_a_path_stands_for_itself(tmp_path: Path, name: str) -> No
     url = storage_url(home / "study.db")
     assert optuna.load_study(study_name="toy", storage=open_storage(url)).trials[0].value == 1.0
     assert optuna.load_study(study_name="toy", storage=url).trials[0].value == 1.0  # as users give it to Optuna
-    assert "there is 1" in parameter_importances(url).reason
+    assert "there is 1" in parameter_importances(url, "toy").reason
 
 
 def test_a_drive_of_windows_is_part_of_the_path() -> None:

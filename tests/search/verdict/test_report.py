@@ -174,6 +174,7 @@ def test_importances_name_the_setting_that_was_planted_to_matter(tmp_path):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    optuna.create_study(storage=storage, study_name="s-votes")  # what is put to the vote lies beside it
     space = {
         "rank": optuna.distributions.CategoricalDistribution([4, 8, 16]),
         "rate": optuna.distributions.FloatDistribution(0, 1),
@@ -182,10 +183,10 @@ def test_importances_name_the_setting_that_was_planted_to_matter(tmp_path):
         params = {"rank": (4, 8, 16)[number % 3], "rate": (number * 7 % 24) / 24}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=params["rate"] ** 2))
         if number == 3:
-            found = parameter_importances(storage)
+            found = parameter_importances(storage, "s")
             assert not found.shares
             assert "there are 4" in found.reason
-    found = parameter_importances(storage)
+    found = parameter_importances(storage, "s")
     assert next(iter(found.shares)) == "rate"
     assert sum(found.shares.values()) == pytest.approx(1.0)
     assert found.trials == 24
