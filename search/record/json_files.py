@@ -1,5 +1,6 @@
 """JSON files, and others, written whole or not at all and read by type. Loads neither numpy nor pydantic by itself."""
 
+import hashlib
 import json
 from dataclasses import Field, fields
 from pathlib import Path
@@ -28,6 +29,11 @@ def write_json(path: Path, content: object) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest_of(content: object) -> str:
+    """SHA-256 of what JSON says of something: the same for the same content, in whatever order its keys stand."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def checked(kind: type[T], values: Any) -> T:
