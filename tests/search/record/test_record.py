@@ -103,10 +103,19 @@ def test_what_is_kept_is_a_setting(trained: Path, state: str, checkpoints: str, 
 
 
 def test_what_kills_left_half_written_goes_and_what_is_whole_stays(tmp_path: Path) -> None:
-    look = tmp_path / "finalists" / "0002"
-    look.mkdir(parents=True)
-    whole = [tmp_path / ".coordinator.lock", look / "0006.png"]
-    for path in (*whole, tmp_path / ".verdict.json.0123456789ab", look / ".3513ec14d691f4ed.part"):
+    look, twins = tmp_path / "finalists" / "0002", tmp_path / "finalists" / "0002" / "twins-3"
+    whole = [tmp_path / ".coordinator.lock", look / "0006.png", twins / "0.npz", twins / "1" / "losses" / "0002.npy"]
+    cut_off = [
+        tmp_path / ".verdict.json.0123456789ab",
+        tmp_path / "finalists" / ".strengths.json.0123456789ab",
+        look / ".3513ec14d691f4ed.part",
+        look / "retrained" / ".0006.npz.0123456789ab",
+        twins / ".1.npz.0123456789ab",
+        twins / ".3513ec14d691f4ed.part" / "checkpoints" / "0002" / "lora.safetensors",  # half deleted
+        twins / "1" / "losses" / ".0004.npy.0123456789ab",
+    ]
+    for path in (*whole, *cut_off):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     sweep_study(StudyFolder(tmp_path))
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(whole)
