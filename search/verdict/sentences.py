@@ -73,7 +73,12 @@ def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
 
 def trial_sentences(found: Decision) -> tuple[str, ...]:
     """One trial by itself: what comes of it, then its onsets as far as they are known, and copies."""
-    return (_trial_headline(found), *objective_sentences(found), *choice_sentences(found, found.unit), *_onsets(found))
+    return (
+        _trial_headline(found),
+        *objective_sentences(found),
+        *choice_sentences(found, found.last, found.unit),
+        *_onsets(found),
+    )
 
 
 def objective_sentences(found: Decision) -> list[str]:
@@ -248,7 +253,7 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
     elif found.outcome == "unfinished":
         said.append("A trial is stopped early (pruned) when others are ahead of it.")
     if found.ships:
-        said += [_choice(found), *objective_sentences(found), *choice_sentences(found, found.unit)]
+        said += [_choice(found), *objective_sentences(found), *choice_sentences(found, found.last, found.unit)]
     said += _learned(found, None if verdict.is_one_run else verdict.plateau)
     if found.ships and verdict.is_one_run and verdict.peak is not None:
         said.append(_peak(verdict.peak, found.unit))
