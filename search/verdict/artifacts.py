@@ -17,8 +17,9 @@ from search.verdict.attributes import every_trial_attribute, study_attributes, t
 from search.verdict.best_files import write_pictures
 from search.verdict.decision import decide, unit_of
 from search.verdict.front import FRONT_PICTURE
-from search.verdict.sentences import headline, state_text, trial_sentences
+from search.verdict.sentences import headline
 from search.verdict.settings_sentences import settings_of
+from search.verdict.trial_sentences import state_text, trial_sentences
 
 if TYPE_CHECKING:
     import optuna
