@@ -7,7 +7,7 @@ overfitting begins, what it cost and where the files are.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -34,9 +34,6 @@ from search.verdict.said import Said
 from search.verdict.sentences import headline, say
 from search.verdict.winner import as_drawn, by_twins, ranked_trials
 from trainer.config.recorded import RecordedConfig
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
@@ -273,36 +270,6 @@ def _ranked(
         return ranked_trials(records, curves, noise), None, curves, noise
     # what fresh images say is not rounded to the noise of the search
     return ranked_trials(as_drawn(records, finalists), curves, 0.0), finalists, curves, noise
-
-
-_BRIEF_FILES = ("LoRA", "why nothing", "report")
-
-
-def render(verdict: Verdict, folder: Path | None = None, *, brief: bool = False) -> "RenderableType":
-    """The verdict for a terminal, as something `rich` can print; `brief`: what to do, and where the rest stands."""
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.table import Table
-    from rich.text import Text
-
-    colour = {"ship": "green", "nothing": "red"}.get(verdict.decision.outcome, "yellow")
-    lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}")]
-    said_now = replace(verdict.said, why=(), sure=(), took=()) if brief else verdict.said
-    for heading, sentences in said_now.parts:
-        lines += [Text(), Text(heading, style="bold")]
-        for sentence in sentences:
-            said = Table.grid(padding=(0, 1))
-            said.add_row("•", Text(sentence))
-            lines.append(said)
-    if verdict.files:
-        table = Table.grid(padding=(0, 2))
-        shown = {name: path for name, path in verdict.files.items() if not brief or name in _BRIEF_FILES}
-        for name, path in shown.items():
-            table.add_row(Text(name, style="dim"), Text(str(folder / path) if folder else path, overflow="fold"))
-        lines += [Text(), table]
-    if brief:
-        lines += [Text("Why, how sure, and what it took: in the report, or with --all.", style="dim")]
-    return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(not brief, 2))
 
 
 def _shareable(run: FinishedRun | None) -> FinishedRun | None:
