@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -25,6 +26,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write JSON aside, fsync and rename, so that a reader sees the old file or the new one."""
     write_bytes(path, (json.dumps(content, indent=2, default=_plain) + "\n").encode())
+
+
+def write_fields(path: Path, values: Mapping[str, object]) -> None:
+    """Write a mapping as `write_json` does, with a line for each name and none within a value: Python indents in slow
+    code of its own, and some files are written at each event."""
+    encode = json.JSONEncoder(default=_plain).encode
+    lines = (f"  {encode(name)}: {encode(value)}" for name, value in values.items())
+    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def read_json(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """What is written can be read again, whole, by a reader who has neither Optuna nor torch."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,29 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     record.save(folder.trial(7))
     assert folder.numbers() == [7]
     assert next(iter(folder.records())) == record
+
+
+def test_a_record_has_a_line_for_each_of_its_names(tmp_path: Path) -> None:
+    """Whatever is in them: what cannot be encoded, no number, an array's number, a path."""
+    record = TrialRecord(
+        number=7,
+        state="failed",
+        config=CONFIG,
+        params={"rank": np.int64(4), "file": tmp_path},
+        epochs=10,
+        value=float("nan"),
+        error="caption \udc8e\nis broken",
+    )
+    record.save(tmp_path)
+    text = (tmp_path / "record.json").read_text(encoding="utf-8")
+    assert text.splitlines()[0] + text.splitlines()[-1] == "{}"
+    for line in text.splitlines()[1:-1]:
+        (name,) = json.loads("{" + line.removesuffix(",") + "}")
+        assert name == "version" or hasattr(record, name)
+    kept = json.loads(text)
+    assert kept["params"] == {"rank": 4, "file": str(tmp_path)}
+    assert kept["error"] == record.error
+    assert np.isnan(kept["value"])
 
 
 def test_samples_come_back_by_prompt_and_seed(tmp_path: Path) -> None:
