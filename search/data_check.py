@@ -36,6 +36,8 @@ def _main(argv: Sequence[str] | None, command: Command) -> int:
     study = load_study(arguments.study, runs=arguments.runs)
     folder = StudyFolder(arguments.runs / study.name)
     command.folder = folder.path
+    for notice in study.notices:
+        print(f"note: {notice}")
     check = _known(study, folder) or _look(study, folder)
     from search.findings.terminal import show_check
 

@@ -62,6 +62,12 @@ def refuse(errors: Sequence[ConfigError]) -> None:
         raise errors[0] if len(errors) == 1 else ConfigErrors(errors)
 
 
+def refuse_data(errors: Sequence[DataError]) -> None:
+    """Raises DataError where there are errors: one line for each."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else DataError("\n".join(map(str, errors)))
+
+
 def _given(value: object) -> str:
     if value is None:
         return "nothing"

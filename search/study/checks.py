@@ -182,12 +182,13 @@ def scan(file: StudyFile, data: str, reg_data: str | None, score: ScoreSection, 
     try:
         dataset = scan_dataset(data, reg_data=reg_data)
     except DataError as error:
-        raise StudyError([problem(file, "data", data, "a folder of photos to train on", str(error))]) from None
+        told = str(error).split("\n")
+        raise StudyError([problem(file, "data", data, "a folder of photos to train on", why) for why in told]) from None
     captions = [photo.caption for photo in dataset.photos if not photo.is_reg]
     if len(captions) < 2:
         raise StudyError([problem(file, "data", data, "two photos or more", "there is one")])
     unsaid = [
-        problem(file, f"score.holdout_contexts[{i}]", words, "words that captions say", "no photo has them")
+        problem(file, f"score.holdout_contexts[{i}]", words, "words that captions say", "no caption has them")
         for i, words in enumerate(score.holdout_contexts)
         if not words.strip() or not in_contexts(captions, [words])
     ]

@@ -62,6 +62,7 @@ def test_the_command_looks_photos_over_tells_it_and_writes_what_it_proposes(stud
     one, *_ = sorted(shelf.glob("*.png"))
     shutil.copy(one, shelf / "again.png")
     shutil.copy(one.with_suffix(".txt"), shelf / "again.txt")
+    (shelf / "clip.mp4").write_bytes(b"a video")
     before = {path: path.read_bytes() for path in shelf.iterdir()}
     assert data_check.main([str(study), "--write-captions", "better"]) == 0
     found = DataCheck.load(tmp_path / "runs" / "small")
@@ -70,6 +71,8 @@ def test_the_command_looks_photos_over_tells_it_and_writes_what_it_proposes(stud
     ]
     said = " ".join(capsys.readouterr().out.split())
     assert "again.png" in said
+    assert "note: " in said
+    assert ".mp4 is a video and not read" in said
     captions = list((tmp_path / "better").rglob("*.txt"))
     assert f"{len(captions)} captions written to better" in said
     assert "again.png" in (tmp_path / "runs" / "small" / "data_check.html").read_text()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from trainer.data.captions import read_caption
 from trainer.data.images import look_at, read_alpha, read_pixels
 from trainer.data.unread_files import SHELF, count, images_in, passed_over
-from trainer.errors import DataError
+from trainer.errors import DataError, refuse_data
 from trainer.files import shown
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _read_shelves(
         shelves = [(folder, SHELF.fullmatch(folder.name))]
         if shelves[0][1] is None and images_in(folder):
             warnings.append(f"{shown(folder)}: images lie in no '<repeats>_<trigger> <class>' folder: taken once each")
-    photos = []
+    photos, damaged = list[Photo](), list[DataError]()
     for shelf, found in shelves:
         repeats, words = (int(found.group(1)), found.group(2)) if found else (1, "")
         images = images_in(shelf)
@@ -159,9 +159,33 @@ def _read_shelves(
         first, _, rest = words.partition(" ")
         names = (None, words or None) if is_reg else (first or None, rest or None)
         names = (None if is_reg else trigger or names[0], class_word or names[1])
-        found_here = (_read_photo(path, repeats, names, is_reg, warnings) for path in images)
-        photos += [photo for photo in found_here if photo is not None]
+        bare: list[Path] = []
+        for path in images:
+            try:
+                photo = _read_photo(path, repeats, names, is_reg, warnings, bare)
+            except DataError as error:
+                damaged.append(error)
+            else:
+                photos += [] if photo is None else [photo]
+        if bare and not is_reg:
+            warnings.append(_without_captions(shelf, bare, _words(names)))
+    refuse_data(damaged)
     return photos
+
+
+def _words(names: tuple[str | None, str | None]) -> str:
+    """Trigger and class word, in place of a caption."""
+    return " ".join(word for word in names if word)
+
+
+def _without_captions(shelf: Path, bare: list[Path], taken: str) -> str:
+    """One line for all photos of a folder that have no caption: often that is every one."""
+    first, file = bare[0], f"{shown(bare[0].stem)}.txt"
+    if len(bare) == 1:
+        return f"{shown(first)}: no caption ({file}): taken as {taken!r}"
+    return (
+        f"{shown(shelf)}: {len(bare)} photos have no caption, such as {shown(first.name)} ({file}): taken as {taken!r}"
+    )
 
 
 def _none_here(folder: Path, what: str, example: str, reasons: list[str]) -> str:
@@ -173,8 +197,14 @@ def _none_here(folder: Path, what: str, example: str, reasons: list[str]) -> str
 
 
 def _read_photo(
-    path: Path, repeats: int, names: tuple[str | None, str | None], is_reg: bool, warnings: list[str]
+    path: Path,
+    repeats: int,
+    names: tuple[str | None, str | None],
+    is_reg: bool,
+    warnings: list[str],
+    bare: list[Path],
 ) -> Photo | None:
+    """A photo with its caption; one that has none is added to `bare`, and one that shows nothing is None."""
     name = shown(path)
     if path.stat().st_size == 0:
         raise DataError(f"{name}: the file is empty")
@@ -188,9 +218,8 @@ def _read_photo(
     warnings += [f"{name}: {complaint}" for complaint in facts.complaints]
     caption = read_caption(path, warnings)
     if caption is None:
-        caption = " ".join(word for word in names if word)
-        if not is_reg:
-            warnings.append(f"{name}: no caption ({shown(path.stem)}.txt): taken as {caption!r}")
+        caption = _words(names)
+        bare.append(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Photo(path, caption, repeats, names[0], names[1], is_reg, digest, facts.width, facts.height)

@@ -305,7 +305,7 @@ class _Steps:
             found = scan_dataset(data, reg_data=None if reg is None else self._path.parent / reg)
         except DataError as error:
             raise ConfigError(
-                self._path, "max_train_steps", None, "max_train_epochs, or photos to count", str(error)
+                self._path, "max_train_steps", None, "max_train_epochs, or photos to count", str(error).split("\n")[0]
             ) from None
         photos = sum(photo.repeats for photo in found.photos if not photo.is_reg)
         both = photos * (2 if any(photo.is_reg for photo in found.photos) else 1)

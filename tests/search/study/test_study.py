@@ -81,9 +81,9 @@ SEARCHES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a context that no caption says": (
         {"score": {"holdout_contexts": ["at the beach"]}},
         "score.holdout_contexts[0]",
-        "no photo has them",
+        "no caption has them",
     ),
-    "an empty context": ({"score": {"holdout_contexts": [" "]}}, "score.holdout_contexts[0]", "no photo has them"),
+    "an empty context": ({"score": {"holdout_contexts": [" "]}}, "score.holdout_contexts[0]", "no caption has them"),
     "contexts that leave nothing": (
         {"score": {"holdout": 0, "holdout_contexts": ["sks"]}},
         "score.holdout_contexts",

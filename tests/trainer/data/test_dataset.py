@@ -100,6 +100,30 @@ def test_a_bad_image_is_named_in_one_line(content, reason: str, tmp_path) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path) -> None:
+    folders = shelf(tmp_path), shelf(tmp_path, "1_sks cat")
+    for folder in folders:
+        paint(folder / "good.jpg")
+        (folder / "bad.jpg").write_bytes(b"not an image")
+    (folders[0] / "good.txt").write_bytes("a dog in a caf\xe9".encode("latin-1"))
+    with pytest.raises(DataError) as caught:
+        scan_dataset(tmp_path)
+    told = str(caught.value).split("\n")
+    assert [line.split(":")[0] for line in told] == [
+        str(folders[1] / "bad.jpg"), str(folders[0] / "bad.jpg"), str(folders[0] / "good.txt"),
+    ]  # fmt: skip
+
+
+def test_a_folder_of_photos_without_captions_is_told_in_one_line(tmp_path) -> None:
+    folder = shelf(tmp_path)
+    for name in ("0.jpg", "1.jpg", "2.jpg"):
+        paint(folder / name)
+    (folder / "1.txt").write_text("sks dog on a beach")
+    dataset = scan_dataset(tmp_path)
+    assert dataset.warnings == (f"{folder}: 2 photos have no caption, such as 0.jpg (0.txt): taken as 'sks dog'",)
+    assert [photo.caption for photo in dataset.photos] == ["sks dog", "sks dog on a beach", "sks dog"]
+
+
 def test_missing_and_empty_folders_are_named(tmp_path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         scan_dataset(tmp_path / "nowhere")
