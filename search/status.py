@@ -76,7 +76,7 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
     rows = [_marked(row(record), record.number == winner) for record in records]
     console.print(Text(f"study {folder.path.name}", style="bold"))
     unit = unit_of(records[0]) if records else "epoch"
-    for line in grid(rows, 0, console.width, headed=True, unit=unit):
+    for line in grid(rows, 0, console.width, headed=True, unit=unit, whole_settings=everything):
         console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
     if winner is not None:
         console.print(Text(f"{_WINNER} the trial to ship", style="dim"))
@@ -91,7 +91,7 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
     if best is not None and verdict is None:
         console.print(best_text(best, next(r for r in records if r.number == best.trial), score="score "))
     if verdict is not None:
-        from search.verdict.terminal import render
+        from search.verdict.verdict import render
 
         console.print(render(verdict, folder.path, brief=not everything))
     elif note:
@@ -137,7 +137,11 @@ def command_line() -> Arguments:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_study(parser)
-    parser.add_argument("--all", action="store_true", help="the whole verdict: also why, how sure, and what it took")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="the whole verdict: also why, how sure, and what it took; and all settings of each trial",
+    )
     parser.add_argument("--json", action="store_true", help="for a program: trials and verdict as JSON")
     return parser
 

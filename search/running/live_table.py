@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from search.record.finished_run import Unit
 from search.record.record import TrialRecord
 from search.verdict.decision import decide, unit_of
-from search.verdict.trial_sentences import onset_short, state_text
+from search.verdict.sentences import onset_short, state_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -123,8 +123,17 @@ def _running_row(line: RunningRow) -> tuple[str, ...]:
     return (str(record.number), settings_of(record), how_far(record, line.epoch), score, "", "", line.doing)
 
 
-def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool, unit: Unit = "epoch") -> "RenderResult":
-    """Rows of one line each, the first `bold` ones in bold; where it is narrow, settings and intervals make room."""
+def grid(
+    rows: Sequence[tuple[str, ...]],
+    bold: int,
+    width: int,
+    headed: bool,
+    unit: Unit = "epoch",
+    *,
+    whole_settings: bool = False,
+) -> "RenderResult":
+    """Rows of a table, the first `bold` ones in bold. Where it is narrow, settings and intervals make room: a row has
+    one line, unless `whole_settings` writes all settings, below each other."""
     from rich.text import Text
 
     if width < _NARROW:
@@ -146,12 +155,26 @@ def grid(rows: Sequence[tuple[str, ...]], bold: int, width: int, headed: bool, u
         yield line([name.replace("epoch", unit) for name in COLUMNS], "dim")
         yield Text("─" * min(width, sum(widths[i] for i in used) + 2 * len(used) - 2), style="dim")
     for number, cells in enumerate(rows):
-        yield line(cells, "bold" if number < bold else "")
+        parts = _between_settings(cells[_SETTINGS], widths[_SETTINGS]) if whole_settings else [cells[_SETTINGS]]
+        for place, part in enumerate(parts):
+            others = cells if place == 0 else ("",) * len(cells)
+            yield line((*others[:_SETTINGS], part, *others[_SETTINGS + 1 :]), "bold" if number < bold else "")
 
 
 def _cell(text: str, width: int, *, right: bool) -> str:
     short = text if len(text) <= width else text[: max(0, width - 1)] + "…"
     return short.rjust(width) if right else short.ljust(width)
+
+
+def _between_settings(text: str, width: int) -> list[str]:
+    """Settings in lines of that width, which end where a setting does; all in one where the column is left out."""
+    lines: list[str] = []
+    for setting in text.split(", ") if width >= _LEAST_SETTINGS else [text]:
+        if lines and len(lines[-1]) + 2 + len(setting) < width:
+            lines[-1] += f", {setting}"
+        else:
+            lines.append(setting)
+    return [f"{line}," for line in lines[:-1]] + lines[-1:]
 
 
 def _wrapped(parts: Sequence[str], width: int) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from search.record.record import StudyFolder
+from search.running.live_table import grid
 from search.status import main
 from tests.search.finished_studies import PLANS, make_study
 
@@ -46,6 +47,23 @@ def test_sixty_columns_take_under_forty_lines_and_all_says_the_rest(folder, caps
         assert part in "\n".join(whole)
         assert part not in "\n".join(brief)
     assert "report.html" in "\n".join(brief)
+
+
+def test_all_writes_settings_below_each_other_that_a_line_has_no_room_for():
+    settings = "cosine_with_restarts, rank 8, alpha× 0.25, AdamW8bit, lr× 34"
+    rows = [(str(n), settings, "21/21", "0.294", "21", "none yet", "complete") for n in range(2)]
+
+    def lines(**how: bool) -> list[str]:
+        return [line.plain for line in grid(rows, 0, 80, headed=True, **how)][2:]
+
+    assert len(lines()) == len(rows)
+    whole = lines(whole_settings=True)
+    assert [line.split()[0] for line in whole if line.endswith("complete")] == ["0", "1"]
+    assert max(map(len, whole)) <= 80
+    column = lines()[0].index("cosine")
+    written = " ".join(line[column:].split("  ")[0] for line in whole[: len(whole) // 2])
+    assert written == settings, "each setting is whole"
+    assert all(line[:column].isspace() for line in whole if not line.endswith("complete"))
 
 
 def test_a_program_reads_trials_and_verdict_as_json(folder, capsys, monkeypatch):
