@@ -27,6 +27,7 @@ from trainer.errors import ConfigError, mistake
 
 COMMON = "common.yaml"
 """The file of a flow that all of its studies extend: base, photos, and what belongs to them."""
+_DEMO = Path("studies", "flow")
 _EXAMPLE = """example:
   python -m search.flow init dog --base stable-diffusion-v1-5/stable-diffusion-v1-5 --data photos
   python -m search.run dog/flow.yaml"""
@@ -51,7 +52,7 @@ def _main(argv: Sequence[str] | None) -> int:
     options = command_line().parse_args(argv)
     for path in write_flow(options.folder, base=options.base, data=options.data):
         print(path)
-    print(f"run it with: python -m search.run {options.folder / 'flow.yaml'}")
+    print(f"run it with: {_command(options.folder)}")
     return 0
 
 
@@ -88,18 +89,24 @@ def write_flow(folder: Path, *, base: str, data: str) -> list[Path]:
         raise StudyError([mistake(None, "DIR", str(folder), why)])
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError([mistake(None, "DIR", str(folder), "a new or an empty folder")])
-    sources = {"base": _source("base", base), "data": _source("data", data)}
+    sources = {key: _from_folder(folder, key, given) for key, given in (("base", base), ("data", data))}
     written = []
     for template in sorted(_templates().glob("*.yaml")):
         if template.name == COMMON:
-            seen = {key: _line(_seen_from(folder, value)) for key, value in sources.items()}
-            text = _OWN.format(**seen)
+            text = _OWN.format(**sources)
         else:
             text = template.read_text(encoding="utf-8")
             text = re.sub(r"^study: demo(-.*)$", lambda said: f"study: {_line(name + said[1])}", text, flags=re.M)
+            text = text.replace(_command(_DEMO), _command(folder))
         write_bytes(folder / template.name, text.encode())
         written.append(folder / template.name)
     return written
+
+
+def _command(folder: Path) -> str:
+    """What runs the flow of a folder, for any shell."""
+    file = (folder / "flow.yaml").as_posix()
+    return "python -m search.run " + (f'"{file}"' if " " in file else file)
 
 
 def _source(key: str, value: str) -> str:
@@ -118,14 +125,15 @@ def _templates() -> Path:
     raise SearchError("studies/flow is not installed here: the files of a flow are copied from there")
 
 
-def _seen_from(folder: Path, value: str) -> str:
-    """A path as it stands in a file of the folder; a hub id as it is."""
-    if not Path(value).is_absolute():
-        return value
+def _from_folder(folder: Path, key: str, given: str) -> str:
+    """A path as it stands in a file of the folder: an absolute one and a hub id as they are."""
+    found = _source(key, given)
+    if not Path(found).is_absolute() or Path(given).expanduser().is_absolute():
+        return _line(found)
     try:
-        return Path(os.path.relpath(value, folder.resolve())).as_posix()
+        return _line(Path(os.path.relpath(found, folder.resolve())).as_posix())
     except ValueError:  # another drive
-        return value
+        return _line(found)
 
 
 def _line(value: str) -> str:

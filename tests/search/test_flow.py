@@ -239,9 +239,22 @@ def test_init_writes_a_flow_for_own_photos(
         studies.append(load_study(step.file, to_come=[study.name for study in studies]))
         assert (studies[-1].base, studies[-1].data) == (str(tiny_sd15), str(tiny_photos))
         assert step.study.startswith("my dog-")
+    command = 'python -m search.run "my dog/flow.yaml"'
+    assert command in capsys.readouterr().out
+    assert command in (tmp_path / "my dog" / "flow.yaml").read_text()
     assert flow.main(["init", "my dog", "--base", str(tiny_sd15), "--data", str(tiny_photos)]) == 2
     assert flow.main(["init", "b", "--base", str(tiny_sd15), "--data", "nowhere"]) == 2
     assert "--data: expected" in capsys.readouterr().err
+
+
+def test_init_keeps_absolute_paths_and_writes_others_as_seen_from_its_files(
+    tiny_photos: Path, tiny_sd15: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_photos, tmp_path / "photos")
+    assert flow.main(["init", "flows/dog", "--base", str(tiny_sd15), "--data", "photos"]) == 0
+    written = yaml.safe_load((tmp_path / "flows" / "dog" / "common.yaml").read_text())
+    assert (written["base"], written["data"]) == (str(tiny_sd15), "../../photos")
 
 
 def test_the_demo_flow_loads_before_anything_has_run(tmp_path: Path) -> None:
