@@ -20,6 +20,7 @@ import numpy as np
 from metrics.errors import MetricsError, mistake, nearest
 from metrics.files import write_whole
 
+_MOST_SAID = 300  # characters of what a library says
 _PLACES_SIDE = 384  # pixels, for networks that take any size: places of 16 and 32 pixels
 
 Images = Sequence[np.ndarray] | np.ndarray
@@ -125,9 +126,8 @@ def load_encoder(
     except MetricsError:
         raise
     except Exception as error:  # open_clip, timm and the hub raise whatever their downloads and parsers raise
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
         expected = "an encoder that can be loaded: at its first use over the network, or from a local folder"
-        raise mistake("encoder", spec, expected, f"{reason}…") from error
+        raise mistake("encoder", spec, expected, _why_not_loaded(error)) from error
     model, preprocess, tokenize = parts
 
     def forward_images(images: Images) -> np.ndarray:
@@ -182,6 +182,23 @@ def _patient_only_online() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         constants.HF_HUB_OFFLINE = before
+
+
+def _why_not_loaded(error: BaseException) -> str:
+    """What a library says, in a line; of a file that is neither here nor to be had, only that."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
+        asked = "is not asked, as HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "cannot be reached"
+        return f"its weights are not in the hub's cache, and the hub {asked}"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return reason if len(reason) <= _MOST_SAID else f"{reason[:_MOST_SAID]}…"
 
 
 def _load_open_clip(spec: str, device: str) -> tuple[Any, Callable, Callable | None]:

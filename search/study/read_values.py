@@ -47,6 +47,8 @@ def read_source(file: StudyFile, key: str, problems: list[str]) -> str | None:
     if key == "base" and Path(found).is_dir() and not (Path(found) / "model_index.json").is_file():
         expected = "a diffusers folder or a .safetensors"
         problems.append(problem(file, key, value, expected, "model_index.json is missing"))
+    if key == "base" and Path(found).is_file() and Path(found).suffix != ".safetensors":
+        problems.append(problem(file, key, value, "a .safetensors file", "others, such as .ckpt, can run code"))
     return found
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import optuna
 
 ENTRY_KEYS = ("values", "value", "min", "max", "log", "step", "when")
+_FORMS = "a mapping: {values: […]}, {value: x} or {min: a, max: b}"
 _MOST_COMBINATIONS = 4096
 _MOST_STEPS = 1_000_000
 
@@ -231,6 +232,9 @@ def parse_space(
         several = isinstance(written, list)
         if written == []:
             problems.append(problem(file, f"search.{key}", written, "at least one entry, or the field left out"))
+        if several and written and not any(isinstance(one, dict) for one in written):
+            problems.append(problem(file, f"search.{key}", written, f"{_FORMS}, so {{values: {_listed(written)}}}"))
+            continue
         for index, one in enumerate(written if several else [written]):
             where = f"search.{key}[{index}]" if several else f"search.{key}"
             entry = _entry(file, where, key, key if index == 0 else f"{key}#{index + 1}", one, problems)
@@ -268,7 +272,7 @@ def _entry(
     file: Path | KeyedFiles, where: str, field: str, parameter: str, written: Any, problems: list[str]
 ) -> Entry | None:
     if not isinstance(written, dict):
-        problems.append(problem(file, where, written, "a mapping: {values: […]}, {value: x} or {min: a, max: b}"))
+        problems.append(problem(file, where, written, _FORMS, "what is the same for all trials belongs to train"))
         return None
     for key in written:
         if key not in ENTRY_KEYS:
@@ -295,6 +299,13 @@ def _entry(
     if len(problems) > before:
         return None
     return _range(file, where, Entry(field, parameter, when=when), low, high, written, problems)
+
+
+def _listed(choices: list[Any]) -> str:
+    """A short list as YAML reads it, […] for any other."""
+    short = len(choices) <= 10 and all(isinstance(one, bool | int | float | str) for one in choices)
+    text = json.dumps(choices, ensure_ascii=False) if short else ""
+    return text if 0 < len(text) <= 60 else "[…]"
 
 
 def _range(

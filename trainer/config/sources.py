@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import unicodedata
@@ -55,7 +56,9 @@ def resolve_source(file: Path, key: str, value: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         if key == "base" and _HUB_ID.fullmatch(value):
             return value
-        raise ConfigError(file, key, value, f"a path that exists{also}", f"looked for {shown(str(path))}") from None
+        raise ConfigError(
+            file, key, value, f"a path that exists{also}", f"looked for {shown(os.path.abspath(path))}"
+        ) from None
     except (OSError, ValueError, RuntimeError) as error:  # too long, no permission, a NUL, the home of nobody
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigError(file, key, value, f"a path that can be looked at{also}", why) from None

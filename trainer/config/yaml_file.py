@@ -20,6 +20,10 @@ _MOST_DIGITS = 100
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 _YAML = "tag:yaml.org,2002:"
 _TAGS = frozenset(f"{_YAML}{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "seq", "map"))
+_ADVICE = {  # for what people write on Windows, by words of YAML's own message
+    "'\\t'": "indent with blanks, not with tabs",
+    "escape": "in double quotes \\ begins an escape; leave the quotes out, or write / in paths",
+}
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "null": "null"}
 
 
@@ -169,5 +173,7 @@ def _said(error: yaml.YAMLError) -> tuple[str, str]:
     if mark is None:
         return "", " ".join(str(error).split())[:300]
     context = getattr(error, "context", None)
-    what = " ".join(f"{context + ': ' if context else ''}{getattr(error, 'problem', '')}".split())[:300]
+    wrong = str(getattr(error, "problem", ""))
+    what = " ".join(f"{context + ': ' if context else ''}{wrong}".split())[:300]
+    what += next((f"; {advice}" for sign, advice in _ADVICE.items() if sign in f"{context or ''} {wrong}"), "")
     return f"line {mark.line + 1}, column {mark.column + 1}", what

@@ -276,7 +276,7 @@ def read_header(path: str | Path) -> Header:
 
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise ModelError(f"{path}: single-file bases are read from .safetensors only (a .ckpt can run code)")
+        raise ModelError(f"{path}: files are read in .safetensors only (others, such as .ckpt, can run code)")
     _check_kind(path)
     try:
         with safe_open(str(path), framework="np") as file:

@@ -154,6 +154,21 @@ def test_a_wrong_name_is_one_line_that_says_what_would_be_right(spec: str, words
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("spec", ["ViT-L-14/openai", "timm:vit_small_patch14_dinov2.lvd142m"])
+def test_weights_that_are_neither_here_nor_to_be_had_are_told_in_plain_words(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MetricsError) as caught:
+        load_encoder(spec)
+    told = str(caught.value)
+    assert spec in told
+    assert told.endswith("not in the hub's cache, and the hub is not asked, as HF_HUB_OFFLINE is set")
+
+
 def test_a_folder_without_weights_is_refused(tiny_clip: Path, tmp_path: Path):
     (tmp_path / "open_clip_config.json").write_bytes((tiny_clip / "open_clip_config.json").read_bytes())
     with pytest.raises(MetricsError, match=r"a folder with open_clip_model\.safetensors"):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from search.errors import StudyError
 from search.study.study import load_study
+from tests.messages import refusal
 
 HUGE = 10**30
 NAMES = {
@@ -154,6 +156,40 @@ def test_a_mistake_is_a_line_that_names_its_key(write_study, what: str) -> None:
     assert any(f"{key}" in line.removeprefix(f"{path}: ").split(": ")[0] for line in lines), lines
     assert all(line.startswith(f"{path}: ") for line in lines)
     assert all(len(line) < 900 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("search", "line"),
+    [
+        ({"rank": [8, 16]}, "search.rank: .*, so {values: [8, 16]}, got [8, 16]"),
+        ({"optimizer": ["AdamW"]}, 'search.optimizer: .*, so {values: ["AdamW"]}, got'),
+        ({"rank": 8}, "search.rank: .*, got 8: what is the same for all trials belongs to train"),
+    ],
+)
+def test_values_without_their_key_are_told_how_they_are_written(write_study, search: dict[str, Any], line: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        load_study(write_study(search=search))
+    assert re.search(re.escape(line).replace(re.escape(".*"), ".*"), "\n".join(caught.value.problems))
+    assert len(caught.value.problems) == 1
+
+
+def test_a_base_that_can_run_code_is_refused_before_anything_is_loaded(write_study) -> None:
+    path = write_study(base="old.ckpt")
+    (path.parent / "old.ckpt").write_bytes(b"x")
+    with pytest.raises(StudyError, match=refusal("base", "old.ckpt", "a .safetensors file")):
+        load_study(path)
+
+
+def test_every_file_that_cannot_be_read_is_named(write_study) -> None:
+    path = write_study()
+    shelf = path.parent / "photos" / "2_sks toy"
+    (shelf / "03.png").write_bytes(b"not an image")
+    (shelf / "01.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    problems = caught.value.problems
+    assert [name in line for name, line in zip(("01.txt", "03.png"), problems, strict=True)] == [True, True]
+    assert all(line.startswith(f"{path}: data: ") for line in problems)
 
 
 @pytest.mark.parametrize("name", ["dog", "my dog 2", "Ærø", "狗", "dog.v2", "zor-toy_(final)", "d" * 100])

@@ -13,6 +13,10 @@ from trainer.errors import ConfigError
 
 REFUSED: dict[str, tuple[str, str]] = {
     # name: (the text, what is said)
+    "tabs": ("train:\n\trank: 8", "line 2"),
+    "tabs, and what to do": ("train:\n\trank: 8", "indent with blanks, not with tabs"),
+    "a path of Windows in quotes": ('data: "C:\\Users\\me\\photos"', "write / in paths"),
+    "another path of Windows in quotes": ('data: "D:\\photos"', "write / in paths"),
     "5,000 digits": (f"seed: {'7' * 5000}", "a number of 5,000 digits"),
     "5,000 hexadecimal digits": (f"seed: 0x{'f' * 5000}", "digits"),
     "a whole number that is none": ("seed: !!int foo", "'foo' is not a whole number"),
@@ -58,7 +62,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     "nothing": ("", "a mapping of settings"),
     "two documents": ("a: 1\n---\nb: 2", "expected a single document"),
     "an open bracket": ("a: [", "line 1"),
-    "tabs": ("a:\n\tb: 1", "line 2"),
 }
 
 
