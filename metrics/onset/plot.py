@@ -172,7 +172,7 @@ def _draw_plateau(axis: Any, dip: Dip, turn: Turn, colour: str) -> None:
     if turn.epoch is not None:
         axis.plot(until, threshold, "o", color=colour, markersize=6.5, markeredgecolor="white", zorder=5)
     rise = f"{float(_percent(np.array([dip.threshold - dip.level]))[0]):.1f} % above its lowest"
-    words = f"the plateau ends {rise}" if turn.epoch is not None else f"its plateau would end {rise}"
+    words = f"the plateau ends {rise}" if turn.epoch is not None else f"an onset would be {rise}"
     right = until < float(dip.epochs[0]) + 0.6 * float(dip.epochs[-1] - dip.epochs[0])  # of the point: there is room
     axis.annotate(
         words, (until, threshold), xytext=(8, -3) if right else (-6, 3), textcoords="offset points", color=colour,

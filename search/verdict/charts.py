@@ -87,7 +87,8 @@ def score_chart(
             if number == best and marks is not None and epoch == marks.shipped:
                 x, y = place(epoch, score).split(",")
                 parts.append(f'<circle cx="{x}" cy="{y}" r="6" fill="var(--ship)"/>')
-                parts.append(f'<text x="{x}" y="{float(y) - 12:.1f}" text-anchor="middle">ship {epoch:g}</text>')
+                anchor = "end" if epoch == last else "middle"  # at the edge the middle of it would be cut off
+                parts.append(f'<text x="{x}" y="{float(y) - 12:.1f}" text-anchor="{anchor}">ship {epoch:g}</text>')
     return Markup(
         f'<div class="scroll"><svg class="chart" viewBox="0 0 {width} {height}" style="width:100%;min-width:520px" '
         f'role="img" aria-label="score of every trial over its epochs">{"".join(parts)}</svg></div>'

@@ -103,17 +103,20 @@ def front_sentences(verdict: "Verdict") -> list[str]:
     first, last, own = front.places[0], front.places[-1], front.winner
     count = f"the {front.trials} trials that ship something"
     if len(front.places) == 1:
-        best = f"trial {first.trial} (epoch {first.epoch}) is most alike and obeys prompts most ({first.numbers})"
-        said = f"Of {count}, {best}."
+        said = f"Of {count}, {_named(first, own)} is most alike and obeys prompts most ({first.numbers})."
     else:
         said = (
-            f"{len(front.places)} of {count} are on the front of likeness and obedience, where none is more alike and "
-            f"obeys prompts more: trial {first.trial} (epoch {first.epoch}) is most alike ({first.numbers}), trial "
-            f"{last.trial} (epoch {last.epoch}) obeys most ({last.numbers})."
+            f"{len(front.places)} of {count} are on the front of likeness and obedience: no other trial is both more "
+            f"alike and more obedient. Of these {_named(first, own)} is most alike ({first.numbers}), and "
+            f"{_named(last, own)} obeys prompts most ({last.numbers})."
         )
-    if own in front.places and len(front.places) == 1:
-        return [f"{said} It is the winner."]
+    if own in (first, last):
+        return [said]
     wins = f"The winner, trial {own.trial} (epoch {own.epoch}; {own.numbers}), is"
     if front.beaten_by is None:
         return [f"{said} {wins} on the front."]
     return [f"{said} {wins} not on the front: trial {front.beaten_by} is as alike or more, and obeys as much or more."]
+
+
+def _named(place: Place, winner: Place) -> str:
+    return f"trial {place.trial} ({'the winner, ' if place == winner else ''}epoch {place.epoch})"

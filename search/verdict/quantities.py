@@ -1,9 +1,4 @@
-"""Numbers, times and sizes as people read them."""
-
-
-def counted(number: int, what: str) -> str:
-    """`1 trial`, `4 trials`."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
+"""Times and sizes as people read them."""
 
 
 def duration(seconds: float | None) -> str:

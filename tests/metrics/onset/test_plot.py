@@ -64,7 +64,7 @@ def test_the_picture_names_the_plateaus_end_and_the_interval(tmp_path: Path) -> 
     assert re.search(rf"context onset {onset.context.epoch:.0f}.*\(.*–.*\)", shown), shown
     assert "restart" not in shown
     falling = plant("falling", 2).trajectory
-    assert "plateau would end" in words(plot_onset(tmp_path / "b.svg", falling, find_onset(falling)))
+    assert "an onset would be" in words(plot_onset(tmp_path / "b.svg", falling, find_onset(falling)))
 
 
 def test_a_curve_that_shows_no_onset_is_drawn_over_all_epochs_too(tmp_path: Path) -> None:

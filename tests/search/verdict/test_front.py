@@ -53,14 +53,18 @@ def test_its_words_name_both_ends_and_where_the_winner_stands() -> None:
     on = said(points, 2)
     assert "3 of the 4 trials" in on
     assert "trial 0 (epoch 10) is most alike (likeness 0.90, obedience -0.40)" in on
-    assert "trial 1 (epoch 11) obeys most (likeness 0.50, obedience +0.10)" in on
+    assert "trial 1 (epoch 11) obeys prompts most (likeness 0.50, obedience +0.10)" in on
     assert "The winner, trial 2 (epoch 12; likeness 0.70, obedience -0.20), is on the front." in on
     off = said(points, 3)
     assert "The winner, trial 3 (epoch 13; likeness 0.40, obedience -0.30), is not on the front: trial 2 is as" in off
+    most_alike = said(points, 0)
+    assert "trial 0 (the winner, epoch 10) is most alike" in most_alike
+    assert most_alike.count("trial 0") == most_alike.count("winner") == 1, "it is told once"
+    assert "trial 1 (the winner, epoch 11) obeys prompts most" in said(points, 1)
     alone = said([(0.9, 0.4), (0.5, 0.1)], 0)
     assert alone == (
-        "Of the 2 trials that ship something, trial 0 (epoch 10) is most alike and obeys prompts most (likeness 0.90, "
-        "obedience +0.40). It is the winner."
+        "Of the 2 trials that ship something, trial 0 (the winner, epoch 10) is most alike and obeys prompts most "
+        "(likeness 0.90, obedience +0.40)."
     )
     assert "trial 0 is as alike or more" in said([(0.9, 0.4), (0.5, 0.1)], 1)
     assert said([(0.9, 0.4)], 0) == ""
@@ -107,7 +111,7 @@ def test_report_dashboard_and_terminal_show_one_picture_and_say_the_same(folder:
     assert sentence in verdict.said.why
     assert verdict.files["likeness and obedience"] == FRONT_PICTURE
     page = folder.report.read_text(encoding="utf-8")
-    assert page.count(sentence) == 2, "among the words of the verdict, and below the picture"
+    assert page.count(sentence) == 1, "among the words of the verdict; the picture has it, too"
     assert "Likeness against obedience of every trial that ships" in page
     with Image.open(folder.path / FRONT_PICTURE) as picture:
         assert picture.width > 1200

@@ -11,7 +11,9 @@ from search.record.record import StudyFolder
 from search.tuning.importances import parameter_importances
 from search.verdict import album
 from search.verdict import report as report_module
+from search.verdict.charts import score_chart
 from search.verdict.report import write_report
+from search.verdict.sheet import Marks
 from search.verdict.verdict import Verdict, finish
 from tests.search.finished_studies import PLANS, make_study
 
@@ -166,6 +168,15 @@ def test_of_many_trials_the_best_are_told_and_the_others_have_their_row(written,
     assert "Of the best 3 more is told here; the others&#39; files are in trials/." in text
     assert "The best 2 trials&#39; scores" in text
     assert re.findall(r'<polyline class="([^"]*)"', text) == ["line", "line best"]
+
+
+@pytest.mark.parametrize("shipped", [3, 21])
+def test_the_epoch_to_ship_is_written_inside_the_chart_at_its_edge_too(shipped):
+    chart = str(score_chart([(0, [0, 3, 21], [0.1, 0.2, 0.3])], 0, Marks(shipped=shipped)))
+    width = float(re.search(r'viewBox="0 0 (\d+) ', chart)[1])
+    x, anchor = re.search(rf'<text x="([\d.]+)"[^>]*text-anchor="(\w+)">ship {shipped}</text>', chart).groups()
+    half = 12 * len(f"ship {shipped}") / 2  # a letter is no wider than it is high, 12 pixels
+    assert float(x) + {"middle": half, "end": 0}[anchor] < width
 
 
 def test_importances_name_the_setting_that_was_planted_to_matter(tmp_path):
