@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 
 from search.record.lock import worker_lock
-from tests.own_fork_server import with_own_fork_server
 from tests.search.study_processes import STUDIES
 
 _MARK = "ONSET_CHAOS"
@@ -71,7 +71,8 @@ class Forked(multiprocessing.context.ForkProcess):
     def run(self) -> None:
         _end_with_parent()
         os.environ.update(self._about)
-        with_own_fork_server()
+        server = forkserver._forkserver  # a server of its own
+        server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
         said = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(said, stream)

@@ -12,6 +12,7 @@ import time
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,6 @@ import pytest
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.ran import Ran, note, with_calls
-from tests.own_fork_server import with_own_fork_server
 
 ALONE = 70  # exit code of a process in which a fault could not be planted
 MOST_CPU = 15.0  # s of a test while it is noted: it is not used, if it needs more
@@ -213,7 +213,8 @@ class Session:
         status = ALONE
         try:
             os.setsid()
-            with_own_fork_server()
+            server = forkserver._forkserver
+            server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
             out = os.open(os.devnull, os.O_RDWR)
             for stream in (1, 2):
                 os.dup2(out, stream)

@@ -14,7 +14,6 @@ import pytest
 from search.errors import WorkerError
 from search.record.events import Alive, Doing, GoOn, Lost, Prepared, Quit
 from search.running.workers import Team
-from tests.own_fork_server import with_own_fork_server
 
 PATIENCE_SECONDS = 600.0  # of a test that would wait for ever
 
@@ -98,11 +97,13 @@ def test_a_slot_whose_workers_never_become_ready_is_given_up_and_the_others_are_
 @pytest.fixture
 def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What forks the workers of this test is not what forks those of others; it imports nothing."""
-    with_own_fork_server(monkeypatch.setattr)
-    monkeypatch.setattr(forkserver._forkserver, "_preload_modules", [])
+    server, names = forkserver._forkserver, ("_forkserver_pid", "_forkserver_address", "_forkserver_alive_fd")
+    for name in names:
+        monkeypatch.setattr(server, name, None)
+    monkeypatch.setattr(server, "_preload_modules", [])
     monkeypatch.setattr(forkserver, "set_forkserver_preload", lambda modules: None)
     yield
-    forkserver._forkserver._stop()
+    server._stop()
 
 
 def test_workers_come_back_when_the_process_that_they_are_forked_from_is_killed(own_server, team) -> None:
