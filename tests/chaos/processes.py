@@ -71,7 +71,8 @@ class Forked(multiprocessing.context.ForkProcess):
     def run(self) -> None:
         _end_with_parent()
         os.environ.update(self._about)
-        server = forkserver._forkserver  # a server of its own
+        server = forkserver._forkserver  # a server of its own, which imports what the study asks for and no more
+        forkserver.set_forkserver_preload = server.set_forkserver_preload
         server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
         said = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):

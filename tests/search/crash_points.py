@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +237,7 @@ class Crashes:
             os._exit(KILLED)
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Prints what differs; exit code 1 when something does."""
     parser = argparse.ArgumentParser()
     parser.add_argument("study", type=Path)
@@ -247,7 +247,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--verdict", type=int, default=0, help="so many writes before the end, with pictures")
     parser.add_argument("--step", type=int, default=20, help="of those")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     with pytest.MonkeyPatch.context() as patch:
         keep_plots(patch, arguments.folder / "plots")
         read_migrations_once(patch)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import optuna
@@ -15,6 +14,7 @@ from search.record.record import StudyFolder
 from search.verdict.artifacts import open_store, publish_verdict, upload_trial
 from search.verdict.verdict import finish
 from tests.search.finished_studies import PLANS, Plan, make_trial
+from tests.serving import serving
 
 pytestmark = pytest.mark.services
 _BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -86,16 +86,10 @@ def test_the_dashboard_shows_the_sheets_and_the_verdict(folder, tmp_path, tiny_s
     study.tell(trial, 0.5)
     publish_verdict(study, folder, finish(folder), store)
     server = serve(folder)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         at = f"http://127.0.0.1:{server.server_port}/dashboard/studies/1"
         shown = _dom(f"{at}/trials?numbers={trial.number}", tmp_path / "one")
         assert "sheet.png" in shown
         assert "trajectory.csv" in shown
         assert re.search(r'<img[^>]+src="[^"]*/artifacts/1/', shown)
         assert "Ship epoch" in _dom(f"{at}/note", tmp_path / "two")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=10)

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from search.record.record import StudyFolder
 from search.verdict.artifacts import open_store, publish_verdict
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
+from tests.serving import serving
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,8 @@ def served(finished_study: StudyFolder, tmp_path_factory: pytest.TempPathFactory
     study = optuna.load_study(study_name="toy", storage=f"sqlite:///{folder.database}")
     publish_verdict(study, folder, Verdict.load(folder.verdict_file), open_store(folder))
     server = serve(folder)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield folder, study, server
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=10)
+    with serving(server):
+        yield folder, study, server
 
 
 def _get(server, path: str) -> bytes:

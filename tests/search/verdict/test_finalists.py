@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shutil
-import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +29,7 @@ from search.verdict.ranking import best_trials, contenders
 from search.verdict.report import write_report
 from search.verdict.verdict import Verdict, finish, make_verdict
 from tests.search.one_process import draw_again
+from tests.serving import serving
 from trainer.config.config import parse_train_config
 from trainer.inference.sample_files import write_figure
 
@@ -131,14 +131,19 @@ def test_the_sheet_shows_the_first_two_seeds_of_each_prompt(tmp_path: Path, prom
     assert draw_sheet(folder, Finalists({}, drawn_again))
     with Image.open(folder.path / FINALISTS_SHEET) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
-    colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    areas = {tuple(map(int, colour)) for colour in colours[counts == 96 * 96]}
+    packed = pixels @ (1 << np.array([16, 8, 0]))  # a number for each colour: counted in a moment
+    colours, counts = np.unique(packed, return_counts=True)
+    areas = {tuple(int(colour).to_bytes(3)) for colour in colours[counts == 96 * 96]}
     assert areas == {
         (60 * red, 10 * (row + 1), 50 * seed) for red in (1, 2, 3) for row in range(shown) for seed in (1, 2)
     }
-    corners = {colour: np.argwhere((pixels == colour).all(axis=2))[0] for colour in areas}
-    assert corners[60, 10, 50][1] < corners[180, 10, 50][1] < corners[120, 10, 50][1], "the base, then the best first"
-    assert corners[60, 10, 50][0] < corners[60, 10, 100][0] < corners[60, 20, 50][0]
+
+    def corner(*colour: int) -> tuple[int, int]:
+        down, across = np.nonzero(packed == int.from_bytes(colour))
+        return int(down[0]), int(across[0])
+
+    assert corner(60, 10, 50)[1] < corner(180, 10, 50)[1] < corner(120, 10, 50)[1], "the base, then the best first"
+    assert corner(60, 10, 50)[0] < corner(60, 10, 100)[0] < corner(60, 20, 50)[0]
 
 
 def test_what_may_be_drawn_again_is_kept_until_then(drawn: StudyFolder) -> None:
@@ -240,14 +245,8 @@ def test_the_study_goes_on_and_is_rebuilt_beside_its_vote(voted) -> None:
 @contextlib.contextmanager
 def served(folder: StudyFolder) -> Iterator[str]:
     server = serve(folder)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=10)
 
 
 def asked(url: str, content: dict | None = None) -> dict:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +10,7 @@ import huggingface_hub.constants as constants
 import pytest
 import torch
 
+from tests.serving import serving
 from trainer.base_model.fingerprint import fingerprint_base
 from trainer.base_model.load import check_family, describe_base, load_base
 from trainer.errors import ModelError
@@ -75,11 +75,8 @@ def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
+    with serving(server):
+        yield server
 
 
 def test_a_base_is_fetched_without_what_it_does_not_need(hub, tiny_sd15, tmp_path) -> None:
