@@ -1,13 +1,17 @@
 """Session fixtures shared by all packages: tiny bases, a tiny CLIP and a tiny training folder, built once
 for all processes."""
 
+import contextlib
 import gc
+import importlib.util
 import os
 import sys
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # before torch is imported, which reads them once
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network fails instead of downloading
@@ -17,6 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tests import tiny
 from tests.made_once import made_once
 
+_IN_TURN = "ONSET_COLLECTS_IN_TURN"
 # begun first, so that no process has a long file left when the other is done
 _LONGEST = [
     "search/test_run.py",
@@ -66,6 +71,22 @@ _LONGEST = [
 
 def pytest_configure() -> None:
     gc.disable()  # what collecting imports stays; looking through it again and again takes a fifth of the time
+    if "PYTEST_XDIST_WORKER" not in os.environ and not sys.dont_write_bytecode and not _is_compiled("torch"):
+        os.environ[_IN_TURN] = "1"  # the processes of this session inherit it
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """In a new environment one process after the other: what the first has compiled, the others read."""
+    cache = Path(__file__).with_name("__pycache__")
+    cache.mkdir(exist_ok=True)
+    with FileLock(cache / "collecting.lock") if _IN_TURN in os.environ else contextlib.nullcontext():
+        return (yield)
+
+
+def _is_compiled(package: str) -> bool:
+    found = importlib.util.find_spec(package)
+    return found is None or found.cached is None or Path(found.cached).is_file()
 
 
 def pytest_collection_finish() -> None:
