@@ -1,4 +1,7 @@
-"""What is made once for all processes of a test session (pytest-xdist): who asks first makes it, the others wait."""
+"""What is made once for all processes of a test session (pytest-xdist): who asks first makes it, the others wait.
+
+`ONSET_TESTS_MADE` may name a folder where several sessions of the same code share it (`.ci/run`).
+"""
 
 import os
 import shutil
@@ -11,6 +14,8 @@ from filelock import FileLock
 
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all processes of this session share."""
+    if "ONSET_TESTS_MADE" in os.environ:
+        return Path(os.environ["ONSET_TESTS_MADE"])
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 
 from search.record.lock import worker_lock
+from tests.search.forked_server import own_server
 from tests.search.study_processes import STUDIES
 
 _MARK = "ONSET_CHAOS"
@@ -71,13 +71,11 @@ class Forked(multiprocessing.context.ForkProcess):
     def run(self) -> None:
         _end_with_parent()
         os.environ.update(self._about)
-        server = forkserver._forkserver  # a server of its own, which imports what the study asks for and no more
-        forkserver.set_forkserver_preload = server.set_forkserver_preload
-        server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
         said = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(said, stream)
-        os._exit(importlib.import_module(self._module).main(self._arguments))
+        with own_server():
+            os._exit(importlib.import_module(self._module).main(self._arguments))
 
 
 def _about(token: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from search.record.record import StudyFolder
 from tests import tiny
 from tests.made_once import made_once, session_folder
 from tests.search.finished_studies import make_finished
+from tests.search.forked_server import share_one_server
 from tests.search.migrations_read_once import read_migrations_once
 from tests.search.plots_drawn_once import keep_plots
 
@@ -21,11 +21,8 @@ StudyWriter = Callable[..., Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def _workers_of_all_tests_come_from_one_server() -> Iterator[None]:
-    """The process that workers are forked from is started by the first team of a session and serves all of them: it
-    imports what real workers need, whoever that team is. Without, each worker of a later study would import torch."""
-    asked = forkserver.set_forkserver_preload
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forkserver, "set_forkserver_preload", lambda _: asked(["search.running.preloaded"]))
+        share_one_server(patch)
         yield
 
 

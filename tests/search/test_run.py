@@ -22,6 +22,7 @@ from search.record.record import StudyFolder
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
 from tests.search import damage
+from tests.search.forked_server import own_server
 from tests.search.recovery.real_studies import run_here
 from tests.search.study_processes import PATIENCE_SECONDS, STUDIES, finish, start, wait_until, workers_of
 
@@ -62,7 +63,8 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(short_demo: Path) -> tuple[StudyFolder, str]:
     """The folder it leaves and what it said."""
     runs = short_demo.parent / "undisturbed"
-    code, said = run_here(short_demo, runs)
+    with own_server():
+        code, said = run_here(short_demo, runs)
     assert code == 0, said
     return StudyFolder(runs / "demo"), said
 

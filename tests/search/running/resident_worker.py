@@ -70,13 +70,17 @@ class Resident:
         if not go_on:
             shutil.rmtree(self.folder.path / "trials", ignore_errors=True)
         said: list[Any] = []
+        served = threading.Event()
         for spec in specs:
             spec.folder.mkdir(parents=True, exist_ok=True)
             self._ours.send(spec)
-        listening = threading.Thread(target=self._until_all_have_ended, args=(specs, stop or {}, until, said))
+        listening = threading.Thread(target=self._until_all_have_ended, args=(specs, stop or {}, until, said, served))
         listening.start()
-        self.worker.serve()
-        listening.join()
+        try:
+            self.worker.serve()
+        finally:
+            served.set()
+            listening.join()
         for number in list(self.worker._trials):
             self.worker._let_go(number)
         found = {}
@@ -92,7 +96,12 @@ class Resident:
         return found, [message for message in said if isinstance(message, Failed | Note)]
 
     def _until_all_have_ended(
-        self, specs: tuple[TrialSpec, ...], stop: Mapping[int, int], until: int, said: list[Any]
+        self,
+        specs: tuple[TrialSpec, ...],
+        stop: Mapping[int, int],
+        until: int,
+        said: list[Any],
+        served: threading.Event,
     ) -> None:
         left = {spec.number for spec in specs}
         while left:
@@ -105,12 +114,9 @@ class Resident:
                 if message.number in stop:
                     self._ours.send(StopTrial(message.number, message.epoch))
         self._ours.send(Quit())
-        while not self._ended():
-            pass
-
-    def _ended(self) -> bool:
-        """Reads on, so that the worker's pipe never fills up."""
-        return not self._ours.poll(0.2) or self._ours.recv() is None
+        while not served.is_set() or self._ours.poll():  # reads on, so that the worker's pipe never fills up
+            if self._ours.poll(0.01):
+                self._ours.recv()
 
 
 def memory_for_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from search.errors import WorkerError
 from search.record.events import Alive, Doing, GoOn, Lost, Prepared, Quit
 from search.running.workers import Team
+from tests.search.forked_server import own_server
 
 PATIENCE_SECONDS = 600.0  # of a test that would wait for ever
 
@@ -95,18 +96,12 @@ def test_a_slot_whose_workers_never_become_ready_is_given_up_and_the_others_are_
 
 
 @pytest.fixture
-def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What forks the workers of this test is not what forks those of others; it imports nothing."""
-    server, names = forkserver._forkserver, ("_forkserver_pid", "_forkserver_address", "_forkserver_alive_fd")
-    for name in names:
-        monkeypatch.setattr(server, name, None)
-    monkeypatch.setattr(server, "_preload_modules", [])
-    monkeypatch.setattr(forkserver, "set_forkserver_preload", lambda modules: None)
-    yield
-    server._stop()
+def server_of_its_own() -> Iterator[None]:
+    with own_server():
+        yield
 
 
-def test_workers_come_back_when_the_process_that_they_are_forked_from_is_killed(own_server, team) -> None:
+def test_workers_come_back_when_the_process_that_they_are_forked_from_is_killed(server_of_its_own, team) -> None:
     two = team(works_slowly, 0.0, 2)
     messages(two, lambda got: sum(isinstance(m, Prepared) for _, m in got) == 2)
     for number in range(2):  # what it was doing when its workers are asked for again is chance
