@@ -1,5 +1,7 @@
 """Packs of the tiny base, and the same runs alone as peft, an optimizer and a loop would train them by hand."""
 
+import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -84,6 +86,12 @@ HORIZON = 5  # epochs
 
 
 def base_in(folder: Path, dtype: torch.dtype, device: str = "cpu") -> Base:
+    """A base of one's own; each is loaded once in a process."""
+    return copy.deepcopy(_loaded(folder, dtype, device))
+
+
+@functools.cache
+def _loaded(folder: Path, dtype: torch.dtype, device: str) -> Base:
     base = load_base(folder, device=device)
     for module in (base.denoiser, *base.text_encoders):
         nn.Module.to(module, dtype)
