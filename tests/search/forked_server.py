@@ -18,13 +18,17 @@ _SPAWN = util.spawnv_passfds
 def share_one_server(patch: pytest.MonkeyPatch) -> None:
     """All teams of this session are served by one server, which can do what real workers need, whoever comes first."""
     ask = forkserver.set_forkserver_preload
-    patch.setattr(forkserver, "set_forkserver_preload", lambda modules: ask([_PRELOADED]))
-    if _FILES.is_dir():
-        import search.running.preloaded  # noqa: F401
 
+    def begin(modules: list[str]) -> None:
+        ask([_PRELOADED])
+        if _FILES.is_dir():
+            import search.running.preloaded  # noqa: F401
+
+            forkserver.ensure_running()  # here, where no other thread is at work, and not in the team's
+
+    patch.setattr(forkserver, "set_forkserver_preload", begin)
+    if _FILES.is_dir():
         patch.setattr(util, "spawnv_passfds", _forked)
-        forkserver.set_forkserver_preload([])
-        forkserver.ensure_running()
 
 
 def _forked(path: bytes, arguments: list[Any], files: list[int]) -> int:

@@ -69,7 +69,8 @@ def test_an_address_where_no_cluster_answers_is_told_before_anything_is_loaded(
             server.close()
         write_study(workers={"kind": "ray", "ray": {"address": address}})
         code = (
-            "import sys; from search.run import main; code = main(sys.argv[1:]); "
+            "import sys; from search.run import main; from search.running import ray_cluster; "
+            "ray_cluster._ANSWERS_SECONDS = 0.3; code = main(sys.argv[1:]); "
             "print([name for name in ('torch', 'ray') if name in sys.modules]); sys.exit(code)"
         )
         command = [sys.executable, "-c", code, "study.yaml"]
