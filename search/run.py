@@ -99,7 +99,10 @@ def _measure(file: Path, runs: Path, settings: Sequence[str]) -> None:
         print(f"note: {notice}")
     from search.running.bill import measure
 
-    print("\n".join(measure(study, StudyFolder(runs / study.name)).lines()))
+    bill = measure(study, StudyFolder(runs / study.name))
+    for notice in bill.notices:
+        print(f"note: {notice}")
+    print("\n".join(bill.lines()))
     print("No trial was trained. What was computed of the photos is kept for the study.")
 
 

@@ -78,6 +78,11 @@ class Probe:
     added: tuple[str, ...] = ()
     objective: Objective | None = None
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What the user should be told of the base and of this."""
+        return (*(f"the base: {notice}" for notice in self.base.notices), *self.notices)
+
     def read(
         self,
         lora: LoraWeights,

@@ -46,6 +46,7 @@ class Bill:
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
         kept: LoRAs that stay at the end. finals: what is drawn and trained after the search; twin_losses: seconds of
             all of the twins' losses at a checkpoint.
+        notices: what the study would say of its base and its photos.
     """
 
     study: str
@@ -71,6 +72,7 @@ class Bill:
     at_once: int = 1
     finals: FinalsCost = NO_FINALS
     twin_losses: float = 0.0
+    notices: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -181,6 +183,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         epochs=(min(horizons), max(horizons)),
         all_epochs=trials * mean,
         photos=(probe.trained.num_photos, len(study.photos) - probe.trained.num_photos),
+        notices=probe.told,
         steps_per_epoch=pack.steps_per_epoch,
         passes=pack.steps_per_epoch / pack.steps_per_pass,
         settings=f"{config.optimizer}, rank {config.rank}, batch {config.batch_size}",

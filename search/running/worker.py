@@ -143,7 +143,7 @@ class _Worker:
         self._trials: dict[int, TrialAtWork] = {}
         self._failed = False
         self._line.show_life(base)
-        notices = (*(f"the base: {notice}" for notice in base.notices), *self._probe.notices) if slot == 0 else ()
+        notices = self._probe.told if slot == 0 else ()
         notices += () if inexact is None else (inexact,)
         self._line.send(Prepared(time.perf_counter() - began, notices, sharing.places))
 

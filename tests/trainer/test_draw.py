@@ -60,6 +60,7 @@ def test_a_row_for_each_prompt_and_seed_a_column_for_each_strength(tiny_sd15, wi
     assert "drawn-1.png: 3 columns, 4 rows" in said
     assert draw.main([str(file), "--base", str(tiny_sd15), "--prompt", "x", "--steps", "1", "--no-base"]) == draw.DONE
     assert (tmp_path / "drawn-2.png").is_file()  # nothing is overwritten
+    assert "drawn-2.png: 1 column, 1 row; seed 0" in capsys.readouterr().out
 
 
 def test_a_trial_knows_its_base_and_its_epochs(tiny_sd15, width, tmp_path, capsys):

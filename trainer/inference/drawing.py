@@ -118,7 +118,7 @@ def draw(
     grid = picture_grid([list(each) for each in drawn], columns, [prompt for prompt, _ in rows], cell=_cell(columns))
     target = _new_name() if to is None else to
     write_figure(target, grid)
-    say(f"{target}: {len(columns)} columns, {len(rows)} rows; seeds {_seeds(drawing.seeds)}")
+    say(f"{target}: {_count(len(columns), 'column')}, {_count(len(rows), 'row')}; {_seeds(drawing.seeds)}")
     return target
 
 
@@ -139,7 +139,11 @@ def _cell(columns: Sequence[object]) -> int:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _new_name() -> Path:

@@ -51,7 +51,7 @@ def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, 
     file = write_study(
         base=str(demo / "base"),
         search={"rank": {"values": [2, 4, 8]}},
-        score={"encoder": str(demo / "clip"), "holdout": 2, **small},
+        score={"encoder": str(demo / "clip"), "holdout": 2, "holdout_contexts": ["beach"], **small},
         budget={"trials": 5},
         workers={"pack": pack},
     )
@@ -62,6 +62,7 @@ def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, 
     folder = StudyFolder(runs / study.name)
     assert "3 trials of" in said
     assert "3 different configurations" in said
+    assert re.search(r"note: \d of \d photos are held out with their context \(beach\)", said)
     assert not folder.database.exists()
     assert not list(folder.records())
     found = re.search(r"a step (\S+) s, a look at a checkpoint (\S+) s", said)
