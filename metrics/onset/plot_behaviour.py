@@ -1,4 +1,4 @@
-"""A run's images as a picture: fidelity, obedience, copying and diversity over epochs, and how far they drift."""
+"""A run's images as a picture: likeness, obedience, copying and diversity over epochs, and how far they drift."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PANELS = {
     "behaviour": ("fidelity", "prompt", "copying", "own_photo", "diversity"),
     "drift": ("colour", "burn", "composition"),
 }
-NAMES = {"prompt": "prompts obeyed", "own_photo": "own photos"}
+NAMES = {"fidelity": "likeness", "prompt": "obedience", "own_photo": "own photos"}
 HEIGHTS = {"behaviour": 1.2, "drift": 1.0}
 LABELS = {"behaviour": "behaviour", "drift": "drift, in spreads\nof the photos"}
 LEAST_SPAN = {"behaviour": (0.0, 1.1), "drift": (-2.0, 4.0)}

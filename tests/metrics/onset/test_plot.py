@@ -106,6 +106,17 @@ def test_a_channel_that_runs_far_away_is_seen_whole_in_a_picture_of_its_own(tmp_
     assert "composition" not in words(plot_onset(tmp_path / "o.svg", trajectory, onset))
 
 
+def test_what_the_images_do_is_named_as_in_the_verdict(tmp_path: Path) -> None:
+    trajectory = plant("valley", 2).trajectory
+    for name in ("fidelity", "prompt", "copying"):
+        trajectory = with_channel(trajectory, name, np.linspace(0, 0.5, len(trajectory)))
+    path = plot_behaviour(tmp_path / "b.svg", trajectory, find_onset(trajectory))
+    assert path is not None
+    shown = words(path)
+    assert {"likeness", "obedience", "copying"} <= set(shown.split("\n"))
+    assert "fidelity" not in shown
+
+
 def test_images_that_nobody_judged_have_no_picture(tmp_path: Path) -> None:
     trajectory = plant("valley", 2).trajectory
     bare = Trajectory(
