@@ -118,6 +118,7 @@ def _completion_line() -> Arguments:
         prog=f"onset {COMPLETION}",
         description="Print what a shell needs to complete commands and options.",
         epilog="for every new shell:\n"
+        "  mkdir -p ~/.local/share/bash-completion/completions\n"
         "  onset completion bash > ~/.local/share/bash-completion/completions/onset\n"
         "  onset completion zsh > ~/.zfunc/_onset    (a folder of $fpath, before compinit)\n"
         "  onset completion fish > ~/.config/fish/completions/onset.fish",

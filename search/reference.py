@@ -43,8 +43,7 @@ _COMMANDS_HEAD = """# Every command
 
 Each has a short name, too, once Onset is installed: `onset run`, `status`, `dashboard`, `pick`, `export`, `data-check`,
 `flow`, `train`, `draw`, `deliver`, `metrics`; and `onset demo` runs the demo study. `onset --help` lists them.
-`onset completion bash > ~/.local/share/bash-completion/completions/onset` has your shell complete them;
-`onset completion --help` says it for zsh and fish."""
+`onset completion --help` says how your shell completes them (bash, zsh, fish)."""
 _COMMANDS = {
     "search.run": search_run,
     "search.status": search_status,
