@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.command import add_study, study_command
-from search.errors import BusyError, SearchError, StudyError
+from search.errors import BusyError, StudyError
 from search.probe.probe_files import mend_probe
-from search.record.clock import Clock, noted_seconds
-from search.record.data_check import DataCheck, why_to_stop
+from search.record.clock import Clock
+from search.record.data_check import why_to_stop
 from search.record.in_place import in_place
 from search.record.json_files import write_bytes
 from search.record.learned_from import NOBODY, LearnedFrom
@@ -39,7 +39,7 @@ from search.recovery.continuing import (
     put_aside,
 )
 from search.recovery.study_json import About, check_continues
-from search.running.budget import why_not_asked
+from search.running.budget import why_finished
 from search.running.placing import place_of, runs_folder_of
 from search.running.workers import Team
 from search.study.flow_file import Flow, read_flow
@@ -144,7 +144,7 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
     if ended is not None:
         more = "" if size_of(study.space) == 1 else f": {ended}. To go on with it, raise the budget"
         print(f"study {study.name} is finished{more}.")
-        show(folder, brief=brief)
+        _show(folder, brief=brief)
         return
     if not (going.anew or going.grown or going.other_photos):
         check_scored_alike(study, folder)
@@ -153,7 +153,13 @@ def _run_study(file: Path, runs: Path, command: Command, settings: Sequence[str]
     for notice in (*study.notices, *told):
         print(f"note: {notice}")
     _run(study, folder, going)
-    show(folder)
+    _show(folder)
+
+
+def _show(folder: StudyFolder, *, brief: bool = False) -> None:
+    from search.verdict.terminal import show  # not before: what a verdict needs is slow to load
+
+    show(folder, brief=brief)
 
 
 def _learned(study: Study, folder: StudyFolder) -> tuple[LearnedFrom, tuple[str, ...]]:
@@ -347,50 +353,6 @@ def _deliver(study: Study, folder: StudyFolder, clock: Clock, publish: Callable[
     judgement = judge(study, folder, say=lambda what: print(f"note: {what}", flush=True))
     clock.tick()
     finish_delivery(folder, judgement, base=study.base, wall_seconds=clock.seconds, keep=study.keep, publish=publish)
-
-
-def why_finished(study: Study, folder: StudyFolder) -> str | None:
-    """What the study has spent, in words, where its verdict is of the trials that are there and nothing is left to ask
-    for; None where it goes on."""
-    from search.verdict.verdict import belongs, known_verdict
-
-    verdict = known_verdict(folder)
-    if verdict is None or not all((folder.path / path).exists() for path in verdict.files.values()):
-        return None
-    records = list(folder.records())
-    if not belongs(verdict, records):
-        return None
-    drawn = verdict.finalists
-    if drawn is not None:
-        now, usual = study.finalists.model_dump(mode="json"), type(study.finalists)().model_dump(mode="json")
-        if any(drawn.settings.get(key, usual[key]) != value for key, value in now.items()):
-            return None
-    if verdict.decision.ships and study.num_twins != (verdict.twins.asked if verdict.twins else 0):
-        return None
-    distinct = len({json.dumps(dict(record.params), sort_keys=True) for record in records})
-    return why_not_asked(study, len(records), distinct, noted_seconds(folder))
-
-
-def show(folder: StudyFolder, *, brief: bool = False) -> None:
-    """Print a finished study's verdict (`brief`: its first line, and a data check's page). Raises SearchError where
-    all trials failed."""
-    from rich.console import Console
-
-    from search.findings.terminal import show_check
-    from search.verdict.sentences import headline
-    from search.verdict.verdict import Verdict, render
-
-    verdict = Verdict.load(folder.verdict_file)
-    check = DataCheck.of(folder)
-    if not brief:
-        Console().print(render(verdict, folder.path))
-    elif check is None:
-        print(headline(verdict))
-    else:
-        show_check(check, folder, brief=True)
-    records = list(folder.records())
-    if records and all(record.state == "failed" for record in records):
-        raise SearchError(f"every trial failed, the last one with: {records[-1].error}")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def _show(folder: StudyFolder, *, everything: bool) -> None:
     if best is not None and verdict is None:
         console.print(best_text(best, next(r for r in records if r.number == best.trial), score="score "))
     if verdict is not None:
-        from search.verdict.verdict import render
+        from search.verdict.terminal import render
 
         console.print(render(verdict, folder.path, brief=not everything))
     elif note:

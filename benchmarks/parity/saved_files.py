@@ -80,7 +80,7 @@ def run(tool: str, checkout: Path, python: str, work: Path) -> list[Check]:
 
 
 def _ask(work: Path, *, few: bool) -> dict[str, Base]:
-    folders = {family: make_base(work / "bases" / family) for family in ("sd15", "sdxl")}
+    folders = {family: make_narrow_base(work / "bases" / family) for family in ("sd15", "sdxl")}
     bases = {family: load_base(folder) for family, folder in folders.items()}
     for family, base in bases.items():
         for epoch in EPOCHS:
@@ -100,7 +100,7 @@ def _ask(work: Path, *, few: bool) -> dict[str, Base]:
     return bases
 
 
-def make_base(folder: Path) -> Path:
+def make_narrow_base(folder: Path) -> Path:
     """SD 1.5 or SDXL (after the folder's name) with its own blocks and very few channels, in diffusers' layout."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel

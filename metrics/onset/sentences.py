@@ -167,19 +167,20 @@ _WORSE = {
 }
 
 
-def choice_sentences(onset: WithChoices, unit: str = "epoch") -> tuple[str, ...]:
+def choice_sentences(onset: WithChoices, last: int | None, unit: str = "epoch") -> tuple[str, ...]:
     """The safe and the most alike checkpoint, as far as they are known; nothing where they are the same one.
 
     Args:
-        unit: "epoch" or "step".
+        last: the last epoch (or step) looked at. unit: "epoch" or "step".
     """
     if onset.safe is None or onset.alike is None or onset.safe.epoch == onset.alike.epoch:
         return ()
     where = f"{_choice_text(onset.alike)}. It is the last checkpoint before the photos are memorised."
-    if onset.memory.epoch is None:
-        where = f"{onset.alike.epoch}, the last checkpoint. The photos are not memorised up to there."
-        if onset.alike.high is not None:
-            where = f"{onset.alike.epoch}. Later ones know photos of the subject less well than the base does."
+    if onset.memory.epoch is None and onset.alike.high is None:
+        read = "" if onset.alike.epoch == last else " with a loss on held-out photos"
+        where = f"{onset.alike.epoch}, the last checkpoint{read}. The photos are not memorised up to there."
+    elif onset.memory.epoch is None:
+        where = f"{onset.alike.epoch}. Later ones know photos of the subject less well than the base does."
     return (
         f"Safe: {unit} {_choice_text(onset.safe)}. Up to there, images still do what prompts ask for.",
         f"Most alike: {unit} {where} Prompts are usually followed less well than at the safe {unit}.",
@@ -217,7 +218,7 @@ def sentence(onset: Onset, note: str, unit: str, last: int, worse: str = "") -> 
         if onset.likeness is not None and onset.likeness >= LEARNED_FLOOR:
             return f"Up to {unit} {last}, the subject was learned only after overfitting had begun."
         return f"Up to {unit} {last}, the subject was not learned. {worse or 'So there is nothing to overfit yet.'}"
-    said = [f"Ship {unit} {onset.best}" + (f": {note}." if note else "."), *choice_sentences(onset, unit)]
+    said = [f"Ship {unit} {onset.best}" + (f": {note}." if note else "."), *choice_sentences(onset, last, unit)]
     kinds: tuple[tuple[Kind, Turn], ...] = (("context", onset.context), ("memory", onset.memory))
     told = [
         each for kind, turn in kinds if turn.status != "unmeasured" for each in turn_sentences(kind, turn, last, unit)

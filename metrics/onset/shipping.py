@@ -121,15 +121,16 @@ def _alike(epochs: np.ndarray, memory: Turn, losses: OnsetCurves | None, safe: i
     if memory.status == "unmeasured":
         return None
     trained = alike = epochs[epochs > 0]
+    worse_later = False
     if memory.epoch is None and losses is not None:
-        alike = trained[trained <= max(_knows_more_than_the_base(losses), trained[0])]
+        last = max(_knows_more_than_the_base(losses), trained[0])
+        alike, worse_later = trained[trained <= last], bool(losses.measured.epochs[-1] > last)
 
     def last_before(end: float | None) -> int:
         before = alike if end is None else alike[alike < end]
         return max(safe, int(before[-1]) if before.size else int(trained[0]))
 
-    reached = memory.high is not None or alike.size < trained.size
-    high = last_before(memory.high) if reached else None
+    high = last_before(memory.high) if memory.high is not None or worse_later else None
     low = last_before(memory.low if memory.epoch is not None else None)
     return Choice(last_before(memory.epoch), low, high)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_FEW = 48  # curves up to which plain floats are faster than numpy's calls
+_FEW = 48  # curves up to which a row after the other, in plain floats, is faster than numpy
 
 
 class Valley(NamedTuple):
@@ -77,11 +77,11 @@ def _pool(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     A block that begins at `barrier[r]` is never merged with the one before it: with it a row is two fits.
     """
-    return _pool_few(curves, barrier) if len(curves) <= _FEW else _pool_many(curves, barrier)
+    return _pool_by_row(curves, barrier) if len(curves) <= _FEW else _pool_by_column(curves, barrier)
 
 
-def _pool_few(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """See `_pool`: one row after the other. The same to the bit as `_pool_many`."""
+def _pool_by_row(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """See `_pool`: one row after the other. The same to the bit as `_pool_by_column`."""
     fits, prefix_errors = [], []
     for row, stop in zip(curves.tolist(), barrier.tolist(), strict=True):
         means, weights, error, errors = [-math.inf], [0], 0.0, []  # sentinel: the first block stays
@@ -102,7 +102,7 @@ def _pool_few(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.n
     return np.array(fits, np.float64), np.array(prefix_errors, np.float64)
 
 
-def _pool_many(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pool_by_column(curves: np.ndarray, barrier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See `_pool`: all rows at once."""
     num_curves, count = curves.shape
     # each row has a stack of blocks, whose last one ends at t: it begins at t + 1 - its weight

@@ -128,7 +128,8 @@ def _record(folder: StudyFolder, trial: int | None) -> TrialRecord:
 
 def _nothing_to_ship(folder: StudyFolder, record: TrialRecord) -> str:
     """Why the trial has nothing to ship yet, as its decision says; empty when it has, or was stopped on its way."""
-    from search.verdict.sentences import headline, trial_sentences
+    from search.verdict.sentences import headline
+    from search.verdict.trial_sentences import trial_sentences
     from search.verdict.verdict import known_verdict
 
     found = decide(record)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import SearchError
 from search.exports.option_check import check_sdscripts
-from search.exports.photos import caption_ending
+from search.exports.photos import by_folder, caption_ending
 from search.exports.ship_epoch import Ending, saved_every, schedule
 from search.study.config_yaml import relative
 
@@ -187,16 +187,14 @@ def bucket_bounds(config: "TrainConfig", family: str) -> tuple[int, int, int]:
 
 
 def _dataset(config: "TrainConfig", dataset: "Dataset", family: str, folder: Path) -> dict[str, Any]:
-    shelves: dict[tuple[Path, bool], list[Any]] = {}
-    for photo in dataset.photos:
-        shelves.setdefault((photo.path.parent, photo.is_reg), []).append(photo)
     subsets = []
-    for (path, is_reg), photos in shelves.items():
-        words = (photos[0].trigger, photos[0].class_word)
-        subset: dict[str, Any] = {"image_dir": relative(str(path.resolve()), folder), "num_repeats": photos[0].repeats}
-        if any(words):
-            subset["class_tokens"] = " ".join(w for w in words if w)
-        if is_reg:
+    for photos in by_folder(dataset):
+        first = photos[0]
+        path, words = first.path.parent.resolve(), [word for word in (first.trigger, first.class_word) if word]
+        subset: dict[str, Any] = {"image_dir": relative(str(path), folder), "num_repeats": first.repeats}
+        if words:
+            subset["class_tokens"] = " ".join(words)
+        if first.is_reg:
             subset["is_reg"] = True
         if caption_ending(photos) != ".txt":
             subset["caption_extension"] = caption_ending(photos)

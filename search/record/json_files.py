@@ -1,6 +1,8 @@
 """JSON files, and others, written whole or not at all and read by type. Loads neither numpy nor pydantic by itself."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -26,8 +28,21 @@ def write_json(path: Path, content: object) -> None:
     write_bytes(path, (json.dumps(content, indent=2, default=_plain) + "\n").encode())
 
 
+def write_fields(path: Path, values: Mapping[str, object]) -> None:
+    """Write a mapping as `write_json` does, with a line for each name and none within a value: Python indents in slow
+    code of its own, and some files are written at each event."""
+    encode = json.JSONEncoder(default=_plain).encode
+    lines = (f"  {encode(name)}: {encode(value)}" for name, value in values.items())
+    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest_of(content: object) -> str:
+    """SHA-256 of what JSON says of something: the same for the same content, in whatever order its keys stand."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def checked(kind: type[T], values: Any) -> T:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
-from search.record.json_files import write_json
+from search.record.json_files import digest_of, write_json
 
 PROBE_FILE = "probe.json"
 _SEAL = "sha256"
@@ -96,7 +94,7 @@ class ProbeDescription:
     def save(self, path: Path) -> None:
         """Write it, with a digest that tells whether it is still as it was written."""
         plain = json.loads(json.dumps(asdict(self), default=lambda value: value.tolist()))
-        write_json(path, {**plain, _SEAL: _digest(plain)})
+        write_json(path, {**plain, _SEAL: digest_of(plain)})
 
 
 def is_sealed(path: Path) -> bool:
@@ -106,11 +104,7 @@ def is_sealed(path: Path) -> bool:
         OSError, ValueError: it cannot be read.
     """
     plain = json.loads(path.read_bytes())
-    return _SEAL not in plain or plain.pop(_SEAL) == _digest(plain)
-
-
-def _digest(plain: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return _SEAL not in plain or plain.pop(_SEAL) == digest_of(plain)
 
 
 @cache

@@ -12,7 +12,7 @@ from search.errors import DamagedError, VersionError, problem
 from search.record.added_prompts import AddedPrompts
 from search.record.final_run import Average, FinalRun
 from search.record.finished_run import FinishedRun
-from search.record.json_files import checked, read_json, write_bytes, write_json
+from search.record.json_files import checked, read_json, write_bytes, write_fields
 from search.record.probe_description import PROBE_FILE, ProbeDescription
 from search.record.taken_run import TakenRun
 from search.record.twins import Twins
@@ -130,7 +130,7 @@ class TrialRecord:
         plain |= {"onset": None if self.onset is None else asdict(self.onset)}
         for name, part in (("finished_run", self.finished_run), ("final", self.final), ("taken", self.taken)):
             plain[name] = None if part is None else asdict(part)
-        write_json(folder / "record.json", {"version": VERSION, **plain})
+        write_fields(folder / "record.json", {"version": VERSION, **plain})
 
     @property
     def has_epochs(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from search.record.finished_run import Unit
 from search.record.record import TrialRecord
 from search.verdict.decision import decide, unit_of
-from search.verdict.sentences import onset_short, state_text
+from search.verdict.trial_sentences import onset_short, state_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

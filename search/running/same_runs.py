@@ -5,7 +5,6 @@ What a run is follows from what is trained and measured, not from how a study sa
 """
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -26,6 +25,7 @@ from metrics.trajectory.trajectory import Trajectory
 from search.errors import SearchError
 from search.probe.probe import Probe
 from search.record.events import Checkpointed, TrialSpec
+from search.record.json_files import digest_of
 from search.record.record import StudyFolder, TrialRecord
 from search.record.taken_run import RunMark, TakenRun
 from search.record.trial_progress import Course, checkpoint_epochs
@@ -82,7 +82,7 @@ class SameRuns:
             "warmup": config.warmup_steps,
             "every": config.save_every_n_epochs,
         }
-        return RunMark(_digest([self._common, own]), _course(settings.schedule, config, steps_per_epoch))
+        return RunMark(digest_of([self._common, own]), _course(settings.schedule, config, steps_per_epoch))
 
     def take(self, spec: TrialSpec, mark: RunMark) -> TakenRun | None:
         """Put into a trial's folder what an earlier one has of the same run: readings, images, LoRAs. None where no
@@ -245,7 +245,3 @@ def _course(schedule: ScheduleSettings, config: TrainConfig, steps_per_epoch: in
         so_far.update(rates[epoch * steps_per_epoch : (epoch + 1) * steps_per_epoch].tobytes())
         found.append(so_far.hexdigest()[:16])
     return tuple(found)
-
-
-def _digest(said: Any) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,9 +1,7 @@
 """A worker's part of cross-fitted twins: trains one at a trial's settings without some of the photos, and reads its
 losses on these at every checkpoint. Nothing is drawn."""
 
-import hashlib
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from search.probe.heldout_losses import evaluation_of
 from search.probe.probe import Probe
 from search.record.events import DrawAgain, DrawnAgain
 from search.record.finalists import LOOKS_FOLDER
-from search.record.json_files import write_bytes
+from search.record.json_files import digest_of, write_bytes
 from search.record.record import StudyFolder, TrialRecord
 from search.record.trial_progress import checkpoint_epochs
 from search.record.twin_curve import last_epoch
@@ -143,7 +141,7 @@ class TwinTrainings:
             probe.score.seed,
             probe.precision,
         ]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return digest_of(said)
 
     def _is_kept(self, asked: DrawAgain) -> bool:
         kept = TwinLosses.load(self._file(asked))

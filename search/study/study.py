@@ -3,7 +3,6 @@
 A searchable name is a field of `trainer.config.config.TrainConfig`; there is no second list.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from search.errors import StudyError, problem, unknown_problem
 from search.record.added_prompts import NONE_ADDED, AddedPrompts
 from search.record.finished_run import FinishedRun
 from search.record.handed_on import HandedOn
+from search.record.json_files import digest_of
 from search.record.learned_from import NOBODY, LearnedFrom
 from search.study.checks import (
     beside,
@@ -224,7 +224,7 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the meaning."""
-        return hashlib.sha256(json.dumps(self.meaning, sort_keys=True).encode()).hexdigest()
+        return digest_of(self.meaning)
 
     @cached_property
     def probe_digest(self) -> str:
@@ -240,7 +240,7 @@ class Study:
             value = kept.get(key)
             if isinstance(value, str) and is_folder(self.source.file_of(key).parent, value):
                 kept[key] = "a folder"  # which may be another one tomorrow, with the same in it
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        return digest_of(kept)
 
 
 def load_study(

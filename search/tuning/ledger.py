@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.errors import StudyError, problem
@@ -99,6 +100,7 @@ class Ledger:
 
     def _open(self, storage: optuna.storages.RDBStorage, patience: Patience) -> None:
         self._mirror = Mirror(storage, patience)
+        self._common = IntersectionSearchSpace(include_pruned=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study = optuna.create_study(
@@ -365,4 +367,4 @@ class Ledger:
         self.study.sampler = self._seeded(number, parameter)
 
     def _seeded(self, number: int, parameter: str) -> optuna.samplers.BaseSampler:
-        return sampler_for(self.sampler, self.seed, number, parameter, self.startup_trials)
+        return sampler_for(self.sampler, self.seed, number, parameter, self.startup_trials, self._common)

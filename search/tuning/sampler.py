@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial
 
 from search.study.settings import SamplerSection
@@ -20,11 +21,22 @@ _GP_ANSWER = "gp:relative_params"
 """Optuna's name for what the process answered, in the trial's system attributes."""
 
 
-def sampler_for(section: SamplerSection, seed: int, number: int, parameter: str, startup_trials: int) -> BaseSampler:
+def sampler_for(
+    section: SamplerSection,
+    seed: int,
+    number: int,
+    parameter: str,
+    startup_trials: int,
+    common: IntersectionSearchSpace | None = None,
+) -> BaseSampler:
     """A fresh sampler for one parameter of one trial (`""` for those drawn together when the trial begins).
 
     TPE is multivariate and counts running trials as poor ones (`constant_liar`), so that two workers do not try the
     same. A grid draws at random here; `search.tuning.untried` takes what is left.
+
+    Args:
+        common: what all trials of the study have in common as far as earlier samplers looked (pruned ones among them),
+            so that TPE looks at new trials only; None: it looks at all of them.
 
     Raises:
         ConfigError: a class that is not there, or keywords that it does not take.
@@ -32,7 +44,7 @@ def sampler_for(section: SamplerSection, seed: int, number: int, parameter: str,
     key = hashlib.sha256(f"{seed}/{number}/{parameter}".encode()).digest()
     later = {"n_startup_trials": startup_trials}
     known = {
-        "tpe": partial(TPESampler, **later, multivariate=True, constant_liar=True),
+        "tpe": partial(_Estimators, common, **later, multivariate=True, constant_liar=True),
         "random": RandomSampler,
         "grid": RandomSampler,
         "qmc": partial(_Sequence, number, seed % 2**32),
@@ -45,6 +57,15 @@ def sampler_for(section: SamplerSection, seed: int, number: int, parameter: str,
         return made(
             ("sampler.name", "sampler.arguments"), section.name, section.arguments, known, BaseSampler, seed=own
         )
+
+
+class _Estimators(TPESampler):
+    """TPE that goes on from what an earlier one found that all trials have in common."""
+
+    def __init__(self, common: IntersectionSearchSpace | None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if common is not None:
+            self._search_space = common
 
 
 class _Sequence(QMCSampler):

@@ -13,12 +13,13 @@ from uuid import NAMESPACE_URL, uuid5
 from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twins import TWINS_FILE
-from search.verdict.attributes import BY_TWINS, study_attributes, trial_attributes
+from search.verdict.attributes import every_trial_attribute, study_attributes, trial_attributes
 from search.verdict.best_files import write_pictures
 from search.verdict.decision import decide, unit_of
 from search.verdict.front import FRONT_PICTURE
-from search.verdict.sentences import headline, state_text, trial_sentences
+from search.verdict.sentences import headline
 from search.verdict.settings_sentences import settings_of
+from search.verdict.trial_sentences import state_text, trial_sentences
 
 if TYPE_CHECKING:
     import optuna
@@ -101,12 +102,12 @@ def tell_twins(ledger: "Ledger", folder: StudyFolder, store: "ArtifactStore") ->
         home = folder.trial(row.number)
         if row.state.is_finished() and ("twins" in row.user_attrs or (home / TWINS_FILE).is_file()):
             record, searched = (TrialRecord.load(home, searched=each) for each in (False, True))
-            said, moved = trial_attributes(record), record.epoch_shipped != searched.epoch_shipped
+            moved = record.epoch_shipped != searched.epoch_shipped
             shipped: dict[str, Any] = {
                 SHIPPED: record.epoch_shipped,
                 SEARCHED: searched.epoch_shipped if moved else None,
             }
-            ledger.amend(row.number, **{name: said.get(name) for name in BY_TWINS}, **shipped)
+            ledger.amend(row.number, **every_trial_attribute(record), **shipped)
             upload_trial(Trial(ledger.study, row._trial_id), home, store)
             told.append(row.number)
     return told

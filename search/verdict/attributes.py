@@ -20,32 +20,33 @@ def trial_attributes(record: TrialRecord) -> dict[str, Any]:
     `onset_status`; `objective` and `onset_score` where a function of the user's own makes the score: its name, and the
     score as we make it; `twins`: how many twins say where memorising begins.
     """
-    found, config = decide(record), record.config
+    return {name: value for name, value in every_trial_attribute(record).items() if value is not None}
+
+
+def every_trial_attribute(record: TrialRecord) -> dict[str, Any]:
+    """The same with every name that a trial can have; None for what is not known."""
+    found, config, run = decide(record), record.config, record.finished_run
     kind, onset = found.earlier
-    known = {} if record.finished_run is None else record.finished_run.settings
-    said: dict[str, Any] = {}
-    if record.finished_run is None or "alpha" in known:
-        said["alpha"] = config.effective_alpha
-    if record.finished_run is None and not config.relative_step:
-        said["learning_rate"] = config.effective_learning_rate
-    if onset is not None and onset.epoch is not None:
-        said |= {"onset": onset.epoch, "onset_low": onset.low, "onset_high": onset.high, "onset_kind": kind}
-        said["onset_channels"] = ", ".join(onset.channels)
-    said["onset_status"] = record.onset.status if record.onset is not None else None
-    said |= {"context_onset": found.context.epoch, "memory_onset": found.memory.epoch}
-    if found.copying.nearer is not None:
-        said |= {"copying": found.copying.status, "copying_nearer": -expm1(-found.copying.nearer)}
-    for name, choice in (("safe_epoch", found.safe), ("alike_epoch", found.alike)):
-        said[name] = None if choice is None else choice.epoch
-    said |= {"objective": found.objective or None, "onset_score": found.own_score, "twins": found.twins or None}
-    return {name: value for name, value in said.items() if value is not None}
-
-
-BY_TWINS = (
-    *("onset", "onset_low", "onset_high", "onset_kind", "onset_channels", "onset_status", "context_onset"),
-    *("memory_onset", "safe_epoch", "alike_epoch", "copying", "copying_nearer", "onset_score", "twins"),
-)
-"""What twins may change of a trial, beside its epoch to ship."""
+    copied = found.copying.nearer
+    return {
+        "alpha": config.effective_alpha if run is None or "alpha" in run.settings else None,
+        "learning_rate": config.effective_learning_rate if run is None and not config.relative_step else None,
+        "onset": onset and onset.epoch,
+        "onset_low": onset and onset.low,
+        "onset_high": onset and onset.high,
+        "onset_kind": kind or None,
+        "onset_channels": onset and ", ".join(onset.channels),
+        "onset_status": record.onset and record.onset.status,
+        "context_onset": found.context.epoch,
+        "memory_onset": found.memory.epoch,
+        "copying": None if copied is None else found.copying.status,
+        "copying_nearer": None if copied is None else -expm1(-copied),
+        "safe_epoch": found.safe and found.safe.epoch,
+        "alike_epoch": found.alike and found.alike.epoch,
+        "objective": found.objective or None,
+        "onset_score": found.own_score,
+        "twins": found.twins or None,
+    }
 
 
 def study_attributes(verdict: "Verdict") -> dict[str, Any]:

@@ -55,8 +55,8 @@ def open_ballot(url: str, folder: StudyFolder, found: Finalists | None, store: "
     if len(shown) < 2:
         return
     storage = open_storage(url)
-    _counted(storage, folder)
     known = _known(storage, folder)
+    _counted(storage, folder, known)
     if known is not None:
         if known.user_attrs.get(_OPEN):
             ballot = _opened(storage, folder, len(shown))
@@ -79,13 +79,13 @@ def count_votes(url: str, folder: StudyFolder) -> bool:
     """Keeps the votes that the storage holds in the study's folder; returns whether they are others than before."""
     from search.tuning.optuna_storage import open_storage
 
-    return _counted(open_storage(url), folder)
+    storage = open_storage(url)
+    return _counted(storage, folder, _known(storage, folder))
 
 
-def _counted(storage: "BaseStorage", folder: StudyFolder) -> bool:
+def _counted(storage: "BaseStorage", folder: StudyFolder, known: "FrozenStudy | None") -> bool:
     import optuna
 
-    known = _known(storage, folder)
     if known is None or not known.user_attrs.get(_OPEN):
         return False
     with _quiet():

@@ -19,9 +19,10 @@ from search.verdict.all_photos import in_passes, on_all_photos
 from search.verdict.best_folder import replacing_best
 from search.verdict.copying_sentences import copying_note
 from search.verdict.decision import Decision, decide, lora_to_ship
-from search.verdict.sentences import headline, plot_caption, trial_sentences
+from search.verdict.sentences import headline
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, Marks, choose_epochs, contact_sheet
+from search.verdict.trial_sentences import plot_caption, trial_sentences
 from search.verdict.twin_sentences import words_of
 
 if TYPE_CHECKING:

@@ -134,8 +134,9 @@ def _weight(size: int) -> str:
 
 
 def sweep_study(folder: StudyFolder) -> None:
-    """Delete what kills left half written in a study's own folder and in its finals'; only for who holds its lock."""
-    for leftover in [*folder.path.iterdir(), *folder.path.glob(f"{LOOKS_FOLDER}/*/.*")]:
+    """Delete what kills left half written in a study's own folder, and anywhere in its finals'; only for who holds its
+    lock."""
+    for leftover in [*folder.path.iterdir(), *folder.path.glob(f"{LOOKS_FOLDER}/**/.*")]:
         if _LEFTOVER.fullmatch(leftover.name):
             delete(leftover)
 

@@ -1,4 +1,9 @@
-"""Times and sizes as people read them."""
+"""Numbers, times and sizes as people read them."""
+
+
+def counted(number: int, what: str) -> str:
+    """`1 trial`, `4 trials`."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def duration(seconds: float | None) -> str:

@@ -33,10 +33,11 @@ from search.verdict.finalists import finalist_columns, finalist_rows, finalist_s
 from search.verdict.front import FRONT_PICTURE, front_sentences
 from search.verdict.private_paths import without_private_paths
 from search.verdict.quantities import duration, size
-from search.verdict.sentences import headline, onset_short, state_text, trial_sentences, turn_short
+from search.verdict.sentences import headline
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, choose_epochs
 from search.verdict.trial_cells import alpha, training
+from search.verdict.trial_sentences import onset_short, state_text, trial_sentences, turn_short
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict

@@ -4,40 +4,29 @@ from collections.abc import Sequence
 from math import floor
 from typing import TYPE_CHECKING
 
-from metrics.onset.sentences import (
-    Kind,
-    channels_text,
-    choice_sentences,
-    disagreement_text,
-    epoch_text,
-    interval_text,
-    turn_sentences,
-)
-from search.record.record import TrialRecord
+from metrics.onset.sentences import choice_sentences, disagreement_text, epoch_text
 from search.verdict.all_photos import compare_text
-from search.verdict.copying_sentences import copying_sentences, ships_copies
-from search.verdict.decision import Decision, OnsetFound
+from search.verdict.copying_sentences import ships_copies
+from search.verdict.cost import spent_sentence
+from search.verdict.decision import Decision
 from search.verdict.final_run_sentences import against_before, all_photos, average_text
 from search.verdict.finalists import finalist_cost, finalist_sentences, tie_sentences
-from search.verdict.finished_run_sentences import (
-    run_headline,
-    what_it_rests_on,
-    what_it_took,
-    what_to_use,
-)
+from search.verdict.finished_run_sentences import run_headline, what_it_rests_on, what_it_took, what_to_use
 from search.verdict.front import front_sentences
 from search.verdict.plateau import Peak
-from search.verdict.quantities import duration
+from search.verdict.quantities import counted
 from search.verdict.said import Said
-from search.verdict.saved_sentences import saved
 from search.verdict.settings_sentences import leave_epochs, settings
-from search.verdict.twin_sentences import read_from_twins, twin_cost, twin_sentences, words_of
+from search.verdict.trial_sentences import objective_sentences, told_onsets
+from search.verdict.twin_sentences import twin_cost, twin_sentences
 from trainer.config.rules import FLAT_SCHEDULERS
 
 if TYPE_CHECKING:
-    from search.verdict.verdict import Cost, Verdict
+    from search.verdict.verdict import Verdict
 
 CUT_OUTS = "cache/probe/composites.png"
+_LONGER = {"trial": " (train.epochs)", "final": " (final.past)", "finished": ""}
+"""The key that a study file of each kind has for that."""
 
 
 def headline(verdict: "Verdict") -> str:
@@ -65,110 +54,9 @@ def headline(verdict: "Verdict") -> str:
 def say(verdict: "Verdict", errors: Sequence[str] = ()) -> Said:
     """All there is to say about a verdict; `errors`: the texts of failed trials' errors, oldest first."""
     run = verdict.finished_run
-    took = cost(verdict.cost) if run is None else what_it_took(verdict, run)
+    took = spent_sentence(verdict.cost) if run is None else what_it_took(verdict, run)
     return Said(
         _do(verdict), _why(verdict), _how_sure(verdict, errors), (took, *finalist_cost(verdict), *twin_cost(verdict))
-    )
-
-
-def trial_sentences(found: Decision) -> tuple[str, ...]:
-    """One trial by itself: what comes of it, then its onsets as far as they are known, and copies."""
-    return (_trial_headline(found), *objective_sentences(found), *choice_sentences(found, found.unit), *_onsets(found))
-
-
-def objective_sentences(found: Decision) -> list[str]:
-    """Who made the score, where it was not we, and what ours is."""
-    if not found.objective or found.score is None:
-        return []
-    own = "" if found.own_score is None else f" Onset's own score there is {found.own_score:.3f}."
-    return [f"The score is what {found.objective} makes of the readings.{own}"]
-
-
-def plot_caption(found: Decision, first: str | None = None) -> str:
-    """The same, short enough to stand above a plot. `first`: another first sentence."""
-    onsets = [onset_sentences(name, found)[0] for name in _told(found)]
-    onsets += copying_sentences(found) if found.copying.status in ("seen", "later") else ()
-    against = [disagreement_text(found.disagreement, found.unit)] if found.disagreement is not None else []
-    return " ".join([_trial_headline(found) if first is None else first, *onsets, *against])
-
-
-def onset_sentences(name: Kind, found: Decision) -> tuple[str, str]:
-    """One of the two onsets: where it lies, and what that means ("" where nothing is to be added)."""
-    onset: OnsetFound = getattr(found, name)
-    where, meaning = turn_sentences(name, onset, found.last, found.unit, "a twin" if found.twins else "it")
-    if onset.epoch is not None and name == "context" and onset.channels:
-        meaning += f" Measured on {channels_text(onset.channels, words_of(found))}."
-    if onset.status == "beyond" and meaning:
-        meaning = f"{meaning.removesuffix('.')} ({_HOLDOUT[found.kind]})."
-    if onset.epoch is None and onset.status != "beyond":
-        meaning = _NEEDS[name].format(_HOLDOUT[found.kind])
-    if name == "memory" and onset.status != "unmeasured":
-        meaning = " ".join(filter(None, (meaning, read_from_twins(found))))
-    return where, meaning
-
-
-_HOLDOUT = {"trial": "score.holdout", "final": "score.holdout", "finished": "checkpoints.held_out"}
-_LONGER = {"trial": " (train.epochs)", "final": " (final.past)", "finished": ""}
-"""The keys that a study file of each kind has for these."""
-_NEEDS: dict[str, str] = {
-    "context": (
-        "That takes at least two checkpoints, and a subject that can be cut out of the photos or whole contexts that "
-        "are held out (score.holdout_contexts)."
-    ),
-    "memory": "That takes at least two checkpoints, and photos that are held out ({}).",
-}
-"""Without which an onset cannot be measured."""
-
-
-def onset_short(found: Decision) -> str:
-    """The earlier onset for a table: `17.3 (8.3–open) context`, `none yet`, `no copies`, `not measured`, or `–`."""
-    name, onset = found.earlier
-    if onset is not None and onset.epoch is not None:
-        return f"{turn_short(onset)} {name}"
-    statuses = {found.context.status, found.memory.status}
-    if "not_learned" in statuses:
-        return "–"
-    if "beyond" not in statuses:
-        return "not measured"
-    return "no copies" if found.context.status != "beyond" and found.memory.by_copies else "none yet"
-
-
-def turn_short(onset: OnsetFound) -> str:
-    """One onset in a word or two: `17.3 (8.3–open)`, `none yet`, `no copies`, `not measured`, or `–`."""
-    if onset.epoch is not None:
-        between = interval_text(onset.low, onset.high)
-        return epoch_text(onset.epoch) + (f" ({between})" if between else "")
-    if onset.status == "beyond":
-        return "no copies" if onset.by_copies else "none yet"
-    return "–" if onset.status == "not_learned" else "not measured"
-
-
-def state_text(record: TrialRecord) -> str:
-    """`complete`, `stopped at its onset`, `pruned`, `failed`, `running`; `…, files lost` where a disk lost some."""
-    at_onset = record.state == "complete" and record.stopped == "onset"
-    return ("stopped at its onset" if at_onset else record.state) + (", files lost" if record.lost else "")
-
-
-def cost(spent: "Cost") -> str:
-    """What the study took."""
-    kinds = [
-        f"{number} {what}"
-        for number, what in (
-            (spent.complete - spent.at_onset, "trained to the end"),
-            (spent.at_onset, "stopped at the onset"),
-            (spent.pruned, "pruned because others were ahead"),
-            (spent.failed, "failed"),
-            (spent.running, "unfinished"),
-        )
-        if number
-    ]
-    clock = f" in {duration(spent.wall_seconds)} on the clock" if spent.wall_seconds is not None else ""
-    return (
-        f"{_count(spent.trials, 'trial')}"
-        + (f" ({', '.join(kinds)})" if kinds else "")
-        + f" with {_count(spent.epochs, 'trained epoch')}{clock}. The workers took {duration(spent.seconds)}: "
-        f"training {duration(spent.train)}, drawing images {duration(spent.sample)}, scoring {duration(spent.score)}."
-        + saved(spent)
     )
 
 
@@ -248,13 +136,13 @@ def _why(verdict: "Verdict") -> tuple[str, ...]:
     elif found.outcome == "unfinished":
         said.append("A trial is stopped early (pruned) when others are ahead of it.")
     if found.ships:
-        said += [_choice(found), *objective_sentences(found), *choice_sentences(found, found.unit)]
+        said += [_choice(found), *objective_sentences(found), *choice_sentences(found, found.last, found.unit)]
     said += _learned(found, None if verdict.is_one_run else verdict.plateau)
     if found.ships and verdict.is_one_run and verdict.peak is not None:
         said.append(_peak(verdict.peak, found.unit))
     if found.ships and verdict.final is not None:
         said += [average_text(found, verdict.final), against_before(found, verdict.final)]
-    said += _onsets(found, against=False)
+    said += told_onsets(found, against=False)
     return (*said, *front_sentences(verdict))
 
 
@@ -302,20 +190,6 @@ def _choice(found: Decision) -> str:
     return f"{at} {best} of the checkpoints that {shows} before the {name} onset.{near}"
 
 
-def _told(found: Decision) -> tuple[Kind, ...]:
-    if found.outcome in ("failed", "nothing") or found.context.status == "not_learned":
-        return ()
-    return ("context", "memory")
-
-
-def _onsets(found: Decision, *, against: bool = True) -> list[str]:
-    said = [" ".join(filter(None, onset_sentences(name, found))) for name in _told(found)]
-    said += copying_sentences(found)
-    if against and found.disagreement is not None:
-        said.append(disagreement_text(found.disagreement, found.unit))
-    return said
-
-
 # --- how sure
 
 
@@ -338,7 +212,7 @@ def _how_sure(verdict: "Verdict", errors: Sequence[str]) -> tuple[str, ...]:
     said += twin_sentences(verdict)
     if verdict.cost.failed:
         last = f" The last error: {errors[-1].strip().splitlines()[-1]}" if errors and errors[-1].strip() else ""
-        said.append(f"{_count(verdict.cost.failed, 'trial')} failed.{last}")
+        said.append(f"{counted(verdict.cost.failed, 'trial')} failed.{last}")
     return tuple(said)
 
 
@@ -373,22 +247,3 @@ def _inside(found: Decision, step: int) -> list[str]:
     if name == "context" and found.context.channels and "context_loss" not in found.context.channels:
         said.append("That interval usually gets narrower when whole contexts are held out (score.holdout_contexts).")
     return said
-
-
-def _trial_headline(found: Decision) -> str:
-    score = "" if found.score is None else f" (score {found.score:.3f})"
-    if found.ships:
-        return f"Its best {found.unit} is {found.epoch}{score}."
-    if found.outcome == "not_learned":
-        late = "it overfits before it learns the subject" if found.learns_too_late else "it did not learn the subject"
-        return f"Nothing to ship: {late}."
-    if found.outcome == "poor":
-        return f"Nothing to ship: its best score is {found.score or 0.0:.3f} ({found.unit} {found.epoch})."
-    if found.outcome == "failed":
-        return "Nothing to ship: it failed."
-    so_far = "" if found.epoch is None else f" Its best {found.unit} so far is {found.epoch}{score}."
-    return f"Nothing to ship: it was not trained to its end.{so_far}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

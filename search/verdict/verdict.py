@@ -7,7 +7,7 @@ overfitting begins, what it cost and where the files are.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -23,6 +23,7 @@ from search.record.twins import Twins
 from search.study.server import Kept
 from search.study.settings import KeepSection
 from search.verdict.all_photos import same_point
+from search.verdict.cost import Cost, cost_of
 from search.verdict.data_check_sentences import say_check
 from search.verdict.decision import Decision, decide, lora_to_ship
 from search.verdict.finalists import draw_sheet, shows_strengths, standing, ties_of
@@ -33,43 +34,6 @@ from search.verdict.said import Said
 from search.verdict.sentences import headline, say
 from search.verdict.winner import as_drawn, by_twins, ranked_trials
 from trainer.config.recorded import RecordedConfig
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the study spent.
-
-    Attributes:
-        seconds: worker time over all trials; `train`, `sample` and `score` are its parts.
-        wall_seconds: time on the clock, None when nobody measured it.
-        epochs: trained epochs over all trials.
-        complete, pruned, failed, running: numbers of trials.
-        at_onset: how many of the complete ones were stopped at a confirmed onset.
-        taken: how many have readings of another trial that is the same run. saved_epochs, saved_seconds: what that
-            saved; these epochs are not among `epochs`.
-    """
-
-    seconds: float = 0.0
-    train: float = 0.0
-    sample: float = 0.0
-    score: float = 0.0
-    wall_seconds: float | None = None
-    epochs: int = 0
-    complete: int = 0
-    pruned: int = 0
-    failed: int = 0
-    running: int = 0
-    at_onset: int = 0
-    taken: int = 0
-    saved_epochs: int = 0
-    saved_seconds: float = 0.0
-
-    @property
-    def trials(self) -> int:
-        return self.complete + self.pruned + self.failed + self.running
 
 
 @dataclass(frozen=True)
@@ -250,7 +214,7 @@ def belongs(verdict: Verdict, records: Sequence[TrialRecord]) -> bool:
 def make_verdict(folder: StudyFolder, *, wall_seconds: float | None = None) -> Verdict:
     """Looks at the trials' records and trajectories and decides; writes nothing."""
     records = list(folder.records())
-    cost = _cost(records, wall_seconds)
+    cost = cost_of(records, wall_seconds)
     ranked, finalists, curves, noise = _ranked(folder)
     files = {"trials": "trials"} | ({} if Kept.load(folder) else {"database": folder.database.name})
     if (folder.path / DATA_CHECK_PAGE).is_file():
@@ -308,36 +272,6 @@ def _ranked(
     return ranked_trials(as_drawn(records, finalists), curves, 0.0), finalists, curves, noise
 
 
-_BRIEF_FILES = ("LoRA", "why nothing", "report")
-
-
-def render(verdict: Verdict, folder: Path | None = None, *, brief: bool = False) -> "RenderableType":
-    """The verdict for a terminal, as something `rich` can print; `brief`: what to do, and where the rest stands."""
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.table import Table
-    from rich.text import Text
-
-    colour = {"ship": "green", "nothing": "red"}.get(verdict.decision.outcome, "yellow")
-    lines: list[RenderableType] = [Text(headline(verdict), style=f"bold {colour}")]
-    said_now = replace(verdict.said, why=(), sure=(), took=()) if brief else verdict.said
-    for heading, sentences in said_now.parts:
-        lines += [Text(), Text(heading, style="bold")]
-        for sentence in sentences:
-            said = Table.grid(padding=(0, 1))
-            said.add_row("•", Text(sentence))
-            lines.append(said)
-    if verdict.files:
-        table = Table.grid(padding=(0, 2))
-        shown = {name: path for name, path in verdict.files.items() if not brief or name in _BRIEF_FILES}
-        for name, path in shown.items():
-            table.add_row(Text(name, style="dim"), Text(str(folder / path) if folder else path, overflow="fold"))
-        lines += [Text(), table]
-    if brief:
-        lines += [Text("Why, how sure, and what it took: in the report, or with --all.", style="dim")]
-    return Panel(Group(*lines), title=f"verdict · {verdict.study}", border_style=colour, padding=(not brief, 2))
-
-
 def _shareable(run: FinishedRun | None) -> FinishedRun | None:
     """With the names of its files only."""
     return None if run is None else replace(run, files={n: short_name(file) for n, file in run.files.items()})
@@ -345,31 +279,6 @@ def _shareable(run: FinishedRun | None) -> FinishedRun | None:
 
 def _states(records: Sequence[TrialRecord]) -> dict[str, str]:
     return {str(record.number): record.state for record in records}
-
-
-def _cost(records: Sequence[TrialRecord], wall_seconds: float | None) -> Cost:
-    def spent(part: str) -> float:
-        return float(sum(r.timings.get(part, 0.0) for r in records))
-
-    def count(state: str) -> int:
-        return sum(r.state == state for r in records)
-
-    return Cost(
-        seconds=float(sum(sum(r.timings.values()) for r in records)),
-        train=spent("train"),
-        sample=spent("sample"),
-        score=spent("score"),
-        wall_seconds=wall_seconds,
-        epochs=sum(r.epochs_trained - r.saved_epochs for r in records),
-        complete=count("complete"),
-        pruned=count("pruned"),
-        failed=count("failed"),
-        running=count("running"),
-        taken=sum(r.taken is not None for r in records),
-        saved_epochs=sum(r.saved_epochs for r in records),
-        saved_seconds=float(sum(r.saved_seconds for r in records)),
-        at_onset=sum(r.state == "complete" and r.stopped == "onset" for r in records),
-    )
 
 
 def _photos(folder: StudyFolder) -> tuple[int, int] | None:

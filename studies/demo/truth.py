@@ -135,7 +135,7 @@ def plot_beside(trial: Path, rows: Mapping[int, Truth], path: Path) -> Path:
     from metrics.onset.plot import plot_onset
     from search.record.record import StudyFolder, TrialRecord
     from search.verdict.decision import decide
-    from search.verdict.sentences import plot_caption
+    from search.verdict.trial_sentences import plot_caption
 
     record, folder = TrialRecord.load(trial), StudyFolder(trial.parent.parent)
     assert record.onset is not None

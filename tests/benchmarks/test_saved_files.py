@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.parity.exported_runs import EPOCH_STEPS, TRANSLATE, write_exports
 from benchmarks.parity.known_weights import differing
-from benchmarks.parity.saved_files import EPOCHS, epoch_of, left_out_by_diffusers, make_base
+from benchmarks.parity.saved_files import EPOCHS, epoch_of, left_out_by_diffusers, make_narrow_base
 from search.record.finished_run import FinishedRun
 from search.running.finished_run import check_run
 from trainer.base_model.load import load_base
@@ -88,7 +88,7 @@ def test_a_delivered_file_passes_and_draws_the_same(saved: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("name", ["onetrainer/sd15-kohya_lora-full", "onetrainer/sdxl-comfy_lora"])
 def test_diffusers_loads_every_layer_of_what_is_delivered(saved: Path, tmp_path: Path, name: str) -> None:
-    base = load_base(make_base(tmp_path / RUNS[name]["family"]))
+    base = load_base(make_narrow_base(tmp_path / RUNS[name]["family"]))
     path = run_files(saved / name).files[0].path
     write_edited(read_file(path), Edits(clean=True, repair=True), tmp_path / "it.safetensors", base=base.source)
     assert left_out_by_diffusers(tmp_path / "it.safetensors", base) == []
@@ -124,4 +124,4 @@ def test_simpletuners_last_file_which_lost_its_alpha_is_told(saved: Path, tmp_pa
     with pytest.raises(
         ModelError, match=r"weights\.safetensors: expected alpha 1 in denoiser\..*, got 2: .*SimpleTuner"
     ):
-        check_run(run, load_base(make_base(tmp_path / "sd15")))
+        check_run(run, load_base(make_narrow_base(tmp_path / "sd15")))

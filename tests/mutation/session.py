@@ -12,7 +12,6 @@ import time
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -20,6 +19,7 @@ import pytest
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.ran import Ran, note, with_calls
+from tests.search.forked_server import forget_server
 
 ALONE = 70  # exit code of a process in which a fault could not be planted
 MOST_CPU = 15.0  # s of a test while it is noted: it is not used, if it needs more
@@ -213,8 +213,7 @@ class Session:
         status = ALONE
         try:
             os.setsid()
-            server = forkserver._forkserver
-            server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
+            forget_server()
             out = os.open(os.devnull, os.O_RDWR)
             for stream in (1, 2):
                 os.dup2(out, stream)

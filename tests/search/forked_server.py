@@ -3,7 +3,7 @@ workers need: a process of its own takes seconds for that. With `own_server` a t
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,18 @@ def _forked(path: bytes, arguments: list[Any], files: list[int]) -> int:
     return process
 
 
+def forget_server(set_attribute: Callable[[object, str, None], None] = setattr) -> None:
+    """From now on this process has no server, as before its first team."""
+    for name in ("_forkserver_pid", "_forkserver_address", "_forkserver_alive_fd"):
+        set_attribute(forkserver._forkserver, name, None)
+
+
 @contextlib.contextmanager
 def own_server() -> Iterator[None]:
     """Inside, workers are forked from a server that is started for them and imports what they ask for."""
     server = forkserver._forkserver
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_forkserver_pid", "_forkserver_address", "_forkserver_alive_fd"):
-            patch.setattr(server, name, None)
+        forget_server(patch.setattr)
         patch.setattr(server, "_preload_modules", [])
         patch.setattr(forkserver, "set_forkserver_preload", server.set_forkserver_preload)
         patch.setattr(util, "spawnv_passfds", _SPAWN)

@@ -121,7 +121,7 @@ def test_weights_that_win_are_merged_and_pass_the_gate(folder: StudyFolder) -> N
     out = io.StringIO()
     from rich.console import Console
 
-    from search.verdict.verdict import render
+    from search.verdict.terminal import render
 
     Console(file=out, width=120).print(render(verdict, folder.path))
     assert "Turn down M00" in out.getvalue()

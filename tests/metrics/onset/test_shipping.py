@@ -71,7 +71,7 @@ def test_whatever_ships_the_others_are_told(ship: str) -> None:
     onset = shipped(ship)
     assert (onset.safe, onset.alike) == (shipped("safe").safe, shipped("safe").alike)
     assert onset.best in (onset.safe.epoch, onset.alike.epoch) or ship == "balanced"
-    said = " ".join(choice_sentences(onset))
+    said = " ".join(choice_sentences(onset, EPOCHS[-1]))
     assert f"Safe: epoch {onset.safe.epoch}" in said
     assert f"Most alike: epoch {onset.alike.epoch}" in said
     assert said in onset.sentence
@@ -122,10 +122,25 @@ def test_what_knows_the_subject_less_well_than_the_base_is_not_most_alike() -> N
     assert f"Most alike: epoch {onset.best}. Later ones know photos of the subject less well" in onset.sentence
 
 
+def test_of_checkpoints_without_held_out_losses_nothing_is_said() -> None:
+    whole = made(20, 500).readings
+    unread = [replace(r, channels={"context_loss": r.channels["context_loss"]}, items={}) for r in whole[-2:]]
+    onset = find_onset(Trajectory((*whole[:-2], *unread)), ship="likeness")
+    assert onset.memory.status == "beyond"
+    assert (onset.best, onset.alike.high) == (EPOCHS[-3], None)
+    told = (
+        f"Most alike: epoch {EPOCHS[-3]}, the last checkpoint with a loss on held-out photos. The photos are not memor"
+    )
+    assert told in onset.sentence
+    assert "Later ones" not in onset.sentence
+
+
 def test_an_open_interval_is_no_run_without_memory() -> None:
     found = shipped("safe")
     still_open = replace(found, alike=Choice(found.alike.epoch, found.alike.epoch, None))
-    assert "It is the last checkpoint before the photos are memorised" in " ".join(choice_sentences(still_open))
+    assert "It is the last checkpoint before the photos are memorised" in " ".join(
+        choice_sentences(still_open, EPOCHS[-1])
+    )
 
 
 def test_what_memorises_before_it_forgets_contexts_ships_before_that() -> None:

@@ -43,6 +43,26 @@ def test_a_channel_that_a_checkpoint_lacks_stays_missing(tmp_path):
     assert loaded.scores[1] == 0.5
 
 
+def test_a_table_is_the_one_that_pandas_would_write(tmp_path):
+    """To the last digit, whatever the size of a number, also where one is missing or a name wants quotes."""
+    luck = np.random.default_rng(0)
+    values = luck.normal(size=(400, 3)) * 10.0 ** luck.integers(-30, 30, (400, 3))
+    values[:6] = [[1e-5, 1e-4, 1e15], [1e16, 1e17, 0.1 + 0.2], [0.0, -0.0, 3.0], [5e-324, 1e22, 1e23], *values[4:6]]
+    trained = [
+        Readings(2 * row, low, {"fidelity" if row % 3 else 'my "own", ö': Reading(value, low, high)})
+        for row, (value, low, high) in enumerate(values.tolist(), start=1)
+    ]
+    readings = (Readings(0, 0.0, {"copying": Reading(1, 2, 3)}), *trained)
+    Trajectory(readings, "step").save(tmp_path)
+    columns = {"step": [r.epoch for r in readings], "effort": [r.effort for r in readings]}
+    for name in ("fidelity", "copying", 'my "own", ö'):
+        for side, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+            found = [getattr(r.channels[name], side) if name in r.channels else np.nan for r in readings]
+            columns[name + suffix] = np.array(found, float)
+    table = pd.DataFrame({**columns, "score": np.nan})
+    assert (tmp_path / "trajectory.csv").read_bytes() == table.to_csv(index=False, lineterminator="\n").encode()
+
+
 def test_an_npz_newer_than_its_csv_is_no_trouble(tmp_path):
     """The npz is written first; when the machine dies between the two, the CSV decides what exists."""
     trajectory = plant("valley", 1).trajectory

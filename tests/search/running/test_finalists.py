@@ -14,7 +14,7 @@ from search.record.clock import Clock
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
 from search.record.finalists import FINALISTS_FILE, Finalists, FreshLook
 from search.record.record import StudyFolder
-from search.run import why_finished
+from search.running.budget import why_finished
 from search.running.drawing import Drawing
 from search.running.finalists import draw_finalists, luck_of_training
 from search.running.progress import Board

@@ -18,7 +18,7 @@ from search.record.events import DrawAgain, Failed, Lost
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twin_curve import CHANNEL, plotted, with_twin_losses
 from search.record.twins import Twins
-from search.run import why_finished
+from search.running.budget import why_finished
 from search.running.drawing import Drawing
 from search.running.finalists import draw_finalists
 from search.running.progress import Board

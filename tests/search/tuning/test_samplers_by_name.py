@@ -7,7 +7,8 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
 
 from search import run
 from search.errors import StudyError
@@ -171,3 +172,53 @@ def test_the_sampler_may_change_while_a_study_goes_on(write_study) -> None:
     assert with_random.digest == load_study(write_study(search=MIXED)).digest
     with pytest.raises(StudyError, match=r"sampler\.nam"):
         load_study(write_study(sampler={"nam": "random"}))
+
+
+def test_tpe_that_looks_at_new_trials_only_draws_as_if_it_had_looked_at_all(tmp_path: Path) -> None:
+    """Also where trials end in another order than they began, are pruned or failed, or others' have other values."""
+    space = space_of(MIXED)
+
+    def begun(name: str) -> Ledger:
+        return Ledger(tmp_path / f"{name}.db", "dog", seed=3, startup_trials=3)
+
+    def searched(name: str, *, again: bool) -> list[dict[str, Any]]:
+        """`again`: every trial is asked for by a new ledger, which has looked at no trial."""
+        ledger, running, found = begun(name), [], []
+        for place in range(16):
+            ledger = begun(name) if again else ledger
+            trial, fields = ledger.reattach(ledger.ask(space, slot=0, began=place), space)
+            found.append(fields)
+            running.append((trial.number, fields["rank"] / 64))
+            if place == 11:
+                other = create_trial(value=0.9, params={"rank": 8}, distributions={"rank": IntDistribution(4, 32)})
+                ledger.study.add_trial(other)
+            if len(running) > 2:  # the newest first, and the oldest runs for long
+                number, score = running.pop(-1 if place < 10 else 0)
+                state = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)[place % 3]
+                ended, _ = ledger.reattach(number, space)
+                ledger.report(ended, 2, score)
+                ledger.tell(ended, state, score)
+        return found
+
+    drawn = searched("kept", again=False)
+    assert drawn == searched("anew", again=True)
+    assert len({key_of(fields) for fields in drawn}) > 8
+
+
+def test_tpe_looks_at_a_trial_that_has_ended_once(tmp_path: Path, monkeypatch) -> None:
+    space = space_of({"noise_offset": {"min": 0.0, "max": 1.0}})
+    ledger = Ledger(tmp_path / "study.db", "dog", seed=3, startup_trials=3)
+    distributions = {"noise_offset": FloatDistribution(0.0, 1.0)}
+    for offset in range(60):
+        params = {"noise_offset": offset / 60}
+        ledger.study.add_trial(create_trial(value=0.5, params=params, distributions=distributions))
+    same, looks = FloatDistribution.__eq__, []
+    monkeypatch.setattr(FloatDistribution, "__eq__", lambda one, other: looks.append(one) or same(one, other))
+    found = []
+    for _ in range(3):
+        looks.clear()
+        trial, _ = ledger.reattach(ledger.ask(space, slot=0, began=0), space)
+        ledger.tell(trial, TrialState.COMPLETE, 0.5)
+        found.append(len(looks))
+    assert found[0] >= 59
+    assert max(found[1:]) < 10

@@ -10,7 +10,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.verdict.attributes import trial_attributes
 from search.verdict.copying_sentences import copying_note, copying_sentences, ships_copies
 from search.verdict.decision import Decision, OnsetFound, decide
-from search.verdict.sentences import plot_caption, trial_sentences
+from search.verdict.trial_sentences import plot_caption, trial_sentences
 from tests.search.finished_studies import Plan, make_trial
 
 SEEN = Copying("seen", 16, 0.27, 0.11, 0.44)

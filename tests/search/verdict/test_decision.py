@@ -23,7 +23,8 @@ from search.verdict.artifacts import _trial_note
 from search.verdict.decision import Decision, decide
 from search.verdict.sentences import headline
 from search.verdict.sheet import SHIP_PAPER
-from search.verdict.verdict import Verdict, finish, render
+from search.verdict.terminal import render
+from search.verdict.verdict import Verdict, finish
 from tests.search.finished_studies import PLANS, Plan, make_study, make_trial
 
 ONE = Plan({"optimizer": "AdamW", "lr_scheduler": "cosine", "learning_rate_scale": 4.0, "rank": 8}, quality=0.8)

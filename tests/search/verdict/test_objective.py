@@ -21,7 +21,7 @@ from search.verdict.decision import LEAST_SCORE, decide
 from search.verdict.plateau import jitter
 from search.verdict.ranking import contenders
 from search.verdict.report import write_report
-from search.verdict.sentences import trial_sentences
+from search.verdict.trial_sentences import trial_sentences
 from search.verdict.verdict import make_verdict
 
 NAME = "taste:upside_down"

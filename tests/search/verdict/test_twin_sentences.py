@@ -10,7 +10,7 @@ from metrics.onset.turns import Turn
 from search.record.twins import Twins
 from search.verdict.best_files import PICTURES, PLOT
 from search.verdict.decision import decide
-from search.verdict.sentences import onset_sentences
+from search.verdict.trial_sentences import onset_sentences
 from tests.metrics.onset.test_plot import words
 
 

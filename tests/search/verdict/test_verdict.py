@@ -15,13 +15,14 @@ from metrics.trajectory.trajectory import Trajectory
 from search.errors import SearchError
 from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder, TrialRecord
-from search.run import show
 from search.verdict.decision import Decision, OnsetFound
 from search.verdict.plateau import Peak, peak, plateau
 from search.verdict.quantities import duration
-from search.verdict.sentences import headline, onset_sentences, plot_caption, say, trial_sentences
+from search.verdict.sentences import headline, say
 from search.verdict.settings_sentences import settings
-from search.verdict.verdict import Verdict, finish, make_verdict, render
+from search.verdict.terminal import render, show
+from search.verdict.trial_sentences import onset_sentences, plot_caption, trial_sentences
+from search.verdict.verdict import Verdict, finish, make_verdict
 from tests.search.finished_studies import PLANS, PROMPTS, Plan, make_lora, make_study
 from trainer.config.config import load_train_config, parse_train_config
 from trainer.production.production_config import load_production
