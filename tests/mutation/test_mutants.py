@@ -149,7 +149,7 @@ def test_alone_a_fault_is_found_by_a_slow_test_and_not_by_one_that_fails_anyway(
     fault = next(mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind == "opposite")
     names = [f"tests/trainer/test_sizes.py::{name}" for name in ("test_nothing", "test_by_itself", "test_the_larger")]
     assert tried_alone(repository, fault, names, 30) == ("found", names[2])
-    assert tried_alone(repository, fault, names[:2], 30) == ("survived", "")
+    assert tried_alone(repository, fault, names[1:2], 30) == ("survived", "")
     assert (repository / "trainer" / "sizes.py").read_text() == SOURCE
 
 
