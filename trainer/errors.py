@@ -7,6 +7,7 @@ from pathlib import Path
 from trainer.other_words import our_name, why_none
 
 _MOST_CHARACTERS = 120
+_MOST_LISTED = 30  # names that one line has room for
 
 
 class TrainerError(Exception):
@@ -118,6 +119,8 @@ def known_key(name: str, known: Iterable[str]) -> str:
     if "learning_rate" in known and (none := why_none(name)):
         return none
     near = nearest(name, known)
+    if len(known) > _MOST_LISTED and not near:
+        return "a known key (docs/fields.md has them all)"
     return f"a known key{near}" if near else f"one of {', '.join(sorted(known))}"
 
 

@@ -51,6 +51,7 @@ from search.study.study_file import EXTENDS, StudyFile, read_study_file
 from search.study.taken import FROM, taken
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.config.sources import why_no_file_name
+from trainer.errors import Plain
 from trainer.other_words import our_name
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -258,7 +259,11 @@ def load_study(
     """
     file = read_study_file(path, settings)
     values = file.values
-    problems = [_unknown(file, str(key)) for key in values if key not in KEYS]
+    unknown = [str(key) for key in values if key not in KEYS]
+    if unknown and not values.keys() - {*TrainConfig.model_fields, "output"}:
+        how = f"train it with: python -m trainer.run {path}"
+        raise StudyError([problem(file, "", Plain("the file of one training"), "a study file", how)])
+    problems = [_unknown(file, key) for key in unknown]
     name = read_text(file, "study", "a name for the folder under runs/", problems)
     if name is not None and (why := why_no_file_name(name)) is not None:
         problems.append(problem(file, "study", name, why))

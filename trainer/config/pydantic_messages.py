@@ -8,6 +8,7 @@ from typing import Any
 from trainer.errors import nearest
 
 _PYDANTIC = (
+    ("^Field required$", "a value: it has no default"),
     ("greater than or equal to", "at least"),
     ("less than or equal to", "at most"),
     ("greater than", "more than"),

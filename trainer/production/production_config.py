@@ -12,9 +12,11 @@ from trainer.config.config import TrainConfig, parse_train_config
 from trainer.config.pydantic_messages import in_words
 from trainer.config.sources import resolve_source, why_no_file_name
 from trainer.config.yaml_file import read_yaml
-from trainer.errors import ConfigError, refuse, unknown
+from trainer.errors import ConfigError, Plain, refuse, unknown
 from trainer.production.kohya_file import ENDINGS, read_kohya_file
 
+_OF_SEARCH = frozenset({"study", "search", "flow"})
+"""Keys at the top of a study file or a flow file: people mix the commands up."""
 Prompt = Annotated[str, Field(max_length=2000)]
 
 
@@ -77,6 +79,9 @@ def load_production(path: str | Path, *, tell: Callable[[str], None] = lambda no
             tell(note)
     else:
         values = read_yaml(path)
+    if of_search := _OF_SEARCH & values.keys():
+        why = f"it has {', '.join(sorted(of_search))}; run it with: python -m search.run {path}"
+        raise ConfigError(path, "", Plain("the file of a study or a flow"), "the file of one training", why)
     section = values.pop("output", None)
     errors: list[ConfigError] = []
     for key in ("base", "data", "reg_data"):

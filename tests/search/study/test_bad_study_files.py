@@ -173,6 +173,22 @@ def test_values_without_their_key_are_told_how_they_are_written(write_study, sea
     assert len(caught.value.problems) == 1
 
 
+def test_the_file_of_a_training_is_told_with_the_command_that_trains_it(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("base: sd15\ndata: photos\nrank: 8\nepochs: 4\noutput: {name: dog}\n")
+    with pytest.raises(StudyError) as caught:
+        load_study(file)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{file}: expected a study file, got the file of one training")
+    assert line.endswith(f"python -m trainer.run {file}")
+
+
+def test_a_field_that_has_to_be_there_is_told_in_plain_words(write_study) -> None:
+    path = write_study(drop=("search", "budget"), checkpoints={"folder": "photos"})
+    with pytest.raises(StudyError, match=refusal("checkpoints.held_out", "nothing", "a value: it has no default")):
+        load_study(path)
+
+
 def test_a_base_that_can_run_code_is_refused_before_anything_is_loaded(write_study) -> None:
     path = write_study(base="old.ckpt")
     (path.parent / "old.ckpt").write_bytes(b"x")

@@ -53,6 +53,20 @@ def test_unknown_key_names_the_nearest_known_one() -> None:
     assert refusal(rnak=8).key == "rnak"
 
 
+def test_a_key_like_no_other_is_told_in_a_line_that_can_be_read() -> None:
+    told = str(refusal(xyzzy=8))
+    assert told == "xyzzy: expected a known key (docs/fields.md has them all), got 'xyzzy'"
+
+
+@pytest.mark.parametrize("text", ["study: dog\nsearch: {rank: {values: [4, 8]}}\n", "flow: [a.yaml, b.yaml]\n"])
+def test_the_file_of_a_study_is_told_with_the_command_that_runs_it(text: str, tmp_path: Path) -> None:
+    (tmp_path / "dog.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_production(tmp_path / "dog.yaml")
+    assert len(caught.value.all) == 1
+    assert str(caught.value).endswith(f"run it with: python -m search.run {tmp_path / 'dog.yaml'}")
+
+
 def test_each_refusal_names_key_value_and_what_is_allowed() -> None:
     assert str(refusal(rank=0)) == "rank: expected at least 1, got 0"
     assert "'AdamW', 'AdamW8bit'" in refusal(optimizer="Adam").expected
