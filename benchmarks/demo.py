@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.study import CONCEPT, STUDY, Truth
+from benchmarks.demo_truth import CONCEPT, STUDY, Truth
 
 CONCEPTS, SEEDS = ("castle", "rocket", "cactus", "rabbit", "orb"), (0, 1, 2)
 FRESH = 96

@@ -165,22 +165,25 @@ class Plain:
                     best = max(best, (value, epoch))
                     looked(epoch, value)
         finally:
-            unet.delete_adapters("default")
-            unet.unload_lora()
+            self.unload()
         return best
 
-    def load(self, file: Path, settings: dict[str, Any]) -> None:
-        """A trial's checkpoint into the pipeline."""
+    def load(self, file: Path, rank: int, alpha_ratio: float) -> None:
+        """A trial's checkpoint into the pipeline, until `unload`."""
         from peft import LoraConfig, set_peft_model_state_dict
         from safetensors.torch import load_file
 
         from trainer.families.unet import lora_targets
 
-        unet, rank = self.pipeline.unet, settings["rank"]
+        unet = self.pipeline.unet
         targets = lora_targets(unet, "kohya", False)
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank * settings["alpha_ratio"], target_modules=targets))
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank * alpha_ratio, target_modules=targets))
         set_peft_model_state_dict(unet, load_file(file))
         unet.eval()
+
+    def unload(self) -> None:
+        self.pipeline.unet.delete_adapters("default")
+        self.pipeline.unet.unload_lora()
 
     def _steps(self, unet: Any, settings: dict[str, Any]) -> Iterator[None]:
         import torch

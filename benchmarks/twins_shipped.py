@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.demo import study_of
+from benchmarks.demo_truth import Truth
 from benchmarks.onset_plan import CHOOSING
-from benchmarks.study import Truth
 from benchmarks.twins import SETS, TWINS
 from metrics.onset.onset import find_onset
 from search.record.record import StudyFolder, TrialRecord

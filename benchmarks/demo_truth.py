@@ -1,0 +1,79 @@
+"""How good a LoRA of the demo world truly is: the share of fresh images in which all is right.
+
+python -m benchmarks.demo_truth FILE…     LoRA files of the demo's concept
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.study_rivals import BASE, GUIDANCE, SIDE, STEPS
+
+if TYPE_CHECKING:
+    from trainer.lora.lora import LoraWeights
+
+STUDY = BASE.parent.parent / "demo.yaml"
+CONCEPT, FRESH = "mushroom", 64
+
+
+class Truth:
+    """Strict quality (`benchmarks.strict_truth`) of a concept's LoRAs, on prompts and seeds that no probe has."""
+
+    def __init__(self, concept: str = CONCEPT, fresh: int = FRESH, device: str = "cpu") -> None:
+        from studies.demo.scenes import concept_caption, draw_concept, find_concept
+        from trainer.base_model.load import load_base
+
+        self._name, self._concept = concept, find_concept(concept)
+        scenes = draw_concept(concept, "new", 3 * fresh, 70_002)
+        asked = [scene.attributes for scene in scenes if not scene.attributes.other][:fresh]
+        self.prompts = [concept_caption(self._concept, attributes) for attributes in asked]
+        self.seeds = list(range(70_002, 70_002 + len(asked)))
+        self._base = load_base(BASE, device=device)
+        self._plain = self._drawn(None)
+
+    def right(self, images: np.ndarray) -> np.ndarray:
+        """In which of the images, one for each prompt, all is right."""
+        from benchmarks.strict_truth import damaged, judged, right, roughness
+        from studies.demo.judges import load_judges
+
+        seen = judged(load_judges(), images, self.prompts, self._name, self._concept.set_places)
+        return right(seen, damaged(roughness(images), roughness(self._plain)))
+
+    def of_file(self, file: Path) -> np.ndarray:
+        """The same of a LoRA's images."""
+        from trainer.lora.kohya_file import load_lora
+
+        return self.right(self._drawn(load_lora(file)))
+
+    def drawn_by(self, draw: Callable[[list[str], list[int]], np.ndarray]) -> np.ndarray:
+        """The same of images that somebody else draws."""
+        return self.right(draw(self.prompts, self.seeds))
+
+    def _drawn(self, lora: LoraWeights | None) -> np.ndarray:
+        from trainer.inference.sample import sample
+
+        size = (SIDE, SIDE)
+        return sample(self._base, lora, self.prompts, self.seeds, size=size, steps=STEPS, guidance=GUIDANCE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.demo_truth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("loras", type=Path, nargs="+")
+    truth = Truth()
+    for file in parser.parse_args(arguments).loras:
+        print(f"{file}: {truth.of_file(file).mean():.3f} of {len(truth.prompts)} images are all right")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
