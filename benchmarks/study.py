@@ -6,13 +6,14 @@ python -m benchmarks.study FOLDER --quick           one concept, two short trial
 Three searches of the same space with the same photos, probe, score and starts, one after the other, each with two
 workers of one thread: *Onset*, which gives its verdict after six trials and, gone on with, after twelve; a *resident*
 Optuna objective with MedianPruner, and a *process* for each trial with a plain diffusers + peft script, both of twelve
-trials (`benchmarks.study_rivals`). A rival's pick at any moment is the best checkpoint of the trials that have ended.
+trials (`benchmarks.study_rivals`). A search's pick at any moment is the best checkpoint of the trials that have ended:
+Onset's terminal names it, a rival's has the best score. Onset's verdict is a pick of its own, on fresh images.
 
 True quality is the share of fresh images in which all is right (`benchmarks.demo_truth`). Which pick is the best that
 any search of a concept found is judged on one half of the images. On the other half, a pick is as good if it has fewer
 right images than that best one by no more than its paired standard error explains (1.645 of them). A search's time is
-that of its first pick that is as good. That is kind to the rivals, who do not know which of their picks that is. One
-that never gets there counts with its whole time, and is told.
+that of its first pick that is as good, which the search itself cannot know. One that never gets there counts with its
+whole time, and is told.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,9 @@ import numpy as np
 from benchmarks.demo import CONCEPTS, study_of
 from benchmarks.demo_truth import Truth
 from benchmarks.study_rivals import Plain, Task, open_study
+from search.record.record import StudyFolder, TrialRecord
+from search.verdict.decision import best_so_far
+from trainer.checkpoint import LORA_FILE
 
 if TYPE_CHECKING:
     from search.study.space import Entry
@@ -70,20 +74,37 @@ class Pick:
 
 
 def search_onset(file: Path, work: Path, trials: Sequence[int], truth: Truth) -> list[Pick]:
-    """A verdict for each number of trials, one study gone on with."""
-    found, seconds = [], 0.0
+    """A pick for each trial that has ended, and a verdict for each number of trials: one study gone on with."""
+    command = [sys.executable, "-m", "search.run", str(file), "--runs", str(work), "--set"]
+    seconds, found, known = 0.0, list[Pick](), dict[Path, str]()
     for number in trials:
-        command = [sys.executable, "-m", "search.run", str(file), "--runs", str(work)]
-        began = time.perf_counter()
-        subprocess.run(
-            [*command, "--set", f"budget.trials={number}"], check=True, stdout=subprocess.DEVNULL, stderr=sys.stderr
-        )
-        seconds += time.perf_counter() - began
+        began, clock = datetime.now(), time.perf_counter()
+        subprocess.run([*command, f"budget.trials={number}"], check=True, stdout=subprocess.DEVNULL)
+        took = time.perf_counter() - clock
+        for at, ended, score, lora in _best_so_far(StudyFolder(work / "demo")):
+            if at > began:
+                known[lora] = known.get(lora) or _kept(truth.of_file(lora))
+                found.append(Pick(seconds + (at - began).total_seconds(), ended, score, known[lora]))
+        seconds += took
         verdict = json.loads((work / "demo" / "verdict.json").read_text())
         lora = work / "demo" / "best" / "demo.safetensors"
         right = truth.of_file(lora) if lora.is_file() else np.zeros(len(truth.prompts), bool)
         found.append(Pick(seconds, number, verdict["decision"]["score"], _kept(right)))
     return found
+
+
+def _best_so_far(folder: StudyFolder) -> Iterator[tuple[datetime, int, float, Path]]:
+    """When each trial ended, how many had by then, and the best of them as the terminal tells it: score and LoRA."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.load_study(study_name="demo", storage=f"sqlite:///{folder.path / 'study.db'}")
+    ended = sorted((trial.datetime_complete, trial.number) for trial in study.trials if trial.datetime_complete)
+    records = {number: TrialRecord.load(folder.trial(number)) for _, number in ended}
+    for count, (at, _) in enumerate(ended, 1):
+        best = best_so_far([records[number] for _, number in ended[:count]])
+        if best is not None and best.trial is not None and best.epoch is not None:
+            yield at, count, best.score or 0.0, folder.checkpoint(best.trial, best.epoch) / LORA_FILE
 
 
 def task_of(study: Study, folder: Path, trials: int) -> Task:
