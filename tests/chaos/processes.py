@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import psutil
 
 from search.record.lock import worker_lock
-from tests.search.forked_server import own_server
+from tests.search.shared_server import own_server
 from tests.search.study_processes import STUDIES
 
 _MARK = "ONSET_CHAOS"

@@ -19,7 +19,7 @@ import pytest
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.ran import Ran, note, with_calls
-from tests.search.forked_server import forget_server
+from tests.search.shared_server import forget_server
 
 ALONE = 70  # exit code of a process in which a fault could not be planted
 MOST_CPU = 15.0  # s of a test while it is noted: it is not used, if it needs more

@@ -12,9 +12,9 @@ from search.record.record import StudyFolder
 from tests import tiny
 from tests.made_once import made_once, session_folder
 from tests.search.finished_studies import make_finished
-from tests.search.forked_server import share_one_server
 from tests.search.migrations_read_once import read_migrations_once
 from tests.search.plots_drawn_once import keep_plots
+from tests.search.shared_server import share_one_server
 
 StudyWriter = Callable[..., Path]
 

@@ -22,8 +22,8 @@ from search.record.record import StudyFolder
 from search.verdict.verdict import Verdict
 from tests.messages import refusal
 from tests.search import damage
-from tests.search.forked_server import own_server
 from tests.search.recovery.real_studies import run_here
+from tests.search.shared_server import own_server
 from tests.search.study_processes import PATIENCE_SECONDS, STUDIES, finish, start, wait_until, workers_of
 
 

@@ -14,7 +14,7 @@ import pytest
 from search.errors import WorkerError
 from search.record.events import Alive, Doing, GoOn, Lost, Prepared, Quit
 from search.running.workers import Team
-from tests.search.forked_server import own_server
+from tests.search.shared_server import own_server
 
 PATIENCE_SECONDS = 600.0  # of a test that would wait for ever
 
