@@ -16,19 +16,20 @@ from trainer.lora.lora import LoraModule, LoraWeights, Site
 RANK, ALPHA = 2, 1.0
 
 
-def known_module(site: Site, shape: Iterable[int], epoch: int) -> LoraModule:
+def known_module(site: Site, shape: Iterable[int], epoch: int, *, by_input: bool = False) -> LoraModule:
     """The weights of one layer at one epoch: multiples of 1/256 that fp16 and bf16 hold exactly, with magnitudes.
 
     Args:
         shape: of the layer's weight, [out, in] or [out, in, kh, kw].
+        by_input: whether the magnitudes are.
     """
     out, into, *kernel = shape
     draw = np.random.Generator(np.random.PCG64(crc32(f"{site[0]}/{site[1]}/{epoch}".encode())))
     down = draw.integers(-64, 65, (RANK, into, *kernel)) / 256
     up = draw.integers(-64, 65, (out, RANK, *(1 for _ in kernel))) / 256
-    magnitude = draw.integers(32, 97, out) / 64
-    parts = [torch.tensor(part, dtype=torch.float32) for part in (down, up, magnitude)]
-    return LoraModule(parts[0], parts[1], ALPHA, parts[2])
+    magnitudes = draw.integers(32, 97, out) / 64, draw.integers(32, 97, into) / 64
+    parts = [torch.tensor(part, dtype=torch.float32) for part in (down, up, magnitudes[by_input])]
+    return LoraModule(parts[0], parts[1], ALPHA, parts[2], by_input)
 
 
 def all_layers(base: Base) -> dict[Site, tuple[int, ...]]:
@@ -41,25 +42,21 @@ def all_layers(base: Base) -> dict[Site, tuple[int, ...]]:
     return found
 
 
-def known_lora(layers: Mapping[Site, tuple[int, ...]], epoch: int, family: str) -> LoraWeights:
-    """Weights for all of these layers at one epoch."""
-    modules = {site: known_module(named_alike(site), shape, epoch) for site, shape in layers.items()}
-    return LoraWeights(modules, family)
-
-
 def named_alike(site: Site) -> Site:
     """A site as all versions of transformers name it: without `text_model`."""
     component, path = site
     return component, path if component == "denoiser" else path.removeprefix("text_model.")
 
 
-def write_known(path: Path, lora: LoraWeights) -> None:
-    """For the other trainer's process: "component/path/down" and so on."""
-    tensors = {}
-    for site, module in lora.modules.items():
-        for name, tensor in (("down", module.down), ("up", module.up), ("magnitude", module.magnitude)):
-            if tensor is not None:
-                tensors["/".join((*named_alike(site), name))] = tensor.contiguous()
+def write_known(path: Path, layers: Mapping[Site, tuple[int, ...]], epoch: int) -> None:
+    """All of these layers' weights at one epoch, for the other trainer's process: "component/path/down" and so on."""
+    tensors: dict[str, torch.Tensor] = {}
+    for site, shape in layers.items():
+        own = named_alike(site)
+        module, other = known_module(own, shape, epoch), known_module(own, shape, epoch, by_input=True)
+        parts = {"down": module.down, "up": module.up}
+        parts |= {"magnitude": module.magnitude, "magnitude_by_input": other.magnitude}
+        tensors |= {"/".join((*own, name)): part.contiguous() for name, part in parts.items() if part is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
 
@@ -72,7 +69,7 @@ def differing(read: LoraWeights, epoch: int, layers: Mapping[Site, tuple[int, ..
     """
     wrong = []
     for site, module in read.modules.items():
-        known = known_module(named_alike(site), layers[site], epoch)
+        known = known_module(named_alike(site), layers[site], epoch, by_input=module.by_input)
         assert known.magnitude is not None
         up = module.up * (module.alpha / module.rank)
         same = torch.equal(module.down, known.down) and torch.equal(up, known.up * scale)

@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.parity import ours
 from benchmarks.parity.checks import Check, ask, verdict
 from benchmarks.parity.exported_runs import write_exports
-from benchmarks.parity.known_weights import ALPHA, RANK, all_layers, differing, known_lora, write_known
+from benchmarks.parity.known_weights import ALPHA, RANK, all_layers, differing, write_known
 from search.record.finished_run import FinishedRun
 from search.running.finished_run import check_run
 from trainer.base_model.load import load_base
@@ -84,7 +84,7 @@ def _ask(work: Path, *, few: bool) -> dict[str, Base]:
     bases = {family: load_base(folder) for family, folder in folders.items()}
     for family, base in bases.items():
         for epoch in EPOCHS:
-            write_known(work / "known" / family / f"{epoch}.safetensors", known_lora(all_layers(base), epoch, family))
+            write_known(work / "known" / family / f"{epoch}.safetensors", all_layers(base), epoch)
     ours.note(
         work,
         {
@@ -198,20 +198,21 @@ def left_out_by_diffusers(file: Path, base: Base) -> list[str]:
 
 
 def main() -> None:
-    """Writes the archive for the tests."""
+    """Writes the archive for the tests; what trainers saved whose checkouts are not given stays in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--python", default=sys.executable)
     for tool in SCRIPTS:
-        parser.add_argument(f"--{tool}", type=Path, required=True, help="its checkout")
+        parser.add_argument(f"--{tool}", type=Path, help="its checkout")
     arguments = vars(parser.parse_args())
-    runs, content = {}, dict[str, bytes]()
-    for tool, script in SCRIPTS.items():
-        checkout = arguments[tool.replace("-", "_")].resolve()
+    given = {tool: checkout.resolve() for tool in SCRIPTS if (checkout := arguments[tool.replace("-", "_")])}
+    content = _kept(arguments["archive"], tuple(f"{tool}/" for tool in SCRIPTS if tool not in given))
+    runs = json.loads(content.get("runs.json", b"{}"))
+    for tool, checkout in given.items():
         with tempfile.TemporaryDirectory(prefix="onset-saved-") as name:
             work = Path(name)
             _ask(work, few=True)
-            found = ask(script, checkout, arguments["python"], work)
+            found = ask(SCRIPTS[tool], checkout, arguments["python"], work)
             commit = _commit(checkout)
             for run_name, expect in found["runs"].items():
                 runs[f"{tool}/{run_name}"] = {**expect, "commit": commit}
@@ -223,6 +224,18 @@ def main() -> None:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
+
+
+def _kept(archive: Path, starts: tuple[str, ...]) -> dict[str, bytes]:
+    """Files of the archive whose names start so, and `runs.json` with what it says of these."""
+    if not archive.is_file():
+        return {}
+    with tarfile.open(archive) as opened:
+        members = {member.name: opened.extractfile(member) for member in opened.getmembers()}
+        content = {name: file.read() for name, file in members.items() if file is not None}
+    runs = {name: run for name, run in json.loads(content["runs.json"]).items() if name.startswith(starts)}
+    kept = {name: data for name, data in content.items() if name.startswith(starts)}
+    return kept | {"runs.json": json.dumps(runs).encode()}
 
 
 def _commit(checkout: Path) -> str:

@@ -131,6 +131,7 @@ def for_onetrainer(run: ProductionRun, folder: Path) -> ForTrainer:
         "lora_weight_dtype": "FLOAT_32",
         "lora_decompose": config.dora,
         "lora_decompose_norm_epsilon": False,
+        "lora_decompose_output_axis": config.dora,  # as peft; by input is its default
         "dropout_probability": 0.0,
         **_layers(config, traits.family),
         **_parts(config, traits.family, scale),

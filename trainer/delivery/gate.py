@@ -166,11 +166,16 @@ def _alphas(file: LoraFile) -> Iterator[Finding]:
 
 
 def _magnitudes(file: LoraFile) -> Iterator[Finding]:
-    if count := len(file.parts("dora_scale")):
-        what = (
-            f"{count} layers are DoRA: A1111 and ComfyUI draw other images from it, sd-scripts and diffusers ignore it"
-        )
-        yield note("--plain-lora --base BASE writes a LoRA that all draw alike", what)
+    doras = [
+        module for module in ({} if file.lora is None else file.lora.modules).values() if module.magnitude is not None
+    ]
+    if not doras:
+        return
+    readers = "A1111 and ComfyUI draw other images from it, "
+    if all(module.by_input for module in doras):
+        readers = "A1111 and ComfyUI draw it as it was trained, "
+    what = f"{len(doras)} layers are DoRA: {readers}sd-scripts and diffusers ignore it"
+    yield note("--plain-lora --base BASE writes a LoRA that all draw alike", what)
 
 
 def _shapes(file: LoraFile, architecture: Architecture | None) -> Iterator[Finding]:

@@ -1,8 +1,9 @@
 """A DoRA as a plain LoRA, which all programs draw alike.
 
 DoRA's magnitudes by output, as peft and LyCORIS train them, are read in several ways: A1111 divides by norms by input,
-ComfyUI by those of the base without the LoRA, sd-scripts and diffusers pass over them. What they change is no low-rank
-matrix and depends on the base. So it is taken from the base and brought to a rank by singular values.
+ComfyUI by those of the base without the LoRA, sd-scripts and diffusers pass over them, also over those by input, which
+the first two read as they were trained. What they change is no low-rank matrix and depends on the base. So it is taken
+from the base and brought to a rank by singular values.
 """
 
 from __future__ import annotations

@@ -108,8 +108,9 @@ def lora_of(
             raise ModelError(f"{path}: expected both halves of {name}, got one (lora_down or lora_up is missing)")
         alpha = float(found[f"{name}.alpha"]) if f"{name}.alpha" in found else beside.get(name, 0.0)
         magnitude, mid = found.get(f"{name}.dora_scale"), found.get(f"{name}.lora_mid.weight")
-        if magnitude is not None and (name in by_input or magnitude.numel() != up.shape[0]):
-            raise ModelError(f"{path}: expected DoRA magnitudes by output, got those of {name} by input")
+        features = int(down.shape[1] if name in by_input else up.shape[0])
+        if magnitude is not None and magnitude.numel() != features:
+            raise ModelError(f"{path}: {name}: expected {features} DoRA magnitudes, got {magnitude.numel()}")
         down = down.to(torch.float32)
         if mid is not None:  # [rank, rank, kh, kw] between the halves
             down = torch.einsum("ijkl,jr->irkl", mid.to(torch.float32), down.flatten(1))
@@ -118,6 +119,7 @@ def lora_of(
             up=up.to(torch.float32),
             alpha=alpha or float(down.shape[0]),
             magnitude=None if magnitude is None else magnitude.to(torch.float32).flatten(),
+            by_input=name in by_input,
         )
     return LoraWeights(modules, chosen)
 
@@ -154,7 +156,8 @@ def state_dict(lora: LoraWeights, dtype: torch.dtype) -> dict[str, Tensor]:
         exact = float(alpha) == module.alpha
         tensors[f"{name}.alpha"] = alpha if exact else torch.tensor(float(module.alpha), dtype=torch.float32)
         if module.magnitude is not None:
-            shape = (-1, *[1] * (module.down.ndim - 1))
+            ones = [1] * (module.down.ndim - 2)
+            shape = (1, -1, *ones) if module.by_input else (-1, 1, *ones)
             tensors[f"{name}.dora_scale"] = module.magnitude.detach().to("cpu", dtype).reshape(shape).contiguous()
     return tensors
 

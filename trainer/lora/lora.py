@@ -52,12 +52,14 @@ class LoraModule:
     down: [rank, in] or, for convolutions, [rank, in, kh, kw].
     up: [out, rank] or [out, rank, 1, 1].
     magnitude: DoRA's [out], or None.
+    by_input: whether the magnitude is [in] instead, as OneTrainer and older LyCORIS train it unless told otherwise.
     """
 
     down: Tensor
     up: Tensor
     alpha: float
     magnitude: Tensor | None = None
+    by_input: bool = False
 
     @property
     def rank(self) -> int:

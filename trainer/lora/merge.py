@@ -82,12 +82,18 @@ def merged_weight(weight: Tensor, module: LoraModule, strength: float) -> Tensor
     change = delta(_on(module, weight), tuple(weight.shape))
     if module.magnitude is None:
         return weight + strength * change
-    # DoRA: m · (W + ΔW) / ‖W + ΔW‖ by output (Liu et al., 2024); strengths between go along the straight line
+    # DoRA: m · (W + ΔW) / ‖W + ΔW‖ (Liu et al., 2024); strengths between go along the straight line
     full = weight + change
-    norm = full.flatten(1).norm(dim=1)
-    shape = (-1, *[1] * (weight.ndim - 1))
-    full = full * (module.magnitude.flatten().to(weight) / norm).reshape(shape)
-    return weight + strength * (full - weight)
+    gain = (module.magnitude.flatten().to(weight) / norms(full, by_input=module.by_input)).reshape(
+        (1, -1, *[1] * (weight.ndim - 2)) if module.by_input else (-1, *[1] * (weight.ndim - 1))
+    )
+    return weight + strength * (full * gain - weight)
+
+
+def norms(weight: Tensor, *, by_input: bool) -> Tensor:
+    """Euclidean norms [out] of a weight's outputs, or [in] of its inputs."""
+    rows = weight.transpose(0, 1) if by_input else weight
+    return rows.flatten(1).norm(dim=1)
 
 
 def _on(module: LoraModule, weight: Tensor) -> LoraModule:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from trainer.errors import ModelError
 from trainer.lora.lora import ADAPTER, Adapters, LoraModule, LoraWeights, Site
+from trainer.lora.merge import delta, norms
 from trainer.packing.lora_autograd import LoraLinear, LoraPointwise
 
 if TYPE_CHECKING:
@@ -164,7 +166,7 @@ class PackedSite:
         down: Tensor,
         up: Tensor,
         scales: Sequence[float],
-        gain: Tensor | None = None,
+        gains: _Gains | None = None,
         strength: float = 1.0,
     ) -> None:
         self.module, self.down, self.up = module, down, up
@@ -175,7 +177,7 @@ class PackedSite:
         self.scale: float | Tensor = scales[0]
         if len(set(scales)) > 1:
             self.scale = torch.tensor(scales, device=down.device, dtype=down.dtype).view(-1, 1, 1)
-        self.gain, self.strength = gain, strength
+        self.gains, self.strength = gains, strength
         self._plain_weight = type(module) in (nn.Linear, nn.Conv2d)
         self._linear = isinstance(module, nn.Linear)
         self._spatial = down.ndim > 3
@@ -223,23 +225,23 @@ class PackedSite:
         parts = [None if lora is None else lora.modules.get(site) for lora in loras]
         some = next(part for part in parts if part is not None)
         rank = max(part.rank for part in parts if part is not None)
-        gain = _gains(module, site, parts, base)
+        gains = _gains(module, site, parts, base)
         # a DoRA's strengths go along the line from base to full, a LoRA's into its scale
-        inside, outside = (strength, 1.0) if gain is None else (1.0, strength)
+        inside, outside = (strength, 1.0) if gains is None else (1.0, strength)
         scales = [0.0 if part is None else inside * part.alpha / part.rank for part in parts]
         dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
         if some.down.ndim == 4 and tuple(some.down.shape[2:]) != (1, 1):
             if len(loras) > 1:
                 raise ModelError(f"{site[1]}: several LoRAs with convolutions cannot be applied at once")
             down, up = some.down.to(base.device, dtype), some.up.to(base.device, dtype)
-            return cls(module, down, up, scales, gain, outside)
+            return cls(module, down, up, scales, gains, outside)
         down = torch.zeros(len(parts), rank, some.down.shape[1], device=base.device, dtype=dtype)
         up = torch.zeros(len(parts), some.up.shape[0], rank, device=base.device, dtype=dtype)
         for slot, part in enumerate(parts):
             if part is not None:
                 down[slot, : part.rank] = part.down.flatten(1)
                 up[slot, :, : part.rank] = part.up.flatten(1)
-        return cls(module, down, up, scales, gain, outside)
+        return cls(module, down, up, scales, gains, outside)
 
     def collect_gradients(self) -> None:
         """Gives the owners views of the stacks' gradients, once; what must be contiguous is copied each time."""
@@ -271,12 +273,10 @@ class PackedSite:
 
     def __call__(self, x: Tensor) -> Tensor:
         module: Any = self.module
-        if self._spatial:
-            term = F.conv2d(x, self.down.to(x.dtype), None, module.stride, module.padding)
-            term = self.scale * F.conv2d(term, self.up.to(x.dtype))
-            return self._joined(type(module).forward(module, x), term)
+        if self.gains is not None:
+            return self._with_gains(x, self.gains)
         if (
-            self.gain is None
+            not self._spatial
             and self._plain_weight
             and x.dtype == module.weight.dtype
             and not torch.is_autocast_enabled(x.device.type)
@@ -284,21 +284,36 @@ class PackedSite:
             run = LoraLinear if self._linear else LoraPointwise
             return run.apply(x, module.weight, module.bias, self.down, self.up, self)
         output = type(module).forward(module, x)
-        return self._joined(output, self._term(x.to(output.dtype)).view(output.shape))
+        return output + self._term(x, output)
 
-    def _joined(self, output: Tensor, term: Tensor) -> Tensor:
-        """W x + b and the low-rank term; for a DoRA b + gain · (W x + term), at a strength between the two."""
-        if self.gain is None:
-            return output + term
+    def _with_gains(self, x: Tensor, gains: _Gains) -> Tensor:
+        """A DoRA: b + by output · (W + ΔW) (by input · x), at a strength between the base and that."""
         module: Any = self.module
-        shape = (1, -1) + (1,) * (0 if self._linear else output.ndim - 2)
-        each = self.gain.to(output.dtype).repeat_interleave(output.shape[0] // len(self.gain), 0)
-        each = each.view(len(each), *(1,) * (output.ndim - 2), -1) if self._linear else each.view(*each.shape, 1, 1)
-        plain = output if module.bias is None else output - module.bias.view(shape).to(output.dtype)
-        return output + self.strength * ((each - 1) * plain + each * term)
+        output = type(module).forward(module, x)
+        scaled, base = x, output
+        if gains.by_input is not None:
+            scaled = x * self._each(gains.by_input, x)
+            base = type(module).forward(module, scaled)
+        plain, each = base, self._each(gains.by_output, output)
+        if module.bias is not None:
+            plain = base - module.bias.view(-1, *[1] * (0 if self._linear else x.ndim - 2)).to(base.dtype)
+        return output + self.strength * ((base - output) + (each - 1) * plain + each * self._term(scaled, base))
 
-    def _term(self, x: Tensor) -> Tensor:
-        """The low-rank term alone, in plain operations: for quantised bases and under autocast."""
+    def _each(self, gains: Tensor, like: Tensor) -> Tensor:
+        """Gains [K, features] for rows of the shape of `like`."""
+        each = gains.to(like.dtype).repeat_interleave(like.shape[0] // len(gains), 0)
+        return each.view(len(each), *(1,) * (like.ndim - 2), -1) if self._linear else each.view(*each.shape, 1, 1)
+
+    def _term(self, x: Tensor, output: Tensor) -> Tensor:
+        """The low-rank term alone, in the shape and dtype of `output`, in plain operations: for convolutions, quantised
+        bases and under autocast."""
+        module: Any = self.module
+        if self._spatial:
+            term = F.conv2d(x, self.down.to(x.dtype), None, module.stride, module.padding)
+            return self.scale * F.conv2d(term, self.up.to(x.dtype))
+        return self._product(x.to(output.dtype)).view(output.shape)
+
+    def _product(self, x: Tensor) -> Tensor:
         down, up = self.down.to(x.dtype), self.up.to(x.dtype)
         scale = self.scale
         if self._linear:
@@ -309,17 +324,27 @@ class PackedSite:
         return up[:, None] @ (down[:, None] @ grouped).mul_(scale)
 
 
-def _gains(module: nn.Module, site: Site, parts: Sequence[LoraModule | None], base: Base) -> Tensor | None:
-    """[K, out] of DoRAs: magnitude ÷ norm of W + ΔW by output, fp32; 1 for others, None where there is no DoRA."""
-    if not any(part is not None and part.magnitude is not None for part in parts):
+@dataclass(frozen=True)
+class _Gains:
+    """Magnitude ÷ norm of W + ΔW of each DoRA of a batch, fp32; 1 for others. by_input: None where none is by input."""
+
+    by_output: Tensor  # [K, out]
+    by_input: Tensor | None  # [K, in]
+
+
+def _gains(module: nn.Module, site: Site, parts: Sequence[LoraModule | None], base: Base) -> _Gains | None:
+    """None where there is no DoRA."""
+    doras = [part for part in parts if part is not None and part.magnitude is not None]
+    if not doras:
         return None
     weight: Any = module.weight
     if type(module) not in (nn.Linear, nn.Conv2d) or not weight.is_floating_point():
         raise ModelError(f"{site[1]}: a DoRA cannot be applied to a quantised base")
-    plain = weight.detach().float().flatten(1)
-    gains = torch.ones(len(parts), len(plain), device=base.device)
-    for row, part in zip(gains, parts, strict=True):
+    plain = weight.detach().float()
+    into, out = (torch.ones(len(parts), plain.shape[axis], device=base.device) for axis in (1, 0))
+    for slot, part in enumerate(parts):
         if part is not None and part.magnitude is not None:
-            change = part.alpha / part.rank * (part.up.flatten(1) @ part.down.flatten(1)).to(plain)
-            row.copy_(part.magnitude.flatten().to(plain) / (plain + change).norm(dim=1))
-    return gains
+            full = plain + delta(part, tuple(plain.shape)).to(plain)
+            gains = into if part.by_input else out
+            gains[slot].copy_(part.magnitude.flatten().to(plain) / norms(full, by_input=part.by_input))
+    return _Gains(out, into if any(part.by_input for part in doras) else None)

@@ -22,7 +22,7 @@ RUNS = {
         ("KOHYA_LORA", True, "-full", {"layers": ""}),
         ("KOHYA_LORA", False, "-dora", {"dora": True}),
         ("DIFFUSERS_LORA", False, "-dora", {"dora": True}),
-        ("KOHYA_LORA", False, "-dora-by-input", {"dora": True, "by_output": False, "refused": True}),
+        ("KOHYA_LORA", False, "-dora-by-input", {"dora": True, "by_output": False}),
     )
 }
 
@@ -132,7 +132,8 @@ def _save(ask, work, folder, family, form, text, layers=None, dora=False, by_out
         known = Known(work, family, epoch)
         for component, lora in loras.items():
             for path, module in lora.lora_modules.items():
-                magnitude = {"magnitude": module.dora_scale} if dora and by_output else {}
+                kind = "magnitude" if by_output else "magnitude_by_input"
+                magnitude = {kind: module.dora_scale} if dora else {}
                 known.fill(component, path, down=module.lora_down.weight, up=module.lora_up.weight, **magnitude)
         time.sleep(1.1)  # its names have seconds
         GenericTrainer._GenericTrainer__save(trainer, TrainProgress(epoch, 0, 0, epoch * ask["epoch_steps"]), False)

@@ -58,7 +58,7 @@ class Known:
         self._tensors = load_file(work / "known" / family / f"{step}.safetensors")
 
     def fill(self, component: str, path: str, **parts) -> None:
-        """Put them into a layer's parameters (`down`, `up`, `magnitude`), in the form that the tool gave these."""
+        """Put them into a layer's parameters (`down`, `up`, `magnitude`, `magnitude_by_input`), in the tool's form."""
         import torch
 
         path = path.removeprefix("text_model.") if component != "denoiser" else path

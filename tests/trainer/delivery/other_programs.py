@@ -24,10 +24,12 @@ def in_a1111(layer: dict[str, Tensor], weight: Tensor) -> Tensor:
 
 
 def in_comfyui(layer: dict[str, Tensor], weight: Tensor) -> Tensor:
-    """dora_scale ÷ the norm of each output's row of W, without ΔW."""
+    """dora_scale ÷ the norm of each output's row of W, without ΔW; by input as A1111."""
     full = weight + _change(layer, weight)
     if "dora_scale" not in layer:
         return full
+    if layer["dora_scale"].shape[0] != full.shape[0]:
+        return in_a1111(layer, weight)
     norm = weight.reshape(len(weight), -1).norm(dim=1).reshape(-1, *[1] * (weight.ndim - 1))
     return full * (layer["dora_scale"] / norm)
 
@@ -42,6 +44,15 @@ READERS: dict[str, Reader] = {
     "ComfyUI": in_comfyui,
     "sd-scripts, diffusers": without_magnitudes,
 }
+
+
+def as_trained_by_input(layer: dict[str, Tensor], weight: Tensor) -> Tensor:
+    """m · (W + ΔW) ÷ ‖W + ΔW‖ by input, as OneTrainer (23df383, DoRAModule) and LyCORIS without wd_on_output train it:
+    a matrix of one column for each input."""
+    full = weight + _change(layer, weight)
+    columns = torch.stack([column.flatten() for column in full.unbind(1)])
+    gains = layer["dora_scale"].flatten() / torch.sqrt((columns * columns).sum(1))
+    return torch.stack([column * gain for column, gain in zip(full.unbind(1), gains, strict=True)], dim=1)
 
 
 def as_trained(layer: dict[str, Tensor], weight: Tensor) -> Tensor:

@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests import tiny
-from tests.trainer.delivery.other_programs import READERS, as_trained
+from tests.trainer.delivery.other_programs import READERS, as_trained, as_trained_by_input, in_a1111, in_comfyui
 from trainer.base_model.load import load_base
 from trainer.deliver import main
+from trainer.delivery.gate import look, read_file
 from trainer.delivery.plain_lora import plain_lora
 from trainer.errors import ModelError
 from trainer.families.family import Base
-from trainer.lora.kohya_file import read_metadata, save_lora
+from trainer.lora.kohya_file import load_lora, read_metadata, save_lora
 from trainer.lora.lora import AdapterSettings, LoraWeights, create_adapters
+from trainer.lora.merge import merged
 
 ALPHA = 3.0
 METADATA = {
@@ -51,6 +53,17 @@ def dora(base: Base) -> LoraWeights:
         factor = 1 + 0.1 * torch.randn(module.magnitude.shape, generator=generator)
         modules[site] = replace(module, up=up, magnitude=module.magnitude * factor)
     return LoraWeights(modules, "sd15")
+
+
+def by_input(base: Base, dora: LoraWeights) -> LoraWeights:
+    """The same layers with magnitudes by input, a tenth off the base's norms."""
+    generator, modules = torch.Generator().manual_seed(2), {}
+    for (component, path), module in dora.modules.items():
+        weight = base.component(component).get_submodule(path).weight.detach()
+        norms = torch.stack([column.norm() for column in weight.unbind(1)])
+        factor = 1 + 0.1 * torch.randn(norms.shape, generator=generator)
+        modules[component, path] = replace(module, magnitude=norms * factor, by_input=True)
+    return LoraWeights(modules, dora.family)
 
 
 def layers(path: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -98,6 +111,42 @@ def test_other_programs_draw_other_images_from_the_dora_and_the_same_ones_from_t
     file = save_lora(tmp_path / "cut.safetensors", cut.lora, dtype=torch.float32)
     for error in errors(file, trained, own).values():
         assert error == pytest.approx(cut.loss, rel=1e-3), "every program is off by what is said"
+
+
+def test_a_dora_by_input_is_drawn_as_onetrainer_trained_it_and_made_plain_for_programs_that_ignore_it(
+    base: Base, dora: LoraWeights, tmp_path: Path
+) -> None:
+    theirs = by_input(base, dora)
+    file = save_lora(tmp_path / "dora.safetensors", theirs, dtype=torch.float32)
+    own, read = weights(base, theirs), layers(file)
+    trained = {name: as_trained_by_input(layer, own[name]) for name, layer in read.items()}
+    for name, layer in read.items():
+        assert layer["dora_scale"].shape == (1, own[name].shape[1], *[1] * (own[name].ndim - 2))
+        for reader in (in_a1111, in_comfyui):
+            torch.testing.assert_close(reader(layer, own[name]), trained[name], rtol=1e-4, atol=1e-6)
+    again = load_lora(file)
+    for strength in (1.0, 0.4):
+        with merged(base, again, strength):
+            drawn = {name: weight.clone() for name, weight in weights(base, again).items()}
+        for name, weight in own.items():
+            torch.testing.assert_close(drawn[name], torch.lerp(weight, trained[name], strength), rtol=1e-4, atol=1e-6)
+    notes = [finding.line for finding in look(read_file(file), None) if "DoRA" in finding.line]
+    assert len(notes) == 1
+    assert "A1111 and ComfyUI draw it as it was trained, sd-scripts and diffusers ignore it" in notes[0]
+
+    plain = save_lora(tmp_path / "plain.safetensors", plain_lora(again, base, 10_000).lora, dtype=torch.float32)
+    assert max(errors(plain, trained, own).values()) < 1e-4
+
+
+def test_magnitudes_of_another_number_than_the_layer_has_features_are_refused(
+    base: Base, dora: LoraWeights, tmp_path: Path
+) -> None:
+    tensors = load_file(save_lora(tmp_path / "dora.safetensors", by_input(base, dora)))
+    key = next(key for key in tensors if key.endswith("to_k.dora_scale"))
+    save_file(tensors | {key: torch.ones(1, 7)}, tmp_path / "other.safetensors")
+    features = tensors[key].shape[1]
+    with pytest.raises(ModelError, match=rf"other\.safetensors: lora_.*: expected {features} DoRA magnitudes, got 7"):
+        load_lora(tmp_path / "other.safetensors")
 
 
 def test_no_lora_of_its_rank_is_nearer_and_what_each_rank_loses_is_said(base: Base, dora: LoraWeights) -> None:

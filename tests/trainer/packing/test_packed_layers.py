@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from tests.trainer.packing.plain_peft import base_in, new_pack
 from tests.trainer.packs import create_adapters, join
 from trainer.data.dataset import Dataset, scan_dataset
+from trainer.families.family import Base
+from trainer.lora.lora import LoraWeights
 from trainer.lora.merge import merged
 from trainer.packing.packed_layers import PackedLayers, applied
 
@@ -44,10 +47,22 @@ def test_dora_starts_as_the_base(tiny_sd15: Path) -> None:
             torch.testing.assert_close(base.denoiser(*inputs).sample, before, atol=1e-5, rtol=1e-4)
 
 
+def with_magnitudes_by_input(base: Base, lora: LoraWeights) -> LoraWeights:
+    """A tenth off the base's norms."""
+    modules, generator = {}, torch.Generator().manual_seed(3)
+    for (component, path), module in lora.modules.items():
+        weight = base.component(component).get_submodule(path).weight.detach()
+        norms = torch.stack([column.norm() for column in weight.unbind(1)])
+        factor = 1 + 0.1 * torch.randn(norms.shape, generator=generator)
+        modules[component, path] = replace(module, magnitude=norms * factor, by_input=True)
+    return replace(lora, modules=modules)
+
+
+@pytest.mark.parametrize("by_input", [False, True])
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("conv_rank", [None, 2])
 def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
-    tiny_sd15: Path, strength: float, conv_rank: int | None
+    tiny_sd15: Path, strength: float, conv_rank: int | None, by_input: bool
 ) -> None:
     base = base_in(tiny_sd15, torch.float32)
     loras = []
@@ -59,6 +74,8 @@ def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
             change = 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
             parameter.data += change * parameter.detach().abs().mean().clamp(min=0.5)
         loras.append(adapters.weights())
+    if by_input:
+        loras = [with_magnitudes_by_input(base, loras[0]), loras[0]]
     generator = torch.Generator().manual_seed(0)
     inputs = (torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([10, 500]))
     embeds = torch.randn(2, 32, 32, generator=generator)
@@ -71,7 +88,7 @@ def test_a_dora_applied_beside_the_base_answers_like_the_merged_one(
             alone = base.denoiser(*inputs, embeds).sample
         torch.testing.assert_close(alone - plain, answers[0] - plain, atol=2e-5, rtol=1e-3)
         assert float((answers[0] - plain).abs().max()) > 1e-2
-        if conv_rank is None:  # in company: a DoRA, the base and a plain LoRA
+        if conv_rank is None:  # in company: a DoRA, the base, and a plain LoRA or a DoRA of the other kind
             rows = [part.repeat(3, *[1] * (part.ndim - 1)) for part in (*inputs, embeds)]
             with applied(base, [loras[0], None, loras[1]], strength=strength):
                 together = base.denoiser(*rows).sample.chunk(3)
