@@ -1,6 +1,7 @@
 """Trials that a real worker trains at once, in the process of the tests."""
 
 import multiprocessing
+import os
 import shutil
 import threading
 from collections.abc import Mapping
@@ -28,7 +29,16 @@ Found = dict[int, bytes]
 class Resident:
     """One real worker in this process, and what it says."""
 
-    def __init__(self, home: Path, base: Path, clip: Path, photos: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        home: Path,
+        base: Path,
+        clip: Path,
+        photos: Path,
+        device: str = "cpu",
+        drop: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> None:
         probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]}
         values = {
             "study": "mini", "base": str(base), "data": str(photos),
@@ -39,13 +49,16 @@ class Resident:
             "budget": {"trials": 3}, "keep": {"samples": False},
             "workers": {"pack": 3, "threads": 1, "device": device},
         }  # fmt: skip
+        values = {key: value for key, value in (values | changes).items() if key not in drop}
         file = home / "mini.yaml"
         file.write_text(yaml.safe_dump(values))
         self.study: Study = load_study(file)
         self.folder = StudyFolder(home / "runs" / "mini")
         self.folder.path.mkdir(parents=True)
         self._ours, self._theirs = multiprocessing.Pipe()
-        self.worker = _Worker(self._theirs, 0, self.study, self.folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "cpu_count", lambda: 1)  # a fork of this process has none of torch's threads
+            self.worker = _Worker(self._theirs, 0, self.study, self.folder)
         while not isinstance(self._ours.recv(), Prepared):
             pass
 

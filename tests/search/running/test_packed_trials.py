@@ -156,7 +156,6 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Pack], Excep
     return plant
 
 
-@pytest.mark.slow
 def test_too_little_memory_for_all_fails_none_and_the_study_keeps_the_width(
     resident: Resident, planted: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +168,6 @@ def test_too_little_memory_for_all_fails_none_and_the_study_keeps_the_width(
     assert resident.passes().width == 1
 
 
-@pytest.mark.slow
 def test_whoever_breaks_a_pass_fails_alone(resident: Resident, together: Found, planted: Callable[..., None]) -> None:
     planted(lambda pack: RuntimeError("planted") if any(run.settings.adapter.rank == 8 for run in pack.runs) else None)
     found, said = resident.run(*(resident.spec(number) for number in range(3)))

@@ -1,0 +1,177 @@
+"""A real worker: what it does with finished files, with a final run and its twin, and with what it is told."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from search.record.events import Checkpointed, Failed, StopTrial, TrialSpec
+from search.record.final_run import TWIN
+from search.running.trial_at_work import TrialAtWork
+from search.running.worker import _Worker
+from tests.search.finished_studies import make_lora
+from tests.search.running.resident_worker import EPOCHS, Resident
+from trainer.checkpoint import LORA_FILE, checkpoint_path, state_damage
+from trainer.lora.kohya_file import load_lora, save_lora
+from trainer.packing.builder import run_settings
+
+TO_SEARCH = ("search", "budget")
+TRAIN = {"resolution": 64, "batch_size": 8, "optimizer": "AdamW", "rank": 4, "learning_rate_scale": 30.0}
+SCORE = {
+    "probe": {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class}, snow"]},
+    "losses": {"levels": 1, "draws": 1},
+    "shifted": {"composites": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def resident(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path) -> Resident:
+    return Resident(tmp_path_factory.mktemp("resident"), tiny_sd15, tiny_clip, tiny_photos)
+
+
+@pytest.fixture(scope="module")
+def looking(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path) -> Resident:
+    """A worker that looks at three files: each twice as strong as the one before."""
+    home = tmp_path_factory.mktemp("looking")
+    first = home / "loras" / "my-000002.safetensors"
+    make_lora(first, tiny_sd15)
+    lora = load_lora(first, family="sd15")
+    for epoch in (4, 8):
+        stronger = {site: replace(m, up=m.up * epoch / 2) for site, m in lora.modules.items()}
+        save_lora(home / "loras" / f"my-{epoch:06d}.safetensors", replace(lora, modules=stronger), {})
+    return Resident(
+        home, tiny_sd15, tiny_clip, tiny_photos, drop=TO_SEARCH, keep={"samples": True},
+        train={"resolution": 64}, score={"encoder": str(tiny_clip), **SCORE},
+        checkpoints={"folder": "loras", "held_out": ["00.png", "01.png"]}, workers={"threads": 1, "device": "cpu"},
+    )  # fmt: skip
+
+
+def spec_of(resident: Resident, number: int = 0) -> TrialSpec:
+    return TrialSpec(number, resident.folder.trial(number), resident.study.config({}), place=number)
+
+
+def test_every_finished_file_is_looked_at_in_turn(looking: Resident) -> None:
+    spec = spec_of(looking)
+    _, said = looking.run(spec, until=8)
+    assert not said
+    assert Checkpointed.epochs(spec.folder) == [0, 2, 4, 8]
+    assert looking.folder.sampled_epochs(0) == [0, 2, 4, 8]
+    read = [Checkpointed.load(spec.folder, 0, epoch) for epoch in (2, 4, 8)]
+    assert [each.readings.effort for each in read] == [2.0, 4.0, 8.0]
+    assert all(each.timings["train"] == 0.0 and set(each.timings) >= {"save", "sample", "score"} for each in read)
+    losses = [each.readings.items["fidelity"] for each in read]
+    assert not np.allclose(losses[0], losses[1])
+    assert not np.allclose(losses[1], losses[2])
+    for epoch in (2, 4, 8):
+        assert (looking.folder.checkpoint(0, epoch) / LORA_FILE).is_file()
+
+
+def test_a_second_look_draws_nothing_and_a_file_that_is_gone_is_told(looking: Resident, monkeypatch) -> None:
+    looking.run(spec_of(looking), until=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(looking.worker._probe), "read", lambda *_, **__: pytest.fail("looked at again"))
+        again = spec_of(looking, 1)
+        _, said = looking.run(again, until=8, go_on=True)
+    assert not said
+    assert Checkpointed.epochs(again.folder) == [0, 2, 4, 8]
+    shutil.rmtree(looking.folder.cache / "looked")
+    assert looking.study.finished_run is not None
+    file = Path(looking.study.finished_run.files[4])
+    aside = file.rename(file.with_suffix(".aside"))
+    lost = spec_of(looking, 2)
+    _, said = looking.run(lost, until=8, go_on=True)
+    aside.rename(file)
+    (failed,) = said
+    assert isinstance(failed, Failed)
+    assert (failed.number, failed.epoch, failed.again) == (2, 4, True)
+    assert Checkpointed.epochs(lost.folder) == [0, 2], "up to the file that is gone"
+
+
+@pytest.fixture(scope="module")
+def final(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path) -> Resident:
+    """A worker for a final run of two epochs."""
+    return Resident(
+        tmp_path_factory.mktemp("final"), tiny_sd15, tiny_clip, tiny_photos, drop=TO_SEARCH, train=TRAIN,
+        final={"epoch": EPOCHS, "past": 1}, workers={"threads": 1, "device": "cpu"},
+    )  # fmt: skip
+
+
+def test_a_final_run_takes_all_photos_and_its_twin_none_of_those_held_out(final: Resident) -> None:
+    spec = spec_of(final)
+    seen: list[tuple[int, int]] = []
+    join = final.worker._passes.join
+
+    def noted(config, settings, run_dir, *, photos=None, **named):
+        own = final.worker._probe.trained if photos is None else photos
+        seen.append((run_dir == spec.folder, len(own.photos)))
+        return join(config, settings, run_dir, photos=photos, **named)
+
+    final.worker._passes.join = noted  # type: ignore[method-assign]
+    found, said = final.run(spec)
+    final.worker._passes.join = join  # type: ignore[method-assign]
+    assert not said
+    assert seen == [(True, 8), (False, len(final.worker._probe.trained.photos))]
+    assert seen[1][1] < 8, "some are held out"
+    for home in (spec.folder, spec.folder / TWIN):
+        for epoch in (1, 2):
+            assert (checkpoint_path(home / "checkpoints", epoch) / LORA_FILE).is_file()
+        assert state_damage(checkpoint_path(home / "checkpoints", EPOCHS)) is None
+    both = [
+        load_lora(checkpoint_path(home / "checkpoints", EPOCHS) / LORA_FILE, family="sd15")
+        for home in (spec.folder, spec.folder / TWIN)
+    ]
+    assert any(not torch.equal(m.up, both[1].modules[site].up) for site, m in both[0].modules.items())
+    probe = final.worker._probe
+    images, _, _ = probe.read(both[0], epoch=EPOCHS, effort=0.0)
+    twin, _, _ = probe.read(both[1], epoch=EPOCHS, effort=0.0)
+    kept, own, apart = (
+        each.items["heldout_loss"] for each in (Checkpointed.load(spec.folder, 0, EPOCHS).readings, images, twin)
+    )
+    assert np.abs(kept - apart).max() < 0.2 * np.abs(kept - own).max(), "the twin's losses count; its file is fp16"
+    final.run(spec, until=1)
+    assert final.run(spec, go_on=True)[0] == found, "ended between two checkpoints it is what it was"
+
+
+def test_a_trial_in_the_place_of_another_takes_it(resident: Resident) -> None:
+    """The coordinator has given the first one up."""
+    worker, first, second = resident.worker, resident.spec(0), replace(resident.spec(1), place=0)
+    for spec in (first, second):
+        shutil.rmtree(spec.folder, ignore_errors=True)
+        spec.folder.mkdir(parents=True)
+        worker._begin(spec)
+    assert [*worker._trials] == [1]
+    ((_, run),) = worker._trials[1].seats
+    assert (run.settings.adapter.rank, run.run_dir) == (8, second.folder)
+    worker._let_go(1)
+    assert not worker._trials
+
+
+def test_a_trial_that_is_stopped_before_it_began_never_begins(resident: Resident, monkeypatch) -> None:
+    worker: _Worker = resident.worker
+    worker._new = [resident.spec(0), resident.spec(1)]
+    monkeypatch.setattr(worker._line, "heard", lambda *, block: iter([StopTrial(0, 0)]))
+    worker._hear()
+    assert [spec.number for spec in worker._new] == [1]
+    worker._new = []
+
+
+@pytest.mark.parametrize(("told", "decided", "step", "due", "rests"), [
+    (0, 0, 2, 2, False), (2, 0, 2, 4, False), (4, 0, 2, 6, False), (6, 0, 2, 8, True), (6, 2, 2, 8, False),
+    (8, 8, 2, 9, False), (3, 3, 2, 4, False), (4, 0, 1, 5, True), (2, 0, 1, 3, False), (3, 0, 1, 4, True),
+])  # fmt: skip
+def test_a_trial_is_at_most_two_checkpoints_ahead_of_what_is_decided(
+    resident: Resident, told: int, decided: int, step: int, due: int, rests: bool
+) -> None:
+    spec = resident.spec(0, epochs=9, save_every_n_epochs=step)
+    trial = TrialAtWork(spec)
+    assert (trial.told, trial.decided, trial.twin) == (0, 0, None)
+    trial.told, trial.decided = told, decided
+    pack, run = resident.passes().join(spec.config, run_settings(spec.config), spec.folder, place=0)
+    trial.seats = [(pack, run)]
+    assert trial.run is run
+    assert (trial.due, trial.rests) == (due, rests)
+    trial.leave()
+    assert (pack.runs, trial.seats) == ([], [])
