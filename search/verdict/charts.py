@@ -25,7 +25,7 @@ def spark(
     points = [(e, s) for e, s in zip(epochs, scores, strict=True) if s == s]
     if len(points) < 2:
         return Markup()
-    last = points[-1][0] or 1
+    last = points[-1][0]
     low, high = scale or _range(score for _, score in points)
 
     def place(epoch: float, score: float) -> tuple[float, float]:
@@ -59,7 +59,7 @@ def score_chart(
     lines = [(n, points) for n, points in lines if len(points) > 1]
     if not lines:
         return Markup()
-    last = max(p[-1][0] for _, p in lines) or 1
+    last = max(p[-1][0] for _, p in lines)
     # epoch 0 is the base: with a scale of their own, trials would be one line beside what it reads
     low, high = scale or _range(score for _, points in lines for epoch, score in points if epoch)
     width, height, left, bottom, top = 1080, 300, 44 if scale else 64, 30, 18

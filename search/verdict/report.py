@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 
-from metrics.onset.sentences import choice_interval
 from search.errors import StudyError
 from search.record.curve import Curve
 from search.record.data_check import DATA_CHECK_PAGE
@@ -27,17 +25,17 @@ from search.tuning.importances import Importances, parameter_importances
 from search.verdict.album import Album, Picture, data_url
 from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
-from search.verdict.charts import OWN_SCALE, score_chart, spark
-from search.verdict.decision import Decision, decide
+from search.verdict.charts import OWN_SCALE, score_chart
+from search.verdict.decision import decide
+from search.verdict.facts import facts_of
 from search.verdict.finalists import finalist_columns, finalist_rows, finalist_sentences
 from search.verdict.front import FRONT_PICTURE, front_sentences
 from search.verdict.private_paths import without_private_paths
-from search.verdict.quantities import duration, size
 from search.verdict.sentences import headline
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, choose_epochs
-from search.verdict.trial_cells import alpha, training
-from search.verdict.trial_sentences import onset_short, state_text, trial_sentences, turn_short
+from search.verdict.trial_cells import cells
+from search.verdict.trial_sentences import trial_sentences
 
 if TYPE_CHECKING:
     from search.verdict.verdict import Verdict
@@ -85,7 +83,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
         title=f"{verdict.study}: {headline(verdict)}",
         study=verdict.study,
         heading=headline(verdict),
-        facts=_facts(verdict),
+        facts=facts_of(verdict),
         said=verdict.said.parts,
         pick=None if pick is None else pick.sentence,
         composites=composites,
@@ -122,62 +120,6 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
     )
     write_bytes(folder.report, text.encode())
     return folder.report
-
-
-@dataclass(frozen=True)
-class _Fact:
-    """A large number with words under it; `kind` is "ship", "onset" or ""."""
-
-    number: str
-    word: str
-    kind: str = ""
-
-
-def _shipped(found: Decision) -> _Fact:
-    if not found.ships:
-        return _Fact("none", f"{found.unit} to ship")
-    if found.average is not None:
-        return _Fact(f"{found.average[0]}–{found.average[1]}", f"{found.unit}s whose average is to ship", "ship")
-    return _Fact(str(found.epoch), f"{found.unit} to ship", "ship")
-
-
-def _facts(verdict: "Verdict") -> list[_Fact]:
-    found = verdict.decision
-    facts, unit = [], found.unit
-    if found.trial is not None:
-        facts.append(_shipped(found))
-        if found.score is not None:
-            fresh = " on fresh images" if verdict.scored_afresh else ""
-            scale = f" by {found.objective}" if found.objective else " (0 to 1)"
-            facts.append(_Fact(f"{found.score:.3f}", f"score at {unit} {found.epoch}{fresh}{scale}"))
-        if found.own_score is not None:
-            facts.append(_Fact(f"{found.own_score:.3f}", "Onset's own score there (0 to 1)"))
-        if verdict.is_one_run and verdict.peak is not None:
-            between = f" ({verdict.peak.first}–{verdict.peak.last})" if verdict.peak.first < verdict.peak.last else ""
-            facts.append(_Fact(str(verdict.peak.epoch), f"{unit} of the best images{between}"))
-        for choice, word in ((found.safe, "safe"), (found.alike, "most alike")):
-            if choice is not None and found.safe != found.alike:
-                between = choice_interval(choice)
-                facts.append(_Fact(str(choice.epoch), f"{word} {unit}" + (f" ({between})" if between else "")))
-        for name in ("context", "memory"):
-            onset = getattr(found, name)
-            short, _, between = turn_short(onset).partition(" (")
-            said = f"{name} onset" + (f" ({between}" if between else "")
-            shown = short if between else turn_short(onset)
-            facts.append(_Fact(shown, said, "onset" if onset.epoch is not None else ""))
-        if verdict.finished_run is None:
-            facts.append(_Fact(f"{verdict.epochs_trained} / {verdict.epochs}", "epochs trained / planned"))
-        else:
-            facts.append(_Fact(str(verdict.epochs_trained), f"{unit}s trained"))
-        if verdict.lora_bytes:
-            facts.append(_Fact(size(verdict.lora_bytes), "LoRA file"))
-    spent = verdict.cost
-    clock = "on the clock" if spent.wall_seconds else "of worker time"
-    return [
-        *facts,
-        _Fact(str(spent.trials), "trial" if spent.trials == 1 else "trials"),
-        _Fact(duration(spent.wall_seconds or spent.seconds), clock),
-    ]
 
 
 @dataclass(frozen=True)
@@ -281,28 +223,11 @@ def _pictures(folder: StudyFolder, record: TrialRecord, album: Album) -> list[Pi
 
 def _trial(record: TrialRecord, curve: Curve | None, pictures: Sequence[Picture] | None, verdict: "Verdict") -> _Trial:
     """`pictures`: None for a trial of which only its row is shown."""
-    config, found = record.config, decide(record)
-    _, onset = found.earlier
-    state = state_text(record)
-    opener = Markup('<button type="button" class="open" aria-expanded="false">{}</button>')
-    cells: list[tuple[str, object]] = [
-        (str(record.number) if pictures is None else opener.format(record.number), record.number),
-        (Markup('<span class="tag {}">{}</span>').format(record.state, state), state),
-        ("" if found.score is None else f"{found.score:.3f}", found.score),
-        ("" if curve is None else spark(*_line(curve), found.shipped, None if record.objective else OWN_SCALE), ""),
-        ("–" if found.shipped is None else str(found.shipped), found.shipped),
-        (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
-        (onset_short(found), None if onset is None else onset.epoch),
-        *training(record),
-        (str(config.rank), config.rank),
-        alpha(record),
-        (duration(sum(record.timings.values())), sum(record.timings.values())),
-    ]
     return _Trial(
         best=record.number == verdict.trial,
-        cells=[(text, _bare(value)) for text, value in cells],
+        cells=cells(record, curve, opens=pictures is not None),
         settings=settings_of(record),
-        said=" ".join(trial_sentences(found)),
+        said=" ".join(trial_sentences(decide(record))),
         lost=record.lost,
         error=without_private_paths((record.error or "").strip()),
         pictures=pictures,
@@ -324,10 +249,6 @@ def _versions(records: Sequence[TrialRecord]) -> str:
 def _by_value(value: float | None) -> tuple[bool, float]:
     """The highest first, those without a value last."""
     return value is None, -(value or 0.0)
-
-
-def _bare(value: object) -> str:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _line(curve: Curve) -> tuple[list[float], list[float]]:

@@ -12,6 +12,7 @@ from search.tuning.importances import parameter_importances
 from search.verdict import album
 from search.verdict import report as report_module
 from search.verdict.charts import score_chart
+from search.verdict.facts import facts_of
 from search.verdict.report import write_report
 from search.verdict.sheet import Marks
 from search.verdict.verdict import Verdict, finish
@@ -82,6 +83,12 @@ def test_it_says_what_the_verdict_says(written):
     for sentence in verdict.sentences:
         assert sentence in page.text
     assert f"Ship epoch {verdict.epoch} of trial 2" in page.text
+
+
+def test_its_large_numbers_are_the_facts_of_the_verdict_in_their_order(written):
+    _, verdict, text = written
+    shown = re.findall(r'<div class="fact ([^"]*)"><b>(.*?)</b><span>(.*?)</span>', text)
+    assert shown == [(fact.kind, fact.number, fact.word) for fact in facts_of(verdict)]
 
 
 def test_every_trial_has_a_row_with_its_error_and_its_own_sheet(written):
