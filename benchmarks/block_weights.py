@@ -4,6 +4,7 @@
     python -m benchmarks.block_weights --quick          # one concept, a smaller search
     python -m benchmarks.block_weights --without BASE IN04 M00        # no search: what there is to win
     python -m benchmarks.block_weights --best-of 58     # no search: the best of so many sets, of fifteen concepts
+    python -m benchmarks.block_weights --stronger       # no search: blocks left out, and the others at more than 1
 
 Each case is a LoRA of a demo concept whose photos all show one place. A delivery study searches its block weights, as
 anybody would run it. What is true is read from pictures that no search has seen (`benchmarks.bound_background`).
@@ -59,6 +60,8 @@ STRENGTHS = (0.85, 0.7, 0.55)
 AS_ALIKE = 0.95  # of the true likeness, that the best weights have to keep
 LEARNED = 0.1  # likeness of a LoRA that is looked at for the best weights
 EPOCHS = 14
+LEFT_OUT = ((), ("BASE",), ("BASE", "M00"), ("BASE", "IN04"), ("IN04", "M00"), ("BASE", "IN04", "M00"))
+OTHERS = (1.0, 1.2, 1.4)  # the weights of the blocks that stay
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--keep", type=Path, help="a folder for photos, LoRAs and studies (default: none is kept)")
     parser.add_argument("--best-of", type=int, metavar="SETS", help="only the truth, of so many sets of weights")
+    parser.add_argument("--stronger", action="store_true", help="only the truth, with weights above 1")
     parser.add_argument("--without", nargs="+", metavar="BLOCK", help="only the truth, any of these blocks left out")
     options = parser.parse_args(argv)
     from trainer.base_model.load import load_base
@@ -113,8 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         home = options.keep or Path(scratch)
         found = []
         bounds = CASES[: sizes.cases] if not options.case else [b for b in CASES if b.name in options.case]
+        more = bounds if options.case or options.quick else (*bounds, *MORE_CASES)
+        if options.stronger:
+            truths = {bound.name: stronger(base, bound, home / bound.name, sizes) for bound in more}
+            _tell_stronger(truths, options.json)
+            return 0
         if options.best_of:
-            more = bounds if options.case or options.quick else (*bounds, *MORE_CASES)
             best = {bound.name: best_of(base, bound, home / bound.name, sizes, options.best_of) for bound in more}
             _tell_best(best, options.json)
             return 0
@@ -202,6 +210,21 @@ def best_of(base: Base, bound: Bound, home: Path, sizes: Sizes, count: int) -> d
     return found
 
 
+def stronger(base: Base, bound: Bound, home: Path, sizes: Sizes) -> dict[str, list[float]]:
+    """(true leakage, true likeness) by what is left out and what the other blocks weigh."""
+    from trainer.delivery.blocks import blocks_in, weighted
+    from trainer.lora.kohya_file import load_lora
+
+    lora = load_lora(_lora_file(base, bound, home))
+    found = {}
+    for gone, weight in itertools.product(LEFT_OUT, OTHERS):
+        weights = {block: 0.0 if block in gone else weight for block in blocks_in(lora)}
+        look = truth(base, weighted(lora, weights), bound, count=sizes.pictures)
+        found[f"without {' '.join(gone) or 'any'}, others at {weight:g}"] = [_mean(look.leaks), _mean(look.likeness)]
+    print(f"{bound.name}: {json.dumps(found)}", flush=True)
+    return found
+
+
 def some_sets(blocks: Sequence[str], count: int) -> list[dict[str, float]]:
     """The LoRA as it is, without each block, without the inner ones, weaker; and weights drawn at random."""
     inner = {"IN04": 0.0, "M00": 0.0}
@@ -236,6 +259,22 @@ def _tell_best(best: Mapping[str, Mapping[str, float]], file: Path | None) -> No
     print(json.dumps(summary | {"concepts": len(learned)}, indent=1))
     if file is not None:
         file.write_text(json.dumps({"cases": best, **summary}, indent=1) + "\n")
+
+
+def _tell_stronger(found: Mapping[str, Mapping[str, Sequence[float]]], file: Path | None) -> None:
+    """Each set - the LoRA as it is, over the concepts that were learned and chose nothing."""
+    plain = "without any, others at 1"
+    learned = {case: own for case, own in found.items() if own[plain][1] >= LEARNED and case != CASES[0].name}
+    summary = {
+        name: [_over([own[name][truth_of] - own[plain][truth_of] for own in learned.values()]) for truth_of in (0, 1)]
+        for name in next(iter(found.values()))
+    }
+    print("leakage and likeness - the LoRA as it is, with 90 % intervals")
+    for name, (leak, likeness) in summary.items():
+        print(f"{name}: {leak}, {likeness}")
+    if file is not None:
+        whole = {"concepts": len(learned), "sets": summary, "cases": found}
+        file.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def _lora_file(base: Base, bound: Bound, home: Path) -> Path:

@@ -1,11 +1,12 @@
 """The benchmark of block weights: what it asks for, and how a LoRA's strength is matched."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.block_weights import CASES, _plain, _study, some_sets, win_of
+from benchmarks.block_weights import CASES, _plain, _study, _tell_stronger, some_sets, win_of
 from benchmarks.bound_background import Truth, prompts, write_photos
 from studies.demo.concepts import CONCEPTS
 from studies.demo.scenes import PLACES
@@ -59,3 +60,20 @@ def test_the_first_set_is_the_lora_as_it_is_and_no_block_is_unknown() -> None:
     assert tried[0] == {}
     assert len(tried) == 20
     assert set().union(*tried) == {"BASE", "IN04", "M00"}
+
+
+def test_stronger_sets_are_held_against_the_lora_as_it_is_over_concepts_that_were_learned(tmp_path: Path) -> None:
+    plain, other = "without any, others at 1", "without BASE, others at 1.2"
+    found = {
+        CASES[0].name: {plain: [0.9, 0.5], other: [0.0, 0.5]},  # the method was made with it
+        "unlearned": {plain: [0.9, 0.01], other: [0.0, 0.5]},
+        "one": {plain: [0.9, 0.5], other: [0.8, 0.6]},
+        "two": {plain: [0.9, 0.4], other: [0.6, 0.5]},
+    }
+    _tell_stronger(found, tmp_path / "it.json")
+    told = json.loads((tmp_path / "it.json").read_text())
+    assert told["concepts"] == 2
+    (leak, *_), (likeness, low, high) = told["sets"][other]
+    assert (leak, likeness) == pytest.approx((-0.2, 0.1))
+    assert (low, high) == pytest.approx((0.1, 0.1))
+    assert told["sets"][plain] == [[0, 0, 0], [0, 0, 0]]
