@@ -1,0 +1,122 @@
+"""What is asked and said of a Ray cluster without one: room on nodes, paths that nodes have to see, addresses."""
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.running.ray_cluster import (
+    RayCluster,
+    _first_line,
+    _noted,
+    _own_signals,
+    _paths,
+    _speaks,
+    _unseen,
+    _variables,
+)
+from search.study.study import load_study
+from tests.search.conftest import StudyWriter
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "node", "room"),
+    [
+        (0.0, 1.0, {"CPU": 4.0}, 4),
+        (0.0, 3.0, {"CPU": 8.0}, 2),
+        (0.0, 0.5, {"CPU": 2.0, "GPU": 1.0}, 4),
+        (1.0, 1.0, {"CPU": 8.0, "GPU": 2.0}, 2),
+        (1.0, 4.0, {"CPU": 4.0, "GPU": 2.0}, 1),
+        (1.0, 1.0, {"CPU": 8.0}, 0),
+        (2.0, 1.0, {"CPU": 8.0, "GPU": 5.0}, 2),
+        (0.5, 1.0, {"CPU": 8.0, "GPU": 2.0}, 4),
+        (0.3, 1.0, {"CPU": 8.0, "GPU": 2.0}, 6),  # three to a GPU: none has parts of two
+        (0.3, 1.0, {"GPU": 2.0}, 0),
+    ],
+)
+def test_a_node_has_room_for_as_many_workers_as_fit_its_gpus_and_its_cpus(gpus, cpus, node, room) -> None:
+    cluster = RayCluster.__new__(RayCluster)  # which asks a cluster as soon as it is made
+    cluster._gpus, cluster._cpus = gpus, cpus
+    assert cluster._room({"Resources": node}) == room
+
+
+def test_every_file_that_a_study_reads_is_to_be_seen_and_no_hub_id_is(write_study: StudyWriter, tmp_path: Path) -> None:
+    (tmp_path / "reg").mkdir()
+    (tmp_path / "reg" / "1_toy").mkdir()
+    study = load_study(write_study(base="runwayml/some-model", score={"encoder": "clip", "holdout": 2}))
+    found = dict(_paths(study))
+    assert found == {"data": tmp_path / "photos", "score.encoder": tmp_path / "clip"}
+    own = dict(_paths(load_study(write_study())))
+    assert own == {"base": tmp_path / "base", **found}
+    assert _unseen([str(tmp_path / "base"), str(tmp_path / "gone")]) == [str(tmp_path / "gone")]
+
+
+def test_the_cluster_of_this_machine_is_what_it_says_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert _noted() is None
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379\n")
+    assert _noted() == "10.0.0.1:6379"
+    (tmp_path / "ray" / "ray_current_cluster").write_text("\n")
+    assert _noted() is None
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
+    assert _noted() == "10.0.0.2:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert _noted() is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "speaks"),
+    [(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", True), (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", True),
+     (b"HTTP/1.1 400", False), (b"", False)],
+)  # fmt: skip
+def test_whoever_answers_with_http_2_settings_may_be_ray(answer: bytes, speaks: bool) -> None:
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        line, _ = server.accept()
+        with line:
+            heard.append(line.recv(100))
+            line.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert _speaks(f"127.0.0.1:{server.getsockname()[1]}") == speaks
+        thread.join()
+        port = server.getsockname()[1]
+    assert heard[0].startswith(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert not _speaks(f"127.0.0.1:{port}"), "nobody is there any more"
+    assert not _speaks("127.0.0.1")
+    assert not _speaks("127.0.0.1:99999")
+
+
+def test_variables_that_the_user_has_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONSET_A", "the user's")
+    monkeypatch.delenv("ONSET_B", raising=False)
+    with _variables({"ONSET_A": "ours", "ONSET_B": "ours"}):
+        assert (os.environ["ONSET_A"], os.environ["ONSET_B"]) == ("the user's", "ours")
+    assert os.environ["ONSET_A"] == "the user's"
+    assert "ONSET_B" not in os.environ
+
+
+def test_handlers_of_signals_come_back() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _own_signals():
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(ValueError("one\ntwo"), "one"), (ValueError("\n  one   line \n"), "one line"), (ValueError(""), "ValueError"),
+     (ValueError("x" * 300), "x" * 200)],
+)  # fmt: skip
+def test_an_error_is_told_in_one_line(error: Any, line: str) -> None:
+    assert _first_line(error) == line
