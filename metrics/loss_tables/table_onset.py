@@ -121,7 +121,7 @@ def as_record(trajectory: Trajectory, onset: Onset) -> dict[str, Any]:
         "memory": turn(onset.memory),
         "copying": asdict(onset.copying),
         "learned": onset.learned,
-        "best": onset.best,
+        "best": onset.shipped,
         "turned": onset.turned,
         "sentence": onset.sentence,
         "unit": trajectory.unit,
@@ -154,7 +154,7 @@ def _marks(trajectory: Trajectory, onset: Onset) -> dict[int, str]:
             said.setdefault(int(np.abs(trajectory.epochs - epoch).argmin()), []).append(words)
 
     mark(onset.learned, "learned")
-    mark(onset.best, "ship")
+    mark(onset.shipped, "ship")
     mark(onset.context.epoch, "context onset")
     mark(onset.memory.epoch, "memory onset")
     return {row: ", ".join(words) for row, words in said.items()}

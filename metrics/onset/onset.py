@@ -25,7 +25,7 @@ from metrics.onset.plateau import (
     surely_rises,
 )
 from metrics.onset.replicates import Curves
-from metrics.onset.sentences import sentence, worse_sentence
+from metrics.onset.sentences import FLAT, sentence, worse_sentence
 from metrics.onset.shipping import shippable
 from metrics.onset.turns import BEHAVIOURS, DEFAULT_SHIP, MADE_UP, REAL, Onset, OnsetStatus, Ship, Turn
 from metrics.onset.witnesses import disagreement
@@ -131,6 +131,9 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship:
         if contradiction is not None:
             losses["context"], turns["context"] = real, by_real
     row, by = learned_row(trajectory, {kind: read.measured for kind, read in losses.items()}, turns["memory"].epoch)
+    flat = by == "assumed" and bool(losses) and all(turn.epoch is None for turn in turns.values())
+    if flat:
+        row, by = None, ""
     learned = None if row is None else int(trajectory.epochs[row])
     alone = turns["context"].channels == ("shifted_loss",)
     if alone and (turns["context"].epoch or np.inf) < (learned or np.inf):
@@ -145,7 +148,7 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship:
     judged = bool(np.isfinite(trajectory.values("fidelity")[trajectory.epochs > 0, 0]).any())
     never_fell = any(_ends_worse(read.curves) for kind, read in losses.items() if turns[kind].epoch is not None)
     status = _status(context, memory, learned, goes_wrong=never_fell and not judged)
-    worse = worse_sentence([turn for turn in turns.values() if turn.status == "at_start"], trajectory.unit)
+    worse = FLAT if flat else worse_sentence([t for t in turns.values() if t.status == "at_start"], trajectory.unit)
     if status == "never_learned":
         context = memory = unmeasured
         turned = {}

@@ -75,7 +75,7 @@ def plot_onset(
     scored = np.isfinite(trajectory.scores).sum() >= 2 and len(losses) + len(truth) + 2 <= MOST_LINES
     read = losses or measured(trajectory, "behaviour")  # without losses, images alone say where an onset is
     heights = [LOSS_HEIGHT] * bool(read or not scored) + [SCORE_HEIGHT if read else LOSS_HEIGHT] * bool(scored)
-    best = None if onset.status == "never_learned" else best
+    best = None if onset.shipped is None else best
     strip = 0.0 if thumbnails is None else _strip_height(thumbnails[1], len(thumbnails[0]))
     figure, axes = open_page(
         trajectory, marks_of(trajectory, onset, best, words), heights, strip=strip,

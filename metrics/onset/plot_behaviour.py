@@ -47,7 +47,7 @@ def plot_behaviour(
     panels = [panel for panel in PANELS if measured(trajectory, panel)]
     if not panels:
         return None
-    marks = marks_of(trajectory, onset, None if onset.status == "never_learned" else best, words)
+    marks = marks_of(trajectory, onset, None if onset.shipped is None else best, words)
     heights = [HEIGHTS[panel] for panel in panels]
     figure, axes = open_page(trajectory, marks, heights, title=title or "What the images do", said=said, shaded=False)
     for panel, axis in zip(panels, axes, strict=True):

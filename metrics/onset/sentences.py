@@ -198,6 +198,13 @@ def _choice_text(choice: Choice) -> str:
     return f"{choice.epoch} (90 % sure: {between})" if between else str(choice.epoch)
 
 
+FLAT = (
+    "the loss neither falls nor rises for sure. So it does not say whether the subject was learned, or which "
+    "checkpoint to ship."
+)
+"""What is told of a table that does not begin with the base, and whose losses have no trend."""
+
+
 def worse_sentence(turns: Sequence[Turn], unit: str) -> str:
     """What is told of losses that get worse from the first checkpoint on; "" without one."""
     if not turns:
@@ -212,11 +219,13 @@ def sentence(onset: Onset, note: str, unit: str, last: int, worse: str = "") -> 
     Args:
         note: why it is that epoch, where that is not plain; else "".
         unit: "epoch" or "step". last: the last one looked at.
-        worse: what `worse_sentence` says where nothing was learned.
+        worse: what `worse_sentence` says where nothing was learned, or `FLAT`.
     """
     if onset.status == "never_learned":
         if onset.likeness is not None and onset.likeness >= LEARNED_FLOOR:
             return f"Up to {unit} {last}, the subject was learned only after overfitting had begun."
+        if worse == FLAT:
+            return f"Up to {unit} {last}, {worse}"
         return f"Up to {unit} {last}, the subject was not learned. {worse or 'So there is nothing to overfit yet.'}"
     said = [f"Ship {unit} {onset.best}" + (f": {note}." if note else "."), *choice_sentences(onset, last, unit)]
     kinds: tuple[tuple[Kind, Turn], ...] = (("context", onset.context), ("memory", onset.memory))

@@ -132,6 +132,11 @@ class Onset:
     copying: Copying = Copying("unmeasured")
 
     @property
+    def shipped(self) -> int | None:
+        """`best`, or None where nothing was learned."""
+        return None if self.status == "never_learned" else self.best
+
+    @property
     def ignored(self) -> tuple[str, ...]:
         """Channels that place no onset here, because others are to be believed."""
         return () if self.disagreement is None else (MADE_UP,)

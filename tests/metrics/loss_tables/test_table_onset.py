@@ -68,3 +68,14 @@ def test_the_picture_shows_thumbnails_and_truth(tmp_path):
     magenta = (full == [250, 0, 250]).all(axis=2)
     assert magenta.sum() > 10_000
     assert not (plain == [250, 0, 250]).all(axis=2).any()
+
+
+def test_a_table_without_a_trend_marks_no_checkpoint_anywhere(tmp_path, capsys):
+    losses = 0.12 + 0.0002 * np.random.default_rng(0).normal(size=30)
+    pd.DataFrame({"epoch": np.arange(1, 31), "val_loss": losses}).to_csv(tmp_path / "flat.csv", index=False)
+    assert main(tmp_path / "flat.csv", tmp_path / "flat.png", tmp_path / "flat.json") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "%" in line]
+    assert len(rows) == 24
+    assert not [row for row in rows if "ship" in row or "learned" in row or "onset" in row]
+    record = json.loads((tmp_path / "flat.json").read_text())
+    assert (record["status"], record["best"], record["learned"]) == ("never_learned", None, None)

@@ -89,3 +89,28 @@ def test_a_steady_rise_counts_however_deep_the_dip_was(rise: float, found: bool)
     if found:
         assert 30 < onset.memory.epoch < 80
     assert confirmed_onset(trajectory) is None, "15 % of the dip stops a trial, and nothing less"
+
+
+@pytest.mark.parametrize("count", [4, 8, 30])
+def test_a_table_without_a_trend_names_no_checkpoint_to_ship(count: int) -> None:
+    epochs, said = np.arange(1, count + 1), 0
+    for seed in range(40):
+        luck = 0.002 * np.random.default_rng([seed, count]).normal(size=count)
+        onset = find_onset(log_of(epochs, luck - luck[0]))
+        if onset.shipped is not None:
+            continue
+        said += 1
+        assert (onset.learned, onset.learned_by, onset.safe, onset.alike) == (None, "", None, None)
+        assert "neither falls nor rises" in onset.sentence
+        assert "Ship" not in onset.sentence
+    assert said >= 36, "noise seldom looks like a trend"
+
+
+def test_a_table_that_surely_falls_or_rises_does() -> None:
+    epochs = np.arange(1, 31)
+    luck = 0.0002 * np.random.default_rng(0).normal(size=30)
+    falls = find_onset(log_of(epochs, -0.001 * (epochs - 1) + luck))
+    rises = find_onset(log_of(epochs, 0.001 * (epochs - 1) + luck))
+    assert (falls.shipped, falls.learned_by) == (30, "losses")
+    assert (rises.shipped, rises.memory.status) == (1, "found")
+    assert all("Ship epoch" in onset.sentence for onset in (falls, rises))
