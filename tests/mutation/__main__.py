@@ -169,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for mutant in wanted:
         place, row = chosen.index(mutant), session.results[mutant.name]
         if row["outcome"] == "alone":
-            tests, seconds = ran.Ran.read(here).within(place, mutant.path, options.seconds)
+            noted, on_import = ran.Ran.read(here), not mutant.in_function
+            tests, seconds = noted.within(place, mutant.path, options.seconds, on_import=on_import)
             if tests:
                 row["outcome"], row["by"] = tried_alone(tree, mutant, tests, 60 + 5 * seconds)
             else:

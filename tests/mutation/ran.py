@@ -144,11 +144,15 @@ class Ran:
             noted.tests.setdefault(row["place"], set()).update(came & noted.seconds.keys())
         return noted
 
-    def within(self, place: int, path: str, limit: float) -> tuple[list[str], float]:
+    def within(self, place: int, path: str, limit: float, *, on_import: bool = False) -> tuple[list[str], float]:
         """The tests that came to a place of the file `path`, as many as `limit` seconds hold, and their seconds.
 
         Tests in the file's own test file come first, then those of the same room and of the same package; of these the
         quick ones. If only imports come to the place, all that are near do; if nothing does, there are none.
+
+        Args:
+            on_import: the place runs on import only. Tests that start processes are seen to come there, and for all
+                the others it lies behind them: all that are near count as well.
         """
         if place not in self.tests:
             return [], 0.0
@@ -159,7 +163,9 @@ class Ran:
             near = next((far for far, start in enumerate((own, here, beside)) if test.startswith(start)), 3)
             return near, self.seconds[test] + self.setup[_shared(test)]
 
-        came = self.tests.get(place) or {test for test in self.seconds if distance(test)[0] < 3}
+        came = self.tests[place]
+        if on_import or not came:
+            came = came | {test for test in self.seconds if distance(test)[0] < 3}
         chosen: list[str] = []
         begun: set[str] = set()
         spent = 0.0

@@ -111,7 +111,8 @@ class Session:
         for mutant in self.wanted:
             if mutant.name in self.results:
                 continue
-            tests, seconds = ran.within(self.chosen.index(mutant), mutant.path, self.seconds)
+            place, on_import = self.chosen.index(mutant), not mutant.in_function
+            tests, seconds = ran.within(place, mutant.path, self.seconds, on_import=on_import)
             known = [items[test] for test in tests if test in items and test not in self.unsound]
             row = self.results[mutant.name] = self._try(mutant, known, 40 + 3 * seconds)
             note(self.folder / "outcomes.jsonl", row)

@@ -131,6 +131,15 @@ def test_with_calls_the_code_does_the_same_and_tells_where_it_came(tmp_path: Pat
     assert ran.within(nowhere, "metrics/sizes.py", 60) == ([], 0.0)
 
 
+def test_what_runs_on_import_lies_behind_all_tests_that_are_near():
+    near, far, command = (f"tests/{name}.py::test" for name in ("metrics/test_sizes", "search/test_a", "search/test_b"))
+    every = dict.fromkeys((near, far, command), 0.5)
+    ran = Ran(every, {f"{test.split('::')[0]}[": 0.0 for test in every}, {3: {command}, 4: set()}, set(every))
+    assert ran.within(3, "metrics/sizes.py", 60) == ([command], 0.5)
+    assert ran.within(3, "metrics/sizes.py", 60, on_import=True) == ([near, command], 1.0)
+    assert ran.within(4, "metrics/sizes.py", 60) == ([near], 0.5)
+
+
 def test_a_process_that_began_in_another_test_notes_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RAN", str(tmp_path))
     noted.say_what_runs("tests/test_b.py::test_b (call)")
