@@ -99,7 +99,9 @@ def _measure(file: Path, runs: Path, settings: Sequence[str]) -> None:
         print(f"note: {notice}")
     from search.running.bill import measure
 
-    bill = measure(study, StudyFolder(runs / study.name))
+    folder = StudyFolder(runs / study.name)
+    check_sources(study, folder)
+    bill = measure(study, folder)
     for notice in bill.notices:
         print(f"note: {notice}")
     print("\n".join(bill.lines()))

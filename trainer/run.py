@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None, command: Command) -> int:
     options = command_line().parse_args(arguments)
 
-    from trainer.base_model.load import check_family
+    from trainer.base_model.load import check_base
     from trainer.devices import why_no_device
     from trainer.errors import ConfigError
     from trainer.production.production_config import load_production
@@ -75,7 +75,7 @@ def _main(arguments: Sequence[str] | None, command: Command) -> int:
     config, output = load_production(options.config, tell=lambda note: print(f"note: {note}", file=sys.stderr))
     for notice in (*config.notices(), *config.cautions()):
         print(f"note: {notice}", file=sys.stderr)
-    check_family(config.base, config.family)
+    check_base(options.config, config.base, config.family)
     command.folder = folder = options.out or options.config.with_suffix("")
     # the heavy libraries are imported after the file is known to be right
     from trainer.production.production import dry_run, train

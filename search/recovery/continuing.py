@@ -32,10 +32,10 @@ from search.study.objective import SOURCE
 from search.study.settings import ScoreSection, StopSection
 from search.study.study import MASK_FILES, Study, flat
 from search.tuning.database import connect
-from trainer.base_model.load import check_family
+from trainer.base_model.load import check_base, check_family
 from trainer.config.config import TrainConfig
 from trainer.config.rules import FLAT_SCHEDULERS
-from trainer.errors import ModelError, shown
+from trainer.errors import ConfigError, ModelError, shown
 
 ENCODERS = {"score.encoder": "encoder", "score.identity_encoder": "identity_encoder"}
 _CONTEXTS = "score.probe.contexts"
@@ -90,12 +90,14 @@ def check_sources(study: Study, folder: StudyFolder) -> None:
     """Whether base and encoders are still those that the study was begun with, wherever they lie.
 
     Raises:
-        StudyError: another one lies at the same path.
-        ModelError: the base is not there, not whole, or of another family than `train.family`; the hub cannot be
-            reached.
+        StudyError: another one lies at the same path; the base is not there, not whole, or of another family than
+            `train.family`; the hub cannot be reached.
     """
-    # of a hub id its small files: told before torch loads
-    family = check_family(study.base, study.train.get("family", "auto"))
+    try:  # of a hub id its small files: told before torch loads
+        family = check_base(study.file, study.base, study.train.get("family", "auto"))
+    except ConfigError as error:
+        told = problem(study.source, "base", study.written["base"], error.expected, error.why)
+        raise StudyError([told]) from error
     if study.finished_run is not None:
         check_for_family(study.source, study.finished_run, study.written["base"], family.name)
     for place, other in enumerate(study.transfer_bases):

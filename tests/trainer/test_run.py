@@ -27,7 +27,7 @@ SETTINGS = {"resolution": 64, "batch_size": 16, "rank": 2, "epochs": 4, "save_ev
 OUTPUT = {"name": "toy", "sample_prompts": ["a photo of sks toy", "snow"], "sample_steps": 2}
 
 
-def write(folder: Path, base: Path, photos: Path, **changes) -> Path:
+def write(folder: Path, base: str | Path, photos: Path, **changes) -> Path:
     path = folder / "train.yaml"
     settings = {"base": str(base), "data": str(photos), **SETTINGS, "output": OUTPUT} | changes
     path.write_text(yaml.safe_dump({key: value for key, value in settings.items() if value is not None}))
@@ -89,6 +89,19 @@ def test_a_folder_of_another_run_is_not_gone_on_with(tiny_sd15, tiny_photos, tmp
     assert run.main([str(path)]) == run.WRONG_INPUT
     assert re.search(refusal("learning_rate", 0.001, "as the run in"), capsys.readouterr().err)
     assert run.main([str(path), "--out", str(tmp_path / "new")]) == run.DONE
+
+
+def test_a_base_that_cannot_be_had_is_told_by_file_and_key(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:
+    absent = write(tmp_path, "onset-tests/none-such", tiny_photos)
+    assert run.main([str(absent)]) == run.WRONG_INPUT
+    wanted = "base: expected a base that LoRAs can be trained on, got 'onset-tests/none-such': no such folder here"
+    assert capsys.readouterr().err.startswith(f"error: {absent}: {wanted}")
+    other = write(tmp_path, tiny_sd15, tiny_photos, family="sdxl")
+    assert run.main([str(other)]) == run.WRONG_INPUT
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {other}: base: expected a base of the family sdxl, got '{tiny_sd15}'")
+    assert told.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.yaml"]
 
 
 def test_other_photos_another_base_or_fewer_epochs_are_another_run(tiny_sd15, tiny_photos, tmp_path, capsys) -> None:

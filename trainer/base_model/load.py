@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base_model.quantize import quantize_linears
-from trainer.errors import ModelError, mistake
+from trainer.errors import ConfigError, ModelError, mistake
 from trainer.families import FAMILIES, Base, Family
 from trainer.families.layout import check_files, is_single_file, locate, read_header, read_index, read_parts
 from trainer.families.outputs import check_outputs
@@ -123,6 +123,19 @@ def check_family(source: str | Path, family: str = "auto") -> Family:
     if Path(source).exists():  # a hub id's weights may still be on the hub
         check_files(path, parts)
     return FAMILIES[found]
+
+
+def check_base(file: str | Path | None, base: str, family: str = "auto") -> Family:
+    """`check_family` of the `base` that a file names.
+
+    Raises:
+        ConfigError: what `check_family` has against it, as a mistake in that file.
+    """
+    try:
+        return check_family(base, family)
+    except ModelError as error:
+        expected = "a base that LoRAs can be trained on" if family == "auto" else f"a base of the family {family}"
+        raise ConfigError(file, "base", base, expected, str(error).removeprefix(f"{base}: ")) from error
 
 
 @contextlib.contextmanager

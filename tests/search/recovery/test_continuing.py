@@ -24,7 +24,6 @@ from search.study.input_digests import Inputs, keep_inputs
 from search.study.study import Study, load_study
 from tests import tiny
 from tests.messages import refusal as told_refusal
-from trainer.errors import ModelError
 
 CONTEXTS = ["{trigger} {class} in snow", "a drawing of {trigger} {class}"]
 
@@ -52,8 +51,13 @@ def refusal(study: Study, folder: StudyFolder) -> str:
 
 def test_a_hub_id_that_cannot_be_had_is_told_before_anything_is_loaded(write_study) -> None:
     study = load_study(write_study(base="onset-tests/none-such"))
-    with pytest.raises(ModelError, match=r"^onset-tests/none-such: .*(no such|hub)"):
+    with pytest.raises(StudyError) as caught:
         check_sources(study, begin(study, trained=False, inputs=False))
+    (line,) = caught.value.problems
+    wanted = (
+        f"{study.file}: base: expected a base that LoRAs can be trained on, got 'onset-tests/none-such': no such folder"
+    )
+    assert line.startswith(wanted)
 
 
 def test_trials_that_another_version_scored_are_not_gone_on_with(write_study) -> None:
