@@ -16,6 +16,17 @@ def test_each_kind_has_words_and_a_part_of_the_page(kind):
         assert all((words.what, words.do, words.why))
 
 
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_what_is_found_names_its_photos_or_its_tag_and_what_to_do_does_not_repeat_it(kind):
+    """Only of drawings the photos stand with what to do: look at them."""
+    words = told(Finding(kind, "know", ("a.png", "b.png"), tag="snow", shown="beach"), {"a.png": "A1", "b.png": "B2"})
+    named = [any(name in part for name in ("A1", "snow")) for part in (words.what, words.do, words.why)]
+    of_drawings = kind in ("colours_scatter", "framing_off")
+    assert named == [not of_drawings, of_drawings or kind == "repeated", False]
+    assert ("B2" in words.what) == (kind == "repeated")
+    assert ("beach" in words.what) == (kind in ("wrong_tag", "missing_tag"))
+
+
 def test_the_headline_counts_photos_copies_and_captions():
     findings = (
         Finding("blurred", "replace", ("a.png",)),
