@@ -27,7 +27,7 @@ from metrics.onset.plateau import (
 from metrics.onset.replicates import Curves
 from metrics.onset.sentences import FLAT, sentence, worse_sentence
 from metrics.onset.shipping import shippable
-from metrics.onset.turns import BEHAVIOURS, DEFAULT_SHIP, MADE_UP, REAL, Onset, OnsetStatus, Ship, Turn
+from metrics.onset.turns import BEHAVIOURS, DEFAULT_SHIP, MADE_UP, REAL, Onset, OnsetStatus, Ship, Turn, TurnStatus
 from metrics.onset.witnesses import disagreement
 from metrics.trajectory.trajectory import Trajectory
 
@@ -145,15 +145,15 @@ def _judge(trajectory: Trajectory, seed: int, share: float, margin: float, ship:
         turned |= {channel: at.epoch for channel, at in seen.items()}
         context, memory = _with_behaviour(trajectory, context, memory, seen)
 
-    judged = bool(np.isfinite(trajectory.values("fidelity")[trajectory.epochs > 0, 0]).any())
+    fidelity = trajectory.values("fidelity")[trajectory.epochs > 0, 0]
+    judged = bool(np.isfinite(fidelity).any())
     never_fell = any(_ends_worse(read.curves) for kind, read in losses.items() if turns[kind].epoch is not None)
-    status = _status(context, memory, learned, goes_wrong=never_fell and not judged)
+    status = _status({context.status, memory.status}, learned, goes_wrong=never_fell and not judged)
     worse = FLAT if flat else worse_sentence([t for t in turns.values() if t.status == "at_start"], trajectory.unit)
     if status == "never_learned":
         context = memory = unmeasured
         turned = {}
-    seen = trajectory.values("fidelity")[trajectory.epochs > 0, 0]
-    likeness = float(np.nanmax(seen)) if np.isfinite(seen).any() else None
+    likeness = float(np.nanmax(fidelity)) if judged else None
     onset = Onset(
         status, context, memory, learned, 0, turned, learned_by=by, disagreement=contradiction, likeness=likeness
     )
@@ -260,10 +260,9 @@ def _ends_worse(curves: Curves) -> bool:
     return rise > max(RISE, CLEARLY * curves.jitter)
 
 
-def _status(context: Turn, memory: Turn, learned: int | None, *, goes_wrong: bool) -> OnsetStatus:
-    """`goes_wrong`: losses get worse than the base's, and no images were judged. Then they do not say that nothing was
-    learned."""
-    statuses = {context.status, memory.status}
+def _status(statuses: set[TurnStatus], learned: int | None, *, goes_wrong: bool) -> OnsetStatus:
+    """Of both turns' `statuses`. `goes_wrong`: losses get worse than the base's, and no images were judged. Then they
+    do not say that nothing was learned."""
     if learned is None and not goes_wrong:
         return "never_learned"
     for status in ("at_start", "found", "beyond"):

@@ -323,7 +323,7 @@ def _settings(
         train["alpha"] = alpha
         words.append(f"alpha {alpha:.3g}")
     rate = _number(told.get("ss_unet_lr")) or _number(told.get("ss_learning_rate"))
-    optimizer = told.get("ss_optimizer", "").rpartition(".")[2].partition("(")[0]
+    optimizer = told.get("ss_optimizer", "").partition("(")[0].rpartition(".")[2]
     scheduler = told.get("ss_lr_scheduler", "")
     for value, known in ((optimizer, OptimizerName), (scheduler, SchedulerName)):
         if value in get_args(known):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from search.errors import StudyError
 from search.running.finished_run import efforts
@@ -171,3 +172,87 @@ def test_a_held_out_photo_that_repeats_a_trained_one_measures_nothing() -> None:
     assert (sides.trained, sides.heldout, sides.repeats) == ([0, 1, 2, 3], [6], [5, 7])
     assert sides.note is not None
     assert "1 of 4" in sides.note
+
+
+def test_what_the_files_tell_of_their_training_becomes_settings_and_words(tmp_path: Path) -> None:
+    told = {"ss_network_alpha": "2.5", "ss_unet_lr": "0.00012", "ss_learning_rate": "0.5", "ss_lr_scheduler": "cosine",
+            "ss_optimizer": "bitsandbytes.optim.AdamW8bit(weight_decay=0.1)"}  # fmt: skip
+
+    def read(**metadata: str) -> tuple[dict[str, Any], str]:
+        kohya(tmp_path, 4, 6, 10, **metadata)
+        study = study_of(tmp_path)
+        assert study.finished_run is not None
+        config = study.config({})
+        fields = ("rank", "alpha", "epochs", "save_every_n_epochs")
+        return {name: getattr(config, name) for name in fields}, study.finished_run.settings
+
+    plain = {"rank": 4, "alpha": None, "epochs": 10, "save_every_n_epochs": 2}
+    assert read() == (plain, "rank 4")
+    assert read(**told) == ({**plain, "alpha": 2.5}, "rank 4, alpha 2.5, AdamW8bit, cosine, learning rate 0.00012")
+    bare = {"ss_unet_lr": "None", "ss_learning_rate": "0.5", "ss_optimizer": "mine.Sophia", "ss_lr_scheduler": "mine"}
+    assert read(**bare) == (plain, "rank 4, learning rate 0.5")
+    for alpha in ("0", "-1", "100001", "none"):
+        assert read(ss_network_alpha=alpha) == (plain, "rank 4")
+    assert read(ss_network_alpha="100000")[0]["alpha"] == 100_000
+
+
+def test_what_most_layers_have_is_the_rank(tmp_path: Path) -> None:
+    for epoch in (2, 4):
+        site = "lora_unet_mid_block_attentions_0_"
+        shapes = {"proj_in": 8, "proj_out": 8, "transformer_blocks_0_attn1_to_q": 4}
+        tensors = {f"{site}{name}.lora_down.weight": np.zeros((rank, 8)) for name, rank in shapes.items()}
+        tensors |= {f"{site}{name}.lora_up.weight": np.zeros((8, rank)) for name, rank in shapes.items()}
+        path = tmp_path / "loras" / f"my-{epoch:06d}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_file(tensors, path)
+    study = study_of(tmp_path)
+    assert study.finished_run is not None
+    assert (study.config({}).rank, study.finished_run.settings) == (8, "rank 8")
+
+
+def test_files_that_are_no_loras_are_named_three_at_most(tmp_path: Path) -> None:
+    kohya(tmp_path, 2, 4)
+    assert not any("left out" in notice for notice in study_of(tmp_path).notices)
+    for number in range(1, 5):
+        save_file({"weight": np.zeros(2)}, tmp_path / "loras" / f"other{number}.safetensors")
+        (told,) = (notice for notice in study_of(tmp_path).notices if "left out" in notice)
+        named = ", ".join(f"other{k}.safetensors" for k in range(1, min(number, 3) + 1))
+        assert told.endswith(named + " and 1 more" * (number == 4))
+
+
+def test_whether_photos_were_held_out_is_a_notice(tmp_path: Path) -> None:
+    kohya(tmp_path, 2, 4)
+    for held_out, told in (("none", True), (["02.png"], False)):
+        notices = study_of(tmp_path, {"held_out": held_out}).notices
+        assert any("no photo was held out" in notice for notice in notices) == told
+
+
+def test_two_photos_at_least_were_trained_on(tmp_path: Path) -> None:
+    kohya(tmp_path, 2, 4)
+    names = sorted(path.name for path in (DEMO / "photos").rglob("*.png"))
+    assert study_of(tmp_path, {"held_out": names[2:]}).rows_held_out
+    (told,) = lines(tmp_path, {"held_out": names[1:]})
+    assert told.startswith(
+        f"checkpoints.held_out: expected two photos that were trained on, got '{len(names) - 1} photos"
+    )
+
+
+def test_each_way_in_which_files_are_no_run_is_named(tmp_path: Path) -> None:
+    loras = tmp_path / "loras"
+    kohya(tmp_path, 2, 4)
+    for name in ("one", "two"):
+        write_lora(loras / f"{name}.safetensors", fill=1.0)
+    (told,) = lines(tmp_path)
+    assert "LoRA files of one run" in told or "one file without a number" in told
+    for name in ("one", "two"):
+        (loras / f"{name}.safetensors").unlink()
+    write_lora(loras / "my-step00000500.safetensors")
+    (told,) = lines(tmp_path)
+    assert "all say their epoch, or all their step" in told
+    (loras / "my-step00000500.safetensors").unlink()
+    write_lora(loras / "my-100001.safetensors")
+    (told,) = lines(tmp_path)
+    assert "expected at most 100000 epochs, got 100001" in told
+    (loras / "my-100001.safetensors").unlink()
+    (told,) = lines(tmp_path, {"last": 3})
+    assert told == "checkpoints.last: expected nothing: the files say 4, got 3"
