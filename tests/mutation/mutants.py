@@ -13,8 +13,11 @@ PACKAGES = ["metrics", "search", "trainer"]
 DRAWING = {
     "metrics/comparison/picture.py",
     "metrics/onset/plot.py",
+    "metrics/onset/plot_behaviour.py",
+    "metrics/onset/plot_page.py",
     "search/running/live_table.py",
     "search/verdict/charts.py",
+    "search/verdict/front_picture.py",
     "search/verdict/sheet.py",
 }
 _SILENT = {"__repr__", "__str__"}
