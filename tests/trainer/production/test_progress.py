@@ -1,14 +1,16 @@
 """What a person sees while a run trains."""
 
 import io
+import resource
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from trainer.production.progress import Watch, clock
+from trainer.production.progress import Watch, clock, memory_gib
 
 PACK: Any = SimpleNamespace(steps_per_epoch=4, base=SimpleNamespace(device=torch.device("cpu")))
 
@@ -34,3 +36,42 @@ def test_a_bar_is_drawn_on_a_terminal_alone_and_a_line_for_each_epoch_everywhere
 )
 def test_durations_read_like_a_clock(seconds: float, said: str) -> None:
     assert clock(seconds) == said
+
+
+def test_the_rate_is_of_the_last_hundred_steps_and_tells_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("trainer.production.progress.time.perf_counter", lambda: now[0])
+    out = io.StringIO()
+    run: Any = SimpleNamespace(step=0, epoch=0, mean_loss=0.25, last_loss=0.125, learning_rate=1e-4)
+    pack: Any = SimpleNamespace(steps_per_epoch=150, base=SimpleNamespace(device=torch.device("cpu")))
+    with Watch(Console(file=out, width=200), run, pack, epochs=3) as watch:
+        assert watch.rate == 0.0
+        for step in range(1, 151):  # fifty slow steps, then a hundred of half a second
+            now[0] += 10.0 if step <= 50 else 0.5
+            run.step = step
+            watch.step(pack)
+        assert watch.rate == pytest.approx(2.0)
+        run.epoch = 1
+        watch.epoch()
+        assert watch.seconds == pytest.approx(550)
+        said = out.getvalue().split("  ")
+        assert said[:5] == [
+            "epoch 1/3",
+            "loss 0.1250",
+            "lr 0.0001",
+            "0.273 it/s",
+            "left 2:30",
+        ]  # 300 steps at two a second
+        now[0] += 1000  # samples
+        watch.go_on()
+        assert watch.rate == 0.0
+        now[0] += 4
+        watch.step(pack)
+        assert watch.rate == pytest.approx(0.25)
+
+
+def test_memory_is_what_the_process_had_at_its_peak() -> None:
+    held = np.ones(2**25)  # a quarter of a GiB
+    base: Any = SimpleNamespace(device=torch.device("cpu"))
+    assert held.nbytes / 2**30 < memory_gib(base) < 64
+    assert memory_gib(base) == pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, rel=0.01)
