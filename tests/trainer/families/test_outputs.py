@@ -29,3 +29,15 @@ def test_a_vae_that_scales_to_nothing_is_told(tiny_sd15, tmp_path) -> None:
     file = base / "vae" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"scaling_factor": 0}))
     refused(base, "the base's VAE gives nothing but zeros")
+
+
+def test_one_channel_that_grows_beyond_all_numbers_is_told(tiny_sd15, tmp_path) -> None:
+    """The weights are finite, and so is what the part gives in its other channels."""
+    base = shutil.copytree(tiny_sd15, tmp_path / "base")
+
+    def damaged(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        tensors["conv_out.weight"][0] = torch.finfo(torch.float32).max
+        return tensors
+
+    rewrite(weights_of(base, "unet"), damaged)
+    refused(base, "the base's denoiser gives NaN or infinite values in torch.float32")
