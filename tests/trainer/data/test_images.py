@@ -1,6 +1,7 @@
 """Pixels of image files: every size, kind and orientation, in as little memory as they need."""
 
 import shutil
+import struct
 import sys
 import tracemalloc
 import warnings
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from trainer.data import images
 from trainer.data.images import look_at, read_alpha, read_pixels, resize_and_crop
@@ -159,3 +160,21 @@ def test_heic_under_another_name_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
     with pytest.raises(DataError, match=r"b\.jpg: a HEIC image: pip install pillow-heif"):
         look_at(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (FileNotFoundError(2, "gone"), "a.png: no such file"),
+        (UnidentifiedImageError("what"), "a.png: not an image that can be read, or damaged"),
+        (Image.DecompressionBombError("much"), "a.png: too large an image (much)"),
+        (MemoryError(), "a.png: too large an image for this machine's memory"),
+        (OSError(5, "Input/output error"), "a.png: damaged image (Input/output error)"),
+        (SyntaxError("broken\n  chunk"), "a.png: damaged image (broken chunk)"),
+        (struct.error("short"), "a.png: damaged image (short)"),
+    ],
+)
+def test_whatever_a_decoder_raises_names_the_file_in_one_line(raised: Exception, said: str) -> None:
+    with pytest.raises(DataError) as told, images._readable(Path("a.png")):
+        raise raised
+    assert str(told.value) == said
