@@ -4,7 +4,6 @@ import contextlib
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,7 @@ def _add_ended(copy: optuna.Study, study: Study, folder: StudyFolder, record: Tr
     scores = scores_of(folder.trial(record.number))
     if not scores and record.state == "pruned" and record.value is not None:
         scores = {record.epochs_trained: record.value}
-    copy.add_trial(_row(study, record, scores))
+    copy.add_trial(row_of(study, record, scores))
     trial = Trial(copy, copy.get_trials(deepcopy=False)[record.number]._trial_id)
     with contextlib.suppress(Exception):  # pictures must not cost the row
         upload_trial(trial, folder.trial(record.number), open_store(folder))
@@ -128,10 +127,15 @@ def _running(study: Study, folder: StudyFolder, record: TrialRecord) -> FrozenTr
     for epoch in Checkpointed.epochs(home):
         if 0 < epoch <= record.epochs_trained:
             scores[epoch] = Checkpointed.load(home, record.number, epoch).readings.score
-    return _row(study, record, scores)
+    return row_of(study, record, scores)
 
 
-def _row(study: Study, record: TrialRecord, scores: Mapping[int, float]) -> FrozenTrial:
+def row_of(study: Study, record: TrialRecord, scores: Mapping[int, float]) -> FrozenTrial:
+    """A record as Optuna's row, still running.
+
+    Raises:
+        ConfigError, KeyError, ValueError: its values do not fit what the study searches.
+    """
     stored = study.space.stored(record.params)
     attributes = {
         OWNER: study.name,
@@ -146,15 +150,13 @@ def _row(study: Study, record: TrialRecord, scores: Mapping[int, float]) -> Froz
             attributes[SHIPPED] = record.epoch_shipped
     elif record.epochs_trained in scores:
         attributes[PROCESSED] = record.epochs_trained
-    row = create_trial(
+    return create_trial(
         state=TrialState.RUNNING,
         params={name: value for name, (value, _) in stored.items()},
         distributions={name: distribution for name, (_, distribution) in stored.items()},
         intermediate_values=dict(scores),
         user_attrs=attributes,
     )
-    row.datetime_start = datetime.now()
-    return row
 
 
 def _delete(database: Path) -> None:

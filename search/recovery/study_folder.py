@@ -15,7 +15,7 @@ from search.errors import DamagedError, StudyError
 from search.record.events import Checkpointed
 from search.record.record import StudyFolder, TrialRecord
 from search.record.set_aside import set_aside
-from search.recovery.rebuild import STATES, rebuild, rebuild_there, side_files
+from search.recovery.rebuild import STATES, rebuild, rebuild_there, row_of, side_files
 from search.recovery.trials import mend_trial
 from search.study.study import Study
 from search.tuning.database import connect, outer_trouble, storage_url
@@ -82,15 +82,15 @@ def _complete(
     records: dict[int, TrialRecord] = {}
     for number in folder.folders():
         with suppress(DamagedError):
-            records[number] = TrialRecord.load(folder.trial(number), searched=True)
+            record = TrialRecord.load(folder.trial(number), searched=True)
+            if _fits(study, record):
+                records[number] = record
     unknown = [number for number in folder.folders() if number >= len(rows)]
     behind = [number for number, record in records.items() if number < len(rows) and _is_behind(folder, rows, record)]
     if not unknown and not behind:
         return rows
     for number in unknown:
-        record = records.get(number)
-        if record is None or not _fits(study, record):
-            records.pop(number, None)
+        if number not in records:
             path = folder.trial(number) / "record.json"
             kept = f" (set aside as {set_aside(path).name})" if path.exists() else ""
             notes.append(f"trial {number}: its record is lost{kept}: it counts as failed, and its folder is left alone")
@@ -117,10 +117,10 @@ def _is_behind(folder: StudyFolder, rows: Sequence[FrozenTrial], record: TrialRe
 
 def _fits(study: Study, record: TrialRecord) -> bool:
     try:
-        study.config(record.params)
-        return bool(study.space.stored(record.params) is not None)
+        row_of(study, record, {})
     except Exception:  # a damaged record may hold anything
         return False
+    return True
 
 
 def _short(error: Exception) -> str:

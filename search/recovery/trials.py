@@ -24,7 +24,7 @@ from search.recovery.rebuild import STATES, fields_of, scores_of
 from search.study.study import Study
 from search.tuning.ledger import PROCESSED, SEARCHED, SHIPPED, STARTUP, TRAINED
 from search.tuning.tally import SLOT, placed_here
-from trainer.checkpoint import LORA_FILE, STATE_FILE, checkpoints, lora_damage, state_damage
+from trainer.checkpoint import LORA_FILE, STATE_FILE, checkpoints, lora_damage, newest_state, state_damage
 
 _NAMES = {state: name for name, state in STATES.items()}
 _FOLDER = "its folder"
@@ -105,14 +105,19 @@ def _readable(path: Path, epoch: int) -> bool:
 
 def _mend_checkpoints(home: Path, say: Callable[[str], None]) -> None:
     """Remove checkpoints of a trial under way that are not whole: training goes back to the newest that is."""
-    for path in checkpoints(home / "checkpoints"):
-        lora, has_state = lora_damage(path), (path / STATE_FILE).exists()
-        state = state_damage(path) if has_state else None
-        if lora is None and state is None:
-            continue
+    folder = home / "checkpoints"
+    damaged = [(path, damage) for path in checkpoints(folder) if (damage := _checkpoint_damage(path)) is not None]
+    for path, _ in damaged:
         shutil.rmtree(path)
-        back = ": trained again from the checkpoint before it" if has_state or not any(path.glob("state.*")) else ""
-        say(f"the checkpoint of epoch {int(path.name)} is damaged ({lora or state}){back}")
+    newest = newest_state(folder)
+    for path, damage in damaged:
+        goes_back = newest is None or int(newest.name) < int(path.name)
+        back = ": trained again from the checkpoint before it" if goes_back else ""
+        say(f"the checkpoint of epoch {int(path.name)} is damaged ({damage}){back}")
+
+
+def _checkpoint_damage(path: Path) -> str | None:
+    return lora_damage(path) or (state_damage(path) if (path / STATE_FILE).exists() else None)
 
 
 def _mend_ended(study: Study, folder: StudyFolder, row: FrozenTrial, say: Callable[[str], None]) -> None:

@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from search.record.record import StudyFolder
+from search.study.study import Study, load_study
+from tests.search.conftest import study_writer
 from tests.search.recovery.real_studies import interrupted, real_values, run_here
 
 
@@ -21,3 +23,14 @@ def real_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyFol
     assert stopped.returncode == 130, stopped.stdout
     assert [record.state for record in half.records()] == ["complete", "running"]
     return file, half, whole
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    train = {"resolution": 64, "epochs": 8, "save_every_n_epochs": 2}
+    return load_study(study_writer(tmp_path_factory.mktemp("study"))(train=train))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "small")
