@@ -1,6 +1,7 @@
 """How good a LoRA of the demo world truly is: the share of fresh images in which all is right.
 
-python -m benchmarks.demo_truth FILE…     LoRA files of the demo's concept
+python -m benchmarks.demo_truth FILE…                             LoRA files of the demo's concept
+python -m benchmarks.demo_truth --study RUNS/NAME --concept castle  every kept checkpoint of a study of a concept
 """
 
 from __future__ import annotations
@@ -62,16 +63,38 @@ class Truth:
         return sample(self._base, lora, self.prompts, self.seeds, size=size, steps=STEPS, guidance=GUIDANCE)
 
 
+def tell_study(truth: Truth, folder: Path) -> None:
+    """A line for each trial: its settings, and the share of right images at each checkpoint; * marks what it ships."""
+    from search.record.record import StudyFolder
+
+    study = StudyFolder(folder)
+    for record in study.records():
+        files = {
+            int(file.parent.name): file for file in study.trial(record.number).glob("checkpoints/*/lora.safetensors")
+        }
+        shares = [
+            f"{epoch}{'*' if epoch == record.epoch_shipped else ''} {truth.of_file(file).mean():.2f}"
+            for epoch, file in sorted(files.items())
+        ]
+        print(f"trial {record.number} ({record.state}) {dict(record.params)}: {', '.join(shares)}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.demo_truth",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("loras", type=Path, nargs="+")
-    truth = Truth()
-    for file in parser.parse_args(arguments).loras:
+    parser.add_argument("loras", type=Path, nargs="*", metavar="FILE")
+    parser.add_argument("--study", type=Path, metavar="FOLDER", help="judge its trials' checkpoints instead")
+    parser.add_argument("--concept", default=CONCEPT, help="what the photos show (default: %(default)s)")
+    parser.add_argument("--fresh", type=int, default=FRESH, help="images of each LoRA (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    truth = Truth(options.concept, options.fresh)
+    for file in options.loras:
         print(f"{file}: {truth.of_file(file).mean():.3f} of {len(truth.prompts)} images are all right")
+    if options.study is not None:
+        tell_study(truth, options.study)
     return 0
 
 
