@@ -131,7 +131,7 @@ def test_the_database_before_is_kept_and_what_sqlite_left_beside_it_is_not(study
 
 
 @pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
-def test_a_server_is_told_what_it_has_missed_and_only_that(study, folder, tmp_path: Path, state: str) -> None:
+def test_a_server_is_told_what_it_has_missed_and_only_that(study, folder, tmp_path: Path, state: str, recwarn) -> None:
     record, row = make_trial(study, folder, 0, state=state, trained=6)
     elsewhere, half = make_trial(study, StudyFolder(tmp_path / "half"), 0, state="running", trained=2)
     assert elsewhere.number == 0
@@ -140,6 +140,7 @@ def test_a_server_is_told_what_it_has_missed_and_only_that(study, folder, tmp_pa
     ledger.as_stored().add_trial(half)
     ledger.look()
     rebuild_there(ledger, study, folder, {0: record}, 1)
+    assert not [warning for warning in recwarn if "already reported" in str(warning.message)]
     (now,) = rows_in(tmp_path / "server.db", study)
     value = {"complete": record.value, "pruned": record.value}.get(state)
     assert (now.state, now.value) == (row.state, value)
