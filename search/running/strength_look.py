@@ -101,7 +101,7 @@ def _kept(file: Path, draw: Callable[[], np.ndarray]) -> np.ndarray:
     try:
         with np.load(file, allow_pickle=False) as kept:
             return np.array(kept["images"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not drawn yet, or damaged
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not drawn yet, or damaged
         images = draw()
     write_whole(file, lambda out: np.savez(out, images=images), durable=False)
     return images

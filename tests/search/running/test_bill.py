@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from search import run
+from search.record.finalists import FRESH
 from search.record.record import StudyFolder
 from search.running.bill import Bill
 from search.running.finals_cost import FinalsCost
 from search.study.study import load_study
+from search.verdict.quantities import duration
 from tests.messages import refusal
 
 BILL = Bill(
@@ -40,6 +42,42 @@ def test_the_finals_cost_what_trials_of_the_mean_length_cost() -> None:
     assert bill.seconds - BILL.seconds == pytest.approx(again)
     said = "\n".join(bill.lines())
     assert "to draw the finalists again, train them again and train 3 twins of the winner" in said
+
+
+def test_every_line_of_a_bill_says_its_numbers() -> None:
+    assert BILL.lines() == [
+        "study dog: 10 trials of 20 to 40 epochs, 300 epochs in all",
+        "search space: any number of different configurations",
+        "photos: 26 to train on, 4 held out; 13 steps an epoch",
+        "measured on the CPU with AdamW, rank 4, batch 2:",
+        "  a step 0.2 s, a look at a checkpoint 5 s (images 4 s, readings 1 s)",
+        "time: at most 10 min 50 s with 2 workers, 1 min 0 s of it to load; less where trials are stopped early",
+        "memory: 1.1 GiB each worker",
+        "disk: about 52.0 MB in the end (a LoRA 2.0 MB, the images of a checkpoint 100 kB)",
+    ]
+    other = replace(
+        BILL, epochs=(30, 30), all_epochs=12000.0, distinct=1234, passes=2.5, workers=1, at_once=2, step=12.4,
+        finals=FinalsCost(looks=2), lora=1_000,
+    )  # fmt: skip
+    drawing = round(2 * (FRESH * 4.0 + 1.0))
+    total = 60 + 12000 * 13 * 12.4 + 80 * 5 + drawing
+    assert other.lines() == [
+        "study dog: 10 trials of 30 epochs, 12,000 epochs in all",
+        "search space: 1,234 different configurations",
+        "photos: 26 to train on, 4 held out; 13 steps an epoch, 2.5 passes over them",
+        "measured on the CPU with AdamW, rank 4, batch 2, 2 trials at once:",
+        "  a step 12 s, a look at a checkpoint 5 s (images 4 s, readings 1 s)",
+        f"time: at most {duration(total)}, 1 min 0 s of it to load and {duration(drawing)} "
+        "to draw the finalists again; less where trials are stopped early",
+        "memory: 1.1 GiB",
+        "disk: about 8.0 MB in the end (a LoRA 1 kB, the images of a checkpoint 100 kB)",
+    ]
+    assert replace(BILL, distinct=1).lines()[1] == "search space: 1 configuration"
+
+
+@pytest.mark.parametrize(("workers", "shared_by"), [(1, 1), (9, 9), (10, 10), (11, 10)])
+def test_no_more_workers_share_the_work_than_there_are_trials(workers: int, shared_by: int) -> None:
+    assert replace(BILL, workers=workers).seconds == pytest.approx(60 + (300 * 13 * 0.2 + 80 * 5) / shared_by)
 
 
 @pytest.mark.slow

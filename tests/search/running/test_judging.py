@@ -9,11 +9,12 @@ import pytest
 
 from metrics.checkpoint.calibration import Calibration
 from metrics.checkpoint.score import calibrate
-from metrics.checkpoint.weighting import KEPT, LEAK, SUBJECT
+from metrics.checkpoint.weighting import KEPT, LEAK, SUBJECT, WORTH_TELLING
 from metrics.trajectory.readings import Reading, Readings
 from search.record.judgement import Judgement
 from search.record.record import StudyFolder, TrialRecord
-from search.running.judging import SURE, choose, compare, judge
+from search.running.judging import SURE, _may_be, _plain, choose, compare, judge, with_fresh_seeds
+from search.study.study import load_study
 from tests.metrics.photo_sets import OTHERS, crops, probe_labels
 from trainer.config.config import parse_train_config
 
@@ -121,3 +122,155 @@ def test_a_judgement_is_read_as_it_was_kept(calibration: Calibration, tmp_path: 
     assert Judgement.load(tmp_path) == found
     (tmp_path / "judgement.json").write_text("{}")
     assert Judgement.load(tmp_path) is None
+
+
+def moved(before: Readings, **by: float) -> Readings:
+    """A look at which every image reads as much more, and every photo: a difference without any doubt."""
+    items = {name: values + by.get(name, 0.0) for name, values in before.items.items()}
+    channels = {name: replace(one, value=one.value + by.get(name, 0.0)) for name, one in before.channels.items()}
+    return replace(before, items=items, channels=channels)
+
+
+@pytest.mark.parametrize("name", [LEAK, "prompt", "shifted_loss"])
+@pytest.mark.parametrize("share", [-1.1, -0.9, 0.9, 1.1])
+def test_a_sure_change_counts_from_where_it_is_worth_telling(calibration: Calibration, name: str, share: float) -> None:
+    before = look(np.random.default_rng(6))
+    more_is_better = name == "prompt"
+    by = share * WORTH_TELLING[name] * (1 if more_is_better else -1)
+    found = judged(calibration, before, moved(before, **{name: by}))
+    assert found.wins == ((name,) if share > 1 else ())
+    assert found.costs == ((name,) if share < -1 else ())
+    assert found.changes[name].better_by == pytest.approx(share * WORTH_TELLING[name])
+    assert found.changes[name].after == pytest.approx(before.channels[name].value + by)
+    assert found.turns_down == (share > 1)
+    whys = {1.1: "", -1.1: "something else is surely worse"}
+    assert found.why_not == whys.get(share, "nothing is surely better")
+
+
+def test_a_change_that_is_not_sure_neither_wins_nor_costs(calibration: Calibration) -> None:
+    rng = np.random.default_rng(7)
+    before = look(rng)
+    for by in (-0.1, 0.1):
+        values = before.items[LEAK] + by + np.where(np.arange(NEW) < NEW // 2, 2.0, -2.0)
+        found = judged(calibration, before, replace(before, items={**before.items, LEAK: values}))
+        assert abs(found.changes[LEAK].better_by) > WORTH_TELLING[LEAK]
+        assert (found.wins, found.costs) == ((), ())
+
+
+@pytest.mark.parametrize(("lost", "why"), [(0.9, ""), (1.1, "they lose more than 5 % of the likeness")])
+def test_weights_may_lose_a_share_of_the_likeness(calibration: Calibration, lost: float, why: str) -> None:
+    before = look(np.random.default_rng(8))
+    alike = before.channels[SUBJECT].value
+    by = -lost * KEPT * alike
+    found = judged(calibration, before, moved(before, **{SUBJECT: by, LEAK: -0.2}))
+    assert found.why_not == why
+    assert found.likeness is not None
+    assert (found.likeness.before, found.likeness.after) == pytest.approx((alike, alike + by))
+    assert found.likeness.better_by == pytest.approx(by)
+
+
+def test_what_was_not_read_both_times_decides_nothing(calibration: Calibration) -> None:
+    before = look(np.random.default_rng(9))
+    after = moved(before, **{LEAK: -0.2})
+    bare = {name: one for name, one in before.channels.items() if name != LEAK}
+    for pair in ((replace(before, channels=bare), after), (after, replace(before, channels=bare))):
+        found = judged(calibration, *pair)
+        assert set(found.changes) == {"prompt", "shifted_loss"}
+        assert found.level == pytest.approx(1 - 2 * SURE / 2)
+    assert judged(calibration, before, after).level == pytest.approx(1 - 2 * SURE / 3)
+    assert judged(calibration, replace(before, channels={}), after).level == pytest.approx(1 - 2 * SURE)
+
+
+def alike(subject: float | None, leak: float | None = None) -> Readings:
+    values = {SUBJECT: subject, LEAK: leak}
+    return Readings(1, 1.0, {name: Reading(v, v, v) for name, v in values.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("now", "strength", "leak"),
+    [
+        (1.2, 1.0, 0.6),
+        (1.0, 1.0, 0.6),
+        (0.95, 0.875, 0.55),
+        (0.9, 0.75, 0.5),
+        (0.75, 0.625, 0.4),
+        (0.6, 0.5, 0.3),
+        (0.1, 0.5, 0.3),
+    ],
+)
+def test_between_strengths_everything_lies_on_straight_lines(now: float, strength: float, leak: float) -> None:
+    weaker = {0.75: alike(0.9, 0.5), 0.5: alike(0.6, 0.3)}
+    found, values = _plain(alike(1.0, 0.6), alike(now, 0.1), weaker, [LEAK, "prompt"])
+    assert found == pytest.approx(strength)
+    assert values == {LEAK: pytest.approx(leak)}
+
+
+def test_where_the_likeness_does_not_fall_with_the_strength_the_stronger_one_is_taken() -> None:
+    weaker = {0.75: alike(0.5), 0.5: alike(0.8)}
+    assert _plain(alike(1.0), alike(0.75), weaker, []) == (pytest.approx(0.875), {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "weaker"),
+    [
+        (alike(1.0), alike(0.9), {}),
+        (alike(1.0), alike(None, 0.1), {0.5: alike(0.5)}),
+        (alike(None, 0.1), alike(0.9), {0.5: alike(0.5)}),
+        (alike(1.0), alike(0.9), {0.5: alike(None, 0.1)}),
+    ],
+)
+def test_without_likeness_at_all_strengths_there_is_none_to_compare_with(before, after, weaker) -> None:
+    assert _plain(before, after, weaker, [LEAK]) == (None, {})
+
+
+def test_a_channel_that_one_strength_lacks_is_not_read_between_them() -> None:
+    assert _plain(alike(1.0, 0.6), alike(0.9), {0.5: alike(0.8)}, [LEAK])[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("step", "strength", "may"),
+    [(0.25, 0.75, True), (0.25, 0.5, True), (0.5, 0.75, False), (0.5, 0.5, True), (0.1, 0.5, True), (0.1, 0.75, False)],
+)
+def test_a_strength_may_be_where_it_is_a_whole_number_of_steps(step: float, strength: float, may: bool) -> None:
+    assert _may_be(strength, step) is may
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ([0.0, -1.0], 0),
+        ([0.5, 0.505, 0.495], 0),  # as good, and it changes least
+        ([0.5, 0.511, 0.4], 1),
+        ([0.5, 0.52, 0.515], 2),
+        ([0.1, 0.2, 0.3, 0.3], 2),  # the first of two that are the same
+    ],
+)
+def test_the_best_counts_and_of_those_alike_the_one_that_changes_fewest_blocks(scores, chosen: int) -> None:
+    weights = [{"A": 1.0, "B": 1.0}, {"A": 0.0, "B": 0.5}, {"A": 0.0, "B": 1.0}, {"A": 1.0, "B": 0.5}]
+    records = [trial(n, score, **weights[n]) for n, score in enumerate(scores)]
+    assert choose(records).number == chosen
+
+
+@pytest.mark.parametrize(("seeds", "fresh"), [(1, 4), (2, 4), (3, 6)])
+def test_fresh_seeds_are_others_and_more(write_study, seeds: int, fresh: int) -> None:
+    study = load_study(write_study(score={"encoder": "clip", "holdout": 2, "seed": 5, "probe": {"seeds": seeds}}))
+    found = with_fresh_seeds(study)
+    assert found.score.seed != 5
+    assert with_fresh_seeds(found).score.seed == 5
+    assert found.score.probe.seeds == fresh
+    probe = found.score.probe.model_copy(update={"seeds": seeds})
+    assert replace(found, score=found.score.model_copy(update={"seed": 5, "probe": probe})) == study
+
+
+@pytest.mark.parametrize("changed", ["trial", "params"])
+def test_a_judgement_of_other_weights_is_made_anew(tmp_path: Path, changed: str) -> None:
+    folder = StudyFolder(tmp_path)
+    trial(0, 0.6, IN04=1.0).save(folder.trial(0))
+    replace(trial(1, 0.9, IN04=1.0), state="failed").save(folder.trial(1))
+    replace(trial(2, 0.9, IN04=1.0), score=None).save(folder.trial(2))
+    kept = {"trial": Judgement(1, {"IN04": 1.0}), "params": Judgement(0, {"IN04": 0.5})}[changed]
+    kept.save(tmp_path)
+    nothing_to_draw_with: Any = None
+    found = judge(nothing_to_draw_with, folder, say=lambda line: None)
+    assert (found.trial, found.params) == (0, {"IN04": 1.0})
+    assert found == Judgement.load(tmp_path) != kept

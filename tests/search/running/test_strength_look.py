@@ -1,0 +1,112 @@
+"""What ships at other strengths: which columns and rows, and that none is drawn twice."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metrics.checkpoint.calibration import ProbeLabels
+from search.record.finalists import STRENGTHS_SHEET, StrengthsShown
+from search.record.record import StudyFolder
+from search.running import strength_look
+from search.running.strength_look import _Cell, _kept, _rows, show_strengths
+from search.study.study import Study, load_study
+from trainer.inference.picture_grid import INK, MUTED, Column
+
+
+@pytest.mark.parametrize(
+    ("cell", "heading"),
+    [
+        (_Cell(8, 1.0), Column("epoch 8", "ships", ink=INK, bold=True)),
+        (_Cell(8, 0.8), Column("epoch 8", "at 0.8", ink=MUTED)),
+        (_Cell(6, 1.0), Column("epoch 6", "at 1", ink=MUTED)),
+        (_Cell(8, 1.0, "/bases/fourteenletter.safetensors"), Column("other base", "fourteenletter")),
+        (_Cell(8, 1.0, "/bases/fifteen-letters.safetensors"), Column("other base", "fifteen-lette…")),
+    ],
+)
+def test_a_column_says_which_epoch_how_strong_or_which_base(cell: _Cell, heading: Column) -> None:
+    assert cell.heading(8) == heading
+
+
+def labelled(prompts: str, sets: str) -> Any:
+    images = range(len(prompts))
+    labels = ProbeLabels(
+        tuple(prompts), tuple(prompts), tuple(sets), tuple(-1 for _ in images), tuple(100 + n for n in images)
+    )
+    return SimpleNamespace(prompts=SimpleNamespace(labels=labels), asked="a")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "sets", "rows"),
+    [
+        ("aabbccddee", "AACCCCCCCC", [0, 2, 4, 6]),
+        ("aabbccdd", "AAAABBCC", [0, 2, 4, 6]),
+        ("aabbccddee", "AAAABBBBCC", [0, 2, 4, 8]),
+        ("aabbccdd", "CCCCAAAA", [4, 6, 0, 2]),
+        ("abcdef", "CCCCCA", [5, 0, 1, 2]),
+        ("aabb", "AACC", [0, 2]),
+        ("abab", "ACAC", [0, 1]),
+        ("abcde", "CCCCC", [0, 1, 2, 3]),
+    ],
+)
+def test_rows_are_one_captions_and_new_contexts_each_under_its_first_seed(prompts, sets, rows) -> None:
+    assert _rows(labelled(prompts, sets)) == rows
+
+
+def test_a_column_is_drawn_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
+    drawn, file = [], tmp_path / "strengths" / "0.npz"
+
+    def draw() -> np.ndarray:
+        drawn.append(len(drawn))
+        return np.full((2, 4, 4, 3), len(drawn), np.uint8)
+
+    for times, damage in ((1, None), (1, b"torn"), (2, b""), (3, None)):
+        images = _kept(file, draw)
+        assert len(drawn) == times
+        assert (images.dtype, images.shape, images.max(), images.min()) == (np.uint8, (2, 4, 4, 3), times, times)
+        if damage is not None:
+            file.write_bytes(damage)
+
+
+@pytest.fixture
+def study(write_study) -> Study:
+    return load_study(write_study(finalists={"strengths": [0.5, 1.0], "transfer_bases": ["base"]}))
+
+
+def test_workers_draw_their_columns_and_the_picture_is_made_of_all_of_them(
+    study: Study, tmp_path: Path, monkeypatch
+) -> None:
+    folder, drawn, said = StudyFolder(tmp_path / "small"), [], []
+    fresh = labelled("aabbcc", "AACCCC")
+    folder.path.mkdir()
+
+    def planted(study, folder, fresh, trial, cell, prompts, seeds) -> np.ndarray:
+        assert (trial, prompts, seeds) == (3, ["a", "b", "c"], [100, 102, 104])
+        drawn.append((cell.epoch, cell.strength, cell.base))
+        return np.full((3, 32, 32, 3), 20 * len(drawn), np.uint8)
+
+    monkeypatch.setattr(strength_look, "_drawn", planted)
+    show_strengths(study, folder, fresh, 3, 8, said.append, slice(0, 1))
+    show_strengths(study, folder, fresh, 3, 8, said.append, slice(2, None))
+    other = (8, 1.0, study.transfer_bases[0])
+    assert drawn == [(8, 0.5, None), other]
+    assert not (folder.path / STRENGTHS_SHEET).exists()
+    assert StrengthsShown.load(folder) is None
+    show_strengths(study, folder, fresh, 3, 8, said.append)
+    assert drawn == [(8, 0.5, None), other, (8, 1.0, None)]
+    assert (folder.path / STRENGTHS_SHEET).is_file()
+    shown = StrengthsShown.load(folder)
+    assert shown is not None
+    assert (shown.trial, shown.epoch) == (3, 8)
+    assert list(folder.cache.iterdir()) == [], "the columns have served"
+    assert said == ["drawing at other strengths"] * 3
+    show_strengths(study, folder, fresh, 3, 8, said.append)
+    assert len(drawn) == len(said) == 3, "it is there as it would be drawn"
+    (folder.path / STRENGTHS_SHEET).unlink()
+    show_strengths(study, folder, fresh, 3, 8, said.append)
+    assert len(drawn) == 6
+    fresh.asked = "drawn otherwise"
+    show_strengths(study, folder, fresh, 3, 8, said.append)
+    assert len(drawn) == 9
