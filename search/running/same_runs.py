@@ -141,10 +141,10 @@ class SameRuns:
 
     def _ends_well(self, earlier: _Earlier, spec: TrialSpec, readings: Sequence[int]) -> bool:
         """Whether the LoRA to ship is there, if the trial will end within these readings without having been pruned."""
-        config, start = spec.config, 0
+        config = spec.config
         record = TrialRecord(spec.number, "running", config, spec.params, config.epochs)
         rows = {reading.epoch: reading for reading in earlier.trajectory.readings}
-        course = Course(record, 0, Trajectory((rows[start],)))
+        course = Course(record, 0, Trajectory((rows[0],)))
         for epoch in readings:
             course = replace(
                 course,

@@ -242,6 +242,7 @@ def test_a_strength_may_be_where_it_is_a_whole_number_of_steps(step: float, stre
         ([0.5, 0.505, 0.495], 0),  # as good, and it changes least
         ([0.5, 0.511, 0.4], 1),
         ([0.5, 0.52, 0.515], 2),
+        ([0.1, 0.2, 0.3, 0.305], 3),  # as few blocks, and it is better
         ([0.1, 0.2, 0.3, 0.3], 2),  # the first of two that are the same
     ],
 )

@@ -212,6 +212,70 @@ def test_taken_twice_or_cut_off_it_is_taken_once(runs: Runs) -> None:
     assert runs.take(number=5)[0] is None  # the trial itself has not ended, so nothing is had of it
 
 
+def test_pictures_are_taken_as_far_as_the_readings_are(runs: Runs) -> None:
+    runs.ended("theirs", 3)
+    theirs = StudyFolder(runs.home / "runs" / "theirs")
+    for epoch in (0, 2, 6, 8):
+        theirs.samples_file(3, epoch).parent.mkdir(exist_ok=True)
+        theirs.samples_file(3, epoch).write_text(f"of epoch {epoch}")
+    taken, folder = runs.take(epochs=6)
+    assert taken.looked == 6
+    pictures = {path.name: path.read_text() for path in (folder / "samples").iterdir()}
+    assert pictures == {"0002.png": "of epoch 2", "0006.png": "of epoch 6"}  # the base's is the study's own
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["0002", "0004", "0006"]
+
+
+@pytest.mark.parametrize("kept", [None, (0,), (2, 4)])
+def test_without_the_base_or_a_checkpoint_nothing_is_taken(runs: Runs, kept: tuple[int, ...] | None) -> None:
+    trajectory = runs.ended("theirs", 3)
+    folder = StudyFolder(runs.home / "runs" / "theirs").trial(3)
+    if kept is None:
+        (folder / "trajectory.csv").write_text("torn")
+    else:
+        Trajectory(tuple(one for one in trajectory.readings if one.epoch in kept)).save(folder)
+    assert runs.take()[0] is None
+
+
+@pytest.mark.parametrize("damage", ["record", "trajectory", "marked", "failed", "running"])
+def test_where_the_first_run_gives_nothing_the_next_one_is_asked(runs: Runs, damage: str) -> None:
+    for number in (0, 1):
+        runs.ended("theirs", number, state=damage if damage in ("failed", "running") and not number else "complete")
+    folder = StudyFolder(runs.home / "runs" / "theirs").trial(0)
+    if damage == "marked":
+        replace(TrialRecord.load(folder), lost="items.npz").save(folder)
+    elif damage in ("record", "trajectory"):
+        (folder / {"record": "record.json", "trajectory": "trajectory.csv"}[damage]).write_text("torn")
+    assert runs.take()[0].trial == 1
+
+
+def test_a_run_that_shares_more_goes_first_and_a_pruned_one_counts(runs: Runs) -> None:
+    runs.ended("a", 5, upto=4, epochs=4)
+    runs.ended("b", 2, epochs=8, state="pruned")
+    runs.ended("b", 1, epochs=8)
+    assert (runs.take()[0].study, runs.take(number=1)[0].trial) == ("b", 1)
+    shutil.rmtree(runs.home / "runs" / "b" / "trials" / "0001")
+    assert runs.take(number=2, epochs=12)[0].trial == 2
+
+
+def test_what_an_earlier_run_had_taken_itself_is_counted_as_it_was_measured(runs: Runs) -> None:
+    runs.ended("theirs", 0)
+    folder = StudyFolder(runs.home / "runs" / "theirs").trial(0)
+    TakenRun("first", 7, looked=8, epoch_seconds=5.0, look_seconds=7.0).save(folder)
+    replace(TrialRecord.load(folder).with_taken(folder), timings={}).save(folder)
+    taken, _ = runs.take()
+    assert (taken.study, taken.trial, taken.epoch_seconds, taken.look_seconds) == ("theirs", 0, 5.0, 7.0)
+
+
+def test_a_trial_that_has_a_checkpoint_of_its_own_takes_nothing(runs: Runs) -> None:
+    runs.ended("theirs", 0)
+    folder = StudyFolder(runs.home / "runs" / "mine").trial(0)
+    path = checkpoint_path(folder / "checkpoints", 2)
+    path.mkdir(parents=True)
+    save_state(path, {"epoch": 2})
+    assert runs.take()[0] is None
+    assert runs.take(number=1)[0] is not None
+
+
 def test_a_folder_of_trials_is_listed_once_until_it_changes(runs: Runs, monkeypatch) -> None:
     runs.ended("theirs", 3)
     runs.ended("others", 0)
