@@ -152,3 +152,10 @@ def test_photos_that_are_learned_first_or_never_are_named_with_the_change_of_the
     assert (change.value, change.usual) == (pytest.approx(-72), pytest.approx(-70))
     assert (reached.value, reached.usual, reached.usual_is) == (2, 10, "the end")
     assert never.evidence[0].value == pytest.approx(1)
+    change, low, high, usual = (100 * (loss - 1) for loss in (1.01, 1.01, 1.01, 0.3))
+    assert [(one.value, one.low, one.high, one.usual) for one in never.evidence] == [
+        tuple(map(pytest.approx, (change, low, high, usual)))
+    ], "it never comes as low as the others"
+    fell, reached = first.evidence
+    assert (fell.value, fell.usual) == (pytest.approx(-72), pytest.approx(-70))
+    assert (reached.value, reached.usual, reached.usual_is) == (2.0, 10.0, "the end")

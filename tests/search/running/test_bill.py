@@ -57,16 +57,16 @@ def test_every_line_of_a_bill_says_its_numbers() -> None:
     ]
     other = replace(
         BILL, epochs=(30, 30), all_epochs=12000.0, distinct=1234, passes=2.5, workers=1, at_once=2, step=12.4,
-        finals=FinalsCost(looks=2), lora=1_000,
+        images=4.26, finals=FinalsCost(looks=2), lora=1_000,
     )  # fmt: skip
-    drawing = round(2 * (FRESH * 4.0 + 1.0))
-    total = 60 + 12000 * 13 * 12.4 + 80 * 5 + drawing
+    drawing = 2 * (FRESH * 4.26 + 1.0)
+    total = 60 + 12000 * 13 * 12.4 + 80 * 5.26 + drawing
     assert other.lines() == [
         "study dog: 10 trials of 30 epochs, 12,000 epochs in all",
         "search space: 1,234 different configurations",
         "photos: 26 to train on, 4 held out; 13 steps an epoch, 2.5 passes over them",
         "measured on the CPU with AdamW, rank 4, batch 2, 2 trials at once:",
-        "  a step 12 s, a look at a checkpoint 5 s (images 4 s, readings 1 s)",
+        "  a step 12 s, a look at a checkpoint 5.3 s (images 4.3 s, readings 1 s)",
         f"time: at most {duration(total)}, 1 min 0 s of it to load and {duration(drawing)} "
         "to draw the finalists again; less where trials are stopped early",
         "memory: 1.1 GiB",
