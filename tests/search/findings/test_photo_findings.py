@@ -92,12 +92,13 @@ def test_a_photo_whose_edges_are_wide_beside_the_others_is_blurred() -> None:
     kernel = np.ones(13) / 13
     soft = np.apply_along_axis(np.convolve, 0, coarse[3].astype(float), kernel, "same")
     coarse[3] = np.apply_along_axis(np.convolve, 1, soft, kernel, "same").astype(np.uint8)
-    (found,) = _sharpness(photos([""] * 7, coarse))
+    flat = np.zeros((64, 64, 3), np.uint8)  # it has no edge, and so no width
+    (found,) = _sharpness(photos([""] * 8, [*coarse, flat]))
     assert (found.kind, found.action, found.photos) == ("blurred", "replace", ("1_x/3.png",))
     (evidence,) = found.evidence
     assert evidence.usual is not None
     assert evidence.value > 1.5 * evidence.usual
-    assert list(_sharpness(photos([""] * 3, [np.zeros((64, 64, 3), np.uint8)] * 3))) == [], "nothing has an edge"
+    assert list(_sharpness(photos([""] * 3, [flat] * 3))) == [], "nothing has an edge"
 
 
 def test_light_that_is_lost_and_light_that_is_not_there_are_told_apart() -> None:

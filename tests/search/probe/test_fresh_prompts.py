@@ -84,3 +84,19 @@ def test_contexts_are_those_of_the_study_where_it_has_its_own(asked: list[str] |
 def test_the_list_that_comes_along_has_nothing_of_the_other_one() -> None:
     assert len(set(FRESH_CONTEXTS)) == FRESH * len(CONTEXTS)
     assert not set(FRESH_CONTEXTS) & set(CONTEXTS)
+
+
+@pytest.mark.parametrize(
+    ("trained", "heldout", "of_a", "of_b"),
+    [(1, 1, 2, 2), (2, 1, 4, 2), (4, 1, 4, 2), (6, 2, 6, 2), (8, 3, 8, 3)],
+)
+def test_twice_as_many_captions_are_taken_of_those_left_and_else_as_many_as_the_probe_has(
+    trained: int, heldout: int, of_a: int, of_b: int
+) -> None:
+    """Of eight captions six are the probe's: two are left, and so come first; then its own, up to as many as it has."""
+    score = ScoreSection(probe=ProbeSection(trained=trained, heldout=heldout))
+    found, prompts, _ = drawn(score, FinalistsSection(), CAPTIONS)
+    assert (len(of_set(found, "A")), len(of_set(found, "B"))) == (of_a, of_b)
+    left_a = 8 - trained
+    assert len(of_set(found, "A") - prompts) == min(left_a, FRESH * trained)
+    assert found.repeated == len(set(found.labels.prompts) & prompts)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from search.probe.drawing import drawing_of, precision_of
-from search.probe.prompts import STREAMS, composite_captions, neutral_text, probe_seed
-from search.study.settings import ScoreSection
+from search.probe.prompts import STREAMS, composite_captions, neutral_caption, neutral_text, probe_labels, probe_seed
+from search.study.settings import ProbeSection, ScoreSection
 from tests.search.any_config import CONFIG
+from trainer.data.dataset import Photo
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,51 @@ def test_the_sampler_is_set_as_the_study_says() -> None:
     assert (found["steps"], found["guidance"], found["negative"], found["clip_skip"]) == (7, 3.5, "blurry", 2)
     assert found["size"] == CONFIG.size
     assert found["scheduler"] == ScoreSection().probe.scheduler
+
+
+def captioned(captions: list[str], trigger: str | None = "sks", class_word: str | None = "toy") -> list[Photo]:
+    return [
+        Photo(Path(f"{row}.png"), caption, 1, trigger, class_word, False, str(row), 64, 64)
+        for row, caption in enumerate(captions)
+    ]
+
+
+@pytest.mark.parametrize(("trained", "heldout", "of_sets"), [(2, 1, "AABCC"), (9, 9, "AAAABBCC"), (0, 1, "BCC")])
+def test_the_probe_has_so_many_captions_of_each_set_and_all_contexts(trained: int, heldout: int, of_sets: str) -> None:
+    contexts = ["{trigger} {class} in snow", "a drawing of {trigger} {class}"]
+    score = ScoreSection(probe=ProbeSection(trained=trained, heldout=heldout, contexts=contexts, seeds=3))
+    photos = captioned([f"sks toy, place {row}" for row in range(6)])
+    labels, seeds = probe_labels(score, photos, range(4), (4, 5))
+    assert seeds == 3
+    assert "".join(labels.sets) == "".join(kind * 3 for kind in of_sets)
+    assert labels.seeds == tuple(probe_seed(score, "images", number) for number in range(3)) * len(of_sets)
+    for prompt, neutral, kind, row in zip(labels.prompts, labels.neutral, labels.sets, labels.photo, strict=True):
+        assert neutral == prompt.replace("sks toy", "toy")
+        if kind == "C":
+            assert row == -1
+        else:
+            assert prompt == photos[row].caption
+            assert (row < 4) == (kind == "A")
+    assert labels.prompts[::3][-2:] == ("sks toy in snow", "a drawing of sks toy")
+    assert len(set(labels.prompts)) == len(of_sets)
+    assert probe_labels(score, photos, range(4), (4, 5))[0] == labels
+
+
+def test_a_caption_that_photos_or_sets_share_is_drawn_once() -> None:
+    score = ScoreSection(probe=ProbeSection(trained=4, heldout=4, contexts=["{trigger} {class}, a", "b"], seeds=1))
+    photos = captioned(["sks toy, a", "sks toy, a", "sks toy, c", "sks toy, c", "sks toy, d"])
+    labels, _ = probe_labels(score, photos, (0, 1, 2), (3, 4))
+    found = dict(zip(labels.prompts, labels.sets, strict=True))
+    assert found == {"sks toy, a": "A", "sks toy, c": "A", "sks toy, d": "B", "b": "C"}
+    assert len(labels.prompts) == 4
+    nothing_held_out, _ = probe_labels(score, photos, (0, 1, 2, 3, 4), ())
+    assert "B" not in nothing_held_out.sets
+
+
+def test_a_photo_without_trigger_or_class_word_is_asked_for_as_it_is_captioned() -> None:
+    (photo,) = captioned(["a photo, beach"], None, None)
+    assert neutral_caption(photo) == "a photo, beach"
+    score = ScoreSection(probe=ProbeSection(trained=1, heldout=0, contexts=["{trigger} {class} in snow"], seeds=1))
+    labels, _ = probe_labels(score, [photo], (0,), ())
+    assert labels.neutral == labels.prompts
+    assert labels.prompts[-1].strip() == "in snow"
