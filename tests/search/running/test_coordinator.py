@@ -143,6 +143,34 @@ def _outcome(study: optuna.Study, folder: StudyFolder) -> Outcome:
     ]
 
 
+def _began(rows: Outcome) -> list[int]:
+    """The clock of each trial's slot when it was placed: the epochs that trials before it were trained there."""
+    clocks: dict[int, int] = {}
+    began = []
+    for row in rows:
+        epochs, slot = row[5], row[9]
+        began.append(clocks.get(slot, 0))
+        clocks[slot] = began[-1] + epochs
+    return began
+
+
+def test_a_trial_begins_when_its_slot_is_free_and_is_tidied_up_when_it_has_ended(run_scripted, undisturbed) -> None:
+    assert [row[10] for row in undisturbed] == _began(undisturbed)
+    assert {row[9] for row in undisturbed} == {0, 1}
+    folder = run_scripted.folder("undisturbed")
+    # when trial n is asked for, n - 1 have ended: the other slot has one under way
+    assert [record.startup for record in folder.records()] == [number - 1 < 4 for number in range(TRIALS)]
+    assert [(record.slot, record.began) for record in folder.records()] == [row[9:11] for row in undisturbed]
+    assert not list(folder.path.glob("trials/*/readings/*"))
+
+
+def test_a_study_that_goes_on_counts_what_its_slots_have_trained(run_scripted) -> None:
+    first = run_scripted("longer", settings=["budget.trials=3"])
+    both = run_scripted("longer", settings=["budget.trials=6"])
+    assert both[:3] == first
+    assert [row[10] for row in both] == _began(both)
+
+
 @pytest.mark.slow  # of a pack it is tried each time
 def test_the_order_of_arrival_changes_nothing(run_scripted, undisturbed) -> None:
     assert run_scripted("jittered", jitter=2, slowest=0.02) == undisturbed
