@@ -152,8 +152,7 @@ class Coordinator:
             course = Course(fresh, trial.user_attrs.get(PROCESSED, 0))
             course = course.replayed(folder)
             record = self._write_end(course, course.ended_elsewhere(state, self.study.score.ship))
-        self._tidier.ended(record)
-        self.board.ended(record)
+        self._tidied(record)
         return record
 
     def _resume(self, slot: Slot, number: int) -> None:

@@ -138,6 +138,7 @@ def _outcome(study: optuna.Study, folder: StudyFolder) -> Outcome:
             records[t.number].score,
             t.user_attrs["slot"],
             t.user_attrs["began"],
+            t.user_attrs["startup"],
         )
         for t in study.get_trials()
     ]
