@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STUDY = BASE.parent.parent / "demo.yaml"
 CONCEPT, FRESH = "mushroom", 64
+LOSSES = ("context_loss", "heldout_loss", "shifted_loss")
 
 
 class Truth:
@@ -64,19 +65,34 @@ class Truth:
 
 
 def tell_study(truth: Truth, folder: Path) -> None:
-    """A line for each trial: its settings, and the share of right images at each checkpoint; * marks what it ships."""
+    """A line for each trial: its settings, and the share of right images at each checkpoint; * marks what it ships.
+    Then one for each finalist: its score on fresh images, and its losses."""
+    import pandas as pd
+
+    from search.record.finalists import Finalists
     from search.record.record import StudyFolder
 
     study = StudyFolder(folder)
+    right: dict[tuple[int, int], float] = {}
     for record in study.records():
         files = {
             int(file.parent.name): file for file in study.trial(record.number).glob("checkpoints/*/lora.safetensors")
         }
+        found = {epoch: float(truth.of_file(file).mean()) for epoch, file in sorted(files.items())}
+        right |= {(record.number, epoch): share for epoch, share in found.items()}
         shares = [
-            f"{epoch}{'*' if epoch == record.epoch_shipped else ''} {truth.of_file(file).mean():.2f}"
-            for epoch, file in sorted(files.items())
+            f"{epoch}{'*' if epoch == record.epoch_shipped else ''} {share:.2f}" for epoch, share in found.items()
         ]
         print(f"trial {record.number} ({record.state}) {dict(record.params)}: {', '.join(shares)}", flush=True)
+    finalists = Finalists.load(study)
+    for one in () if finalists is None else finalists.drawn:
+        table = pd.read_csv(study.trial(one.trial) / "trajectory.csv")
+        (row,) = table[table["epoch"] == one.epoch].to_dict("records")
+        losses = {name: round(float(row[name]), 3) for name in LOSSES if name in row}
+        share = right.get((one.trial, one.epoch), float("nan"))
+        print(
+            f"finalist {one.trial} at epoch {one.epoch}: right {share:.2f}, score {one.score:.3f}, {losses}", flush=True
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
