@@ -101,7 +101,7 @@ def test_who_waits_for_the_last_trial_draws_the_finals_meanwhile(tmp_path: Path)
 
 def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
     monkeypatch.setattr(search.running.placing, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
-    monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
+    monkeypatch.setattr(search.recovery.continuing, "check_base", lambda *_: None)  # this base has no weights
     file = sittings.study().file
     values = yaml.safe_load(file.read_text()) | {"budget": {"trials": 3, "startup_trials": 2}}
     values |= {key: str(file.parent / values[key]) for key in ("base", "data")}
@@ -115,7 +115,7 @@ def test_a_study_file_may_lie_in_its_own_folder(sittings, monkeypatch) -> None:
 
 def test_folders_in_the_place_of_files_are_set_aside_before_those_are_written(sittings, monkeypatch) -> None:
     monkeypatch.setattr(search.running.placing, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
-    monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
+    monkeypatch.setattr(search.recovery.continuing, "check_base", lambda *_: None)  # this base has no weights
     places = [sittings.folder.path / name for name in ("study.yaml", "study.json", "clock.json")]
     for place in places:
         place.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def test_an_encoder_that_another_has_taken_the_place_of_is_refused_before_anythi
     sittings, monkeypatch, capsys
 ) -> None:
     monkeypatch.setattr(search.running.placing, "Team", lambda target, setup, count, **_: OneProcess(count, setup[1]))
-    monkeypatch.setattr(search.recovery.continuing, "check_family", lambda *_: None)  # this base has no weights
+    monkeypatch.setattr(search.recovery.continuing, "check_base", lambda *_: None)  # this base has no weights
     study = sittings.study(budget={"trials": 3, "startup_trials": 2})
     write_json(Inputs.file(sittings.folder), asdict(Inputs(study.photos, encoders={"encoder": "another's"})))
     assert search.run.main([str(study.file), "--runs", str(sittings.runs)]) == 2
