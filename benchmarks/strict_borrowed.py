@@ -270,6 +270,16 @@ def tied(reach: float, other: Callable[[Study], np.ndarray]) -> Callable[[Study]
     return lambda study: np.where(SCORE(study) >= SCORE(study).max() - reach, 9 + other(study), SCORE(study))
 
 
+def guarded(share: float) -> Callable[[Study], np.ndarray]:
+    """The score among the trials whose held-out loss has fallen by this share of the most that any trial's has."""
+
+    def rule(study: Study) -> np.ndarray:
+        fallen = HELD_OUT(study)
+        return np.where(fallen >= share * fallen.max(), SCORE(study), SCORE(study) - 9)
+
+    return rule
+
+
 def with_parts(names: Sequence[str], octaves: float) -> Callable[[Study], np.ndarray]:
     def read(trial: Trial) -> np.ndarray:
         smooth = {
@@ -296,6 +306,7 @@ OF_TRIALS: dict[str, Callable[[Study], np.ndarray]] = {
     "score + held-out loss": lambda study: standardised(SCORE(study)) + standardised(HELD_OUT(study)),
     "score + 0.5 CLIP-I": lambda study: standardised(SCORE(study)) + 0.5 * standardised(CLIP_IMAGE(study)),
     "context loss among scores within 0.04": tied(0.04, CONTEXT),
+    "score among half of the most learned": guarded(0.5),
     "oracle": each(lambda trial: trial.right),
 }
 

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from benchmarks.strict_borrowed import OF_CHECKPOINTS, Trial, parts_over_epochs, smoothed, tied
+from benchmarks.strict_borrowed import OF_CHECKPOINTS, Trial, guarded, parts_over_epochs, smoothed, tied
 from benchmarks.strict_ceiling import group_runs
 
 
@@ -38,3 +38,13 @@ def test_a_tie_is_broken_by_the_other_reading_among_the_best_only():
     other = np.array([0.2, 0.1, 0.9])
     assert tied(0.04, lambda study: other)(study).argmax() == 0
     assert tied(0.01, lambda study: other)(study).argmax() == 1
+
+
+def test_a_trial_that_has_learned_less_than_half_of_another_is_not_picked():
+    def trial(score: float, loss: float) -> Trial:
+        known = SimpleNamespace(row=0, score=np.array([score]), loss=lambda kind: np.array([loss]))
+        return cast(Trial, known)
+
+    study = [trial(0.49, -0.12), trial(0.40, -0.42), trial(0.38, -0.44)]
+    assert guarded(0.5)(study).argmax() == 1
+    assert guarded(0.2)(study).argmax() == 0
