@@ -106,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concept", default=CONCEPT, help="what the photos show (default: %(default)s)")
     parser.add_argument("--fresh", type=int, default=FRESH, help="images of each LoRA (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if not options.loras and options.study is None:
+        parser.error("expected LoRA files, or --study")
     truth = Truth(options.concept, options.fresh)
     for file in options.loras:
         print(f"{file}: {truth.of_file(file).mean():.3f} of {len(truth.prompts)} images are all right")

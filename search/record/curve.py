@@ -26,6 +26,11 @@ class Curve:
     scores: np.ndarray
     also: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def line(self) -> tuple[list[float], list[float]]:
+        """Epochs and scores."""
+        return self.epochs.tolist(), self.scores.tolist()
+
     def at(self, epoch: int) -> dict[str, float]:
         """What was read beside the score at an epoch."""
         (rows,) = np.nonzero(self.epochs == epoch)

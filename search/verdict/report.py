@@ -27,10 +27,10 @@ from search.verdict.ballot import vote_sentences
 from search.verdict.best_files import BEHAVIOUR, PLOT, SHEET, marks, write_pictures
 from search.verdict.charts import OWN_SCALE, score_chart
 from search.verdict.decision import decide
-from search.verdict.facts import facts_of
 from search.verdict.finalists import finalist_columns, finalist_rows, finalist_sentences
 from search.verdict.front import FRONT_PICTURE, front_sentences
 from search.verdict.private_paths import without_private_paths
+from search.verdict.report_facts import facts_of
 from search.verdict.sentences import headline
 from search.verdict.settings_sentences import settings_of
 from search.verdict.sheet import SET_NAMES, choose_epochs
@@ -76,7 +76,7 @@ def write_report(folder: StudyFolder, verdict: "Verdict", *, storage: str | None
             album.picture(folder.best_folder / PLOT, f"Losses and score {over}"),
             album.picture(folder.best_folder / BEHAVIOUR, f"What the images do, {over}"),
         ]
-    lines = [(r.number, *_line(curves[r.number])) for r in ranked[:_MOST_LINES] if r.number in curves]
+    lines = [(r.number, *curves[r.number].line) for r in ranked[:_MOST_LINES] if r.number in curves]
     scale = None if any(r.objective for r in records) else OWN_SCALE
     importances, unit = _importances(folder, verdict.study, storage), verdict.decision.unit
     text = page_template("search.verdict", "report.html").render(
@@ -249,10 +249,6 @@ def _versions(records: Sequence[TrialRecord]) -> str:
 def _by_value(value: float | None) -> tuple[bool, float]:
     """The highest first, those without a value last."""
     return value is None, -(value or 0.0)
-
-
-def _line(curve: Curve) -> tuple[list[float], list[float]]:
-    return curve.epochs.tolist(), curve.scores.tolist()
 
 
 def _encoded(image: np.ndarray) -> bytes:

@@ -22,7 +22,7 @@ def cells(record: TrialRecord, curve: Curve | None, *, opens: bool) -> list[tupl
         (opener.format(record.number) if opens else str(record.number), record.number),
         (Markup('<span class="tag {}">{}</span>').format(record.state, state), state),
         ("" if found.score is None else f"{found.score:.3f}", found.score),
-        ("" if curve is None else spark(curve.epochs.tolist(), curve.scores.tolist(), found.shipped, scale), ""),
+        ("" if curve is None else spark(*curve.line, found.shipped, scale), ""),
         ("–" if found.shipped is None else str(found.shipped), found.shipped),
         (f"{record.epochs_trained} / {record.epochs}", record.epochs_trained),
         (onset_short(found), None if onset is None else onset.epoch),

@@ -166,9 +166,8 @@ def _alphas(file: LoraFile) -> Iterator[Finding]:
 
 
 def _magnitudes(file: LoraFile) -> Iterator[Finding]:
-    doras = [
-        module for module in ({} if file.lora is None else file.lora.modules).values() if module.magnitude is not None
-    ]
+    modules = () if file.lora is None else file.lora.modules.values()
+    doras = [module for module in modules if module.magnitude is not None]
     if not doras:
         return
     readers = "A1111 and ComfyUI draw other images from it, "

@@ -156,8 +156,7 @@ def state_dict(lora: LoraWeights, dtype: torch.dtype) -> dict[str, Tensor]:
         exact = float(alpha) == module.alpha
         tensors[f"{name}.alpha"] = alpha if exact else torch.tensor(float(module.alpha), dtype=torch.float32)
         if module.magnitude is not None:
-            ones = [1] * (module.down.ndim - 2)
-            shape = (1, -1, *ones) if module.by_input else (-1, 1, *ones)
+            shape = module.magnitude_shape(module.down.ndim)
             tensors[f"{name}.dora_scale"] = module.magnitude.detach().to("cpu", dtype).reshape(shape).contiguous()
     return tensors
 

@@ -65,6 +65,10 @@ class LoraModule:
     def rank(self) -> int:
         return int(self.down.shape[0])
 
+    def magnitude_shape(self, ndim: int) -> tuple[int, ...]:
+        """The magnitude beside a weight of `ndim` dimensions: [out, 1, …], or [1, in, …] by input."""
+        return (1, -1, *[1] * (ndim - 2)) if self.by_input else (-1, 1, *[1] * (ndim - 2))
+
     @property
     def finite(self) -> bool:
         """Whether no weight is NaN or infinite."""

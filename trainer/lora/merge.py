@@ -84,10 +84,8 @@ def merged_weight(weight: Tensor, module: LoraModule, strength: float) -> Tensor
         return weight + strength * change
     # DoRA: m · (W + ΔW) / ‖W + ΔW‖ (Liu et al., 2024); strengths between go along the straight line
     full = weight + change
-    gain = (module.magnitude.flatten().to(weight) / norms(full, by_input=module.by_input)).reshape(
-        (1, -1, *[1] * (weight.ndim - 2)) if module.by_input else (-1, *[1] * (weight.ndim - 1))
-    )
-    return weight + strength * (full * gain - weight)
+    gain = module.magnitude.flatten().to(weight) / norms(full, by_input=module.by_input)
+    return weight + strength * (full * gain.reshape(module.magnitude_shape(weight.ndim)) - weight)
 
 
 def norms(weight: Tensor, *, by_input: bool) -> Tensor:

@@ -289,15 +289,16 @@ class PackedSite:
     def _with_gains(self, x: Tensor, gains: _Gains) -> Tensor:
         """A DoRA: b + by output · (W + ΔW) (by input · x), at a strength between the base and that."""
         module: Any = self.module
-        output = type(module).forward(module, x)
-        scaled, base = x, output
-        if gains.by_input is not None:
-            scaled = x * self._each(gains.by_input, x)
-            base = type(module).forward(module, scaled)
-        plain, each = base, self._each(gains.by_output, output)
+        scaled = x if gains.by_input is None else x * self._each(gains.by_input, x)
+        base = type(module).forward(module, scaled)
+        plain, each = base, self._each(gains.by_output, base)
         if module.bias is not None:
             plain = base - module.bias.view(-1, *[1] * (0 if self._linear else x.ndim - 2)).to(base.dtype)
-        return output + self.strength * ((base - output) + (each - 1) * plain + each * self._term(scaled, base))
+        change = (each - 1) * plain + each * self._term(scaled, base)
+        if gains.by_input is None or self.strength == 1.0:
+            return base + self.strength * change
+        output = type(module).forward(module, x)
+        return output + self.strength * (base - output + change)
 
     def _each(self, gains: Tensor, like: Tensor) -> Tensor:
         """Gains [K, features] for rows of the shape of `like`."""

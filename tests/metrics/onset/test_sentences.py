@@ -37,7 +37,7 @@ def test_epochs_intervals_and_shares_have_one_form() -> None:
 
 def test_each_turn_says_where_it_lies_and_what_that_means() -> None:
     def told(kind: str, turn: Turn, **given: str) -> tuple[str, str]:
-        return turn_sentences(kind, turn, 40, **given)  # type: ignore[arg-type]
+        return turn_sentences(kind, turn, 40, **given)
 
     where, meaning = told("context", FOUND)
     assert where == "Context onset: epoch 17.3 (90 % sure: 8–open)."

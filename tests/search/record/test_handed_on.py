@@ -133,5 +133,5 @@ def test_a_data_check_counts_once_drawings_were_looked_at_and_its_page_is_there(
     assert DataCheck.of(folder) == check
     replace(check, trained=False).save(tmp_path)
     assert DataCheck.of(folder) is None
-    needs = {action: Finding("blurred", action).needs_change for action in ("replace", "keep_one", "retag", "know")}  # type: ignore[arg-type]
+    needs = {action: Finding("blurred", action).needs_change for action in ("replace", "keep_one", "retag", "know")}
     assert needs == {"replace": True, "keep_one": True, "retag": True, "know": False}

@@ -231,7 +231,7 @@ def test_a_run_is_looked_at_once_and_a_longer_one_takes_what_was_seen(
     assert isinstance(study.kind, CheckpointFiles)
     folder, probe = StudyFolder(tmp_path / "runs" / "mine"), SeenProbe(base)
     first = load_lora(study.kind.run.files[2], family="sd15")
-    looks = RunLooks(study, study.kind, folder, probe, {2: first})  # type: ignore[arg-type]
+    looks = RunLooks(study, study.kind, folder, probe, {2: first})
     assert looks.counts == (2, 4, 8)
     spec = TrialSpec(0, folder.trial(0), study.config({}), 0)
     for epoch in looks.counts:
@@ -253,7 +253,7 @@ def test_a_run_is_looked_at_once_and_a_longer_one_takes_what_was_seen(
         assert Checkpointed.load(other.folder, 3, epoch).readings.epoch == epoch
         assert folder.samples_file(3, epoch).read_bytes() == b"%d" % epoch
     digests = {**study.kind.digests, "4": "my-000004.safetensors another"}
-    elsewhere = RunLooks(study, replace(study.kind, digests=digests), folder, probe)  # type: ignore[arg-type]
+    elsewhere = RunLooks(study, replace(study.kind, digests=digests), folder, probe)
     again = TrialSpec(5, folder.trial(5), study.config({}), 0)
     assert [elsewhere.begin(again, epoch) for epoch in looks.counts] == [True, False, True]
 
@@ -262,7 +262,7 @@ def test_a_file_that_need_not_be_looked_at_is_no_longer_held(study: Study, base:
     assert isinstance(study.kind, CheckpointFiles)
     folder, probe = StudyFolder(tmp_path / "runs" / "mine"), SeenProbe(base)
     held = load_lora(study.kind.run.files[2], family="sd15")
-    looks = RunLooks(study, study.kind, folder, probe, {2: held})  # type: ignore[arg-type]
+    looks = RunLooks(study, study.kind, folder, probe, {2: held})
     spec = TrialSpec(0, folder.trial(0), study.config({}), 0)
     save_readings(Checkpointed.file(spec.folder, 2), READINGS)
     assert looks.begin(spec, 2)

@@ -13,8 +13,6 @@ from search.running.slurm_jobs import SlurmJobs, _Submitted
 from search.study.study import load_study
 from tests.search.conftest import StudyWriter
 
-pytest.importorskip("submitit")
-
 
 class Job:
     def __init__(self, number: str) -> None:

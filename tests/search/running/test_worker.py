@@ -109,9 +109,9 @@ def test_a_final_run_takes_all_photos_and_its_twin_none_of_those_held_out(final:
         seen.append((run_dir == spec.folder, len(own.photos)))
         return join(config, settings, run_dir, photos=photos, **named)
 
-    final.worker._passes.join = noted  # type: ignore[method-assign]
+    final.worker._passes.join = noted
     found, said = final.run(spec)
-    final.worker._passes.join = join  # type: ignore[method-assign]
+    final.worker._passes.join = join
     assert not said
     assert seen == [(True, 8), (False, len(final.worker._probe.trained.photos))]
     assert seen[1][1] < 8, "some are held out"

@@ -14,7 +14,7 @@ def changes(before: list[PhotoMark], now: list[PhotoMark], data: str = "nowhere"
 
 
 def mark(of: PhotoMark, **other: object) -> PhotoMark:
-    return PhotoMark(**{**vars(of), **other})  # type: ignore[arg-type]
+    return PhotoMark(**{**vars(of), **other})
 
 
 def test_each_kind_of_change_is_named() -> None:

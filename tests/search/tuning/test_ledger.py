@@ -37,7 +37,7 @@ def ledger(tmp_path: Path) -> Open:
 
     def make(**more: Any) -> Ledger:
         made = Ledger(tmp_path / "study.db", "dog", seed=3, startup_trials=2, say=said.append, **more)
-        made.said = said  # type: ignore[attr-defined]
+        made.said = said
         return made
 
     return make
@@ -87,7 +87,7 @@ def test_queued_trials_come_first_and_those_that_do_not_fit_are_named_once(ledge
     assert [made.ask(space, 0, 0) for _ in range(2)] == [2, 3]
     assert made.ask(space, 0, 0) == 4
     assert made.reattach(2, space)[1] == {"rank": 16}
-    assert made.said == [  # type: ignore[attr-defined]
+    assert made.said == [
         "trial 0 was queued with rank: 5, which is outside what is searched: it is left in the queue",
         "trial 1 was queued with alpha, which is not searched: it is left in the queue",
     ]
@@ -100,13 +100,13 @@ def test_what_others_run_is_left_to_them(ledger: Open, space: Space) -> None:
     made.as_stored().add_trial(create_trial(state=TrialState.COMPLETE, value=0.5))
     for _ in range(2):
         made.look()
-    assert made.said == ["trial 0 is run by another process: it is left to that one"]  # type: ignore[attr-defined]
+    assert made.said == ["trial 0 is run by another process: it is left to that one"]
     assert made.ask(space, 0, 0) == 2
     assert [trial.number for trial in made.own()] == [2]
     assert made.tried == (1, 1)
     made.ask(space, 0, 0)
     assert made.starting_up, "one of two has ended"
-    assert len(made.said) == 1, "not what it places itself"  # type: ignore[attr-defined]
+    assert len(made.said) == 1, "not what it places itself"
 
 
 def test_a_study_starts_with_what_it_is_given_each_once(ledger: Open, space: Space) -> None:
@@ -149,7 +149,7 @@ def test_what_is_known_is_not_written_again(ledger: Open, space: Space) -> None:
     made = ledger()
     trial = begun(made, space)
     written: list[str] = []
-    trial.set_user_attr = lambda key, value: written.append(key)  # type: ignore[method-assign]
+    trial.set_user_attr = lambda key, value: written.append(key)
     made.note(trial, **{HORIZON: 8, "processed": 2})
     assert written == ["processed"]
 
@@ -214,7 +214,7 @@ def test_of_two_with_a_lease_the_second_is_refused_until_the_first_is_closed(led
 def test_a_study_on_a_server_is_in_place_with_its_folder(ledger: Open, tmp_path: Path) -> None:
     home = tmp_path / "runs"
     made = ledger(folder=StudyFolder(home))
-    made._where = None  # type: ignore[assignment]
+    made._where = None
     assert not made.in_place()
     home.mkdir()
     assert made.in_place()

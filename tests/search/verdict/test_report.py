@@ -12,8 +12,8 @@ from search.tuning.importances import parameter_importances
 from search.verdict import album
 from search.verdict import report as report_module
 from search.verdict.charts import score_chart
-from search.verdict.facts import facts_of
 from search.verdict.report import write_report
+from search.verdict.report_facts import facts_of
 from search.verdict.sheet import Marks
 from search.verdict.verdict import Verdict, finish
 from tests.search.finished_studies import PLANS, make_study

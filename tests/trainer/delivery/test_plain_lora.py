@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.trainer.delivery.other_programs import READERS, as_trained, as_trained_by_input, in_a1111, in_comfyui
+from tests.trainer.lora.made_loras import with_magnitudes_by_input
 from trainer.base_model.load import load_base
 from trainer.deliver import main
 from trainer.delivery.gate import look, read_file
@@ -53,17 +54,6 @@ def dora(base: Base) -> LoraWeights:
         factor = 1 + 0.1 * torch.randn(module.magnitude.shape, generator=generator)
         modules[site] = replace(module, up=up, magnitude=module.magnitude * factor)
     return LoraWeights(modules, "sd15")
-
-
-def by_input(base: Base, dora: LoraWeights) -> LoraWeights:
-    """The same layers with magnitudes by input, a tenth off the base's norms."""
-    generator, modules = torch.Generator().manual_seed(2), {}
-    for (component, path), module in dora.modules.items():
-        weight = base.component(component).get_submodule(path).weight.detach()
-        norms = torch.stack([column.norm() for column in weight.unbind(1)])
-        factor = 1 + 0.1 * torch.randn(norms.shape, generator=generator)
-        modules[component, path] = replace(module, magnitude=norms * factor, by_input=True)
-    return LoraWeights(modules, dora.family)
 
 
 def layers(path: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -116,7 +106,7 @@ def test_other_programs_draw_other_images_from_the_dora_and_the_same_ones_from_t
 def test_a_dora_by_input_is_drawn_as_onetrainer_trained_it_and_made_plain_for_programs_that_ignore_it(
     base: Base, dora: LoraWeights, tmp_path: Path
 ) -> None:
-    theirs = by_input(base, dora)
+    theirs = with_magnitudes_by_input(base, dora)
     file = save_lora(tmp_path / "dora.safetensors", theirs, dtype=torch.float32)
     own, read = weights(base, theirs), layers(file)
     trained = {name: as_trained_by_input(layer, own[name]) for name, layer in read.items()}
@@ -141,7 +131,7 @@ def test_a_dora_by_input_is_drawn_as_onetrainer_trained_it_and_made_plain_for_pr
 def test_magnitudes_of_another_number_than_the_layer_has_features_are_refused(
     base: Base, dora: LoraWeights, tmp_path: Path
 ) -> None:
-    tensors = load_file(save_lora(tmp_path / "dora.safetensors", by_input(base, dora)))
+    tensors = load_file(save_lora(tmp_path / "dora.safetensors", with_magnitudes_by_input(base, dora)))
     key = next(key for key in tensors if key.endswith("to_k.dora_scale"))
     save_file(tensors | {key: torch.ones(1, 7)}, tmp_path / "other.safetensors")
     features = tensors[key].shape[1]

@@ -1,6 +1,7 @@
 """LoRAs that the tests make: with an effect that can be seen, in diffusers' names, or of a single module."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,17 @@ from trainer.families.family import Base
 from trainer.lora.lora import LoraModule, LoraWeights
 
 _SITE = "lora_unet_mid_block_attentions_0_proj_in"
+
+
+def with_magnitudes_by_input(base: Base, lora: LoraWeights) -> LoraWeights:
+    """The same layers as a DoRA by input, whose magnitudes are a tenth off the base's norms."""
+    modules, generator = {}, torch.Generator().manual_seed(3)
+    for (component, path), module in lora.modules.items():
+        weight = base.component(component).get_submodule(path).weight.detach()
+        norms = torch.stack([column.norm() for column in weight.unbind(1)])
+        factor = 1 + 0.1 * torch.randn(norms.shape, generator=generator)
+        modules[component, path] = replace(module, magnitude=norms * factor, by_input=True)
+    return replace(lora, modules=modules)
 
 
 def random_lora(

@@ -2,18 +2,16 @@
 
 import gc
 import weakref
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.trainer.lora.made_loras import with_magnitudes_by_input
 from tests.trainer.packing.plain_peft import base_in, new_pack
 from tests.trainer.packs import create_adapters, join
 from trainer.data.dataset import Dataset, scan_dataset
-from trainer.families.family import Base
-from trainer.lora.lora import LoraWeights
 from trainer.lora.merge import merged
 from trainer.packing.packed_layers import PackedLayers, applied
 
@@ -45,17 +43,6 @@ def test_dora_starts_as_the_base(tiny_sd15: Path) -> None:
         before = base.denoiser(*inputs).sample
         with layers.active():
             torch.testing.assert_close(base.denoiser(*inputs).sample, before, atol=1e-5, rtol=1e-4)
-
-
-def with_magnitudes_by_input(base: Base, lora: LoraWeights) -> LoraWeights:
-    """A tenth off the base's norms."""
-    modules, generator = {}, torch.Generator().manual_seed(3)
-    for (component, path), module in lora.modules.items():
-        weight = base.component(component).get_submodule(path).weight.detach()
-        norms = torch.stack([column.norm() for column in weight.unbind(1)])
-        factor = 1 + 0.1 * torch.randn(norms.shape, generator=generator)
-        modules[component, path] = replace(module, magnitude=norms * factor, by_input=True)
-    return replace(lora, modules=modules)
 
 
 @pytest.mark.parametrize("by_input", [False, True])

@@ -8,8 +8,8 @@ from search.record.finalists import Finalist, Finalists
 from search.record.finished_run import FinishedRun
 from search.verdict.cost import Cost
 from search.verdict.decision import Decision, OnsetFound
-from search.verdict.facts import Fact, facts_of
 from search.verdict.plateau import Peak
+from search.verdict.report_facts import Fact, facts_of
 from search.verdict.verdict import Verdict
 
 CONTEXT = OnsetFound("found", 17.26, 8.0, None, ("prompt",))
