@@ -10,8 +10,9 @@ import numpy as np
 
 from metrics.errors import MetricsError
 
-LIKENESS, OBEDIENCE = "fidelity", "prompt"
+LIKENESS, OBEDIENCE, HELD_OUT = "fidelity", "prompt", "heldout_loss"
 """The channels that are read beside the score."""
+_BESIDE = (LIKENESS, OBEDIENCE, HELD_OUT)
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Curve:
     """Epochs rising, with the base as epoch 0, and the score at each, NaN where there is none.
 
     Attributes:
-        also: the values of `LIKENESS` and `OBEDIENCE` likewise, of those that were measured.
+        also: the values of `LIKENESS`, `OBEDIENCE` and `HELD_OUT` likewise, of those that were measured.
     """
 
     epochs: np.ndarray
@@ -61,7 +62,7 @@ def _columns(text: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     epochs = np.array([int(row[0]) for row in rows])
     if (np.diff(epochs) <= 0).any():
         raise ValueError("epochs do not rise")
-    columns = {name: names.index(name) for name in (LIKENESS, OBEDIENCE) if name in names}
+    columns = {name: names.index(name) for name in _BESIDE if name in names}
     also = {name: np.array([float(row[place] or nan) for row in rows]) for name, place in columns.items()}
     return epochs, np.array([float(row[score] or nan) for row in rows]), also
 
@@ -73,5 +74,5 @@ def _whole(folder: Path) -> Curve | None:
         found = Trajectory.load(folder)
     except MetricsError:
         return None
-    also = {name: found.values(name)[:, 0] for name in (LIKENESS, OBEDIENCE) if name in found.channels}
+    also = {name: found.values(name)[:, 0] for name in _BESIDE if name in found.channels}
     return Curve(found.epochs, found.scores, also)

@@ -31,6 +31,8 @@ class Finalist:
         best: share of the resamples of the fresh prompts in which no other finalist scores more.
         behind: share of the resamples in which it scores less than the first finalist.
         own: the score as we make it on the fresh images, where an objective makes `score`.
+        learned: by how much its loss of held-out photos has fallen there, ln of the ratio to the base's; None where it
+            was not read, or an objective makes the score.
     """
 
     trial: int
@@ -43,6 +45,7 @@ class Finalist:
     behind: float = 0.0
     own: float | None = None
     trainings: tuple[float, ...] = ()
+    learned: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -66,6 +69,20 @@ FRESH = 2
 """Times as many images of a finalist as of a checkpoint, at most; unless the study file says otherwise."""
 SURE = 0.95
 """Share of the resamples from which on one trial is surely better than another."""
+LEAST_LEARNED = 0.5
+"""Of what the most learned finalist has learned: with less than this share of it no finalist wins, whatever its images
+score. Chosen on searches of the demo's world (docs/log.md, *demo-three-seeds*)."""
+
+
+def learned_little(learned: Mapping[int, float | None]) -> set[int]:
+    """Those whose loss of held-out photos has fallen by less than `LEAST_LEARNED` of what another's has.
+
+    >>> sorted(learned_little({0: 0.42, 1: 0.29, 5: 0.12, 7: None}))
+    [5]
+    """
+    known = {number: fallen for number, fallen in learned.items() if fallen is not None}
+    most = max(known.values(), default=0.0)
+    return {number for number, fallen in known.items() if most > 0 and fallen < LEAST_LEARNED * most}
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,8 @@ class Finalists:
 
     Attributes:
         settings: those of the section `finalists` that it was drawn under.
-        drawn: the best first; before it the winner, where that ships at another epoch by its twins.
+        drawn: the best first, those that have learned too little last; before all the winner, where that ships at
+            another epoch by its twins.
         left_out: number of a trial to why it could not be drawn again.
         not_retrained: the same of a second training.
         images: of each finalist. prompts: of these images; repeated: how many of them the search used, too.
@@ -101,6 +119,11 @@ class Finalists:
     def numbers(self) -> set[int]:
         """The trials that were to be drawn again."""
         return {one.trial for one in self.drawn} | {int(number) for number in self.left_out}
+
+    @property
+    def learned_little(self) -> set[int]:
+        """The trials that do not win, since they have learned less than `LEAST_LEARNED` of what another has."""
+        return learned_little({one.trial: one.learned for one in self.drawn})
 
     def of(self, trial: int | None) -> Finalist | None:
         """A trial's; None where it was not drawn again."""

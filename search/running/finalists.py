@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.trajectory.readings import OWN_SCORE
+from search.record.curve import HELD_OUT, Curve
 from search.record.events import DrawAgain
-from search.record.finalists import BY_TWINS_FILE, Finalist, Finalists, FreshLook
+from search.record.finalists import BY_TWINS_FILE, Finalist, Finalists, FreshLook, learned_little
 from search.record.record import StudyFolder
 from search.record.twins import Twins
 from search.running.drawing import Drawing
@@ -127,7 +128,8 @@ def compared(
     Args:
         searched: score in the search, by trial. epochs: to ship, by trial.
         left_out: those that could not be drawn again. not_retrained: nor trained a second time.
-        first: the trial that wins, whatever the others score; None for the one that scores highest.
+        first: the trial that wins, whatever the others score; None for the one that scores highest of those that have
+            learned enough.
     """
     base = FreshLook.load(FreshLook.file(folder, None, 0))
     looks = _scored(folder, {number: epochs[number] for number in searched if number not in left_out})
@@ -136,7 +138,10 @@ def compared(
     if study.finalists.retrain:
         twice = {number: epochs[number] for number in looks if number not in not_retrained}
         again = _scored(folder, twice, retrained=True)
-    drawn = _drawn(looks, again, searched, epochs, first)
+    learned = (
+        {} if study.objective is not None else {number: _learned(folder, number, epochs[number]) for number in looks}
+    )
+    drawn = _drawn(looks, again, searched, epochs, learned, first)
     one = next(iter(looks.values()), None)
     result = Finalists(
         settings=study.finalists.model_dump(mode="json"),
@@ -163,13 +168,19 @@ def _drawn(
     again: Mapping[int, FreshLook],
     searched: Mapping[int, float],
     epochs: Mapping[int, int],
+    learned: Mapping[int, float | None],
     first: int | None,
 ) -> tuple[Finalist, ...]:
-    """The best first; of equal ones the one that the search put first. `again`: looks of second trainings. `first`: see
-    `compared`."""
+    """The best first, those that have learned too little last; of equal ones the one that the search put first.
+    `again`: looks of second trainings. `first`: see `compared`."""
     trainings = {n: [each[n].readings.score for each in (looks, again) if n in each] for n in looks}
     score = {number: float(np.mean(each)) for number, each in trainings.items()}
-    order = sorted(looks, key=lambda number: (number != first, -score[number], -searched[number], number))
+    little = learned_little(learned)
+
+    def place_of(number: int) -> tuple[bool, bool, float, float, int]:
+        return number != first, number in little, -score[number], -searched[number], number
+
+    order = sorted(looks, key=place_of)
     if not order:
         return ()
     draws = np.stack([_draws(looks[number], again.get(number)) for number in order])
@@ -191,9 +202,17 @@ def _drawn(
                 behind=float((draws[place] < draws[0]).mean()),
                 own=None if own is None else own.value,
                 trainings=tuple(trainings[number]) if number in again else (),
+                learned=learned.get(number),
             )
         )
     return tuple(made)
+
+
+def _learned(folder: StudyFolder, number: int, epoch: int) -> float | None:
+    """By how much a trial's loss of held-out photos has fallen at an epoch; None where it was not read."""
+    curve = Curve.load(folder.trial(number))
+    above = None if curve is None else curve.at(epoch).get(HELD_OUT)
+    return None if above is None else -above
 
 
 def _draws(first: FreshLook, second: FreshLook | None) -> np.ndarray:

@@ -118,11 +118,11 @@ def vote_sentences(found: Finalists | None, votes: Votes) -> list[str]:
     if best and found.drawn[0].trial not in best:
         many = len(best) > 1
         said.append(
-            f"They put trial{'s' * many} {listed([str(trial) for trial in best])} first, the score trial "
+            f"They put trial{'s' * many} {listed([str(trial) for trial in best])} first, the verdict trial "
             f"{found.drawn[0].trial}. `search.pick` records another choice than the verdict's."
         )
     elif best:
-        said.append(f"They put trial {found.drawn[0].trial} first, as the score does.")
+        said.append(f"They put trial {found.drawn[0].trial} first, as the verdict does.")
     return said
 
 

@@ -42,7 +42,8 @@ def at_twins_epoch(folder: StudyFolder, found: Finalists, trial: int, epoch: int
 def ties_of(found: Finalists, winner: int) -> list[int]:
     """Numbers of those that fresh images do not tell from the winner, the best first."""
     first = found.of(winner)
-    others = [one for one in found.drawn if one.trial != winner and one.as_good]
+    little = found.learned_little
+    others = [one for one in found.drawn if one.trial != winner and one.trial not in little and one.as_good]
     return [one.trial for one in others if first is None or not one.surely_above(first)]
 
 
@@ -87,6 +88,7 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
         said.append(
             f"With other prompts of this kind{also} it would be the best of them in {100 * one.best:.0f} of 100 cases."
         )
+    said += _learned_little(found, one)
     if verdict.twins is not None and verdict.twins.moved and verdict.scored_afresh:
         said += _above(found, one)
     for what, reasons in (("drawn again", found.left_out), ("trained a second time", found.not_retrained)):
@@ -97,12 +99,31 @@ def finalist_sentences(verdict: "Verdict") -> list[str]:
 
 def _above(found: Finalists, winner: Finalist) -> list[str]:
     """Those that score more than the winner, which its twins moved to another epoch."""
-    more = sorted(one.trial for one in found.drawn if one.score > winner.score)
+    little = found.learned_little
+    more = sorted(one.trial for one in found.drawn if one.score > winner.score and one.trial not in little)
     if not more:
         return []
     many = len(more) > 1
     others = f"Trial{'s' * many} {listed([str(trial) for trial in more])} score{'s' * (not many)} more on fresh images"
     return [f"{others}, but no twins say where {'they begin' if many else 'it begins'} to memorise the photos."]
+
+
+def _learned_little(found: Finalists, winner: Finalist) -> list[str]:
+    """Those that score more than the winner, and do not win since they have learned too little."""
+    most = max(found.drawn, key=lambda one: one.learned or 0.0)
+    return [
+        f"Trial {one.trial} scores more there ({one.score:.3f}), but learned too little to win: its loss on held-out "
+        f"photos {_moved(one)}, that of trial {most.trial} {_moved(most)}."
+        for one in found.drawn
+        if one.trial in found.learned_little - {winner.trial} and one.score > winner.score
+    ]
+
+
+def _moved(one: Finalist) -> str:
+    """How its loss on held-out photos moved: `fell by 12 %`."""
+    change = -100 * np.expm1(-(one.learned or 0.0))
+    percent = f"{abs(change):.{0 if abs(change) >= 9.95 else 1}f} %"
+    return f"{'rose' if change < 0 else 'fell'} by {percent}"
 
 
 def finalist_cost(verdict: "Verdict") -> list[str]:
@@ -133,6 +154,7 @@ def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
         wins = one.trial == verdict.trial
         above = winner is not None and one.surely_above(winner)
         beside = "surely better" if above else "about as good" if one.trial in verdict.ties else "surely worse"
+        beside = "learned too little" if one.trial in found.learned_little else beside
         cells = (
             str(one.trial),
             str(one.epoch),

@@ -42,8 +42,9 @@ def ranked_trials(
 
 
 def as_drawn(records: Sequence[TrialRecord], finalists: Finalists) -> list[TrialRecord]:
-    """The finalists alone, with the scores of their fresh images."""
-    fresh = {one.trial: one for one in finalists.drawn}
+    """The finalists that may win, with the scores of their fresh images."""
+    little = finalists.learned_little
+    fresh = {one.trial: one for one in finalists.drawn if one.trial not in little}
     found = [(record, fresh[record.number]) for record in records if record.number in fresh]
     return [replace(record, score=one.score, value=one.score, own_score=one.own) for record, one in found]
 

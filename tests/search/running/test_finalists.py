@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from metrics.trajectory.readings import Readings
@@ -13,7 +14,7 @@ from search.errors import WorkerError
 from search.record.clock import Clock
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
 from search.record.finalists import FINALISTS_FILE, Finalists, FreshLook
-from search.record.record import StudyFolder
+from search.record.record import StudyFolder, TrialRecord
 from search.running.budget import why_finished
 from search.running.drawing import Drawing
 from search.running.finalists import draw_finalists, luck_of_training
@@ -107,6 +108,35 @@ def test_the_best_are_drawn_again_and_the_fresh_images_decide(folder: StudyFolde
     assert found.drawn[2].searched == next(r.score for r in folder.records() if r.number == 2)
     low, high = np.quantile(SCORES[3] + np.random.default_rng(3).normal(0, 0.01, 1000), [0.05, 0.95])
     assert (found.drawn[0].low, found.drawn[0].high) == pytest.approx((low, high))
+
+
+def learns(folder: StudyFolder, number: int, heldout_loss: float | None) -> None:
+    """A trial's loss of held-out photos becomes this at the epoch that it ships."""
+    file = folder.trial(number) / "trajectory.csv"
+    table, shipped = pd.read_csv(file), TrialRecord.load(folder.trial(number)).epoch_shipped
+    table.loc[table["epoch"] == shipped, "heldout_loss"] = heldout_loss
+    table.to_csv(file, index=False)
+
+
+def test_one_that_learned_less_than_half_of_another_does_not_win(folder: StudyFolder, finals) -> None:
+    for number, loss in ((3, -0.19), (5, None), (2, -0.4), (0, 0.1)):
+        learns(folder, number, loss)
+    found = finals(Workers(folder))
+    assert [(one.trial, one.learned) for one in found.drawn] == [(5, None), (2, 0.4), (3, 0.19), (0, -0.1)]
+    assert found.learned_little == {0, 3}
+    assert found.of(3).behind < 0.5 < found.of(2).behind, "of resamples in which each scores less than the winner"
+    verdict = make_verdict(folder)
+    assert (verdict.trial, verdict.score, verdict.ties) == (5, SCORES[5], ())
+    said = [sentence for sentence in verdict.said.sure if "too little" in sentence]
+    assert said == [
+        "Trial 3 scores more there (0.610), but learned too little to win: its loss on held-out photos fell by 17 %, "
+        "that of trial 2 fell by 33 %."
+    ]
+    assert {row[1][0]: row[1][-1] for row in finalist_rows(verdict)} == {
+        "5": "", "2": "surely worse", "3": "learned too little", "0": "learned too little",
+    }  # fmt: skip
+    learns(folder, 3, -0.2)
+    assert finals(Workers(folder)).drawn[0].trial == 3, "half is enough"
 
 
 def test_who_draws_and_who_dies_changes_nothing(folder: StudyFolder, finals) -> None:

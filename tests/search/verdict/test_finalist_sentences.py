@@ -142,9 +142,9 @@ def test_by_twins_the_winner_alone_may_be_at_another_epoch(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("pairs", "agree", "last"),
     [
-        ([((0, 8), (1, 12))], "In 1 of 1 ", "They put trial 0 first, as the score does."),
-        ([((1, 12), (0, 8)), ((0, 8), (4, 16))], "In 1 of 2 ", "They put trial 1 first, the score trial 0."),
-        ([((1, 12), (0, 8)), ((4, 16), (0, 8))], "In 0 of 2 ", "They put trials 1 and 4 first, the score trial 0."),
+        ([((0, 8), (1, 12))], "In 1 of 1 ", "They put trial 0 first, as the verdict does."),
+        ([((1, 12), (0, 8)), ((0, 8), (4, 16))], "In 1 of 2 ", "They put trial 1 first, the verdict trial 0."),
+        ([((1, 12), (0, 8)), ((4, 16), (0, 8))], "In 0 of 2 ", "They put trials 1 and 4 first, the verdict trial 0."),
         ([((0, 8), (1, 12)), ((1, 12), (0, 8))], "In 1 of 2 ", ""),
     ],
 )
@@ -160,3 +160,21 @@ def test_votes_on_others_or_equals_say_nothing_more() -> None:
     assert vote_sentences(DRAWN, Votes((((0, 9), (1, 12)),))) == []
     equal = replace(DRAWN, drawn=(WINNER, replace(AS_GOOD, score=WINNER.score)))
     assert "In 0 of 1 " in vote_sentences(equal, Votes((((0, 8), (1, 12)),)))[0]
+
+
+def test_who_learned_too_little_is_told_where_it_scores_more() -> None:
+    def told(*learned: float | None) -> list[str]:
+        scores = (0.4, 0.5, 0.3)
+        drawn = [
+            replace(one, score=score, learned=fallen)
+            for one, score, fallen in zip(DRAWN.drawn, scores, learned, strict=True)
+        ]
+        return finalist_sentences(replace(VERDICT, finalists=replace(DRAWN, drawn=tuple(drawn))))[2:]
+
+    assert told(0.4, 0.2, 0.3) == told(None, None, None) == told(0.4, None, 0.1) == []
+    (one,) = told(0.4, -0.05, 0.1)
+    assert one == (
+        "Trial 1 scores more there (0.500), but learned too little to win: its loss on held-out photos rose by 5.1 %, "
+        "that of trial 0 fell by 33 %."
+    )
+    assert told(-0.1, -0.4, -0.2) == [], "where none has learned by these photos, they say nothing"

@@ -184,7 +184,7 @@ def test_a_vote_in_the_dashboard_is_kept_and_the_report_says_whether_the_score_a
             asked(f"{address}/api/studies/{vote}/preference", clicked)
     report = " ".join(folder.report.read_text().split())
     assert "In 1 of 3 comparisons they find the one better that has the higher score." in report
-    assert f"They put trial {second} first, the score trial {first}." in report
+    assert f"They put trial {second} first, the verdict trial {first}." in report
     assert len(Votes.load(folder).preferences) == 3
 
 
