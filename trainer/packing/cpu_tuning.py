@@ -56,10 +56,14 @@ def prepack_convolutions(module: nn.Module) -> None:
 
 def _can_prepack(layer: nn.Conv2d) -> bool:
     plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.padding_mode == "zeros"
-    if not plain or isinstance(layer.padding, str) or isinstance(layer._conv_forward, _PrepackedConvolution):
-        return False
-    inside = all(padding < size for padding, size in zip(layer.padding, layer.kernel_size, strict=True))
-    return inside and layer.weight.numel() <= _MOST_ELEMENTS
+    new = not isinstance(layer._conv_forward, _PrepackedConvolution)
+    return plain and new and layer.weight.numel() <= _MOST_ELEMENTS and _pads_inside(layer)
+
+
+def _pads_inside(layer: nn.Conv2d) -> bool:
+    """Whether the gradient of its input is a convolution as well: by less than the kernel, and by numbers."""
+    padding = () if isinstance(layer.padding, str) else layer.padding
+    return bool(padding) and all(each < size for each, size in zip(padding, layer.kernel_size, strict=True))
 
 
 class _PrepackedConvolution:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 import uuid
 from collections import Counter
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.base_model.model_hash import model_hashes
-from trainer.data.buckets import Size, batches_per_epoch, repeat_counts
+from trainer.data.buckets import Size, repeat_counts
 from trainer.data.dataset import Dataset, Photo
 from trainer.lora.lora import alpha_in_file
 from trainer.packing.settings import PackSettings, RunSettings
@@ -36,10 +35,9 @@ def build_metadata(
     epoch: int,
     steps: int,
     steps_per_epoch: int,
-    processes: int = 1,
-    batches: int | None = None,
-    started_at: float | None = None,
-    session_id: int | None = None,
+    processes: int,
+    batches: int,
+    started_at: float,
 ) -> dict[str, str]:
     """kohya's training metadata and ModelSpec 1.0.1 for a checkpoint; every value is a string, nested ones are JSON.
 
@@ -48,16 +46,12 @@ def build_metadata(
         pack, run: the settings it was trained with; those of the optimizer's rate are left out where it sets its own.
         epoch, steps: done when this checkpoint was written.
         steps_per_epoch: optimizer steps. processes: that share the batches.
-        batches: of an epoch, for each process; None: those of a pass over all photos.
-        started_at: seconds since 1970; now by default. session_id: of the run; derived from seed and name by default.
+        batches: of an epoch, for each process.
+        started_at: seconds since 1970.
     """
     feed, adapter, optimizer, loss = pack.feed, run.adapter, run.optimizer, run.loss
     learning_rate = None if optimizer.relative_step else optimizer.learning_rate
     text_encoder_lr = None if optimizer.relative_step else optimizer.text_encoder_lr
-    if batches is None:
-        batches = math.ceil(batches_per_epoch(dataset.photos, sizes, feed.batch_size) / processes)
-    now = time.time()
-    started = started_at if started_at is not None else now
     arguments: dict[str, str] = {}
     if adapter.conv_rank is not None and adapter.conv_alpha is not None:
         conv_alpha = alpha_in_file(adapter.conv_alpha, adapter.conv_rank, rslora=adapter.rslora)
@@ -66,13 +60,10 @@ def build_metadata(
         arguments |= {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}
     if adapter.rslora:
         arguments |= {"rs_lora": "True"}
-    session = (
-        session_id if session_id is not None else uuid.uuid5(uuid.NAMESPACE_URL, f"{output_name}/{feed.seed}").int >> 97
-    )
     said: dict[str, object] = {
-        "ss_session_id": session,
-        "ss_training_started_at": started,
-        "ss_training_finished_at": now,
+        "ss_session_id": uuid.uuid5(uuid.NAMESPACE_URL, f"{output_name}/{feed.seed}").int >> 97,
+        "ss_training_started_at": started_at,
+        "ss_training_finished_at": time.time(),
         "ss_output_name": output_name,
         "ss_sd_model_name": Path(base.source).name,
         "ss_v2": base.variant == "v2",
@@ -137,7 +128,7 @@ def build_metadata(
         **model_hashes(base.source),
     }
     metadata = {key: _text(value) for key, value in said.items()}
-    metadata |= _modelspec(base, output_name, feed.resolution, started, feed.clip_skip)
+    metadata |= _modelspec(base, output_name, feed.resolution, started_at, feed.clip_skip)
     return metadata | dict(run.output.metadata)
 
 
@@ -173,13 +164,13 @@ def describe_dataset(dataset: Dataset, sizes: Sequence[Size]) -> dict[str, objec
                 str(index): {"resolution": list(size), "count": buckets[size]}
                 for index, size in enumerate(sorted(buckets))
             },
-            "mean_img_ar_error": errors / max(seen, 1),
+            "mean_img_ar_error": errors / seen,
         },
     }
 
 
 def describe_subsets(
-    dataset: Dataset, *, flip_aug: bool = False, shuffle_caption: bool = False, keep_tokens: int = 0
+    dataset: Dataset, *, flip_aug: bool, shuffle_caption: bool, keep_tokens: int
 ) -> list[dict[str, object]]:
     """The folders of a dataset as `ss_datasets` lists them: by their own names, never by a path of this machine."""
     folders: dict[tuple[Path, bool], list[Photo]] = {}

@@ -275,12 +275,7 @@ class PackedSite:
         module: Any = self.module
         if self.gains is not None:
             return self._with_gains(x, self.gains)
-        if (
-            not self._spatial
-            and self._plain_weight
-            and x.dtype == module.weight.dtype
-            and not torch.is_autocast_enabled(x.device.type)
-        ):
+        if not self._spatial and self._plain_weight and not torch.is_autocast_enabled(x.device.type):
             run = LoraLinear if self._linear else LoraPointwise
             return run.apply(x, module.weight, module.bias, self.down, self.up, self)
         output = type(module).forward(module, x)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from trainer.base_model.load import load_base
 from trainer.data.cache import LatentCache
@@ -154,3 +155,60 @@ def test_each_runs_loss_is_the_weighted_mean_of_its_own_rows() -> None:
         rows = slice(3 * run, 3 * run + 3)
         expected = ((prediction - target)[rows].square().mean(dim=(1, 2, 3)) * weight[rows]).mean()
         assert float(losses[run]) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_batch_has_the_latents_of_its_photos_and_mirrored_ones_where_that_was_drawn(
+    base: Base, dataset: Dataset
+) -> None:
+    cache = LatentCache(base)
+    plain, flipping = feed(base, dataset).batch([3, 0], 0, 0), feed(base, dataset, flip=True)
+    for row, index in enumerate((3, 0)):
+        mean, std = cache.latents(dataset.photos[index], (32, 32))
+        assert torch.equal(plain.mean[row], mean)
+        assert torch.equal(plain.std[row], std)
+    sides = [cache.latents(dataset.photos[3], (32, 32), flip=flip)[0] for flip in (False, True)]
+    drawn = [flipping.batch([3], 0, number).mean[0] for number in range(20)]
+    shown = [[torch.equal(mean, side) for side in sides] for mean in drawn]
+    assert all(sum(which) == 1 for which in shown)
+    assert all(any(which) for which in zip(*shown, strict=True))
+
+
+def test_prompts_that_stay_are_encoded_once_and_others_with_each_batch(base: Base, dataset: Dataset) -> None:
+    encoded = 0
+
+    def count(*_: object) -> None:
+        nonlocal encoded
+        encoded += 1
+
+    hook = base.text_encoders[0].register_forward_pre_hook(count)
+    try:
+        for settings, each in (
+            ({"caption_dropout": 0.3}, 0),
+            ({"shuffle_caption": True}, 1),
+            ({"train_text_encoder": True}, 0),
+        ):
+            some = feed(base, dataset, **settings)
+            encoded = 0
+            batches = [some.batch([0, 1], 0, number) for number in range(3)]
+            assert encoded == 3 * each
+            kept = "prompt_embeds" in batches[0].conditioning
+            assert kept is not settings.get("train_text_encoder", False)
+            for batch in batches if kept else []:
+                expected = base.family.encode_prompts(base, batch.captions)["prompt_embeds"]
+                torch.testing.assert_close(batch.conditioning["prompt_embeds"], expected, atol=1e-5, rtol=1e-4)
+                assert not batch.conditioning["prompt_embeds"].requires_grad
+    finally:
+        hook.remove()
+
+
+def test_sizes_and_crops_of_each_photo_go_with_it(tiny_sdxl: Path, tmp_path: Path) -> None:
+    """SDXL's (height, width), (top, left), (height, width), as diffusers' training script orders them."""
+    folder = tmp_path / "1_sks toy"
+    folder.mkdir()
+    for name, size in (("a", (64, 64)), ("b", (96, 64)), ("c", (64, 80))):
+        Image.new("RGB", size, "red").save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(name)
+    some = feed(load_base(tiny_sdxl), scan_dataset(tmp_path))
+    found = some.batch([2, 0, 1], 0, 0).conditioning["time_ids"].tolist()
+    # sd-scripts' get_crop_ltrb: what the photo, made to fit 32×32 whole, leaves free at the top and at the left
+    assert found == [[80, 64, 0, 3, 32, 32], [64, 64, 0, 0, 32, 32], [64, 96, 5, 0, 32, 32]]

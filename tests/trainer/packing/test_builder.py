@@ -1,10 +1,15 @@
 """Every setting of a config arrives in the dataclass of the code that acts on it."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import pytest
+
 from trainer.config.config import TrainConfig
-from trainer.packing.builder import pack_settings, run_settings
+from trainer.lora.lora import AdapterSettings
+from trainer.optimization.optimizers import OPTIMIZERS
+from trainer.packing.builder import pack_settings, run_settings, shares_a_pack
+from trainer.packing.settings import PackSettings, RunSettings
 
 CONFIGS = [
     TrainConfig(
@@ -44,6 +49,22 @@ def test_every_setting_arrives_where_it_is_acted_on() -> None:
     elsewhere = {"base", "family", "data", "reg_data", "trigger", "class_word", "precision", "quantize"}
     derived = {"alpha_ratio", "learning_rate_scale", "cycle_epochs"}
     assert arrived == TrainConfig.model_fields.keys() - elsewhere - derived
+
+
+def test_settings_left_out_are_those_of_a_config_that_leaves_them_out() -> None:
+    config = TrainConfig(base="b", data="d")
+    assert pack_settings(config) == PackSettings()
+    run = run_settings(config)
+    usual = replace(run.optimizer, weight_decay=None)  # that of the optimizer, whichever it is
+    assert replace(run, optimizer=usual) == RunSettings(AdapterSettings(config.rank, config.effective_alpha))
+    assert run.optimizer.weight_decay == OPTIMIZERS["AdamW"].weight_decay
+
+
+@pytest.mark.parametrize(
+    ("settings", "shares"), [({}, True), ({"rslora": True}, True), ({"dora": True}, False), ({"conv_rank": 2}, False)]
+)
+def test_who_can_be_trained_beside_others(settings: dict[str, Any], shares: bool) -> None:
+    assert shares_a_pack(TrainConfig(base="b", data="d", **settings)) is shares
 
 
 def test_runs_that_differ_in_their_own_settings_only_may_share_a_pack() -> None:

@@ -12,6 +12,8 @@ from tests.trainer.lora.made_loras import with_magnitudes_by_input
 from tests.trainer.packing.plain_peft import base_in, new_pack
 from tests.trainer.packs import create_adapters, join
 from trainer.data.dataset import Dataset, scan_dataset
+from trainer.errors import ModelError
+from trainer.lora.lora import LoraModule, LoraWeights
 from trainer.lora.merge import merged
 from trainer.packing.packed_layers import PackedLayers, applied
 
@@ -163,3 +165,93 @@ def test_saved_weights_applied_beside_the_base_answer_like_each_lora_merged_in_f
             exact.denoiser.load_state_dict(pristine)
             assert float((answer - plain - effect).norm() / effect.norm()) < share
     assert float((found[1] - plain).norm() / plain.norm()) < share
+
+
+LINEAR, POINTWISE = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "mid_block.attentions.0.proj_in"
+SPATIAL = "mid_block.resnets.0.conv1"
+
+
+@pytest.mark.parametrize("path", [LINEAR, POINTWISE])
+@pytest.mark.parametrize("ranks", [(3,), (3, 2), (None, 3)])
+def test_a_layer_answers_with_each_run_s_own_term_in_one_node_and_under_autocast_in_its_precision(
+    tiny_sd15: Path, path: str, ranks: tuple[int | None, ...]
+) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    base.denoiser.requires_grad_(False)
+    members = [None if rank is None else create_adapters(base, rank=rank, alpha=2.0) for rank in ranks]
+    generator = torch.Generator().manual_seed(0)
+    for member in members:
+        for parameter in [] if member is None else member.parameters():
+            parameter.data.normal_(std=0.3, generator=generator)
+    layer = base.denoiser.get_submodule(path)
+    features = layer.weight.shape[1]
+    shape = (2 * len(ranks), 5, features) if path == LINEAR else (2 * len(ranks), features, 4, 3)
+    x = torch.randn(shape, generator=generator)
+    expected = []
+    for rows, member in zip(x.double().chunk(len(ranks)), members, strict=True):
+        weight = layer.weight.flatten(1).double()
+        if member is not None:
+            module = member.weights().modules["denoiser", path]
+            weight = weight + 2.0 / module.rank * module.up.flatten(1).double() @ module.down.flatten(1).double()
+        answer = rows @ weight.T if path == LINEAR else torch.einsum("oi,bihw->bohw", weight, rows)
+        bias = 0.0 if layer.bias is None else layer.bias.double()
+        expected.append(answer + (bias if path == LINEAR else torch.as_tensor(bias).view(-1, 1, 1)))
+    layers = PackedLayers(base, members)
+    with layers.active():
+        found = layer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = layer(x)
+    torch.testing.assert_close(found.double(), torch.cat(expected), rtol=1e-5, atol=1e-5)
+    assert type(found.grad_fn).__name__ == ("LoraLinearBackward" if path == LINEAR else "LoraPointwiseBackward")
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), torch.cat(expected), rtol=5e-2, atol=5e-2)
+
+
+def one_layer(rank: int, path: str, shape: tuple[int, ...], family: str = "sd15", dora: bool = False) -> LoraWeights:
+    down, up = torch.ones(rank, *shape[1:]), torch.ones(shape[0], rank, *[1] * (len(shape) - 2))
+    module = LoraModule(down, up, 1.0, torch.ones(shape[0]) if dora else None)
+    return LoraWeights({("denoiser", path): module}, family)
+
+
+def test_what_cannot_be_applied_beside_the_base_is_refused_and_the_base_stays_itself(tiny_sd15: Path) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    conv, linear = (tuple(base.denoiser.get_submodule(path).weight.shape) for path in (SPATIAL, LINEAR))
+    spatial = one_layer(2, SPATIAL, conv)
+    with (
+        pytest.raises(ModelError, match="a LoRA for sdxl cannot be applied to a sd15 base"),
+        applied(base, [None, one_layer(2, LINEAR, linear, "sdxl")]),
+    ):
+        pass
+    with (
+        pytest.raises(ModelError, match=rf"{SPATIAL}: several LoRAs with convolutions"),
+        applied(base, [spatial, spatial]),
+    ):
+        pass
+    dora = one_layer(2, LINEAR, linear, dora=True)
+    layer = base.denoiser.get_submodule(LINEAR)
+    whole = layer.weight
+    layer.weight = torch.nn.Parameter(torch.ones(linear, dtype=torch.int8), requires_grad=False)
+    with (
+        pytest.raises(ModelError, match=rf"{LINEAR}: a DoRA cannot be applied to a quantised base"),
+        applied(base, [dora]),
+    ):
+        pass
+    layer.weight = whole
+    layer.__class__ = type("Linear4bit", (torch.nn.Linear,), {})
+    with pytest.raises(ModelError, match="quantised base"), applied(base, [dora]):
+        pass
+    assert not any("forward" in module.__dict__ for module in base.denoiser.modules())
+
+
+def test_one_pack_at_a_time_acts_on_a_base_and_an_error_within_leaves_it_as_it_was(tiny_sd15: Path) -> None:
+    base = base_in(tiny_sd15, torch.float32)
+    layers = PackedLayers(base, [create_adapters(base, rank=2)])
+    layer = base.denoiser.get_submodule(LINEAR)
+    other = PackedLayers(base, [create_adapters(base, rank=2)])
+    with pytest.raises(RuntimeError, match="another pack is active"), layers.active(), other.active():
+        pass
+    with layers.active():
+        assert "forward" in layer.__dict__
+    assert not any("forward" in module.__dict__ for module in base.denoiser.modules())
+    with pytest.raises(ModelError, match="DoRA cannot share a pack"):
+        PackedLayers(base, [None, create_adapters(base, rank=2, dora=True)])
