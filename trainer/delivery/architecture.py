@@ -79,11 +79,9 @@ def _model(library: str, class_name: str, folder: Path) -> nn.Module:
     import diffusers
     import transformers
 
-    if library == "diffusers":
-        kind: Any = getattr(diffusers, class_name, None)
-        if kind is not None:
-            return kind.from_config(kind.load_config(str(folder)))
-    kind = getattr(transformers, class_name, None)
+    kind: Any = getattr(diffusers if library == "diffusers" else transformers, class_name, None)
     if kind is None:
         raise ModelError(f"{folder}: expected a class of diffusers or transformers, got {library}.{class_name}")
+    if library == "diffusers":
+        return kind.from_config(kind.load_config(str(folder)))
     return kind(kind.config_class.from_pretrained(str(folder)))

@@ -69,3 +69,12 @@ def test_checkpoints_of_different_runs_are_refused() -> None:
     one = lora(1)
     with pytest.raises(ModelError, match="different layers"):
         averaged([one, replace(one, modules={k: v for k, v in one.modules.items() if k[1] != "a"})])
+
+
+def test_nothing_is_lost_of_no_change_at_all_and_layers_stay_in_order() -> None:
+    still = lora(1)
+    still = replace(still, modules={k: replace(m, up=torch.zeros_like(m.up)) for k, m in still.modules.items()})
+    made, lost = averaged([still, still])
+    assert lost == 0.0
+    assert list(made.modules) == list(still.modules)
+    assert not any(bool(change(module).any()) for module in made.modules.values())

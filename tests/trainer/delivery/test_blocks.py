@@ -13,7 +13,19 @@ from tests.tiny import make_sd15, make_sdxl
 from tests.trainer.delivery.webui import LISTS, ratio
 from tests.trainer.lora.made_loras import random_lora
 from trainer.base_model.load import load_base
-from trainer.delivery.blocks import EVERY, SD15, SDXL, SDXL_EVERY, block_list, block_of, lbw, read_weights, weighted
+from trainer.delivery.blocks import (
+    EVERY,
+    SD15,
+    SDXL,
+    SDXL_EVERY,
+    block_list,
+    block_of,
+    blocks_in,
+    changed,
+    lbw,
+    read_weights,
+    weighted,
+)
 from trainer.errors import ModelError
 from trainer.families.family import Base
 from trainer.inference.sample import sample
@@ -119,6 +131,73 @@ def test_weights_are_read_as_they_are_written(base: Base) -> None:
         read_weights("1,0", whole)
     with pytest.raises(ModelError, match=r"--blocks: IN0.: expected a number"):
         read_weights(lbw(weights, whole).replace("1,1", "1,x", 1), whole)
+
+
+@pytest.mark.parametrize(
+    ("weight", "good"), [("4", True), ("-4", True), ("4.01", False), ("-4.01", False), ("nan", False), ("", False)]
+)
+def test_weights_lie_from_minus_4_to_4(weight: str, good: bool) -> None:
+    lora = LoraWeights({}, "sd15")
+    text = ",".join([weight, *["1"] * 16])
+    if good:
+        assert read_weights(text, lora)["BASE"] == float(weight)
+        return
+    with pytest.raises(ModelError, match=refusal("--blocks: BASE", weight or "nothing", "from -4 to 4")):
+        read_weights(text, lora)
+
+
+@pytest.mark.parametrize(
+    ("family", "count", "named"),
+    [("sd15", 17, SD15), ("sd15", 26, EVERY), ("sdxl", 12, SDXL), ("sdxl", 20, SDXL_EVERY), ("sdxl", 26, EVERY),
+     ("sd3", 26, EVERY)],
+)  # fmt: skip
+def test_each_list_names_its_blocks_and_the_others_weigh_nothing(
+    family: str, count: int, named: tuple[str, ...]
+) -> None:
+    numbers = [round(0.1 * (place + 1), 1) for place in range(count)]
+    read = read_weights(" , ".join(map(str, numbers)), LoraWeights({}, family))
+    assert read == dict.fromkeys(EVERY, 0.0) | dict(zip(named, numbers, strict=True))
+
+
+@pytest.mark.parametrize(("family", "counts"), [("sd15", "17 or 26"), ("sdxl", "12 or 20 or 26"), ("sd3", "26")])
+def test_another_number_of_weights_is_refused_and_shown_short(family: str, counts: str) -> None:
+    text = ",".join(["1"] * 31)  # 61 characters
+    expected = f"{counts} weights for {family}"
+    with pytest.raises(ModelError, match=refusal("--blocks", f"31 ({text[:57]}…)", expected)):
+        read_weights(text, LoraWeights({}, family))
+    with pytest.raises(ModelError, match=refusal("--blocks", f"30 ({text[:59]})", expected)):
+        read_weights(text[:59], LoraWeights({}, family))
+
+
+def layer(path: str) -> LoraWeights:
+    return LoraWeights({("denoiser", path): LoraModule(torch.ones(2, 4), torch.ones(4, 2), 2.0)}, "sd15")
+
+
+@pytest.mark.parametrize(
+    ("path", "length"),
+    [("mid_block.attentions.0.proj_in", 17), ("conv_in", 26), ("down_blocks.0.downsamplers.0.conv", 26)],
+)
+def test_blocks_of_a_lora_are_listed_in_the_order_of_the_u_net(path: str, length: int) -> None:
+    lora = layer(path)
+    text = replace(
+        lora, modules={**lora.modules, ("text_encoder_0", "encoder.layers.0.mlp.fc1"): lora.modules["denoiser", path]}
+    )
+    assert len(block_list(lora)) == length
+    assert blocks_in(text) == ("BASE", block_of(("denoiser", path)))
+    assert lbw({"M00": 0.12345}, lora).count(",") == length - 1
+    assert "0.1235" in lbw({"M00": 0.12345}, lora)
+
+
+@pytest.mark.parametrize("path", ["time_embedding.linear_1", "conv_out", "down_blocks.0.other.0.conv"])
+def test_layers_outside_the_blocks_are_not_weighted(path: str) -> None:
+    assert block_of(("denoiser", path)) is None
+    assert block_of(("text_encoder_0", "text_projection")) is None
+    lora = layer(path)
+    assert weighted(lora, dict.fromkeys(EVERY, 0.0)).modules == lora.modules
+
+
+def test_blocks_whose_weight_was_changed_are_named_in_order() -> None:
+    assert changed({"M00": 0.5, "IN01": 0.0, "BASE": 1.0}, ("BASE", "IN01", "IN02", "M00")) == ("IN01", "M00")
 
 
 def test_a_dora_layer_is_kept_or_left_out_and_never_weakened() -> None:

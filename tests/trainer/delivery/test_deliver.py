@@ -231,6 +231,7 @@ def test_hashes_are_right_after_every_edit_and_nothing_is_overwritten(
     code, said = deliver(capsys, good, "--clean")
     assert code == 2
     assert "nothing is overwritten" in said
+    assert "a LoRA for" not in said, "it is told before the file is looked over"
     assert new.read_bytes() == content
 
 
@@ -297,3 +298,35 @@ def test_what_is_no_lora_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixtu
     code, said = deliver(capsys, tmp_path / "loha.safetensors")
     assert code == 2
     assert "LoHa" in said
+
+
+def test_a_file_is_told_in_a_line_and_its_faults_are_counted(
+    tmp_path: Path, base: Base, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def of_two_ranks(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+        site = ("denoiser", "mid_block.attentions.0.proj_in")
+        name = base.family.kohya_name(*site)
+        tensors[name + DOWN] = torch.cat([tensors[name + DOWN]] * 2)
+        tensors[name + UP] = torch.cat([tensors[name + UP]] * 2, dim=1)
+        tensors["padding"] = torch.zeros(2**18)
+
+    lora = random_lora(base, rank=3)
+    path = planted(save_lora(tmp_path / "dog.safetensors", lora, METADATA), of_two_ranks)
+    code, said = deliver(capsys, path, "--base", base.source)
+    size = f"{path.stat().st_size / 2**20:.1f} MiB"
+    assert said.splitlines()[0] == f"{path}: a LoRA for sd15, {len(lora.modules)} layers, rank 3 to 6, {size}"
+    assert float(size.split()[0]) > 1
+    assert (code, said.splitlines()[-1]) == (1, "  it does not pass yet: 1 fault")
+    planted(path, said_to_be_sdxl)
+    assert deliver(capsys, path, "--base", base.source)[1].splitlines()[-1] == "  it does not pass yet: 2 faults"
+
+
+def test_the_file_that_is_written_is_looked_over_too(
+    good: Path, base: Base, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = deliver(capsys, planted(good, of_zeros), "--clean", "--base", base.source)
+    new = good.with_name("dog-delivered.safetensors")
+    before, _, after = said.partition(f"{new}: written; {good.name} stays as it is")
+    assert code == 1
+    assert (before.count("all layers are zero"), after.count("all layers are zero")) == (1, 1)
+    assert "private texts are taken out of 0 keys" in after

@@ -90,3 +90,38 @@ def test_the_curve_goes_to_the_highest_rank_of_a_lora_of_several() -> None:
 def test_the_curve_is_told_at_halves_of_the_rank() -> None:
     curve = RankCurve(6, {1: 0.5, 2: 0.25, 3: 0.125, 4: 0.1, 5: 0.05, 6: 0.0})
     assert [tuple(map(float, re.findall(r"[\d.]+", line))) for line in curve.lines] == [(6, 0), (3, 12), (1, 50)]
+
+
+def test_layers_that_need_no_lower_rank_stay_the_very_ones() -> None:
+    thin, thick = made(2, rank=3), made(5)
+    lora = replace(thin, modules={PLAIN: thin.modules[PLAIN], SPATIAL: thick.modules[SPATIAL]})
+    for rank in (3, 4, 5):
+        smaller = reduced(lora, rank)
+        assert smaller.modules[PLAIN] is lora.modules[PLAIN]
+        assert smaller.modules[SPATIAL].rank == rank
+    assert reduced(lora, 6).modules == lora.modules
+    assert reduced(made(6), loss=0.0).modules[PLAIN].rank == 6
+
+
+def test_a_layer_that_changes_nothing_keeps_one_rank_and_loses_nothing() -> None:
+    lora = made(3)
+    still = replace(lora.modules[PLAIN], up=torch.zeros_like(lora.modules[PLAIN].up))
+    alone = replace(lora, modules={PLAIN: still})
+    assert set(rank_curve(alone).losses.values()) == {0.0}
+    found = reduced(alone).modules[PLAIN]
+    assert (found.rank, bool(change(found).any())) == (1, False)
+
+
+@pytest.mark.parametrize(("loss", "rank"), [(0.0, 4), (0.05, 3), (0.0999, 3), (0.1, 2), (0.5, 1), (1.0, 1)])
+def test_the_smallest_rank_that_loses_no_more(loss: float, rank: int) -> None:
+    assert RankCurve(4, {1: 0.5, 2: 0.1, 3: 0.05, 4: 0.0}).least(loss) == rank
+
+
+def test_the_lower_rank_keeps_types_and_shapes() -> None:
+    lora = made(5)
+    half = {site: replace(m, up=m.up.half(), down=m.down.half()) for site, m in lora.modules.items()}
+    for site, module in reduced(replace(lora, modules=half), 2).modules.items():
+        assert module.up.dtype == module.down.dtype == torch.float16
+        assert module.up.shape == (*half[site].up.shape[:1], 2, *half[site].up.shape[2:])
+        assert module.up.is_contiguous()
+        assert module.down.is_contiguous()
