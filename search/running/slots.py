@@ -62,7 +62,6 @@ class Slot:
     def free(self) -> None:
         """Take its trial off."""
         self.running, self.held = None, False
-        self.events.clear()
 
 
 class Turns:

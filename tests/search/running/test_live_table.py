@@ -101,7 +101,12 @@ def test_the_best_of_the_ended_are_shown_by_score_then_number_and_the_others_cou
     lines = lines_of(table, 120, 10)
     assert [int(line.split()[0]) for line in lines if kinds_of([line]) == "e"] == [1, 0, 2]
     assert lines[-2].startswith("… and 4 more: ")
-    assert sorted(re.findall(r"\d+ \w+", lines[-2].partition(": ")[2])) == ["1 complete", "1 failed", "1 pruned", "1 stopped"]
+    assert sorted(re.findall(r"\d+ \w+", lines[-2].partition(": ")[2])) == [
+        "1 complete",
+        "1 failed",
+        "1 pruned",
+        "1 stopped",
+    ]
     lines = lines_of(table, 120, 30)
     assert [int(line.split()[0]) for line in lines if kinds_of([line]) == "e"] == [0, 1, 2, 3, 4, 5, 6], "by number"
 
@@ -173,7 +178,16 @@ def test_settings_take_what_the_others_leave_and_less_than_eight_letters_are_lef
 def test_without_epochs_their_columns_are_left_out_and_a_run_of_steps_names_them() -> None:
     none = ("3", "IN04 0.5", "", "0.600", "", "", "done")
     assert plain(120, none)[0].split() == ["trial", "settings", "score", "onset", "state"]
-    assert plain(120, none, CELLS)[0].split() == ["trial", "settings", "epoch", "score", "best", "epoch", "onset", "state"]
+    assert plain(120, none, CELLS)[0].split() == [
+        "trial",
+        "settings",
+        "epoch",
+        "score",
+        "best",
+        "epoch",
+        "onset",
+        "state",
+    ]
     assert plain(120)[0].split() == ["trial", "settings", "epoch", "score", "best", "epoch", "onset", "state"]
     assert plain(120, CELLS, unit="step")[0].split()[2:6] == ["step", "score", "best", "step"]
 
@@ -187,7 +201,10 @@ def test_whole_settings_are_written_below_each_other() -> None:
     lines = plain(others + 14, CELLS, whole_settings=True)[2:]
     assert [line[7:21].rstrip() for line in lines] == ["Lion, cosine,", "rank 16"]
     assert lines[1].strip() == "rank 16", "the other cells stand in its first line"
-    assert [line[7:20].rstrip() for line in plain(others + 13, CELLS, whole_settings=True)[2:]] == ["Lion, cosine,", "rank 16"]
+    assert [line[7:20].rstrip() for line in plain(others + 13, CELLS, whole_settings=True)[2:]] == [
+        "Lion, cosine,",
+        "rank 16",
+    ]
     narrow = plain(others + 12, CELLS, whole_settings=True)[2:]
     assert [line[7:19].rstrip() for line in narrow] == ["Lion,", "cosine,", "rank 16"]
     assert len(plain(others + 7, CELLS, whole_settings=True)) == 3, "left out, all in one line"
