@@ -25,7 +25,7 @@ _IN_TURN = "ONSET_COLLECTS_IN_TURN"
 # begun first, so that no process has a long file left when the other is done
 _LONGEST = [
     "search/test_run.py",
-    "search/running/test_coordinator.py",
+    "search/running/test_coordinator_processes.py",
     "trainer/packing/test_pack.py",
     "search/verdict/test_decision.py",
     "search/running/test_crash_points.py",

@@ -18,7 +18,7 @@ from search.running.ray_cluster import RayCluster, ray_cluster
 from search.running.remote import RemoteTeam
 from search.running.workers import Team
 from search.study.study import load_study
-from tests.search.running.test_coordinator import Outcome, _outcome
+from tests.search.running.test_coordinator_processes import Outcome, _outcome
 from tests.search.scripted_worker import Script, scripted
 
 SLOWEST_SECONDS = 0.03

@@ -29,7 +29,7 @@ from search.verdict.verdict import finish
 from tests.search.conftest import study_writer
 from tests.search.one_process import OneProcess
 from tests.search.postgres_server import PostgresServer
-from tests.search.running.test_coordinator import Killed, _kill_after, _outcome
+from tests.search.running.test_coordinator_processes import Killed, _kill_after, _outcome
 
 pytestmark = pytest.mark.services
 

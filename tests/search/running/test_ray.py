@@ -26,7 +26,7 @@ from tests.search import ray_study
 from tests.search.conftest import study_writer
 from tests.search.ray_nodes import TwoNodes, two_nodes
 from tests.search.recovery.real_studies import outcome, real_values
-from tests.search.running.test_coordinator import Outcome
+from tests.search.running.test_coordinator_processes import Outcome
 
 pytestmark = pytest.mark.services
 

@@ -25,7 +25,7 @@ from search.running.workers import Team
 from search.study.study import load_study
 from tests.messages import refusal
 from tests.search.conftest import StudyWriter
-from tests.search.running.test_coordinator import Outcome, _outcome
+from tests.search.running.test_coordinator_processes import Outcome, _outcome
 from tests.search.scripted_worker import Script, scripted
 
 TRIALS, PATIENCE_SECONDS = 4, 300.0
