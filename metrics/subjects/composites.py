@@ -249,7 +249,6 @@ def _place(
     centre = (cutout.box[0] + cutout.box[2]) / 2, (cutout.box[1] + cutout.box[3]) / 2
     feet = [round((cutout.box[3] + move) * frame[0]) for move in (-rise, rise)]
     highest, lowest = (int(np.clip(foot - size[0], 0, room[1])) for foot in feet)
-    left, top = 0, 0
     for _ in range(8):
         middle = generator.choice([0.25, 0.5, 0.75]) + generator.uniform(-0.04, 0.04)
         left = int(np.clip(middle * frame[1] - size[1] / 2, 0, room[0]))

@@ -328,12 +328,19 @@ def _labelled_masks(
         segments = [
             (str(part["label"]), np.asarray(part["mask"], np.float32) / 255) for part in segment(Image.fromarray(photo))
         ]
-        named = [mask for label, mask in segments if wanted & set(label.lower().replace(",", " ").split())]
-        known.append(bool(named))
-        if not named and segments:
-            named = [min((mask for _, mask in segments), key=_border_share)]
-        masks.append(np.max(named, axis=0) if named else np.zeros(photo.shape[:2], np.float32))
+        mask, is_named = _of_segments(segments, wanted, photo.shape[:2])
+        masks.append(mask)
+        known.append(is_named)
     return masks, known
+
+
+def _of_segments(
+    segments: Sequence[tuple[str, np.ndarray]], wanted: set[str], size: tuple[int, int]
+) -> tuple[np.ndarray, bool]:
+    """The mask of the segments whose label has a word that is wanted, and whether there is one."""
+    named = [mask for label, mask in segments if wanted & set(label.lower().replace(",", " ").split())]
+    chosen = named or sorted((mask for _, mask in segments), key=_border_share)[:1]
+    return np.max(chosen, axis=0) if chosen else np.zeros(size, np.float32), bool(named)
 
 
 def _border_share(mask: np.ndarray) -> float:

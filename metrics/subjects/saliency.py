@@ -9,6 +9,7 @@ import numpy as np
 
 SIDE = 128  # pixels of the longer side at which subjects are looked for
 LIGHTNESS_BINS, CHROMA_BINS = 12, 16
+ROUNDS = 4  # of alternations; more change nothing
 HINTS = 2.0  # weight of hints against what stands out of a photo by itself (docs/log.md)
 TRUST_ITSELF = 0.5  # in what stands out of a photo by itself, against 1 in what is known of it (docs/log.md)
 
@@ -32,7 +33,6 @@ def common_saliency(
     starts: Sequence[np.ndarray] | None = None,
     *,
     hints: Sequence[np.ndarray] | None = None,
-    rounds: int = 4,
 ) -> CommonSaliency:
     """How much each place of photos of one subject belongs to it, the longer side `SIDE` pixels.
 
@@ -47,7 +47,6 @@ def common_saliency(
             tell it from what else stands out, and colours draw its outline.
         hints: maps as well, of where photos show the same (`metrics.subjects.common_places`): they are taken together
             with what stands out. Starts go before them.
-        rounds: alternations; four are enough.
     """
     with ThreadPoolExecutor() as pool:
         views = list(pool.map(_View.of, map(_lab_of, images)))
@@ -62,7 +61,7 @@ def common_saliency(
         first = [(HINTS * hint + own) / (HINTS + 1) for hint, own in zip(told, first, strict=True)]
         trust = 1.0
     guesses = first
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         inside, outside = _colours(views, guesses)
         common = np.quantile(inside, 0.35, axis=0) if len(views) >= 4 else inside.mean(axis=0)
         common = common / (common.sum() + 1e-9)

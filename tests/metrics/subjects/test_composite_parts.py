@@ -1,0 +1,197 @@
+"""The parts of composites: what is cut off, how soft a seam is, where a subject may stand, and the sheet's pictures."""
+
+import numpy as np
+import pytest
+
+from metrics.subjects.composites import (
+    Composites,
+    _bounding_box,
+    _cut_out,
+    _Cutout,
+    _on_checks,
+    _outlined,
+    _place,
+    _scaled,
+    _spread_backgrounds,
+    _thickness,
+    _tile,
+    position_words,
+)
+
+
+@pytest.mark.parametrize(
+    ("filled", "box"),
+    [
+        ((slice(3, 7), slice(2, 9)), (2, 3, 9, 7)),
+        ((slice(0, 12), slice(0, 16)), (0, 0, 16, 12)),
+        ((slice(3, 5), slice(2, 4)), (2, 3, 4, 5)),
+        ((slice(3, 4), slice(2, 9)), None),
+        ((slice(3, 7), slice(2, 3)), None),
+    ],
+)
+def test_a_subject_has_a_box_of_at_least_two_pixels(
+    filled: tuple[slice, slice], box: tuple[int, int, int, int] | None
+) -> None:
+    mask = np.full((12, 16), 0.5)
+    mask[filled] = 0.51
+    assert _bounding_box(mask) == box
+
+
+@pytest.mark.parametrize(("side", "near"), [(64, 1), (512, 2), (1000, 4)])
+@pytest.mark.parametrize("edge", range(4))
+def test_a_subject_within_a_few_thousandths_of_an_edge_is_cut_off_there(side: int, near: int, edge: int) -> None:
+    for gap in range(near + 2):
+        box = [side // 4, side // 4, side - side // 4, side - side // 4]
+        box[edge] = gap if edge < 2 else side - gap
+        left, top, right, bottom = box
+        mask = np.zeros((side, side))
+        mask[top:bottom, left:right] = 1
+        found = _cut_out(np.zeros((side, side, 3), np.uint8), mask, (left, top, right, bottom), 0.02)
+        assert found.cut_off == tuple(place == edge and gap < near for place in range(4))
+        assert (found.margins[edge] == 0) is (gap < near or gap == 0)
+        assert found.box == tuple(part / side for part in box)
+        assert found.size == (side, side)
+        tall, wide = found.alpha.shape
+        assert (wide, tall) == (
+            right - left + found.margins[0] + found.margins[2],
+            bottom - top + found.margins[1] + found.margins[3],
+        )
+
+
+@pytest.mark.parametrize("width", [4, 10, 21])
+def test_the_thickness_of_a_stripe_is_its_width(width: int) -> None:
+    mask = np.zeros((200, 60))
+    mask[:, 10 : 10 + width] = 1
+    assert _thickness(mask) == pytest.approx(width, abs=2.2)
+
+
+def test_the_seam_is_as_soft_as_a_share_of_the_thickness_and_reaches_no_further_than_its_margin() -> None:
+    mask = np.zeros((200, 200))
+    mask[50:150, 50:150] = 1
+    photo = np.zeros((200, 200, 3), np.uint8)
+    width = {}
+    for seam in (0.0, 0.05, 0.15):
+        found = _cut_out(photo, mask, (50, 50, 150, 150), seam)
+        row = found.alpha[found.alpha.shape[0] // 2]
+        width[seam] = int(((row > 0) & (row < 1)).sum())
+        assert row.max() == 1
+        assert row[0] < 0.05
+        assert (found.alpha >= 0).all()
+    # a Gaussian of 0.6 pixels, or of that share of the thickness
+    assert width[0.0] < width[0.05] < width[0.15]
+    assert _cut_out(photo, mask, (50, 50, 150, 150), 0.0).margins == (2, 2, 2, 2)
+
+
+def cutout(box: tuple[float, float, float, float], cut_off: tuple[bool, bool, bool, bool] = (False,) * 4) -> _Cutout:
+    return _Cutout(np.zeros((1, 1, 3)), np.zeros((1, 1)), (0,) * 4, cut_off, box, (100, 100))
+
+
+def test_a_subject_stands_at_its_height_and_near_a_quarter_a_half_or_three_quarters() -> None:
+    generator = np.random.default_rng(0)
+    places = np.array([_place((20, 10), cutout((0.4, 0.5, 0.6, 0.8)), (100, 200), 0.05, generator) for _ in range(300)])
+    feet = places[:, 1] + 20
+    assert (feet.min(), feet.max()) == (75, 85)
+    assert set(feet) == set(range(75, 86))
+    middles = (places[:, 0] + 5) / 200
+    nearest = np.abs(middles[:, None] - [0.25, 0.5, 0.75])
+    assert nearest.min(axis=1).max() <= 0.04 + 0.5 / 200
+    assert set(nearest.argmin(axis=1)) == {0, 2}, "in the middle it stood before"
+    elsewhere = [_place((20, 10), cutout((0.0, 0.5, 0.1, 0.8)), (100, 200), 0.05, generator) for _ in range(99)]
+    assert {round(4 * (left + 5) / 200) for left, _ in elsewhere} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "left", "top"),
+    [
+        ((True, False, False, False), 0, None),
+        ((False, True, False, False), None, 0),
+        ((False, False, True, False), 190, None),
+        ((False, False, False, True), None, 80),
+        ((True, True, False, False), 0, 0),
+        ((False, True, False, True), None, 80),  # from edge to edge it has no room; else it stands on the ground
+    ],
+)
+def test_a_subject_that_was_cut_off_stands_at_that_edge(
+    cut_off: tuple[bool, bool, bool, bool], left: int | None, top: int | None
+) -> None:
+    generator = np.random.default_rng(1)
+    found = [_place((20, 10), cutout((0.3, 0.5, 0.6, 0.7), cut_off), (100, 200), 0.03, generator) for _ in range(30)]
+    for values, expected in zip(zip(*found, strict=True), (left, top), strict=True):
+        assert (set(values) == {expected}) is (expected is not None)
+
+
+def test_a_subject_that_fills_the_frame_stands_in_it_whole() -> None:
+    generator = np.random.default_rng(2)
+    for _ in range(20):
+        left, top = _place((95, 190), cutout((0.0, 0.0, 1.0, 1.0)), (100, 200), 0.5, generator)
+        assert 0 <= left <= 10
+        assert 0 <= top <= 5
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_backgrounds_go_round_for_each_photo_and_over_all(count: int) -> None:
+    photo = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 2 * count))
+    chosen = _spread_backgrounds(photo, count, np.random.default_rng(1))
+    for number in range(4):
+        assert sorted(chosen[photo == number]) == sorted(2 * list(range(count)))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "word"),
+    [
+        (0, 20, "l"),
+        (0, 65, "l"),
+        (0, 67, "m"),
+        (30, 70, "m"),
+        (66, 67, "m"),
+        (60, 80, "r"),
+        (90, 100, "r"),
+        (99, 109, "r"),
+    ],
+)
+def test_thirds_of_the_frame_have_words(left: int, right: int, word: str) -> None:
+    box = np.array([[left, 0, right, 10]])
+    made = Composites(np.zeros((1, 50, 100, 3), np.uint8), np.zeros(1), np.zeros(1), box, np.ones(1))
+    assert position_words(made, ("l", "m", "r")) == [word]
+
+
+def test_planes_are_scaled_to_height_and_width_and_keep_their_level() -> None:
+    assert _scaled(np.full((4, 6), 7.0), (10, 3)).shape == (10, 3)
+    np.testing.assert_allclose(_scaled(np.full((4, 6), 7.0), (10, 3)), 7, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "thick"), [(64, 1), (128, 1), (256, 2), (512, 4)])
+def test_an_outline_is_a_hundred_and_twenty_eighth_thick(side: int, thick: int) -> None:
+    photo, mask = np.zeros((side, side // 2, 3), np.uint8), np.zeros((side, side // 2))
+    mask[side // 4 : side // 2, side // 8 : side // 4] = 1
+    found = _outlined(photo, mask)
+    line = (found == (255, 0, 90)).all(axis=2)
+    height, width = side // 4, side // 8
+    assert line.sum() == height * width - (height - 2 * thick) * (width - 2 * thick)
+    assert not line[mask == 0].any()
+    assert not found[~line].any()
+    assert not photo.any()
+
+
+def test_a_cutout_lies_on_checks() -> None:
+    photo, mask = np.full((64, 64, 3), 9, np.uint8), np.zeros((64, 64))
+    mask[:, 32:] = 1
+    mask[:, 31] = 0.5
+    found = _on_checks(photo, mask)
+    assert (found[:, 32:] == 9).all()
+    checks = found[:, :28, 0]
+    rows, columns = np.indices(checks.shape)
+    np.testing.assert_array_equal(checks, np.where((rows // 4 + columns // 4) % 2 == 1, 235, 205))
+    assert set(found[:, 31, 0]) <= {122, 107}
+    assert (_on_checks(np.zeros((512, 8, 3), np.uint8), np.zeros((512, 8)))[::32, 0, 0] == [205, 235] * 8).all()
+
+
+@pytest.mark.parametrize(("size", "inner"), [((100, 50), (36, 18)), ((10, 10), (36, 36)), ((20, 400), (2, 36))])
+def test_a_tile_holds_the_whole_picture_in_the_middle(size: tuple[int, int], inner: tuple[int, int]) -> None:
+    found = _tile(np.full((*size, 3), 40, np.uint8), 40)
+    assert (found.shape, found.dtype) == ((40, 40, 3), np.uint8)
+    dark = (found == 40).all(axis=2)
+    rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    assert (len(rows), len(columns), dark.sum()) == (*inner, inner[0] * inner[1])
+    assert (rows[0], columns[0]) == ((40 - inner[0]) // 2, (40 - inner[1]) // 2)
+    assert (found[~dark] == 255).all()
