@@ -305,3 +305,55 @@ def test_a_full_pack_says_so(base: Base, tiny_photos: Path, tmp_path: Path) -> N
     join(pack, run_dir=tmp_path / "0", rank=8)
     with pytest.raises(ModelError, match="its width is 1"):
         join(pack, run_dir=tmp_path / "1", rank=8)
+
+
+def test_a_state_is_read_as_it_was_written_and_nothing_else_is_kept(tmp_path: Path) -> None:
+    shared = torch.arange(3.0)
+    state = {
+        "none": None, "flag": True, "number": 3, "rate": 0.1, "text": "é", "list": [1, (2.5, [])], "empty": {},
+        1: {"a": shared, "b": [shared, torch.ones(2, 2, dtype=torch.int64)]},
+    }  # fmt: skip
+    checkpoint.save_state(tmp_path, state)
+    found = checkpoint.load_state(tmp_path)
+    assert torch.equal(found[1]["a"], shared)
+    assert found[1]["b"][0] is found[1]["a"], "written once"
+    assert torch.equal(found[1]["b"][1], torch.ones(2, 2, dtype=torch.int64))
+    assert {key: value for key, value in found.items() if key != 1} == {k: v for k, v in state.items() if k != 1}
+    assert len(load_file(tmp_path / checkpoint.STATE_TENSORS)) == 2
+    with pytest.raises(TypeError, match=r"state/a/1: a set cannot be kept"):
+        checkpoint.save_state(tmp_path, {"a": [1, {2}]})
+
+
+def test_a_state_without_tensors_is_whole(tmp_path: Path) -> None:
+    checkpoint.save_state(tmp_path, {"step": 3})
+    assert checkpoint.state_damage(tmp_path) is None
+    file = tmp_path / checkpoint.STATE_FILE
+    file.write_text(json.dumps(json.loads(file.read_text())["tree"]))  # as earlier versions wrote it
+    assert checkpoint.state_damage(tmp_path) is None
+    assert checkpoint.load_state(tmp_path) == {"step": 3}
+
+
+def test_checkpoints_are_folders_with_numbers_by_epoch(tmp_path: Path) -> None:
+    assert checkpoint.checkpoints(tmp_path / "none") == []
+    for name in ("0002", "0010", "10000", "0001", "a", ".0003", "٣"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "0004").write_text("")
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["0001", "0002", "0010", "10000"]
+    assert checkpoint.checkpoint_path(tmp_path, 12).name == "0012"
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_states_of_the_newest_stay(tmp_path: Path, keep: int) -> None:
+    for epoch in range(1, 5):
+        folder = tmp_path / f"{epoch:04d}"
+        folder.mkdir()
+        (folder / checkpoint.LORA_FILE).write_text("")
+        if epoch != 2:
+            checkpoint.save_state(folder, {"step": epoch})
+    checkpoint.drop_old_states(tmp_path, keep=keep)
+    left = [path.name for path in checkpoint.checkpoints(tmp_path) if (path / checkpoint.STATE_FILE).exists()]
+    assert left == ["0001", "0003", "0004"][-keep:]
+    assert [(path / checkpoint.STATE_TENSORS).exists() for path in checkpoint.checkpoints(tmp_path)] == [
+        path.name in left for path in checkpoint.checkpoints(tmp_path)
+    ]
+    assert all((path / checkpoint.LORA_FILE).exists() for path in checkpoint.checkpoints(tmp_path))

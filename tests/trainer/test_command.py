@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from trainer import arguments
-from trainer.command import FAILED, INTERRUPTED, WRONG_INPUT, Command
+from trainer.command import FAILED, INTERRUPTED, WRONG_INPUT, Command, _has_no_reader, _turn_off
 
 ROOT = Path(__file__).parents[2]
 
@@ -241,3 +241,18 @@ def as_nobody(work: Callable[[], None]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_pipe_whose_reader_has_gone_is_told_from_one_that_is_read_and_turned_off():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        assert not _has_no_reader(stream)
+        os.close(reading)
+        assert _has_no_reader(stream)
+        print("nobody reads", file=stream)
+        with pytest.raises(BrokenPipeError):
+            stream.flush()
+        _turn_off(stream)
+        assert not _has_no_reader(stream)
+        stream.flush()
+    assert not _has_no_reader(stream), "it is closed"

@@ -14,8 +14,16 @@ from safetensors.torch import load_file, save_file
 
 from tests.messages import refusal
 from trainer import run
-from trainer.devices import check_quantize, find_device, has_no_exact_form, repeat_exactly, why_no_device
-from trainer.errors import ConfigError
+from trainer.devices import (
+    _take_back_the_variable,
+    check_quantize,
+    find_device,
+    has_no_exact_form,
+    repeat_exactly,
+    repeat_nearly,
+    why_no_device,
+)
+from trainer.errors import ConfigError, ModelError
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -134,3 +142,64 @@ def test_a_damaged_base_ends_a_run_with_exit_2_and_no_word_of_the_learning_rate(
     text = _error(capsys)
     assert "the base's VAE (vae) has NaN in 1 of its tensors: encoder.conv_in.weight" in text
     assert "learning_rate" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "found"),
+    [
+        ("cuda", 0, "no CUDA device"),
+        ("cuda:0", 0, "no CUDA device"),
+        ("cuda:1", 1, "cuda:0"),
+        ("cuda:3", 3, "cuda:0 to cuda:2"),
+        ("cuda:4", 3, "cuda:0 to cuda:2"),
+    ],
+)
+def test_the_cards_that_there_are_are_told(name: str, count: int, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(ConfigError) as caught:
+        find_device(name)
+    assert caught.value.key == "device"
+    assert caught.value.why == f"it has {found}; auto and cpu always work"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without one")
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:2"])
+def test_a_card_that_does_not_answer_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    with pytest.raises(ModelError, match=refusal("--device", name, "a device that works here")) as caught:
+        find_device(name, key="--device")
+    assert str(caught.value).endswith("; cpu always works")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="needs a machine without one")
+def test_an_apple_gpu_that_is_not_there_is_told() -> None:
+    with pytest.raises(ConfigError, match="it has no Apple GPU; auto and cpu always work"):
+        find_device("mps")
+
+
+@pytest.mark.parametrize("asks_each_time", [False, True])
+def test_the_variable_is_taken_back_where_torch_remembers_it(
+    asks_each_time: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = torch.mm, []
+
+    def product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        seen.append(os.environ.get(CUBLAS))
+        if asks_each_time and CUBLAS not in os.environ:
+            raise RuntimeError("set CUBLAS_WORKSPACE_CONFIG")
+        return real(one, other)
+
+    monkeypatch.setattr(torch, "mm", product)
+    monkeypatch.setenv(CUBLAS, ":4096:8")
+    _take_back_the_variable(torch.device("cpu"))
+    assert seen == [":4096:8", None]
+    assert os.environ.get(CUBLAS) == (":4096:8" if asks_each_time else None)
+
+
+def test_what_has_no_exact_form_is_computed_after_all_and_named(not_exactly: None) -> None:
+    torch.use_deterministic_algorithms(True)
+    said = repeat_nearly(RuntimeError("put_ does not have a deterministic implementation, but you set …"))
+    assert said.startswith("put_ has no form that gives the same numbers each time")
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -6,7 +6,7 @@ import pytest
 
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.errors import ConfigError
-from trainer.other_words import WORDS
+from trainer.other_words import ADDED, HARMLESS, NOT_HERE, WORDS, as_theirs, our_name, why_none
 from trainer.production.production_config import Output
 
 OWN = {"base": "base", "data": "photos"}
@@ -72,3 +72,41 @@ def test_restarts_without_cycles_work_and_say_what_they_are(tmp_path: Path) -> N
     config = parse_train_config(OWN | {"lr_scheduler": "cosine_with_restarts"})
     assert config.effective_num_cycles == 1
     assert [said for said in config.notices() if "num_cycles is 1 where it is left out" in said]
+
+
+@pytest.mark.parametrize(
+    ("written", "theirs"),
+    [
+        ("--networkDim", "network_dim"),
+        ("unet_lr", "unet_lr"),
+        ("UNET_LR", "unet_lr"),
+        (" lr - warmup ", "lr_warmup"),
+        ("-r", "r"),
+        ("use8bitAdam", "use8bit_adam"),
+        ("max  train__steps", "max_train_steps"),
+    ],
+)
+def test_their_names_count_in_any_spelling(written: str, theirs: str) -> None:
+    assert as_theirs(written) == theirs
+
+
+def test_our_names_for_theirs_are_fields_and_what_differs_is_added() -> None:
+    known = {*TrainConfig.model_fields, *Output.model_fields}
+    for theirs, ours in WORDS.items():
+        said = our_name(theirs, known)
+        assert said.startswith(f"{ours}, as {theirs} is called here")
+        assert ("(" in said) is (theirs in ADDED)
+        assert ADDED.get(theirs, "") in said
+        assert our_name(theirs, known - {ours.rpartition(".")[2]}) == ""
+    assert ADDED.keys() <= WORDS.keys()
+    for one, other in (("repeats", "num_repeats"), ("steps", "max_train_steps"), ("warmup_ratio", "lr_warmup")):
+        assert ADDED[one] == ADDED[other]
+    assert our_name("nonsense", known) == ""
+
+
+def test_what_is_not_here_and_what_needs_no_setting_are_told_apart() -> None:
+    for name in NOT_HERE:
+        assert why_none(f"--{name}") == "nothing, because there is nothing like it here"
+    for name in HARMLESS - NOT_HERE.keys():
+        assert why_none(name.upper()) == "nothing, because it needs no setting here"
+    assert why_none("rank") == ""
