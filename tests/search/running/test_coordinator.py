@@ -1,149 +1,25 @@
 """The coordinator beside workers in its own process: what it asks of them, shows, keeps and decides."""
 
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from metrics.trajectory.readings import Readings
 from search.errors import StudyError, WorkerError
-from search.record.clock import Clock
 from search.record.events import (
     Checkpointed,
     Doing,
-    Failed,
     GoOn,
-    Lost,
     Note,
     Prepared,
     StopTrial,
     TrialSpec,
     Unprepared,
 )
-from search.record.record import StudyFolder, TrialRecord
-from search.running.coordinator import Coordinator
-from search.running.progress import Board
-from search.study.study import Study, load_study
+from search.record.record import TrialRecord
 from search.verdict.ranking import IN_DETAIL, best_trials
-from tests.search.one_process import OneProcess
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-Answer = Callable[[int, Any], list[Any] | None]
-
-
-class Told(OneProcess):
-    """Notes what it is sent; `happens(worker, message)` may put other messages in the place of one."""
-
-    def __init__(self, count: int, happens: Answer = lambda worker, message: None) -> None:
-        super().__init__(count)
-        self.sent: list[tuple[int, Any]] = []
-        self.heard = 0
-        self._happens = happens
-
-    def send(self, slot: int, message: Any) -> None:
-        self.sent.append((slot, message))
-        super().send(slot, message)
-
-    def receive(self, timeout: float) -> list[tuple[int, Any]]:
-        self.heard += 1
-        got = []
-        for worker, message in super().receive(timeout):
-            others = self._happens(worker, message)
-            got += [(worker, other) for other in ([message] if others is None else others)]
-        return got
-
-    def specs(self, number: int) -> list[TrialSpec]:
-        return [message for _, message in self.sent if isinstance(message, TrialSpec) and message.number == number]
-
-
-class Shown(Board):
-    """Notes what it is shown."""
-
-    def __init__(self, slots: int) -> None:
-        super().__init__("small", 9, slots)
-        self.seen: list[tuple[Any, ...]] = []
-        self.notes: list[str] = []
-
-    def opened(self, slots: int, places: int) -> None:
-        self.seen.append(("opened", slots, places))
-        super().opened(slots, places)
-
-    def prepared(self, slots: Any, message: Prepared) -> None:
-        self.seen.append(("prepared", tuple(slots)))
-        super().prepared(slots, message)
-
-    def began(self, slot: int, record: TrialRecord) -> None:
-        self.seen.append(("began", slot, record.number, record.epochs_trained))
-        super().began(slot, record)
-
-    def doing(self, slot: int, message: Doing) -> None:
-        self.seen.append(("doing", slot, message))
-        super().doing(slot, message)
-
-    def checkpointed(self, slot: int, record: TrialRecord, readings: Readings) -> None:
-        self.seen.append(("checkpointed", slot, record.number, record.epochs_trained))
-        assert readings.epoch == record.epochs_trained
-        super().checkpointed(slot, record, readings)
-
-    def ended(self, record: TrialRecord) -> None:
-        self.seen.append(("ended", record.number, record.state))
-        super().ended(record)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def of(self, number: int) -> list[tuple[Any, ...]]:
-        kinds = {"began": 2, "checkpointed": 2, "ended": 1}
-        return [each for each in self.seen if each[0] in kinds and each[kinds[each[0]]] == number]
-
-
-class Ticks(Clock):
-    ticks = 0
-
-    def tick(self) -> None:
-        self.ticks += 1
-
-
-class Sitting:
-    """A study of a few short trials, of which more may be had in a second sitting."""
-
-    def __init__(self, study: Study, folder: StudyFolder, count: int, places: int | None, happens: Answer) -> None:
-        self.folder, self.team = folder, Told(count, happens)
-        self.board, self.clock = Shown(count * (places or 1)), Ticks(folder)
-        self.coordinator = Coordinator(study, folder, self.team, self.board, clock=self.clock, places=places)
-
-    def run(self) -> "Sitting":
-        self.coordinator.run()
-        return self
-
-    @property
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        return self.coordinator.optuna_study.get_trials()
-
-    @property
-    def outcome(self) -> list[tuple[Any, ...]]:
-        return [(t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in self.trials]
-
-
-@pytest.fixture
-def sitting(write_study: Any, tmp_path: Path) -> Callable[..., Sitting]:
-    file = write_study(
-        train={"resolution": 64, "epochs": 6, "save_every_n_epochs": 2},
-        budget={"trials": 3, "startup_trials": 9},
-        finalists={"trials": 0},
-    )
-
-    def made(
-        *settings: str, count: int = 1, places: int | None = 1, happens: Answer = lambda w, m: None, name: str = "small"
-    ) -> Sitting:
-        folder = StudyFolder(tmp_path / "runs" / name)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        return Sitting(load_study(file, ["stop.onset=false", *settings]), folder, count, places, happens)
-
-    return made
+from tests.search.running.one_sitting import Killed, Sitting
 
 
 def test_each_trial_is_placed_decided_on_and_ended_in_turn(sitting: Any) -> None:
@@ -208,10 +84,6 @@ def test_a_second_sitting_shows_what_the_first_has_done_and_goes_on_behind_it(si
     assert sorted(record.number for record in again.coordinator._tidier.contenders) == sorted(best)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("at", [(1, 2), (1, 4), (2, 2)])
 def test_a_trial_that_was_under_way_goes_on_from_its_last_decision(sitting: Any, at: tuple[int, int]) -> None:
     whole = sitting(name="whole").run().outcome
@@ -259,132 +131,6 @@ def test_what_was_ended_elsewhere_between_two_sittings_is_written_down_and_one_w
     assert note == "trial 0 is complete, but it has no record here: it is left out"
     again.run()
     assert TrialRecord.load(first.folder.trial(2)).began == 6 + 4
-
-
-def at(number: int, epoch: int, message: Any, times: int = 1, to: list[int] | None = None) -> Answer:
-    """In the place of a checkpoint, so many times."""
-    left = [times]
-
-    def happens(worker: int, event: Any) -> list[Any] | None:
-        here = isinstance(event, Checkpointed) and (event.number, event.epoch) == (number, epoch)
-        if not here or not left[0]:
-            return None
-        left[0] -= 1
-        return [message]
-
-    return happens
-
-
-def test_a_trial_that_fails_of_itself_has_failed_and_its_slot_goes_on(sitting: Any) -> None:
-    this: Sitting = sitting(happens=at(1, 4, Failed(1, 4, "loss is NaN", again=False))).run()
-    assert [row[1] for row in this.outcome] == ["COMPLETE", "FAIL", "COMPLETE"]
-    record = TrialRecord.load(this.folder.trial(1))
-    assert (record.state, record.stopped, record.error, record.epochs_trained) == ("failed", "failed", "loss is NaN", 2)
-    assert (record.epoch_shipped, record.score) == (None, None)
-    assert len(this.team.specs(1)) == 1
-    assert this.team.sent.index((0, StopTrial(1, 2))) > 0
-    assert TrialRecord.load(this.folder.trial(2)).began == 6 + 2
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_what_may_pass_is_tried_again_three_times(sitting: Any, times: int) -> None:
-    whole = sitting(name="whole").run().outcome
-    this: Sitting = sitting(happens=at(1, 4, Failed(1, 4, "the disk hiccuped", again=True), times)).run()
-    assert this.outcome == whole
-    assert [spec.processed for spec in this.team.specs(1)] == [0] + [2] * times
-    assert this.board.notes == ["trial 1: the disk hiccuped; trying again"] * times
-
-
-def test_what_does_not_pass_is_given_up_and_counts_as_failed_once_another_trial_works(sitting: Any) -> None:
-    this: Sitting = sitting(happens=at(1, 4, Failed(1, 4, "the disk hiccuped", again=True), 4)).run()
-    assert [row[1] for row in this.outcome] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert this.board.notes[-1] == "trial 1: the disk hiccuped; given up for now"
-    assert len(this.team.specs(1)) == 4
-    record = TrialRecord.load(this.folder.trial(1))
-    assert (record.state, record.error, record.epochs_trained) == ("failed", "the disk hiccuped", 2)
-    assert TrialRecord.load(this.folder.trial(2)).began == 6 + 2
-    ends = [each[1:] for each in this.board.seen if each[0] == "ended"]
-    assert ends == [(0, "complete"), (1, "failed"), (2, "complete")]
-    began = this.board.seen.index(("began", 0, 2, 0))
-    assert began < this.board.seen.index(("ended", 1, "failed")) < this.board.seen.index(("checkpointed", 0, 2, 2))
-
-
-def test_three_that_are_given_up_in_a_row_are_the_machines_fault(sitting: Any) -> None:
-    def broken(worker: int, event: Any) -> list[Any] | None:
-        return [Failed(event.number, 2, "no driver", again=True)] if isinstance(event, Checkpointed) else None
-
-    this: Sitting = sitting("budget.trials=5", happens=broken)
-    with pytest.raises(WorkerError, match=r"^3 trials in a row failed: no driver; details are in .*workers\.log"):
-        this.run()
-    assert [trial.state.name for trial in this.trials] == ["RUNNING"] * 3
-    assert sitting("budget.trials=3").run().outcome == sitting(name="whole").run().outcome
-    few: Sitting = sitting("budget.trials=1", name="few", happens=broken)
-    with pytest.raises(WorkerError, match=r"^every trial failed: no driver"):
-        few.run()
-
-
-def test_a_fault_of_the_machine_ends_the_sitting_and_no_trial(sitting: Any) -> None:
-    this: Sitting = sitting(happens=at(1, 4, Failed(1, 4, "the disk is full", again=True, machine=True)))
-    with pytest.raises(WorkerError, match=r"^the disk is full; every finished checkpoint is kept"):
-        this.run()
-    assert this.trials[1].state.name == "RUNNING"
-    assert sitting().run().outcome == sitting(name="whole").run().outcome
-
-
-@pytest.mark.parametrize("times", [1, 3, 4])
-def test_a_worker_that_is_lost_has_its_trial_again_up_to_three_times(sitting: Any, times: int) -> None:
-    this: Sitting = sitting(happens=at(1, 4, Lost("it was killed"), times)).run()
-    said = "trial 1: worker lost (it was killed); going on from its last checkpoint"
-    assert this.board.notes.count(said) == times
-    # it was loading, from the second loss on, unless it says that it is ready
-    assert [spec.processed for spec in this.team.specs(1)] == [0] + [2] * times
-    assert [row[1] for row in this.outcome] == ["COMPLETE"] * 3
-
-
-@pytest.mark.parametrize(("times", "state"), [(3, "COMPLETE"), (4, "FAIL")])
-def test_a_trial_in_which_ready_workers_are_lost_again_and_again_is_given_up(
-    sitting: Any, times: int, state: str
-) -> None:
-    lost = at(1, 4, Lost("it was killed"), times)
-
-    def happens(worker: int, event: Any) -> list[Any] | None:
-        found = lost(worker, event)
-        return None if found is None else [*found, Prepared(0.0)]
-
-    this: Sitting = sitting(happens=happens).run()
-    assert this.trials[1].state.name == state
-    record = TrialRecord.load(this.folder.trial(1))
-    error = None if state == "COMPLETE" else "its worker was lost 4 times: it was killed"
-    tries = [note for note in this.board.notes if note.endswith("trying again")]
-    if error is not None:
-        assert record.error is not None
-        assert record.error.startswith("its worker was lost")
-    else:
-        assert (record.error, tries) == (None, [])
-
-
-def test_a_worker_that_never_comes_leaves_its_trials_to_the_others(sitting: Any) -> None:
-    gone = [True]
-
-    def happens(worker: int, event: Any) -> list[Any] | None:
-        if worker == 1:
-            answer = [Lost("it ended with exit code 9", replaced=False)] if gone[0] else []
-            gone[0] = False
-            return answer
-        return None
-
-    this: Sitting = sitting("budget.trials=4", count=2, happens=happens).run()
-    assert [row[1] for row in this.outcome] == ["COMPLETE"] * 4
-    assert this.board.notes == ["worker 1 cannot start (it ended with exit code 9); going on without it"]
-    assert [worker for worker, spec in this.team.sent if isinstance(spec, TrialSpec)] == [0, 1, 0, 0, 0]
-    assert {trial.user_attrs["slot"] for trial in this.trials} == {0}
-
-
-def test_without_any_worker_there_is_no_study(sitting: Any) -> None:
-    this: Sitting = sitting(happens=lambda w, e: [Lost("it ended with exit code 9", replaced=False)])
-    with pytest.raises(WorkerError, match=r"^no worker could start: it ended with exit code 9; details are in"):
-        this.run()
-    assert [trial.state.name for trial in this.trials] == ["RUNNING"]
 
 
 @pytest.mark.parametrize(
