@@ -1,5 +1,6 @@
 """Worker processes that die, never become ready, or hang: what is replaced, what is given up, and what is said."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from search.errors import WorkerError
 from search.record.events import Alive, Doing, GoOn, Lost, Prepared, Quit
-from search.running.workers import Team
+from search.running.workers import Team, _deaf_children, _ended, _WorkerProcess
 from tests.search.shared_server import own_server
 
 PATIENCE_SECONDS = 600.0  # of a test that would wait for ever
@@ -139,3 +140,178 @@ def test_whatever_keeps_workers_from_starting_is_told(team) -> None:
     none = team(works_slowly, lambda: None, 2)  # cannot be sent to another process
     with pytest.raises(WorkerError, match=r"worker processes cannot be started: .*pickle"):
         none.receive(1.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "it ended with exit code 0"),
+        (9, "it ended with exit code 9"),
+        (None, "it ended with exit code None"),
+        (-9, "it was killed: often because memory ran out"),
+        (-15, "it was ended by SIGTERM"),
+        (-11, "it was ended by SIGSEGV"),
+    ],
+)
+def test_how_a_worker_ended_is_told_in_words(code: int | None, words: str) -> None:
+    assert _ended(code) == words
+
+
+class _Idle:
+    """Stands where a worker's process does."""
+
+    pid, how_it_ended = 7, "it ended"
+
+    def __init__(self) -> None:
+        self.alive, self.ends, self.done = True, True, list[str]()
+        self.sentinel, self._other_end = multiprocessing.Pipe(duplex=False)
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def join(self, timeout: float | None = None) -> None:
+        self.done.append("joined")
+        self.alive = self.alive and not self.ends
+
+    def kill(self) -> None:
+        self.done.append("killed")
+        self.alive = False
+
+
+def idle_team(count: int, hung_after: float | None = None) -> Team:
+    """Its workers do what the test says through `others`."""
+
+    class Idle(Team):
+        def _place(self, index: int) -> Any:
+            ours, theirs = multiprocessing.Pipe()
+            self.others.append((process := _Idle(), theirs))
+            return process, ours
+
+    made: Any = Idle(works_slowly, None, count, hung_after=hung_after)
+    made.others = []
+    made._launch_all()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("hung_after", "ready", "slowest", "loading", "patience"),
+    [
+        (None, True, 0.0, None, 120.0),
+        (None, True, 5.9, None, 120.0),
+        (None, True, 7.0, 3.0, 140.0),
+        (30.0, True, 7.0, None, 30.0),
+        (None, False, 7.0, None, None),  # the first one may download a base for hours
+        (30.0, False, 7.0, None, None),
+        (30.0, False, 7.0, 20.0, 600.0),
+        (30.0, False, 7.0, 31.0, 620.0),
+    ],
+)
+def test_how_long_a_worker_may_be_silent(hung_after, ready, slowest, loading, patience) -> None:
+    process: Any = _Idle()
+    slot = _WorkerProcess(process, process, ready=ready, slowest=slowest, loading=loading)
+    assert Team(works_slowly, None, 1, hung_after=hung_after)._patience(slot) == patience
+
+
+def test_what_a_worker_says_and_when_makes_it_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    team: Any = idle_team(2)
+    (_, first), (_, _) = team.others
+    slot, other = team._slots
+    assert (slot.ready, slot.silent, slot.slowest, slot.loading, slot.losses, slot.retired) == (
+        False, 0.0, 0.0, None, 0, False,
+    )  # fmt: skip
+    slot.silent = 50.0
+    first.send(Prepared(12.5))
+    assert team.receive(0.0) == [(0, Prepared(12.5))]
+    assert (slot.ready, slot.loading, slot.slowest, slot.silent) == (True, 12.5, 0.0, 0.0), "loading is no step"
+    slot.silent = 50.0
+    first.send(Alive())
+    first.send(Doing("training", 1, 2))
+    assert team.receive(0.0) == [(0, Doing("training", 1, 2))]
+    assert slot.slowest == pytest.approx(50.0, abs=0.5)
+    slot.silent = 20.0
+    first.send(Alive())
+    assert team.receive(0.0) == []
+    assert slot.slowest == pytest.approx(50.0, abs=0.5)
+    assert other.silent < 5.0
+    assert team.pids == [7, 7]
+
+
+def test_listening_counts_as_silence_and_a_sleeping_machine_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    team: Any = idle_team(1)
+    times = iter([100.0, 101.5, 200.0, 9000.0])
+    monkeypatch.setattr("search.running.workers.wait", lambda handles, timeout: [])
+    monkeypatch.setattr("search.running.workers.time.monotonic", lambda: next(times))
+    team.receive(1.0)
+    assert team._slots[0].silent == 1.5
+    team.receive(1.0)
+    assert team._slots[0].silent == 1.5 + 2.0, "twice as long as it was to listen, at most"
+
+
+def test_a_silent_worker_is_killed_and_another_put_in_its_place() -> None:
+    team: Any = idle_team(1, hung_after=30.0)
+    old = team._slots[0]
+    old.ready, old.silent, old.loading = True, 29.0, 4.0
+    assert team.receive(0.0) == []
+    assert team._slots[0] is old
+    old.silent = 31.0
+    ((index, lost),) = team.receive(0.0)
+    assert (index, lost) == (0, Lost("no sign of life for 31 s"))
+    assert old.process.done == ["killed", "joined"]
+    assert old.connection.closed
+    new = team._slots[0]
+    assert (new.ready, new.losses, new.loading, new.silent) == (False, 0, 4.0, 0.0)
+
+
+def test_three_in_a_row_that_never_became_ready_are_enough() -> None:
+    team: Any = idle_team(1)
+
+    def dies() -> list[tuple[int, Any]]:
+        process, theirs = team.others[-1]
+        process.alive = False
+        theirs.close()
+        return team.receive(0.0)
+
+    assert dies() == [(0, Lost("it ended"))]
+    assert team._slots[0].losses == 1
+    team.others[-1][1].send(Prepared(0.0))
+    team.receive(0.0)
+    assert dies() == [(0, Lost("it ended"))]
+    assert team._slots[0].losses == 0, "that one was ready"
+    assert [dies(), dies()] == [[(0, Lost("it ended"))]] * 2
+    assert dies() == [(0, Lost("it ended", replaced=False))]
+    assert team._slots[0].retired
+    assert len(team.others) == 5
+    assert team.receive(0.0) == []
+
+
+def test_what_a_worker_said_last_comes_before_its_loss() -> None:
+    team: Any = idle_team(1)
+    process, theirs = team.others[0]
+    theirs.send(Doing("loading the base"))
+    process.alive = False
+    theirs.close()
+    assert team.receive(0.0) == [(0, Doing("loading the base")), (0, Lost("it ended"))]
+
+
+def test_at_the_end_each_is_asked_to_end_and_those_that_do_not_are_ended() -> None:
+    team: Any = idle_team(2)
+    team.others[1][0].ends = False
+    slots = list(team._slots)
+    team.close(0.0)
+    assert [theirs.recv() for _, theirs in team.others] == [Quit(), Quit()]
+    assert [process.done for process, _ in team.others] == [["joined"], ["joined", "killed", "joined"]]
+    assert all(slot.connection.closed for slot in slots)
+    assert team.pids == []
+
+
+def test_a_worker_that_is_gone_is_sent_to_without_a_fault() -> None:
+    team: Any = idle_team(1)
+    team.others[0][1].close()
+    team.send(0, GoOn(1, 1))
+
+
+def test_what_is_started_meanwhile_hears_neither_ctrl_c_nor_an_end() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with _deaf_children():
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) - before == {signal.SIGINT, signal.SIGTERM} - before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
