@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
+from search.errors import StudyError
 from search.running.ray_cluster import (
     RayCluster,
+    _Actor,
     _first_line,
     _noted,
     _own_signals,
@@ -120,3 +123,92 @@ def test_handlers_of_signals_come_back() -> None:
 )  # fmt: skip
 def test_an_error_is_told_in_one_line(error: Any, line: str) -> None:
     assert _first_line(error) == line
+
+
+def nodes_of(*resources: dict[str, float]) -> list[dict[str, Any]]:
+    """As `ray.nodes()` tells them; the last one has left."""
+    found = [{"NodeID": str(n), "Alive": True, "Resources": each} for n, each in enumerate(resources)]
+    return [*found, {"NodeID": "gone", "Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}}]
+
+
+BOTH = ({"CPU": 8.0, "GPU": 2.0}, {"CPU": 16.0})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "gpus", "cpus", "used"),
+    [
+        (BOTH, {}, 1.0, 1.0, {"0"}),
+        (BOTH, {"device": "cuda"}, 1.0, 1.0, {"0"}),
+        (BOTH, {"device": "cpu"}, 0.0, 1.0, {"0", "1"}),
+        (BOTH, {"ray": {"gpus": 0}}, 0.0, 1.0, {"0", "1"}),
+        (BOTH, {"ray": {"gpus": 0.5, "cpus": 2}}, 0.5, 2.0, {"0"}),
+        (BOTH, {"ray": {"gpus": 0, "cpus": 9}, "count": 1}, 0.0, 9.0, {"1"}),
+        (({"CPU": 4.0},), {}, 0.0, 1.0, {"0"}),
+    ],
+)
+def test_each_worker_takes_a_gpu_where_there_are_some_and_a_core(
+    write_study: StudyWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: Any,
+    asked: Any,
+    gpus: float,
+    cpus: float,
+    used: Any,
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: nodes_of(*nodes))
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    cluster = RayCluster(load_study(write_study(workers={"kind": "ray", "count": 2, **asked})))
+    assert (cluster._gpus, cluster._cpus, set(cluster._nodes), cluster.host) == (gpus, cpus, used, "10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "told"),
+    [
+        (BOTH, {"ray": {"gpus": 3}}, ["workers.ray.gpus", "at most 2", "3"]),
+        (BOTH, {"ray": {"cpus": 17}}, ["workers.ray.cpus", "at most 16", "17"]),
+        (BOTH, {"count": 3}, ["workers.count", "at most 2, for which the cluster has room", "1 GPUs and 1 CPUs"]),
+        (BOTH, {"count": 25, "device": "cpu"}, ["workers.count", "at most 24", "0 GPUs and 1 CPUs"]),
+        ((), {}, ["workers.ray.cpus", "at most 0"]),
+    ],
+)
+def test_workers_for_which_there_is_no_room_are_refused(
+    write_study: StudyWriter, monkeypatch: pytest.MonkeyPatch, nodes: Any, asked: Any, told: list[str]
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: nodes_of(*nodes))
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    with pytest.raises(StudyError) as caught:
+        RayCluster(load_study(write_study(workers={"kind": "ray", **asked})))
+    assert all(part in str(caught.value) for part in told)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (None, "it ended"),
+        (ray.exceptions.OutOfMemoryError("…"), "Ray ended it, since memory ran out on its node"),
+        (ray.exceptions.ActorUnavailableError("…", None), "Ray does not reach it any more"),
+        (ray.exceptions.RayTaskError("work", "a trace", ValueError("no such base\nand more")), "no such base"),
+        (ray.exceptions.RaySystemError("the worker process has died"), "it was killed: often because memory ran out"),
+        (ray.exceptions.RaySystemError("its node  has died"), "its node is gone"),
+        (ray.exceptions.RaySystemError("something\nelse"), "Ray ended it: System error: something else"),
+    ],
+)
+def test_why_an_actor_is_no_more_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception | None, said: str
+) -> None:
+    def get(reference: object) -> None:
+        assert reference == "working"
+        if raised is not None:
+            raise raised
+
+    actor = _Actor.__new__(_Actor)  # which asks a cluster to begin as soon as it is made
+    actor._actor, actor._working = "actor", "working"
+    killed: list[object] = []
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(ray, "wait", lambda those, timeout: ([], those))
+    assert actor.ended() is None
+    monkeypatch.setattr(ray, "wait", lambda those, timeout: (those, []))
+    assert actor.ended() == said
+    actor.cancel()
+    assert killed == ["actor"]

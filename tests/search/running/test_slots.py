@@ -2,14 +2,16 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
 
-from search.record.events import Failed
+from metrics.trajectory.readings import Readings
+from search.record.events import Checkpointed, Failed
 from search.record.record import TrialRecord
 from search.record.trial_progress import Course
-from search.running.slots import Running, Slot, Turns, on_worker, one_by_one, released, slots_of
+from search.running.slots import Running, Slot, Turns, given_up, on_worker, one_by_one, released, slots_of
 from tests.search.any_config import CONFIG
 
 
@@ -86,3 +88,47 @@ def test_a_trial_taken_off_leaves_no_event_behind(slots: list[Slot]) -> None:
     turns.freed(slots[1])
     assert turns.due() is None
     assert turns.free() is slots[0]
+
+
+def test_an_event_waits_unless_it_is_of_another_trial_or_was_taken_already(slots: list[Slot]) -> None:
+    slot = slots[1]
+    running = slot.running
+    assert running is not None
+    running.course = replace(running.course, record=replace(running.course.record, epochs_trained=2))
+    number = running.trial.number
+    readings = Readings(4, 0.0, {}, {}, 0.5)
+    events = [Checkpointed(number, 4, readings), Failed(number, 3, "a fault", again=True)]
+    for event in (*events, Failed(number, 2, "before", again=True), Failed(number + 1, 4, "another's", again=True)):
+        slot.arrived(event)
+    assert list(slot.events) == events
+    slot.free()
+    slot.arrived(events[0])
+    assert slot.running is None
+    assert not slot.held
+
+
+def test_a_slot_begins_without_a_trial_at_the_first_epoch_and_not_ready() -> None:
+    (slot,) = slots_of(1, 1)
+    assert (slot.clock, slot.running, list(slot.events)) == (0, None, [])
+    assert (slot.ready, slot.retired, slot.held) == (False, False, False)
+    assert Turns([slot]).free() is slot
+    slot.retired = True
+    assert Turns([slot]).free() is None
+
+
+def test_the_next_event_is_timed_by_what_was_trained_on_the_slot_before(slots: list[Slot]) -> None:
+    slots[0].clock = 7
+    running = slots[0].running
+    assert running is not None
+    assert slots[0].time == (7 + running.course.due, running.trial.number)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "every trial failed: "), (3, "3 trials in a row failed: ")])
+def test_of_trials_that_failed_in_a_row_the_last_ones_reason_is_told(
+    slots: list[Slot], tmp_path: Path, count: int, said: str
+) -> None:
+    suspects = [slot.running for slot in slots if slot.running is not None][:count]
+    for number, running in enumerate(suspects):
+        running.course = replace(running.course, record=replace(running.course.record, error=f"reason {number}"))
+    error = str(given_up(suspects, tmp_path / "workers.log"))
+    assert error.startswith(f"{said}reason {count - 1}; details are in {tmp_path / 'workers.log'}")

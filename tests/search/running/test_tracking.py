@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from search.record.events import Checkpointed, save_readings
 from search.record.json_files import write_json
 from search.record.record import PROBE_FILE, StudyFolder, TrialRecord
 from search.run import work
-from search.running.tracking import Tracking
+from search.running.tracking import Tracking, _end, _Kept, _rows, _settings, _steps, _values, tracked
 from search.study.study import Study, load_study
 from tests.search.conftest import StudyWriter
 from tests.search.finished_studies import Plan, planted
@@ -203,3 +204,92 @@ def test_it_may_change_while_a_study_goes_on(write_study: StudyWriter) -> None:
     plain, tracked = (load_study(write_study(track=track)) for track in ({}, BOARD))
     assert (plain.digest, plain.probe_digest) == (tracked.digest, tracked.probe_digest)
     assert math.isnan(Checkpointed(0, 2, planted(Plan({}), 2, 0).readings[0]).loss)
+
+
+def test_what_is_known_of_a_run_counts_in_its_place_only_and_as_long_as_it_can_be_read(tmp_path: Path) -> None:
+    new = _Kept.load(tmp_path, "tensorboard here")
+    assert (new.place, new.epoch, new.ended, len(new.run)) == ("tensorboard here", -1, False, 8)
+    assert _Kept.load(tmp_path, "tensorboard here").run != new.run, "nothing was kept"
+    kept = _Kept("tensorboard here", "abc", 4, True)
+    kept.save(tmp_path)
+    assert _Kept.load(tmp_path, "tensorboard here") == kept
+    assert _Kept.load(tmp_path, "wandb here").epoch == -1
+    for damage in (
+        '{"place": "tensorboard here"}',
+        "half",
+        '{"place": "tensorboard here", "run": "a", "more": 1}',
+        "[]",
+    ):
+        (tmp_path / "tracked.json").write_text(damage)
+        assert _Kept.load(tmp_path, "tensorboard here").epoch == -1
+
+
+def test_epochs_are_logged_once_from_the_base_on_as_far_as_they_were_decided(trial: Trial) -> None:
+    for epoch in (2, 4, 6):
+        trial.measured(epoch)
+    record = replace(trial.record, epochs_trained=4)
+    assert [epoch for epoch, _ in _rows(trial.home, record, -1)] == [0, 2, 4]
+    assert [epoch for epoch, _ in _rows(trial.home, record, 0)] == [2, 4]
+    assert [epoch for epoch, _ in _rows(trial.home, record, 4)] == []
+    (_, base), (_, second), _ = _rows(trial.home, record, -1)
+    assert "loss" not in base
+    assert second["loss"] == 1 / 2
+    for file in (trial.home / "readings").iterdir():
+        file.unlink()
+    assert list(_rows(trial.home, record, -1)) == []
+    trial.trajectory.save(trial.home)
+    assert [epoch for epoch, _ in _rows(trial.home, record, 2)] == [4, 6, 8], "of a trial that ended its table"
+
+
+def test_only_numbers_are_logged(trial: Trial) -> None:
+    readings = trial.trajectory.readings[1]
+    found = _values(readings)
+    assert found == {
+        "score": readings.score,
+        **{f"readings/{name}": reading.value for name, reading in readings.channels.items()},
+    }
+    assert "score" not in _values(replace(readings, score=math.nan))
+    ended = replace(trial.record, state="complete", score=0.5, epoch_shipped=4)
+    assert _end(ended) == {"final/score": 0.5, "final/epoch_shipped": 4.0}
+    assert _end(replace(ended, score=math.nan)) == {"final/epoch_shipped": 4.0}
+    assert _end(trial.record) == {}
+
+
+def test_settings_are_what_is_not_as_usual_and_what_was_searched_in_plain_values(trial: Trial) -> None:
+    given = _settings(replace(trial.record, params={"rank": 4, "targets": ["a", "b"], "nothing": None}))
+    assert given["rank"] == 4
+    assert given["targets"] == '["a", "b"]'
+    assert "nothing" not in given
+    assert given["resolution"] == 64
+    assert "weight_decay" not in given, "as usual"
+
+
+def test_before_optuna_is_told_a_trial_is_logged_and_then_uploaded(trial: Trial, logs: Path) -> None:
+    done: list[tuple[Any, Path, bool]] = []
+
+    def upload(one: Any, home: Path) -> None:
+        done.append((one, home, (trial.home / "tracked.json").is_file()))
+
+    board: Any = SimpleNamespace(note=trial.told.append, track=None)
+    before_tell = tracked(trial.study, trial.folder, board, upload)
+    trial.measured(2)
+    ended = replace(trial.record, epochs_trained=2, state="complete", score=0.5, epoch_shipped=2)
+    one: Any = "the trial"
+    before_tell(one, ended)
+    assert done == [("the trial", trial.home, True)]
+    assert steps_of(runs_of(logs)["trial-0000"])["score"] == [0, 2]
+    assert _Kept.load(trial.home, trial.tracking._place).ended
+    board.track(replace(ended, number=7, state="running", epochs_trained=0))
+    assert trial.told == []
+    assert _steps(logs / "nowhere") == {}
+
+
+def test_a_run_that_has_nothing_new_is_not_opened(trial: Trial, logs: Path) -> None:
+    trial.decided(0, state="running")
+    assert trial.tracking._runs.keys() == {0}, "the base is something"
+    again = trial.sitting()
+    again.seen(trial.record)
+    assert not again._runs
+    again.seen(replace(trial.record, state="failed"))
+    assert not again._runs, "closed at its end"
+    assert _Kept.load(trial.home, again._place).ended

@@ -1,6 +1,7 @@
 """A real worker: what it does with finished files, with a final run and its twin, and with what it is told."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,15 +9,32 @@ import numpy as np
 import pytest
 import torch
 
-from search.record.events import Checkpointed, Failed, StopTrial, TrialSpec
+from search.record.events import (
+    Checkpointed,
+    Doing,
+    DrawAgain,
+    Failed,
+    GoOn,
+    Note,
+    Quit,
+    StopTrial,
+    TrialSpec,
+)
 from search.record.final_run import TWIN
+from search.record.pack_width import PackWidth
+from search.record.taken_run import RunMark
+from search.running.coordinator_line import Ended
+from search.running.machine_faults import Fault
 from search.running.trial_at_work import TrialAtWork
 from search.running.worker import _Worker
 from tests.search.finished_studies import make_lora
 from tests.search.running.resident_worker import EPOCHS, Resident
 from trainer.checkpoint import LORA_FILE, checkpoint_path, state_damage
+from trainer.errors import TrainerError
 from trainer.lora.kohya_file import load_lora, save_lora
 from trainer.packing.builder import run_settings
+from trainer.packing.pack import Pack
+from trainer.packing.training_run import Run
 
 TO_SEARCH = ("search", "budget")
 TRAIN = {"resolution": 64, "batch_size": 8, "optimizer": "AdamW", "rank": 4, "learning_rate_scale": 30.0}
@@ -175,3 +193,169 @@ def test_a_trial_is_at_most_two_checkpoints_ahead_of_what_is_decided(
     assert (trial.due, trial.rests) == (due, rests)
     trial.leave()
     assert (pack.runs, trial.seats) == ([], [])
+
+
+@pytest.fixture
+def quiet(resident: Resident, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Worker, list[object]]]:
+    """The worker without trials, and what it says."""
+    said: list[object] = []
+    shutil.rmtree(resident.folder.path / "trials", ignore_errors=True)
+    monkeypatch.setattr(resident.worker._line, "send", said.append)
+    monkeypatch.setattr(resident.worker, "_passes", resident.passes())
+    yield resident.worker, said
+    for number in list(resident.worker._trials):
+        resident.worker._let_go(number)
+
+
+def begun(resident: Resident, *numbers: int, **changes: object) -> list[TrialAtWork]:
+    for number in numbers:
+        spec = resident.spec(number, **changes)
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        resident.worker._begin(spec)
+    return [resident.worker._trials[number] for number in numbers]
+
+
+def test_a_trial_begins_with_the_bases_readings_and_a_mark_of_its_run(resident: Resident, quiet) -> None:
+    worker, said = quiet
+    (trial,) = begun(resident, 1)
+    assert Checkpointed.epochs(trial.spec.folder) == [0]
+    assert RunMark.file(trial.spec.folder).is_file()
+    assert (len(trial.seats), trial.run.epoch, trial.told, said) == (1, 0, 0, [])
+    readings = worker._probe.base_readings
+    for epoch in (1, 2):  # measured, but its checkpoints are gone: it is trained and measured again
+        Checkpointed(1, epoch, replace(readings, epoch=epoch)).save(trial.spec.folder)
+    (again,) = begun(resident, 1)
+    assert (again.told, said) == (0, [])
+
+
+def test_what_goes_wrong_in_a_pass_that_two_share_sets_each_apart(resident: Resident, quiet) -> None:
+    worker, said = quiet
+    first, second = begun(resident, 0, 1)
+    pack = first.seats[0][0]
+    assert second.seats[0][0] is pack
+    (third,) = begun(resident, 2, batch_size=4)
+    other = third.seats[0][0]
+    assert other is not pack
+    worker._untangle(pack, Fault("RuntimeError: planted", again=True))
+    assert [(type(each), each.number) for each in said] == [(Note, 0), (Note, 1)]
+    assert all("RuntimeError: planted; up to its next checkpoint" in each.notice for each in said)
+    assert [trial.apart for trial in (first, second, third)] == [True, True, False]
+    packs = [trial.seats[0][0] for trial in (first, second, third)]
+    assert pack not in packs
+    assert len(set(packs)) == 3
+    assert packs[2] is other
+    said.clear()
+    worker._untangle(packs[0], Fault("RuntimeError: planted", again=True))
+    assert said == [Failed(0, 1, "RuntimeError: planted", again=True)]
+    assert sorted(worker._trials) == [1, 2]
+    assert worker._failed
+    worker._failed = False
+
+
+def test_a_machine_that_cannot_work_fails_all_of_a_pass_and_too_little_memory_none(resident: Resident, quiet) -> None:
+    worker, said = quiet
+    first, second = begun(resident, 0, 1)
+    (third,) = begun(resident, 2, batch_size=4)
+    worker._untangle(first.seats[0][0], Fault("no memory", again=True, memory=True))
+    assert {each.number for each in said} == {0, 1, 2}, "all go on in narrower packs"
+    assert all("with at most 1 trials at a time" in each.notice for each in said)
+    assert worker._passes.width == 1
+    assert not any(trial.apart for trial in (first, second, third))
+    assert all(trial.seats[0][0].width == 1 for trial in (first, second, third))
+    said.clear()
+    worker._untangle(second.seats[0][0], Fault("no memory", again=True, memory=True))
+    assert said == [Failed(1, 1, "no memory", again=True)], "it can be no narrower"
+    said.clear()
+    (again,) = begun(resident, 1)
+    again.seats = first.seats
+    worker._untangle(first.seats[0][0], Fault("the disk is full", again=True, machine=True))
+    assert [(each.number, each.machine, each.again) for each in said] == [(0, True, True), (1, True, True)]
+    PackWidth.file(resident.folder).unlink()
+
+
+def test_packs_are_trained_in_turn_whatever_becomes_of_one(resident: Resident, quiet, monkeypatch) -> None:
+    worker, said = quiet
+    first, second = begun(resident, 0, 1)
+    (third,) = begun(resident, 2, batch_size=4)
+    trained: list[tuple[int, ...]] = []
+    bad = first.seats[0][0]
+
+    def train_epoch(pack: Pack, on_step: object, *, runs: list[Run]) -> None:
+        trained.append(tuple(int(run.run_dir.name) for run in runs))
+        if pack is bad:
+            raise RuntimeError("planted")
+
+    monkeypatch.setattr(Pack, "train_epoch", train_epoch)
+    ((pack, fault),) = worker._train([first, second, third])
+    assert (pack is bad, fault.text, trained) == (True, "RuntimeError: planted", [(0, 1), (2,)])
+    assert said == [Doing("training", number, 0) for number in range(3)]
+    assert first.trained == second.trained == 0.0 < third.trained
+    third.run.failed = "the loss is NaN or infinite"
+    said.clear()
+    worker._train([third])
+    assert said[-1] == Failed(2, 1, "the loss is NaN or infinite", again=False)
+    assert sorted(worker._trials) == [0, 1]
+    pack, run = second.seats[0]
+    pack.leave(run)  # stopped between two steps
+    trained.clear()
+    worker._train([second])
+    assert trained == []
+    second.seats = []
+    worker._failed = False
+
+
+def test_one_that_was_set_apart_comes_back_after_its_checkpoint(resident: Resident, quiet, monkeypatch) -> None:
+    worker, said = quiet
+    (trial,) = begun(resident, 1)
+    seen: list[int] = []
+    monkeypatch.setattr(worker, "_checkpoint", lambda trial: seen.append(trial.run.epoch))
+    assert not worker._see_to(trial), "no epoch has been trained"
+    trial.run.epoch, trial.apart = 1, True
+    seats = list(trial.seats)
+    assert worker._see_to(trial)
+    assert (seen, trial.apart, trial.looked) == ([1], False, -1)
+    assert trial.seats != seats
+    trial.run.epoch = 1
+    assert worker._see_to(trial)
+    assert not worker._see_to(trial), "seen to already"
+    assert seen == [1, 1]
+
+
+def test_what_goes_wrong_with_a_trial_is_told_once_and_its_seat_is_free(resident: Resident, quiet) -> None:
+    worker, said = quiet
+    (trial,) = begun(resident, 1)
+    pack = trial.seats[0][0]
+    for _ in range(2):
+        with worker._answering_for(trial):
+            raise TrainerError("its folder is gone")
+    assert said == [Failed(1, 1, "its folder is gone", again=False)]
+    assert (worker._trials, pack.runs) == ({}, [])
+    with pytest.raises(Ended), worker._answering_for(trial):
+        raise Ended
+    worker._let_go(1)
+    worker._failed = False
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_what_it_is_told_it_takes_in(resident: Resident, quiet, monkeypatch, block: bool) -> None:
+    worker, _ = quiet
+    (trial,) = begun(resident, 1)
+    told = [
+        GoOn(1, 4), GoOn(1, 2), GoOn(7, 9), resident.spec(0), resident.spec(2), StopTrial(2, 0), DrawAgain(None, 0),
+        DrawAgain(1, 2),
+    ]  # fmt: skip
+    monkeypatch.setattr(worker._line, "heard", lambda *, block: iter(told))
+    worker._hear(block=block)
+    assert trial.decided == 4
+    assert [spec.number for spec in worker._new] == [0]
+    assert worker._again == [DrawAgain(None, 0), DrawAgain(1, 2)]
+    checkpoint_path(trial.spec.folder / "checkpoints", 3).mkdir(parents=True)
+    checkpoint_path(trial.spec.folder / "checkpoints", 2).mkdir(parents=True)
+    told[:] = [StopTrial(1, 2)]
+    worker._hear()
+    assert worker._trials == {}
+    assert [path.name for path in (trial.spec.folder / "checkpoints").iterdir()] == ["0002"]
+    told[:] = [Quit()]
+    with pytest.raises(Ended):
+        worker._hear()
+    worker._new, worker._again = [], []
