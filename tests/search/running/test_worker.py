@@ -305,7 +305,7 @@ def test_packs_are_trained_in_turn_whatever_becomes_of_one(resident: Resident, q
 
 
 def test_one_that_was_set_apart_comes_back_after_its_checkpoint(resident: Resident, quiet, monkeypatch) -> None:
-    worker, said = quiet
+    worker, _ = quiet
     (trial,) = begun(resident, 1)
     seen: list[int] = []
     monkeypatch.setattr(worker, "_checkpoint", lambda trial: seen.append(trial.run.epoch))
