@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metrics.comparison.other_subject import apartness
+from metrics.comparison.other_subject import APART, CHANCE, FARTHER, Apartness, _apart, _within, apartness
+from metrics.trajectory.readings import Reading
 
 SUBJECTS = Path(__file__).parents[4] / "shared" / "data" / "subjects"
 
@@ -64,3 +65,41 @@ def test_real_subjects_are_told_apart() -> None:
         assert apartness(samples, photos).other
     accused = [apartness(rows[:3], rows[3:]).other for rows in features if len(rows) >= 6]
     assert sum(accused) == 0
+
+
+def test_how_far_groups_lie_apart_is_what_its_definition_says() -> None:
+    samples, photos = photos_of(0, 5, seed=1), photos_of(7, 6, seed=2)
+    rows = np.concatenate([samples, photos])
+    cosines = rows @ rows.T
+    one, other, between = (
+        np.mean([cosines[i, j] for i in a for j in b if i != j])
+        for a, b in ((range(5), range(5)), (range(5, 11), range(5, 11)), (range(5), range(5, 11)))
+    )
+    assert _within(cosines[:5, :5]) == pytest.approx(one)
+    within = (min(one, (1 + other) / 2) + other) / 2
+    found = apartness(samples, photos)
+    assert found.reading.value == pytest.approx((within - between) / (1 - within))
+    assert found.farther == pytest.approx((other - between) / (1 - other))
+    assert 1 / 200 <= found.chance <= 1
+    mine = np.arange(11) < 5
+    each = [_apart(np.delete(np.delete(cosines, r, 0), r, 1), np.delete(mine, r)) for r in range(5)]
+    jackknife = 1.645 * np.sqrt(4 / 5 * sum((value - np.mean(each)) ** 2 for value in each))
+    assert found.reading.high - found.reading.value == pytest.approx(jackknife)
+    assert found.reading.value - found.reading.low == pytest.approx(jackknife)
+    alone = apartness(samples[:3], photos).reading
+    assert alone.low == alone.value == alone.high
+
+
+@pytest.mark.parametrize(
+    ("value", "farther", "chance", "other"),
+    [
+        (APART + 0.01, FARTHER + 0.01, CHANCE, True),
+        (APART, FARTHER + 0.01, CHANCE, False),
+        (APART + 0.01, FARTHER, CHANCE, False),
+        (APART + 0.01, FARTHER + 0.01, CHANCE + 0.01, False),
+    ],
+)
+def test_another_subject_is_far_apart_farther_than_photos_and_by_no_chance(
+    value: float, farther: float, chance: float, other: bool
+) -> None:
+    assert Apartness(Reading(value, value, value), farther, chance).other is other

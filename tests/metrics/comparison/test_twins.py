@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from metrics.comparison.twins import CROPPED, laid_on, twins
+from metrics.comparison.twins import (
+    CROPPED,
+    SAVED_ANEW,
+    _left_over,
+    _levels,
+    _near,
+    _prepared,
+    _worst,
+    brightened,
+    laid_on,
+    twins,
+)
 
 SIDE = 160
 
@@ -98,3 +109,74 @@ def test_a_sample_of_another_shape_is_the_photo_that_it_was_cut_from(change: str
     expected = np.zeros((4, 4), bool)
     expected[0, 2] = expected[3, 3] = True
     np.testing.assert_array_equal(laid_on(samples, photos), expected)
+
+
+def test_a_crop_starts_at_corners_edges_and_the_middle() -> None:
+    assert SAVED_ANEW.crops[0] == (0, 0, 1, 1)
+    assert len(SAVED_ANEW.crops) == 1 + 4 * 9
+    assert len(set(SAVED_ANEW.crops)) == 37
+    for left, top, right, bottom in SAVED_ANEW.crops[1:]:
+        assert right - left == pytest.approx(bottom - top)
+        assert 0 <= left < right <= 1 + 1e-9
+        assert 0 <= top < bottom <= 1 + 1e-9
+    assert SAVED_ANEW.crops[1 + 4] == pytest.approx((0.025, 0.025, 0.975, 0.975))
+
+
+def test_grey_levels_have_no_mean_and_unit_norm() -> None:
+    levels = _levels(_prepared(np.asarray(shot(0))), (0.1, 0.2, 0.9, 1.0))
+    assert levels.shape == (32 * 32,)
+    assert levels.mean() == pytest.approx(0, abs=1e-12)
+    assert np.linalg.norm(levels) == pytest.approx(1)
+    assert not _levels(_prepared(np.full((64, 64, 3), 9, np.uint8)), (0, 0, 1, 1)).any()
+
+
+def test_the_worst_place_is_an_eighth_of_the_sides() -> None:
+    apart = np.zeros((32, 32))
+    apart[8:12, 20:24] = 0.5
+    assert _worst(apart) == pytest.approx(0.5)
+    apart[9, 21] = 2.0
+    assert _worst(apart) == pytest.approx(np.sqrt((15 * 0.25 + 4) / 16))
+    assert _worst(np.pad(np.full((4, 4), 1.0), ((2, 26), (2, 26)))) == pytest.approx(0.5), "over four places"
+
+
+@pytest.mark.parametrize(
+    ("box", "step"), [((0.1, 0.1, 0.9, 0.9), 0.02), ((0.0, 0.0, 1.0, 1.0), 0.02), ((0.2, 0.3, 0.9, 1.0), 0.1)]
+)
+def test_a_box_is_moved_and_scaled_within_the_image(box: tuple[float, float, float, float], step: float) -> None:
+    moves = [(1, 0, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
+    found = list(_near(box, step, moves))
+    side = box[2] - box[0]
+    sides = [side, side, min(1, side + step), max(0.7, side - step)]
+    for tried, wanted in zip(found, sides, strict=True):
+        assert tried[2] - tried[0] == pytest.approx(wanted)
+        assert tried[3] - tried[1] == pytest.approx(wanted)
+        assert min(tried) >= 0
+        assert max(tried) <= 1 + 1e-9
+    assert found[0][0] == pytest.approx(min(box[0] + step, 1 - side))
+    assert found[1][1] == pytest.approx(max(box[1] - step, 0))
+
+
+def test_what_is_left_of_a_brightened_photo_is_nothing_and_of_another_place_its_difference() -> None:
+    generator = np.random.default_rng(0)
+    photo = generator.uniform(30, 120, (64, 64, 3)).repeat(2, 0).repeat(2, 1)
+    other = np.stack([1.5 * photo[..., 0] + 20, 1.2 * photo[..., 1] + 5, 0.8 * photo[..., 2] + 40], axis=-1)
+    assert _left_over(photo, other) == pytest.approx(0, abs=1e-5)
+    moved = other.copy()
+    moved[16:32, 16:32] += 12  # grey levels in one of 64 places
+    grey = moved @ np.array([0.299, 0.587, 0.114])
+    spread = grey.reshape(32, 4, 32, 4).mean(axis=(1, 3)).std()
+    assert _left_over(photo, moved) == pytest.approx(12 * 63 / 64 / spread, rel=0.05)
+    flat = np.full_like(photo, 100.0)
+    assert _left_over(flat, other) > 0.9, "a flat one explains nothing"
+    assert _left_over(photo, np.full_like(photo, 255.0)) == 0, "clipped everywhere: nothing speaks against it"
+
+
+def test_brightened_photos_are_told_from_photos_of_one_shoot() -> None:
+    photo = np.asarray(shot(0))
+    darker = (photo * 0.6 + 10).astype(np.uint8)
+    tinted = (photo * np.array([0.9, 0.7, 0.5])).astype(np.uint8)
+    elsewhere = np.asarray(shot(1, place=(0.5, 0.56)))
+    found = brightened([photo, darker, np.ascontiguousarray(tinted[:, ::-1]), elsewhere])
+    expected = np.zeros((4, 4), bool)
+    expected[:3, :3] = ~np.eye(3, dtype=bool)
+    np.testing.assert_array_equal(found, expected)
