@@ -1,6 +1,7 @@
 """What every command does alike: any console, one line for each failure, quiet where nobody reads."""
 
 import errno
+import importlib
 import os
 import re
 import shutil
@@ -11,12 +12,13 @@ import tempfile
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 from trainer import arguments
-from trainer.command import FAILED, INTERRUPTED, WRONG_INPUT, Command, _has_no_reader, _turn_off
+from trainer.command import FAILED, INTERRUPTED, WRONG_INPUT
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,13 +29,18 @@ def python(code: str, *, encoding: str = "utf-8", **options) -> subprocess.Compl
     return subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, **options)
 
 
-def told(error: BaseException, capsys, **options) -> tuple[int, str]:
+@pytest.fixture(params=["trainer", "metrics"])
+def twin(request: pytest.FixtureRequest) -> ModuleType:
+    return importlib.import_module(f"{request.param}.command")
+
+
+def told(twin: ModuleType, error: BaseException, capsys, **options) -> tuple[int, str]:
     """Exit code and the one line on stderr of a command whose work raises `error`."""
 
     def work() -> int:
         raise error
 
-    code = Command("test.run", refused=(KeyError,), failed=(ArithmeticError,), **options).run(work)
+    code = twin.Command("test.run", refused=(KeyError,), failed=(ArithmeticError,), **options).run(work)
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert line.startswith("error: ") != isinstance(error, KeyboardInterrupt)
@@ -96,44 +103,44 @@ end(lambda: Command('t').run(work))"""
     ],
     ids=repr,
 )
-def test_what_libraries_raise_becomes_a_line(error, code: int, line: str, capsys):
-    found, said = told(error, capsys)
+def test_what_libraries_raise_becomes_a_line(twin: ModuleType, error, code: int, line: str, capsys):
+    found, said = told(twin, error, capsys)
     assert found == code
     assert said.startswith(line)
     assert "Traceback" not in said
 
 
-def test_a_disk_at_fault_is_named_by_the_folder_where_no_file_is_known(tmp_path, capsys):
+def test_a_disk_at_fault_is_named_by_the_folder_where_no_file_is_known(twin: ModuleType, tmp_path, capsys):
     error = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")  # safetensors'
-    assert told(error, capsys, folder=tmp_path) == (
+    assert told(twin, error, capsys, folder=tmp_path) == (
         FAILED,
         f"{tmp_path}: the disk is full",
     )
 
 
-def test_broken_yaml_is_a_line(capsys):
+def test_broken_yaml_is_a_line(twin: ModuleType, capsys):
     with pytest.raises(yaml.YAMLError) as caught:
         yaml.safe_load("a: [1")
-    assert told(caught.value, capsys)[0] == WRONG_INPUT
+    assert told(twin, caught.value, capsys)[0] == WRONG_INPUT
 
 
-def test_what_nobody_foresaw_goes_to_a_log_file_that_the_line_names(tmp_path, capsys):
-    code, line = told(TypeError("by zero\nand more"), capsys, folder=tmp_path)
+def test_what_nobody_foresaw_goes_to_a_log_file_that_the_line_names(twin: ModuleType, tmp_path, capsys):
+    code, line = told(twin, TypeError("by zero\nand more"), capsys, folder=tmp_path)
     assert code == FAILED
     assert line == f"failed unexpectedly: TypeError: by zero\\nand more; details are in {tmp_path}/error.log"
-    told(TypeError("again"), capsys, folder=tmp_path)
+    told(twin, TypeError("again"), capsys, folder=tmp_path)
     log = (tmp_path / "error.log").read_text()
     assert log.count("Traceback (most recent call last)") == 2
     assert "test_command.py" in log
 
 
-def test_the_log_goes_to_the_temporary_folder_where_there_is_no_other(tmp_path, capsys, monkeypatch):
+def test_the_log_goes_to_the_temporary_folder_where_there_is_no_other(twin: ModuleType, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    _, line = told(TypeError(), capsys, folder=tmp_path / "none")
+    _, line = told(twin, TypeError(), capsys, folder=tmp_path / "none")
     assert "TypeError" in Path(re.search(r"details are in (.*)", line)[1]).read_text()
     assert not (tmp_path / "none").exists()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    assert told(TypeError(), capsys)[1].endswith("no file could be written with the details")
+    assert told(twin, TypeError(), capsys)[1].endswith("no file could be written with the details")
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly():
@@ -243,16 +250,75 @@ def as_nobody(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_pipe_whose_reader_has_gone_is_told_from_one_that_is_read_and_turned_off():
+def test_a_pipe_whose_reader_has_gone_is_told_from_one_that_is_read_and_turned_off(twin: ModuleType):
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
-        assert not _has_no_reader(stream)
+        assert not twin._has_no_reader(stream)
         os.close(reading)
-        assert _has_no_reader(stream)
+        assert twin._has_no_reader(stream)
         print("nobody reads", file=stream)
         with pytest.raises(BrokenPipeError):
             stream.flush()
-        _turn_off(stream)
-        assert not _has_no_reader(stream)
+        twin._turn_off(stream)
+        assert not twin._has_no_reader(stream)
         stream.flush()
-    assert not _has_no_reader(stream), "it is closed"
+    assert not twin._has_no_reader(stream), "it is closed"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", r"3 - ETA - . x > > \u72ac caf\xe9 \x8e"),
+        ("latin-1", r"3 - ETA · . × > > \u72ac café \x8e"),
+        ("utf-8", r"3 – ETA · … × → ≥ 犬 café \x8e"),
+    ],
+)
+def test_a_stream_shows_what_it_cannot_write_in_plain_signs(
+    twin: ModuleType, encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w", encoding=encoding) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        twin.show_anything()
+        print("3 – ETA · … × → ≥ 犬 café \udc8e", end="")
+    assert (tmp_path / "out").read_bytes().decode(encoding) == shown
+
+
+@pytest.mark.parametrize(("columns", "left"), [("", None), ("0", None), ("000", None), ("80", "80"), (None, None)])
+def test_a_width_of_nothing_is_as_good_as_none(
+    twin: ModuleType, columns: str | None, left: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    twin.show_anything()
+    assert os.environ.get("COLUMNS") == left
+
+
+def test_what_the_caller_knows_of_an_error_goes_before_what_is_known_here(twin: ModuleType, capsys) -> None:
+    def known(error: BaseException) -> object:
+        return twin.Told("a lamp went out\nand another", 5) if isinstance(error, OSError) else None
+
+    def work() -> int:
+        raise OSError(errno.EIO, "x")
+
+    command = twin.Command("test.run", explain=known)
+    assert command.run(work) == 5
+    assert capsys.readouterr().err == "error: a lamp went out\nerror: and another\n"
+    assert told(twin, MemoryError(), capsys, explain=known)[1].startswith("out of memory: ")
+    assert command.run(lambda: 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EIO, "x"), "the disk cannot be read or written"),
+        (OSError(errno.EXDEV, "Invalid link"), "Invalid link"),
+        (OSError(9999, None), "Unknown"),
+    ],
+)
+def test_why_the_system_refused_is_said_in_plain_words(twin: ModuleType, error: OSError, line: str) -> None:
+    if error.strerror is None:
+        assert twin.reason(error) == str(error)
+    else:
+        assert twin.reason(error) == line
+    assert twin.one_line("a\nb\u202e\x7f") == r"a\nb\u202e\x7f"

@@ -1,8 +1,9 @@
 """Captions that contradict their image, in features that are made so."""
 
 import numpy as np
+import pytest
 
-from metrics.captions.contradictions import caption_ranks, contradictions, missing
+from metrics.captions.contradictions import Ranks, _likeness, _way, caption_ranks, contradictions, missing
 
 RNG = np.random.default_rng(0)
 SNOW, BEACH, SUBJECT = np.eye(16)[:3]
@@ -76,3 +77,81 @@ def test_an_encoder_that_knows_nothing_of_the_captions_accuses_nobody():
     found = caption_ranks(images, texts, range(12))
     assert not found.told
     assert not found.worse_than_chance.any()
+
+
+def test_ranks_are_told_in_shares_and_by_chance() -> None:
+    found = Ranks(np.array([1.0, 3.0, 2.0, 5.0]), 5)
+    assert found.chance == 3.0
+    assert found.shares.tolist() == [0, 0.5, 0.25, 1]
+    assert not found.told, "a mean of 0.44"
+    assert not found.worse_than_chance.any()
+    good = Ranks(np.array([1.0, 1.0, 1.0, 5.0]), 5)
+    assert good.told, "a quarter"
+    assert good.worse_than_chance.tolist() == [False, False, False, True]
+    assert not Ranks(np.array([1.0, 1.0]), 2).told, "two captions tell nothing"
+    assert Ranks(np.array([1.0]), 1).shares.tolist() == [0]
+
+
+def test_ties_share_their_ranks() -> None:
+    found = caption_ranks(np.eye(4)[[0, 1, 2, 0]], np.eye(4)[[0, 0, 1, 2]], [0, 2, 3, 1])
+    assert found.ranks.tolist() == [1.5, 1.0, 1.0, 1.5]
+
+
+SAID = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("margins", "photo", "way"),
+    [
+        ([9, -1, -1, -1, 1, 1, 1, 1], 0, 5.0),  # from -1 to 1
+        ([-1, -1, -1, -1, 1, 1, 1, 1], 0, 0.0),
+        ([1, -1, -1, -1, 1, 1, 1, 1], 0, 1.0),
+        ([0, -1, -1, -1, 3, 3, 3, 3], 0, 0.25),
+        ([0, 1, 1, 1, -1, -1, -1, -1], 0, np.nan),  # the other way round
+        ([0, 1, 1, 1, 1, 1, 1, 1], 0, np.nan),
+        ([np.nan, -1, -1, -1, 1, 1, 1, 1], 0, np.nan),
+        ([0, -1, -1, np.nan, 1, 1, 1, 1], 0, 0.5),
+        ([0, -3, -1, 1, 1, 1, 1, 1], 0, 0.5),  # medians
+    ],
+)
+def test_how_far_a_photo_lies_between_those_that_say_each(margins: list[float], photo: int, way: float) -> None:
+    found = _way(np.array(margins, float), SAID, photo, 0, 1, least=0.0)
+    assert found == pytest.approx(way, nan_ok=True)
+
+
+def test_one_who_is_alone_with_its_tag_is_held_against_the_other_side_of_nothing() -> None:
+    margins, said = np.array([1.0, 2.0, 2.0, 2.0]), np.array([0, 1, 1, 1])
+    assert _way(margins, said, 0, 0, 1, least=0.0) == pytest.approx(0.75)  # from -2 to 2
+    assert _way(-margins, 1 - said, 0, 1, 0, least=0.0) != _way(margins, said, 0, 0, 1, least=0.0)
+    none = _way(margins, np.array([0, -1, -1, -1]), 0, 0, 1)
+    assert np.isnan(none)
+    only = _way(np.array([0.5, -1.0, -1.0]), np.array([0, 0, 0]), 0, 0, 1, least=0.0)
+    assert only == pytest.approx(0.75), "nobody says the other: as far on the other side"
+
+
+@pytest.mark.parametrize(("spread", "told"), [(0.2, True), (0.4, False)])
+def test_groups_that_lie_within_four_spreads_are_not_told_apart(spread: float, told: bool) -> None:
+    """Three middles of 2 apart: the robust spread is 1.4826 of the median deviation."""
+    margins = np.array([0.0, -1 - spread, -1, -1 + spread, 1 - spread, 1, 1 + spread, 1])
+    middle = 1.4826 * np.median(np.abs([-spread, 0, spread, -spread, 0, spread, 0]))
+    assert bool(4 * middle < 2) is told
+    assert bool(np.isfinite(_way(margins, SAID, 0, 0, 1))) is told
+
+
+def test_likeness_is_a_distance_to_the_mean_of_the_others() -> None:
+    rows = np.array([[0.0, 0], [2, 0], [4, 0], [0, 3]])
+    found = _likeness(rows, np.array([0, 0, 0, 1]), 3)
+    np.testing.assert_allclose(found[:, 0], [-3, 0, -3, -np.hypot(2, 3)])
+    np.testing.assert_allclose(found[:3, 1], [-3, -np.hypot(2, 3), -5])
+    assert np.isnan(found[3, 1])
+    assert np.isnan(found[:, 2]).all()
+
+
+def test_of_several_other_tags_the_likeliest_is_told() -> None:
+    features = np.repeat(np.eye(3), 4, axis=0)
+    said = np.repeat([0, 1, 2], 4)
+    fits = 10 * features[:, :3] + 0.0
+    fits[0], features[0] = [0, 8, 12], np.eye(3)[2]
+    (found,) = contradictions(fits, features, said)
+    assert (found.photo, found.said, found.shown) == (0, 0, 2)
+    assert missing(fits, np.full(12, -1))[0].text != missing(fits, np.full(12, -1))[0].text, "nobody says any: NaN"

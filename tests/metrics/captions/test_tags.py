@@ -1,5 +1,7 @@
 """Captions taken apart into tags, and tags that stand in each other's place."""
 
+import pytest
+
 from metrics.captions.tags import tag_table
 
 CAPTIONS = (
@@ -52,3 +54,46 @@ def test_the_class_word_alone_is_the_subject_and_beside_other_words_a_tag():
 
 def test_a_trigger_inside_a_word_is_another_word():
     assert tag_table(["desks, beach", "chairs, beach"], "sks").tags == ("desks", "beach", "chairs")
+
+
+@pytest.mark.parametrize(
+    ("captions", "everywhere", "once"),
+    [
+        (["a, b"], [], []),
+        (["a, b", "a"], ["a"], []),
+        (["a, b", "a, c"], ["a"], []),
+        (["a, b", "a, c", "a, c"], ["a"], ["b"]),
+        (["a, a", "b", "b"], [], ["a"]),
+    ],
+)
+def test_few_captions_say_nothing_of_single_tags(captions: list[str], everywhere: list[str], once: list[str]) -> None:
+    table = tag_table(captions)
+    assert [table.tags[tag] for tag in table.everywhere] == everywhere
+    assert [table.tags[tag] for tag in table.once] == once
+
+
+@pytest.mark.parametrize(("saying", "grouped"), [(8, True), (7, False)])
+def test_a_group_is_said_by_four_of_five_captions(saying: int, grouped: bool) -> None:
+    table = tag_table([f"x{row}, {('snow', 'beach')[row % 2]}" if row < saying else f"x{row}" for row in range(10)])
+    named = [{table.tags[tag] for tag in group} for group in table.groups]
+    assert any({"snow", "beach"} <= group for group in named[:1]) is True
+    plain = tag_table([("snow", "beach")[row % 2] if row < saying else "other, both" for row in range(10)])
+    assert len(plain.groups) == 1
+    pair = tag_table([("snow", "beach")[row % 2] if row < saying else "snow, beach" for row in range(10)])
+    assert pair.groups == []
+    few = tag_table([("snow", "beach")[row % 2] if row < saying else "" for row in range(10)])
+    assert bool(few.groups) is grouped
+
+
+def test_groups_come_in_falling_order_of_use() -> None:
+    table = tag_table(["a, x", "b, x", "b, y", "b, y", "c, y"])
+    assert [[table.tags[tag] for tag in group] for group in table.groups] == [["b", "a", "c"], ["y", "x"]]
+    assert table.said(table.groups[0]).tolist() == [1, 0, 0, 0, 2]
+    assert tag_table(["a", "b", "", "a"]).said([0, 1]).tolist() == [0, 1, -1, 0]
+
+
+def test_a_tag_that_is_said_twice_is_replaced_once_and_taken_out_twice() -> None:
+    table = tag_table(["snow, toy; Snow、beach，x", "beach"])
+    group = [table.tags.index("snow"), table.tags.index("beach")]
+    assert table.with_tag(0, group, table.tags.index("beach")) == "beach, toy, x"
+    assert table.without(0, table.tags.index("snow")) == "toy, beach, x"

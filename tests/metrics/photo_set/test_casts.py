@@ -77,3 +77,43 @@ def test_a_cast_is_taken_off_by_what_the_others_look_like() -> None:
 def test_three_photos_are_too_few() -> None:
     photos = shoot()[:3]
     assert not casts([photos[0], photos[1], filtered(photos[2], (1.35, 0.6, 1.2))]).found.any()
+
+
+@pytest.mark.parametrize(
+    ("shift", "least", "beyond", "found"),
+    [(28.1, 5.1, 8.1, True), (28.0, 5.1, 8.1, False), (28.1, 5.0, 8.1, False), (28.1, 5.1, 8.0, False)],
+)
+def test_a_cast_is_far_everywhere_and_farther_than_any_other(
+    shift: float, least: float, beyond: float, found: bool
+) -> None:
+    assert Cast(*(np.array([each]) for each in (shift, least, beyond))).found.tolist() == [found]
+
+
+def test_how_far_a_cast_moves_is_the_way_between_mean_colours() -> None:
+    from skimage.color import rgb2lab
+
+    levels = [(120, 120, 120), (130, 130, 130), (110, 110, 110), (125, 125, 125), (200, 120, 100)]
+    found = casts([np.full((32, 32, 3), level, np.uint8) for level in levels])
+    lab = rgb2lab(np.array([[level] for level in levels], np.uint8))[:, 0, 1:]
+    assert found.shift[4] == pytest.approx(np.linalg.norm(lab[4] - np.median(lab[:4], axis=0)), rel=0.02)
+    assert found.least[4] == pytest.approx(found.shift[4], rel=0.02)
+    assert found.beyond[4] == pytest.approx(found.least[4], rel=0.05)
+    assert found.shift[:4].max() < 1
+    assert found.found.tolist() == [False] * 4 + [True]
+
+
+def test_black_and_white_show_no_cast_unless_there_is_nothing_else() -> None:
+    from metrics.photo_set.casts import _chroma
+
+    lab = np.array([[10, 50, 50]] * 40 + [[99, 50, 50]] * 40 + [[60, 1, 2]] * 51, float)
+    assert (_chroma(lab) == (1, 2)).all()
+    assert len(_chroma(lab)) == 51
+    assert len(_chroma(lab[:-1])) == 130, "fifty are few"
+
+
+def test_a_neutral_set_turns_a_tinted_grey_back_to_grey() -> None:
+    others = [np.full((8, 8, 3), level, np.uint8) for level in (90, 120, 150)]
+    found = without_cast(np.full((8, 8, 3), (160, 120, 80), np.uint8), others)
+    assert np.ptp(found[0, 0].astype(int)) <= 1
+    linear = (np.array([160, 120, 80]) / 255) ** 2.2
+    assert found[0, 0, 0] == pytest.approx(255 * linear.mean() ** (1 / 2.2), abs=1.5), "as light as it was"

@@ -1,8 +1,9 @@
 """Photos that are learned first or never, and photos that pull drawings."""
 
 import numpy as np
+import pytest
 
-from metrics.photo_set.learning import farthest, learning, pulls
+from metrics.photo_set.learning import Learning, farthest, learning, pulls
 
 RNG = np.random.default_rng(2)
 
@@ -66,3 +67,63 @@ def test_the_photos_that_make_the_spread_are_told_the_largest_first():
     rows = RNG.normal(0, 0.1, (12, 3))
     rows[2], rows[7] = 4.0, 6.0
     assert farthest(rows).tolist() == [7, 2]
+
+
+def test_ratios_and_their_intervals_are_those_of_the_draws():
+    base, losses = RNG.uniform(0.5, 1, (5, 2, 3)), RNG.uniform(0.2, 0.9, (2, 5, 2, 3))
+    found = learning(losses, base)
+    each = np.log(losses / base).mean(axis=2)  # over noise levels
+    np.testing.assert_allclose(found.ratio, each.mean(axis=2))
+    np.testing.assert_allclose(found.high - found.ratio, 2 * each.std(axis=2, ddof=1) / np.sqrt(3))
+    np.testing.assert_allclose(found.ratio - found.low, found.high - found.ratio)
+    middle = np.median(found.ratio, axis=1)
+    for row in range(2):
+        spread = max(1.4826 * np.median(np.abs(found.ratio[row] - middle[row])), 0.02)
+        np.testing.assert_allclose(found.beyond[row], (found.ratio[row] - middle[row]) / spread)
+    once = learning(losses[..., :1], base[..., :1])
+    np.testing.assert_array_equal(once.low, once.high)
+
+
+def test_of_one_checkpoint_the_first_is_found_at_that_one():
+    found = learning(*course(alike(0.8, p4=0.3)))
+    assert np.flatnonzero(found.memorised_first).tolist() == [4]
+    assert found.reached.shape == (16,)
+
+
+def plain(*rows: list[float]) -> Learning:
+    """Ratios of checkpoints without any spread of their draws; the sixth is judged against five alike."""
+    ratio = np.array([[-0.1] * 5 + [value] if isinstance(value, float) else value for value in rows], float)
+    middle = np.median(ratio, axis=1, keepdims=True)
+    return Learning(ratio, ratio - 0.01, ratio + 0.01, (ratio - middle) / 0.02)
+
+
+@pytest.mark.parametrize(("last", "first"), [(-0.19, True), (-0.18, False), (-0.17, False)])
+def test_first_is_more_than_four_spreads_below(last: float, first: bool):
+    assert plain(last, last).memorised_first.tolist() == [False] * 5 + [first]
+
+
+@pytest.mark.parametrize(
+    ("rows", "never"),
+    [([0.0, 0.0], True), ([-0.02, 0.0], False), ([0.0, -0.01], False), ([0.0, -0.02], False)],
+)
+def test_never_fitted_is_what_has_surely_fallen_nowhere(rows: list[float], never: bool):
+    assert plain(*rows).never_fitted.tolist() == [False] * 5 + [never]
+
+
+def test_while_the_others_have_not_fallen_nobody_is_behind():
+    flat = np.array([[-0.02] * 5 + [0.2]] * 2)
+    assert not Learning(flat, flat, flat, (flat + 0.02) / 0.02).never_fitted.any()
+
+
+def test_three_drawings_are_the_fewest_that_pull():
+    photos = np.eye(40)
+    even = photos[np.arange(40)]
+    assert not pulls(photos[[3, 3]], even, photos).any()
+    assert np.flatnonzero(pulls(photos[[3, 3, 3]], even, photos)).tolist() == [3]
+
+
+@pytest.mark.parametrize(("times", "rows"), [(3.0, [5]), (0.5, [5, 4]), (6.1, [])])
+def test_who_makes_so_many_shares_of_the_spread(times: float, rows: list[int]):
+    apart = np.array([[0.0], [0.0], [0.0], [0.0], [1.0], [3.0]])  # shares 0, 0, 0, 0, 0.1, 0.9
+    assert farthest(apart, times=times).tolist() == rows
+    assert farthest(np.zeros((4, 1))).tolist() == []

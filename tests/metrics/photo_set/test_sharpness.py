@@ -41,3 +41,20 @@ def test_an_image_without_edges_has_no_width_and_is_not_blurred():
 def test_a_set_that_is_soft_as_a_whole_is_a_matter_of_taste_until_nothing_is_sharp():
     assert not blurred(np.array([1.5, 1.6, 1.7])).any()
     assert blurred(np.array([3.0, 3.1, 3.2])).all()
+
+
+@pytest.mark.parametrize(
+    ("widths", "found"),
+    [
+        ([0.5, 0.6, 0.7, 1.3], [False, False, False, False]),
+        ([0.5, 0.6, 0.7, 1.31], [False, False, False, True]),
+        ([1.0, 1.0, 1.0, 1.4], [False, False, False, False]),
+        ([1.0, 1.0, 1.0, 1.41], [False, False, False, True]),
+        ([2.5, 2.5, 2.51], [False, False, True]),
+        ([np.nan, np.nan], [False, False]),
+        ([1.31], [False]),
+        ([2.6], [True]),
+    ],
+)
+def test_blurred_is_wider_than_sharp_photos_and_than_the_set(widths, found):
+    assert blurred(np.array(widths)).tolist() == found

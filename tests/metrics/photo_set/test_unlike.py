@@ -7,7 +7,17 @@ import pytest
 
 from metrics.checkpoint.unrelated import unrelated
 from metrics.photo_set.cutouts import subject_cutouts
-from metrics.photo_set.unlike import Unlikeness, aloof, other_colours, other_subject, unlikeness, unrelated_photo
+from metrics.photo_set.unlike import (
+    Unlikeness,
+    _outlying,
+    aloof,
+    nearest,
+    other_colours,
+    other_subject,
+    residuals,
+    unlikeness,
+    unrelated_photo,
+)
 
 SUBJECTS = Path(__file__).parents[4] / "shared" / "data" / "subjects"
 
@@ -129,3 +139,61 @@ def test_a_subject_is_cut_out_before_grey_and_fills_its_square():
     for cut in subject_cutouts(images):
         assert cut.shape[0] == cut.shape[1] <= 34
         assert (cut.reshape(-1, 3) == (220, 40, 30)).all(axis=1).mean() > 0.6
+
+
+def test_what_captions_explain_is_what_the_other_photos_say_of_them():
+    """Ridge regression of all other rows, by an equation for each row that is left out."""
+    generator = np.random.default_rng(3)
+    values, says = generator.normal(size=(9, 4)), generator.random((9, 2)) < 0.5
+    found = residuals(values, says)
+    for row in range(9):
+        rest = np.arange(9) != row
+        design = np.column_stack([np.ones(9), says])
+        penalty = np.diag([1e-6, 1, 1])
+        weights = np.linalg.solve(design[rest].T @ design[rest] + penalty, design[rest].T @ values[rest])
+        np.testing.assert_allclose(found[row], values[row] - design[row] @ weights, atol=1e-9)
+
+
+def test_aloof_is_what_its_definition_says():
+    features = rows(6, 8, seed=2)
+    cosines = features @ features.T
+    apart, alone = aloof(features, np.zeros((6, 0), bool), 0.3)
+    for row in range(6):
+        others = [other for other in range(6) if other != row]
+        among = [cosines[a, b] for a in others for b in others if a != b]
+        usual = np.mean([max(cosines[a, b] for b in others if b != a) for a in others])
+        assert apart[row] == pytest.approx((np.mean(among) - np.mean([cosines[row, a] for a in others])) / 0.7)
+        assert alone[row] == pytest.approx((usual - max(cosines[row, a] for a in others)) / (1 - usual))
+    for few in (3, 1):
+        assert not np.any(aloof(features[:few], np.zeros((few, 0), bool), 0.3))
+
+
+@pytest.mark.parametrize(("apart", "alone", "found"), [(0.29, 0.36, True), (0.28, 0.36, False), (0.29, 0.35, False)])
+def test_an_unrelated_photo_is_apart_and_alone(apart: float, alone: float, found: bool):
+    assert unrelated_photo(np.array([apart]), np.array([alone])).tolist() == [found]
+
+
+@pytest.mark.parametrize(("count", "times"), [(3, np.inf), (4, 1.75), (12, 1.25), (300, 1.01)])
+def test_limits_are_higher_in_small_sets(count: int, times: float):
+    def alike(**values: float) -> Unlikeness:
+        names = ("features", "subject", "colours", "layout", "apart", "alone")
+        return Unlikeness(**{name: np.full(count, values.get(name, 0.0)) for name in names})
+
+    high = 1e9 if times == np.inf else times
+    for factor, told in ((1.001, times < np.inf), (0.999, False)):
+        assert other_subject(alike(features=9 * high, subject=factor * 2.05 * high)).all() == told
+        assert other_subject(alike(features=factor * 2.05 * high, subject=9 * high)).all() == told
+        assert other_colours(alike(colours=factor * 2.93 * high, features=9 * high)).all() == told
+        assert other_colours(alike(colours=9 * high, features=factor * 1.6 * high)).all() == told
+
+
+def test_outlying_is_counted_in_robust_spreads_of_logarithms():
+    values = np.exp(np.array([0.0, 1.0, 2.0, 3.0, 9.0]))
+    np.testing.assert_allclose(_outlying(values), np.array([-2, -1, 0, 1, 7]) / 1.4826)
+    np.testing.assert_allclose(_outlying(np.exp([0.0, 0.0, 0.0, 1.0])), [0, 0, 0, 10], atol=1e-9)
+
+
+def test_the_nearest_others_are_averaged():
+    apart = np.array([[0.0, 1, 4, 9], [1, 0, 3, 8], [4, 3, 0, 5], [9, 8, 5, 0]])
+    assert nearest(apart, 2).tolist() == [2.5, 2.0, 3.5, 6.5]
+    assert nearest(apart, 9).tolist() == pytest.approx([14 / 3, 4, 4, 22 / 3])
