@@ -5,7 +5,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -172,16 +172,8 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         twin_losses = _twin_losses(probe) if study.num_twins else 0.0
         pictures = sum(file.stat().st_size for file in Path(aside).glob("images*"))
         lora = (run.save() / LORA_FILE).stat().st_size
-    horizons = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
-    trials = study.trials
-    mean = float(np.mean(horizons))
-    looks = float(np.mean([np.ceil(horizon / config.save_every_n_epochs) for horizon in horizons]))
     return Bill(
         study=study.name,
-        trials=trials,
-        distinct=size_of(study.space),
-        epochs=(min(horizons), max(horizons)),
-        all_epochs=trials * mean,
         photos=(probe.trained.num_photos, len(study.photos) - probe.trained.num_photos),
         notices=probe.told,
         steps_per_epoch=pack.steps_per_epoch,
@@ -192,7 +184,6 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         step=float(np.median(steps[1:] if len(steps) > 1 else steps)) / at_once,
         images=seconds["sample"],
         readings=seconds["score"],
-        checkpoints=trials * looks,
         workers=study.workers.count,
         memory=memory_gib(base),
         lora=lora,
@@ -200,8 +191,23 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         at_once=at_once,
         finals=FinalsCost.of(study),
         twin_losses=twin_losses,
-        kept={"all": trials * looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
+        **planned(study, config.save_every_n_epochs),
     )
+
+
+def planned(study: Study, every: int) -> dict[str, Any]:
+    """What of a bill follows from the study alone, where its trials have a checkpoint every so many epochs."""
+    horizons = planned_epochs(study.space, study.train.get("epochs", TrainConfig.model_fields["epochs"].default))
+    trials = study.trials
+    looks = trials * float(np.mean([np.ceil(horizon / every) for horizon in horizons]))
+    return {
+        "trials": trials,
+        "distinct": size_of(study.space),
+        "epochs": (min(horizons), max(horizons)),
+        "all_epochs": trials * float(np.mean(horizons)),
+        "checkpoints": looks,
+        "kept": {"all": looks, "best": trials + 3.0 * _AROUND, "none": 3.0}[study.keep.checkpoints],
+    }
 
 
 def _twin_losses(probe: "Probe") -> float:

@@ -9,11 +9,13 @@ import pytest
 from search import run
 from search.record.finalists import FRESH
 from search.record.record import StudyFolder
-from search.running.bill import Bill
+from search.running.bill import Bill, planned
+from search.running.eta import planned_epochs
 from search.running.finals_cost import FinalsCost
 from search.study.study import load_study
 from search.verdict.quantities import duration
 from tests.messages import refusal
+from trainer.config.config import TrainConfig
 
 BILL = Bill(
     study="dog", trials=10, distinct=None, epochs=(20, 40), all_epochs=300.0, photos=(26, 4), steps_per_epoch=13,
@@ -110,6 +112,43 @@ def test_it_measures_trains_no_trial_and_the_study_takes_its_probe(write_study, 
     assert kept
     assert run.main([str(file), "--runs", str(runs), "--dry-run"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (folder.cache / "probe").iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    ("every", "looks"), [(1, {4: 4, 9: 9}), (3, {4: 2, 9: 3}), (9, {4: 1, 9: 1}), (20, {4: 1, 9: 1})]
+)
+@pytest.mark.parametrize("keep", ["all", "best", "none"])
+def test_trials_are_as_long_as_the_space_plans_them(write_study, every: int, looks: dict[int, int], keep: str) -> None:
+    file = write_study(
+        train={"resolution": 64, "lr_scheduler": "cosine"},
+        search={"rank": {"values": [2, 4]}, "epochs": {"values": [4, 9]}},
+        budget={"trials": 4},
+        keep={"checkpoints": keep},
+    )
+    study = load_study(file)
+    horizons = planned_epochs(study.space, 0)
+    assert set(horizons) == {4, 9}
+    checkpoints = 4 * sum(looks[epochs] for epochs in horizons) / len(horizons)
+    assert planned(study, every) == {
+        "trials": 4,
+        "distinct": 4,
+        "epochs": (4, 9),
+        "all_epochs": pytest.approx(4 * sum(horizons) / len(horizons)),
+        "checkpoints": pytest.approx(checkpoints),
+        "kept": pytest.approx({"all": checkpoints, "best": 4 + 3 * 4, "none": 3}[keep]),
+    }
+
+
+def test_where_the_space_does_not_plan_them_the_study_does(write_study) -> None:
+    study = load_study(write_study(train={"resolution": 64, "epochs": 5}, search={"rank": {"min": 2, "max": 9}}))
+    found = planned(study, 2)
+    assert (found["epochs"], found["all_epochs"], found["checkpoints"]) == (
+        (5, 5),
+        5.0 * study.trials,
+        3.0 * study.trials,
+    )
+    usual = load_study(write_study(train={"resolution": 64}))
+    assert planned(usual, 2)["epochs"] == (TrainConfig.model_fields["epochs"].default,) * 2
 
 
 def test_of_a_flow_there_is_no_bill(tmp_path: Path, capsys) -> None:

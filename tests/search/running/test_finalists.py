@@ -337,6 +337,14 @@ def test_several_workers_share_the_columns_of_what_ships_at_other_strengths(fold
     assert asked[-1] == picture == DrawAgain(columns[0].number, columns[0].epoch, strengths=True)
 
 
+@pytest.mark.parametrize(("workers", "parts"), [(1, 0), (8, 8), (9, 9), (12, 9)])
+def test_no_more_workers_draw_columns_than_there_are(folder: StudyFolder, finals, workers: int, parts: int) -> None:
+    """Three strengths at the epoch to ship and those beside it: nine columns."""
+    asked = []
+    finals(Workers(folder, workers, lambda worker, look: asked.append(look)))
+    assert [look.parts for look in asked if look.strengths and look.parts] == [parts] * parts
+
+
 def test_a_column_that_cannot_be_drawn_is_told_with_the_picture(folder: StudyFolder, finals, capsys) -> None:
     def happens(worker: int, look: DrawAgain) -> Any:
         return Failed(look.number, look.epoch, "other: no such base", again=False) if look.strengths else None

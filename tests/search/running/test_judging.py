@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from metrics.checkpoint.calibration import Calibration
 from metrics.checkpoint.score import calibrate
 from metrics.checkpoint.weighting import KEPT, LEAK, SUBJECT, WORTH_TELLING
 from metrics.trajectory.readings import Reading, Readings
-from search.record.judgement import Judgement
+from search.record.judgement import SHEET_FILE, Judgement
 from search.record.record import StudyFolder, TrialRecord
-from search.running.judging import SURE, _may_be, _plain, choose, compare, judge, with_fresh_seeds
+from search.running.judging import SURE, _may_be, _plain, _sheet, choose, compare, judge, with_fresh_seeds
 from search.study.study import load_study
 from tests.metrics.photo_sets import OTHERS, crops, probe_labels
 from trainer.config.config import parse_train_config
+from trainer.inference.picture_grid import Column, picture_grid
 
 LABELS = probe_labels()
 NEW = int((np.array(LABELS.sets) == "C").sum())
@@ -275,3 +277,49 @@ def test_a_judgement_of_other_weights_is_made_anew(tmp_path: Path, changed: str)
     found = judge(nothing_to_draw_with, folder, say=lambda line: None)
     assert (found.trial, found.params) == (0, {"IN04": 1.0})
     assert found == Judgement.load(tmp_path) != kept
+
+
+@pytest.mark.parametrize(
+    ("prompts", "rows"),
+    [
+        ("aaaabbbb", [0, 1, 4, 5]),
+        ("aabb", [0, 1, 2, 3]),
+        ("aaaabbbba", [0, 1, 4, 5]),
+        ("".join(c * 4 for c in "abcdefghijklmn"), [4 * n + seed for n in range(12) for seed in (0, 1)]),
+    ],
+)
+def test_the_sheet_shows_each_prompts_first_two_seeds_before_and_after(
+    tmp_path: Path, prompts: str, rows: list[int]
+) -> None:
+    luck = np.random.default_rng(0)
+    looks = [luck.integers(0, 255, (len(prompts), 128, 128, 3), dtype=np.uint8) for _ in range(3)]
+    _sheet(StudyFolder(tmp_path), list(prompts), looks, "toy")
+    expected = picture_grid(
+        [[look[row] for row in rows] for look in looks],
+        [Column("base"), Column("as it is"), Column("weighted", bold=True)],
+        [prompts[row] for row in rows],
+        title="toy: before and after",
+        subtitle="seeds that the search never saw",
+        cell=128,
+    )
+    with Image.open(tmp_path / SHEET_FILE) as drawn:
+        assert np.array_equal(np.asarray(drawn.convert("RGB")), np.asarray(expected.convert("RGB")))
+
+
+def test_weights_that_change_a_block_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def judged(study: Any, folder: Any, chosen: TrialRecord, say: Any) -> Judgement:
+        looked.append(chosen.number)
+        return Judgement(chosen.number, dict(chosen.params))
+
+    monkeypatch.setattr("search.running.judging._judged", judged)
+    nothing: Any = None
+    folder = StudyFolder(tmp_path)
+    for record in (trial(0, 0.4, IN04=1.0, M00=1.0), trial(1, 0.5, IN04=0.5, M00=1.0)):
+        record.save(folder.trial(record.number))
+    found = judge(nothing, folder, lambda what: None)
+    assert (found.trial, looked) == (1, [1])
+    assert Judgement.load(folder.path) == found
+    judge(nothing, folder, lambda what: None)
+    assert looked == [1], "it was kept"

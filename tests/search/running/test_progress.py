@@ -15,9 +15,9 @@ from metrics.trajectory.readings import Readings
 from search.record.events import Doing, Prepared
 from search.record.finished_run import FinishedRun
 from search.record.record import TrialRecord
-from search.running.eta import TimeLeft
+from search.running.eta import Forecast, TimeLeft
 from search.running.finals_cost import FinalsCost
-from search.running.progress import Board, said, time_left_text
+from search.running.progress import Board, _time, said, time_left_text
 from tests.search.any_config import CONFIG
 
 PARAMS = {"optimizer": "Lion", "lr_scheduler": "cosine", "learning_rate_scale": 3.14159, "rank": 8, "epochs": 20}
@@ -264,3 +264,110 @@ def test_a_look_at_one_file_says_no_epoch(capsys: pytest.CaptureFixture[str]) ->
     assert "drawing" in shown
     assert "epoch" not in shown
     assert "1/1" not in shown
+
+
+def test_the_forecast_is_told_all_that_the_board_is_told() -> None:
+    now = [0.0]
+    board = Board("toy", trials=6, slots=2, horizons=(20,), clock=lambda: now[0])
+    forecast = Forecast(6, 2, horizons=(20,), finish=4.0)
+    seen: list[int] = []
+    board.track = lambda record: seen.append(record.number)
+    board.opened(2, 1)
+    for slot in range(2):
+        board.began(slot, record(slot))
+        forecast.began(slot, record(slot), 0.0)
+    now[0] = 5.0
+    for slot in range(2):
+        board.prepared([slot], Prepared(3.0))
+        forecast.prepared(slot, 5.0)
+    assert board.time_left() is None
+    for at, slot, epoch in ((15.0, 0, 5), (17.0, 1, 5), (26.0, 0, 10)):
+        now[0] = at
+        board.checkpointed(slot, record(slot, epochs_trained=epoch), Readings(epoch, 0.1, {}, {}, 0.25))
+        forecast.checkpointed(slot, epoch, at)
+        assert board.time_left() == forecast.time_left(at)
+    now[0] = 37.0
+    board.ended(ended(0, 0.7))
+    forecast.ended(0, ended(0, 0.7), 37.0)
+    assert board.time_left() == forecast.time_left(37.0)
+    assert seen == [0, 1, 0, 0]
+    board.began(0, record(2))
+    forecast.began(0, record(2), 37.0)
+    now[0] = 40.0
+    assert board.time_left() == forecast.time_left(40.0)
+    board.opened(4, 2)
+    assert (board._forecast.slots, board._forecast.places, board.slots) == (4, 2, 4)
+
+
+def test_time_spent_before_counts_and_no_trial_begins_behind_the_hours() -> None:
+    now = [100.0]
+    board = Board("toy", trials=6, slots=1, seconds=50.0, spent_seconds=3700.0, clock=lambda: now[0])
+    now[0] = 161.0
+    assert board.summary()[:3] == ("0 of 6 trials", "1:02:41", "ETA unknown yet")
+    assert board._forecast.deadline == 150.0
+    assert Board("toy", 6, 1, clock=lambda: now[0])._forecast.deadline is None
+
+
+def test_slots_that_load_say_what_they_do_until_they_are_ready() -> None:
+    board = Board("toy", trials=4, slots=2)
+    board.began(0, record(0))
+    board.began(1, record(1))
+
+    def doing() -> list[str]:
+        return [row.doing for row in board.table().running]
+
+    assert doing() == ["starting", "starting"]
+    board.doing(0, Doing("loading the base"))
+    board.doing(1, Doing("training", 1, 3))
+    assert doing() == ["loading the base", "starting"]
+    board.prepared([0, 1], Prepared(3.0))
+    assert doing() == ["starting", "training"]
+    board.doing(1, Doing("drawing", 0, 9))  # another trial's
+    board.doing(1, Doing("drawing", 1, 2))  # a step back: it is measured again
+    assert [(row.doing, row.epoch) for row in board.table().running] == [("starting", 0), ("drawing", 3)]
+    board.checkpointed(1, record(1, epochs_trained=5), Readings(5, 0.1, {}, {}, 0.25))
+    assert [(row.score, row.epoch) for row in board.table().running] == [(None, 0), (0.25, 5)]
+    board.checkpointed(3, record(9), Readings(5, 0.1, {}, {}, 0.25))  # a slot without a trial
+    assert len(board.table().running) == 2
+
+
+def test_without_a_terminal_a_line_is_said_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [1000.0]
+    board = Board("toy", trials=4, slots=1, clock=lambda: now[0])
+    board.doing(0, Doing("training", 0, 1))
+    assert capsys.readouterr().out == "", "nothing runs"
+    board.began(0, record(0))
+    for at, lines in ((1000.0, 1), (1029.0, 0), (1030.0, 0), (1030.5, 1), (1060.5, 0), (1061.0, 1)):
+        now[0] = at
+        board.doing(0, Doing("training", 0, 1))
+        assert len(capsys.readouterr().out.splitlines()) == lines, at
+    board.prepared([1, 0], Prepared(3.4))
+    assert capsys.readouterr().out == "ready after 3 s: base, encoder and probe are loaded\n"
+    board.prepared([1], Prepared(3.4))
+    assert capsys.readouterr().out == "", "the others load the same"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (36061, "10:01:01")],
+)
+def test_clock_times(seconds: float, text: str) -> None:
+    assert _time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(99.9, "100 s"), (100, "2 min"), (5999, "100 min"), (6000, "1.7 h"), (35999, "10.0 h"), (36000, "10 h")],
+)
+def test_each_unit_goes_up_to_its_end(seconds: float, text: str) -> None:
+    assert time_left_text(TimeLeft(seconds, seconds, seconds)).split(" (")[0] == text
+    assert time_left_text(TimeLeft(1.0, 0.0, 1.0)) != "a moment"
+    assert time_left_text(TimeLeft(0.5, 0.0, 0.99)) == "a moment"
+
+
+def test_the_best_so_far_is_named_with_its_epoch_where_it_has_one() -> None:
+    board = Board("toy", trials=4, slots=1)
+    for number, score in ((0, 0.5), (1, 0.7), (2, 0.6)):
+        board.ended(ended(number, score))
+    assert board.summary()[-1] == "best so far: trial 1, 0.700 at epoch 10"
+    assert board.summary()[0] == "3 of 4 trials"
