@@ -5,6 +5,7 @@ The other reader here is its own code's rules, written down anew: which files it
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from search.exports.photos import (
     SEE_THROUGH,
     SKIPPED,
     TURNED,
+    _caption_difference,
+    _hides_something,
+    _shelf_name,
     caption_ending,
     differences,
     prepare,
@@ -173,3 +177,50 @@ def test_files_of_one_stem_bare_folders_and_regularisation_images_keep_apart(tmp
 def test_a_folder_with_something_in_it_is_not_written_into(shelf, tmp_path):
     with pytest.raises(StudyError, match="a new or an empty folder"):
         prepare(scan_dataset(shelf.parent), shelf.parent)
+
+
+@pytest.mark.parametrize(
+    ("written", "caption", "what"),
+    [
+        (b"sks toy\n", "sks toy", None),
+        (b"  sks toy \r\nsecond line", "sks toy", None),
+        (b"", "sks toy", EMPTY),
+        (b"\xef\xbb\xbfsks toy\n", "sks toy", MARKED),
+        (b"another\n", "sks toy", OTHER_CAPTION),
+        (b"caf\xe9 toy\n", "sks toy", "stops at these photos: their .txt file is not UTF-8"),
+        (None, "sks toy", None),  # both take the words of the folder's name
+    ],
+)
+def test_each_way_in_which_a_caption_may_differ(tmp_path, written, caption, what):
+    photo = SimpleNamespace(path=tmp_path / "one.png", caption=caption)
+    if written is not None:
+        (tmp_path / "one.txt").write_bytes(written)
+    assert _caption_difference(photo, ".txt") == what
+    if written is not None:
+        assert _caption_difference(photo, ".caption") == OTHER_ENDING
+
+
+@pytest.mark.parametrize(
+    ("folder", "words", "name"),
+    [
+        ("5_sks toy", ("sks", "toy"), "5_sks toy"),
+        ("10_x", ("x", ""), "10_x"),
+        ("5_", ("", ""), "3_photos"),
+        ("sks_toy", ("", ""), "3_photos"),
+        ("photos", ("sks", "toy"), "3_sks toy"),
+        ("photos", ("", "toy"), "3_toy"),
+        ("5", ("sks", ""), "3_sks"),
+    ],
+)
+def test_a_shelf_is_named_as_kohya_reads_it(folder, words, name):
+    trigger, class_word = words
+    photo = SimpleNamespace(path=Path("data") / folder / "a.png", trigger=trigger, class_word=class_word, repeats=3)
+    assert _shelf_name(photo) == name
+
+
+@pytest.mark.parametrize(
+    ("mode", "alpha", "hides"), [("RGB", None, False), ("RGBA", 255, False), ("RGBA", 254, True), ("LA", 0, True)]
+)
+def test_only_what_is_seen_through_hides_something(mode, alpha, hides):
+    image = Image.new(mode, (2, 2), 0 if alpha is None else (9,) * (len(mode) - 1) + (alpha,))
+    assert _hides_something(image) is hides
