@@ -134,7 +134,7 @@ def test_what_nobody_foresaw_of_a_storage_is_told_with_where_it_happened(tmp_pat
         raise sqlite3.OperationalError("no such table: trials")
 
     def wrong() -> int:
-        raise ArgumentError("Could not parse\nSQLAlchemy URL")
+        raise ArgumentError("Could not parse   SQLAlchemy URL")
 
     def away() -> int:
         raise ValueError("late") from TimeoutError("pool " * 99)
