@@ -122,7 +122,9 @@ class Session:
     def _note(self, items: list[pytest.Item]) -> None:
         noted = Ran.read(self.folder)
         items = [item for item in items if item.nodeid not in noted.all_tests]
-        for item, following in zip(items, [*items[1:], *items[:1]], strict=True):
+        # after the last one only the session stays up: a fork has to begin in any file and folder
+        sessions = [item.session for item in items[:1]]
+        for item, following in zip(items, [*items[1:], *sessions], strict=True):
             try:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             except Exception as error:  # pytest cannot report it: one test does not end the notes of all

@@ -237,6 +237,23 @@ def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
     )
 
 
+def test_faults_are_found_by_tests_that_lie_between_those_of_another_folder(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    beside = repository / "tests" / "elsewhere"
+    beside.mkdir()
+    (beside / "__init__.py").write_text("")
+    (beside / "test_beside.py").write_text("def test_one():\n    pass\n\n\ndef test_other():\n    pass\n")
+    order = "def pytest_collection_modifyitems(items):\n    items.append(items.pop(0))\n"
+    (repository / "tests" / "conftest.py").write_text(order)
+    notes = tmp_path_factory.mktemp("notes")
+    chosen = [mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind == "opposite"]
+    tried(repository, notes, chosen)
+    names = [name for name, _ in noted_tests(notes)]
+    assert (names[0], names[-1]) == ("test_other", "test_one")
+    assert [row["outcome"] for row in outcomes(notes).values()] == ["found"]
+
+
 def test_the_notes_go_on_after_a_test_that_takes_too_long_and_one_that_cannot_be_reported(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ):

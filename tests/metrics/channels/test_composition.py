@@ -111,3 +111,78 @@ def test_framing_finds_where_the_subject_is():
     assert 0.2 < scale < 0.45
     assert framing_of(pictures()["chelsea"]).shape == (4,)
     assert aspect == pytest.approx(np.log((30 / 96) / (20 / 64)), abs=0.15)
+
+
+def test_grey_is_luma_at_64_pixels():
+    image = np.zeros((128, 32, 3), np.uint8)
+    image[:64] = (255, 0, 0)
+    image[64:] = (0, 0, 255)
+    (found,) = composition.small_grey([image])
+    assert (found.shape, found.dtype) == ((64, 64), np.float32)
+    np.testing.assert_allclose(found[:32], 0.299, atol=3e-3)
+    np.testing.assert_allclose(found[32:], 0.114, atol=3e-3)
+
+
+def test_distances_are_euclidean():
+    first, second = np.array([[0.0, 0], [3, 4]]), np.array([[0.0, 0], [3, 0], [6, 8]])
+    np.testing.assert_allclose(composition.distances(first, second), [[0, 3, 10], [5, 4, 5]])
+
+
+def test_the_null_of_energies_is_that_of_halves():
+    from metrics.channels.bootstrap import half_splits
+
+    rows = np.random.default_rng(0).normal(size=(7, 3))
+    apart = composition.distances(rows, rows)
+    found = [
+        composition.energy_distance(apart[np.ix_(half, ~half)], apart[np.ix_(half, half)], apart[np.ix_(~half, ~half)])
+        for half in half_splits(7)
+    ]
+    assert composition.energy_null(apart) == pytest.approx(np.std(found))
+    assert composition.energy_null(np.zeros((5, 5))) == 1e-6
+
+
+def test_framings_are_told_apart_from_what_can_be_seen_on():
+    seen = np.array([0.05, 0.05, 0.05, 0.2])
+    wide = np.random.default_rng(0).normal(size=(9, 4))
+    np.testing.assert_allclose(composition.framing_unit(wide), wide.std(axis=0))
+    np.testing.assert_allclose(composition.framing_unit(wide * 1e-3), seen)
+    np.testing.assert_allclose(
+        composition.framing_null(wide), composition.energy_null(composition.distances(*[wide / wide.std(axis=0)] * 2))
+    )
+    z, items = composition.framing_drift(wide[:4], wide, 0.5)
+    unit = wide.std(axis=0)
+    assert z == composition.layout_drift(wide[:4] / unit, wide / unit, 0.5)[0]
+    assert items.mean() == pytest.approx(z)
+
+
+def test_the_spread_over_seeds_is_a_mean_of_pairs():
+    vectors = np.array([[0.0], [1.0], [3.0], [10.0], [7.0]])
+    found = composition.seed_spread(vectors, np.array([0, 0, 0, 1, 2]))
+    np.testing.assert_allclose(found, [2.0])
+    both = composition.seed_spread(vectors, np.array([0, 0, 1, 2, 2]))
+    np.testing.assert_allclose(both, [1.0, 3.0])
+    np.testing.assert_allclose(composition.collapse(vectors, 2 * vectors, np.array([0, 0, 1, 2, 2])), [0.25, 0.75])
+
+
+def test_what_is_unlike_the_border_counts_and_no_more_than_three_standard_deviations():
+    generator = np.random.default_rng(0)
+    lab = generator.normal(50, 1, (1, 32 * 32, 3))
+    grid = lab.reshape(32, 32, 3)
+    grid[10:14, 20:24] += 20
+    grid[20:24, 10:14] += 500
+    found = composition.border_contrast(lab)[0]
+    assert found.shape == (32, 32)
+    assert (found[10:14, 20:24].min(), found[20:24, 10:14].min()) == (pytest.approx(1), pytest.approx(1))
+    assert found[16:19, 2:8].max() < 0.3
+    plain = composition.border_contrast(np.full((1, 1024, 3), 50.0))
+    assert not plain.any()
+
+
+def test_where_a_box_sits_how_large_and_how_wide_it_is():
+    lab = np.full((1, 32, 32, 3), 50.0)
+    lab[0, 4:12, 8:24, 0] += 200
+    x, y, scale, aspect = composition.framing(lab.reshape(1, 1024, 3))[0]
+    assert (x, y) == (pytest.approx(0.5), pytest.approx(0.25))
+    wide, tall = (np.std((np.arange(side) + 0.5) / 32) + 1e-3 for side in (16, 8))
+    assert scale == pytest.approx(np.sqrt(wide * tall * 12))
+    assert aspect == pytest.approx(np.log(wide / tall))

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import torch
 
 from trainer.base_model.load import load_base
@@ -92,3 +93,66 @@ def test_many_writers_leave_only_whole_files(tiny_sd15, tiny_photos, tmp_path) -
     assert not failures
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def test_prompts_that_are_known_are_not_encoded_again_and_new_ones_are(tiny_sd15, tmp_path) -> None:
+    base = load_base(tiny_sd15)
+    encoded: list[int] = []
+    base.text_encoders[0].register_forward_pre_hook(lambda *_: encoded.append(1))
+    cache = LatentCache(base, tmp_path)
+    cache.prompts(["a toy", "a toy", "snow"])
+    assert len(encoded) == 2
+    cache.prompts(["snow", "a toy"])
+    assert len(encoded) == 2
+    found = cache.prompts(["a toy", "red", "snow"])["prompt_embeds"]
+    assert len(encoded) == 3
+    other = LatentCache(base, tmp_path).prompts(["snow", "red", "green", "a toy"])["prompt_embeds"]
+    assert len(encoded) == 4
+    torch.testing.assert_close(found, other[[3, 1, 0]], rtol=0, atol=0)
+    assert not found.requires_grad
+
+
+def test_latents_that_are_known_are_not_encoded_again(tiny_sd15, tiny_photos) -> None:
+    base, photo = load_base(tiny_sd15), scan_dataset(tiny_photos).photos[0]
+    encoded: list[int] = []
+    base.vae.encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
+    cache = LatentCache(base)
+    first = cache.latents(photo, (32, 32))
+    assert cache.latents(photo, (32, 32))[0] is first[0]
+    assert len(encoded) == 1
+    mirrored = cache.latents(photo, (32, 32), flip=True)
+    pixels = torch.from_numpy(load_pixels(photo, (32, 32))[:, ::-1].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    torch.testing.assert_close(mirrored[0], base.vae.encode(pixels).latent_dist.mean[0].detach() * 0.18215)
+
+
+def test_another_weight_text_encoder_or_precision_is_another_fingerprint(tiny_sd15) -> None:
+    base = load_base(tiny_sd15)
+    before = fingerprint(base.vae)
+    assert fingerprint(base.vae) == before
+    with torch.no_grad():
+        base.vae.decoder.conv_out.bias[0] += 1e-3
+    changed = fingerprint(base.vae)
+    base.vae.register_to_config(scaling_factor=0.5)
+    assert len({before, changed, fingerprint(base.vae), fingerprint(base.vae.double())}) == 4
+
+
+def test_where_a_folder_is_deleted_or_full_of_others_files_nothing_is_lost(tiny_sd15, tmp_path, monkeypatch) -> None:
+    from trainer.data import cache
+
+    base = load_base(tiny_sd15)
+
+    def fails(error: OSError):
+        def write(*_: object, **__: object) -> None:
+            raise error
+
+        return write
+
+    LatentCache(base, tmp_path).prompts(["there"])
+    for error in (FileNotFoundError(), FileExistsError()):
+        monkeypatch.setattr(cache, "write_whole", fails(error))
+        assert LatentCache(base, tmp_path).prompts(["a"])["prompt_embeds"].shape[0] == 1
+    monkeypatch.setattr(cache, "write_whole", fails(PermissionError("no")))
+    with pytest.raises(PermissionError):
+        LatentCache(base, tmp_path).prompts(["a"])
+    monkeypatch.setattr(LatentCache, "_read", lambda *_: None)
+    assert LatentCache(base, tmp_path).prompts(["there"])["prompt_embeds"].shape[0] == 1, "another process has it now"

@@ -178,3 +178,67 @@ def test_whatever_a_decoder_raises_names_the_file_in_one_line(raised: Exception,
     with pytest.raises(DataError) as told, images._readable(Path("a.png")):
         raise raised
     assert str(told.value) == said
+
+
+@pytest.mark.parametrize(
+    ("mode", "alpha", "invisible"),
+    [("RGBA", 0, True), ("RGBA", 1, False), ("LA", 0, True), ("LA", 255, False), ("RGB", None, False)],
+)
+def test_a_photo_of_which_nothing_is_seen_is_told(
+    mode: str, alpha: int | None, invisible: bool, tmp_path: Path
+) -> None:
+    image = Image.new("RGB" if alpha is None else "RGBA", (8, 6), (9, 8, 7) if alpha is None else (9, 8, 7, alpha))
+    image.convert(mode).save(tmp_path / "a.png")
+    facts = look_at(tmp_path / "a.png")
+    assert (facts.width, facts.height, facts.frames, facts.invisible) == (8, 6, 1, invisible)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_after_turning(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    scene((80, 60)).save(tmp_path / "a.jpg", exif=exif)
+    facts = look_at(tmp_path / "a.jpg")
+    assert (facts.width, facts.height) == read_pixels(tmp_path / "a.jpg").shape[1::-1]
+    assert (facts.width, facts.height) == ((60, 80) if orientation > 4 else (80, 60))
+
+
+def test_frames_are_counted_and_the_first_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert look_at(tmp_path / "a.gif").frames == 3
+    assert (read_pixels(tmp_path / "a.gif") == (255, 0, 0)).all()
+
+
+def test_an_alpha_that_hides_nothing_is_none(tmp_path: Path) -> None:
+    for name, alpha, found in (("a", 255, False), ("b", 254, True)):
+        Image.new("RGBA", (4, 4), (1, 2, 3, alpha)).save(tmp_path / f"{name}.png")
+        mask = read_alpha(tmp_path / f"{name}.png")
+        assert (mask is not None) is found
+        if mask is not None:
+            assert mask.dtype == np.float32
+            assert mask == pytest.approx(np.full((4, 4), alpha / 255))
+    Image.new("RGB", (4, 4)).save(tmp_path / "c.png")
+    assert read_alpha(tmp_path / "c.png") is None
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "covered"),
+    [
+        ((100, 50), (20, 20), (40, 20)),
+        ((50, 100), (20, 20), (20, 40)),
+        ((30, 20), (60, 60), (90, 60)),
+        ((20, 20), (20, 20), (20, 20)),
+    ],
+)
+def test_a_photo_covers_what_it_is_cut_to(
+    size: tuple[int, int], target: tuple[int, int], covered: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = np.linspace(0, 250, size[0]).round().astype(np.uint8)
+    pixels = np.broadcast_to(columns[None, :, None], (size[1], size[0], 3)).copy()
+    found = resize_and_crop(pixels, target)
+    assert found.shape == (target[1], target[0], 3)
+    left = (covered[0] - target[0]) // 2
+    expected = np.interp((np.arange(covered[0]) + 0.5) / covered[0] * size[0] - 0.5, np.arange(size[0]), columns)
+    inner = slice(2, -2)
+    np.testing.assert_allclose(found[0, inner, 0], expected[left : left + target[0]][inner], atol=2.5)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from trainer.data.dataset import Dataset, scan_dataset
+from trainer.data.unread_files import count, images_in, passed_over
 from trainer.errors import DataError
 
 
@@ -224,3 +225,70 @@ def test_a_folder_whose_name_gives_no_trigger_is_refused(tmp_path: Path) -> None
     paint(tmp_path / os.fsdecode(b"3_\x8e\xca") / "a.png")
     with pytest.raises(DataError, match=r"3_\\x8e\\xca: the folder's name gives the trigger and is not UTF-8 text"):
         scan_dataset(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "3_sks dog"
+    folder.mkdir()
+    paint(folder / "a.png")
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    real, walk = Path.iterdir, os.walk
+
+    def refused(path: Path):
+        if path == folder:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    def walked(root: Path, onerror):
+        onerror(PermissionError(13, "Permission denied", str(closed)))
+        return walk(root)
+
+    monkeypatch.setattr(os, "walk", walked)
+    assert passed_over(tmp_path, {folder}, {folder / "a.png"}) == [
+        f"{closed}: the folder cannot be read (Permission denied)"
+    ]
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(DataError, match=r"3_sks dog: the folder cannot be read \(Permission denied\)"):
+        images_in(folder)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 images are"), (1, "1 image is"), (2, "2 images are")])
+def test_things_are_counted_in_words(number: int, text: str) -> None:
+    assert count(number, "image") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("photos/x.png", "1 image is left out: not in a '<repeats>_<trigger> <class>' folder"),
+        ("3_sks dog/deep/x.png", "1 image is left out: they lie too deep: move them into '3_sks dog'"),
+        ("photos/5_sks/x.png", "1 image is left out: the folder lies too deep: data would have to be"),
+        ("reg/more/x.png", "1 image is left out: regularisation images are taken from reg_data"),
+        ("log/x.png", None),
+        ("model/x.png", None),
+        (".hidden/x.png", None),
+        ("3_sks dog/Masks/x.png", None),
+        ("3_sks dog/.x.png", "1 file is left out: .x.png is hidden"),
+        ("3_sks dog/x.zip", "1 file is left out: .zip is an archive: unpack it"),
+        ("3_sks dog/x.mp4", "1 file is left out: .mp4 is a video"),
+        ("3_sks dog/x.CR2", "1 file is left out: .CR2 is a raw photo"),
+        ("3_sks dog/x.psd", "1 file is left out: .psd is not read: save it as PNG or JPEG"),
+        ("3_sks dog/x", "1 file is left out: x is an image without an image's ending: rename it"),
+        ("3_sks dog/x.npz", None),
+        ("3_sks dog/x.txt", "1 caption is of no photo: x.txt"),
+        ("3_sks dog/._x.png", None),
+    ],
+)
+def test_each_thing_beside_photos_has_its_own_word(tmp_path: Path, name: str, said: str | None) -> None:
+    folder = tmp_path / "3_sks dog"
+    folder.mkdir()
+    paint(folder / "a.png")
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((folder / "a.png").read_bytes())
+    found = passed_over(tmp_path, {folder}, {folder / "a.png"})
+    assert len(found) == (said is not None)
+    if said is not None:
+        assert found[0].startswith(f"{path.parent}: ")
+        assert said in found[0]

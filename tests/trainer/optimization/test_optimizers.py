@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers.optimization import Adafactor, AdafactorSchedule
 
-from trainer.errors import TrainerError
+from trainer.errors import ConfigError, TrainerError
 from trainer.optimization import optimizers
 from trainer.optimization.optimizers import (
     OPTIMIZERS,
@@ -182,3 +182,62 @@ def test_schedule_free_warms_up_by_itself() -> None:
     for _ in range(2):
         assert effective_learning_rate(at_once) == 1e-3
         steps(at_once, p, 1)
+
+
+def test_arguments_that_a_class_does_not_take_are_told_and_a_fault_of_ours_is_not_hidden() -> None:
+    groups = [{"params": [parameter()], "lr": 1e-3}]
+    given = {"betas": [0.9, 1.5]}
+    with pytest.raises(ConfigError, match=r"optimizer_args: expected what AdamW takes \(.*\), got {'betas'"):
+        build_optimizer(OptimizerSettings("AdamW", optimizer_args=given), groups)
+    with pytest.raises(ValueError, match="empty parameter list") as caught:
+        build_optimizer(OptimizerSettings("AdamW"), [])
+    assert not isinstance(caught.value, ConfigError)
+
+
+def test_groups_that_are_given_stay_as_they_are() -> None:
+    for name in ("DAdaptAdam", "Adafactor"):
+        groups = [{"params": [parameter()], "lr": 0.5}]
+        build_optimizer(OptimizerSettings(name, d_coef=2.0, relative_step=name == "Adafactor"), groups)
+        assert groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("given", [{}, {"foreach": True}, {"fused": False}])
+def test_adamw_is_fused_unless_something_else_is_asked_for(given: dict[str, bool]) -> None:
+    optimizer = build_optimizer(
+        OptimizerSettings("AdamW", optimizer_args=given), [{"params": [parameter()], "lr": 1e-3}]
+    )
+    assert (optimizer.defaults["fused"], optimizer.defaults["foreach"]) == (
+        given.get("fused", None if given else True), given.get("foreach")
+    )  # fmt: skip
+
+
+def test_eight_bits_that_change_nothing_are_no_eight_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "_BITSANDBYTES", None)
+    monkeypatch.setattr(bitsandbytes.optim.AdamW8bit, "step", lambda self: None)
+    with pytest.raises(TrainerError, match="an 8-bit step on the CPU changed nothing"):
+        build_optimizer(OptimizerSettings("AdamW8bit"), [{"params": [parameter()], "lr": 1e-4}])
+
+
+def test_before_the_first_step_adafactor_has_no_rate_of_its_own() -> None:
+    optimizer = build_optimizer(
+        OptimizerSettings("Adafactor", relative_step=True), [{"params": [parameter()], "lr": 1}]
+    )
+    assert effective_learning_rate(optimizer) == 0.0
+    several = [{"params": [parameter(1)], "lr": 0.5}, {"params": [parameter(2)], "lr": 0.25}]
+    found = build_optimizer(OptimizerSettings("AdamW"), several)
+    assert [effective_learning_rate(found, group) for group in (0, 1)] == [0.5, 0.25]
+
+
+def test_other_optimizers_are_looked_at_as_they_are() -> None:
+    p = parameter()
+    optimizer = build_optimizer(OptimizerSettings("AdamW"), [{"params": [p], "lr": 0.1}])
+    steps(optimizer, p, 2)
+    before = p.detach().clone()
+    with evaluation_mode(optimizer):
+        assert torch.equal(p, before)
+    averaged = build_optimizer(OptimizerSettings("AdamWScheduleFree"), [{"params": [p], "lr": 0.1}])
+    steps(averaged, p, 2)
+    before = p.detach().clone()
+    with pytest.raises(RuntimeError, match="on the way"), evaluation_mode(averaged):
+        raise RuntimeError("on the way")
+    assert torch.equal(p, before)
