@@ -1,16 +1,19 @@
 """The end of a delivery study: the file to pass on, the prompt that draws the same, the report."""
 
 import base64
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from metrics.onset.onset import find_onset
+from metrics.trajectory.readings import Reading
 from metrics.trajectory.trajectory import Trajectory
 from search.record.finished_run import FinishedRun
 from search.record.judgement import SHEET_FILE, Judgement
 from search.record.record import StudyFolder, TrialRecord
+from search.verdict.delivery_report import write_delivery_report
 from search.verdict.delivery_verdict import finish_delivery
 from search.verdict.verdict import Verdict
 from tests.search.finished_studies import PLANS, make_lora, make_study
@@ -72,3 +75,32 @@ def test_where_nothing_wins_the_file_is_passed_on_byte_for_byte(looked_at, tiny_
     assert not (folder.best_folder / "prompt.txt").exists()
     assert "prompt for the old file" not in verdict.files
     assert "Nothing to win" in verdict.said.headline
+
+
+def test_the_report_has_a_row_for_each_set_of_weights_the_best_first(looked_at, tiny_sd15: Path) -> None:
+    folder, _ = looked_at
+    records = {record.number: record for record in folder.records()}
+    base, look = folder.trajectory(0).readings
+    channels = {**look.channels, "subject": Reading(0.871, 0.8, 0.9), "background": Reading(0.126, 0.1, 0.2)}
+    channels.pop("copying", None)
+    Trajectory((base, replace(look, channels=channels))).save(folder.trial(0))
+    (folder.trial(1) / "trajectory.csv").write_text("damaged")
+    replace(records[0], score=0.5).save(folder.trial(0))
+    replace(records[1], score=0.7).save(folder.trial(1))
+    unscored = replace(records[1], number=2, score=None)
+    unscored.save(folder.trial(2))
+    found = Judgement(0, WEIGHTS, why_not="nothing is surely better")
+    verdict = finish_delivery(folder, found, base=str(tiny_sd15), wall_seconds=3.0, keep=None)
+    prompt = look.channels["prompt"].value
+    write_delivery_report(folder, verdict, found, list(folder.records()))
+    text = folder.report.read_text()
+    table = [
+        re.findall(r"<t[hd][^>]*>\s*(.*?)\s*</t[hd]>", row, re.S) for row in re.findall(r"<tr.*?</tr>", text, re.S)
+    ]
+    cells = [[re.sub(r"<[^>]+>", "", cell).strip() for cell in row] for row in table]
+    head = ["trial", "worth", "M00", "likeness", "background", "obedience", "copying"]
+    first = ["1", "0.700", "1", "–", "–", "–", "–"]
+    second = ["0", "0.500", "0", "0.87", "0.13", f"{prompt:.2f}", "–"]
+    assert [row for row in cells if row[:1] in (["trial"], ["0"], ["1"], ["2"])] == [head, first, second]
+    assert verdict.files["LoRA"] == "best/toy.safetensors"
+    assert verdict.files["report"] == "report.html"
