@@ -31,9 +31,14 @@ def test_the_first_and_each_later_content_takes_the_place_whole(folder: StudyFol
 def test_where_the_new_one_is_not_finished_the_old_one_stays(folder: StudyFolder, error: type[BaseException]) -> None:
     with replacing_best(folder) as new:
         (new / "one.txt").write_text("one")
-    with pytest.raises(error), replacing_best(folder) as new:
-        (new / "two.txt").write_text("two")
-        raise error
+
+    def ended() -> None:
+        with replacing_best(folder) as new:
+            (new / "two.txt").write_text("two")
+            raise error
+
+    with pytest.raises(error):
+        ended()
     assert content(folder) == {"best/one.txt": "one"}
     assert [path.name for path in folder.path.iterdir()] == ["best"]
 
@@ -62,10 +67,14 @@ def test_a_kill_between_two_moves_leaves_the_old_or_the_new_one(
         if not left[0]:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(best_folder, "move", killed)
+    def replaced() -> None:
         with replacing_best(folder) as new:
             (new / "two.txt").write_text("two")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(best_folder, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replaced()
     restore_best(folder)
     expected = {1: "one", 2: "two"}[moves]
     assert (folder.best_folder / f"{expected}.txt").read_text() == expected

@@ -81,7 +81,8 @@ def test_the_report_has_a_row_for_each_set_of_weights_the_best_first(looked_at, 
     folder, _ = looked_at
     records = {record.number: record for record in folder.records()}
     base, look = folder.trajectory(0).readings
-    channels = {**look.channels, "subject": Reading(0.871, 0.8, 0.9), "background": Reading(0.126, 0.1, 0.2)}
+    read = {"subject": 0.871, "background": 0.126, "prompt": 0.304}
+    channels = {**look.channels, **{name: Reading(value, value, value) for name, value in read.items()}}
     channels.pop("copying", None)
     Trajectory((base, replace(look, channels=channels))).save(folder.trial(0))
     (folder.trial(1) / "trajectory.csv").write_text("damaged")
@@ -91,16 +92,12 @@ def test_the_report_has_a_row_for_each_set_of_weights_the_best_first(looked_at, 
     unscored.save(folder.trial(2))
     found = Judgement(0, WEIGHTS, why_not="nothing is surely better")
     verdict = finish_delivery(folder, found, base=str(tiny_sd15), wall_seconds=3.0, keep=None)
-    prompt = look.channels["prompt"].value
     write_delivery_report(folder, verdict, found, list(folder.records()))
     text = folder.report.read_text()
-    table = [
-        re.findall(r"<t[hd][^>]*>\s*(.*?)\s*</t[hd]>", row, re.S) for row in re.findall(r"<tr.*?</tr>", text, re.S)
-    ]
-    cells = [[re.sub(r"<[^>]+>", "", cell).strip() for cell in row] for row in table]
+    cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in re.findall(r"<tr.*?</tr>", text, re.S)]
     head = ["trial", "worth", "M00", "likeness", "background", "obedience", "copying"]
     first = ["1", "0.700", "1", "–", "–", "–", "–"]
-    second = ["0", "0.500", "0", "0.87", "0.13", f"{prompt:.2f}", "–"]
+    second = ["0", "0.500", "0", "0.87", "0.13", "0.30", "–"]
     assert [row for row in cells if row[:1] in (["trial"], ["0"], ["1"], ["2"])] == [head, first, second]
     assert verdict.files["LoRA"] == "best/toy.safetensors"
     assert verdict.files["report"] == "report.html"
