@@ -5,9 +5,12 @@ import platform
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from search.errors import BusyError
 from search.tuning import lease as leases
@@ -123,3 +126,68 @@ def test_a_killed_process_that_nobody_has_waited_for_is_gone() -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
     assert dead.is_gone
     process.wait()
+
+
+def test_one_that_was_faster_is_named(database, monkeypatch) -> None:
+    """Another coordinator takes the study between our look at it and our taking it."""
+    ledger(database).close()
+
+    waiting = ledger(database)
+    monkeypatch.setattr(Process, "is_gone", property(lambda self: True))
+    first = waiting._lease
+    assert first is not None
+    row, seen = first._row, list[int]()
+
+    def late(connection: Any) -> Any:
+        found = row(connection)
+        seen.append(1)
+        if len(seen) == 2:
+            connection.execute(text("UPDATE onset_leases SET token = token + 5, holder = 'pid 17 on another'"))
+        return found
+
+    monkeypatch.setattr(first, "_row", late)
+    with pytest.raises(BusyError, match=r"^s: another process \(pid 17 on another\) is running this study$"):
+        first._taken()
+    assert len(seen) == 3
+    waiting.close()
+
+
+@pytest.mark.parametrize(
+    ("silent", "said"),
+    [(0.0, ""), (leases._EVERY_SECONDS * 2, ""), (leases._EVERY_SECONDS * 2 + 2, "it has been silent for")],
+)
+def test_of_a_silent_one_it_is_said_when_the_same_command_works(database, silent: float, said: str) -> None:
+    one = ledger(database)
+    assert one._lease is not None
+    told = one._lease._busy("pid 3 on b", silent)
+    assert told.startswith("s: another process (pid 3 on b) is running this study")
+    assert (said in told) if said else told.endswith("this study")
+    if said:
+        assert f"works in {leases.LASTS_SECONDS - silent:.0f} s" in told
+        assert "works in 1 s" in one._lease._busy("pid 3 on b", leases.LASTS_SECONDS + 9)
+    one.close()
+
+
+def test_a_lease_shows_life_until_it_is_given_back(database, monkeypatch) -> None:
+    monkeypatch.setattr(leases, "_EVERY_SECONDS", 0.01)
+    one = ledger(database)
+    lease = one._lease
+    assert lease is not None
+    began = lease._renewed
+    for _ in range(500):
+        if lease._renewed > began:
+            break
+        time.sleep(0.01)
+    assert lease._renewed > began
+    one.close()
+    with sqlite3.connect(database) as opened:
+        assert opened.execute("SELECT holder, process FROM onset_leases").fetchall() == [("", "")]
+    assert lease._stop.is_set()
+    lease.release()  # once more does nothing
+
+
+def test_what_a_process_writes_of_itself_is_read_again() -> None:
+    here = Process.this()
+    assert Process.read(str(here)) == here
+    for text_ in ("", "a b c", "host boot seven 1.0", "host boot 7 soon", "host boot 7 1.0 more"):
+        assert Process.read(text_) is None

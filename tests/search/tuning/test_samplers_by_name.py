@@ -17,6 +17,7 @@ from search.study.space import Space, parse_space
 from search.study.study import load_study
 from search.tuning.ledger import Ledger
 from search.tuning.pruner import PeerPruner
+from search.tuning.sampler import sampler_for
 from search.tuning.untried import key_of
 from tests.messages import refusal
 
@@ -222,3 +223,37 @@ def test_tpe_looks_at_a_trial_that_has_ended_once(tmp_path: Path, monkeypatch) -
         found.append(len(looks))
     assert found[0] >= 59
     assert max(found[1:]) < 10
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "grid", "qmc", "gp", "cmaes"])
+def test_ones_own_keywords_go_before_ours(name: str) -> None:
+    kinds = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "qmc": "QMCSampler",
+             "gp": "GPSampler", "cmaes": "CmaEsSampler"}  # fmt: skip
+    made = sampler_for(SamplerSection(name=name), 3, 5, "", 7)
+    assert kinds[name] in {kind.__name__ for kind in type(made).__mro__}
+    values: Any = vars(made)
+    if name == "tpe":
+        assert (values["_n_startup_trials"], values["_multivariate"], values["_constant_liar"]) == (7, True, True)
+        mine = vars(
+            sampler_for(
+                SamplerSection(name=name, arguments={"n_startup_trials": 2, "multivariate": False}), 3, 5, "", 7
+            )
+        )
+        assert (mine["_n_startup_trials"], mine["_multivariate"]) == (2, False)
+    elif name == "gp" or name == "cmaes":
+        assert (values["_n_startup_trials"], values["_warn_independent_sampling"]) == (7, False)
+    elif name == "qmc":
+        assert (values["_scramble"], values["_seed"], values["_warn_independent_sampling"]) == (True, 3, False)
+        mine = vars(sampler_for(SamplerSection(name=name, arguments={"scramble": False}), 3, 5, "", 7))
+        assert (mine["_scramble"], mine["_seed"]) == (False, 3)
+        assert values["_warn_asynchronous_seeding"] is False
+
+
+def test_each_question_of_each_trial_has_luck_of_its_own() -> None:
+    def drawn(seed: int, number: int, parameter: str) -> float:
+        made = sampler_for(SamplerSection(name="random"), seed, number, parameter, 1)
+        return float(vars(made)["_rng"].rng.random())
+
+    same = drawn(3, 5, "rank")
+    assert drawn(3, 5, "rank") == same
+    assert len({same, drawn(4, 5, "rank"), drawn(3, 6, "rank"), drawn(3, 5, "epochs"), drawn(3, 5, "")}) == 5

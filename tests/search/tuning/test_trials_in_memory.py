@@ -1,16 +1,19 @@
 """What a coordinator keeps in memory of a study is what the database has, and draws from it are the same."""
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState, create_trial
+from sqlalchemy.exc import OperationalError
 
 from search.study.settings import SamplerSection
 from search.tuning.ledger import Ledger
 from search.tuning.optuna_storage import open_storage
+from search.tuning.patience import Patience
 from search.tuning.sampler import sampler_for
 from search.tuning.trials_in_memory import Draft, Mirror
 
@@ -122,3 +125,120 @@ def test_events_read_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         decided.append(ledger.should_prune(trial))
         ledger.note(trial, processed=epoch)
     assert decided == [False, False, True]
+
+
+def test_a_trial_whose_making_was_not_answered_is_made_once(url: str) -> None:
+    """The answer is lost: what was written is found by its attributes, and made again only where it is not there."""
+    storage, written = open_storage(url), [True]
+    make, said = storage.create_new_trial, list[str]()
+
+    def lost(study_id: int, template_trial: Any = None) -> int:
+        first, written[0] = written[0], False
+        if first is True:
+            make(study_id, template_trial)
+        if first in (True, None):
+            raise OperationalError("INSERT", {}, Exception("gone"), connection_invalidated=True)
+        return make(study_id, template_trial)
+
+    storage.create_new_trial = lost  # type: ignore[method-assign]
+    mirror = Mirror(storage, Patience(said.append))
+    study = optuna.create_study(storage=mirror, study_name="s", direction="maximize")
+    template = create_trial(state=TrialState.RUNNING, user_attrs={"began": 3})
+    one = mirror.create_new_trial(study._study_id, template)
+    assert mirror.get_trial(one).user_attrs == {"began": 3}
+    look(study)
+    written[0] = None  # type: ignore[call-overload]
+    other = mirror.create_new_trial(study._study_id, create_trial(state=TrialState.RUNNING, user_attrs={"began": 4}))
+    written[0] = None  # type: ignore[call-overload]
+    bare = mirror.create_new_trial(study._study_id)
+    assert len(said) == 6
+    look(study)
+    assert [trial._trial_id for trial in study.get_trials()] == [one, other, bare]
+    assert [trial.user_attrs for trial in study.get_trials()] == [{"began": 3}, {"began": 4}, {}]
+
+
+def test_an_end_whose_answer_was_lost_is_told_once(url: str) -> None:
+    storage, lost = open_storage(url), [True]
+    end = storage.set_trial_state_values
+
+    def ended(*arguments: Any) -> bool:
+        done = end(*arguments)
+        if lost.pop() if lost else False:
+            raise OperationalError("UPDATE", {}, Exception("gone"), connection_invalidated=True)
+        return done
+
+    storage.set_trial_state_values = ended  # type: ignore[method-assign]
+    study = optuna.create_study(storage=Mirror(storage, Patience(lambda text: None)), study_name="s")
+    study.add_trial(create_trial(state=TrialState.RUNNING))
+    look(study)
+    study.tell(0, 0.5)
+    (trial,) = study.get_trials()
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.5)
+    assert trial.datetime_complete is not None
+
+
+def test_trials_are_known_by_number_state_and_id() -> None:
+    trials = [create_trial(state=TrialState.RUNNING), create_trial(value=1.0), create_trial(state=TrialState.FAIL)]
+    for number, trial in enumerate(trials):
+        trial.number, trial._trial_id = number, 10 + number
+    kept = Draft(trials)
+    assert [kept.get_trial_id_from_study_id_trial_number(0, number) for number in range(3)] == [10, 11, 12]
+    for number in (-1, 3):
+        with pytest.raises(KeyError, match=f"no trial {number}"):
+            kept.get_trial_id_from_study_id_trial_number(0, number)
+    assert kept.get_n_trials(0) == 3
+    assert kept.get_n_trials(0, TrialState.COMPLETE) == 1
+    assert kept.get_n_trials(0, (TrialState.COMPLETE, TrialState.FAIL)) == 2
+    assert kept.get_all_trials(0, deepcopy=False) == trials
+    assert kept.get_all_trials(0, deepcopy=False)[1] is trials[1]
+    assert kept.get_all_trials(0)[1] is not trials[1]
+    assert [trial.number for trial in kept.get_all_trials(0, states=(TrialState.RUNNING,))] == [0]
+    assert kept.get_trial(11) is trials[1], "it cannot be written into any more"
+    running = kept.get_trial(10)
+    running.user_attrs["x"] = 1
+    assert kept.get_trial(10).user_attrs == {}
+    kept.set_trial_intermediate_value(10, 2, 0.5)
+    assert (kept.get_trial(10).intermediate_values, trials[0].intermediate_values) == ({2: 0.5}, {})
+
+
+def test_a_trial_that_comes_late_stands_at_its_number() -> None:
+    kept = Draft()
+    for number in (0, 2, 1, 3):
+        trial = create_trial(value=float(number))
+        trial.number, trial._trial_id = number, 20 + number
+        kept._put(trial)
+    assert [trial.number for trial in kept.get_all_trials(0)] == [0, 1, 2, 3]
+    assert [kept.get_trial(20 + number).value for number in range(4)] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_draft_is_no_study_of_a_database() -> None:
+    trial = create_trial(value=1.0)
+    trial.number, trial._trial_id = 0, 7
+    draft = Draft([trial])
+    study = optuna.create_study(storage=draft, direction="maximize")
+    assert draft.get_study_user_attrs(0) == draft.get_study_system_attrs(0) == {}
+    assert (draft.get_study_id_from_name("draft"), study.study_name) == (0, "draft")
+    assert [direction.name for direction in draft.get_study_directions(0)] == ["MAXIMIZE"]
+    template = create_trial(state=TrialState.RUNNING, user_attrs={"a": 1})
+    made = draft.create_new_trial(0, template)
+    assert (made, draft.get_trial(made).number) == (8, 1)
+    assert template._trial_id != 8, "the template stays as it was"
+    for asked in (draft.get_all_studies, lambda: draft.delete_study(0), lambda: draft.set_study_user_attr(0, "a", 1)):
+        with pytest.raises(NotImplementedError):
+            asked()
+    empty = Draft()
+    optuna.create_study(storage=empty)
+    assert empty.create_new_trial(0, template) == 0
+
+
+def test_a_trial_that_has_ended_is_ours_no_more_and_not_read_again(study) -> None:
+    mirror = study._storage
+    for _ in range(2):
+        study.add_trial(create_trial(state=TrialState.RUNNING))
+    look(study)
+    first, second = (trial._trial_id for trial in study.get_trials())
+    mirror.keep(first)
+    assert (mirror._ours, mirror._unfinished) == ({first}, {first, second})
+    assert [trial._trial_id for trial in mirror.look(study._study_id)] == [second], "ours is not read again"
+    study.tell(0, 0.5)
+    assert (mirror._ours, mirror._unfinished) == (set(), {second})
