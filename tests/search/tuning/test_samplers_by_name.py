@@ -246,7 +246,6 @@ def test_ones_own_keywords_go_before_ours(name: str) -> None:
         assert (values["_scramble"], values["_seed"], values["_warn_independent_sampling"]) == (True, 3, False)
         mine = vars(sampler_for(SamplerSection(name=name, arguments={"scramble": False}), 3, 5, "", 7))
         assert (mine["_scramble"], mine["_seed"]) == (False, 3)
-        assert values["_warn_asynchronous_seeding"] is False
 
 
 def test_each_question_of_each_trial_has_luck_of_its_own() -> None:
