@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config.yaml_file import MOST_BYTES, read_yaml
+from trainer.config.yaml_file import MOST_BYTES, MOST_LEVELS, MOST_VALUES, as_number, parse_yaml, read_yaml
 from trainer.errors import ConfigError
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -137,3 +137,43 @@ def read_or_refused(file: Path) -> dict[str, object] | str:
         return read_yaml(file)
     except ConfigError as error:
         return str(error)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
+    for text, number in (("1e-5", 1e-5), (" 1E3 ", 1e3), ("-.5e2", -50.0), ("+2.e1", 20.0)):
+        assert as_number(text) == number
+        assert as_number([1, [text], "x"]) == [1, [number], "x"]
+    for text in ("1e", "e5", "x1e5", "1e5x", "0x1e5", "", "1.5", "nan"):
+        assert as_number(text) == text
+    assert as_number(None) is None
+
+
+def test_all_values_that_may_be_there_are_read_and_no_more() -> None:
+    most = MOST_VALUES - 3  # the mapping, its name and the list count, too
+    assert len(parse_yaml("a: [" + "1, " * most + "]", "f")["a"]) == most
+    with pytest.raises(ConfigError, match="more than 10,000 values"):
+        parse_yaml("a: [" + "1, " * (most + 1) + "]", "f")
+
+
+@pytest.mark.parametrize(("anchored", "each"), [("1", 1), ("[1, 1, 1]", 4), ("{b: [1, 1]}", 5)])
+def test_what_aliases_repeat_counts_each_time(anchored: str, each: int) -> None:
+    times = (MOST_VALUES - 4 - each) // each  # two names, the mapping and the list
+
+    def text(count: int) -> str:
+        return f"a: &a {anchored}\nb: [{'*a, ' * count}]"
+
+    assert len(parse_yaml(text(times), "f")["b"]) == times
+    with pytest.raises(ConfigError, match="those that aliases repeat included"):
+        parse_yaml(text(times + 1), "f")
+
+
+def test_settings_go_as_deep_as_they_may() -> None:
+    deep = MOST_LEVELS - 1
+    parse_yaml("a: " + "[" * deep + "]" * deep, "f")
+    with pytest.raises(ConfigError, match="settings go more than 30 levels deep"):
+        parse_yaml("a: " + "[" * (deep + 1) + "]" * (deep + 1), "f")
+
+
+def test_a_name_after_a_merge_is_looked_at_too() -> None:
+    with pytest.raises(ConfigError, match="'b' is given twice"):
+        parse_yaml("a: &a {c: 1}\nd: {<<: *a, b: 1, b: 2}", "f")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import huggingface_hub.constants as constants
 import pytest
 import torch
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from tests.serving import serving
 from trainer.base_model.fingerprint import fingerprint_base
 from trainer.base_model.load import check_family, describe_base, load_base
 from trainer.errors import ModelError
+from trainer.families.hub import _within
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -155,3 +158,36 @@ def test_a_repository_of_single_files_says_which_to_take(hub, tmp_path) -> None:
     (tmp_path / "single" / "model.safetensors").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"no diffusers folder .*; download model.safetensors and name that file"):
         check_family("onset/single")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OfflineModeIsEnabled(), "the hub is not asked, as it is switched off"),
+        (LocalEntryNotFoundError("x"), "not whole in the hub's cache; the hub cannot be reached: name a"),
+        (OSError("no\n route"), "not whole in the hub's cache; the hub cannot be reached (no route): name a"),
+        (OSError(28, "no space"), "onset/tiny: cannot be downloaded: [Errno 28] no space"),
+        (ValueError("x" * 200), f"the hub cannot be reached ({'x' * 120}): name a"),
+        (ValueError(), "the hub cannot be reached (ValueError): name a"),
+        (HFValidationError("x"), "no such folder here, and the hub has no such repository"),
+    ],
+)
+def test_whatever_goes_wrong_at_the_hub_is_one_line(hub, monkeypatch, raised: Exception, said: str) -> None:
+    def fail(self, repository: str, timeout: float) -> None:
+        raise raised
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    with pytest.raises(ModelError) as told:
+        check_family("onset/tiny")
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_an_answer_is_waited_for_so_long_and_no_longer() -> None:
+    assert _within(30, lambda: 3) == 3
+    with pytest.raises(KeyError, match="as it is"):
+        _within(30, lambda: {}["as it is"])
+    late = threading.Event()
+    with pytest.raises(TimeoutError, match="no answer in 0 s"):
+        _within(0.05, late.wait)
+    late.set()
