@@ -13,6 +13,8 @@ from search.record.record import TrialRecord
 from search.record.twins import TwinLosses
 from search.running.coordinator_line import Ended
 from tests.search.running.resident_worker import EPOCHS, Resident, memory_for_one
+from trainer.checkpoint import checkpoint_path
+from trainer.errors import TrainerError
 from trainer.packing.pack import Pack
 
 ASKED = [DrawAgain(1, EPOCHS, twins=3, place=place) for place in range(3)]
@@ -28,6 +30,11 @@ def resident(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_cli
     rows = range(made.worker._probe.trained.num_photos)  # to an encoder without training most of them are one photo
     looks._twins._left_out[3] = [list(rows[:-2]), [rows[-2]], [rows[-1]]]
     return made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_read(resident: Resident) -> None:
+    shutil.rmtree(resident.folder.path / "finalists" / "0001" / "twins-3", ignore_errors=True)
 
 
 def _read(resident: Resident) -> list[TwinLosses]:
@@ -91,7 +98,6 @@ def test_a_twin_has_not_seen_what_it_reads(resident: Resident, monkeypatch) -> N
     own = [photo.content for photo in resident.worker._probe.trained.photos]
     for content, read in zip(joined, _read(resident), strict=True):
         assert sorted(content) == sorted(c for row, c in enumerate(own) if row not in read.rows)
-    shutil.rmtree(resident.folder.path / "finalists" / "0001" / "twins-3")
 
 
 def test_where_memory_ends_while_twins_join_all_of_them_may_be_tried_again(resident: Resident, monkeypatch) -> None:
@@ -104,3 +110,81 @@ def test_where_memory_ends_while_twins_join_all_of_them_may_be_tried_again(resid
     assert [(message.twin, message.again) for message in failed] == [(0, True), (1, True), (2, True)]
     assert looks.see_to(ASKED, lambda: None)
     assert len(_read(resident)) == 3
+
+
+@pytest.mark.parametrize(
+    ("saved", "measured", "goes_on"),
+    [
+        ([], [], True),
+        ([], [0], True),
+        ([1], [0, 1], True),
+        ([1], [1], False),  # of the base it is not known what it read
+        ([1], [0], False),
+        ([1, 2], [0, 1, 2], True),
+        ([1, 2], [0, 2], False),  # a gap
+        ([2], [0, 1], False),
+        ([1], [0, 1, 2], True),
+    ],
+)
+def test_it_goes_on_where_all_that_its_checkpoints_come_after_was_read(
+    resident: Resident, monkeypatch, saved: list[int], measured: list[int], goes_on: bool
+) -> None:
+    twins = resident.worker._finalists._twins
+    monkeypatch.setattr(twins, "_epochs", lambda asked: [1, 2, 3])
+    home = twins._training(ASKED[0])
+    for epoch in saved:
+        checkpoint_path(home / "checkpoints", epoch).mkdir(parents=True)
+    for epoch in measured:
+        file = twins._measured(ASKED[0], epoch)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert twins._goes_on(ASKED[0]) is goes_on
+
+
+def test_what_was_read_is_kept_with_what_it_was_asked_for(resident: Resident, monkeypatch) -> None:
+    """Losses of the base and of one checkpoint, planted: each photo's ratio to the base."""
+    looks = resident.worker._finalists
+    twins, said = looks._twins, list[Any]()
+    monkeypatch.setattr(resident.worker._line, "send", said.append)
+    monkeypatch.setattr(twins, "_epochs", lambda asked: [2])
+    rows = twins.rows(ASKED[1])
+    base = np.full((len(rows), 1, 1), 2.0)
+    for epoch, losses in ((0, base), (2, base / 4)):
+        file = twins._measured(ASKED[1], epoch)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, losses)
+    looks._side.seconds[ASKED[1]] = 12.5
+    twins.keep(ASKED[1])
+    (kept,) = _read(resident)
+    assert (kept.rows.tolist(), kept.epochs.tolist(), kept.seconds) == (rows, [0, 2], 12.5)
+    assert kept.ratios == pytest.approx(np.stack([base * 0, np.full_like(base, np.log(1 / 4))]))
+    assert kept.asked == twins._asked(ASKED[1])
+    assert said == [DrawnAgain(1, EPOCHS, 1)]
+    assert not twins._training(ASKED[1]).exists()
+    assert ASKED[1] not in looks._side.seconds
+    twins.keep(ASKED[1])  # again: only told
+    assert said == [DrawnAgain(1, EPOCHS, 1)] * 2
+
+
+def test_losses_that_are_no_numbers_are_a_fault(resident: Resident, monkeypatch) -> None:
+    twins = resident.worker._finalists._twins
+    monkeypatch.setattr(twins, "_epochs", lambda asked: [2])
+    for epoch, loss in ((0, 2.0), (2, np.nan)):
+        file = twins._measured(ASKED[1], epoch)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.full((1, 1, 1), loss))
+    with pytest.raises(TrainerError, match="the losses of a twin are NaN or infinite"):
+        twins.keep(ASKED[1])
+
+
+def test_a_twin_beyond_the_parts_of_the_photos_learns_nothing(resident: Resident, monkeypatch) -> None:
+    twins, said = resident.worker._finalists._twins, list[Any]()
+    monkeypatch.setattr(resident.worker._line, "send", said.append)
+    beyond = DrawAgain(1, EPOCHS, twins=3, place=3)
+    assert twins.rows(beyond) == []
+    assert twins._ready(beyond) is None
+    assert twins._until(beyond) == 0
+    twins.keep(beyond)
+    kept = TwinLosses.load(TwinLosses.file(resident.folder.path / "finalists", 1, 3, 3))
+    assert kept is not None
+    assert (kept.rows.size, kept.epochs.tolist(), kept.ratios.shape) == (0, [0], (1, 0, 1, 1))
