@@ -228,3 +228,18 @@ def test_only_the_first_word_of_a_worker_begins_what_it_was_given():
     assert forecast._pace() == 5.0
     forecast.checkpointed(1, 2, 30.0)  # a slot without a trial
     assert forecast._pace() == 5.0
+
+
+def test_whatever_happens_moves_the_forecast_at_once():
+    forecast = Forecast(9, 2, horizons=(10,), prunes=False, stops=False)
+    forecast.began(0, running(0, epochs=10), 0.0)
+    forecast.checkpointed(0, 5, 5.0)
+    seen = [seconds_left(forecast, 5.0)]
+    for happens in (
+        lambda: forecast.began(1, running(1, epochs=90), 5.0),
+        lambda: forecast.checkpointed(0, 9, 5.0),
+        lambda: forecast.ended(0, running(0, epochs=10, trained=10), 5.0),
+    ):
+        happens()
+        seen.append(seconds_left(forecast, 5.0))
+    assert len(set(seen)) == 4

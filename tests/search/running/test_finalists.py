@@ -15,6 +15,7 @@ from search.record.clock import Clock
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
 from search.record.finalists import FINALISTS_FILE, Finalists, FreshLook
 from search.record.record import StudyFolder, TrialRecord
+from search.record.twins import Twins
 from search.running.budget import why_finished
 from search.running.drawing import Drawing
 from search.running.finalists import draw_finalists, luck_of_training
@@ -222,6 +223,28 @@ def test_a_machine_that_cannot_work_ends_the_study_and_not_the_trial(folder: Stu
     with pytest.raises(WorkerError, match=r"disk is full|no worker could start"):
         finals(Workers(folder, 2, happens))
     assert not (folder.path / FINALISTS_FILE).exists()
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_before_anything_is_written_the_study_is_still_to_be_ours(folder: StudyFolder, finals, turn: int) -> None:
+    """Lost at any moment, nothing is compared, and what twins said before stays."""
+
+    class Gone(Exception):
+        pass
+
+    left = [turn]
+
+    def check_place() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise Gone
+
+    old = Twins(3, 32, 18)
+    old.save(folder.trial(2))
+    with pytest.raises(Gone):
+        finals(Workers(folder), check_place)
+    assert not (folder.path / FINALISTS_FILE).exists()
+    assert (Twins.load(folder.trial(2)) == old) == (turn == 1)
 
 
 def test_without_the_base_nothing_is_compared(folder: StudyFolder, finals) -> None:

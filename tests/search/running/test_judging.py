@@ -284,6 +284,7 @@ def test_a_judgement_of_other_weights_is_made_anew(tmp_path: Path, changed: str)
     [
         ("aaaabbbb", [0, 1, 4, 5]),
         ("aabb", [0, 1, 2, 3]),
+        ("aaaab", [0, 1, 4]),
         ("aaaabbbba", [0, 1, 4, 5]),
         ("".join(c * 4 for c in "abcdefghijklmn"), [4 * n + seed for n in range(12) for seed in (0, 1)]),
     ],

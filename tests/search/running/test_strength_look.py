@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from metrics.checkpoint.calibration import ProbeLabels
+from search.probe.drawing import precision_of
 from search.record.finalists import STRENGTHS_SHEET, StrengthsShown
 from search.record.record import StudyFolder
 from search.running import strength_look
-from search.running.strength_look import _Cell, _kept, _rows, show_strengths
+from search.running.strength_look import _Cell, _kept, _rows, cells_of, show_strengths
 from search.study.study import Study, load_study
+from tests.search.finished_studies import make_lora
+from trainer.base_model.load import load_base
 from trainer.inference.picture_grid import INK, MUTED, Column
+from trainer.lora.kohya_file import load_lora
 
 
 @pytest.mark.parametrize(
@@ -110,3 +114,55 @@ def test_workers_draw_their_columns_and_the_picture_is_made_of_all_of_them(
     fresh.asked = "drawn otherwise"
     show_strengths(study, folder, fresh, 3, 8, said.append)
     assert len(drawn) == 9
+
+
+@pytest.mark.parametrize("other", [None, "another.safetensors"])
+def test_a_column_is_drawn_as_a_checkpoint_is_with_its_strength_on_its_base(
+    study: Study, tmp_path: Path, tiny_sd15: Path, monkeypatch, other: str | None
+) -> None:
+    folder, base, elsewhere = StudyFolder(tmp_path / "small"), load_base(tiny_sd15), load_base(tiny_sd15)
+    make_lora(folder.checkpoint(3, 8) / "lora.safetensors", tiny_sd15)
+    fresh = labelled("ab", "AC")
+    config = study.config(next(study.space.combinations()))
+    fresh.probe = SimpleNamespace(base=base, score=study.score, config=config, precision="bf16", cache="the cache")
+    drawn: list[Any] = []
+    asked: list[tuple[Any, ...]] = []
+
+    def sample(*arguments: Any, **named: Any) -> str:
+        drawn.append((arguments, named))
+        return "images"
+
+    def load(source: str, **named: Any) -> Any:
+        asked.append((source, named))
+        return elsewhere
+
+    monkeypatch.setattr(strength_look, "sample", sample)
+    monkeypatch.setattr(strength_look, "load_base", load)
+    cell = _Cell(8, 0.6, other)
+    found: Any = strength_look._drawn(study, folder, fresh, 3, cell, ["a", "b"], [100, 101])
+    assert found == "images"
+    (((given, lora, prompts, seeds), named),) = drawn
+    assert given is (base if other is None else elsewhere)
+    assert lora.modules.keys() == load_lora(folder.checkpoint(3, 8) / "lora.safetensors", family="sd15").modules.keys()
+    assert (prompts, seeds, named["strength"]) == (["a", "b"], [100, 101], 0.6)
+    assert named["cache"] == ("the cache" if other is None else None)
+    assert named["precision"] == ("bf16" if other is None else precision_of(study.score, elsewhere))
+    about = {"family": "sd15", "device": base.device, "precision": config.precision, "quantize": config.quantize}
+    assert asked == ([] if other is None else [(other, about)])
+
+
+def test_columns_are_the_epochs_around_what_ships_then_other_bases(study: Study, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "small")
+    for epoch in (2, 4, 6, 8, 10, 12):
+        file = folder.checkpoint(3, epoch) / "lora.safetensors"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    (folder.checkpoint(3, 7)).mkdir()  # a state alone
+
+    def epochs(shipped: int) -> list[int]:
+        cells = list(cells_of(study, folder, 3, shipped))
+        assert cells[-1] == _Cell(shipped, 1.0, study.transfer_bases[0])
+        assert [cell.strength for cell in cells[:-1]] == [0.5, 1.0] * ((len(cells) - 1) // 2)
+        return [cell.epoch for cell in cells[:-1:2]]
+
+    assert [epochs(shipped) for shipped in (2, 6, 12, 9)] == [[2, 4], [4, 6, 8], [10, 12], [8, 9, 10]]
