@@ -18,7 +18,7 @@ from search.record.record import StudyFolder, TrialRecord
 from search.record.twins import Twins
 from search.running.budget import why_finished
 from search.running.drawing import Drawing
-from search.running.finalists import draw_finalists, luck_of_training
+from search.running.finalists import draw_finalists
 from search.running.progress import Board
 from search.running.strength_look import cells_of
 from search.running.workers import Team
@@ -302,14 +302,6 @@ def test_both_trainings_count_and_their_difference_is_luck(folder: StudyFolder, 
     assert any("and training them a second time took 18 s more" in cost for cost in verdict.said.took)
     assert "of each training" in finalist_columns(verdict)
     assert finalist_rows(verdict)[0][1][3] == "0.600 and 0.580"
-
-
-def test_the_luck_of_training_is_as_large_as_two_trainings_differ() -> None:
-    seeds = np.random.default_rng(1).normal(0, 0.05, (500, 2))
-    found = luck_of_training(dict(enumerate(seeds.tolist())) | {500: [0.5]}, range(501), 200)
-    assert found[:500].std() == pytest.approx(0.05 / np.sqrt(2), rel=0.1)
-    assert found[500].std() == pytest.approx(0.05, rel=0.15)
-    assert not luck_of_training({0: [0.5], 1: [0.4]}, [0, 1], 9).any()
 
 
 def test_second_trainings_are_shared_out_at_once_and_one_that_fails_is_named(folder: StudyFolder, finals) -> None:

@@ -9,7 +9,7 @@ import pytest
 from metrics.trajectory.readings import OWN_SCORE, Reading, Readings
 from search.record.finalists import FreshLook
 from search.record.record import StudyFolder
-from search.running.finalists import compared
+from search.running.finalists import compared, luck_of_training
 from search.study.study import Study, load_study
 
 
@@ -122,3 +122,11 @@ def test_second_trainings_count_where_the_study_asks_for_them(planted: Any) -> N
     assert found.not_retrained == {3: "it blew up"}
     plain = planted()
     assert plain.compared(1, 2, 3).of(2).trainings == ()
+
+
+def test_the_luck_of_training_is_as_large_as_two_trainings_differ() -> None:
+    seeds = np.random.default_rng(1).normal(0, 0.05, (500, 2))
+    found = luck_of_training(dict(enumerate(seeds.tolist())) | {500: [0.5]}, range(501), 200)
+    assert found[:500].std() == pytest.approx(0.05 / np.sqrt(2), rel=0.1)
+    assert found[500].std() == pytest.approx(0.05, rel=0.15)
+    assert not luck_of_training({0: [0.5], 1: [0.4]}, [0, 1], 9).any()
