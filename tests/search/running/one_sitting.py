@@ -19,6 +19,7 @@ from search.study.study import Study
 from tests.search.one_process import OneProcess
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+_MOST_TURNS = 300
 Answer = Callable[[int, Any], list[Any] | None]
 
 
@@ -37,6 +38,7 @@ class Told(OneProcess):
 
     def receive(self, timeout: float) -> list[tuple[int, Any]]:
         self.heard += 1
+        assert self.heard < _MOST_TURNS, "it waits for what never comes"
         got = []
         for worker, message in super().receive(timeout):
             others = self._happens(worker, message)

@@ -1,5 +1,6 @@
 """A worker's line: what is said and heard over a real pipe, and when it shows life."""
 
+import threading
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -63,7 +64,11 @@ def test_who_waits_shows_life_until_something_comes(ends, monkeypatch) -> None:
             coordinator.send(GoOn(7, 1))
 
     monkeypatch.setattr(line, "send", answered)
+    late = threading.Timer(10.0, coordinator.send, [GoOn(0, 0)])  # else it would wait for ever
+    late.daemon = True
+    late.start()
     assert list(line.heard(block=True)) == [GoOn(7, 1)]
+    late.cancel()
     assert said(coordinator) == [Alive()] * 3
 
 
