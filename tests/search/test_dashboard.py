@@ -15,7 +15,8 @@ import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
-from search.dashboard import main, serve
+from search.dashboard import _counting, _is_loopback, _only_for_this_machine, _open_storage, main, serve
+from search.errors import StudyError
 from search.record.record import StudyFolder
 from search.verdict.artifacts import open_store, publish_verdict
 from search.verdict.verdict import Verdict
@@ -186,3 +187,97 @@ def test_help_shows_an_example_and_loads_nothing_heavy(module):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"example:\n  python -m {module} studies/demo.yaml" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1", True), ("127.0.0.1:8080", True), ("localhost:8080", True), ("LOCALHOST", True),
+        ("[::1]:8080", True), ("127.0.0.2", False), ("example.org", False), ("127.0.0.1.example.org", False),
+        ("", False), ("[::1", False),
+        ("user@127.0.0.1", True), ("127.0.0.1@example.org", False),
+    ],
+)  # fmt: skip
+def test_names_of_this_machine(host: str, ours: bool) -> None:
+    assert _is_loopback(host) is ours
+
+
+@pytest.mark.parametrize(
+    ("environment", "passed"),
+    [
+        ({"HTTP_HOST": "localhost:8080"}, True),
+        ({"HTTP_HOST": "localhost:8080", "HTTP_ORIGIN": "http://localhost:8080"}, True),
+        ({"HTTP_HOST": "localhost:8080", "HTTP_ORIGIN": "http://example.org"}, False),
+        ({"HTTP_HOST": "example.org", "HTTP_ORIGIN": "http://localhost:8080"}, False),
+        ({"HTTP_HOST": "localhost", "HTTP_ORIGIN": "null"}, False),
+        ({}, False),
+    ],
+)
+def test_only_requests_under_names_of_this_machine_are_passed_on(environment, passed: bool) -> None:
+    said: list[tuple[str, list[tuple[str, str]]]] = []
+    seen: list[object] = []
+
+    def application(environ, start_response):
+        seen.append(environ)
+        return [b"the page"]
+
+    body = _only_for_this_machine(application)(environment, lambda status, headers: said.append((status, headers)))
+    if passed:
+        assert (body, seen, said) == ([b"the page"], [environment], [])
+    else:
+        assert seen == []
+        assert said == [("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])]
+        assert b"http://127.0.0.1" in b"".join(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "counted"),
+    [
+        ("/api/studies/1/preference", "POST", True),
+        ("/api/studies/1/preference", "GET", False),
+        ("/api/studies/1/trials", "POST", False),
+        ("/api/studies/1/preference/2", "PUT", True),
+    ],
+)
+def test_votes_are_counted_after_they_are_given(tmp_path, monkeypatch, path: str, method: str, counted: bool) -> None:
+    done: list[object] = []
+
+    def application(environ, start_response):
+        done.append("answered")
+        return [b"ok"]
+
+    def count(folder, url):
+        done.append((folder, url))
+        raise OSError("a copy that cannot be written to")
+
+    monkeypatch.setattr("search.dashboard._count", count)
+    folder = StudyFolder(tmp_path)
+    counting = _counting(application, folder, "sqlite://")
+    assert counting({"PATH_INFO": path, "REQUEST_METHOD": method}, None) == [b"ok"]
+    assert done == ["answered", *([(folder, "sqlite://")] if counted else [])]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:////nowhere/study.db", "there is no such file"),
+        ("postgresql+nodriver://me:secret@host/db", "got "),
+        ("not a url", "expected a storage that holds studies"),
+    ],
+)
+def test_a_password_is_never_told(url: str, told: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        _open_storage(url)
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert ("://***@" in str(caught.value)) == ("secret" in url)
+
+
+def test_a_database_without_studies_gets_no_tables(tmp_path) -> None:
+    file = tmp_path / "other.db"
+    with sqlite3.connect(file) as opened:
+        opened.execute("CREATE TABLE photos (name)")
+    with pytest.raises(StudyError, match="there are none in it"):
+        _open_storage(f"sqlite:///{file}")
+    with sqlite3.connect(file) as opened:
+        assert opened.execute("SELECT name FROM sqlite_master").fetchall() == [("photos",)]

@@ -3,13 +3,17 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from search import run
+from search.errors import StudyError
 from search.record.finalists import FRESH
+from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder
-from search.running.bill import Bill, planned
+from search.running.bill import Bill, measure, planned
 from search.running.eta import planned_epochs
 from search.running.finals_cost import FinalsCost
 from search.study.study import load_study
@@ -158,3 +162,9 @@ def test_of_a_flow_there_is_no_bill(tmp_path: Path, capsys) -> None:
     flow.write_text("flow: [a.yaml]\n")
     assert run.main([str(flow), "--runs", str(tmp_path / "runs"), "--dry-run"]) == 2
     assert re.search(refusal("--dry-run", "a flow file", "a study file"), capsys.readouterr().err)
+
+
+def test_of_a_run_that_is_finished_there_is_no_bill(tmp_path: Path) -> None:
+    finished: Any = SimpleNamespace(finished_run=FinishedRun({2: "a.safetensors"}))
+    with pytest.raises(StudyError, match="--dry-run: expected a study that trains, got a run that is finished"):
+        measure(finished, StudyFolder(tmp_path))

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from search.record.events import Doing, GoOn, Lost, Prepared, Quit
-from search.running.remote import Invitation, RemoteTeam, answer
+from search.running.remote import Invitation, RemoteTeam, _attended, _RemoteWorker, answer, passed_on
 
 PATIENCE_SECONDS = 120.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -132,3 +133,98 @@ def test_a_worker_for_which_there_is_never_room_is_given_up(team) -> None:
     got = messages(one, lambda got: len(got) == 3)
     assert [message.replaced for _, message in got] == [True, True, False]
     assert "no room" in got[-1][1].reason
+
+
+def test_a_line_is_watched_small_messages_go_at_once_and_waiting_has_no_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
+        caller, _ = server.accept()
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 3, 0))
+        line = Connection(caller.detach())
+        _attended(line)
+        with socket.socket(fileno=os.dup(line.fileno())) as end:
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert end.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == struct.pack("ll", 0, 0)
+            idle, every, tries, silent = (
+                end.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            )
+        assert idle + every * tries == 60, "seconds until a machine that is gone is noticed"
+        assert silent == 60_000
+        line.close()
+        near.close()
+
+
+class _Stub:
+    """A job that is what the test says; nobody calls back."""
+
+    def __init__(self, ended: list[str | None]) -> None:
+        self._ended, self.cancelled = ended, 0
+
+    def ended(self) -> str | None:
+        return self._ended.pop(0) if len(self._ended) > 1 else self._ended[0]
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class _Placing:
+    host = "127.0.0.1"
+
+    def __init__(self, job: Any, patience: float | None = None) -> None:
+        self.job, self.patience, self.invited = job, patience, list[Invitation]()
+
+    def place(self, slot: int, invitation: Invitation) -> Any:
+        self.invited.append(invitation)
+        if isinstance(self.job, Exception):
+            raise self.job
+        return self.job
+
+
+def lived(placing: _Placing) -> tuple[_RemoteWorker, Connection]:
+    near, theirs = multiprocessing.Pipe()
+    worker = _RemoteWorker(placing, 0, b"first word", theirs)
+    return worker, near
+
+
+@pytest.mark.parametrize(
+    ("job", "patience", "said"),
+    [
+        (_Stub([None, "Ray ended it"]), None, "Ray ended it"),
+        (_Stub([None]), 0.1, "there was no room for it for 0 s"),
+        (ValueError("no such queue"), None, "ValueError: no such queue"),
+    ],
+)
+def test_why_a_worker_that_never_called_is_no_more(job: Any, patience: float | None, said: str) -> None:
+    placing = _Placing(job, patience)
+    worker, near = lived(placing)
+    assert near.poll(PATIENCE_SECONDS), "its end of the line is closed"
+    with pytest.raises(EOFError):
+        near.recv()
+    worker.join(PATIENCE_SECONDS)
+    assert (worker.is_alive(), worker.how_it_ended, worker.pid) == (False, said, None)
+    assert worker.sentinel.poll(PATIENCE_SECONDS), "whoever waits for its end is told"
+    (invitation,) = placing.invited
+    assert (invitation.host, len(invitation.key)) == ("127.0.0.1", 32)
+    assert invitation.environment == passed_on()
+    if isinstance(job, _Stub):
+        assert job.cancelled == 1
+
+
+def test_one_that_is_killed_while_nobody_calls_is_cancelled() -> None:
+    job = _Stub([None])
+    worker, _ = lived(_Placing(job))
+    assert worker.is_alive()
+    worker.kill()
+    worker.join(PATIENCE_SECONDS)
+    assert (worker.is_alive(), worker.how_it_ended, job.cancelled) == (False, "it was ended", 1)
+
+
+def test_variables_of_libraries_are_passed_on_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "OMP_NUM_THREADS", "SECRET_TOKEN", "MY_HF_HOME", "PATH"):
+        monkeypatch.setenv(name, f"of {name}")
+    found = passed_on()
+    assert {name: found[name] for name in ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "OMP_NUM_THREADS")} == {
+        name: f"of {name}" for name in ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME", "OMP_NUM_THREADS")
+    }
+    assert not {"SECRET_TOKEN", "MY_HF_HOME", "PATH"} & found.keys()
