@@ -208,3 +208,11 @@ def test_whole_settings_are_written_below_each_other() -> None:
     narrow = plain(others + 12, CELLS, whole_settings=True)[2:]
     assert [line[7:19].rstrip() for line in narrow] == ["Lion,", "cosine,", "rank 16"]
     assert len(plain(others + 7, CELLS, whole_settings=True)) == 3, "left out, all in one line"
+
+
+def test_a_run_whose_checkpoints_are_counted_in_steps_has_a_column_of_steps() -> None:
+    run = FinishedRun({100: "a.safetensors", 200: "b.safetensors"}, unit="step")
+    for rows in ([RunningRow(record(0, finished_run=run), 0.25, "drawing", 100)], []):
+        table = LiveTable("study toy", rows, [ended(1, 0.5, finished_run=run)], [])
+        assert "best step" in lines_of(table, 120, 20)[1]
+    assert "best epoch" in lines_of(LiveTable("study toy", [running(0)], [], []), 120, 20)[1]

@@ -339,6 +339,27 @@ def test_the_study_says_what_that_saved(runs: Runs) -> None:
     assert TrialRecord.load(folder.trial(1)).taken == taken
 
 
+@pytest.mark.parametrize(
+    ("timings", "epoch", "look"),
+    [
+        ({}, 0.0, 0.0),
+        ({"train": 16.0}, 2.0, 0.0),
+        ({"save": 4.0}, 0.5, 0.0),
+        ({"sample": 8.0}, 0.0, 2.0),
+        ({"score": 6.0}, 0.0, 1.5),
+    ],
+)
+def test_what_an_epoch_and_a_look_took_follows_from_what_is_noted(
+    runs: Runs, timings: Any, epoch: float, look: float
+) -> None:
+    """Eight epochs were trained, and looked at four times."""
+    runs.ended("theirs", 3)
+    home = StudyFolder(runs.home / "runs" / "theirs").trial(3)
+    replace(TrialRecord.load(home), timings=timings).save(home)
+    taken, _ = runs.take()
+    assert (taken.epoch_seconds, taken.look_seconds) == (epoch, look)
+
+
 def test_marks_that_differ_later_share_their_beginning() -> None:
     one, other = RunMark("s", ("a", "b", "c")), RunMark("s", ("a", "b", "x", "y"))
     assert one.shared(other) == other.shared(one) == 2
