@@ -18,7 +18,7 @@ from search.record.events import Checkpointed, TrialSpec
 from search.record.record import StudyFolder, TrialRecord
 from search.record.taken_run import RunMark, TakenRun
 from search.record.trial_progress import measured_in_a_row
-from search.running.same_runs import SameRuns, _linked
+from search.running.same_runs import SameRuns
 from search.study.study import Study, load_study
 from search.verdict.verdict import Verdict, make_verdict
 from tests.search.conftest import study_writer
@@ -311,19 +311,6 @@ def test_a_folder_of_trials_is_listed_once_until_it_changes(runs: Runs, monkeypa
     shutil.rmtree(runs.home / "runs" / "others")
     runs.ended("new", 1)
     assert known() == [("new", "0001"), ("theirs", "0003"), ("theirs", "0004")]
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_a_file_is_linked_where_it_can_be_and_copied_elsewhere(tmp_path: Path, monkeypatch, links: bool) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("another file system")
-
-    if not links:
-        monkeypatch.setattr("os.link", refuse)
-    (tmp_path / "one").write_text("weights")
-    _linked(str(tmp_path / "one"), str(tmp_path / "two"))
-    assert [(tmp_path / name).read_text() for name in ("one", "two")] == ["weights"] * 2
-    assert (tmp_path / "two").samefile(tmp_path / "one") == links
 
 
 def test_the_study_says_what_that_saved(runs: Runs) -> None:
