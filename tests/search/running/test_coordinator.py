@@ -226,3 +226,21 @@ def test_a_trial_that_another_process_has_ended_is_given_up_and_said(sitting: An
     assert this.board.of(1)[-1] == ("ended", 1, "complete")
     assert [row[1] for row in this.outcome] == ["COMPLETE"] * 3
     assert TrialRecord.load(this.folder.trial(2)).began == 6 + record.epochs_trained
+
+
+def test_whether_a_trial_was_drawn_at_random_is_as_it_was_when_it_was_asked_for(sitting: Any) -> None:
+    """Two began before any had ended; the one that goes on after a kill is still one of the first."""
+    settings = ("budget.trials=3", "budget.startup_trials=1")
+    first: Sitting = sitting(*settings, count=2)
+    shown = first.board.ended
+
+    def killed(record: TrialRecord) -> None:
+        shown(record)
+        raise Killed
+
+    first.board.ended = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        first.run()
+    assert [trial.state.name for trial in first.trials] == ["COMPLETE", "RUNNING"]
+    again: Sitting = sitting(*settings, count=2).run()
+    assert [TrialRecord.load(again.folder.trial(number)).startup for number in range(3)] == [True, True, False]

@@ -227,8 +227,6 @@ def test_a_machine_that_cannot_work_ends_the_study_and_not_the_trial(folder: Stu
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_before_anything_is_written_the_study_is_still_to_be_ours(folder: StudyFolder, finals, turn: int) -> None:
-    """Lost at any moment, nothing is compared, and what twins said before stays."""
-
     class Gone(Exception):
         pass
 
@@ -338,7 +336,9 @@ def test_a_worker_that_dies_with_second_trainings_changes_nothing(folder: StudyF
 
 def test_the_best_is_shown_at_other_strengths_when_all_are_compared(folder: StudyFolder, finals) -> None:
     asked = []
-    finals(Workers(folder, 1, lambda worker, look: asked.append(look)))
+    finals(Workers(folder, 1, lambda worker, look: asked.append(look)), lambda: asked.append("ours"))
+    assert asked[-2:] == ["ours", "ours"], "before what was found is written"
+    asked = [look for look in asked if look != "ours"]
     epoch = next(record.epoch_shipped for record in folder.records() if record.number == 3)
     assert asked[-1] == DrawAgain(3, epoch, strengths=True)
     assert [look.strengths for look in asked] == [False] * 5 + [True]

@@ -226,6 +226,11 @@ def test_a_trial_begins_with_the_bases_readings_and_a_mark_of_its_run(resident: 
         Checkpointed(1, epoch, replace(readings, epoch=epoch)).save(trial.spec.folder)
     (again,) = begun(resident, 1)
     assert (again.told, said) == (0, [])
+    with pytest.MonkeyPatch.context() as patch:  # what the same run has looked at is told
+        patch.setattr(worker, "_from_the_same_run", lambda trial: 1)
+        (third,) = begun(resident, 1)
+    assert [(event.number, event.epoch) for event in said] == [(1, 1)]
+    assert third.told == 1
 
 
 def test_what_goes_wrong_in_a_pass_that_two_share_sets_each_apart(resident: Resident, quiet) -> None:
