@@ -1,6 +1,6 @@
 """Looks of the finals that workers draw while they wait for a search's last trials."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from search.record.events import DrawAgain, DrawnAgain, Failed, Lost
@@ -26,8 +26,6 @@ class LooksAhead:
 
     def __init__(self, team: Team, most: int) -> None:
         self._team, self._most = team, most
-        self._looks = [BASE]
-        self._ended: Set[int] = set()
         self._given: set[DrawAgain] = set()
         self.at_work: dict[int, DrawAgain] = {}
 
@@ -41,11 +39,9 @@ class LooksAhead:
         if not (free and self._most):
             return
         known = {record.number: record for record in ended}
-        if known.keys() != self._ended:
-            self._ended = known.keys()
-            best = best_trials(known.values(), self._most)
-            self._looks = [BASE, *(DrawAgain(number, known[number].epoch_shipped or 0) for number in best)]
-        left = [look for look in self._looks if look not in self._given]
+        best = best_trials(known.values(), self._most)
+        looks = [BASE, *(DrawAgain(number, known[number].epoch_shipped or 0) for number in best)]
+        left = [look for look in looks if look not in self._given]
         if not left or all(slot.running is None for slot in slots):
             return
         idle = [worker for worker, own in groupby(sorted(slots, key=_worker), _worker) if all(map(_idle, own))]

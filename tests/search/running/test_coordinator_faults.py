@@ -141,3 +141,19 @@ def test_without_any_worker_there_is_no_study(sitting: Any) -> None:
     with pytest.raises(WorkerError, match=r"^no worker could start: it ended with exit code 9; details are in"):
         this.run()
     assert [trial.state.name for trial in this.trials] == ["RUNNING"]
+
+
+def test_what_a_lost_worker_had_told_before_it_was_due_is_told_again_by_the_next(sitting: Any) -> None:
+    """The second worker is ahead: its checkpoint waits for its turn while it is lost."""
+    whole = sitting("budget.trials=4", count=2, name="whole").run().outcome
+    left = [1]
+
+    def happens(worker: int, event: Any) -> list[Any] | None:
+        if worker == 1 and isinstance(event, Checkpointed) and left[0]:
+            left[0] = 0
+            return [event, Lost("it was killed"), Prepared(0.0)]
+        return None
+
+    this: Sitting = sitting("budget.trials=4", count=2, happens=happens).run()
+    assert this.outcome == whole
+    assert len(this.team.specs(1)) == 2

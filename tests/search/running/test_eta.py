@@ -243,3 +243,40 @@ def test_whatever_happens_moves_the_forecast_at_once():
         happens()
         seen.append(seconds_left(forecast, 5.0))
     assert len(set(seen)) == 4
+
+
+def test_who_reaches_its_horizon_has_not_ended_early():
+    forecast = Forecast(9, 1)
+    before = forecast._pruned.events.copy(), forecast._stopped.events.copy()
+    for number, stopped in enumerate(("horizon", "pruned", "onset")):
+        forecast.ended(None, replace(running(number, trained=20), stopped=stopped), 0.0)
+    assert (forecast._pruned.events.tolist(), forecast._stopped.events.tolist()) == tuple(map(list, before))
+
+
+@pytest.mark.parametrize(("waiting", "plays"), [(0, 240), (1, 240), (100, 240), (200, 120), (600, 40), (5000, 40)])
+def test_fewer_plays_are_played_where_many_trials_are_to_come(waiting: int, plays: int):
+    forecast = Forecast(waiting + 1, 1, horizons=(10,))
+    forecast.began(0, running(0, epochs=10), 0.0)
+    forecast.checkpointed(0, 5, 5.0)
+    played = forecast._plays(5.0)
+    assert played is not None
+    assert played.shape == (plays,)
+
+
+def test_the_more_paces_are_known_the_surer_is_their_mean():
+    widths = []
+    for known in (1, 16):
+        forecast = Forecast(known + 12, 1, horizons=(10,), prunes=False, stops=False)
+        for number in range(known):
+            forecast.began(0, running(number, epochs=10), 0.0)
+            forecast.ended(0, running(number, epochs=10, trained=10), 10.0)
+        forecast.began(0, running(known, epochs=10), 10.0)
+        left = forecast.time_left(10.0)
+        assert left is not None
+        widths.append((left.high - left.low) / left.seconds)
+    assert widths[1] < 0.6 * widths[0]
+    earlier = Forecast(3, 1, horizons=(10,), prunes=False, stops=False)
+    earlier.ended(None, replace(running(0, epochs=10, trained=10), timings={"train": 50.0}), 0.0)
+    left = earlier.time_left(0.0)
+    assert left is not None
+    assert np.isfinite([left.low, left.seconds, left.high]).all(), "none of this sitting"

@@ -166,6 +166,20 @@ def test_what_was_read_is_kept_with_what_it_was_asked_for(resident: Resident, mo
     assert said == [DrawnAgain(1, EPOCHS, 1)] * 2
 
 
+def test_its_checkpoints_are_those_up_to_as_many_passes_over_its_own_photos(resident: Resident) -> None:
+    twins = resident.worker._finalists._twins
+    trained = [photo for photo in resident.worker._probe.trained.photos if not photo.is_reg]
+    for place, asked in enumerate(ASKED):
+        last = ceil(EPOCHS * (len(trained) - len(twins._left_out[3][place])) / len(trained))
+        assert twins._until(asked) == last
+        assert twins._epochs(asked) == list(range(1, last + 1))
+        (file := twins._measured(asked, 0)).parent.mkdir(parents=True)
+        for epoch in (0, *twins._epochs(asked)):
+            np.save(file.with_name(f"{epoch:04d}.npy"), np.ones((len(twins.rows(asked)), 1, 1)))
+        twins.keep(asked)
+    assert [kept.seconds for kept in _read(resident)] == [0.0] * 3, "trained in an earlier sitting"
+
+
 def test_losses_that_are_no_numbers_are_a_fault(resident: Resident, monkeypatch) -> None:
     twins = resident.worker._finalists._twins
     monkeypatch.setattr(twins, "_epochs", lambda asked: [2])

@@ -335,6 +335,10 @@ def test_what_goes_wrong_with_a_trial_is_told_once_and_its_seat_is_free(resident
             raise TrainerError("its folder is gone")
     assert said == [Failed(1, 1, "its folder is gone", again=False)]
     assert (worker._trials, pack.runs) == ({}, [])
+    (newer,) = begun(resident, 1)
+    worker._fail(trial, Fault("late", again=True))  # of the one before it
+    assert (worker._trials, len(said)) == ({1: newer}, 1)
+    worker._let_go(1)
     with pytest.raises(Ended), worker._answering_for(trial):
         raise Ended
     worker._let_go(1)
