@@ -15,6 +15,7 @@ from metrics.subjects.composites import (
     _spread_backgrounds,
     _thickness,
     _tile,
+    composites_sheet,
     position_words,
 )
 
@@ -195,3 +196,23 @@ def test_a_tile_holds_the_whole_picture_in_the_middle(size: tuple[int, int], inn
     assert (len(rows), len(columns), dark.sum()) == (*inner, inner[0] * inner[1])
     assert (rows[0], columns[0]) == ((40 - inner[0]) // 2, (40 - inner[1]) // 2)
     assert (found[~dark] == 255).all()
+
+
+def test_a_row_of_the_sheet_shows_a_photo_and_its_own_composites() -> None:
+    photo = np.array([2, 0, 2, 0, 2, 3])
+    images = np.stack([np.full((20, 20, 3), 10 * (row + 1), np.uint8) for row in range(6)])
+    made = Composites(images, photo, np.zeros(6), np.zeros((6, 4)), np.ones(6))
+    photos, masks = [np.full((20, 20, 3), 200 + index, np.uint8) for index in range(4)], [np.zeros((20, 20))] * 4
+
+    def middles(**options: int) -> list[list[int]]:
+        sheet = composites_sheet(photos, masks, made, cell=20, **options)
+        return sheet[10::20, 10::20, 0].tolist()
+
+    checks = middles()[0][1]
+    assert middles() == [
+        [200, checks, 20, 40, 255],
+        [202, checks, 10, 30, 50],
+        [203, checks, 60, 255, 255],
+    ]
+    assert middles(rows=2, columns=2) == [[200, checks, 20, 40], [202, checks, 10, 30]]
+    assert middles(columns=1) == [[200, checks, 20], [202, checks, 10], [203, checks, 60]]

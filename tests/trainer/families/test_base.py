@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.utils import logging as diffusers_logging
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from trainer.base_model.load import load_base
 from trainer.errors import ModelError
@@ -18,6 +20,7 @@ from trainer.families import layout, outputs, sd3
 from trainer.families.family import Base
 from trainer.families.library_warnings import heard
 from trainer.families.loading import _from_folder, _one_line
+from trainer.families.tokenizers import clip_tokenizer
 
 
 class _Part(nn.Module):
@@ -199,6 +202,7 @@ def test_what_libraries_warn_of_is_noted_once_and_remarks_to_programmers_are_not
     logger = logging.getLogger("diffusers")
     handlers, propagate = list(logger.handlers), logger.propagate
     with heard("unet", notices):
+        assert not any(library.is_progress_bar_enabled() for library in (diffusers_logging, transformers_logging))
         warnings.warn("look\n here", UserWarning, stacklevel=1)
         for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning, ResourceWarning):
             warnings.warn("a remark", category, stacklevel=1)
@@ -210,4 +214,12 @@ def test_what_libraries_warn_of_is_noted_once_and_remarks_to_programmers_are_not
     said = ["look here", "x" * 240, "y" * 240 + "…", ours]
     assert notices == ["before", *(f"unet: {text}" for text in said)]
     assert (list(logger.handlers), logger.propagate) == (handlers, propagate)
+    assert all(library.is_progress_bar_enabled() for library in (diffusers_logging, transformers_logging))
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_vocabulary_that_is_not_there_is_told(monkeypatch) -> None:
+    for found in (None, SimpleNamespace(origin=None)):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        with pytest.raises(ModelError, match="a single-file base needs the package open_clip_torch"):
+            clip_tokenizer()

@@ -37,6 +37,7 @@ def test_noise_and_target_have_the_shares_of_their_timestep(kind: str) -> None:
     ("kind", "gamma", "debiased", "weight"),
     [
         ("epsilon", None, False, lambda snr: 1.0),
+        ("sample", None, False, lambda snr: 1.0),
         ("epsilon", 5.0, False, lambda snr: min(snr, 5) / snr),
         ("v_prediction", 5.0, False, lambda snr: min(snr, 5) / (snr + 1)),
         ("sample", 5.0, False, lambda snr: min(snr, 5)),
