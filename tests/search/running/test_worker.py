@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from search.record.events import (
+    Alive,
     Checkpointed,
     Doing,
     DrawAgain,
@@ -200,7 +201,12 @@ def quiet(resident: Resident, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     """The worker without trials, and what it says."""
     said: list[object] = []
     shutil.rmtree(resident.folder.path / "trials", ignore_errors=True)
-    monkeypatch.setattr(resident.worker._line, "send", said.append)
+
+    def heard(message: object) -> None:
+        if not isinstance(message, Alive):  # one a second, whenever that is
+            said.append(message)
+
+    monkeypatch.setattr(resident.worker._line, "send", heard)
     monkeypatch.setattr(resident.worker, "_passes", resident.passes())
     yield resident.worker, said
     for number in list(resident.worker._trials):
