@@ -1,6 +1,7 @@
 """Whether block weights take out a background that a LoRA should not have learned, against the LoRA at lower strength.
 
     python -m benchmarks.block_weights --json benchmarks/results/block-weights.json
+    python -m benchmarks.block_weights --overcooked     # LoRAs that show it even where the prompt names another place
     python -m benchmarks.block_weights --quick          # one concept, a smaller search
     python -m benchmarks.block_weights --without BASE IN04 M00        # no search: what there is to win
     python -m benchmarks.block_weights --best-of 58     # no search: the best of so many sets, of fifteen concepts
@@ -8,8 +9,8 @@
 
 Each case is a LoRA of a demo concept whose photos all show one place. A delivery study searches its block weights, as
 anybody would run it. What is true is read from pictures that no search has seen (`benchmarks.bound_background`).
-Leakage is the probability of that place where the prompt names none; likeness is that of the concept where the prompt
-names another place.
+Leakage is the probability of that place where the prompt names none. Where the prompt names another place, straying is
+the probability that it shows that place all the same, and likeness that of the concept.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.bound_background import Bound, Truth, train, truth, write_photos
+from benchmarks.bound_background import GENTLE, OVERCOOKED, Bound, Training, Truth, train, truth, write_photos
 from studies.demo.scenes import POSITIONS, SIZES
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ MORE_CASES = (
 STRENGTHS = (0.85, 0.7, 0.55)
 AS_ALIKE = 0.95  # of the true likeness, that the best weights have to keep
 LEARNED = 0.1  # likeness of a LoRA that is looked at for the best weights
-EPOCHS = 14
+_READ = ("leaks", "strays", "likeness")  # of `Truth`
 LEFT_OUT = ((), ("BASE",), ("BASE", "M00"), ("BASE", "IN04"), ("IN04", "M00"), ("BASE", "IN04", "M00"))
 OTHERS = (1.0, 1.2, 1.4)  # the weights of the blocks that stay
 
@@ -71,6 +72,7 @@ class Sizes:
     cases: int
     trials: int
     pictures: int
+    training: Training = GENTLE
 
 
 FULL, QUICK = Sizes(5, 24, 44), Sizes(1, 16, 22)
@@ -78,31 +80,29 @@ FULL, QUICK = Sizes(5, 24, 44), Sizes(1, 16, 22)
 
 @dataclass(frozen=True)
 class Found:
-    """One case. Leakage and likeness are true ones.
+    """One case. All that is read is true.
 
     Attributes:
         weights: of the search, by block. headline: of the study's verdict.
-        leak, likeness: of the LoRA as it is, under the weights, and at `plain`, the strength that is as alike.
-        leak_by, likeness_by: weights - as it is, with 90 % intervals over pictures.
-        against_plain: leakage under the weights - leakage at that strength.
+        plain: the strength of the whole LoRA that is as alike as under the weights.
+        read: leakage, straying and likeness: of the LoRA as it is, under the weights, and at `plain`.
+        won: of each, weights - as it is, with 90 % intervals over pictures.
     """
 
     case: str
     weights: Mapping[str, float]
     headline: str
-    leak: Mapping[str, float]
-    likeness: Mapping[str, float]
     plain: float
-    leak_by: Sequence[float]
-    likeness_by: Sequence[float]
-    against_plain: float
+    read: Mapping[str, Mapping[str, float]]
+    won: Mapping[str, Sequence[float]]
     seconds: float
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.block_weights", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one concept, a smaller search")
-    parser.add_argument("--case", nargs="*", choices=[bound.name for bound in CASES], help="these only")
+    parser.add_argument("--overcooked", action="store_true", help="LoRAs of long trainings at three times the rate")
+    parser.add_argument("--case", nargs="*", choices=[bound.name for bound in (*CASES, *MORE_CASES)])
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--keep", type=Path, help="a folder for photos, LoRAs and studies (default: none is kept)")
     parser.add_argument("--best-of", type=int, metavar="SETS", help="only the truth, of so many sets of weights")
@@ -111,12 +111,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     from trainer.base_model.load import load_base
 
-    sizes = QUICK if options.quick else FULL
+    training = OVERCOOKED if options.overcooked else GENTLE
+    sizes = replace(QUICK if options.quick else FULL, training=training)
     base = load_base(str(DEMO / "base"))
     with tempfile.TemporaryDirectory() as scratch:
-        home = options.keep or Path(scratch)
+        home = (options.keep or Path(scratch)) / training.name
         found = []
-        bounds = CASES[: sizes.cases] if not options.case else [b for b in CASES if b.name in options.case]
+        bounds = (
+            CASES[: sizes.cases] if not options.case else [b for b in (*CASES, *MORE_CASES) if b.name in options.case]
+        )
         more = bounds if options.case or options.quick else (*bounds, *MORE_CASES)
         if options.stronger:
             truths = {bound.name: stronger(base, bound, home / bound.name, sizes) for bound in more}
@@ -150,7 +153,7 @@ def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
     from trainer.lora.kohya_file import load_lora
 
     began = time.monotonic()
-    file = _lora_file(base, bound, home)
+    file = _lora_file(base, bound, home, sizes.training)
     study = home / "delivery.yaml"
     study.write_text(json.dumps(_study(file, sizes)))
     command = [sys.executable, "-m", "search.run", str(study), "--runs", str(home / "runs")]
@@ -166,17 +169,14 @@ def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
 
     before, after = at({}), at(chosen)
     weaker = {s: at(dict.fromkeys(blocks_in(lora), s)) for s in STRENGTHS}
-    plain, leak = _plain({1.0: before, **weaker}, float(after.likeness.mean()))
+    plain, there = _plain({1.0: before, **weaker}, float(after.likeness.mean()))
     return Found(
         bound.name,
         judgement.params,
         headline(verdict),
-        {"as it is": _mean(before.leaks), "weights": _mean(after.leaks), "plain": leak},
-        {"as it is": _mean(before.likeness), "weights": _mean(after.likeness)},
         plain,
-        _interval(after.leaks - before.leaks),
-        _interval(after.likeness - before.likeness),
-        _mean(after.leaks) - leak,
+        {"as it is": _means(before), "weights": _means(after), "plain": there},
+        {name: _interval(getattr(after, name) - getattr(before, name)) for name in _READ},
         time.monotonic() - began,
     )
 
@@ -186,7 +186,7 @@ def left_out(base: Base, bound: Bound, home: Path, sizes: Sizes, blocks: Sequenc
     from trainer.delivery.blocks import weighted
     from trainer.lora.kohya_file import load_lora
 
-    lora = load_lora(_lora_file(base, bound, home))
+    lora = load_lora(_lora_file(base, bound, home, sizes.training))
     for count in range(len(blocks) + 1):
         for gone in itertools.combinations(blocks, count):
             found = truth(base, weighted(lora, dict.fromkeys(gone, 0.0)), bound, count=sizes.pictures // 2)
@@ -202,7 +202,7 @@ def best_of(base: Base, bound: Bound, home: Path, sizes: Sizes, count: int) -> d
     from trainer.delivery.blocks import blocks_in, weighted
     from trainer.lora.kohya_file import load_lora
 
-    lora = load_lora(_lora_file(base, bound, home))
+    lora = load_lora(_lora_file(base, bound, home, sizes.training))
     tried = some_sets(blocks_in(lora), count)
     looks = [truth(base, weighted(lora, weights), bound, count=sizes.pictures) for weights in tried]
     found = win_of(np.array([look.leaks for look in looks]), np.array([look.likeness for look in looks]))
@@ -215,7 +215,7 @@ def stronger(base: Base, bound: Bound, home: Path, sizes: Sizes) -> dict[str, li
     from trainer.delivery.blocks import blocks_in, weighted
     from trainer.lora.kohya_file import load_lora
 
-    lora = load_lora(_lora_file(base, bound, home))
+    lora = load_lora(_lora_file(base, bound, home, sizes.training))
     found = {}
     for gone, weight in itertools.product(LEFT_OUT, OTHERS):
         weights = {block: 0.0 if block in gone else weight for block in blocks_in(lora)}
@@ -277,13 +277,13 @@ def _tell_stronger(found: Mapping[str, Mapping[str, Sequence[float]]], file: Pat
         file.write_text(json.dumps(whole, indent=1) + "\n")
 
 
-def _lora_file(base: Base, bound: Bound, home: Path) -> Path:
+def _lora_file(base: Base, bound: Bound, home: Path, training: Training) -> Path:
     from trainer.lora.kohya_file import save_lora
 
     file = home / f"{bound.concept}.safetensors"
     if not file.is_file():
         write_photos(home / "photos", bound)
-        save_lora(file, train(base, home / "photos", bound, EPOCHS))
+        save_lora(file, train(base, home / "photos", bound, training))
     return file
 
 
@@ -321,12 +321,17 @@ def _study(file: Path, sizes: Sizes) -> dict[str, Any]:
     }
 
 
-def _plain(looks: Mapping[float, Truth], likeness: float) -> tuple[float, float]:
-    """(strength at which the whole LoRA is as truly alike, its leakage there), along straight lines."""
+def _plain(looks: Mapping[float, Truth], likeness: float) -> tuple[float, dict[str, float]]:
+    """(strength at which the whole LoRA is as truly alike, what is read there), along straight lines."""
     strengths = sorted(looks)
     alike = np.maximum.accumulate([looks[s].likeness.mean() for s in strengths])
     strength = float(np.interp(likeness, alike, strengths))
-    return strength, float(np.interp(strength, strengths, [looks[s].leaks.mean() for s in strengths]))
+    means = [_means(looks[s]) for s in strengths]
+    return strength, {name: float(np.interp(strength, strengths, [each[name] for each in means])) for name in _READ}
+
+
+def _means(look: Truth) -> dict[str, float]:
+    return {name: _mean(getattr(look, name)) for name in _READ}
 
 
 def _mean(values: np.ndarray) -> float:
@@ -340,13 +345,15 @@ def _interval(values: np.ndarray) -> list[float]:
 
 def _summary(found: Sequence[Found]) -> dict[str, Any]:
     """Means over cases, each with the 90 % interval of its cases."""
-    return {
-        "leakage, weights - as it is": _over([each.leak_by[0] for each in found]),
-        "leakage, weights - plain strength of the same likeness": _over([each.against_plain for each in found]),
-        "likeness, weights - as it is": _over([each.likeness_by[0] for each in found]),
-        "turned down": sum("Nothing to win" not in each.headline for each in found),
-        "concepts": len(found),
+    by_weights = {f"{name}, weights - as it is": _over([each.won[name][0] for each in found]) for name in _READ}
+    against = {
+        f"{name}, weights - plain strength of the same likeness": _over(
+            [each.read["weights"][name] - each.read["plain"][name] for each in found]
+        )
+        for name in ("leaks", "strays")
     }
+    turned = sum("Nothing to win" not in each.headline for each in found)
+    return {**by_weights, **against, "turned down": turned, "concepts": len(found)}
 
 
 def _over(values: Sequence[float]) -> list[float]:
@@ -361,12 +368,9 @@ def _over(values: Sequence[float]) -> list[float]:
 
 
 def _line(found: Found) -> str:
-    leak, alike = found.leak, found.likeness
-    return (
-        f"{found.case}: leakage {leak['as it is']:.3f} → {leak['weights']:.3f}, at strength {found.plain:.2f} "
-        f"{leak['plain']:.3f}; likeness {alike['as it is']:.3f} → {alike['weights']:.3f}; {found.headline} "
-        f"({found.seconds:.0f} s)"
-    )
+    before, after, plain = (found.read[name] for name in ("as it is", "weights", "plain"))
+    told = "; ".join(f"{name} {before[name]:.3f} → {after[name]:.3f}, plain {plain[name]:.3f}" for name in _READ)
+    return f"{found.case}: {told}; strength {found.plain:.2f}; {found.headline} ({found.seconds:.0f} s)"
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 PHOTOS = 20
 SETTINGS = {
-    "resolution": 64, "batch_size": 4, "rank": 8, "optimizer": "AdamW", "learning_rate": 3e-3,
-    "train_text_encoder": True, "text_encoder_lr": 2e-3,
+    "resolution": 64, "batch_size": 4, "rank": 8, "optimizer": "AdamW", "train_text_encoder": True,
 }  # fmt: skip
 """Of the trainings, the text encoder too, as kohya's trainers do unless told otherwise."""
 
@@ -43,17 +42,32 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How a LoRA was trained. rates: of the U-Net and of the text encoder."""
+
+    name: str
+    epochs: int
+    rates: tuple[float, float]
+
+
+GENTLE = Training("gentle", 14, (3e-3, 2e-3))
+"""The place comes where the prompt names none, and there alone."""
+OVERCOOKED = Training("overcooked", 45, (9e-3, 6e-3))
+"""It comes even where the prompt names another place."""
+
+
+@dataclass(frozen=True)
 class Truth:
     """What pictures really show, one number for each picture.
 
     Attributes:
         leaks: probability of the bound place, where the prompt names none.
-        likeness: of the concept, where the prompt names another place. obeys: of that place, there.
+        likeness: of the concept, where the prompt names another place. strays: of the bound place, there.
     """
 
     leaks: np.ndarray
     likeness: np.ndarray
-    obeys: np.ndarray
+    strays: np.ndarray
 
 
 def write_photos(to: Path, bound: Bound) -> Path:
@@ -70,16 +84,20 @@ def write_photos(to: Path, bound: Bound) -> Path:
     return to
 
 
-def train(base: Base, photos: Path, bound: Bound, epochs: int) -> LoraWeights:
+def train(base: Base, photos: Path, bound: Bound, training: Training) -> LoraWeights:
     """As somebody would who does not see the fault."""
     from trainer.config.config import parse_train_config
     from trainer.data.dataset import scan_dataset
     from trainer.packing.builder import pack_settings, run_settings
     from trainer.packing.pack import Pack
 
+    rate, text_rate = training.rates
     config = parse_train_config(
-        {**SETTINGS, "base": base.source, "data": str(photos), "epochs": epochs, "seed": bound.seed}
-    )
+        {
+            **SETTINGS, "learning_rate": rate, "text_encoder_lr": text_rate, "base": base.source, "data": str(photos),
+            "epochs": training.epochs, "seed": bound.seed,
+        }
+    )  # fmt: skip
     pack = Pack(base, scan_dataset(photos), pack_settings(config))
     run = pack.join(run_settings(config), run_dir=photos / "run")
     while not run.finished and run.failed is None:
@@ -89,15 +107,15 @@ def train(base: Base, photos: Path, bound: Bound, epochs: int) -> LoraWeights:
     return weights
 
 
-def prompts(bound: Bound, count: int, seed: int) -> tuple[list[str], list[str], list[str]]:
-    """(prompts that name another place than the bound one, those places, prompts that name none), `count` of each."""
+def prompts(bound: Bound, count: int, seed: int) -> tuple[list[str], list[str]]:
+    """(prompts that name another place than the bound one, prompts that name none), `count` of each."""
     known, rng = CONCEPTS[bound.concept], np.random.default_rng([seed, 11])
     others = [place for place in PLACES if place != bound.place]
     places = [others[i % len(others)] for i in range(count)]
     subject = f"{known.trigger} {known.class_word}"
     poses = [f"{subject}, {rng.choice(SIZES)}, on the {rng.choice(POSITIONS)}" for _ in range(2 * count)]
     named = [f"{pose}, {place}, {rng.choice(PATTERNS)} floor" for pose, place in zip(poses, places, strict=False)]
-    return named, places, poses[count:]
+    return named, poses[count:]
 
 
 def truth(base: Base, lora: LoraWeights | None, bound: Bound, *, count: int = 44, seed: int = 70_001) -> Truth:
@@ -106,14 +124,10 @@ def truth(base: Base, lora: LoraWeights | None, bound: Bound, *, count: int = 44
     from studies.demo.pool import LABELS
     from trainer.inference.sample import sample
 
-    named, places, unnamed = prompts(bound, count, seed)
+    named, unnamed = prompts(bound, count, seed)
     asked = [*named, *unnamed]
     drawn = sample(base, lora, asked, range(seed, seed + len(asked)), size=(64, 64), steps=6, guidance=3.0)
     shown = judge(load_judges(), drawn)
-    place, concept = shown["place"].numpy(), shown["concept"].numpy()
-    wanted = [LABELS["place"].index(name) for name in places]
-    return Truth(
-        place[count:, LABELS["place"].index(bound.place)],
-        concept[:count, LABELS["concept"].index(bound.concept)],
-        place[np.arange(count), wanted],
-    )
+    there = shown["place"].numpy()[:, LABELS["place"].index(bound.place)]
+    alike = shown["concept"].numpy()[:count, LABELS["concept"].index(bound.concept)]
+    return Truth(there[count:], alike, there[:count])

@@ -15,9 +15,10 @@ from studies.demo.scenes import PLACES
 def test_the_bound_place_is_never_asked_for_and_half_of_the_prompts_name_none() -> None:
     for bound in CASES:
         assert bound.place in CONCEPTS[bound.concept].set_places
-        named, places, unnamed = prompts(bound, 22, 1)
+        named, unnamed = prompts(bound, 22, 1)
         assert bound.place not in " ".join(named)
-        assert all(place in prompt for prompt, place in zip(named, places, strict=True))
+        others = [place for place in PLACES if place != bound.place]
+        assert [prompt.split(", ")[-2] for prompt in named] == (others * 22)[:22]
         assert not any(place in prompt.split(", ") for prompt in unnamed for place in PLACES)
 
 
@@ -30,12 +31,15 @@ def test_photos_say_nothing_of_their_place(tmp_path: Path) -> None:
 
 
 def test_strengths_are_matched_by_true_likeness() -> None:
-    def look(leak: float, likeness: float) -> Truth:
-        return Truth(np.full(4, leak), np.full(4, likeness), np.ones(4))
+    def look(leak: float, likeness: float, stray: float) -> Truth:
+        return Truth(np.full(4, leak), np.full(4, likeness), np.full(4, stray))
 
-    looks = {1.0: look(0.9, 0.8), 0.7: look(0.6, 0.5), 0.4: look(0.2, 0.5)}
-    assert _plain(looks, 0.65) == pytest.approx((0.85, 0.75))
-    assert _plain(looks, 0.9) == pytest.approx((1.0, 0.9))
+    looks = {1.0: look(0.9, 0.8, 0.3), 0.7: look(0.6, 0.5, 0.1), 0.4: look(0.2, 0.5, 0.0)}
+    strength, there = _plain(looks, 0.65)
+    assert strength == pytest.approx(0.85)
+    assert there == pytest.approx({"leaks": 0.75, "strays": 0.2, "likeness": 0.65})
+    strength, there = _plain(looks, 0.9)
+    assert (strength, there["strays"]) == (1.0, 0.3), "nothing is more alike than the LoRA as it is"
 
 
 def test_the_search_sees_other_prompts_than_the_truth() -> None:
