@@ -290,7 +290,7 @@ def _lora_file(base: Base, bound: Bound, home: Path, training: Training) -> Path
 def _study(file: Path, sizes: Sizes) -> dict[str, Any]:
     subject = "{trigger} {class}"
     probe = {
-        "seeds": 1,
+        "seeds": 2,
         "steps": 6,
         "guidance": 3,
         "trained": 2,

@@ -3,6 +3,7 @@ paired differences of two looks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import exp
 
 import numpy as np
 
@@ -23,8 +24,10 @@ HARMS = (LEAK, "prompt", "copying", "shifted_loss", "context_loss")
 that take a background away move images away from photos that all have it."""
 WORTH_TELLING = {LEAK: 0.03, "prompt": 0.02, "copying": 0.03, "shifted_loss": 0.005, "context_loss": 0.005}
 """Changes that are smaller neither win nor cost anything, however sure they are."""
-FREE, GONE = 0.02, 0.2
-"""Share of the likeness that may be lost at no cost, and at which nothing is left of the worth."""
+APART = 0.2
+"""Share of what two directions read of their own changes that has to be left without what they read of the other's."""
+FREE, STEEP = 0.02, 0.05
+"""Share of the likeness that may be lost at no cost, and of how much more the worth falls to 1/e."""
 KEPT = 0.05
 """Share of the likeness that weights which win may seem to lose."""
 
@@ -33,6 +36,9 @@ KEPT = 0.05
 class SubjectAxes:
     """Two directions among the features of images, `[D]` each. `fidelity` goes towards the photos, and so towards a
     background that they all have, too: weights that turn that background down would seem to lose the subject.
+
+    Each reads 1 of its own change and 0 of the other one's, as directions of a dual basis do: else an image that shows
+    the photos' background would seem less, or more, alike by that.
 
     Attributes:
         subject: from the base's images of new contexts to the subject before other backgrounds.
@@ -56,8 +62,26 @@ def subject_axes(calibration: Calibration, moved: Images) -> SubjectAxes | None:
     new, photos = _new(calibration), calibration.photos.identity[calibration.kept]
     if encoder is None or min(len(moved), len(photos)) < 3 or not new.any():
         return None
-    elsewhere = encoder.images(moved)
-    return SubjectAxes(concept_axis(elsewhere, calibration.base.identity[new]), concept_axis(photos, elsewhere))
+    elsewhere, base = encoder.images(moved), calibration.base.identity[new]
+    axes = np.stack([concept_axis(elsewhere, base), concept_axis(photos, elsewhere)])
+    middle = elsewhere.mean(axis=0, dtype=np.float64)
+    changes = np.stack([middle - base.mean(axis=0), photos.mean(axis=0) - middle])
+    return SubjectAxes(*_dual(axes, changes))
+
+
+def _dual(axes: np.ndarray, changes: np.ndarray) -> np.ndarray:
+    """Directions `[2, D]` like `axes`, of which each reads nothing of the other's change; `axes` themselves where the
+    two changes can hardly be told apart by them.
+
+    Args:
+        axes, changes: `[2, D]` each.
+    """
+    read = axes @ changes.T
+    own, other = read[0, 0] * read[1, 1], read[0, 1] * read[1, 0]
+    if own <= 0 or own - other < APART * own:
+        return axes
+    # scaled, so that each still reads as much of its own change as before
+    return np.diag(np.diag(read)) @ np.linalg.solve(read, axes)
 
 
 def with_subject(calibration: Calibration, readings: Readings, images: Images, axes: SubjectAxes | None) -> Readings:
@@ -92,24 +116,27 @@ def _told(channels: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def worth(calibration: Calibration, readings: Readings, before: float | None) -> float:
-    """What weights are searched by, 0 to 1: what is kept of the base's obedience, less the background that leaked and
-    what is copied, as far as the likeness stays.
+    """What weights are searched by, 0 to 1: exp(-harm) as far as the likeness stays. The harm is what is lost of the
+    base's obedience, the background that shows, what is copied, and by how much losses lie above the base's. It has no
+    end, so that a search sees which of two bad sets is the better one.
 
     Args:
         before: `likeness` of the LoRA as it is.
     """
     channels = readings.channels
-    kept = float(np.clip(1 + channels["prompt"].value, 0, 1)) if "prompt" in channels else 1.0
-    leaked = float(np.clip(channels[LEAK].value, 0, 1)) if LEAK in channels else 0.0
+    harms = [-better(name, channels[name]).value for name in HARMS if name in channels and name != "copying"]
     copied = excesses(calibration, channels).get("copying", 0.0)
-    return kept * (1 - leaked) * (1 - copied) * _as_alike(likeness(channels), before)
+    return exp(-sum(max(0.0, harm) for harm in harms) - copied) * _as_alike(likeness(channels), before)
+
+
+def lost(now: float | None, before: float | None) -> float:
+    """Share of the likeness `before` that is lost, below 0 where there is more. More than 1, as alike as the subject
+    itself, is nothing to lose. 0 where nothing is known."""
+    return 0.0 if now is None or before is None or before <= 0 else 1 - now / min(before, 1.0)
 
 
 def _as_alike(now: float | None, before: float | None) -> float:
-    if now is None or before is None or before <= 0:
-        return 1.0
-    lost = 1 - now / before
-    return float(np.clip((GONE - lost) / (GONE - FREE), 0, 1))
+    return exp(-max(0.0, lost(now, before) - FREE) / STEEP)
 
 
 def better(name: str, difference: Reading) -> Reading:

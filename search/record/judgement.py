@@ -25,7 +25,9 @@ class Judgement:
     """What was found.
 
     Attributes:
-        trial: whose weights were judged; number of those as it is where none did better in the search.
+        trial: whose weights were judged; number of those as it is where none did better in the search. Of several the
+            best that win, else those that did best in the search.
+        among: numbers of the trials that were judged.
         params: its weights, by group of blocks; weights: by block.
         lbw: what stands after `lbw=` in a WebUI's prompt.
         likeness: to the subject. changes: of each channel that decides.
@@ -51,6 +53,7 @@ class Judgement:
     prompts: int = 0
     level: float = 0.9
     why_not: str = ""
+    among: tuple[int, ...] = ()
 
     @property
     def turns_down(self) -> bool:

@@ -14,6 +14,8 @@ from metrics.checkpoint.weighting import (
     difference,
     likeness,
     likeness_difference,
+    lost,
+    worth,
 )
 from metrics.trajectory.readings import Reading, Readings
 from search.probe.probe import open_probe
@@ -26,7 +28,10 @@ from search.study.study import Study
 from trainer.delivery.blocks import lbw
 
 SURE = 0.05
-"""Chance, in all, that a channel seems better although none is; shared out among the channels that decide."""
+"""Chance, in all, that a channel seems better although none is; shared out among the channels that decide, and among
+the sets of weights that are judged."""
+_CANDIDATES = 5
+"""Sets of weights that are judged: the best of a search was also the luckiest."""
 _EQUAL = 0.01
 """Worths that are closer are alike; of these the weights that change fewest blocks are judged."""
 _LEAST_SEEDS, _MORE_SEEDS = 4, 2
@@ -37,18 +42,19 @@ _MOST_ROWS = 12
 def judge(study: Study, folder: StudyFolder, say: Callable[[str], None]) -> Judgement:
     """Judge the best weights of the study's trials; kept as `judgement.json`, with a sheet of before and after.
 
-    A judgement of the same trial that is there already is taken.
+    A judgement of the same trials that is there already is taken.
     """
     records = [record for record in folder.records() if record.state == "complete" and record.score is not None]
     chosen = choose(records)
+    best = candidates(records, chosen)
     kept = Judgement.load(folder.path)
-    if kept is not None and kept.trial == chosen.number and kept.params == dict(chosen.params):
+    if kept is not None and kept.among == tuple(one.number for one in best or [chosen]):
         return kept
-    if all(weight == 1 for weight in chosen.params.values()):
+    if not best:
         why = "of all weights that were tried, those of the LoRA as it is did best"
-        found = Judgement(chosen.number, dict(chosen.params), why_not=why)
+        found = Judgement(chosen.number, dict(chosen.params), why_not=why, among=(chosen.number,))
     else:
-        found = _judged(study, folder, chosen, say)
+        found = _judged(study, folder, best, say)
     found.save(folder.path)
     return found
 
@@ -61,24 +67,49 @@ def choose(records: Sequence[TrialRecord]) -> TrialRecord:
     return min(near, key=lambda r: (sum(w != 1 for w in r.params.values()), -(r.score or 0.0), r.number))
 
 
-def _judged(study: Study, folder: StudyFolder, chosen: TrialRecord, say: Callable[[str], None]) -> Judgement:
+def candidates(records: Sequence[TrialRecord], chosen: TrialRecord) -> list[TrialRecord]:
+    """The trials that are judged: `chosen`, then others with the highest scores; none where `chosen` is the LoRA as it
+    is."""
+    as_it_is = next((record.score or 0.0 for record in records if _is_as_it_is(record)), 0.0)
+    if _is_as_it_is(chosen):
+        return []
+    better = [record for record in records if record is not chosen and (record.score or 0.0) > as_it_is]
+    better.sort(key=lambda record: (-(record.score or 0.0), record.number))
+    return [chosen, *better[: _CANDIDATES - 1]]
+
+
+def _is_as_it_is(record: TrialRecord) -> bool:
+    return all(weight == 1 for weight in record.params.values())
+
+
+def _judged(study: Study, folder: StudyFolder, best: Sequence[TrialRecord], say: Callable[[str], None]) -> Judgement:
     assert isinstance(study.kind, Delivery)
     delivery = study.kind
-    say("the chosen weights are looked at on fresh seeds")
+    say("the best weights are looked at on fresh seeds")
     models = load_models(study, folder, 0)
     fresh = with_fresh_seeds(study)
     home = folder.cache / "judgement"
     probe = open_probe(fresh, models.base, home, models.encoder, models.identity)
     looks = BlockLooks(delivery, probe, home / "probe")
-    weights = delivery.weights(chosen.params)
     before, images, _ = looks.read({})
-    after, changed, _ = looks.read(weights)
-    weaker = {s: looks.read(dict.fromkeys(weights, s))[0] for s in _WEAKER if _may_be(s, delivery.step)}
-    found = compare(probe.calibration, chosen, before, after, weaker)
-    count = len(probe.labels)
+    blocks = delivery.weights(best[0].params)
+    weaker = {s: looks.read(dict.fromkeys(blocks, s))[0] for s in _WEAKER if _may_be(s, delivery.step)}
+    judged: list[tuple[bool, float, Judgement, np.ndarray]] = []
+    for one in best:
+        after, changed, _ = looks.read(delivery.weights(one.params))
+        found = compare(probe.calibration, one, before, after, weaker, among=len(best))
+        judged.append((found.turns_down, worth(probe.calibration, after, likeness(before.channels)), found, changed))
+    _, _, found, changed = max((each for each in judged if each[0]), key=lambda each: each[1], default=judged[0])
+    weights, count = delivery.weights(found.params), len(probe.labels)
     _sheet(folder, probe.labels.prompts, [probe.base_images, images[:count], changed[:count]], study.name)
-    text = lbw(weights, looks.lora)
-    return replace(found, weights=weights, lbw=text, images=count, prompts=count // probe.num_seeds)
+    return replace(
+        found,
+        weights=weights,
+        lbw=lbw(weights, looks.lora),
+        images=count,
+        prompts=count // probe.num_seeds,
+        among=tuple(one.number for one in best),
+    )
 
 
 def with_fresh_seeds(study: Study) -> Study:
@@ -93,6 +124,7 @@ def compare(
     before: Readings,
     after: Readings,
     weaker: Mapping[float, Readings],
+    among: int = 1,
 ) -> Judgement:
     """The judgement of two looks with the same prompts and seeds.
 
@@ -101,9 +133,10 @@ def compare(
 
     Args:
         weaker: strength to the look at the whole LoRA.
+        among: how many sets of weights are judged.
     """
     there = [name for name in HARMS if name in before.channels and name in after.channels]
-    level = 1 - 2 * SURE / max(1, len(there))
+    level = 1 - 2 * SURE / max(1, among * len(there))
     changes: dict[str, Change] = {}
     for name in there:
         read = difference(calibration, name, before, after, level)
@@ -135,7 +168,7 @@ def _change(before: Reading, after: Reading, turned: Reading) -> Change:
 
 
 def _why_not(kept: Change | None, wins: Sequence[str], costs: Sequence[str]) -> str:
-    if kept is not None and kept.better_by < -KEPT * max(kept.before, 0.0):
+    if kept is not None and lost(kept.after, kept.before) > KEPT:
         return f"they lose more than {100 * KEPT:g} % of the likeness"
     if costs:
         return "something else is surely worse"

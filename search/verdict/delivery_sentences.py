@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from search.record.judgement import Change, Judgement
-from search.verdict.quantities import duration
+from search.verdict.quantities import counted, duration
 from search.verdict.said import Said
 
 NAMES = {
@@ -26,9 +26,11 @@ def say_judgement(found: Judgement, lora: str, study: str, *, looks: int, second
     name = PurePath(lora).stem
     sure = []
     if found.images:
+        more = len(found.among) - 1
+        beside = f" {counted(more, 'other set')} of weights {'was' if more == 1 else 'were'} judged beside it."
         sure.append(
-            f"Judged on {found.images} images of {found.prompts} prompts with seeds that the search never saw. All "
-            f"intervals together hold in 95 of 100 cases."
+            f"Judged on {found.images} images of {found.prompts} prompts with seeds that the search never saw."
+            f"{beside if more > 0 else ''} All intervals together hold in 95 of 100 cases."
         )
     if gate:
         sure.append(f"The file has faults: {'; '.join(gate)}. python -m trainer.deliver says what to do.")

@@ -159,13 +159,13 @@ def readings(**values: float) -> Readings:
     ("values", "kept"),
     [
         ({}, 1.0),
-        ({"prompt": -0.3}, 0.7),
-        ({"prompt": -2.0}, 0.0),
+        ({"prompt": -0.3}, np.exp(-0.3)),
         ({"prompt": 0.4}, 1.0),
-        ({LEAK: 0.25}, 0.75),
+        ({LEAK: 0.25}, np.exp(-0.25)),
         ({LEAK: -1.0}, 1.0),
-        ({LEAK: 3.0}, 0.0),
-        ({"prompt": -0.5, LEAK: 0.5}, 0.25),
+        ({"shifted_loss": 0.2, "context_loss": 0.1}, np.exp(-0.3)),
+        ({"shifted_loss": -0.2}, 1.0),
+        ({"prompt": -0.5, LEAK: 1.5, "shifted_loss": 1.0}, np.exp(-3.0)),
     ],
 )
 def test_the_worth_of_weights_is_what_is_obeyed_less_what_leaks(values: dict[str, float], kept: float) -> None:
@@ -174,15 +174,18 @@ def test_the_worth_of_weights_is_what_is_obeyed_less_what_leaks(values: dict[str
 
 def test_what_is_copied_costs_as_its_excess_does() -> None:
     limit = 0.5 + 1.645 * np.sqrt((4 + 6 + 1) / (12 * 4 * 6))
-    assert worth(calibration(), readings(copying=1.0), None) == pytest.approx(0)
-    assert worth(calibration(), readings(copying=(1 + limit) / 2), None) == pytest.approx(0.5)
+    assert worth(calibration(), readings(copying=1.0), None) == pytest.approx(np.exp(-1))
+    assert worth(calibration(), readings(copying=(1 + limit) / 2), None) == pytest.approx(np.exp(-0.5))
 
 
 @pytest.mark.parametrize(
     ("now", "before", "left"),
-    [(None, 0.5, 1), (0.5, None, 1), (0.5, 0.0, 1), (0.5, -1, 1), (0.98, 1, 1), (0.89, 1, 0.5), (0.8, 1, 0), (2, 1, 1)],
-)
-def test_a_fiftieth_of_the_likeness_is_free_and_a_fifth_is_all(
+    [
+        (None, 0.5, 1), (0.5, None, 1), (0.5, 0.0, 1), (0.5, -1, 1), (0.98, 1, 1), (0.93, 1, np.exp(-1)),
+        (0.44, 0.5, np.exp(-2)), (2, 1, 1), (0.98, 1.5, 1), (0.88, 1.5, np.exp(-2)),
+    ],
+)  # fmt: skip
+def test_a_fiftieth_of_the_likeness_is_free_and_a_twentieth_more_costs_a_factor_of_e(
     now: float | None, before: float | None, left: float
 ) -> None:
     assert _as_alike(now, before) == pytest.approx(left)

@@ -13,9 +13,10 @@ from metrics.checkpoint.encoders import Encoder, load_encoder
 from metrics.checkpoint.score import calibrate, read_checkpoint
 from metrics.checkpoint.weighting import (
     FREE,
-    GONE,
     LEAK,
+    STEEP,
     SUBJECT,
+    _dual,
     better,
     difference,
     likeness,
@@ -87,15 +88,25 @@ def bound_base() -> np.ndarray:
     return before("any", len(LABELS), 2, subject=False)
 
 
+def test_each_direction_reads_its_own_change_and_nothing_of_the_other() -> None:
+    rng = np.random.default_rng(4)
+    axes, changes = rng.normal(size=(2, 5)), rng.normal(size=(2, 5))
+    axes[0] += changes[0] + 0.5 * changes[1]
+    axes[1] += changes[1] - 0.4 * changes[0]
+    assert np.allclose(_dual(axes, changes) @ changes.T, np.diag(np.diag(axes @ changes.T)))
+    same = np.stack([changes[0], changes[0] + 0.1 * changes[1]])
+    assert np.array_equal(_dual(same, same), same), "what cannot be told apart stays as it is"
+    assert np.array_equal(_dual(-axes[:1].repeat(2, axis=0), changes), -axes[:1].repeat(2, axis=0))
+
+
 def test_worth_falls_with_what_is_lost_of_the_likeness(bound: Calibration) -> None:
-    read = looked_at(bound, before("any", len(LABELS), 6))
-    now = likeness(read.channels)
-    assert now is not None
+    read, now = looked_at(bound, before("any", len(LABELS), 6)), 0.4
+    read = replace(read, channels={**read.channels, SUBJECT: Reading(now, now, now)})
     whole = worth(bound, read, now)
     assert worth(bound, read, now * 0.9) == whole
     assert worth(bound, read, now / (1 - FREE)) == pytest.approx(whole)
-    assert worth(bound, read, now / (1 - (FREE + GONE) / 2)) == pytest.approx(whole / 2)
-    assert worth(bound, read, now / (1 - GONE) * 1.01) == 0
+    assert worth(bound, read, now / (1 - FREE - STEEP)) == pytest.approx(whole / np.e)
+    assert 0 < worth(bound, read, 0.9) < 1e-4 * whole, "of two bad ones the search still sees the better one"
 
 
 def readings(items: dict[str, np.ndarray]) -> Readings:

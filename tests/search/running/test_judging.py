@@ -14,7 +14,7 @@ from metrics.checkpoint.weighting import KEPT, LEAK, SUBJECT, WORTH_TELLING
 from metrics.trajectory.readings import Reading, Readings
 from search.record.judgement import SHEET_FILE, Judgement
 from search.record.record import StudyFolder, TrialRecord
-from search.running.judging import SURE, _may_be, _plain, _sheet, choose, compare, judge, with_fresh_seeds
+from search.running.judging import SURE, _may_be, _plain, _sheet, candidates, choose, compare, judge, with_fresh_seeds
 from search.study.study import load_study
 from tests.metrics.photo_sets import OTHERS, crops, probe_labels
 from trainer.config.config import parse_train_config
@@ -103,6 +103,23 @@ def test_of_weights_that_are_as_good_those_that_change_less_are_judged() -> None
     records = [trial(0, 0.5, A=1.0, B=1.0), trial(1, 0.802, A=0.0, B=0.5), trial(2, 0.8, A=0.0, B=1.0)]
     assert choose(records).number == 2
     assert choose(records[:1]).number == 0
+
+
+def test_the_best_sets_that_did_better_than_the_lora_as_it_is_are_judged() -> None:
+    scores = {0: 0.5, 1: 0.9, 2: 0.6, 3: 0.4, 4: 0.7, 5: 0.65, 6: 0.7}
+    records = [trial(n, score, A=1.0 if n == 0 else 0.5 + 0.01 * n) for n, score in scores.items()]
+    assert [one.number for one in candidates(records, choose(records))] == [1, 4, 6, 5, 2]
+    few = [records[0], records[3], records[2]]
+    assert [one.number for one in candidates(few, choose(few))] == [2]
+    assert candidates(records[:1], records[0]) == []
+
+
+def test_intervals_are_wider_where_more_is_judged(calibration: Calibration) -> None:
+    rng = np.random.default_rng(9)
+    before, after = look(rng), look(rng, leak=0.2)
+    one, three = (compare(calibration, trial(3, 0.5, IN04=0.0), before, after, {}, among=n) for n in (1, 3))
+    assert 1 - three.level == pytest.approx((1 - one.level) / 3)
+    assert three.changes[LEAK].low < one.changes[LEAK].low < one.changes[LEAK].better_by
 
 
 def test_where_the_lora_as_it_is_did_best_that_is_the_judgement_and_is_kept(tmp_path: Path) -> None:
@@ -310,9 +327,9 @@ def test_the_sheet_shows_each_prompts_first_two_seeds_before_and_after(
 def test_weights_that_change_a_block_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
 
-    def judged(study: Any, folder: Any, chosen: TrialRecord, say: Any) -> Judgement:
-        looked.append(chosen.number)
-        return Judgement(chosen.number, dict(chosen.params))
+    def judged(study: Any, folder: Any, best: list[TrialRecord], say: Any) -> Judgement:
+        looked.append(best[0].number)
+        return Judgement(best[0].number, dict(best[0].params), among=tuple(one.number for one in best))
 
     monkeypatch.setattr("search.running.judging._judged", judged)
     nothing: Any = None
