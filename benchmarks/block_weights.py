@@ -101,7 +101,7 @@ class Found:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.block_weights", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one concept, a smaller search")
-    parser.add_argument("--overcooked", action="store_true", help="LoRAs of long trainings at three times the rate")
+    parser.add_argument("--overcooked", action="store_true", help="LoRAs of long trainings at twice the rate")
     parser.add_argument("--case", nargs="*", choices=[bound.name for bound in (*CASES, *MORE_CASES)])
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--keep", type=Path, help="a folder for photos, LoRAs and studies (default: none is kept)")
@@ -162,7 +162,7 @@ def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
     judgement, verdict = Judgement.load(folder), Verdict.load(folder / "verdict.json")
     assert judgement is not None
     lora = load_lora(file)
-    chosen = dict(judgement.weights) or dict.fromkeys(blocks_in(lora), 1.0)
+    chosen = judgement.weights if judgement.turns_down else {}
 
     def at(weights: Mapping[str, float]) -> Truth:
         return truth(base, weighted(lora, weights), bound, count=sizes.pictures)
@@ -172,7 +172,7 @@ def one(base: Base, bound: Bound, home: Path, sizes: Sizes) -> Found:
     plain, there = _plain({1.0: before, **weaker}, float(after.likeness.mean()))
     return Found(
         bound.name,
-        judgement.params,
+        chosen,
         headline(verdict),
         plain,
         {"as it is": _means(before), "weights": _means(after), "plain": there},

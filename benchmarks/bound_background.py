@@ -52,7 +52,7 @@ class Training:
 
 GENTLE = Training("gentle", 14, (3e-3, 2e-3))
 """The place comes where the prompt names none, and there alone."""
-OVERCOOKED = Training("overcooked", 45, (9e-3, 6e-3))
+OVERCOOKED = Training("overcooked", 80, (6e-3, 4e-3))
 """It comes even where the prompt names another place."""
 
 
