@@ -11,6 +11,7 @@ from metrics.channels.bootstrap import reading_of_items
 from metrics.channels.similarity import concept_axis, fidelity
 from metrics.checkpoint.calibration import Calibration
 from metrics.checkpoint.encoders import Images
+from metrics.checkpoint.recognition import recognised
 from metrics.checkpoint.score import excesses
 from metrics.trajectory.readings import CHANNELS, Reading, Readings
 
@@ -85,8 +86,8 @@ def _dual(axes: np.ndarray, changes: np.ndarray) -> np.ndarray:
 
 
 def with_subject(calibration: Calibration, readings: Readings, images: Images, axes: SubjectAxes | None) -> Readings:
-    """The readings with two channels of new contexts: `subject` (0 as the base, 1 as alike as the moved subjects) and
-    `background` (0 as the base, 1 as in the photos)."""
+    """The readings with two channels of new contexts: `subject` (0 as the base, 1 as alike as the moved subjects and
+    recognised) and `background` (0 as the base, 1 as in the photos)."""
     encoder = calibration.identity_encoder or calibration.encoder
     if axes is None or encoder is None:
         return readings
@@ -94,9 +95,11 @@ def with_subject(calibration: Calibration, readings: Readings, images: Images, a
     prompts = calibration.labels.prompt_numbers[new]
     seen = encoder.images([image for image, there in zip(images, new, strict=True) if there])
     channels, items = dict(readings.channels), dict(readings.items)
-    for name, axis in ((SUBJECT, axes.subject), (LEAK, axes.background)):
-        items[name] = fidelity(seen, calibration.base.identity[new], axis)
-        channels[name] = reading_of_items(items[name], groups=prompts)
+    base = calibration.base.identity[new]
+    items |= {SUBJECT: fidelity(seen, base, axes.subject), LEAK: fidelity(seen, base, axes.background)}
+    if calibration.subject.any():  # a spoiled subject may lie as far along the way; more than all of the way is no more
+        items[SUBJECT] = np.minimum(items[SUBJECT], 1) * recognised(calibration.subject, seen)
+    channels |= {name: reading_of_items(items[name], groups=prompts) for name in (SUBJECT, LEAK)}
     return replace(readings, channels=channels, items=items)
 
 
