@@ -97,7 +97,7 @@ def with_subject(calibration: Calibration, readings: Readings, images: Images, a
     channels, items = dict(readings.channels), dict(readings.items)
     base = calibration.base.identity[new]
     items |= {SUBJECT: fidelity(seen, base, axes.subject), LEAK: fidelity(seen, base, axes.background)}
-    if calibration.subject.any():  # a spoiled subject may lie as far along the way; more than all of the way is no more
+    if len(calibration.subject):  # a spoiled subject may lie as far along the way; more than all of the way is no more
         items[SUBJECT] = np.minimum(items[SUBJECT], 1) * recognised(calibration.subject, seen)
     channels |= {name: reading_of_items(items[name], groups=prompts) for name in (SUBJECT, LEAK)}
     return replace(readings, channels=channels, items=items)
