@@ -27,7 +27,7 @@ WORTH_TELLING = {LEAK: 0.03, "prompt": 0.02, "copying": 0.03, "shifted_loss": 0.
 """Changes that are smaller neither win nor cost anything, however sure they are."""
 APART = 0.2
 """Share of what two directions read of their own changes that has to be left without what they read of the other's."""
-FREE, STEEP = 0.02, 0.05
+FREE, STEEP = 0.02, 0.1
 """Share of the likeness that may be lost at no cost, and of how much more the worth falls to 1/e."""
 KEPT = 0.05
 """Share of the likeness that weights which win may seem to lose."""

@@ -69,13 +69,13 @@ def spec(number: int, folder: Path, params: Mapping[str, float]) -> TrialSpec:
 
 
 def test_the_score_is_the_worth_beside_the_lora_as_it_is(looks, tmp_path: Path) -> None:
-    """2 % of the likeness are free, each 5 % more cost a factor of e."""
+    """2 % of the likeness are free, each 10 % more cost a factor of e."""
     found, probe = looks("IN04", "M00")
     assert found.counts == (1,)
     half, _, seconds = found.look(spec(0, tmp_path, {"IN04": 1.0, "M00": 0.5}), 1, say=lambda what: None)
     assert probe.seen == [{"IN04": 1.0, "M00": 0.5}, {"IN04": 1.0, "M00": 1.0}], "then as it is, to compare with"
     lost = 0.125  # of the likeness: 0.875 instead of 1
-    assert half.score == pytest.approx(np.exp(-0.1 - (lost - 0.02) / 0.05))
+    assert half.score == pytest.approx(np.exp(-0.1 - (lost - 0.02) / 0.1))
     assert seconds == {"sample": 1.0, "score": 2.0}
     whole, _, _ = found.look(spec(1, tmp_path, {"IN04": 1.0, "M00": 1.0}), 1, say=lambda what: None)
     assert whole.score == pytest.approx(np.exp(-0.1))
