@@ -33,7 +33,8 @@ def _check_all(where: str, values: Mapping[str, Any], known: Mapping[str, str]) 
         if key not in known:
             raise SearchError(problem(where, key, value, "an option that sd-scripts has"))
         if not _fits(value, known[key]):
-            raise SearchError(problem(where, key, value, f"a {known[key]}, as sd-scripts reads it"))
+            article = "an" if known[key] == "int" else "a"
+            raise SearchError(problem(where, key, value, f"{article} {known[key]}, as sd-scripts reads it"))
 
 
 def _fits(value: Any, kind: str) -> bool:
