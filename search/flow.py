@@ -85,7 +85,7 @@ def write_flow(folder: Path, *, base: str, data: str) -> list[Path]:
         StudyError: the folder holds something, its name cannot be a study's, or base or photos are not there.
     """
     name = folder.resolve().name
-    if why := why_no_file_name(f"{name}-1_data_check"):
+    if why := why_no_file_name(name) or why_no_file_name(f"{name}-1_data_check"):
         raise StudyError([mistake(None, "DIR", str(folder), why)])
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError([mistake(None, "DIR", str(folder), "a new or an empty folder")])

@@ -247,6 +247,16 @@ def test_init_writes_a_flow_for_own_photos(
     assert "--data: expected" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["a:b", "con", "x" * 300])
+def test_init_makes_no_folder_whose_name_no_study_can_have(
+    tiny_photos: Path, tiny_sd15: Path, tmp_path: Path, capsys, name: str
+) -> None:
+    made = tmp_path / name
+    assert flow.main(["init", str(made), "--base", str(tiny_sd15), "--data", str(tiny_photos)]) == 2
+    assert "DIR: expected " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_init_keeps_absolute_paths_and_writes_others_as_seen_from_its_files(
     tiny_photos: Path, tiny_sd15: Path, tmp_path: Path, monkeypatch
 ) -> None:
