@@ -28,7 +28,8 @@ class Finalist:
         searched: its score in the search.
         score: on the fresh images; low, high: its 90 % interval. Where it was trained a second time: the mean of both.
         trainings: the scores of the first and the second training, where there are two.
-        best: share of the resamples of the fresh prompts in which no other finalist scores more.
+        best: share of the resamples of the fresh prompts in which no other finalist that may win scores more; 0 of one
+            that has learned too little.
         behind: share of the resamples in which it scores less than the first finalist.
         own: the score as we make it on the fresh images, where an objective makes `score`.
         learned: by how much its loss of held-out photos has fallen there, ln of the ratio to the base's; None where it

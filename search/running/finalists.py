@@ -185,7 +185,8 @@ def _drawn(
         return ()
     draws = np.stack([_draws(looks[number], again.get(number)) for number in order])
     draws += luck_of_training(trainings, order, draws.shape[1])
-    best = draws.argmax(axis=0)
+    may_win = np.array([[number not in little] for number in order])
+    best = np.where(may_win, draws, -np.inf).argmax(axis=0)
     made = []
     for place, number in enumerate(order):
         low, high = (float(value) for value in np.quantile(draws[place], (0.05, 0.95)))

@@ -125,6 +125,8 @@ def test_one_that_learned_less_than_half_of_another_does_not_win(folder: StudyFo
     found = finals(Workers(folder))
     assert [(one.trial, one.learned) for one in found.drawn] == [(5, None), (2, 0.4), (3, 0.19), (0, -0.1)]
     assert found.learned_little == {0, 3}
+    assert [one.best for one in found.drawn[2:]] == [0, 0]
+    assert found.drawn[0].best > 0.9, "the one that scores more by far is not counted"
     assert found.of(3).behind < 0.5 < found.of(2).behind, "of resamples in which each scores less than the winner"
     verdict = make_verdict(folder)
     assert (verdict.trial, verdict.score, verdict.ties) == (5, SCORES[5], ())
