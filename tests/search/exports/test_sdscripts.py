@@ -229,7 +229,7 @@ def test_an_option_that_sdscripts_does_not_know_is_an_error(photos):
             replace(out, config={**out.config, "learning_rte": 1e-4}),
             "learning_rte: expected an option",
         ),
-        (replace(out, config={**out.config, "seed": "0"}), "seed: expected a int, as sd-scripts reads it, got .0."),
+        (replace(out, config={**out.config, "seed": "0"}), "seed: expected an int, as sd-scripts reads it, got .0."),
         (replace(out, config={**out.config, "lr_scheduler": "warm"}), "lr_scheduler: expected one of"),
         (replace(out, dataset={**out.dataset, "general": {"captions": ".txt"}}), "captions: expected an option"),
     ):
