@@ -37,6 +37,16 @@ def crops(count: int, seed: int, names: tuple[str, ...] = SUBJECTS, side: int = 
     return np.stack(made)
 
 
+def boxes(count: int, seed: int, middle: float) -> np.ndarray:
+    """A red box on grey, its middle near a share of the width."""
+    generator = np.random.default_rng(seed)
+    images = np.full((count, 64, 64, 3), 120, np.uint8)
+    for image in images:
+        left, top = round(64 * middle) - 10 + int(generator.integers(-4, 5)), int(generator.integers(18, 27))
+        image[top : top + 20, left : left + 20] = (200, 30, 30)
+    return images
+
+
 def burnt(images: np.ndarray) -> np.ndarray:
     """Contrast pushed until highlights and shadows clip."""
     return np.clip((images.astype(float) - 115) * 1.9 + 115, 0, 255).astype(np.uint8)

@@ -33,8 +33,8 @@ def test_all_are_of_one_root_and_only_those_of_the_study_are_wrong_input(kind: t
 
 def test_a_problem_names_the_file_in_which_its_key_stands() -> None:
     files = SimpleNamespace(file_of={"a.b": Path("common.yaml"), "c": Path("own.yaml")}.__getitem__)
-    assert problem(files, "a.b", 3, "at most 2") == "common.yaml: a.b: expected at most 2, got 3"  # type: ignore[arg-type]
-    assert problem(files, "c", 3, "at most 2", "why") == "own.yaml: c: expected at most 2, got 3: why"  # type: ignore[arg-type]
+    assert problem(files, "a.b", 3, "at most 2") == "common.yaml: a.b: expected at most 2, got 3"
+    assert problem(files, "c", 3, "at most 2", "why") == "own.yaml: c: expected at most 2, got 3: why"
     assert problem("own.yaml", "c", "x", "a number") == problem(Path("own.yaml"), "c", "x", "a number")
 
 

@@ -13,7 +13,7 @@ from metrics.checkpoint.recognition import recogniser
 from metrics.checkpoint.score import calibrate, excesses, read_checkpoint, score_of
 from metrics.errors import MetricsError
 from metrics.trajectory.readings import CHANNELS, DIVERSITY_FLOOR, Reading, Readings
-from tests.metrics.photo_sets import OTHERS, burnt, crops, probe_labels, recoloured, upside_down
+from tests.metrics.photo_sets import OTHERS, boxes, burnt, crops, probe_labels, recoloured, upside_down
 
 LABELS = probe_labels()
 TRAINED = [True] * 20 + [False] * 4
@@ -110,16 +110,6 @@ def test_turned_pictures_raise_composition_and_leave_colour_alone(calibration: C
     assert changed["composition"] > plain["composition"] + 2
     assert changed["colour"] == pytest.approx(plain["colour"], abs=0.3)
     assert changed["burn"] == pytest.approx(plain["burn"], abs=0.3)
-
-
-def boxes(count: int, seed: int, middle: float) -> np.ndarray:
-    """A red box on grey, its middle near a share of the width."""
-    generator = np.random.default_rng(seed)
-    images = np.full((count, 64, 64, 3), 120, np.uint8)
-    for image in images:
-        left, top = round(64 * middle) - 10 + int(generator.integers(-4, 5)), int(generator.integers(18, 27))
-        image[top : top + 20, left : left + 20] = (200, 30, 30)
-    return images
 
 
 def test_a_subject_that_stands_elsewhere_raises_framing_and_leaves_colour_alone():

@@ -17,7 +17,7 @@ from metrics.comparison.picture import _short, _shown_pairs, headline
 from metrics.errors import MetricsError
 from metrics.images.image_folder import ImageFolder
 from metrics.trajectory.readings import Reading
-from tests.metrics.photo_sets import OTHERS, burnt, crops, in_memory
+from tests.metrics.photo_sets import OTHERS, boxes, burnt, crops, in_memory
 
 SIZE = 24
 
@@ -278,20 +278,11 @@ def test_numbers_that_are_none_are_plain_nothing() -> None:
     assert [compare._plain(value) for value in (1.5, float("nan"), float("inf"), "x", 3)] == [1.5, None, None, "x", 3]
 
 
-def framed(middle: float, count: int, seed: int) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    images = np.full((count, 64, 64, 3), 120, np.uint8)
-    for image in images:
-        left, top = round(64 * middle) - 10 + int(generator.integers(-4, 5)), int(generator.integers(18, 27))
-        image[top : top + 20, left : left + 20] = (200, 30, 30)
-    return images
-
-
 @pytest.mark.parametrize(("middle", "says"), [(0.5, "as the photos"), (0.75, "farther right"), (0.25, "farther left")])
 def test_a_subject_that_stands_elsewhere_is_told_where(middle: float, says: str) -> None:
     from metrics.checkpoint.image_descriptors import measure
 
-    photos, seen = measure(framed(0.5, 20, 1), None), measure(framed(middle, 16, 2), None)
+    photos, seen = measure(boxes(20, 1, 0.5), None), measure(boxes(16, 2, middle), None)
     assert judge(seen, photos)[-1].says == says
 
 
@@ -310,7 +301,7 @@ def test_scatter_of_colours_is_a_ratio(factor: float, says: str) -> None:
 
 
 def scores(*measures: tuple[str, str, float, str, str], copied: int = 0, pairs: int = 4) -> FolderScores:
-    made = tuple(Measure(n, label, 0, 0, 0, 0, units, says, level) for n, label, units, says, level in measures)  # type: ignore[arg-type]
+    made = tuple(Measure(n, label, 0, 0, 0, 0, units, says, level) for n, label, units, says, level in measures)
     found = tuple(Pair(f"s{n}", f"p{n % 2}", 0.9, 0.5, n < copied) for n in range(pairs))
     return FolderScores(made, found, {"p0": tuple(f"s{n}" for n in range(copied))} if copied else {}, (), ())
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
+import pytest
 
 from metrics.trajectory.readings import Readings
 from search.record.clock import Clock
@@ -108,6 +109,19 @@ class Sitting:
     def run(self) -> "Sitting":
         self.coordinator.run()
         return self
+
+    def run_until_killed(self, at: tuple[int, int]) -> None:
+        """Runs until this (trial, epoch) is shown."""
+        shown = self.board.checkpointed
+
+        def killed(slot: int, record: TrialRecord, readings: Readings) -> None:
+            shown(slot, record, readings)
+            if (record.number, record.epochs_trained) == at:
+                raise Killed
+
+        self.board.checkpointed = killed
+        with pytest.raises(Killed):
+            self.run()
 
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:

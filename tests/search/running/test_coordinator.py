@@ -67,7 +67,7 @@ def test_a_record_is_kept_before_the_trial_goes_on(sitting: Any) -> None:
         kept.append((on_disk.number, on_disk.epochs_trained, on_disk.state))
         shown(slot, record, readings)
 
-    this.board.checkpointed = seen  # type: ignore[method-assign]
+    this.board.checkpointed = seen
     this.run()
     assert kept == [(number, epoch, "running") for number in range(3) for epoch in (2, 4)]
 
@@ -88,16 +88,7 @@ def test_a_second_sitting_shows_what_the_first_has_done_and_goes_on_behind_it(si
 def test_a_trial_that_was_under_way_goes_on_from_its_last_decision(sitting: Any, at: tuple[int, int]) -> None:
     whole = sitting(name="whole").run().outcome
     first: Sitting = sitting()
-    shown = first.board.checkpointed
-
-    def killed(slot: int, record: TrialRecord, readings: Readings) -> None:
-        if (record.number, record.epochs_trained) == at:
-            raise Killed
-        shown(slot, record, readings)
-
-    first.board.checkpointed = killed  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        first.run()
+    first.run_until_killed(at)
     again: Sitting = sitting().run()
     assert again.outcome == whole
     number, epoch = at
@@ -110,16 +101,7 @@ def test_what_was_ended_elsewhere_between_two_sittings_is_written_down_and_one_w
     sitting: Any,
 ) -> None:
     first: Sitting = sitting()
-    shown = first.board.checkpointed
-
-    def killed(slot: int, record: TrialRecord, readings: Readings) -> None:
-        shown(slot, record, readings)
-        if (record.number, record.epochs_trained) == (1, 4):
-            raise Killed
-
-    first.board.checkpointed = killed  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        first.run()
+    first.run_until_killed((1, 4))
     first.coordinator.optuna_study.tell(1, 0.5)
     (first.folder.trial(0) / "record.json").unlink()
     again: Sitting = sitting()
@@ -169,16 +151,7 @@ def test_how_many_trials_a_worker_takes_it_says_itself(sitting: Any) -> None:
 
 def test_trials_of_slots_that_are_there_no_more_wait_for_one(sitting: Any) -> None:
     first: Sitting = sitting("budget.trials=2", count=2)
-    shown = first.board.checkpointed
-
-    def killed(slot: int, record: TrialRecord, readings: Readings) -> None:
-        shown(slot, record, readings)
-        if (record.number, record.epochs_trained) == (1, 4):
-            raise Killed
-
-    first.board.checkpointed = killed  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        first.run()
+    first.run_until_killed((1, 4))
     again: Sitting = sitting("budget.trials=2", count=1).run()
     assert [row[1] for row in again.outcome] == ["COMPLETE"] * 2
     assert [(t.user_attrs["slot"], t.user_attrs["began"]) for t in again.trials] == [(0, 0), (0, 6)]
@@ -217,7 +190,7 @@ def test_a_trial_that_another_process_has_ended_is_given_up_and_said(sitting: An
         if (record.number, record.epochs_trained) == (1, 4):
             this.coordinator.optuna_study.tell(1, 0.5)
 
-    this.board.checkpointed = elsewhere  # type: ignore[method-assign]
+    this.board.checkpointed = elsewhere
     this.run()
     assert this.board.notes == ["trial 1: another process told Optuna that it is complete"]
     assert (0, StopTrial(1, 6)) in this.team.sent or (0, StopTrial(1, 4)) in this.team.sent
@@ -238,7 +211,7 @@ def test_whether_a_trial_was_drawn_at_random_is_as_it_was_when_it_was_asked_for(
         shown(record)
         raise Killed
 
-    first.board.ended = killed  # type: ignore[method-assign]
+    first.board.ended = killed
     with pytest.raises(Killed):
         first.run()
     assert [trial.state.name for trial in first.trials] == ["COMPLETE", "RUNNING"]

@@ -20,7 +20,6 @@ from search.running.budget import why_finished
 from search.running.drawing import Drawing
 from search.running.finalists import draw_finalists
 from search.running.progress import Board
-from search.running.strength_look import cells_of
 from search.running.workers import Team
 from search.study.study import Study, load_study
 from search.verdict.finalists import finalist_columns, finalist_rows
@@ -386,17 +385,3 @@ def test_without_strengths_nothing_more_is_drawn(study: Study, folder: StudyFold
     team = Workers(folder, 1, lambda worker, look: asked.append(look))
     draw_finalists(Drawing(changed, folder, team, Board("toy", 8, 2), Clock(folder), lambda: None))
     assert not any(look.strengths for look in asked)
-
-
-def test_strengths_are_shown_of_the_kept_checkpoints_around_the_one_to_ship(study: Study, tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    for epoch in (2, 4, 10, 12):
-        (folder.checkpoint(3, epoch)).mkdir(parents=True)
-        (folder.checkpoint(3, epoch) / "lora.safetensors").touch()
-    (folder.checkpoint(3, 8)).mkdir()  # its LoRA was not kept
-    changed = load_study(study.file, ["finalists.strengths=[0.5, 1]", f"finalists.transfer_bases=[{study.base}]"])
-    other = (10, 1.0, changed.transfer_bases[0])
-    assert [(cell.epoch, cell.strength, cell.base) for cell in cells_of(changed, folder, 3, 10)] == [
-        *((epoch, strength, None) for epoch in (4, 10, 12) for strength in (0.5, 1)), other
-    ]  # fmt: skip
-    assert {cell.epoch for cell in cells_of(changed, folder, 3, 2)} == {2, 4}

@@ -161,7 +161,7 @@ def test_who_shares_a_pack_is_told_in_the_trials_order(seats: Any) -> None:
         trials.append(SimpleNamespace(seats=[(these.pack(number), run)], place=place))
     number, twin = these.join(3)
     trials[0].seats.append((these.pack(number), twin))
-    found = sharers(trials)  # type: ignore[arg-type]
+    found = sharers(trials)
     assert [[(trial.place, run) for trial, run in members] for members in found.values()] == [
         [(0, trials[0].seats[0][1]), (1, trials[2].seats[0][1])],
         [(0, twin), (2, trials[1].seats[0][1])],

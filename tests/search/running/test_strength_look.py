@@ -166,3 +166,17 @@ def test_columns_are_the_epochs_around_what_ships_then_other_bases(study: Study,
         return [cell.epoch for cell in cells[:-1:2]]
 
     assert [epochs(shipped) for shipped in (2, 6, 12, 9)] == [[2, 4], [4, 6, 8], [10, 12], [8, 9, 10]]
+
+
+def test_strengths_are_shown_of_the_kept_checkpoints_around_the_one_to_ship(write_study: Any, tmp_path: Path) -> None:
+    study, folder = load_study(write_study()), StudyFolder(tmp_path)
+    for epoch in (2, 4, 10, 12):
+        (folder.checkpoint(3, epoch)).mkdir(parents=True)
+        (folder.checkpoint(3, epoch) / "lora.safetensors").touch()
+    (folder.checkpoint(3, 8)).mkdir()  # its LoRA was not kept
+    changed = load_study(study.file, ["finalists.strengths=[0.5, 1]", f"finalists.transfer_bases=[{study.base}]"])
+    other = (10, 1.0, changed.transfer_bases[0])
+    assert [(cell.epoch, cell.strength, cell.base) for cell in cells_of(changed, folder, 3, 10)] == [
+        *((epoch, strength, None) for epoch in (4, 10, 12) for strength in (0.5, 1)), other
+    ]  # fmt: skip
+    assert {cell.epoch for cell in cells_of(changed, folder, 3, 2)} == {2, 4}

@@ -62,9 +62,9 @@ def test_it_begins_where_it_was_decided_and_leaves_the_packs_that_it_still_is_in
         return found
 
     own, twins = pack("one", "other"), pack("another")
-    trial.seats = [(own, "one"), (twins, "twin")]  # type: ignore[list-item]
+    trial.seats = [(own, "one"), (twins, "twin")]
     assert (trial.run, trial.twin) == ("one", "twin")
     trial.leave()
     assert (own.runs, twins.runs, trial.seats) == (["other"], ["another"], [])
-    trial.seats = [(own, "other")]  # type: ignore[list-item]
+    trial.seats = [(own, "other")]
     assert trial.twin is None

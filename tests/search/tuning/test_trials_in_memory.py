@@ -140,16 +140,16 @@ def test_a_trial_whose_making_was_not_answered_is_made_once(url: str) -> None:
             raise OperationalError("INSERT", {}, Exception("gone"), connection_invalidated=True)
         return make(study_id, template_trial)
 
-    storage.create_new_trial = lost  # type: ignore[method-assign]
+    storage.create_new_trial = lost
     mirror = Mirror(storage, Patience(said.append))
     study = optuna.create_study(storage=mirror, study_name="s", direction="maximize")
     template = create_trial(state=TrialState.RUNNING, user_attrs={"began": 3})
     one = mirror.create_new_trial(study._study_id, template)
     assert mirror.get_trial(one).user_attrs == {"began": 3}
     look(study)
-    written[0] = None  # type: ignore[call-overload]
+    written[0] = None
     other = mirror.create_new_trial(study._study_id, create_trial(state=TrialState.RUNNING, user_attrs={"began": 4}))
-    written[0] = None  # type: ignore[call-overload]
+    written[0] = None
     bare = mirror.create_new_trial(study._study_id)
     assert len(said) == 6
     look(study)
@@ -167,7 +167,7 @@ def test_an_end_whose_answer_was_lost_is_told_once(url: str) -> None:
             raise OperationalError("UPDATE", {}, Exception("gone"), connection_invalidated=True)
         return done
 
-    storage.set_trial_state_values = ended  # type: ignore[method-assign]
+    storage.set_trial_state_values = ended
     study = optuna.create_study(storage=Mirror(storage, Patience(lambda text: None)), study_name="s")
     study.add_trial(create_trial(state=TrialState.RUNNING))
     look(study)
