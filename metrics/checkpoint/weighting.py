@@ -26,9 +26,10 @@ that take a background away move images away from photos that all have it."""
 WORTH_TELLING = {LEAK: 0.03, "prompt": 0.02, "copying": 0.03, "shifted_loss": 0.005, "context_loss": 0.005}
 """Changes that are smaller neither win nor cost anything, however sure they are."""
 APART = 0.2
-"""Share of what two directions read of their own changes that has to be left without what they read of the other's."""
+"""How far apart two directions have to be, from 0 (each reads as much of the other's change as of its own) to 1 (each
+reads its own alone)."""
 FREE, STEEP = 0.02, 0.1
-"""Share of the likeness that may be lost at no cost, and of how much more the worth falls to 1/e."""
+"""Share of the likeness that may be lost at no cost. Each further share of `STEEP` divides the worth by e."""
 KEPT = 0.05
 """Share of the likeness that weights which win may seem to lose."""
 
@@ -38,8 +39,9 @@ class SubjectAxes:
     """Two directions among the features of images, `[D]` each. `fidelity` goes towards the photos, and so towards a
     background that they all have, too: weights that turn that background down would seem to lose the subject.
 
-    Each reads 1 of its own change and 0 of the other one's, as directions of a dual basis do: else an image that shows
-    the photos' background would seem less, or more, alike by that.
+    Each reads about 1 of its own change and 0 of the other one's, as directions of a dual basis do: else an image that
+    shows the photos' background would seem less, or more, alike by that. Where the two can hardly be told apart, each
+    is as `concept_axis` gives it.
 
     Attributes:
         subject: from the base's images of new contexts to the subject before other backgrounds.
@@ -97,7 +99,7 @@ def with_subject(calibration: Calibration, readings: Readings, images: Images, a
     channels, items = dict(readings.channels), dict(readings.items)
     base = calibration.base.identity[new]
     items |= {SUBJECT: fidelity(seen, base, axes.subject), LEAK: fidelity(seen, base, axes.background)}
-    if len(calibration.subject):  # a spoiled subject may lie as far along the way; more than all of the way is no more
+    if len(calibration.subject):  # else spoiled subjects would count as well, and some for more than the photos' own
         items[SUBJECT] = np.minimum(items[SUBJECT], 1) * recognised(calibration.subject, seen)
     channels |= {name: reading_of_items(items[name], groups=prompts) for name in (SUBJECT, LEAK)}
     return replace(readings, channels=channels, items=items)

@@ -9,7 +9,7 @@ import numpy as np
 
 SIDE = 128  # pixels of the longer side at which subjects are looked for
 LIGHTNESS_BINS, CHROMA_BINS = 12, 16
-ROUNDS = 4  # of alternations; more change nothing
+ROUNDS = 4  # of alternations
 HINTS = 2.0  # weight of hints against what stands out of a photo by itself (docs/log.md)
 TRUST_ITSELF = 0.5  # in what stands out of a photo by itself, against 1 in what is known of it (docs/log.md)
 

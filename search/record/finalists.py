@@ -72,7 +72,7 @@ SURE = 0.95
 """Share of the resamples from which on one trial is surely better than another."""
 LEAST_LEARNED = 0.5
 """Of what the most learned finalist has learned: with less than this share of it no finalist wins, whatever its images
-score. Chosen on searches of the demo's world (docs/log.md, *demo-three-seeds*)."""
+score. Suggested by one search of the demo's world, not tuned (docs/log.md, *learned-little*)."""
 
 
 def learned_little(learned: Mapping[int, float | None]) -> set[int]:

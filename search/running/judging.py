@@ -70,9 +70,9 @@ def choose(records: Sequence[TrialRecord]) -> TrialRecord:
 def candidates(records: Sequence[TrialRecord], chosen: TrialRecord) -> list[TrialRecord]:
     """The trials that are judged: `chosen`, then others with the highest scores; none where `chosen` is the LoRA as it
     is."""
-    as_it_is = next((record.score or 0.0 for record in records if _is_as_it_is(record)), 0.0)
     if _is_as_it_is(chosen):
         return []
+    as_it_is = next((record.score or 0.0 for record in records if _is_as_it_is(record)), 0.0)
     better = [record for record in records if record is not chosen and (record.score or 0.0) > as_it_is]
     better.sort(key=lambda record: (-(record.score or 0.0), record.number))
     return [chosen, *better[: _CANDIDATES - 1]]
@@ -94,12 +94,13 @@ def _judged(study: Study, folder: StudyFolder, best: Sequence[TrialRecord], say:
     before, images, _ = looks.read({})
     blocks = delivery.weights(best[0].params)
     weaker = {s: looks.read(dict.fromkeys(blocks, s))[0] for s in _WEAKER if _may_be(s, delivery.step)}
-    judged: list[tuple[bool, float, Judgement, np.ndarray]] = []
+    judged: list[tuple[float, Judgement, np.ndarray]] = []
     for one in best:
         after, changed, _ = looks.read(delivery.weights(one.params))
         found = compare(probe.calibration, one, before, after, weaker, among=len(best))
-        judged.append((found.turns_down, worth(probe.calibration, after, likeness(before.channels)), found, changed))
-    _, _, found, changed = max((each for each in judged if each[0]), key=lambda each: each[1], default=judged[0])
+        judged.append((worth(probe.calibration, after, likeness(before.channels)), found, changed))
+    wins = [each for each in judged if each[1].turns_down]
+    _, found, changed = max(wins, key=lambda each: each[0], default=judged[0])
     weights, count = delivery.weights(found.params), len(probe.labels)
     _sheet(folder, probe.labels.prompts, [probe.base_images, images[:count], changed[:count]], study.name)
     return replace(

@@ -149,12 +149,8 @@ def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
     if found is None:
         return []
     rows: list[tuple[bool, tuple[str, ...]]] = []
-    winner = found.of(verdict.trial)
     for one in found.drawn:
         wins = one.trial == verdict.trial
-        above = winner is not None and one.surely_above(winner)
-        beside = "surely better" if above else "about as good" if one.trial in verdict.ties else "surely worse"
-        beside = "learned too little" if one.trial in found.learned_little else beside
         cells = (
             str(one.trial),
             str(one.epoch),
@@ -163,10 +159,20 @@ def finalist_rows(verdict: "Verdict") -> list[tuple[bool, tuple[str, ...]]]:
             f"{one.low:.3f} to {one.high:.3f}",
             f"{one.searched:.3f}",
             f"{100 * one.best:.0f} %",
-            "" if wins else beside,
+            "" if wins else _beside_winner(verdict, found, one),
         )
         rows.append((wins, cells))
     return rows
+
+
+def _beside_winner(verdict: "Verdict", found: Finalists, one: Finalist) -> str:
+    """How another finalist stands beside the winner."""
+    winner = found.of(verdict.trial)
+    if one.trial in found.learned_little:
+        return "learned too little"
+    if winner is not None and one.surely_above(winner):
+        return "surely better"
+    return "about as good" if one.trial in verdict.ties else "surely worse"
 
 
 def draw_sheet(folder: StudyFolder, found: Finalists) -> bool:
