@@ -307,6 +307,8 @@ OF_TRIALS: dict[str, Callable[[Study], np.ndarray]] = {
     "score + 0.5 CLIP-I": lambda study: standardised(SCORE(study)) + 0.5 * standardised(CLIP_IMAGE(study)),
     "context loss among scores within 0.04": tied(0.04, CONTEXT),
     "score among half of the most learned": guarded(0.5),
+    "score among 0.3 of the most learned": guarded(0.3),
+    "score among 0.7 of the most learned": guarded(0.7),
     "oracle": each(lambda trial: trial.right),
 }
 
