@@ -329,7 +329,7 @@ def _diversity(seen: Traits, photos: Traits) -> Measure:
     value = float(ratio.mean())
     reading = Reading(value, float(np.quantile(ratio, 0.05)), float(np.quantile(ratio, 0.95)))
     units = -float(np.log(max(value, 1e-6))) / max(spread, 0.02)
-    says = "all alike" if units > CLEAR else "less varied" if units > NOTABLE else "as varied as the photos"
+    says = {"clear": "all alike", "notable": "less varied", "fine": "as varied as the photos"}[_level_of(units)]
     return _measure("diversity", "diversity, ratio", reading, 1.0, units, says)
 
 
@@ -357,13 +357,16 @@ def _prompts(
 def _measure(
     name: str, label: str, reading: Reading, expected: float, units: float, says: str, *, level: Level | None = None
 ) -> Measure:
-    if level is None:
-        level = "clear" if units > CLEAR else "notable" if units > NOTABLE else "fine"
+    level = level or _level_of(units)
     return Measure(name, label, reading.value, reading.low, reading.high, expected, float(units), says, level)
 
 
+def _level_of(units: float) -> Level:
+    return "clear" if units > CLEAR else "notable" if units > NOTABLE else "fine"
+
+
 def _drift_words(z: float) -> str:
-    return "drifted" if z > CLEAR else "slightly off" if z > NOTABLE else "as the photos"
+    return {"clear": "drifted", "notable": "slightly off", "fine": "as the photos"}[_level_of(z)]
 
 
 def _plain(value: object) -> object:

@@ -6,6 +6,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from metrics.files import write_whole
 from metrics.images.fonts import any_script, drawable
 from metrics.images.image_folder import ImageFolder
 from metrics.images.sample_notes import FIGURE_NOTE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN_PAIRS = 6
 LIMITS = (4.0, 12.0)  # null units: bars have at least, and at most, so much room
@@ -28,6 +32,12 @@ _PICTURE, _TALLEST, _BETWEEN, _ABOVE_SAMPLE, _ABOVE_PHOTO, _SIDE = 1.4, 2.0, 0.0
 @any_script()
 def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolder, samples: ImageFolder) -> None:
     """Write a PNG: bars of every measure that has a null, and up to six samples above their nearest photos."""
+    figure = folder_figure(scores, train, samples)
+    write_whole(Path(path), lambda file: figure.savefig(file, format="png", metadata=FIGURE_NOTE))
+
+
+def folder_figure(scores: FolderScores, train: ImageFolder, samples: ImageFolder) -> Figure:
+    """What `draw_folder_scores` writes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,7 +60,7 @@ def draw_folder_scores(path: str | Path, scores: FolderScores, train: ImageFolde
     if pairs:
         _draw_pairs(figure, pairs, train, samples, (_MARGIN + left + _SIDE, height - head), tall)
     figure.text(_MARGIN / width, 1 - 0.08 / height, text, fontsize=12, fontweight="bold", ha="left", va="top")
-    write_whole(Path(path), lambda file: figure.savefig(file, format="png", metadata=FIGURE_NOTE))
+    return figure
 
 
 def headline(scores: FolderScores) -> str:

@@ -130,7 +130,7 @@ def test_copying_counts_from_two_units_and_clear_copies_go_first() -> None:
         assert (found.label, found.expected) == ("copying, AUC", 0.5)
     assert words == {"fresh": "as the photos", "near": "nearer than photos are", "far": "farther than photos"}
     told = compare._copying("copying", "copying", fresh, photos, copies=3)
-    assert (told.says, told.level) == ("3 of 20 copied", "clear")
+    assert (told.says, told.level, told.expected) == ("3 of 20 copied", "clear", 0.5)
     counted = compare._copying("copying", "copying", np.concatenate([photos[:2], fresh[2:]]), photos)
     assert counted.says == "2 of 20 copied"
 
@@ -141,6 +141,18 @@ def test_diversity_is_a_ratio_to_groups_of_photos(spread: float, says: str) -> N
     assert (found.name, found.expected, found.says) == ("diversity", 1.0, says)
     assert found.low <= found.value <= found.high
     assert (found.value > 0.5) is (spread > 0.1)
+
+
+def test_diversity_is_that_of_sixty_groups_of_half_the_smaller_set() -> None:
+    """Two of four samples are one image: a pair of them shows that once in six, a group of three every second time."""
+    photos, rows = traits(np.eye(SIZE)[:20]), np.eye(SIZE)[[0, 0, 1, 2]]
+    found = compare._diversity(traits(rows), photos)
+    assert found.value == pytest.approx(5 / 6, abs=0.1)
+    assert 60 * found.value == pytest.approx(round(60 * found.value))
+    assert (found.low, found.high) == (pytest.approx(0), pytest.approx(1))
+    third = compare._diversity(traits(np.repeat(np.eye(SIZE)[:4], 4, axis=0)), photos)
+    assert third.says == "all alike"
+    assert third.units == pytest.approx(-np.log(third.value) / 0.02)
 
 
 def test_photos_that_all_differ_alike_know_diversity_to_two_hundredths() -> None:
@@ -175,6 +187,12 @@ def test_prompts_are_held_against_images_and_against_the_base_s() -> None:
     assert (found[0].says, found[0].level) == ("raw cosine", "fine")
     assert found[1].says == "prompts are obeyed less"
     assert found[1].units > 0
+    change, level = 0.5 / np.sqrt(1.25) - 1 / np.sqrt(2), 1 / np.sqrt(2)  # a sixth of the base's cosines is `level`
+    assert found[1].value == pytest.approx(change)
+    assert found[1].units == pytest.approx(-change / (level * np.sqrt(5) / 6 / np.sqrt(6)))
+    assert (found[1].expected, found[1].level) == (0.0, "notable")
+    fewer = replace(folder(prompts, "base"), names=("00.png", "01.png", *(f"other{n}.png" for n in range(5))))
+    assert [each.name for each in compare._prompts(folder(prompts), fewer, seen, base, known)] == ["clip_text"]
     better = compare._prompts(folder(prompts), folder(prompts, "base"), base, seen, known)[1]
     assert (better.says, better.units < 0) == ("prompts are obeyed", True)
 
@@ -261,6 +279,7 @@ def test_without_a_network_colours_layout_and_framing_are_judged() -> None:
     found = score_folders(photos, samples, in_memory(crops(8, 2, OTHERS)), None)
     names = [each.name for each in found.measures]
     assert names == ["colour", "burn", "scatter", "composition", "layout_copying", "framing"]
+    assert [each.expected for each in found.measures] == [0, 0, 1, 0, 0.5, 0], "what photos of the set would read"
     assert NO_ENCODER in found.notes
     assert len(found.pairs) == 8
     changed = score_folders(photos, in_memory(burnt(crops(8, 5))), None, None)
@@ -272,6 +291,51 @@ def test_without_a_network_colours_layout_and_framing_are_judged() -> None:
     assert all("name" not in each for each in plain["measures"].values())
     assert plain["copied"] == {photo: list(taken) for photo, taken in found.copied.items()}
     assert plain["nearest"][0]["sample"] == found.pairs[0].sample
+
+
+def by_colours(images: Any) -> np.ndarray:
+    """Unit rows of an encoder that sees the colours of the left half and of the right one, and nothing else."""
+    halves = [np.concatenate([image[:, :32].mean(axis=(0, 1)), image[:, 32:].mean(axis=(0, 1))]) for image in images]
+    return unit(np.stack(halves) - 128)
+
+
+def test_an_encoder_says_which_photo_is_nearest_and_its_identity_encoder_has_the_last_word() -> None:
+    photos, samples = crops(12, 1), crops(6, 5).copy()
+    samples[2] = np.roll(photos[7][:, ::-1], 2, axis=0)  # mirrored, and not the same picture
+    colours = Encoder("own", "0", by_colours, None)
+    blind = Encoder("own", "1", lambda images: unit(np.ones((len(images), 3))), None)
+    for given in ((colours, None), (blind, colours), (None, colours)):
+        found = score_folders(in_memory(photos), in_memory(samples), None, *given)
+        cosines, rows = by_colours(samples) @ by_colours(photos).T, [int(p.sample[:2]) for p in found.pairs]
+        best = [cosines[row].max() if not pair.mirrored else None for row, pair in zip(rows, found.pairs, strict=True)]
+        assert [pair.similarity for pair in found.pairs if not pair.mirrored] == pytest.approx(
+            [value for value in best if value is not None]
+        )
+        assert (found.pairs[0].sample, found.pairs[0].photo) == ("02.png", "07.png")
+        assert (found.pairs[0].copied, found.pairs[0].mirrored) == (True, True)
+        names = {each.name for each in found.measures}
+        assert {"subject", "similarity", "copying"} <= names
+        assert ("diversity" in names) is (given[0] is not None)
+        assert any(note.startswith("no --encoder") for note in found.notes) is (given[0] is None)
+
+
+def test_burn_is_the_worst_of_ten_readings() -> None:
+    from metrics.channels.colour import burn_null
+
+    found = score_folders(in_memory(crops(20, 1)), in_memory(burnt(crops(8, 5))), None, None).measures[1]
+    rare = 10 * t.sf(found.value / burn_null(8, 20), 19)
+    assert found.units == pytest.approx(norm.isf(rare), rel=1e-6)
+
+
+def test_the_null_of_scatter_narrows_with_samples_and_has_an_end() -> None:
+    means = np.random.default_rng(0).normal(0, 20, (10, 3))
+    few, many = (compare._scatter_null(means, count) for count in (5, 40))
+    assert few / many == pytest.approx(np.sqrt((1 / 5 + 1 / 10) / (1 / 40 + 1 / 10)))
+    assert compare._scatter_null(means, 10) == pytest.approx(few * np.sqrt(0.2 / 0.3))
+    four = np.array([[0.0], [1], [10], [11]])  # of the three ways to halve them one is uneven: 60.5 against 40.5
+    spread = np.log(60.5 / 40.5) / np.sqrt(3)
+    assert compare._scatter_null(four, 4) == pytest.approx(spread / np.sqrt(2), rel=0.1)
+    assert compare._scatter_null(np.eye(3).repeat(10, axis=0) + 5, 10**9) == 0.05
 
 
 def test_numbers_that_are_none_are_plain_nothing() -> None:

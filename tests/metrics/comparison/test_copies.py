@@ -9,6 +9,7 @@ from PIL import Image
 from metrics.channels.copying import clear_copies
 from metrics.checkpoint.encoders import load_encoder
 from metrics.comparison.compare import score_folders
+from metrics.comparison.copies import Pair, pairs_of
 from metrics.comparison.picture import headline
 from metrics.comparison.twins import laid_on
 from tests.metrics.photo_sets import OTHERS, crops, in_memory
@@ -79,3 +80,67 @@ def test_a_copy_of_a_photo_that_was_left_out_as_a_repeat_is_a_copy(tiny_clip: Pa
     assert scores.duplicates == ("14.png",)
     assert scores.copied == {"14.png": ("00.png",)}
     assert not scores.pairs[0].mirrored
+
+
+def at(*degrees: float) -> np.ndarray:
+    return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1)
+
+
+PHOTOS = at(0, 10, 30, 60, 100)  # their nearest others: 10, 10, 20, 30 and 40 degrees away
+NAMES = [f"p{degrees}" for degrees in (0, 10, 30, 60, 100)]
+
+
+def pair_of(plain: float, mirrored: float = 200, *, kept: str = "11111", laid: str = "00000") -> Pair:
+    rows, masks = (at(plain), at(mirrored)), [np.array(list(mask)) == "1" for mask in (kept, laid)]
+    (found,) = pairs_of(["s"], NAMES, rows, PHOTOS, masks[0], masks[1][None])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("degrees", "photo", "near", "beyond"),
+    [(120, "p100", 20, 0.4), (65, "p60", 5, 1.0), (145, "p100", 45, 0.0), (-10, "p0", 10, 0.6), (22, "p30", 8, 1.0)],
+)
+def test_a_pair_says_how_many_photos_have_none_as_near(degrees: float, photo: str, near: float, beyond: float) -> None:
+    found = pair_of(degrees)
+    assert (found.photo, found.copied, found.mirrored, found.same_picture) == (photo, False, False, False)
+    assert found.similarity == pytest.approx(np.cos(np.radians(near)))
+    assert found.beyond == pytest.approx(beyond), "one that is as near is none that is farther"
+
+
+def test_copies_are_told_plain_mirrored_by_pixels_and_of_repeats() -> None:
+    plain, mirrored, pixels = pair_of(60.001), pair_of(140, 30.001), pair_of(65, laid="00001")
+    repeat = pair_of(10.001, kept="10111")
+    assert [(found.photo, found.copied, found.mirrored, found.same_picture) for found in (plain, mirrored, pixels)] == [
+        ("p60", True, False, False), ("p30", True, True, False), ("p100", True, False, True),
+    ]  # fmt: skip
+    assert pixels.similarity == pytest.approx(np.cos(np.radians(35)))
+    assert (repeat.photo, repeat.copied, repeat.beyond) == ("p10", True, 1.0)
+    both = pair_of(60.001, 30.001)
+    assert (both.photo, both.mirrored) == ("p60", False), "the image itself goes first"
+
+
+def test_copies_come_first_then_the_nearest() -> None:
+    rows = at(140, 66, 0.001, 63)
+    found = pairs_of([*"abcd"], NAMES, (rows, at(*[200] * 4)), PHOTOS, np.ones(5, bool), np.zeros((4, 5), bool))
+    assert [pair.sample for pair in found] == [*"cdba"]
+
+
+@pytest.mark.parametrize("look", [0, 1])
+def test_each_of_the_two_looks_is_at_half_the_level(look: int) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(22, 8)) + 6 * generator.normal(size=8)
+    known = rows[:20] / np.linalg.norm(rows[:20], axis=1, keepdims=True)
+
+    def moved(by: float) -> np.ndarray:
+        row = known[:1] + by * rows[20:21]
+        return row / np.linalg.norm(row)
+
+    near, far = 1e-6, 1.0
+    for _ in range(60):  # where the call changes
+        middle = (near * far) ** 0.5
+        near, far = (middle, far) if clear_copies(moved(middle), known, level=0.005)[0] else (near, middle)
+    other = -known[:1]
+    for by, copied in ((near / 1.001, True), (far * 1.001, False)):
+        seen = (moved(by), other) if look == 0 else (other, moved(by))
+        (found,) = pairs_of(["s"], [*map(str, range(20))], seen, known, np.ones(20, bool), np.zeros((1, 20), bool))
+        assert found.copied is copied

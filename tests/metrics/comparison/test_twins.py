@@ -180,3 +180,16 @@ def test_brightened_photos_are_told_from_photos_of_one_shoot() -> None:
     expected = np.zeros((4, 4), bool)
     expected[:3, :3] = ~np.eye(3, dtype=bool)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("level", "clipped"), [(248, True), (247, False), (6, True), (7, False)])
+def test_what_may_have_been_clipped_has_no_say_in_how_much_brighter_a_photo_is(level: int, clipped: bool) -> None:
+    photo = np.random.default_rng(0).uniform(90, 150, (64, 64, 3)).repeat(2, 0).repeat(2, 1)
+    slope, start = (1.5, -10.0) if level > 100 else (1.5, -70.0)
+    other = slope * photo + start
+    part = (slice(0, 96), slice(None))
+    photo[part] = (level - start) / slope  # three quarters fit by themselves
+    other[part] = level
+    photo[:96, :64] += 40 if level > 100 else -40  # but half of these are explained by clipping alone
+    found = _left_over(photo, other)
+    assert (found < 0.3) is clipped
