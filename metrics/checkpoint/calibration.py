@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +106,8 @@ class Calibration:
     base_losses: Mapping[str, np.ndarray]
     shifted_photo: np.ndarray
     weights: Mapping[str, float]
-    encoder: Encoder | None = field(default=None, repr=False, compare=False)
-    identity_encoder: Encoder | None = field(default=None, repr=False, compare=False)
+    encoder: Encoder | None = None
+    identity_encoder: Encoder | None = None
 
     @property
     def duplicates(self) -> np.ndarray:
@@ -247,7 +247,7 @@ def calibrate(
         )
     if not mask.any():
         raise MetricsError("calibrate: no photo is trained on")
-    if max(labels.photo, default=-1) >= len(photos):
+    if max(labels.photo) >= len(photos):
         raise MetricsError(f"calibrate: a label names photo {max(labels.photo)} of {len(photos)}")
     unknown = set(weights or {}) - set(WEIGHTED)
     if unknown:

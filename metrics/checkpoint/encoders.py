@@ -9,7 +9,7 @@ import socket
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,10 +40,10 @@ class Encoder:
 
     spec: str
     digest: str
-    encode_images: Callable[[Images], np.ndarray] = field(repr=False)
-    encode_texts: Callable[[Sequence[str]], np.ndarray] | None = field(repr=False)
+    encode_images: Callable[[Images], np.ndarray]
+    encode_texts: Callable[[Sequence[str]], np.ndarray] | None
     cache_dir: Path | None = None
-    encode_places: Callable[[Images], list[np.ndarray]] | None = field(default=None, repr=False)
+    encode_places: Callable[[Images], list[np.ndarray]] | None = None
 
     def places(self, images: Images) -> list[np.ndarray] | None:
         """What it sees where, of N uint8 RGB images: its last two stages, float32 `[N, h, w, D]` each; None from
@@ -170,10 +170,9 @@ def _patient_only_online() -> Iterator[None]:
     from huggingface_hub import constants
 
     before, disabled = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    host = urlsplit(constants.ENDPOINT).hostname or ""
     if not before and not getproxies():
         try:
-            socket.create_connection((host, 443), timeout=5).close()
+            socket.create_connection(_address_of(constants.ENDPOINT), timeout=5).close()
         except OSError:
             constants.HF_HUB_OFFLINE = True
     logging.disable(logging.ERROR)
@@ -182,6 +181,15 @@ def _patient_only_online() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         constants.HF_HUB_OFFLINE = before
+
+
+def _address_of(url: str) -> tuple[str, int]:
+    """
+    >>> _address_of("https://huggingface.co"), _address_of("http://mirror"), _address_of("http://mirror:8080/hub")
+    (('huggingface.co', 443), ('mirror', 80), ('mirror', 8080))
+    """
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
 
 
 def _why_not_loaded(error: BaseException) -> str:

@@ -37,13 +37,17 @@ def _of_stage(stage: np.ndarray) -> list[np.ndarray]:
     edge = border.ravel()
     maps = []
     for own in range(count):
-        others = np.delete(np.arange(count), own)
-        most = min(len(others), max(_FEWEST, min(_MOST, _WORK // (height * width))))
-        asked = others[np.unique(np.linspace(0, len(others) - 1, most).round().astype(int))]
+        asked = np.delete(np.arange(count), own)[_evenly(count - 1, height * width)]
         alike = [rows[own] @ rows[other].T for other in asked]
         more = [_likest(each) - _likest(each[:, edge]) for each in alike]
         maps.append(np.median(more, axis=0).reshape(height, width))
     return maps
+
+
+def _evenly(others: int, places: int) -> np.ndarray:
+    """Which of the other photos, of so many places each, are asked."""
+    most = min(others, max(_FEWEST, min(_MOST, _WORK // places)))
+    return np.linspace(0, others - 1, most).round().astype(int)
 
 
 def _likest(alike: np.ndarray) -> np.ndarray:

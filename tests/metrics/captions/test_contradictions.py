@@ -155,3 +155,27 @@ def test_of_several_other_tags_the_likeliest_is_told() -> None:
     (found,) = contradictions(fits, features, said)
     assert (found.photo, found.said, found.shown) == (0, 0, 2)
     assert missing(fits, np.full(12, -1))[0].text != missing(fits, np.full(12, -1))[0].text, "nobody says any: NaN"
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "told"), [(0.801, 1, True), (0.799, 1, False), (1, 0.63, True), (1, 0.57, False)]
+)
+def test_both_views_have_a_limit_of_their_own(text: float, image: float, told: bool) -> None:
+    """How far the first photo has gone from those of its own tag to those of the other, by captions and by likeness."""
+    said = np.array([0] * 40 + [1] * 40)
+    fits = np.where(said[:, None] == [0, 1], 1.0, 0.0)
+    fits[0] = [1 - text, text]
+    features = np.where(said[:, None] == [0, 1], 1.0, 0.0)
+    features[0] = [1 - image, image]
+    found = contradictions(fits, features, said)
+    assert [each.photo for each in found] == ([0] if told else [])
+    if told:
+        assert (found[0].text, found[0].image) == (pytest.approx(text), pytest.approx(image, abs=0.02))
+
+
+@pytest.mark.parametrize(("spread", "told"), [(0.33, True), (0.34, False)])
+def test_the_spread_of_those_who_say_a_tag_is_robust(spread: float, told: bool) -> None:
+    """Four times 1.4826 times the median deviation, which is `spread` here, against middles that lie 2 apart."""
+    margins = np.array([0.0, -1 - spread, -1 + spread, -1, 1 - spread, 1 + spread, 1 - spread, 1 + spread])
+    assert (4 * 1.4826 * spread < 2) is told
+    assert bool(np.isfinite(_way(margins, SAID, 0, 0, 1))) is told

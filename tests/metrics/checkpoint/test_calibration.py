@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from metrics.checkpoint.calibration import VERSION, Calibration, ProbeLabels, calibrate
+from metrics.checkpoint.encoders import Encoder
+from metrics.checkpoint.recognition import recognised
+from metrics.checkpoint.score import read_checkpoint
 from metrics.errors import MetricsError
 from tests.messages import refusal
 from tests.metrics.photo_sets import OTHERS, crops, probe_labels
@@ -122,3 +125,57 @@ def test_another_version_is_refused(made: Calibration, tmp_path: Path) -> None:
     assert "make this calibration again" in str(caught.value)
     with pytest.raises(MetricsError, match="cannot be read"):
         Calibration.load(tmp_path / "none.npz", encoder=None)
+
+
+def seeing(parts: int, cache: Path | None = None) -> Encoder:
+    """An encoder of the mean colours of so many strips of an image, and of the lengths of texts."""
+
+    def of_images(images: Any) -> np.ndarray:
+        strips = [
+            np.concatenate([strip.mean(axis=(0, 1)) for strip in np.array_split(image, parts)]) - 128
+            for image in images
+        ]
+        return np.stack([strip / np.linalg.norm(strip) for strip in strips]).astype(np.float32)
+
+    def of_texts(texts: Any) -> np.ndarray:
+        return np.stack([np.eye(3 * parts, dtype=np.float32)[len(text) % 3] for text in texts])
+
+    return Encoder(f"strips{parts}", f"strips{parts}", of_images, of_texts, cache)
+
+
+def test_features_of_photos_and_of_the_base_are_kept_and_those_of_checkpoints_are_not(tmp_path: Path) -> None:
+    encoder, few = replace(seeing(1, tmp_path), encode_texts=None), labels("AAAC")
+    photos, base, other = crops(6, 1), crops(4, 2, OTHERS), crops(4, 3, OTHERS)
+
+    def kept() -> int:
+        return len(list(tmp_path.rglob("*.npz")))
+
+    rule = calibrate(photos, [True] * 6, base, few, encoder)
+    assert kept() == 10
+    anew = rule.for_images(few, other)
+    assert kept() == 14
+    read_checkpoint(anew, epoch=1, effort=0.0, images=crops(4, 4))
+    assert kept() == 14
+    assert anew.base_losses == {}
+    assert len(anew.shifted_photo) == 0
+    np.testing.assert_array_equal(anew.base.features, encoder.images(other))
+    np.testing.assert_array_equal(anew.photos.features, rule.photos.features)
+    texts = calibrate(photos, [True] * 6, base, few, seeing(1)).for_images(labels("CCC"), base[:3]).texts
+    np.testing.assert_array_equal(texts, seeing(1).texts(labels("CCC").neutral))
+
+
+def test_moved_subjects_and_spoiled_ones_say_what_the_subject_is_to_the_encoder_of_identity() -> None:
+    photos, base = crops(24, 1), crops(len(LABELS), 2, OTHERS)
+    moved, spoiled = crops(16, 7), crops(16, 8, OTHERS)
+    given: dict[str, Any] = {"shifted_photo": range(16), "shifted_images": moved, "spoiled_images": spoiled}
+    for encoder, identity in ((seeing(1), seeing(4)), (None, seeing(4)), (seeing(4), None)):
+        made = calibrate(photos, TRAINED, base, LABELS, encoder, identity_encoder=identity, **given)
+        assert len(made.subject) == 13
+        assert len(made.axis) == 12
+        shows = [recognised(made.subject, seeing(4).images(images)).mean() for images in (moved, base)]
+        assert shows[0] > shows[1] + 0.2
+    for left in ({"shifted_images": None}, {"spoiled_images": None}):
+        assert len(calibrate(photos, TRAINED, base, LABELS, seeing(1), **{**given, **left}).subject) == 0
+    assert len(calibrate(photos, TRAINED, base, LABELS, None, **given).subject) == 0
+    with pytest.raises(MetricsError, match="16 moved subjects, and photos of 15"):
+        calibrate(photos, TRAINED, base, LABELS, seeing(1), **{**given, "shifted_photo": range(15)})

@@ -1,12 +1,14 @@
 """Encoders: local open_clip folders and timm weights really encode; the cache agrees; mistakes are named."""
 
+import logging
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from metrics.checkpoint.encoders import load_encoder
+from metrics.checkpoint.encoders import _address_of, _patient_only_online, _run, load_encoder
 from metrics.errors import MetricsError
 from tests.metrics.photo_sets import crops
 
@@ -178,3 +180,63 @@ def test_a_folder_without_weights_is_refused(tiny_clip: Path, tmp_path: Path):
 def test_images_of_another_type_are_refused(tiny_clip: Path):
     with pytest.raises(MetricsError, match="RGB of uint8"):
         load_encoder(str(tiny_clip)).images(np.zeros((1, 8, 8, 3), np.float32))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_of_nothing_there_are_no_features(tiny_clip: Path, tmp_path: Path, cached: bool) -> None:
+    encoder = load_encoder(str(tiny_clip), cache_dir=tmp_path if cached else None)
+    assert encoder.images([]).shape == encoder.texts([]).shape == (0, 0)
+
+
+def test_a_network_in_half_precision_gives_about_the_same_features(tiny_clip: Path) -> None:
+    images = crops(4, 0)
+    full, half = (load_encoder(str(tiny_clip), precision=precision) for precision in ("fp32", "bf16"))
+    whole, rough = full.images(images), half.images(images)
+    assert rough.dtype == np.float32
+    assert 1e-5 < np.abs(whole - rough).max() < 0.05
+    assert full.digest != half.digest, "the cache keeps them apart"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_no_numbers_are_refused(value: float) -> None:
+    with pytest.raises(MetricsError, match="try precision fp32"):
+        _run(lambda batch: batch * value, torch.ones(2, 3), "cpu", "fp32")
+    rows = _run(lambda batch: 3 * batch, torch.tensor([[3.0, 4.0]]), "cpu", "fp32")
+    np.testing.assert_allclose(rows, [[0.6, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://huggingface.co", ("huggingface.co", 443)),
+        ("http://mirror/hub", ("mirror", 80)),
+        ("http://127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("", ("", 443)),
+    ],
+)
+def test_the_hub_is_where_its_address_says(url: str, address: tuple[str, int]) -> None:
+    assert _address_of(url) == address
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_hub_that_does_not_answer_is_not_asked_again(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not there:
+            server.close()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        with _patient_only_online():
+            assert constants.HF_HUB_OFFLINE is not there
+            assert not logging.getLogger("hub").isEnabledFor(logging.ERROR)
+            assert logging.getLogger("hub").isEnabledFor(logging.CRITICAL)
+        assert constants.HF_HUB_OFFLINE is False
+        assert logging.getLogger("hub").isEnabledFor(logging.ERROR)
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+        with _patient_only_online():
+            assert constants.HF_HUB_OFFLINE is False, "a proxy may reach it"

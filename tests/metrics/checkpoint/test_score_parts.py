@@ -12,13 +12,23 @@ from metrics.checkpoint.score import (
     _difference,
     _gap_interval,
     _missing,
+    _read_own_photos,
     _read_prompts,
     _read_similarity,
     _share_above,
     _weaker_half,
 )
 from metrics.checkpoint.score_spread import score_draws
-from metrics.checkpoint.weighting import LEAK, SUBJECT, _as_alike, better, difference, likeness, worth
+from metrics.checkpoint.weighting import (
+    LEAK,
+    SUBJECT,
+    _as_alike,
+    better,
+    difference,
+    likeness,
+    likeness_difference,
+    worth,
+)
 from metrics.trajectory.readings import CHANNELS, OWN_SCORE, Reading, Readings
 
 SIZE = 12
@@ -151,6 +161,38 @@ def test_likeness_is_read_where_it_is_judged() -> None:
     assert "copying" not in channels, "two photos have one distance"
 
 
+def test_own_photos_pull_their_captions_images_more_where_they_are_trained_on() -> None:
+    """Photos 0 and 1 are trained on; the image of the first has gone to its photo, the others are the base's."""
+    photos, owner = unit(np.random.default_rng(0).normal(size=(4, SIZE))), (0, 1, 2, 3, 0, -1, -1, -1)
+    base = unit(np.random.default_rng(1).normal(size=(8, SIZE)))
+    features = np.concatenate([photos[:1], base[1:]])
+    asked = replace(LABELS, prompts=tuple("abcdefgh"), sets=tuple("AABBACCC"), photo=owner)
+    rule = replace(
+        calibration(),
+        labels=asked,
+        photos=traits(photos),
+        base=traits(base),
+        trained=np.array([True, True, False, False]),
+    )
+    channels: dict[str, Reading] = {}
+    items: dict[str, np.ndarray] = {}
+    _read_own_photos(rule, traits(features), channels, items)
+    between = [photos[one] @ photos[other] for one in range(4) for other in range(one)]
+    gains = (features - base)[0] @ photos.T
+    pulled = (gains[0] - gains.mean()) / np.std(between) / 3  # one of three captions of trained photos
+    assert channels["own_pull"].value == pytest.approx(pulled)
+    assert items["own_pull"].tolist() == pytest.approx([8 * pulled, *[0] * 7])
+    nearest = (features @ photos.T).argmax(axis=1)
+    hits = [float(nearest[row] == owner[row]) for row in range(5)]
+    assert items["own_caption"].tolist() == hits
+    assert channels["own_caption"].value == pytest.approx(np.mean([hits[0], hits[1], hits[4]]) - np.mean(hits[2:4]))
+    assert "own_photo" not in channels, "no pixels were kept"
+    for trained in ([True] * 4, [True, False, False, False]):
+        channels.clear()
+        _read_own_photos(replace(rule, trained=np.array(trained)), traits(features), channels, items)
+        assert channels == {}, "two photos of each kind are needed"
+
+
 def readings(**values: float) -> Readings:
     return Readings(1, 1.0, {name: point(value) for name, value in values.items()}, {}, 0.5)
 
@@ -222,6 +264,26 @@ def test_a_difference_is_over_prompts_and_of_losses_over_photos() -> None:
     assert photos.value == pytest.approx(1.0)
     whose = {**zeros, "context_loss_photo": np.zeros(4)}
     assert difference(calibration(), "context_loss", replace(before, items=whose), after, 0.9) is None
+
+
+def test_likeness_of_two_looks_is_compared_where_both_have_it() -> None:
+    one = {"fidelity": np.zeros(4), "fidelity_novel": np.zeros(4)}
+    two = {"fidelity": np.array([0.1, 0.3, 0.5, 0.7]), "fidelity_novel": np.array([1.0, 1.0, 2.0, 2.0])}
+
+    def compared(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> Reading | None:
+        return likeness_difference(calibration(), Readings(1, 1, {}, first), Readings(1, 1, {}, second), 0.9)
+
+    both = compared(one, two)
+    assert both is not None
+    assert both.value == pytest.approx(np.mean([0.2, 0.6, 1.0, 2.0])), "a mean of prompts, each with two images"
+    for first, second in ((one, {"fidelity": two["fidelity"]}), ({"fidelity": one["fidelity"]}, two)):
+        alone = compared(first, second)
+        assert alone is not None
+        assert alone.value == pytest.approx(0.4)
+    assert compared(one, {}) is None
+    whole = compared({SUBJECT: np.zeros(4), **one}, {SUBJECT: np.array([1.0, 1, 3, 3]), **two})
+    assert whole is not None
+    assert whole.value == 2.0, "the subject's own likeness says all"
 
 
 def test_an_objective_draws_its_own_scores_from_the_channels_and_the_score() -> None:

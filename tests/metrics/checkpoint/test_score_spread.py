@@ -107,3 +107,19 @@ def test_an_encoder_that_knows_images_alone_judges_other_prompts_without_texts(t
     rule = calibrate(crops(24, 1), [True] * 24, crops(len(LABELS), 2, OTHERS), LABELS, encoder)
     other = rule.for_images(LABELS, crops(len(LABELS), 9, OTHERS))
     assert other.texts.shape == (len(LABELS), 0)
+
+
+def test_a_resample_without_any_of_a_channels_prompts_keeps_its_value_and_what_is_no_mean_stays() -> None:
+    """Of four prompts one was drawn twice, which alone says how images of one prompt vary."""
+    labels = ProbeLabels(tuple("aabcd"), tuple("aabcd"), tuple("AAAAA"), (0, 0, 1, 2, 3), (0, 1, 0, 0, 0))
+    rule = calibrate(crops(6, 1), [True] * 6, crops(5, 2, OTHERS), labels, None)
+    shares = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    channels = {name: Reading(value, 0, 1) for name, value in (("heldout_loss", 9), ("collapse", 2), ("burn", 0.5))}
+    found = Readings(3, 0.0, channels, {"collapse": np.array([5.0]), "burn": shares}, 0.5)
+    seen = {name: score_draws(rule, found, 400, objective=lambda values, name=name: values[name]) for name in channels}
+    assert set(seen["heldout_loss"]) == {9}
+    assert set(seen["collapse"]) == {2, 5}
+    missing = (3 / 4) ** 3  # three prompts are drawn, one fewer than there are
+    assert np.mean(seen["collapse"] == 2) == pytest.approx(missing, abs=0.08)
+    assert seen["burn"].std() > 0.05
+    assert len(set(seen["burn"])) > 10

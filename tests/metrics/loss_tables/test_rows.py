@@ -165,3 +165,21 @@ def test_runs_named_train_and_validation_are_splits(tmp_path):
     trajectory = read(tmp_path, rows.rename(columns={"val_loss": "loss"}))
     assert_reads(trajectory, LOSSES)
     assert trajectory.source == "column loss where Run is validation"
+
+
+def test_rows_without_a_photo_s_name_are_those_of_one_photo(tmp_path):
+    rows = pd.concat([one_run(image="a"), one_run(image=None)[:6], one_run(image=None)[3:]])
+    assert "row 16 goes back to epoch 4" in refusal(tmp_path, rows)
+
+
+@pytest.mark.parametrize(("checkpoints", "again", "told"), [(3, 2, True), (4, 2, True), (8, 4, True), (8, 3, False)])
+def test_a_series_comes_again_at_half_of_the_checkpoints(tmp_path, checkpoints, again, told):
+    """Two rows at each: 8 and 16 come so often, and all else once."""
+    values = [*([8, 16] * again), *range(100, 100 + 2 * (checkpoints - again))]
+    rows = pd.DataFrame(
+        {"epoch": np.repeat(EPOCHS[:checkpoints], 2), "val_loss": np.repeat(LOSSES[:checkpoints], 2), "dim": values}
+    )
+    if told:
+        assert "differ in column dim (8, 16" in refusal(tmp_path, rows)
+    else:
+        assert_reads(read(tmp_path, rows), LOSSES[:checkpoints])

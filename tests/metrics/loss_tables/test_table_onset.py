@@ -1,12 +1,13 @@
 """The onset of a table on the command line: text, JSON and picture."""
 
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from metrics.loss_tables.table_onset import describe, main
+from metrics.loss_tables.table_onset import as_text, describe, main
 from metrics.onset.onset import find_onset
 from metrics.onset.plot import plot_onset
 from tests.metrics.planted_onsets import plant
@@ -79,3 +80,22 @@ def test_a_table_without_a_trend_marks_no_checkpoint_anywhere(tmp_path, capsys):
     assert not [row for row in rows if "ship" in row or "learned" in row or "onset" in row]
     record = json.loads((tmp_path / "flat.json").read_text())
     assert (record["status"], record["best"], record["learned"]) == ("never_learned", None, None)
+
+
+@pytest.mark.parametrize(("count", "read"), [(400, 400), (401, 201)])
+def test_more_than_400_checkpoints_are_read_in_groups(tmp_path, capsys, count, read):
+    steps = np.arange(1, count + 1)
+    losses = 0.1 + 0.05 * np.exp(-steps / 60)
+    pd.DataFrame({"step": steps, "val_loss": losses}).to_csv(tmp_path / "t.csv", index=False)
+    assert main(tmp_path / "t.csv", json_path="-") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["checkpoints_read"], len(record["checkpoints"])) == (count, read)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_json_is_plain_letters_where_a_console_knows_no_others(monkeypatch, encoding):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    text = {"source": "Verlust für 犬"}
+    assert as_text(text) == as_text(text, for_console=encoding == "utf-8") == '{\n  "source": "Verlust für 犬"\n}'
+    assert as_text(text, for_console=True).isascii() is (encoding == "ascii")
+    assert json.loads(as_text(text, for_console=True)) == text

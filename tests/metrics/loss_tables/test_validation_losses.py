@@ -214,3 +214,20 @@ def test_files_are_photos_only_where_they_are_images(tmp_path, column):
 def test_the_mean_of_all_photos_is_no_photo(tmp_path, word):
     rows = [one_run(image=f"{number}.png") for number in range(3)] + [one_run(image=word)]
     assert read(tmp_path, pd.concat(rows)).items("heldout_loss").shape[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"), [("epoch", "epoch"), ("epochs", "epoch"), ("step", "step"), ("iter", "step")]
+)
+def test_checkpoints_have_their_unit_epochs_and_effort(tmp_path, column, unit):
+    trajectory = read(tmp_path, {column: 10 * EPOCHS, "val_loss": LOSSES, "lr": 0.5})
+    assert trajectory.unit == unit
+    assert trajectory.epochs.tolist() == (10 * EPOCHS).tolist()
+    assert trajectory.effort.tolist() == (5.0 * (EPOCHS - 1)).tolist()
+
+
+def test_a_time_that_is_no_whole_number_is_shown(tmp_path):
+    said = refusal(tmp_path, {"note": "a", "epoch": EPOCHS + 0.5, "val_loss": LOSSES})
+    assert said.endswith("column epoch has 1.5")
+    assert "it has note, val_loss" in refusal(tmp_path, {"note": "a", "val_loss": LOSSES})
+    assert "column step has 'x'" in refusal(tmp_path, {"step": ["x", *EPOCHS[1:]], "val_loss": LOSSES})

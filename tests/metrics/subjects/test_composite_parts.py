@@ -10,6 +10,7 @@ from metrics.subjects.composites import (
     _Cutout,
     _on_checks,
     _outlined,
+    _paste,
     _place,
     _scaled,
     _spread_backgrounds,
@@ -216,3 +217,46 @@ def test_a_row_of_the_sheet_shows_a_photo_and_its_own_composites() -> None:
     ]
     assert middles(rows=2, columns=2) == [[200, checks, 20, 40], [202, checks, 10, 30]]
     assert middles(columns=1) == [[200, checks, 20], [202, checks, 10], [203, checks, 60]]
+
+
+@pytest.mark.parametrize("cut", range(16))
+def test_what_is_cut_off_on_both_sides_reaches_from_edge_to_edge_and_all_else_keeps_its_size(cut: int) -> None:
+    """A subject of 20 x 10 pixels of 100 x 100, pasted on 100 x 200: the frame's diagonal is √2 times as long."""
+    cut_off = (bool(cut & 1), bool(cut & 2), bool(cut & 4), bool(cut & 8))
+    subject = _Cutout(
+        np.full((20, 10, 3), 250.0), np.ones((20, 10)), (0, 0, 0, 0), cut_off, (0.45, 0.4, 0.55, 0.6), (100, 100)
+    )
+    for seed in range(4):
+        scene = np.zeros((100, 200, 3), np.uint8)
+        image, box, scale = _paste(subject, scene, (0.66, 1.0), 0.03, np.random.default_rng(seed))
+        high, wide = box[3] - box[1], box[2] - box[0]
+        assert wide / high == pytest.approx(0.5, abs=0.1)
+        whole = (cut_off[0] and cut_off[2]) or (cut_off[1] and cut_off[3])
+        if whole:
+            assert high == 100, "it fills the frame's height, and its width is what that allows"
+        else:
+            assert 0.66 <= scale <= 1.0
+            assert high == round(20 * scale * np.sqrt(2))
+        assert scale == pytest.approx(high / 20 / np.sqrt(2), abs=0.05)
+        assert (image[box[1] : box[3], box[0] : box[2]] > 240).mean() > 0.9
+        assert image.sum() == pytest.approx(250 * 3 * high * wide, rel=0.01)
+        assert not scene.any()
+
+
+def test_a_tiny_subject_is_two_pixels_and_a_large_one_leaves_a_twentieth() -> None:
+    tiny = _Cutout(np.ones((2, 2, 3)), np.ones((2, 2)), (0,) * 4, (False,) * 4, (0.4, 0.4, 0.6, 0.6), (400, 400))
+    _, box, _ = _paste(tiny, np.zeros((40, 40, 3), np.uint8), (0.9, 1.0), 0.03, np.random.default_rng(0))
+    assert (box[2] - box[0], box[3] - box[1]) == (2, 2)
+    large = _Cutout(np.ones((90, 90, 3)), np.ones((90, 90)), (0,) * 4, (False,) * 4, (0, 0, 1, 1), (90, 90))
+    _, box, scale = _paste(large, np.zeros((40, 80, 3), np.uint8), (0.99, 1.0), 0.03, np.random.default_rng(0))
+    assert (box[2] - box[0], box[3] - box[1]) == (38, 38)
+    assert scale == pytest.approx(0.95 * 40 / 90 / np.sqrt(3200 / 8100))
+
+
+@pytest.mark.parametrize("size", [(20, 10), (100, 10)])
+def test_a_subject_with_room_stands_elsewhere_however_tall_it_is(size: tuple[int, int]) -> None:
+    generator = np.random.default_rng(3)
+    subject = cutout((0.45, 0.5 - size[0] / 200, 0.55, 0.5 + size[0] / 200))
+    places = [_place(size, subject, (100, 200), 0.0, generator) for _ in range(400)]
+    moved = [abs((left + size[1] / 2) / 200 - 0.5) > 0.15 for left, _ in places]
+    assert np.mean(moved) > 0.99

@@ -117,3 +117,43 @@ def test_a_masks_size_is_that_of_the_upright_image_whatever_its_orientation(tmp_
     Image.new("L", (30, 20)).save(tmp_path / "mask.png", exif=exif)
     with Image.open(tmp_path / "mask.png") as image:
         assert mask_size(tmp_path / "mask.png") == ImageOps.exif_transpose(image).size
+
+
+def alpha_of(hidden: int, level: int) -> Image.Image:
+    """100 by 10 pixels, bright at the left half; of this many the alpha channel is `level`, else opaque."""
+    pixels = np.zeros((10, 100, 4), np.uint8)
+    pixels[:, :50, :3], pixels[..., 3] = 200, 255
+    pixels[..., 3].flat[:hidden] = level
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "level", "by_alpha"), [(21, 127, True), (20, 127, False), (500, 128, False), (500, 127, True)]
+)
+def test_an_alpha_channel_is_the_mask_where_it_hides_more_than_a_fiftieth(
+    tmp_path: Path, hidden: int, level: int, by_alpha: bool
+) -> None:
+    alpha_of(hidden, level).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png")
+    assert mask.dtype == np.float32
+    assert mask[9, 99] == (1 if by_alpha else 0)
+    assert mask.ravel()[0] == pytest.approx(level / 255 if by_alpha else 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "top", "shown"),
+    [
+        ("a.png", 8, 1.0), ("a.png", 7, 7 / 255), ("a.png", 1, 1.0), ("a.BMP", 1, 1.0), ("a.tiff", 1, 1.0),
+        ("a.png", 2, 2 / 255), ("a.webp", 1, 1 / 255), ("a.png", 200, 1.0), ("a.png", 0, 0.0),
+    ],
+)  # fmt: skip
+def test_brightness_counts_relative_to_the_brightest_place_where_there_is_one(
+    tmp_path: Path, name: str, top: int, shown: float
+) -> None:
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[2:6, 2:6] = top
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+    mask = read_mask(tmp_path / name)
+    assert mask.max() == pytest.approx(shown, abs=1e-6)
+    assert mask[0, 0] == 0

@@ -15,7 +15,7 @@ from trainer.data.dataset import Dataset, scan_dataset
 from trainer.errors import ModelError
 from trainer.lora.lora import LoraModule, LoraWeights
 from trainer.lora.merge import merged
-from trainer.packing.packed_layers import PackedLayers, applied
+from trainer.packing.packed_layers import PackedLayers, PackedSite, applied
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +255,47 @@ def test_one_pack_at_a_time_acts_on_a_base_and_an_error_within_leaves_it_as_it_w
     assert not any("forward" in module.__dict__ for module in base.denoiser.modules())
     with pytest.raises(ModelError, match="DoRA cannot share a pack"):
         PackedLayers(base, [None, create_adapters(base, rank=2, dora=True)])
+
+
+def test_weights_that_changed_show_after_a_refresh_and_lie_in_one_piece(tiny_sd15: Path) -> None:
+    """Beside a larger rank an up matrix is no part of the stack: it is copied in."""
+    base = base_in(tiny_sd15, torch.float32)
+    members = [create_adapters(base, rank=rank, alpha=4.0, targets="attention", seed=rank) for rank in (2, 4)]
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.randn(2, 4, 8, 8, generator=generator), torch.tensor([10, 500]))
+    embeds = torch.randn(2, 7, 32, generator=generator)
+
+    def answers(layers: PackedLayers) -> torch.Tensor:
+        with torch.no_grad(), layers.active():
+            return base.denoiser(*inputs, embeds).sample
+
+    together = PackedLayers(base, members)
+    assert all(parameter.is_contiguous() for member in members for parameter in member.parameters())
+    with torch.no_grad():
+        for member in members:
+            for parameter in member.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    together.refresh()
+    found = answers(together)
+    for row, member in enumerate(members):
+        with torch.no_grad(), PackedLayers(base, [member]).active():
+            alone = base.denoiser(inputs[0][row : row + 1], inputs[1][row : row + 1], embeds[row : row + 1]).sample
+        torch.testing.assert_close(found[row : row + 1], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("alone", [False, True])
+def test_products_are_added_to_the_gradients_in_whatever_precision(dtype: torch.dtype, alone: bool) -> None:
+    count = 1 if alone else 2
+    down, up = torch.zeros(count, 2, 3), torch.zeros(count, 4, 2)
+    down.grad, up.grad = torch.ones_like(down), torch.ones_like(up)
+    site = PackedSite(torch.nn.Linear(3, 4), down, up, [1.0] * count)
+    left, right = torch.arange(2.0 * count).view(count, 2, 1), torch.arange(1.0, 4.0).expand(count, 1, 3)
+    high, wide = torch.ones(count, 4, 1), torch.arange(2.0).expand(count, 1, 2)
+    given = [part.to(dtype) for part in (left, right, high, wide)]
+    if alone:
+        given = [part[0] for part in given]
+    site.add_gradients((given[0], given[1]), (given[2], given[3]))
+    torch.testing.assert_close(down.grad, 1 + left @ right)
+    torch.testing.assert_close(up.grad, 1 + high @ wide)
+    assert site.reach.reached

@@ -214,3 +214,24 @@ def test_sums_of_an_epoch_begun_are_dropped(new_run: NewRun) -> None:
     step(run, loss=2.0)
     run.finish_epoch()
     assert (run.last_loss, run.effort) == (2.0, 0.5)
+
+
+def test_a_state_of_other_adapters_or_another_optimizer_is_refused(new_run: NewRun, base: Base) -> None:
+    run = new_run(optimizer="AdamW")
+    for _ in range(STEPS):
+        step(run)
+    run.finish_epoch()
+    saved = run.save()
+    for other, line in (
+        (new_run(text=True), "made with other LoRA settings"),
+        (new_run(optimizer="Lion"), "made with AdamW, not Lion"),
+    ):
+        before = weights(other)
+        with pytest.raises(TrainerError, match=line):
+            other.resume(saved)
+        assert (other.epoch, other.step) == (0, 0)
+        assert torch.equal(weights(other), before)
+    again = new_run(optimizer="AdamW")
+    again.resume(saved)
+    assert (again.epoch, again.step, again.effort, again.last_loss) == (1, STEPS, run.effort, run.last_loss)
+    assert torch.equal(weights(again), weights(run))
