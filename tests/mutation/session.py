@@ -1,6 +1,7 @@
 """The session of tests in which faults are tried: collected once, then a forked process for each fault."""
 
 import contextlib
+import functools
 import gc
 import json
 import math
@@ -46,6 +47,15 @@ def loaded_functions() -> dict[str, list[types.FunctionType]]:
         if type(found) is types.FunctionType:  # without asking objects that stand for others
             functions.setdefault(found.__code__.co_filename, []).append(found)
     return functions
+
+
+def forget_what_was_made(tree: Path) -> None:
+    """Empties the caches of the copy's functions and of its tests': what they hold was made without a fault."""
+    for found in gc.get_objects():
+        if type(found) is functools._lru_cache_wrapper:
+            code = getattr(found.__wrapped__, "__code__", None)
+            if code is not None and code.co_filename.startswith(str(tree)):
+                found.cache_clear()
 
 
 def plant(functions: Sequence[types.FunctionType], file: Path, source: str) -> bool:
@@ -102,6 +112,7 @@ class Session:
         items = {item.nodeid: item for item in session.items}
         self._note(list(items.values()))
         self.noting = False
+        forget_what_was_made(self.tree)
         self.functions = loaded_functions()
         for path, source in self.sources.items():
             file = self.tree / path

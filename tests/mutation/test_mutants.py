@@ -237,6 +237,20 @@ def test_each_fault_is_found_or_survives_in_a_session_of_its_own(
     )
 
 
+def test_a_fault_is_found_behind_what_an_earlier_test_has_kept(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    (repository / "tests" / "trainer" / "test_sizes.py").write_text(
+        "from functools import cache\nfrom trainer.sizes import larger\n\n\n"
+        "@cache\ndef asked():\n    return larger(1, 2)\n\n\n"
+        "def test_one():\n    assert asked() == 2\n\n\ndef test_other():\n    assert asked() == 2\n"
+    )
+    notes = tmp_path_factory.mktemp("notes")
+    chosen = [mutant for mutant in faults(SOURCE, "trainer/sizes.py") if mutant.kind == "opposite"]
+    tried(repository, notes, chosen)
+    assert [row["outcome"] for row in outcomes(notes).values()] == ["found"]
+
+
 def test_faults_are_found_by_tests_that_lie_between_those_of_another_folder(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ):

@@ -73,6 +73,9 @@ def test_the_earlier_of_two_turns_comes_first_and_context_on_a_tie() -> None:
         onset = Onset("found", context, memory, learned=2, best=4)
         assert (onset.epoch, onset.low, onset.high) == (8.0, 6.0, 10.0)
     assert earlier_of(none, none) is None
+    other = Turn("found", 8.0, 2.0, 20.0)
+    tied = Onset("found", early, other, learned=2, best=4)
+    assert (tied.earlier, tied.low, tied.high) == (early, 6.0, 10.0)
 
 
 def test_of_two_turns_without_an_epoch_the_measured_one_counts() -> None:

@@ -110,3 +110,20 @@ def test_random_weights_spread_as_the_mean_does(number: int) -> None:
     np.testing.assert_allclose(found.std(axis=0), parts.std(axis=1, ddof=1) / np.sqrt(number), rtol=0.03, atol=1e-12)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=0.03)
     assert not reweighted(parts[:, :1], 4, np.random.default_rng(5), student=True).any()
+
+
+def test_noise_draws_that_differ_alike_in_all_photos_spread_a_curve_as_their_mean_does() -> None:
+    """Four draws of two noise levels; photos agree, so that they say nothing."""
+    draws = np.array([0.0, 0.1, 0.2, 0.3])
+    readings = []
+    for epoch in range(0, 10, 2):
+        each = np.broadcast_to(draws * (epoch > 0), (3, 2, 4)) + 0.0
+        mean = float(each.mean())
+        readings.append(
+            Readings(epoch, float(epoch), {"heldout_loss": Reading(mean, mean, mean)}, {"heldout_loss": each})
+        )
+    found = loss_curves(Trajectory(tuple(readings)), {"heldout_loss": 1.0}, num_replicates=4000, seed=0)
+    assert found is not None
+    expected = np.hypot(draws.std(ddof=1) / np.sqrt(4), found.jitter)
+    np.testing.assert_allclose(found.replicates[:, 1:].std(axis=0), expected, rtol=0.05)
+    assert not found.replicates[:, 0].any(), "the base is what all is compared with"

@@ -2,14 +2,29 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
+from metrics.onset.curves import Kind, OnsetCurves
 from metrics.onset.onset import find_onset
+from metrics.onset.replicates import Curves
 from metrics.onset.sentences import choice_sentences
-from metrics.onset.shipping import PAST_ONSET
-from metrics.onset.turns import Choice, Onset
+from metrics.onset.shipping import (
+    PAST_ONSET,
+    _alike,
+    _between,
+    _gained,
+    _knows_more_than_the_base,
+    _last_as_good,
+    _made_up,
+    _past,
+    _safe,
+    _smoothed,
+    _spikes,
+)
+from metrics.onset.turns import Choice, Onset, Turn
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 
@@ -156,3 +171,136 @@ def test_nothing_to_choose_from_a_run_that_learned_nothing() -> None:
     )
     onset = find_onset(flat, ship="likeness")
     assert (onset.status, onset.safe, onset.alike) == ("never_learned", None, None)
+
+
+SIX = np.array([0, 2, 4, 8, 16, 32])
+
+
+def read(mean: Any, *, spikes: Any = None, replicates: Any = None, channels: tuple[str, ...] = ("a",)) -> OnsetCurves:
+    mean = np.asarray(mean, float)
+    rows = mean[None] if replicates is None else np.asarray(replicates, float)
+    off = np.zeros(len(mean)) if spikes is None else np.asarray(spikes, float)
+    curves = Curves(np.arange(len(mean)), SIX[: len(mean)], mean, rows, 0.0, off)
+    return OnsetCurves(channels, curves, curves, 0.5)
+
+
+@pytest.mark.parametrize(("onset", "epoch"), [(None, 0), (1.0, 0), (1.5, 2), (5.7, 4), (5.72, 8), (99.0, 32)])
+def test_no_further_than_1_4_times_the_onset(onset: float | None, epoch: int) -> None:
+    assert _past(SIX, onset) == epoch
+
+
+@pytest.mark.parametrize(
+    ("channels", "alone"),
+    [(("shifted_loss",), True), (("shifted_loss", "fidelity"), True), (("shifted_loss", "heldout_loss"), False),
+     (("fidelity",), False), (("context_loss",), False)],
+)  # fmt: skip
+def test_moved_subjects_alone_are_told(channels: tuple[str, ...], alone: bool) -> None:
+    assert _made_up({"context": read([0, 0], channels=channels)}) is alone
+    assert _made_up({"memory": read([0, 0], channels=channels)}) is False
+
+
+@pytest.mark.parametrize(("equal", "row"), [(0.0, 1), (0.05, 2), (0.2, 3)])
+def test_of_those_as_good_the_last_is_taken(equal: float, row: int) -> None:
+    quality = np.array([[9, 1.0, 0.96, 0.81, 0.1], [9, -1.0, -1.01, -2, -3]])  # a share of what lies below 0 is none
+    allowed = np.array([False, True, True, True, False])
+    found = _last_as_good(quality, allowed, equal)
+    assert found.tolist() == [row, 1]
+
+
+@pytest.mark.parametrize(
+    ("mean", "spikes", "onset", "epoch"),
+    [
+        ([0, -0.8, -0.95, -1.0, 0.5], None, None, 4),
+        ([0, -0.89, -0.89, -1.0, 0.5], None, None, 8),
+        ([0, -0.8, -0.95, -1.0, 0.5], [0, 0, 0.1, 0, 0], None, 8),  # it was laid there between its neighbours
+        ([0, -0.8, -0.95, -1.0, 0.5], [0, 0, -0.1, 0, 0], None, 4),
+        ([0.5, -0.3, -0.45, -0.5, 0.5], None, None, 4),
+        ([0, -0.1, -0.2, -1.0, 0.5], None, 3.0, 4),
+        ([0, -0.1, -0.2, -1.0, 0.5], None, 20.0, 8),
+        ([0, -0.1, -0.2, -1.0, 0.5], None, 1.0, 0),
+    ],
+)
+def test_nine_tenths_of_what_held_out_photos_gain(
+    mean: list[float], spikes: list[float] | None, onset: float | None, epoch: int
+) -> None:
+    assert _gained(read(mean, spikes=spikes), SIX[:5], onset) == epoch
+
+
+@pytest.mark.parametrize(("mean", "epoch"), [([0, -1, 0.1, -1, 1], 8), ([0, 1, 1, 1, 1], 0), ([1, 2, 0.5, 1, 1], 4)])
+def test_the_last_that_knows_more_than_the_base(mean: list[float], epoch: int) -> None:
+    assert _knows_more_than_the_base(read(mean)) == epoch
+
+
+KNOWS = read([0, -1, -1, 0.1, 0.2])  # up to epoch 4
+
+
+@pytest.mark.parametrize(
+    ("memory", "losses", "safe", "alike"),
+    [
+        (Turn("unmeasured"), KNOWS, 2, None),
+        (Turn("found", 10.0, 5.0, 20.0), KNOWS, 2, Choice(8, 4, 16)),
+        (Turn("found", 10.0, 5.0, None), KNOWS, 2, Choice(8, 4, None)),
+        (Turn("found", 10.0, 5.0, 20.0), KNOWS, 16, Choice(16, 16, 16)),  # never before the safe one
+        (Turn("at_start", 2.0, 0.0, 4.0), KNOWS, 2, Choice(2, 2, 2)),
+        (Turn("beyond"), KNOWS, 2, Choice(4, 4, 4)),
+        (Turn("beyond"), read([0, -1, -1, -1, -1, -1]), 2, Choice(32, 32, None)),
+        (Turn("beyond"), read([0, 1, 1, 1, 1]), 2, Choice(2, 2, 2)),
+        (Turn("beyond"), None, 2, Choice(32, 32, None)),
+    ],
+)
+def test_the_most_alike_lies_before_photos_are_memorised(
+    memory: Turn, losses: OnsetCurves | None, safe: int, alike: Choice | None
+) -> None:
+    assert _alike(SIX, memory, losses, safe) == alike
+
+
+def test_only_what_lies_above_its_neighbours_is_a_spike_against_a_checkpoint() -> None:
+    curves = read([0, 1, 2], spikes=[0, 0.3, -0.2]).curves._replace(rows=np.array([0, 2, 4]))
+    whole = Trajectory(tuple(Readings(int(epoch), 0.0, {}) for epoch in SIX))
+    assert _spikes(whole, OnsetCurves(("a",), curves, curves, 0.5)).tolist() == [0, 0, 0.3, 0, 0, 0]
+
+
+def test_of_many_checkpoints_quality_is_a_mean_of_three_and_what_is_not_known_is_never_best() -> None:
+    values = np.array([0.0, 3, np.nan, 9, *range(10, 19)])
+    found = _smoothed(values, np.arange(13))
+    assert found.tolist() == pytest.approx([1.5, 1.5, -np.inf, 9.5, (9 + 10 + 11) / 3, *range(11, 18), 17.5])
+    few = _smoothed(values[:12], np.arange(12))
+    assert few.tolist() == [0, 3, -np.inf, *values[3:12].tolist()]
+    assert _smoothed(np.full(13, np.nan), np.arange(13)).tolist() == [0] * 13
+    assert _smoothed(np.stack([values, values]), np.arange(13)).tolist() == [found.tolist()] * 2
+
+
+@pytest.mark.parametrize(
+    ("learned", "context", "by_loss", "epoch", "why"),
+    [
+        (4, Turn("found", 20.0, 7.0, 40.0), True, 16, ""),  # 0.96 of the best, at 8
+        (4, Turn("found", 20.0, 9.0, 40.0), False, 8, ""),  # images: the best, before it may begin
+        (4, Turn("found", 20.0, 7.0, 40.0), False, 4, ""),
+        (4, Turn("beyond"), True, 16, ""),
+        (16, Turn("found", 9.0, 7.0, 40.0), True, 8, "the last checkpoint before the onset"),
+        (16, Turn("at_start", 2.0, 0.0, 4.0), True, 16, "the first checkpoint that shows the subject"),
+        (None, Turn("beyond"), True, 8, "no checkpoint is better than the base"),
+        (None, Turn("beyond"), False, 8, "nothing was learned"),
+    ],
+)
+def test_the_safe_one_is_learned_good_and_before_the_onset(
+    learned: int | None, context: Turn, by_loss: bool, epoch: int, why: str
+) -> None:
+    onset = Onset("found", context, Turn("unmeasured"), learned, best=0)
+    found = _safe(SIX, np.array([5, 0.2, 0.5, 1.0, 0.96, 0.3]), onset, by_loss=by_loss)
+    assert found[0] == epoch
+    assert why in found[1]
+    assert bool(found[1]) is bool(why)
+
+
+def test_the_safe_one_lies_where_the_same_rule_puts_it_in_nine_of_ten_replicates() -> None:
+    onset = Onset("found", Turn("found", 20.0, 7.0, 40.0), Turn("unmeasured"), learned=2, best=0)
+    best = np.repeat([2, 4, 8, 16], [4, 36, 56, 4])  # of a hundred
+    replicates = np.where(best[:, None] == SIX, -1.0, 0.0)
+    losses: dict[Kind, OnsetCurves] = {"context": read([0, 0, -0.5, -1, 0, 0], replicates=replicates)}
+    whole = Trajectory(tuple(Readings(int(epoch), 0.0, {}) for epoch in SIX))
+    assert _between(whole, onset, losses, 8) == (4, 8)
+    assert _between(whole, onset, losses, 16) == (4, 16)
+    assert _between(whole, onset, losses, 2) == (2, 8)
+    assert _between(whole, onset, {}, 8) == (8, 8)
+    assert _between(whole, replace(onset, learned=16, context=Turn("found", 9.0)), losses, 8) == (8, 8)

@@ -1,6 +1,7 @@
 """Moved subjects against real photos of held-out contexts: who contradicts whom, who is believed, and what is said."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from metrics.onset.onset import confirmed_onset, find_onset
 from metrics.onset.plot import plot_onset
+from metrics.onset.replicates import Curves
+from metrics.onset.witnesses import _direction, disagreement
 from metrics.trajectory.readings import Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 from tests.metrics.planted_onsets import plant, with_contexts
@@ -80,3 +83,33 @@ def test_the_picture_says_which_curve_is_not_used(tmp_path: Path):
 def _reading(values: np.ndarray) -> Reading:
     half = 1.645 * float(values.std(ddof=1)) / np.sqrt(values.size) if values.size > 1 else 0.0
     return Reading(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
+
+
+def test_what_contradicts_is_told_from_the_checkpoint_before_the_onset_to_the_last() -> None:
+    eye = run(0.92 * WORSENS, 0.8 * LEARNS)
+    found = disagreement(eye, [11.0])
+    assert found is not None
+    assert (found.since, found.until, found.moved_rises) == (10, 32, True)
+    assert (found.moved, found.real) == (pytest.approx(0.92, abs=0.02), pytest.approx(-0.8, abs=0.02))
+    assert disagreement(eye, [12.0]) == replace(found, since=10)
+    assert disagreement(eye, [0.0]) == replace(found, since=0)
+    assert disagreement(eye, [99.0]) is None
+    assert disagreement(eye, [99.0, 11.0]) == found, "the first that is contradicted counts"
+    assert disagreement(eye, []) is None
+    turned = disagreement(run(0.8 * LEARNS, 0.92 * WORSENS), [11.0])
+    assert turned is not None
+    assert (turned.moved_rises, turned.moved < 0 < turned.real) == (False, True)
+    assert disagreement(run(0.8 * LEARNS, 0.5 * LEARNS), [11.0]) is None
+    assert disagreement(run(0.8 * WORSENS, 0.5 * WORSENS), [11.0]) is None
+
+
+@pytest.mark.parametrize(("rising", "direction"), [(19, 1), (18, 0)])
+def test_a_direction_is_sure_where_95_of_100_replicates_go_there_by_a_fifth_of_a_percent(
+    rising: int, direction: int
+) -> None:
+    rows = np.where(np.arange(20)[:, None] < rising, 0.0021, 0.0019) * [0, 7, 1]
+    for sign in (1, -1):
+        both = Curves(np.arange(3), np.array([2, 4, 8]), rows[0], sign * rows, 0.0, np.zeros(3))
+        assert _direction(both, 2, 8) == sign * direction
+        assert _direction(both, 2, 4) == sign
+        assert _direction(both, 4, 8) == -sign
