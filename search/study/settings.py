@@ -194,7 +194,7 @@ class SamplerSection(Section):
     name: str = "tpe"
     """tpe, random, qmc, gp, cmaes (`pip install cmaes`) or grid (every configuration once, in random order), or any
     sampler of Optuna's kind as module:Class. One of your own is made anew for each question."""
-    arguments: dict[str, Argument] = Field(default_factory=dict, max_length=100)
+    arguments: dict[str, Argument] = {}
     """Keywords for that sampler's class."""
     start_with: list[dict[str, Argument]] = Field(default_factory=list, max_length=1000)
     """Settings to try first, in this order, e.g. [{optimizer: AdamW, rank: 16}]. Searched fields that are left out are
@@ -252,7 +252,7 @@ class StopSection(Section):
     pruner: str = "peers"
     """What says so: peers (ours, at equal progress of the learning rate), or Optuna's, at equal epochs: median,
     percentile, hyperband, successive_halving or threshold; or any pruner of Optuna's kind as module:Class."""
-    pruner_arguments: dict[str, Argument] = Field(default_factory=dict, max_length=100)
+    pruner_arguments: dict[str, Argument] = {}
     """Keywords for that pruner's class."""
 
     @field_validator("pruner")
@@ -302,7 +302,7 @@ class SlurmSection(Section):
     """CPUs of each worker, and as many threads, unless workers.threads says otherwise."""
     memory_gib: int | None = Field(default=None, ge=1, le=10_000)
     """Memory of each worker; None: what Slurm gives."""
-    options: dict[str, Argument] = Field(default_factory=dict, max_length=100)
+    options: dict[str, Argument] = {}
     """Further options of sbatch by their names, such as {account: lab, qos: high}."""
     host: str | None = Field(default=None, pattern=r"^[\w.:-]+$", max_length=200)
     """The address of the machine that runs the study, as the nodes see it; None: its name."""

@@ -153,7 +153,7 @@ def _families(twins: np.ndarray) -> list[list[int]]:
     """Rows that repeat each other, directly or through others; each family in rising order."""
     from scipy.sparse.csgraph import connected_components
 
-    number, owner = connected_components(twins, directed=False)
+    number, owner = connected_components(twins)
     return [np.flatnonzero(owner == k).tolist() for k in range(number)]
 
 

@@ -144,3 +144,28 @@ def test_a_file_that_extends_nothing_is_kept_as_it_is(write_study) -> None:
     path = write_study()
     path.write_text("# mine\n" + path.read_text())
     assert read_study_file(path).kept() == path.read_bytes()
+
+
+def test_a_file_that_is_not_there_is_told_with_the_one_that_names_it(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.yaml", study="a", extends="b.yaml")
+    write(tmp_path / "b.yaml", extends="none.yaml")
+    with pytest.raises(StudyError) as caught:
+        read_study_file(first)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{tmp_path / 'b.yaml'}: extends: expected a file that is there")
+    assert "none.yaml" in line
+
+
+@pytest.mark.parametrize(("files", "allowed"), [(10, True), (11, False)])
+def test_ten_files_may_extend_each_other(tmp_path: Path, files: int, allowed: bool) -> None:
+    for number in range(files):
+        more = {"extends": f"{number + 1}.yaml"} if number + 1 < files else {}
+        write(tmp_path / f"{number}.yaml", **{f"k{number}": number}, **more)
+    if allowed:
+        found = read_study_file(tmp_path / "0.yaml")
+        said = {key: value for key, value in found.values.items() if key != "extends"}
+        assert said == {f"k{number}": number for number in range(files)}
+        assert found.extended == tuple(tmp_path / f"{number}.yaml" for number in range(1, files))
+    else:
+        with pytest.raises(StudyError, match="at most 10 files"):
+            read_study_file(tmp_path / "0.yaml")

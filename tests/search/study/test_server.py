@@ -107,3 +107,26 @@ def test_a_study_stays_where_it_began(folder: StudyFolder, monkeypatch) -> None:
     assert known_server(folder) == ambient
     folder.study_file.write_text("storage: postgresql://host/name\n")
     assert known_server(folder) == Server("postgresql+psycopg://host/name", str(folder.study_file), "storage")
+
+
+@pytest.mark.parametrize(
+    ("server", "start"),
+    [
+        (Server(ADDRESS, VARIABLE), f"{VARIABLE}: "),
+        (Server(ADDRESS, "a/study.yaml", "storage"), "a/study.yaml: storage: "),
+    ],
+)
+def test_a_server_that_is_refused_is_told_where_it_is_named(server: Server, start: str) -> None:
+    told = str(server.refused("another one", "that is full"))
+    shown = "postgresql+psycopg://me@127.0.0.1:1/studies"
+    assert told == f"{start}expected another one, got {shown}: that is full"
+
+
+def test_what_a_folder_says_of_its_server_is_read_as_it_was_kept(folder: StudyFolder) -> None:
+    assert Kept.load(folder) is None
+    Kept("a1", "postgresql://host/name").save(folder)
+    assert Kept.load(folder) == Kept("a1", "postgresql://host/name")
+    for damaged in ("", "[]", '{"study_id": "a1"}', "3"):
+        Kept.file(folder).write_text(damaged)
+        assert Kept.load(folder) is None
+    assert known_server(folder) is None

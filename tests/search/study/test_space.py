@@ -188,3 +188,17 @@ def test_entries_stand_behind_what_they_depend_on_and_the_second_of_a_field_has_
     assert "circle" in line
     assert "dora" in line
     assert "rank" in line
+
+
+def test_what_cannot_be_trained_is_told_with_the_choices_under_which_it_cannot() -> None:
+    searched = {"enable_bucket": {"values": [True, False]}, "rank": {"values": [4, 8]}}
+    space, problems = parse_space("s.yaml", searched, {})
+    assert problems == []
+    fixed = {"base": "b", "data": "d", "resolution": 64, "bucket_step": 128, "min_bucket_resolution": 64}
+    _, (line,) = space.check("s.yaml", fixed)
+    assert line.startswith("s.yaml: train.bucket_step: expected ")
+    assert line.endswith("under enable_bucket: True"), "numbers are none of its choices"
+    space, _ = parse_space("s.yaml", {"bucket_step": {"values": [64, 128]}, "rank": {"values": [4, 8]}}, {})
+    _, (line,) = space.check("s.yaml", {**fixed, "enable_bucket": True})
+    assert line.startswith("s.yaml: search.bucket_step: expected ")
+    assert "under" not in line.partition(", got")[2]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from search.study.split import Split, in_contexts, split, with_twins
+from search.study.split import Split, families_of, given_split, in_contexts, split, with_twins
 
 
 def clusters(*sizes: int, seed: int = 0) -> np.ndarray:
@@ -140,3 +140,36 @@ def test_copies_keep_out_of_each_others_way_beside_a_context() -> None:
         assert len(found.heldout) == 3
         assert not {3, 8} & set(found.heldout)
         assert found.note is None
+
+
+def test_in_the_place_of_a_photo_like_no_other_one_of_the_largest_kind_is_held_out() -> None:
+    for seed in range(20):
+        heldout = split(clusters(1, 3, 9), 3, seed=seed).heldout
+        assert sorted(np.searchsorted([1, 4], heldout, side="right").tolist()) == [1, 2, 2]
+
+
+def test_families_are_joined_through_others() -> None:
+    copies = pairs((0, 3), (3, 5), (1, 2), count=7)
+    assert families_of(np.eye(7), copies) == [[0, 3, 5], [1, 2], [4], [6]]
+    rows = np.concatenate([np.eye(6), np.eye(6)[[1]] + 1e-4])
+    assert families_of(rows) == [[0], [1, 6], [2], [3], [4], [5]]
+    assert families_of(np.eye(6)[:1]) == [[0]]
+
+
+def test_photos_nearer_than_a_twentieth_of_the_usual_squared_distance_repeat_each_other() -> None:
+    far = 10 * np.eye(8)[:7]  # squared distances of 200 between each two, and so their median with one more
+    for squared, repeats in ((9.9, True), (10.1, False)):
+        rows = np.concatenate([far, far[:1] + np.sqrt(squared) * np.eye(8)[7]])
+        assert with_twins(rows, [0]) == ([0, 7] if repeats else [0])
+        assert with_twins(100 * rows, [0]) == ([0, 7] if repeats else [0]), "in whatever units"
+
+
+def test_the_split_of_a_finished_run_leaves_out_what_it_has_seen() -> None:
+    seen = np.eye(9)
+    copies = pairs((0, 6), (7, 8), count=9)  # 6 repeats a trained photo, 8 another held-out one
+    found = given_split([5, 6, 7, 8], [5], seen, copies)
+    assert found == Split([0, 1, 2, 3, 4], [7], [6, 8], found.note)
+    assert (found.note or "").startswith("1 of 4 held-out photos repeat photos trained on")
+    plain = given_split([5, 6], [], seen)
+    assert plain == Split([0, 1, 2, 3, 4, 7, 8], [5, 6], [], None)
+    assert given_split([5, 6], [5, 6], seen) == Split([0, 1, 2, 3, 4, 7, 8], [], [], None)
