@@ -27,7 +27,7 @@ _LONGEST = [
     "search/test_run.py",
     "search/running/test_coordinator_processes.py",
     "trainer/packing/test_pack.py",
-    "search/verdict/test_decision.py",
+    "search/verdict/test_decision_everywhere.py",
     "search/running/test_crash_points.py",
     "metrics/test_run.py",
     "search/probe/test_probe.py",

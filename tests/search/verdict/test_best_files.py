@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metrics.images.sample_notes import Figure, note_of
 from metrics.onset.turns import Choice, Onset, Turn
 from search.record.final_run import FinalRun
 from search.record.finalists import BY_TWINS_FILE, Finalists
@@ -126,6 +127,43 @@ def test_pictures_are_drawn_once_and_again_after_the_record(folder: StudyFolder)
     os.utime(home / "record.json", (later, later))
     write_pictures(folder, 0)
     assert b"old" not in {path.read_bytes() for path in made.values()}
+
+
+def test_a_picture_of_the_record_s_own_time_is_fresh_and_what_cannot_be_drawn_is_not_there(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def draw(name: str, done: bool) -> tuple[str, str, object]:
+        def drawing(of: StudyFolder, record: TrialRecord, path: Path) -> bool:
+            drawn.append(name)
+            path.write_bytes(b"x")
+            return done
+
+        return name, name, drawing
+
+    monkeypatch.setattr(best_files, "PICTURES", (draw("a.png", True), draw("b.png", False)))
+    assert write_pictures(folder, 0) == {"a.png": folder.trial(0) / "a.png"}
+    (folder.trial(0) / "b.png").unlink()
+    written = (folder.trial(0) / "record.json").stat().st_mtime
+    for off, again in ((0.0, ["b.png"]), (1.0, ["b.png"]), (-1.0, ["a.png", "b.png"])):
+        drawn.clear()
+        (folder.trial(0) / "b.png").unlink(missing_ok=True)
+        os.utime(folder.trial(0) / "a.png", (written + off, written + off))
+        write_pictures(folder, 0)
+        assert drawn == again
+
+
+def test_a_trial_without_an_onset_has_no_plots_and_its_sheet_is_marked_as_a_picture(folder: StudyFolder) -> None:
+    made = write_pictures(folder, 0)
+    assert set(made) == {"sheet.png", "onset.png", "behaviour.png"}
+    with Image.open(made["sheet.png"]) as sheet:
+        assert note_of(sheet, made["sheet.png"]) == Figure()
+    record = TrialRecord.load(folder.trial(0))
+    replace(record, onset=None).save(folder.trial(0))
+    for path in made.values():
+        path.unlink()
+    assert set(write_pictures(folder, 0)) == {"sheet.png"}
 
 
 def test_what_twins_said_is_forgotten_with_its_pictures_but_for_one_trial(tmp_path: Path) -> None:

@@ -135,3 +135,21 @@ def test_a_study_that_reads_no_obedience_says_nothing(folder: StudyFolder) -> No
     verdict = make_verdict(folder)
     assert (verdict.front, front_sentences(verdict), study_attributes(verdict)["front"]) == (None, [], [])
     assert "Likeness against obedience" not in write_report(folder, verdict).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_beats_the_winner_is_the_least_of_those_that_are_better_in_one_and_as_good_in_the_other(seed: int) -> None:
+    rng = random.Random(seed)
+    places = placed([(rng.randrange(5) / 4, rng.randrange(5) / 4) for _ in range(12)])  # with many ties
+    for own in places:
+        front = front_of(places, own.trial)
+        assert front is not None
+        better = [
+            p for p in front.places
+            if p.likeness >= own.likeness and p.obedience >= own.obedience
+            and (p.likeness > own.likeness or p.obedience > own.obedience)
+        ]  # fmt: skip
+        least = min(better, key=lambda p: (p.likeness + p.obedience, p.trial), default=None)
+        assert front.beaten_by == (None if least is None else least.trial)
+        assert (front.winner, front.trials) == (own, 12)
+        assert (front.beaten_by is None) is (own in front.places)

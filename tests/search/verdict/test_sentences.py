@@ -284,3 +284,15 @@ def test_what_it_took_counts_what_came_after_the_search() -> None:
     for part in ("2 checkpoints", "45 s on the clock", "1 min 10 s of worker time", "drawing 40 s", "scoring 30 s"):
         assert part in took
     assert "on the clock" not in say(verdict(finished_run=run)).took[0]
+
+
+def test_a_contradiction_is_told_once_and_among_the_doubts() -> None:
+    against = Disagreement(12, 36, 0.5, -0.8, True)
+    said = say(verdict({"disagreement": against}))
+    assert sum("disagree" in sentence for sentence in said.sure) == 1
+    assert not any("disagree" in sentence for sentence in (*said.do, *said.why, *said.took))
+
+
+def test_what_all_photos_are_is_told_of_a_run_that_ships() -> None:
+    run = verdict({"kind": "final"}, final=FinalRun(10), photos=(24, 6))
+    assert any(s.startswith("It was trained on all 30 photos.") and "trained on 24 of them" in s for s in say(run).do)
