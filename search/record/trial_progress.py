@@ -23,8 +23,8 @@ class Course:
     """A trial as far as it has come.
 
     Attributes:
-        decided: epoch up to which it was decided that the trial goes on, in this sitting or an earlier one. What was
-            decided stands: a checkpoint that has to be measured again is not decided on again.
+        decided: epoch up to which it was decided that the trial goes on, before it was placed. What was decided
+            stands: a checkpoint that has to be measured again is not decided on again.
     """
 
     record: TrialRecord

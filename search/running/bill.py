@@ -1,6 +1,5 @@
 """What a study would take: time, memory and disk, from a few steps and one look at a checkpoint on this machine."""
 
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
 
     from search.probe.probe import open_probe, write_probe_samples
     from search.running.pack_measure import measured, step_seconds
-    from search.running.worker_process import load_models
+    from search.running.worker_process import cores, load_models
     from trainer.checkpoint import LORA_FILE
     from trainer.packing.builder import pack_settings, run_settings
     from trainer.packing.pack import Pack
@@ -151,7 +150,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
     base, device = models.base, models.base.device
     probe = open_probe(study, base, folder.cache, models.encoder, models.identity)
     prepare = time.perf_counter() - began
-    torch.set_num_threads(study.workers.threads_of_each(os.cpu_count() or 1))
+    torch.set_num_threads(study.workers.threads_of_each(cores()))
     asked = study.workers.pack
     sharing = measured(study, probe) if asked == "auto" else sharing_of(study, asked)
     at_once = sharing.width or 1

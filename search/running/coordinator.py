@@ -328,7 +328,6 @@ class Coordinator:
             if self._decided_to_end(slot):
                 return
             self._ledger.note(running.trial, **{PROCESSED: event.epoch})
-            running.course = replace(running.course, decided=event.epoch)
         self.check_place()
         running.course.record.save(self.folder.trial(event.number))
         self.board.checkpointed(slot.index, running.course.record, event.readings)

@@ -221,7 +221,7 @@ class Forecast:
                 takes = np.where(now + begins >= self.deadline, 0.0, takes)
             free[np.arange(plays), slot] = begins + takes
             spent += takes
-        others = spent / max(played, 1) * (waiting - played) / self.slots  # as long as those that were played
+        others = spent / _MOST_WAITING * (waiting - played) / self.slots  # as long as those that were played
         if self.deadline is not None:
             others = np.minimum(others, max(0.0, self.deadline - now))
         return free.max(axis=1) + others + self.finish

@@ -100,7 +100,7 @@ def _drawn_again(study: Study, folder: StudyFolder, drawing: Drawing) -> Finalis
     asked = best_trials(records.values(), study.num_finalists)
     if not asked:
         return None
-    epochs = {number: records[number].epoch_shipped or 0 for number in asked}
+    epochs = {number: epoch for number in asked if (epoch := records[number].epoch_shipped) is not None}
     again = "the best trial is" if len(asked) == 1 else f"the best {len(asked)} trials are"
     board.note(f"{again} drawn again, with seeds and prompts that the search never used")
     drawing.run([DrawAgain(None, 0)])  # what all others are held against

@@ -214,7 +214,7 @@ def _sheet(folder: StudyFolder, prompts: Sequence[str], looks: Sequence[np.ndarr
 
     first = [row for row, prompt in enumerate(prompts) if prompts.index(prompt) == row]
     rows = [row + seed for row in first for seed in (0, 1) if row + seed < len(prompts)][: 2 * _MOST_ROWS]
-    columns = [Column("base"), Column("as it is"), Column("weighted", bold=True)]
+    columns = [Column("base"), Column("as it is"), Column("weighted")]
     grid = picture_grid(
         [[look[row] for row in rows] for look in looks],
         columns,

@@ -40,7 +40,8 @@ class LooksAhead:
             return
         known = {record.number: record for record in ended}
         best = best_trials(known.values(), self._most)
-        looks = [BASE, *(DrawAgain(number, known[number].epoch_shipped or 0) for number in best)]
+        shipped = [(number, known[number].epoch_shipped) for number in best]
+        looks = [BASE, *(DrawAgain(number, epoch) for number, epoch in shipped if epoch is not None)]
         left = [look for look in looks if look not in self._given]
         if not left or all(slot.running is None for slot in slots):
             return

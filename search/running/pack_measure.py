@@ -74,8 +74,7 @@ def measured(study: Study, probe: Probe) -> Sharing:
         if needed[-1] + 2 * grows > _MEMORY * room:  # half of the growth was this doubling's
             break
         at *= 2
-    if probe.base.device.type == "cuda":
-        torch.cuda.empty_cache()
+    torch.cuda.empty_cache()
     return sharing_of(study, width * packs)
 
 
@@ -88,8 +87,8 @@ def _at(config: TrainConfig, probe: Probe, width: int, rank: int) -> tuple[float
         adapter=replace(settings.adapter, rank=rank),
         schedule=replace(settings.schedule, epochs=_STEPS + 1),
     )
+    torch.cuda.empty_cache()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with tempfile.TemporaryDirectory(prefix="onset-pack-") as aside:
         pack = Pack(probe.base, probe.trained, pack_settings(config), cache=probe.cache, width=width, max_rank=rank)

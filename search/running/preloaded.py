@@ -8,10 +8,9 @@ imported, and no process can use it that was forked from one that has.
 import contextlib
 import ctypes
 import gc
-import os
 import warnings
-from collections.abc import Iterator
 
+from search.running.environment import variables
 from search.running.with_parent import ending_with_starter
 
 
@@ -28,29 +27,14 @@ def _may_have_gpu() -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Inside, torch.compile does nothing: bitsandbytes asks for it when it is imported, for operations that a CPU never
-    runs compiled, and it would load torch's compiler for that."""
-    name = "TORCHDYNAMO_DISABLE"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
 gc.disable()  # what is imported stays: looking through it again and again takes a fifth of the time
 with ending_with_starter():
     import search.running.worker  # noqa: F401
 
     if not _may_have_gpu():
-        # an import that fails is told by the worker that needs it
-        with _uncompiled(), warnings.catch_warnings(), contextlib.suppress(Exception):
+        # an import that fails is told by the worker that needs it. bitsandbytes asks for torch.compile when it is
+        # imported, for operations that a CPU never runs compiled, and that would load torch's compiler
+        with variables({"TORCHDYNAMO_DISABLE": "1"}), warnings.catch_warnings(), contextlib.suppress(Exception):
             warnings.simplefilter("ignore")
             import diffusers.optimization  # noqa: F401
             import open_clip  # noqa: F401

@@ -32,9 +32,9 @@ class _Line:
     """A running trial."""
 
     record: TrialRecord
+    epoch: float
     score: float | None = None
     doing: str = "starting"
-    epoch: float = 0.0
 
 
 class Board:
@@ -125,7 +125,7 @@ class Board:
 
     def began(self, slot: int, record: TrialRecord) -> None:
         with self._lock:
-            self._lines[slot] = _Line(record, epoch=record.epochs_trained)
+            self._lines[slot] = _Line(record, record.epochs_trained)
             self._forecast.began(slot, record, self._clock())
 
     def doing(self, slot: int, message: Doing) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from search.errors import StudyError, WorkerError, problem
 from search.record.record import StudyFolder
+from search.running.environment import variables
 from search.running.remote import Invitation, Job, RemoteTeam, answer
 from search.running.workers import Team, resident
 from search.study.study import Study
@@ -60,9 +61,9 @@ def ray_cluster(study: Study) -> Iterator["RayCluster"]:
         wanted, why = "a kind that is installed", "pip install -e '.[ray]'"
         raise StudyError([problem(study.source, "workers.kind", "ray", wanted, why)])
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_variables(_QUIET))
+        stack.enter_context(variables(_QUIET))
         if study.workers.ray.address is None:
-            stack.enter_context(_variables({**_OURS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}))
+            stack.enter_context(variables({**_OURS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}))
         aside = Path(tempfile.mkdtemp(prefix="onset-ray-"))
         stack.callback(shutil.rmtree, aside, ignore_errors=True)
         _connect(study, aside)
@@ -298,18 +299,6 @@ def _has(node: Mapping[str, Any], kind: str) -> float:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return " ".join(lines[0].split())[:200] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables, where the user has not set them otherwise, while the block runs."""
-    ours = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in ours})
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager

@@ -109,8 +109,6 @@ class RemoteTeam(Team):
 class _RemoteWorker:
     """Stands where a process does: a thread that waits for the worker's call, then carries messages to and fro."""
 
-    pid = None
-
     def __init__(self, placing: Placing, slot: int, first_word: bytes, near: Connection) -> None:
         self._placing, self._slot, self._first_word, self._near = placing, slot, first_word, near
         self.sentinel, self._done = Pipe(duplex=False)

@@ -85,7 +85,8 @@ class SharedPasses:
 
     def _with_room(self, config: TrainConfig, seat: int | None, *, empty: bool) -> Pack:
         """A pack with this seat free (`empty`: all of them), a new one if need be."""
-        key = (pack_settings(config), config.targets, seat is None)
+        width, rank = (None, None) if seat is None else (self.width, self._sharing.max_rank)
+        key = (pack_settings(config), config.targets, width)
         packs = self._packs.setdefault(key, [])
         self._closed = {pack for pack in self._closed if pack.runs}
         packs[:] = [pack for pack in packs if pack.runs] or packs[:1]
@@ -94,7 +95,6 @@ class SharedPasses:
                 continue
             if seat is None or seat in pack.free_seats:
                 return pack
-        width, rank = (None, None) if seat is None else (self.width, self._sharing.max_rank)
         probe = self._probe
         packs.append(Pack(probe.base, probe.trained, key[0], cache=probe.cache, width=width, max_rank=rank))
         return packs[-1]

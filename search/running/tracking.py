@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from optuna.trial import Trial
 
@@ -154,18 +154,16 @@ def _settings(record: TrialRecord) -> dict[str, Any]:
     return {key: v if isinstance(v, bool | int | float | str) else json.dumps(v) for key, v in plain.items()}
 
 
-class _Run:
+class _Run(Protocol):
     """One trial in the tracker."""
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         """Add what is not there yet."""
-        raise NotImplementedError
 
-    def close(self) -> None:
-        raise NotImplementedError
+    def close(self) -> None: ...
 
 
-class _TensorBoard(_Run):
+class _TensorBoard:
     def __init__(self, name: str, folder: Path, settings: Mapping[str, Any]) -> None:
         from accelerate.tracking import TensorBoardTracker
 
@@ -184,7 +182,7 @@ class _TensorBoard(_Run):
         self._tracker.finish()
 
 
-class _WeightsAndBiases(_Run):
+class _WeightsAndBiases:
     def __init__(
         self, name: str, project: str, group: str, run: str, folder: Path, settings: Mapping[str, Any]
     ) -> None:

@@ -5,7 +5,6 @@ A checkpoint is saved, drawn, scored and told; training goes on while the coordi
 """
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -50,7 +49,7 @@ from search.running.same_runs import SameRuns, common_of
 from search.running.shared_passes import SharedPasses, sharers
 from search.running.trial_at_work import TrialAtWork, rewind
 from search.running.with_parent import die_with_parent
-from search.running.worker_process import load_models, write_to
+from search.running.worker_process import cores, load_models, write_to
 from search.study.data_check import DataCheck
 from search.study.delivery import Delivery
 from search.study.finished_run import CheckpointFiles
@@ -115,9 +114,8 @@ class _Worker:
     ) -> None:
         began = time.perf_counter()
         self._line, self._study, self._folder = Line(connection), study, folder
-        cores = os.cpu_count() or 1
         # whoever builds the probe has the cores to itself: the other workers wait for it
-        torch.set_num_threads(cores)
+        torch.set_num_threads(cores())
         models = load_models(study, folder, slot, exactly=inexact is None, say=self._line.say)
         base, encoder, identity = models.base, models.encoder, models.identity
         checked = None
@@ -129,7 +127,7 @@ class _Worker:
         self._looks = _looks(study, folder, self._probe, checked)
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted
-        torch.set_num_threads(study.workers.threads_of_each(cores))
+        torch.set_num_threads(study.workers.threads_of_each(cores()))
         data = None
         if isinstance(study.kind, DataCheck):
             data = DataLook(study, folder, self._probe, encoder, identity)
@@ -153,7 +151,7 @@ class _Worker:
             while True:
                 self._hear(block=not self._trials and not self._new and not self._again)
                 self._turn()
-                if self._failed and torch.cuda.is_initialized():
+                if self._failed:
                     torch.cuda.empty_cache()  # now that nothing holds the failed trial any more
                 self._failed = False
         except Ended:
@@ -323,8 +321,7 @@ class _Worker:
             trial.leave()
             trial.apart = trial.apart or not fault.memory
             self._line.send(Note(trial.number, notice))
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
         for trial in those:
             with self._answering_for(trial):
                 self._seat(trial)

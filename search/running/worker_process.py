@@ -54,6 +54,11 @@ def load_models(
     return Models(base, encoder, identity)
 
 
+def cores() -> int:
+    """Of this machine."""
+    return os.cpu_count() or 1
+
+
 def device_of(study: Study, slot: int) -> str:
     """`workers.device`; auto: GPU by GPU where there are GPUs."""
     if study.workers.device != "auto":

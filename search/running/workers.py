@@ -41,8 +41,6 @@ class Process(Protocol):
     @property
     def sentinel(self) -> Any: ...
     @property
-    def pid(self) -> int | None: ...
-    @property
     def how_it_ended(self) -> str: ...
     def is_alive(self) -> bool: ...
     def join(self, timeout: float | None = None) -> None: ...
@@ -54,7 +52,7 @@ class _LocalProcess:
 
     def __init__(self, process: BaseProcess) -> None:
         self._process = process
-        self.sentinel, self.pid = process.sentinel, process.pid
+        self.sentinel = process.sentinel
         self.is_alive, self.join, self.kill = process.is_alive, process.join, process.kill
 
     @property
@@ -159,12 +157,6 @@ class Team:
                 slot.process.join()
             slot.connection.close()
         self._slots = []
-
-    @property
-    def pids(self) -> list[int | None]:
-        """Process ids by slot."""
-        self._ready()
-        return [slot.process.pid for slot in self._slots]
 
     def _drain(self, index: int) -> list[tuple[int, Any]]:
         slot = self._slots[index]

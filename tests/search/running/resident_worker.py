@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from search.record.events import Checkpointed, Failed, Note, Prepared, Quit, StopTrial, TrialSpec
+from search.record.events import Checkpointed, Doing, Failed, Note, Prepared, Quit, StopTrial, TrialSpec
 from search.record.record import StudyFolder
 from search.running.shared_passes import SharedPasses
 from search.running.sharing import sharing_of
@@ -59,8 +59,9 @@ class Resident:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "cpu_count", lambda: 1)  # a fork of this process has none of torch's threads
             self.worker = _Worker(self._theirs, 0, self.study, self.folder)
-        while not isinstance(self._ours.recv(), Prepared):
-            pass
+        self.loading = list[Doing]()
+        while not isinstance(message := self._ours.recv(), Prepared):
+            self.loading += [message] if isinstance(message, Doing) else []
 
     def passes(self) -> SharedPasses:
         """As the worker makes them when it starts."""

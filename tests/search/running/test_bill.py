@@ -1,5 +1,6 @@
 """`search.run --dry-run`: the bill of a study, and a study that goes on from what it computed."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from search.errors import StudyError
 from search.record.finalists import FRESH
 from search.record.finished_run import FinishedRun
 from search.record.record import StudyFolder
+from search.running import pack_measure
 from search.running.bill import Bill, measure, planned
 from search.running.eta import planned_epochs
 from search.running.finals_cost import FinalsCost
@@ -84,6 +86,51 @@ def test_every_line_of_a_bill_says_its_numbers() -> None:
 @pytest.mark.parametrize(("workers", "shared_by"), [(1, 1), (9, 9), (10, 10), (11, 10)])
 def test_no_more_workers_share_the_work_than_there_are_trials(workers: int, shared_by: int) -> None:
     assert replace(BILL, workers=workers).seconds == pytest.approx(60 + (300 * 13 * 0.2 + 80 * 5) / shared_by)
+
+
+@pytest.mark.parametrize(("pack", "twins", "samples"), [(1, 0, True), (2, 2, False)])
+def test_what_is_measured_is_what_the_bill_says(
+    write_study, tiny_sd15: Path, tiny_clip: Path, tmp_path: Path, monkeypatch, pack: int, twins: int, samples: bool
+) -> None:
+    """The first step warms up; of the others the middle one counts, shared among the trials that take it."""
+    probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class} in snow"]}
+    small = {"losses": {"levels": 1, "draws": 1}, "shifted": {"composites": 0}, "probe": probe}
+    file = write_study(
+        base=str(tiny_sd15),
+        train={"resolution": 64, "epochs": 4, "batch_size": 2, "optimizer": "AdamW"},
+        search={"rank": {"values": [2, 4, 8]}},
+        score={"encoder": str(tiny_clip), "holdout": 2, **small},
+        budget={"trials": 3},
+        finalists={"twins": twins},
+        keep={"samples": samples},
+        workers={"pack": pack, "threads": 1, "device": "cpu"},
+    )
+    study, folder = load_study(file), StudyFolder(tmp_path / "runs" / "small")
+    whole, asked = pack_measure.step_seconds, list[tuple[int, int, int | None]]()
+
+    def steps_of(packed: Any, steps: int) -> list[float]:
+        asked.append((steps, len(packed.runs), packed.width))
+        whole(packed, 1)
+        return [100.0, 5.0, 1.0, 3.0]
+
+    monkeypatch.setattr(pack_measure, "step_seconds", steps_of)
+    bill = measure(study, folder)
+    assert asked == [(6, pack, pack if pack > 1 else None)]
+    assert (bill.study, bill.step, bill.at_once) == ("small", 3.0 / pack, pack)
+    split = json.loads((folder.cache / "probe" / "probe.json").read_text())
+    trained = len(split["trained"])
+    assert bill.photos == (trained, len(study.photos) - trained)
+    assert len(study.photos) > trained > 0
+    assert bill.steps_per_epoch == trained, "each is repeated twice, in batches of two"
+    assert bill.passes == 1
+    assert (bill.settings, bill.device) == ("AdamW, rank 2, batch 2", "the CPU")
+    assert 0 < min(bill.prepare, bill.images, bill.readings) <= max(bill.prepare, bill.images, bill.readings) < 600
+    assert (bill.workers, bill.finals) == (1, FinalsCost.of(study))
+    assert (bill.pictures > 0) == samples
+    assert (bill.twin_losses > 0) == (twins > 0)
+    assert 0.01 < bill.memory < 1000
+    assert 1_000 < bill.lora < 1_000_000
+    assert (bill.trials, bill.distinct, bill.epochs, bill.checkpoints) == (3, 3, (4, 4), 12)
 
 
 @pytest.mark.slow

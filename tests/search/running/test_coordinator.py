@@ -42,6 +42,11 @@ def test_each_trial_is_placed_decided_on_and_ended_in_turn(sitting: Any) -> None
         assert len(this.folder.trajectory(number).readings) == 4
         attributes = this.trials[number].user_attrs
         assert (attributes["began"], attributes["slot"]) == (6 * number, 0)
+        assert (attributes["processed"], attributes["epochs_trained"]) == (4, 6), "decided on, and in all"
+        assert {name: attributes[name] for name in ("epochs", "schedule", "cycles")} == {
+            "epochs": 6, "schedule": record.config.lr_scheduler, "cycles": record.config.effective_num_cycles
+        }  # fmt: skip
+        assert attributes.get("epoch_shipped") == record.epoch_shipped
     assert this.board.seen[0] == ("opened", 1, 1)
     assert this.clock.ticks == this.team.heard > 0
     assert this.board.notes == []

@@ -103,6 +103,7 @@ def test_the_pace_is_that_of_all_trials_by_their_epochs():
     assert forecast._pace() == pytest.approx((48.0 + 12.0) / (8 + 6))
     forecast.ended(1, running(2, trained=4), 150.0)
     assert forecast._pace() == 6.0, "that one ended where it began"
+    assert (forecast._earlier, forecast._epochs_earlier) == (80.0, 10), "none of this sitting is of an earlier one"
 
 
 def test_without_times_an_earlier_sitting_says_no_pace():
@@ -206,9 +207,9 @@ def test_of_very_many_trials_to_come_those_not_played_take_as_long(monkeypatch: 
         forecast.checkpointed(0, 5, 5.0)
         ends.append(seconds_left(forecast, 5.0))
     # 20 are played on two slots, of which one has half a trial left; the other 80 take 10 s each, two at a time
-    assert ends[0] == pytest.approx(105.0 + 80 * 10 / 2, abs=6)
-    assert ends[1] == pytest.approx(105.0 + 80 * 10 / 2, abs=6)
-    assert seconds_left_with(100.0) == pytest.approx(105.0 + 95.0, abs=6), "no later than the deadline"
+    assert ends == pytest.approx([105.0 + 80 * 10 / 2] * 2)
+    assert seconds_left_with(100.0) == pytest.approx(100.0 + 95.0), "none begins after the deadline"
+    assert seconds_left_with(3.0) == 5.0, "it is over: only what runs comes to its end"
 
 
 def seconds_left_with(deadline: float) -> float:
@@ -217,6 +218,21 @@ def seconds_left_with(deadline: float) -> float:
     forecast.prepared(0, 0.0)
     forecast.checkpointed(0, 5, 5.0)
     return seconds_left(forecast, 5.0)
+
+
+@pytest.mark.parametrize("slot", [0, None])
+def test_trials_take_as_long_on_the_mean_as_their_pace_says_however_it_spreads(slot: int | None):
+    """The mean of a lognormal pace is the pace itself: of a trial that runs and of one to come."""
+    forecast = Forecast(33, 1, horizons=(10,), prunes=False, stops=False)
+    for number in range(32):
+        forecast.began(0, running(number, epochs=10), 0.0)
+        forecast.ended(0, running(number, epochs=10, trained=10), 10 * (0.25 if number % 2 else 1.0))
+    assert forecast._spread() > 0.5
+    if slot is not None:
+        forecast.began(slot, running(32, epochs=10), 0.0)
+    played = forecast._plays(0.0)
+    assert played is not None
+    assert played.mean() == pytest.approx(10 * 0.625, rel=0.15)
 
 
 def test_only_the_first_word_of_a_worker_begins_what_it_was_given():

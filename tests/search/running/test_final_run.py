@@ -1,5 +1,6 @@
 """A final run and its twin: brought to the same epoch, and the average of the checkpoints around the best."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from metrics.images.sample_notes import Sheet, note_of
 from metrics.onset.onset import find_onset
 from metrics.trajectory.readings import Readings
 from search.record.events import Checkpointed, TrialSpec, load_readings, save_readings
@@ -18,7 +21,7 @@ from search.verdict.plateau import jitter
 from tests.search.any_config import CONFIG
 from tests.search.finished_studies import Plan, make_lora, planted
 from trainer.checkpoint import LORA_FILE, checkpoint_path, checkpoints, save_state, write_checkpoint
-from trainer.lora.kohya_file import load_lora, save_lora
+from trainer.lora.kohya_file import load_lora, read_metadata, save_lora
 
 
 def left(home: Path) -> list[int]:
@@ -101,13 +104,15 @@ def spec(tmp_path: Path) -> TrialSpec:
 class Looked:
     """A probe that notes what it is to read."""
 
+    num_seeds, labels = 2, SimpleNamespace(prompts=("a toy", "a toy"), seeds=(3, 4))
+
     def __init__(self, score: float) -> None:
         self.base = SimpleNamespace(family=SimpleNamespace(name="sd15"))
         self.score, self.seen = score, list[Any]()
 
     def read(self, lora: Any, *, epoch: int, effort: float, twin: Any, say: Any) -> Any:
-        self.seen.append((lora, twin, epoch))
-        return Readings(epoch, effort, {}, {}, self.score), np.zeros((1, 8, 8, 3), np.uint8), {}
+        self.seen.append((lora, twin, epoch, effort))
+        return Readings(epoch, effort, {}, {}, self.score), np.full((2, 8, 8, 3), 77, np.uint8), {}
 
 
 def test_the_average_is_that_of_the_plateau_beside_its_twins(spec: TrialSpec, tiny_sd15: Path, tmp_path: Path) -> None:
@@ -130,8 +135,8 @@ def test_the_average_is_that_of_the_plateau_beside_its_twins(spec: TrialSpec, ti
     assert found is not None
     assert (found.score, found.best, found.noise) == (0.6, 0.5, jitter([trajectory]))
     assert found.epochs == tuple(range(10, 22, 2)), "of the plateau from 8 on"
-    ((lora, twin, epoch),) = probe.seen
-    assert epoch == onset.best
+    ((lora, twin, epoch, effort),) = probe.seen
+    assert (epoch, effort) == (onset.best, 0.0), "no training alone leads to it"
     assert len(said) == 1
     mean = 0.1 * np.mean(found.epochs)
     for site, module in one.modules.items():
@@ -144,6 +149,20 @@ def test_the_average_is_that_of_the_plateau_beside_its_twins(spec: TrialSpec, ti
     assert not Average.samples(spec.folder).exists()
     make_average(spec, probe, "balanced", keep_samples=False)
     assert len(probe.seen) == 1, "it is there"
+    assert read_metadata(Average.lora(spec.folder))["ss_output_name"] == f"{onset.best}"
+    shutil.rmtree(Average.lora(spec.folder).parent)
+    make_average(spec, probe, "balanced", keep_samples=True)
+    with Image.open(Average.samples(spec.folder)) as sheet:
+        assert (np.asarray(sheet.convert("RGB")) == 77).any()
+        note = note_of(sheet, Average.samples(spec.folder))
+    assert isinstance(note, Sheet)
+    assert [(one.prompt, one.seed) for one in note.images] == [("a toy", 3), ("a toy", 4)]
+    probe.score = float("nan")
+    shutil.rmtree(Average.lora(spec.folder).parent)
+    make_average(spec, probe, "balanced", keep_samples=False)
+    assert (Average.load(spec.folder), Average.lora(spec.folder).is_file()) == (None, True), (
+        "nobody says how good it is"
+    )
 
 
 def test_no_average_of_a_dora_or_of_a_score_that_is_no_number(spec: TrialSpec) -> None:

@@ -314,7 +314,7 @@ def test_the_sheet_shows_each_prompts_first_two_seeds_before_and_after(
     _sheet(StudyFolder(tmp_path), list(prompts), looks, "toy")
     expected = picture_grid(
         [[look[row] for row in rows] for look in looks],
-        [Column("base"), Column("as it is"), Column("weighted", bold=True)],
+        [Column("base"), Column("as it is"), Column("weighted")],
         [prompts[row] for row in rows],
         title="toy: before and after",
         subtitle="seeds that the search never saw",

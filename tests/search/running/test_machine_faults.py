@@ -51,6 +51,19 @@ def test_everything_else_may_be_the_trial(error: Exception) -> None:
     assert not device_is_lost(error)
 
 
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("CUDA error: device-side assert triggered", True),
+        ("CUDA error: out of memory", False),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", False),
+        ("the optimizer's state is gone", False),
+    ],
+)
+def test_a_device_is_lost_by_an_error_of_its_own_and_not_by_too_little_memory(said: str, lost: bool) -> None:
+    assert device_is_lost(RuntimeError(said)) == lost
+
+
 @pytest.mark.parametrize(("error", "printed"), [(ZeroDivisionError("by zero"), True), (TrainerError("no LoRA"), False)])
 def test_where_it_happened_is_printed_only_of_what_nobody_foresaw(error: Exception, printed: bool, capsys) -> None:
     with pytest.raises(type(error)) as caught:

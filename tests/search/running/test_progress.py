@@ -340,7 +340,13 @@ def test_without_a_terminal_a_line_is_said_every_half_minute(capsys: pytest.Capt
     for at, lines in ((1000.0, 1), (1029.0, 0), (1030.0, 0), (1030.5, 1), (1060.5, 0), (1061.0, 1)):
         now[0] = at
         board.doing(0, Doing("training", 0, 1))
-        assert len(capsys.readouterr().out.splitlines()) == lines, at
+        out = capsys.readouterr().out.splitlines()
+        assert len(out) == lines, at
+        assert all(line.endswith(f" · trial 0 epoch 1/{record(0).epochs}") for line in out)
+    board.began(0, looked_at(1))
+    now[0] = 2000.0
+    board.doing(0, Doing("drawing", 1, 1))
+    assert capsys.readouterr().out.endswith(" · trial 1 drawing\n")
     board.prepared([1, 0], Prepared(3.4))
     assert capsys.readouterr().out == "ready after 3 s: base, encoder and probe are loaded\n"
     board.prepared([1], Prepared(3.4))

@@ -1,6 +1,5 @@
 """What is asked and said of a Ray cluster without one: room on nodes, paths that nodes have to see, addresses."""
 
-import os
 import signal
 import socket
 import threading
@@ -20,7 +19,6 @@ from search.running.ray_cluster import (
     _paths,
     _speaks,
     _unseen,
-    _variables,
 )
 from search.study.study import load_study
 from tests.search.conftest import StudyWriter
@@ -97,15 +95,6 @@ def test_whoever_answers_with_http_2_settings_may_be_ray(answer: bytes, speaks: 
     assert not _speaks(f"127.0.0.1:{port}"), "nobody is there any more"
     assert not _speaks("127.0.0.1")
     assert not _speaks("127.0.0.1:99999")
-
-
-def test_variables_that_the_user_has_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ONSET_A", "the user's")
-    monkeypatch.delenv("ONSET_B", raising=False)
-    with _variables({"ONSET_A": "ours", "ONSET_B": "ours"}):
-        assert (os.environ["ONSET_A"], os.environ["ONSET_B"]) == ("the user's", "ours")
-    assert os.environ["ONSET_A"] == "the user's"
-    assert "ONSET_B" not in os.environ
 
 
 def test_handlers_of_signals_come_back() -> None:

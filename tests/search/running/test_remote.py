@@ -202,7 +202,7 @@ def test_why_a_worker_that_never_called_is_no_more(job: Any, patience: float | N
     with pytest.raises(EOFError):
         near.recv()
     worker.join(PATIENCE_SECONDS)
-    assert (worker.is_alive(), worker.how_it_ended, worker.pid) == (False, said, None)
+    assert (worker.is_alive(), worker.how_it_ended) == (False, said)
     assert worker.sentinel.poll(PATIENCE_SECONDS), "whoever waits for its end is told"
     (invitation,) = placing.invited
     assert (invitation.host, len(invitation.key)) == ("127.0.0.1", 32)
@@ -213,11 +213,17 @@ def test_why_a_worker_that_never_called_is_no_more(job: Any, patience: float | N
 
 def test_one_that_is_killed_while_nobody_calls_is_cancelled() -> None:
     job = _Stub([None])
-    worker, _ = lived(_Placing(job))
+    placing = _Placing(job)
+    (worker, _), (other, _) = lived(placing), lived(placing)
     assert worker.is_alive()
-    worker.kill()
-    worker.join(PATIENCE_SECONDS)
-    assert (worker.is_alive(), worker.how_it_ended, job.cancelled) == (False, "it was ended", 1)
+    for each in (worker, other):
+        each.kill()
+        each.join(PATIENCE_SECONDS)
+        assert (each.is_alive(), each.how_it_ended) == (False, "it was ended")
+    assert job.cancelled == len(placing.invited) == 2
+    ports = {invitation.port for invitation in placing.invited}
+    assert len(ports) == 2, "each is called by its own worker"
+    assert min(ports) > 1023, "which anybody may open"
 
 
 def test_variables_of_libraries_are_passed_on_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,16 @@ def test_who_sits_apart_sits_alone_at_the_same_width_until_it_leaves(seats: Any)
     assert these.join(5)[0] not in (0, 1, 2), "nobody was left in it, so it was forgotten"
 
 
+def test_beside_a_pack_of_one_that_sits_apart_the_others_are_filled(seats: Any) -> None:
+    these: Seats = seats(2)
+    number, run = these.join(0, apart=True)
+    assert [these.join(place)[0] for place in (0, 1)] == [1, 1]
+    these.pack(number).leave(run)
+    for left in list(these.pack(1).runs):
+        these.pack(1).leave(left)
+    assert these.join(1)[0] == number, "nobody sits apart there any more"
+
+
 def test_one_that_cannot_share_a_pass_is_trained_by_itself_in_turn(seats: Any) -> None:
     these: Seats = seats(2)
     assert these.join(0)[0] == 0

@@ -145,6 +145,9 @@ def test_a_fault_of_the_pass_is_everybodys_and_its_pack_is_left_and_forgotten(ho
         0: ("RuntimeError: planted", True)
     }, "the other one was done by then"
     assert these.side.passes.width == 3
+    left[0] = 0
+    some = these.train(ASKED, lambda asked: None if asked.number == 1 else these.training(asked, 3))
+    assert {asked.number for asked in some} == {0, 2}, "what was done before has no fault"
     left[0] = 99
     packs = set()
     join = Pack.join

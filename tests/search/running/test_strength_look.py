@@ -124,7 +124,7 @@ def test_a_column_is_drawn_as_a_checkpoint_is_with_its_strength_on_its_base(
     make_lora(folder.checkpoint(3, 8) / "lora.safetensors", tiny_sd15)
     fresh = labelled("ab", "AC")
     config = study.config(next(study.space.combinations()))
-    fresh.probe = SimpleNamespace(base=base, score=study.score, config=config, precision="bf16", cache="the cache")
+    fresh.probe = SimpleNamespace(base=base, score=study.score, config=config, precision="own", cache="the cache")
     drawn: list[Any] = []
     asked: list[tuple[Any, ...]] = []
 
@@ -146,7 +146,7 @@ def test_a_column_is_drawn_as_a_checkpoint_is_with_its_strength_on_its_base(
     assert lora.modules.keys() == load_lora(folder.checkpoint(3, 8) / "lora.safetensors", family="sd15").modules.keys()
     assert (prompts, seeds, named["strength"]) == (["a", "b"], [100, 101], 0.6)
     assert named["cache"] == ("the cache" if other is None else None)
-    assert named["precision"] == ("bf16" if other is None else precision_of(study.score, elsewhere))
+    assert named["precision"] == ("own" if other is None else precision_of(study.score, elsewhere))
     about = {"family": "sd15", "device": base.device, "precision": config.precision, "quantize": config.quantize}
     assert asked == ([] if other is None else [(other, about)])
 

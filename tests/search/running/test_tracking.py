@@ -287,6 +287,46 @@ def test_before_optuna_is_told_a_trial_is_logged_and_then_uploaded(trial: Trial,
     assert _steps(logs / "nowhere") == {}
 
 
+def test_weights_and_biases_is_told_each_step_once_under_one_name(
+    write_study: StudyWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own part is played: it needs an account."""
+    opened: list[Any] = []
+
+    class Tracker:
+        def __init__(self, project: str, **about: Any) -> None:
+            self.project, self.about, self.logged, self.finished = project, about, list[Any](), 0
+            self.tracker = SimpleNamespace(step=3 if opened else 0)
+            opened.append(self)
+
+        def log(self, values: Any, step: int) -> None:
+            self.logged.append((step, values.get("score")))
+
+        def finish(self) -> None:
+            self.finished += 1
+
+    monkeypatch.setattr("accelerate.tracking.WandBTracker", Tracker)
+    study = load_study(write_study(track=BOARD))
+    track = study.track.model_copy(update={"log_with": "wandb", "log_tracker_name": "dogs"})
+    trial = Trial(replace(study, track=track))
+    scores = {reading.epoch: reading.score for reading in trial.trajectory.readings}
+    for epoch in (2, 4):
+        trial.measured(epoch)
+    trial.decided(2)
+    (run,) = opened
+    assert (run.project, run.logged, run.finished) == ("dogs", [(0, scores[0]), (2, scores[2])], 0)
+    assert (run.about["name"], run.about["group"], run.about["resume"]) == ("small-trial-0000", "small", "allow")
+    assert run.about["config"]["learning_rate_scale"] == 2.0
+    assert Path(run.about["dir"]).is_dir()
+    trial.tracking = trial.sitting()
+    trial.decided(4, state="complete", score=0.5, epoch_shipped=4)
+    assert trial.told == []
+    _, again = opened
+    assert again.about["id"] == run.about["id"]
+    assert again.finished == 1
+    assert again.logged == [(4, scores[4]), (4, None)], "it takes no step that lies behind, and the end comes last"
+
+
 def test_a_run_that_has_nothing_new_is_not_opened(trial: Trial, logs: Path) -> None:
     trial.decided(0, state="running")
     assert trial.tracking._runs.keys() == {0}, "the base is something"

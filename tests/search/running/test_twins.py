@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from metrics.onset.onset import find_onset
+from metrics.trajectory.readings import OWN_SCORE, Reading
 from metrics.trajectory.trajectory import Trajectory
 from search.exports.pick import pick
 from search.record.clock import Clock
@@ -138,13 +139,17 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.running.finalists.lora_damage", lambda path: None)
 
 
-def test_another_epoch_that_ships_by_twins_is_drawn_and_told_everywhere(folder: StudyFolder, finals, kept) -> None:
+def test_another_epoch_that_ships_by_twins_is_drawn_and_told_everywhere(
+    folder: StudyFolder, finals, kept, capsys: pytest.CaptureFixture[str]
+) -> None:
     without = finals(lambda *_: None, "finalists.twins=0")
     epoch, trial = finals().epoch, without.trial  # as what is drawn changes no onset
     shutil.rmtree(folder.path / "finalists")
     asked: list[DrawAgain] = []
     verdict = finals(drawn_at(folder, {epoch: 0.604}, asked))
     found, told = verdict.decision, verdict.twins
+    notes = capsys.readouterr().out.splitlines()
+    assert f"trial {trial} is drawn again at epoch {epoch}, which ships by its twins" in notes
     assert told.before == without.decision.epoch != found.epoch == told.onset.best == epoch
     assert DrawAgain(trial, epoch) in asked
     assert asked[-1] == DrawAgain(trial, epoch, strengths=True)
@@ -232,7 +237,31 @@ def test_a_lost_worker_and_a_second_sitting_change_nothing(folder: StudyFolder, 
         deaths[0] -= look.twins > 0
         return Lost("it was killed") if look.twins and deaths[0] >= 0 else None
 
-    assert finals(happens) == expected == finals()
+    told: list[bool] = []
+    assert (
+        finals(happens)
+        == expected
+        == finals(lambda *_: told.append(Twins.load(folder.trial(expected.trial)) is not None))
+    )
+    assert told
+    assert all(told), "what they said stays until they have said it anew"
+
+
+def test_what_ships_by_twins_is_scored_as_the_search_read_it_there(study, folder: StudyFolder, finals) -> None:
+    without = finals(lambda *_: None, "finalists.twins=0")
+    record, trajectory = TrialRecord.load(folder.trial(without.trial), searched=True), folder.trajectory(without.trial)
+    own = {each.epoch: Reading(0.01 * each.epoch, 0.0, 1.0) for each in trajectory.readings}
+    rows = (replace(each, channels={**each.channels, OWN_SCORE: own[each.epoch]}) for each in trajectory.readings)
+    replace(trajectory, readings=tuple(rows)).save(folder.trial(without.trial))
+    told = what_they_say(study, folder, record, [planted(place) for place in range(3)])
+    assert told.onset is not None
+    best = told.onset.best
+    score = next(each.score for each in trajectory.readings if each.epoch == best)
+    assert (told.score, told.own_score) == (pytest.approx(score), pytest.approx(0.01 * best))
+    assert (told.count, told.photos, told.beside, told.seconds) == (3, 9, 0, 12.0)
+    for read, failed, broken in ((None, "what they read is damaged", True), ([], "one photo again and again", False)):
+        lost = what_they_say(study, folder, record, read)
+        assert (failed in lost.failed, lost.broken, lost.onset, lost.count) == (True, broken, None, 0)
 
 
 def test_twins_that_are_not_asked_for_any_more_are_forgotten(study, folder: StudyFolder, finals) -> None:
@@ -315,6 +344,7 @@ def test_twins_whose_losses_never_fall_do_not_take_back_what_the_trial_has_learn
     never_learned = replace(record.onset, status="never_learned")
     monkeypatch.setattr("search.running.twins.find_onset", lambda *_, **__: never_learned)
     never = what_they_say(study, folder, record, read)
+    assert (never.asked, never.shipped) == (3, record.epoch_shipped)
     assert (never.onset, never.moved, never.count, never.photos) == (None, False, 3, 9)
     assert "hardly fall" in never.failed
 

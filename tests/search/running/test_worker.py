@@ -23,7 +23,7 @@ from search.record.events import (
 )
 from search.record.final_run import TWIN
 from search.record.pack_width import PackWidth
-from search.record.taken_run import RunMark
+from search.record.taken_run import RunMark, TakenRun
 from search.running.coordinator_line import Ended
 from search.running.machine_faults import Fault
 from search.running.trial_at_work import TrialAtWork
@@ -237,6 +237,68 @@ def test_a_trial_begins_with_the_bases_readings_and_a_mark_of_its_run(resident: 
         (third,) = begun(resident, 1)
     assert [(event.number, event.epoch) for event in said] == [(1, 1)]
     assert third.told == 1
+
+
+def test_a_checkpoint_behind_one_that_was_not_measured_is_trained_again(resident: Resident, quiet) -> None:
+    folder = resident.spec(1).folder / "checkpoints"
+    for epoch in (1, 2):
+        checkpoint_path(folder, epoch).mkdir(parents=True)
+    begun(resident, 1)
+    assert sorted(path.name for path in folder.iterdir()) == ["0001"]
+
+
+def test_a_trial_goes_on_from_what_the_same_run_has_saved_and_tells_what_it_has_read(
+    resident: Resident, quiet, monkeypatch
+) -> None:
+    worker, said = quiet
+    (first,) = begun(resident, 0)
+    first.seats[0][0].train_epoch(lambda _: None, runs=[first.run])
+    first.run.save()
+    worker._let_go(0)
+    theirs, mine = resident.spec(0).folder, resident.spec(1, rank=4, learning_rate_scale=1.0).folder
+
+    def take(spec: TrialSpec, mark: RunMark) -> TakenRun:
+        assert RunMark.load(spec.folder) == mark
+        shutil.copytree(theirs / "checkpoints", mine / "checkpoints")
+        for epoch in (1, EPOCHS):
+            Checkpointed(1, epoch, replace(worker._probe.base_readings, epoch=epoch)).save(mine)
+        return TakenRun("mini", 0, looked=EPOCHS, trained=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker._same, "take", take)
+        (trial,) = begun(resident, 1, rank=4, learning_rate_scale=1.0)
+    assert (trial.run.epoch, trial.told) == (1, EPOCHS)
+    note, *events = said
+    assert note == Note(1, TakenRun("mini", 0, looked=EPOCHS).sentence)
+    assert [(event.number, event.epoch) for event in events] == [(1, 1), (1, EPOCHS)]
+    assert trial.seats[0][0].runs == [trial.run], "the seat that it had first is free"
+
+
+def test_what_is_said_while_a_worker_loads(resident: Resident, looking: Resident) -> None:
+    words = ["loading the base", "loading the encoder", "building the probe"]
+    assert [each.what for each in resident.loading] == words
+    assert [each.what for each in looking.loading] == [*words[:2], "reading the checkpoints", words[2]]
+
+
+def test_memory_of_a_trial_that_failed_is_given_back_once(resident: Resident, quiet, monkeypatch) -> None:
+    worker, _ = quiet
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+
+    def hear(*, block: bool) -> None:
+        if len(done) == 5:
+            raise Ended
+        done.append(f"heard {block}")
+
+    def turn() -> None:
+        worker._failed = len(done) == 1
+        done.append("turned")
+
+    monkeypatch.setattr(worker, "_hear", hear)
+    monkeypatch.setattr(worker, "_turn", turn)
+    worker.serve()
+    assert done == ["heard True", "turned", "emptied", "heard True", "turned"]
+    assert not worker._failed
 
 
 def test_what_goes_wrong_in_a_pass_that_two_share_sets_each_apart(resident: Resident, quiet) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from search.record.record import StudyFolder
-from search.running.worker_process import device_of, load_models, memory, write_to
+from search.running.worker_process import cores, device_of, load_models, memory, write_to
 from search.study.study import load_study
 
 
@@ -72,3 +72,11 @@ def test_base_and_encoders_are_loaded_once_and_told(
     assert (models.identity is not None) == identity
     if models.identity is not None:
         assert models.identity.digest == models.encoder.digest
+
+
+@pytest.mark.parametrize(("counted", "found"), [(6, 6), (1, 1), (None, 1)])
+def test_a_machine_that_does_not_say_has_one_core(
+    monkeypatch: pytest.MonkeyPatch, counted: int | None, found: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    assert cores() == found

@@ -233,7 +233,6 @@ def test_what_a_worker_says_and_when_makes_it_known(monkeypatch: pytest.MonkeyPa
     assert team.receive(0.0) == []
     assert slot.slowest == pytest.approx(50.0, abs=0.5)
     assert other.silent < 5.0
-    assert team.pids == [7, 7]
 
 
 def test_listening_counts_as_silence_and_a_sleeping_machine_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +300,7 @@ def test_at_the_end_each_is_asked_to_end_and_those_that_do_not_are_ended() -> No
     assert [theirs.recv() for _, theirs in team.others] == [Quit(), Quit()]
     assert [process.done for process, _ in team.others] == [["joined"], ["joined", "killed", "joined"]]
     assert all(slot.connection.closed for slot in slots)
-    assert team.pids == []
+    assert team._slots == []
 
 
 def test_a_worker_that_is_gone_is_sent_to_without_a_fault() -> None:
