@@ -1,6 +1,7 @@
 """What is said of samples, measure by measure: from features and prompts that are laid out by hand."""
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
+from metrics.channels.diversity import vendi_score
 from metrics.checkpoint.encoders import Encoder
 from metrics.checkpoint.image_descriptors import Traits
 from metrics.comparison import compare
-from metrics.comparison.compare import FolderScores, Measure, judge, score_folders
-from metrics.comparison.copies import Pair
-from metrics.comparison.picture import _short, _shown_pairs, headline
+from metrics.comparison.compare import judge, score_folders
 from metrics.errors import MetricsError
 from metrics.images.image_folder import ImageFolder
 from metrics.trajectory.readings import Reading
@@ -364,64 +364,27 @@ def test_scatter_of_colours_is_a_ratio(factor: float, says: str) -> None:
     assert found.level == ("fine" if factor == 1 else "clear" if factor > 1 and found.units > 4 else "notable")
 
 
-def scores(*measures: tuple[str, str, float, str, str], copied: int = 0, pairs: int = 4) -> FolderScores:
-    made = tuple(Measure(n, label, 0, 0, 0, 0, units, says, level) for n, label, units, says, level in measures)
-    found = tuple(Pair(f"s{n}", f"p{n % 2}", 0.9, 0.5, n < copied) for n in range(pairs))
-    return FolderScores(made, found, {"p0": tuple(f"s{n}" for n in range(copied))} if copied else {}, (), ())
+def test_samples_that_are_all_one_read_the_same_one_by_one() -> None:
+    """An interval is that of the samples, whatever spread the photos have."""
+    one = in_memory(np.repeat(crops(1, 5), 6, axis=0))
+    encoder = Encoder("own", "0", by_colours, None)
+    found = score_folders(in_memory(crops(12, 1)), one, in_memory(crops(6, 2, OTHERS)), encoder)
+    alike = {each.name: each for each in found.measures}
+    for name in ("similarity", "copying", "colour", "burn", "composition", "layout_copying", "framing"):
+        measure = alike[name]
+        assert measure.low == pytest.approx(measure.value) == measure.high, name
 
 
-@pytest.mark.parametrize(
-    ("found", "text"),
-    [
-        (
-            scores(),
-            "Nothing that was measured is off: the samples differ from the photos as photos do from each other.",
-        ),
-        (scores(("burn", "burn", 5, "glaring", "clear")), "Clearly off: burn (glaring)."),
-        (scores(("burn", "burn", 3, "glaring", "notable")), "Slightly off: burn (glaring)."),
-        (
-            scores(("burn", "burn", 5, "glaring", "clear"), ("colour", "colour drift, z", 3, "off", "notable")),
-            "Clearly off: burn (glaring).",
-        ),
-        (
-            scores(
-                ("a", "a", 5, "x", "clear"),
-                ("b", "b, z", 9, "y", "clear"),
-                ("c", "c", 7, "z", "clear"),
-                ("d", "d", 4.5, "w", "clear"),
-            ),
-            "Clearly off: b (y), c (z), a (x).",
-        ),
-        (
-            scores(("a", "a", 5, "x", "clear"), ("fidelity", "fidelity", float("nan"), "not learned", "clear")),
-            "Clearly off: fidelity (not learned), a (x).",
-        ),
-        (scores(("subject", "apart", float("nan"), "…", "clear")), "This is not your subject."),
-        (
-            scores(("subject", "apart", float("nan"), "…", "fine")),
-            "Nothing that was measured is off: the samples differ from the photos as photos do from each other.",
-        ),
-        (scores(("copying", "copying, AUC", 9, "2 of 4 copied", "clear"), copied=2), "2 of 4 samples copy a photo."),
-        (scores(("copying", "copying, AUC", 9, "nearer", "clear")), "Clearly off: copying (nearer)."),
-        (
-            scores(("subject", "a", 9, "", "clear"), ("burn", "burn", 5, "glaring", "clear"), copied=1),
-            "This is not your subject; 1 of 4 samples copy a photo; clearly off: burn (glaring).",
-        ),
-    ],
-)
-def test_the_finding_is_told_in_a_sentence(found: FolderScores, text: str) -> None:
-    assert headline(found) == text
+def test_features_of_photos_and_of_the_base_are_kept_and_those_of_samples_are_not(tmp_path: Path) -> None:
+    encoder = Encoder("own", "0", by_colours, None, tmp_path)
+    score_folders(in_memory(crops(5, 1)), in_memory(crops(4, 5)), in_memory(crops(3, 2, OTHERS)), encoder)
+    assert len(list(tmp_path.rglob("*.npz"))) == 5 + 3
 
 
-def test_every_photo_is_shown_once_by_its_nearest_sample() -> None:
-    assert [pair.sample for pair in _shown_pairs(scores())] == ["s0", "s1"]
-    many = replace(scores(), pairs=tuple(Pair(f"s{n}", f"p{n}", 0.9, 0.5, False) for n in range(9)))
-    assert [pair.sample for pair in _shown_pairs(many)] == [f"s{n}" for n in range(6)]
-
-
-@pytest.mark.parametrize(
-    ("name", "short"),
-    [("a" * 22, "a" * 22), ("a" * 23, "…" + "a" * 21), ("b.png", "b.png"), ("", "")],
-)
-def test_the_end_of_a_long_name_is_shown(name: str, short: str) -> None:
-    assert _short(name) == short
+def test_diversity_is_judged_by_how_much_groups_of_photos_differ_twice_over() -> None:
+    """Groups of three of six photos, of which two are nearly one: a ratio of two such groups has √2 of their spread."""
+    photos = np.eye(SIZE)[:6].copy()
+    photos[1] = unit(photos[:1] + 0.2 * photos[1:2])[0]
+    groups = [vendi_score(photos[list(rows)]) - 1 for rows in combinations(range(6), 3)]
+    found = compare._diversity(traits(np.eye(SIZE)[[0, 0, 1, 1, 2, 2]]), traits(photos))
+    assert found.units == pytest.approx(-np.log(found.value) / (np.sqrt(2) * np.std(np.log(groups))), rel=0.15)

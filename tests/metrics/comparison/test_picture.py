@@ -1,16 +1,20 @@
 """The picture of a comparison: what is drawn of each measure and pair, and that nothing lies on anything else."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from metrics.comparison.compare import FolderScores, Level, Measure
 from metrics.comparison.copies import Pair
-from metrics.comparison.picture import COLOURS, folder_figure, headline
+from metrics.comparison.picture import COLOURS, _short, _shown_pairs, draw_folder_scores, folder_figure, headline
 from metrics.images.image_folder import ImageFolder
+from metrics.images.sample_notes import Figure as Drawn
+from metrics.images.sample_notes import note_of
 
 
 def folder(name: str, count: int, height: int) -> ImageFolder:
@@ -106,3 +110,80 @@ def test_the_finding_is_the_title() -> None:
     scores = FolderScores((measure(5, "clear"),), (), {}, (), ())
     figure = folder_figure(scores, folder("p", 4, 40), folder("s", 3, 40))
     assert " ".join(figure.texts[-1].get_text().split()) == headline(scores)
+
+
+def scores(*measures: tuple[str, str, float, str, str], copied: int = 0, pairs: int = 4) -> FolderScores:
+    made = tuple(Measure(n, label, 0, 0, 0, 0, units, says, level) for n, label, units, says, level in measures)
+    found = tuple(Pair(f"s{n}", f"p{n % 2}", 0.9, 0.5, n < copied) for n in range(pairs))
+    return FolderScores(made, found, {"p0": tuple(f"s{n}" for n in range(copied))} if copied else {}, (), ())
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (
+            scores(),
+            "Nothing that was measured is off: the samples differ from the photos as photos do from each other.",
+        ),
+        (scores(("burn", "burn", 5, "glaring", "clear")), "Clearly off: burn (glaring)."),
+        (scores(("burn", "burn", 3, "glaring", "notable")), "Slightly off: burn (glaring)."),
+        (
+            scores(("burn", "burn", 5, "glaring", "clear"), ("colour", "colour drift, z", 3, "off", "notable")),
+            "Clearly off: burn (glaring).",
+        ),
+        (
+            scores(
+                ("a", "a", 5, "x", "clear"),
+                ("b", "b, z", 9, "y", "clear"),
+                ("c", "c", 7, "z", "clear"),
+                ("d", "d", 4.5, "w", "clear"),
+            ),
+            "Clearly off: b (y), c (z), a (x).",
+        ),
+        (
+            scores(("a", "a", 5, "x", "clear"), ("fidelity", "fidelity", float("nan"), "not learned", "clear")),
+            "Clearly off: fidelity (not learned), a (x).",
+        ),
+        (scores(("subject", "apart", float("nan"), "…", "clear")), "This is not your subject."),
+        (
+            scores(("subject", "apart", float("nan"), "…", "fine")),
+            "Nothing that was measured is off: the samples differ from the photos as photos do from each other.",
+        ),
+        (scores(("copying", "copying, AUC", 9, "2 of 4 copied", "clear"), copied=2), "2 of 4 samples copy a photo."),
+        (scores(("copying", "copying, AUC", 9, "nearer", "clear")), "Clearly off: copying (nearer)."),
+        (
+            scores(("subject", "a", 9, "", "clear"), ("burn", "burn", 5, "glaring", "clear"), copied=1),
+            "This is not your subject; 1 of 4 samples copy a photo; clearly off: burn (glaring).",
+        ),
+    ],
+)
+def test_the_finding_is_told_in_a_sentence(found: FolderScores, text: str) -> None:
+    assert headline(found) == text
+
+
+def test_every_photo_is_shown_once_by_its_nearest_sample() -> None:
+    assert [pair.sample for pair in _shown_pairs(scores())] == ["s0", "s1"]
+    many = replace(scores(), pairs=tuple(Pair(f"s{n}", f"p{n}", 0.9, 0.5, False) for n in range(9)))
+    assert [pair.sample for pair in _shown_pairs(many)] == [f"s{n}" for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [("a" * 22, "a" * 22), ("a" * 23, "…" + "a" * 21), ("b.png", "b.png"), ("", "")],
+)
+def test_the_end_of_a_long_name_is_shown(name: str, short: str) -> None:
+    assert _short(name) == short
+
+
+@pytest.mark.parametrize(
+    ("name", "short"), [("写" * 11, "写" * 11), ("写" * 12, "…" + "写" * 10), ("a" + "写" * 11, "…" + "写" * 10)]
+)
+def test_wide_letters_take_the_room_of_two(name: str, short: str) -> None:
+    assert _short(name) == short
+
+
+def test_a_picture_is_written_as_what_it_is(tmp_path: Path) -> None:
+    target, found = tmp_path / "new" / "drift.png", scores(("burn", "burn", 5, "glaring", "clear"), pairs=0)
+    draw_folder_scores(target, found, folder("p", 4, 40), folder("s", 4, 40))
+    with Image.open(target) as picture:
+        assert note_of(picture, tmp_path / "x.png") == Drawn()

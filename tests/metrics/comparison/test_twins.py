@@ -193,3 +193,12 @@ def test_what_may_have_been_clipped_has_no_say_in_how_much_brighter_a_photo_is(l
     photo[:96, :64] += 40 if level > 100 else -40  # but half of these are explained by clipping alone
     found = _left_over(photo, other)
     assert (found < 0.3) is clipped
+
+
+def test_only_pairs_that_are_asked_for_are_looked_at() -> None:
+    images = [np.asarray(shot(0))] * 3
+    asked = np.zeros((3, 3), bool)
+    assert not twins(images, asked=asked).any()
+    asked[0, 2] = asked[2, 0] = True
+    assert np.argwhere(twins(images, asked=asked)).tolist() == [[0, 2], [2, 0]]
+    assert twins(images).sum() == 6

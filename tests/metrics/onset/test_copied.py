@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrics.loss_tables.table_onset import as_record
-from metrics.onset.copied import copying_at
+from metrics.onset.copied import copying_at, copying_curve
 from metrics.onset.onset import find_onset
 from metrics.onset.plot_behaviour import plot_behaviour
 from metrics.onset.sentences import copying_sentence
@@ -110,3 +110,25 @@ def test_each_observation_has_a_sentence(seen, told):
     assert told in copying_sentence(seen)
     assert copying_sentence(Copying("unmeasured")) == ""
     assert "10–36 %" in copying_sentence(Copying("seen", 32, 0.27, 0.11, 0.44))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_three_checkpoints_are_enough(count):
+    whole = run(RISES)
+    part = Trajectory(whole.readings[-count:])
+    assert (copying_at(part, 32).status == "unmeasured") is (count == 2)
+
+
+def test_without_single_captions_the_readings_intervals_are_believed():
+    """Half-widths of 0.0823 are standard deviations of 0.05: all checkpoints move together."""
+    readings = [
+        Readings(epoch, float(epoch), {"own_photo": Reading(level, level - 0.08225, level + 0.08225)})
+        for epoch, level in zip(EPOCHS, (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), strict=True)
+    ]
+    curve = copying_curve(Trajectory(tuple(readings)))
+    assert curve is not None
+    assert curve.nearer[0] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    moved = curve.nearer[1:] - curve.nearer[0]
+    assert np.ptp(moved, axis=1).max() < 1e-9
+    assert moved[:, 0].std() == pytest.approx(0.05, rel=0.2)
+    assert abs(moved.mean()) < 0.02

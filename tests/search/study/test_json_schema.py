@@ -99,3 +99,46 @@ def test_it_marks_what_the_study_refuses(changes, where, schema, tmp_path):
 def test_it_takes_what_a_study_may_say(changes, schema):
     values = {"study": "x", "base": "demo/base", "data": "demo/photos"}
     assert mistakes(schema, values | changes) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"study": ""}, ["study"]),
+        ({"extends": ""}, ["extends"]),
+        ({"storage": ""}, ["storage"]),
+        ({"storage": None, "from": None}, []),
+        ({"seed": "7"}, ["seed"]),
+        ({"seed": None, "base": None}, []),
+        ({"search": {"rank": []}}, ["search.rank"]),
+        ({"search": {"rank": [{"value": 4}, {"values": [4]}]}}, []),
+        ({"search": {"rank": {"value": 4, "when": 3}}}, ["search.rank"]),
+        ({"search": {"rank": {"min": 1, "max": "8", "log": 1}}}, ["search.rank"]),
+        ({"train": {"learning_rate": "1e-4", "min_snr_gamma": "5e0"}}, []),
+        ({"train": {"learning_rate": "fast"}}, ["train.learning_rate"]),
+        ({"train": {"rank": "1e1"}}, ["train.rank"]),
+        ({"budget": {"hours": "1e1"}, "train": {"noise_offset": None}}, []),
+        ({"checkpoints": {"folder": "x"}}, ["checkpoints"]),
+        ({"checkpoints": {"folder": "x", "held_out": "all"}}, ["checkpoints.held_out"]),
+        ({"checkpoints": {"folder": "x", "held_out": ["a.png"]}}, []),
+        ({"checkpoints": None, "data_check": None, "search": {"rank": None}}, []),
+        ({"flow": ["a.yaml"]}, []),
+        ({"flow": []}, ["flow"]),
+        ({"flow": ["a.yaml", ""]}, ["flow.1"]),
+        ({"flow": ["a.yaml"], "study": "x"}, [""]),
+    ],
+)
+def test_what_an_editor_marks(values, where, schema):
+    assert mistakes(schema, values) == where
+
+
+def test_the_same_field_means_the_same_fixed_and_searched(schema):
+    from search.study.json_schema import ENTRY
+
+    train, search = (schema["else"]["properties"][name]["properties"] for name in ("train", "search"))
+    for name, entry in search.items():
+        assert entry["description"].split() == train[name]["description"].split(" ([")[0].split()
+        assert "(how)" not in entry["description"]
+    one, many = search["rank"]["anyOf"][:2]
+    assert {key: value["description"] for key, value in one["properties"].items()} == ENTRY
+    assert many["items"] == one
