@@ -14,6 +14,8 @@ from metrics.onset import plot, plot_behaviour
 from metrics.onset.curves import onset_curves
 from metrics.onset.onset import find_onset
 from metrics.onset.plateau import fitted_dip
+from metrics.onset.plot import plot_onset
+from metrics.onset.plot_behaviour import plot_behaviour as draw_behaviour
 from metrics.onset.plot_page import COLOURS, FAINT, GRID
 from metrics.trajectory.readings import OWN_SCORE, Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
@@ -51,7 +53,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Draw:
     monkeypatch.setattr(plot_behaviour, "write_page", keep)
 
     def draw(trajectory: Trajectory, behaviour: bool = False, **more: Any) -> Any:
-        by = plot_behaviour.plot_behaviour if behaviour else plot.plot_onset
+        by = draw_behaviour if behaviour else plot_onset
         by("a.png", trajectory, find_onset(trajectory), **more)
         return figures[-1]
 
