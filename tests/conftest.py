@@ -54,7 +54,7 @@ _LONGEST = [
     "search/running/test_workers.py",
     "trainer/lora/test_kohya_file.py",
     "search/tuning/test_samplers_by_name.py",
-    "search/findings/test_before_training.py",
+    "search/findings/test_planted_faults.py",
     "metrics/comparison/test_copies.py",
     "search/running/test_foreign_trials.py",
     "test_dependencies.py",

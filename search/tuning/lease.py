@@ -103,7 +103,7 @@ class Lease:
             BusyError: another coordinator has it.
         """
         with contextlib.suppress(SQLAlchemyError):  # two at once; the second finds it there
-            _LEASES.create(self._engine, checkfirst=True)
+            _LEASES.create(self._engine)
         self._token = self._taken()
         self._renewed = _now()
         sqlalchemy.event.listen(self._sessions, "before_commit", self._fence)

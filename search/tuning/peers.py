@@ -29,7 +29,7 @@ class Curve:
         self.scores: dict[int, float] = {}
         self.progress: list[float] = []
         self.best_until: list[float] = []
-        self.least = 0.0
+        self.least = float("inf")
         for epoch, score in sorted(scores.items()):
             self.add(epoch, score)
 
@@ -40,7 +40,7 @@ class Curve:
         self.scores[epoch] = score
         self.progress.append(spent(self.schedule, epoch / self.horizon, self.cycles))
         self.best_until.append(max(score, self.best_until[-1]) if self.best_until else score)
-        self.least = min(score, self.least) if len(self.scores) > 1 else score
+        self.least = min(score, self.least)
 
     @property
     def kind(self) -> str:

@@ -62,17 +62,20 @@ def forget_what_was_made(tree: Path) -> None:
 def plant(functions: Sequence[types.FunctionType], file: Path, source: str) -> bool:
     """Gives a file's loaded functions the code of `source`, whose lines must be those of the file.
 
-    Returns whether any took it. What only runs on import is not run again.
+    Returns whether any took it, and none could not: a function keeps the number of its free variables. What only runs
+    on import is not run again.
     """
     codes = {(code.co_qualname, code.co_firstlineno): code for code in _functions(compile(source, str(file), "exec"))}
-    taken = False
+    taken, refused = False, False
     for function in functions:
         code = function.__code__
         new = codes.get((code.co_qualname, code.co_firstlineno))
         if new and len(new.co_freevars) == len(code.co_freevars):
             function.__code__ = new
             taken = True
-    return taken
+        elif new:
+            refused = True
+    return taken and not refused
 
 
 @dataclass(eq=False)  # pytest keeps plugins in sets

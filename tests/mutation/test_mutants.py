@@ -17,7 +17,7 @@ from tests.mutation import ran as noted
 from tests.mutation.__main__ import merged, tried_alone
 from tests.mutation.mutants import PACKAGES, Mutant, candidates, drawn
 from tests.mutation.ran import Ran, with_calls
-from tests.mutation.session import ended, loaded_functions, outcomes
+from tests.mutation.session import ended, loaded_functions, outcomes, plant
 
 SOURCE = '''"""Says 3 > 2."""
 
@@ -190,6 +190,19 @@ def test_functions_that_the_collector_has_frozen_are_found_too():
         assert ended in loaded_functions()[ended.__code__.co_filename]
     finally:
         gc.unfreeze()
+
+
+def test_a_fault_that_a_loaded_function_cannot_take_is_planted_nowhere(tmp_path: Path):
+    """Without its `super()` a method has one free variable less."""
+    file = tmp_path / "sizes.py"
+    source = "class A:\n    def __init__(self):\n        self.a = 1\n\n\n"
+    source += "class B(A):\n    def __init__(self):\n        super().__init__()\n"
+    names: dict = {}
+    exec(compile(source, str(file), "exec"), names)
+    functions = [names["A"].__init__, names["B"].__init__]
+    assert plant(functions, file, source.replace("= 1", "= 2"))
+    assert names["B"]().a == 2
+    assert not plant(functions, file, source.replace("super().__init__()", "pass"))
 
 
 def tried(repository: Path, notes: Path, chosen: list[Mutant]) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from search.errors import SearchError
+from search.exports import kohya_gui
 from search.exports.kohya_gui import absolute, to_kohya_gui
 from search.exports.option_check import GUI_OPTIONS_FILE
 from search.exports.sdscripts import to_sdscripts
 from search.exports.ship_epoch import Ending
 from tests import tiny
 from tests.search.base_predictions import traits
+from tests.search.exports.each_setting import assert_a_setting_changes_what_it_should_and_nothing_else
 from trainer.config.config import parse_train_config
 from trainer.data.dataset import scan_dataset
 
@@ -150,3 +153,29 @@ def test_noise_and_weights_are_written_whether_on_or_off(photos):
     assert {key: on[key] for key in asked} == asked
     assert not any(off[key] for key in asked)
     assert on["noise_offset_type"] == "Original", "the offset is not passed on with any other"
+
+
+def test_a_setting_changes_what_it_should_and_nothing_else(tmp_path: Path) -> None:
+    assert_a_setting_changes_what_it_should_and_nothing_else(tmp_path, "kohya_ss GUI")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda fields: fields.pop("seed"), "seed: expected a field that the GUI has"),
+        (
+            lambda fields: fields["mixed_precision"].update(choices=["no way"]),
+            "mixed_precision: expected one of no way",
+        ),
+    ],
+)
+def test_what_the_gui_does_not_know_is_not_written(
+    photos: Path, tmp_path: Path, monkeypatch, change, told: str
+) -> None:
+    known = json.loads(GUI_OPTIONS_FILE.read_text())
+    change(known["fields"])
+    (tmp_path / "options.json").write_text(json.dumps(known))
+    monkeypatch.setattr(kohya_gui, "GUI_OPTIONS_FILE", tmp_path / "options.json")
+    config, made = _exported(photos)
+    with pytest.raises(SearchError, match=f"kohya_ss.json: {told}"):
+        to_kohya_gui(config, made, family="sd15", folder=tmp_path, dataset_file=tmp_path / "gui.toml", total_steps=40)

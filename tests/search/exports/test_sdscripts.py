@@ -21,6 +21,7 @@ from search.exports.ship_epoch import Ending
 from search.exports.toml import toml
 from tests import tiny
 from tests.search.base_predictions import traits
+from tests.search.exports.each_setting import assert_a_setting_changes_what_it_should_and_nothing_else
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.data.dataset import scan_dataset
 
@@ -353,3 +354,7 @@ def test_a_text_encoder_that_sd_scripts_would_fill_at_random_is_told(tmp_path: P
     assert "text_model." in said
     save_file({f"text_model.{name}": tensor for name, tensor in weights.items()}, file, {"format": "pt"})
     assert about_base(str(base), traits("sd15")) == []
+
+
+def test_a_setting_changes_what_it_should_and_nothing_else(tmp_path: Path) -> None:
+    assert_a_setting_changes_what_it_should_and_nothing_else(tmp_path, "sd-scripts")

@@ -37,6 +37,10 @@ def test_the_headline_counts_photos_copies_and_captions():
     check = DataCheck("x", "", 5, 4.0, findings=findings)
     assert headline(check) == "Replace 1 photo, take out 2 copies, correct 1 caption, then go on"
     assert check.needs_changes
+    for place, said in enumerate(("Replace 1 photo", "Take out 2 copies", "Correct 1 caption")):
+        assert headline(DataCheck("x", "", 5, 4.0, findings=findings[place : place + 1])) == f"{said}, then go on"
+    assert headline(DataCheck("x", "", 5, 4.0)) == "These photos and captions can be trained on"
+    assert headline(DataCheck("x", "", 5, 4.0, findings=findings[:1] * 2)).startswith("Replace 1 photo")
     advice = DataCheck("x", "", 5, 4.0, findings=findings[3:])
     assert not advice.needs_changes
 

@@ -1,4 +1,4 @@
-"""A real worker: what it does with finished files, with a final run and its twin, and with what it is told."""
+"""A real worker: what it does with a final run and its twin, and with what it is told."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,11 +28,10 @@ from search.running.coordinator_line import Ended
 from search.running.machine_faults import Fault
 from search.running.trial_at_work import TrialAtWork
 from search.running.worker import _Worker
-from tests.search.finished_studies import make_lora
 from tests.search.running.resident_worker import EPOCHS, Resident
 from trainer.checkpoint import LORA_FILE, checkpoint_path, state_damage
 from trainer.errors import TrainerError
-from trainer.lora.kohya_file import load_lora, save_lora
+from trainer.lora.kohya_file import load_lora
 from trainer.packing.builder import run_settings
 from trainer.packing.pack import Pack
 from trainer.packing.training_run import Run
@@ -51,62 +50,8 @@ def resident(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_cli
     return Resident(tmp_path_factory.mktemp("resident"), tiny_sd15, tiny_clip, tiny_photos)
 
 
-@pytest.fixture(scope="module")
-def looking(tmp_path_factory: pytest.TempPathFactory, tiny_sd15: Path, tiny_clip: Path, tiny_photos: Path) -> Resident:
-    """A worker that looks at three files: each twice as strong as the one before."""
-    home = tmp_path_factory.mktemp("looking")
-    first = home / "loras" / "my-000002.safetensors"
-    make_lora(first, tiny_sd15)
-    lora = load_lora(first, family="sd15")
-    for epoch in (4, 8):
-        stronger = {site: replace(m, up=m.up * epoch / 2) for site, m in lora.modules.items()}
-        save_lora(home / "loras" / f"my-{epoch:06d}.safetensors", replace(lora, modules=stronger), {})
-    return Resident(
-        home, tiny_sd15, tiny_clip, tiny_photos, drop=TO_SEARCH, keep={"samples": True},
-        train={"resolution": 64}, score={"encoder": str(tiny_clip), **SCORE},
-        checkpoints={"folder": "loras", "held_out": ["00.png", "01.png"]}, workers={"threads": 1, "device": "cpu"},
-    )  # fmt: skip
-
-
 def spec_of(resident: Resident, number: int = 0) -> TrialSpec:
     return TrialSpec(number, resident.folder.trial(number), resident.study.config({}), place=number)
-
-
-def test_every_finished_file_is_looked_at_in_turn(looking: Resident) -> None:
-    spec = spec_of(looking)
-    _, said = looking.run(spec, until=8)
-    assert not said
-    assert Checkpointed.epochs(spec.folder) == [0, 2, 4, 8]
-    assert looking.folder.sampled_epochs(0) == [0, 2, 4, 8]
-    read = [Checkpointed.load(spec.folder, 0, epoch) for epoch in (2, 4, 8)]
-    assert [each.readings.effort for each in read] == [2.0, 4.0, 8.0]
-    assert all(each.timings["train"] == 0.0 and set(each.timings) >= {"save", "sample", "score"} for each in read)
-    losses = [each.readings.items["fidelity"] for each in read]
-    assert not np.allclose(losses[0], losses[1])
-    assert not np.allclose(losses[1], losses[2])
-    for epoch in (2, 4, 8):
-        assert (looking.folder.checkpoint(0, epoch) / LORA_FILE).is_file()
-
-
-def test_a_second_look_draws_nothing_and_a_file_that_is_gone_is_told(looking: Resident, monkeypatch) -> None:
-    looking.run(spec_of(looking), until=8)
-    with monkeypatch.context() as patch:
-        patch.setattr(type(looking.worker._probe), "read", lambda *_, **__: pytest.fail("looked at again"))
-        again = spec_of(looking, 1)
-        _, said = looking.run(again, until=8, go_on=True)
-    assert not said
-    assert Checkpointed.epochs(again.folder) == [0, 2, 4, 8]
-    shutil.rmtree(looking.folder.cache / "looked")
-    assert looking.study.finished_run is not None
-    file = Path(looking.study.finished_run.files[4])
-    aside = file.rename(file.with_suffix(".aside"))
-    lost = spec_of(looking, 2)
-    _, said = looking.run(lost, until=8, go_on=True)
-    aside.rename(file)
-    (failed,) = said
-    assert isinstance(failed, Failed)
-    assert (failed.number, failed.epoch, failed.again) == (2, 4, True)
-    assert Checkpointed.epochs(lost.folder) == [0, 2], "up to the file that is gone"
 
 
 @pytest.fixture(scope="module")
@@ -274,10 +219,8 @@ def test_a_trial_goes_on_from_what_the_same_run_has_saved_and_tells_what_it_has_
     assert trial.seats[0][0].runs == [trial.run], "the seat that it had first is free"
 
 
-def test_what_is_said_while_a_worker_loads(resident: Resident, looking: Resident) -> None:
-    words = ["loading the base", "loading the encoder", "building the probe"]
-    assert [each.what for each in resident.loading] == words
-    assert [each.what for each in looking.loading] == [*words[:2], "reading the checkpoints", words[2]]
+def test_what_is_said_while_a_worker_loads(resident: Resident) -> None:
+    assert [each.what for each in resident.loading] == ["loading the base", "loading the encoder", "building the probe"]
 
 
 def test_memory_of_a_trial_that_failed_is_given_back_once(resident: Resident, quiet, monkeypatch) -> None:

@@ -29,7 +29,9 @@ def claimed(study: optuna.Study, folder: StudyFolder) -> Kept | None:
     return Kept.load(folder)
 
 
-def test_a_new_study_is_the_folders_and_stays_so(study: optuna.Study, folder: StudyFolder) -> None:
+def test_a_new_study_is_the_folders_and_stays_so(
+    study: optuna.Study, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study.enqueue_trial({"rank": 4})  # somebody may queue trials before it begins
     kept = claimed(study, folder)
     assert kept is not None
@@ -37,7 +39,9 @@ def test_a_new_study_is_the_folders_and_stays_so(study: optuna.Study, folder: St
     assert kept.shown == SERVER.shown
     written = Kept.file(folder).stat().st_mtime_ns
     study.add_trial(create_trial(state=TrialState.COMPLETE, value=1.0))
-    assert claimed(study, folder) == kept
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "set_user_attr", lambda *given: pytest.fail("the server knows it"))
+        assert claimed(study, folder) == kept
     assert Kept.file(folder).stat().st_mtime_ns == written
 
 

@@ -1,5 +1,6 @@
 """The study's one writer: what it asks for, writes and refuses, as the database has it."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,46 @@ def test_a_study_on_a_server_is_in_place_with_its_folder(ledger: Open, tmp_path:
     assert not made.in_place()
     home.mkdir()
     assert made.in_place()
+
+
+def test_a_trial_of_its_own_is_not_read_again_and_those_of_others_are(ledger: Open, space: Space, monkeypatch) -> None:
+    made = ledger()
+    trial = begun(made, space)
+    made.as_stored().add_trial(create_trial(state=TrialState.RUNNING))
+    made.look()
+    read: list[set[int]] = []
+    whole = made._mirror.backend._get_trials
+
+    def noted(study: int, states: Any, theirs: set[int], newest: int) -> Any:
+        read.append(set(theirs))
+        return whole(study, states, theirs, newest)
+
+    monkeypatch.setattr(made._mirror.backend, "_get_trials", noted)
+    made.look()
+    (theirs,) = read
+    assert theirs == {made.trial(1)._trial_id}
+    assert trial._trial_id not in theirs
+
+
+def test_its_folder_is_made_and_a_ledger_that_cannot_open_gives_the_lease_back(tmp_path: Path, monkeypatch) -> None:
+    where = tmp_path / "runs" / "dog" / "study.db"
+    for _ in range(2):
+        Ledger(where, "dog", seed=3, startup_trials=2, leased=True).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_open", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Ledger(where, "dog", seed=3, startup_trials=2, leased=True)
+    Ledger(where, "dog", seed=3, startup_trials=2, leased=True).close()
+
+
+def test_values_are_drawn_from_the_seed_the_trials_number_and_the_parameters_name(ledger: Open, tmp_path: Path) -> None:
+    """As a study's numbers have been since it began; the digest's first four bytes are the seed."""
+    values = list(range(1, 200))
+    space, _ = parse_space(Path("s.yaml"), {"rank": {"values": values}, "num_cycles": {"values": values}}, {})
+    made = ledger(sampler=SamplerSection(name="random"))
+    for number in range(3):
+        _, params = made.reattach(made.ask(space, 0, 0), space)
+        for entry in space.entries:
+            seed = int.from_bytes(hashlib.sha256(f"3/{number}/{entry.parameter}".encode()).digest()[:4], "little")
+            alone = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+            assert params[entry.field] == alone.suggest_categorical(entry.parameter, values)

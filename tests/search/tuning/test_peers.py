@@ -90,3 +90,34 @@ def test_a_trial_that_goes_on_to_a_later_horizon_is_compared_anew() -> None:
     peers.see(2, fresh("constant", 60, scores=scores))
     assert not peers.behind(2)  # a tenth of its schedule: too early
     assert peers.behind(3)
+
+
+def test_one_that_is_seen_when_it_has_ended_counts_at_shares_that_were_asked_for_before() -> None:
+    peers, trials = Peers(warmup=0.3, min_peers=2, reports=3), Trials()
+
+    def see(number: int, level: float, *, runs: bool = False) -> None:
+        trials[number] = Curve(20, "constant", 1.0, dict.fromkeys((2, 4, 8), level), runs=runs)
+        peers.see(number, Curve(20, "constant", 1.0, dict.fromkeys((2, 4, 8), level), runs=runs))
+
+    see(0, 0.5, runs=True)
+    for number, level in ((1, 0.4), (2, 0.3), (3, 0.7), (4, 0.8), (5, 0.9)):
+        see(number, level)
+        assert peers.behind(0) is behind(trials, 0, 2, 3)
+    assert peers.behind(0), "the median is above it by now"
+
+
+def test_orders_that_were_not_asked_for_lately_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.tuning.peers._MOST_PLACES", 2)
+    peers = Peers(warmup=0.0, min_peers=1, reports=1)
+    for number, last in enumerate((4, 8, 12)):
+        peers.see(number, fresh("constant", 16, scores={last: 0.5}))
+    for number in (0, 1, 0, 2):
+        peers.behind(number)
+    assert list(peers._places) == [4 / 16, 12 / 16]
+
+
+def test_before_its_first_report_a_trial_counts_as_its_worst() -> None:
+    curve = fresh("constant", 16, scores={4: 0.5, 8: 0.7, 12: 0.3})
+    assert [curve.best_at(share) for share in (0.1, 0.25, 0.4, 0.5, 1.0)] == [0.3, 0.5, 0.5, 0.7, 0.7]
+    rising = fresh("constant", 16, scores={4: 0.1, 8: 0.7})
+    assert rising.best_at(0.0) == 0.1

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from optuna.trial import TrialState
+import optuna
+from optuna.trial import Trial, TrialState
 
 from search.study.space import Space, parse_space
 from search.tuning.ledger import Ledger
-from search.tuning.untried import key_of
+from search.tuning.untried import draw, key_of
 
 
 def space_of(searched: dict) -> Space:
@@ -57,3 +58,21 @@ def test_the_branch_without_a_range_is_trained_once(tmp_path):
 def test_the_sampler_alone_would_repeat(tmp_path, monkeypatch):
     monkeypatch.setattr("search.tuning.ledger.untried", lambda *args, **settings: None)
     assert len(set(run(tmp_path, space_of(FINITE), 6))) < 6
+
+
+def test_each_value_has_a_seed_of_its_own_and_what_is_drawn_together_that_of_the_first() -> None:
+    """Also where some were stored before a kill: the others are drawn as they would have been."""
+    space = space_of({name: {"values": [2, 4, 8]} for name in ("rank", "batch_size", "num_cycles")})
+    names = [entry.parameter for entry in space.entries]
+    for stored in range(len(names)):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        number = study.ask()._trial_id
+        seeds: list[str] = []
+        if stored:
+            draw(Trial(study, number), Space(space.entries[:stored]), lambda name: None, [])
+        trial = Trial(study, number)  # another process goes on with it
+        asked: list[str] = []
+        fields = draw(trial, space, seeds.append, asked)
+        assert asked == names
+        assert list(fields) == names
+        assert seeds == (names if not stored else [*names[:stored], names[0], *names[stored:]])

@@ -1,8 +1,8 @@
 """What each setting of a run changes in the files of each other trainer: these keys to these values, and no others.
 
 `each_setting.json` holds it: for each trainer the whole of a plain run for each family, and what every setting alone
-changes of it. After a change that is meant, `python -m tests.search.exports.test_each_setting` writes it anew; read
-its diff before it is committed.
+changes of it. After a change that is meant, `python -m tests.search.exports.each_setting` writes it anew; read its diff
+before it is committed.
 """
 
 import json
@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from search.errors import SearchError
@@ -37,7 +36,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "sd15": [
         {"batch_size": 2}, {"gradient_accumulation_steps": 2}, {"resolution": [512, 768]},
         {"enable_bucket": True, "min_bucket_resolution": 64, "max_bucket_resolution": 128},
-        {"flip": True}, {"shuffle_caption": True, "keep_tokens": 1}, {"caption_dropout": 0.1}, {"clip_skip": 2},
+        {"flip": True}, {"shuffle_caption": True}, {"shuffle_caption": True, "keep_tokens": 1},
+        {"caption_dropout": 0.1}, {"clip_skip": 2},
         {"precision": "bf16"}, {"precision": "fp16"}, {"precision": "bf16", "quantize": "nf4"},
         {"gradient_checkpointing": True}, {"seed": 3}, {"save_every_n_epochs": 2}, {"epochs": 20},
         {"rank": 8, "alpha": 2.0}, {"rank": 16, "alpha": 4.0, "rslora": True}, {"conv_rank": 4, "conv_alpha": 2.0},
@@ -52,9 +52,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor"},
         {"optimizer": "DAdaptAdam", "d_coef": 0.5},
         {"optimizer": "Prodigy", "d_coef": 2.0, "optimizer_args": {"bias_correction": True}},
+        {"optimizer": "Prodigy", "optimizer_args": {"foreach": False}},
         {"optimizer": "Lion"}, {"optimizer": "Lion8bit"}, {"optimizer": "AdamWScheduleFree", "warmup_steps": 10},
         {"lr_scheduler": "constant_with_warmup", "warmup_steps": 6}, {"lr_scheduler": "linear", "warmup_steps": 6},
-        {"lr_scheduler": "cosine"}, {"lr_scheduler": "polynomial"},
+        {"lr_scheduler": "cosine"}, {"lr_scheduler": "cosine", "warmup_steps": 6}, {"lr_scheduler": "polynomial"},
+        {"lr_scheduler": "cosine_with_restarts", "num_cycles": 1},
         {"lr_scheduler": "cosine_with_restarts", "num_cycles": 3},
         {"lr_scheduler": "cosine_with_restarts", "cycle_epochs": 5},
     ],
@@ -155,11 +157,6 @@ def make_captioned(root: Path) -> Path:
     return photos
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_captioned(tmp_path_factory.mktemp("data"))
-
-
 def in_lines(table: Mapping[str, Any], depth: int = 0) -> str:
     """JSON with a line for each setting and, of the plain runs, for each key."""
     inner = []
@@ -169,9 +166,9 @@ def in_lines(table: Mapping[str, Any], depth: int = 0) -> str:
     return "{\n" + ",\n".join(inner) + "\n}"
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_a_setting_changes_what_it_should_and_nothing_else(photos: Path, tool: str) -> None:
-    found, expected = table_of(photos, tool), json.loads(TABLE.read_text())[tool]
+def assert_a_setting_changes_what_it_should_and_nothing_else(home: Path, tool: str) -> None:
+    """`home`: an empty folder."""
+    found, expected = table_of(make_captioned(home), tool), json.loads(TABLE.read_text())[tool]
     assert found == expected
     assert json.dumps(found) == json.dumps(expected)  # a whole number is no float
 
