@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metrics.onset.curves import onset_curves
+from metrics.onset.curves import _with_fidelity, onset_curves
 from metrics.onset.onset import find_onset
 from metrics.onset.plateau import plateau_end
 from metrics.onset.replicates import checkpoint_jitter, loss_curves
@@ -202,3 +202,34 @@ def test_memory_is_read_at_the_same_noise_levels_however_few_photos_and_few_are_
     assert turn.status == "found"
     half = np.log2(turn.epoch / turn.low)
     assert half >= read.own_error == {1: 2.27, 3: 0.97, 6: 0.42}[photos]
+
+
+def test_fidelity_stands_in_for_held_out_photos_at_five_dips_of_the_moved_loss():
+    """Known at the base and at epochs 4 and 16, half and whole: a quarter at 2 and three quarters at 8, in octaves."""
+    epochs, moved, known = (0, 2, 4, 8, 16), (0.0, -0.2, -0.4, -0.3, -0.1), {0: -0.1, 4: 0.5, 16: 1.4}
+    readings = []
+    for epoch, loss in zip(epochs, moved, strict=True):
+        channels = {"shifted_loss": Reading(loss, loss, loss)}
+        channels |= {"fidelity": Reading(known[epoch], 0, 1)} if epoch in known else {}
+        readings.append(Readings(epoch, float(epoch), channels))
+    trajectory = Trajectory(tuple(readings))
+    curves = loss_curves(trajectory, {"shifted_loss": 1.0}, num_replicates=400, seed=0)
+    assert curves is not None
+    found = _with_fidelity(trajectory, curves, 0)
+    assert found is not None
+    learned = np.array([0, 0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_allclose(found.mean, np.array(moved) - 5 * 0.4 * learned)
+    gained = (curves.replicates - found.replicates)[:, 1:] / learned[1:]
+    assert np.ptp(gained, axis=1).max() < 1e-9
+    weights = np.log(gained[:, 0] / (5 * -curves.replicates.min(axis=1)))
+    assert weights.std() == pytest.approx(0.3, rel=0.15)
+    assert abs(weights.mean()) < 0.05
+    np.testing.assert_array_equal(found.replicates[:, 0], curves.replicates[:, 0])
+    for left in ((0,), ()):
+        few = tuple(
+            r if r.epoch in left else replace(r, channels={"shifted_loss": r.channels["shifted_loss"]})
+            for r in readings
+        )
+        assert _with_fidelity(Trajectory(few), curves, 0) is None, "known once at most"
+    rises = curves._replace(mean=-curves.mean, replicates=-curves.replicates)
+    assert _with_fidelity(trajectory, rises, 0) is None

@@ -105,3 +105,15 @@ def test_the_epoch_found_is_part_of_what_the_study_means(write_final) -> None:
     assert one.digest != other.digest
     values = yaml.safe_load(one.file.read_text())
     assert "final" in values
+
+
+def test_an_epoch_of_a_finished_run_counts_passes(write_final, tmp_path: Path) -> None:
+    (tmp_path / "border.yaml").write_text("study: border\n")
+    found = {"study": "border", "headline": "Ship epoch 8.", "decision": {"ship": True, "trial": 0, "epoch": 8}}
+    write_json(tmp_path / "runs/border/verdict.json", {**found, "finished_run": {"files": {"8": "a"}, "unit": "epoch"}})
+    study = load_study(write_final({}, **{"from": "border.yaml"}), runs=tmp_path / "runs")
+    assert study.config({}).epochs == 10
+    with pytest.raises(StudyError, match=r"train.steps_per_epoch: expected nothing, as in border"):
+        load_study(write_final({}, {"steps_per_epoch": 12}, **{"from": "border.yaml"}), runs=tmp_path / "runs")
+    with pytest.raises(StudyError, match=r"final.take\[0\]: expected a study under `from` that has trained"):
+        load_study(write_final({"take": ["alpha"]}, **{"from": "border.yaml"}), runs=tmp_path / "runs")

@@ -1,8 +1,11 @@
 """What became of photos and masks between two sittings, each by its name."""
 
+from dataclasses import asdict
 from pathlib import Path
 
-from search.study.input_digests import PhotoMark, changed_masks, changed_photos, photo_marks
+from search.record.json_files import write_json
+from search.record.record import StudyFolder
+from search.study.input_digests import Inputs, PhotoMark, changed_masks, changed_photos, photo_marks
 from trainer.data.dataset import scan_dataset
 
 A = PhotoMark("1_toy/a.png", "aa", "toy, grass", 1, False)
@@ -71,3 +74,14 @@ def test_photos_are_known_by_their_place_in_either_folder(tiny_photos: Path) -> 
     beside = photo_marks(photos, "elsewhere", str(tiny_photos))
     assert beside == marks
     assert [one.file for one in photo_marks(photos, "elsewhere", None)] == [photo.path.name for photo in photos]
+
+
+def test_what_was_noted_is_read_again_and_what_is_damaged_is_nothing(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    assert Inputs.load(folder) is None
+    noted = Inputs(photos=(A, B), masks={"a": "1"}, base="bb", encoders={"clip": "cc"})
+    write_json(Inputs.file(folder), asdict(noted))
+    assert Inputs.load(folder) == noted
+    for damaged in ("", "3", '{"photos": [{"file": 3}]}'):
+        Inputs.file(folder).write_text(damaged)
+        assert Inputs.load(folder) is None

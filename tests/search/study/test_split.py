@@ -1,6 +1,7 @@
 """The hold-out split: spread over the set, no twin on the other side, the same for the same seed."""
 
 import numpy as np
+import pytest
 
 from search.study.split import Split, families_of, given_split, in_contexts, split, with_twins
 
@@ -173,3 +174,13 @@ def test_the_split_of_a_finished_run_leaves_out_what_it_has_seen() -> None:
     plain = given_split([5, 6], [], seen)
     assert plain == Split([0, 1, 2, 3, 4, 7, 8], [5, 6], [], None)
     assert given_split([5, 6], [5, 6], seen) == Split([0, 1, 2, 3, 4, 7, 8], [], [], None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "words"), [(2, 2, ""), (3, 3, ""), (4, 3, ", 1 fewer than score.holdout says")]
+)
+def test_fewer_are_held_out_where_two_different_photos_have_to_be_left(asked: int, held: int, words: str) -> None:
+    copies = pairs(*((row, row + 5) for row in range(5)), count=10)  # five photos, each twice
+    found = split(np.random.default_rng(0).normal(size=(10, 8)), asked, 1, copies=copies)
+    assert len(found.heldout) == held
+    assert (found.note or "").endswith(f"{held} are held out with their {held} copies{words}")
