@@ -13,7 +13,7 @@ from search.record.finalists import LOOKS_FOLDER
 from search.record.person_pick import PersonPick
 from search.record.record import StudyFolder, TrialRecord
 from search.study.settings import KeepSection
-from search.verdict.ranking import IN_DETAIL, contenders, kept_bytes, kept_epochs, kept_in_detail, saved_epochs
+from search.verdict.ranking import contenders, kept_bytes, kept_epochs, kept_in_detail, saved_epochs
 from trainer.checkpoint import STATE_FILE
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Tidier:
     """Tidies trials as they end, and those that later ones push out of the running for the finals. `most`: finalists
     that there will be. `whole`: those that may win keep every checkpoint, as another one may ship by their twins."""
 
-    def __init__(self, folder: StudyFolder, keep: KeepSection, most: int = IN_DETAIL, *, whole: bool = False) -> None:
+    def __init__(self, folder: StudyFolder, keep: KeepSection, most: int, *, whole: bool) -> None:
         self._folder, self._keep, self._most = folder, keep, most
         self._kept_now = keep.model_copy(update={"checkpoints": "all"}) if whole else keep
         self._contenders: dict[int, TrialRecord] = {}

@@ -111,3 +111,19 @@ def test_a_contrast_is_taken_along_the_way_between_two_prompts() -> None:
     np.testing.assert_allclose(found.lora, ((lora[0] - lora[1]) * way).sum(axis=1))
     np.testing.assert_allclose(found.always, ((lora[1] - base[1]) * way).sum(axis=1))
     assert tag_effects([]) == []
+
+
+@pytest.mark.parametrize(("lora", "verdict"), [(1.0, "reflected"), (0.9, "ambiguous")])
+def test_half_of_a_large_effect_is_kept(lora: float, verdict: str) -> None:
+    base, always = (2.0, 1.9, 2.1), (0.0, -0.1, 0.1)
+    found = _verdict((lora, 0.8, 1.1), base, always, works=True, known=True, weaker=False, comes=False)
+    assert found == verdict
+    lost = _verdict((0.1, 0, 0.2), base, (lora, 0.8, 1.1), works=True, known=True, weaker=True, comes=True)
+    assert lost == ("absorbed" if lora == 1.0 else "lost")
+
+
+def test_prompts_that_are_the_same_have_no_way_between_them() -> None:
+    rows = np.eye(3)[[0, 1]]
+    found = contrast((rows, rows[::-1]), (rows[::-1], rows), (rows, rows))
+    for values in (found.lora, found.base, found.always):
+        assert values.tolist() == [0, 0]

@@ -183,3 +183,22 @@ def test_a_series_comes_again_at_half_of_the_checkpoints(tmp_path, checkpoints, 
         assert "differ in column dim (8, 16" in refusal(tmp_path, rows)
     else:
         assert_reads(read(tmp_path, rows), LOSSES[:checkpoints])
+
+
+def test_rows_that_run_backwards_are_read_like_others(tmp_path):
+    rows = pd.DataFrame({"epoch": np.repeat(EPOCHS, 2), "val_loss": np.repeat(LOSSES, 2) * np.tile([0.9, 1.1], 8)})
+    assert_reads(read(tmp_path, rows[::-1]), LOSSES)
+
+
+def test_a_column_that_says_nothing_leaves_the_word_to_the_next(tmp_path):
+    both = pd.concat([one_run(split=np.nan, phase="val"), one_run(split=np.nan, phase="train").assign(val_loss=OTHER)])
+    trajectory = read(tmp_path, both)
+    assert_reads(trajectory, LOSSES)
+    assert trajectory.source == "column val_loss where phase is val"
+
+
+def test_of_named_numbers_a_column_with_gaps_leaves_no_row_out(tmp_path):
+    rows = pd.DataFrame({"step": EPOCHS, "tag": "eval/loss", "value": LOSSES, "image": ["a", *[None] * 7]})
+    assert_reads(read(tmp_path, rows), LOSSES)
+    timed = rows.assign(image=1).rename(columns={"image": "epoch"}).assign(epoch=[1, *[None] * 7])
+    assert_reads(read(tmp_path, timed), LOSSES)

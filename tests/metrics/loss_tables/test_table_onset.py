@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ import pytest
 from metrics.loss_tables.table_onset import as_text, describe, main
 from metrics.onset.onset import find_onset
 from metrics.onset.plot import plot_onset
+from metrics.trajectory.readings import Reading, Readings
+from metrics.trajectory.trajectory import Trajectory
 from tests.metrics.planted_onsets import plant
 
 
@@ -99,3 +102,17 @@ def test_json_is_plain_letters_where_a_console_knows_no_others(monkeypatch, enco
     assert as_text(text) == as_text(text, for_console=encoding == "utf-8") == '{\n  "source": "Verlust für 犬"\n}'
     assert as_text(text, for_console=True).isascii() is (encoding == "ascii")
     assert json.loads(as_text(text, for_console=True)) == text
+
+
+def test_without_scores_there_is_no_column_for_them(tmp_path):
+    losses = [0.0, -0.1, -0.2, -0.15, -0.1]
+    rows = [Readings(n, float(n), {"heldout_loss": Reading(v, v, v)}) for n, v in enumerate(losses)]
+    plain = Trajectory(tuple(rows))
+    text = describe(plain, find_onset(plain)).splitlines()
+    assert text[0].split() == ["epoch", "heldout_loss"]
+    assert text[2].split()[:3] == ["1", "-9.52", "%"]
+    some = Trajectory((*rows[:-1], replace(rows[-1], score=0.5)))
+    text = describe(some, find_onset(some)).splitlines()
+    assert text[0].split() == ["epoch", "heldout_loss", "score"]
+    assert "0.500" in text[5]
+    assert not any("0.500" in line or "nan" in line for line in text[1:5])

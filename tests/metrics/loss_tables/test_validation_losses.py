@@ -231,3 +231,22 @@ def test_a_time_that_is_no_whole_number_is_shown(tmp_path):
     assert said.endswith("column epoch has 1.5")
     assert "it has note, val_loss" in refusal(tmp_path, {"note": "a", "val_loss": LOSSES})
     assert "column step has 'x'" in refusal(tmp_path, {"step": ["x", *EPOCHS[1:]], "val_loss": LOSSES})
+
+
+def test_a_checkpoint_with_half_of_its_photos_is_kept_and_one_with_fewer_is_not(tmp_path):
+    many = {f"val_loss_{number}": LOSSES * (1 + number) for number in range(4)}
+    for gaps, kept in ((2, 8), (3, 7)):
+        columns = {name: values.copy() for name, values in many.items()}
+        for name in list(columns)[:gaps]:
+            columns[name][3] = np.nan
+        trajectory = read(tmp_path, {"epoch": EPOCHS, **columns})
+        assert len(trajectory) == kept
+        left = LOSSES if kept == 8 else np.delete(LOSSES, 3)
+        assert_reads(trajectory, left)
+
+
+def test_a_column_of_items_with_one_value_tells_nothing_apart(tmp_path):
+    rows = pd.concat([one_run(image=f"{number}.png", seed=7) for number in range(3)])
+    assert read(tmp_path, rows).items("heldout_loss").shape == (8, 3)
+    one = read(tmp_path, one_run(image="a.png", seed=7))
+    assert one.items("heldout_loss").shape == (8, 1)

@@ -55,3 +55,9 @@ def test_what_the_same_run_saved_is_told() -> None:
     assert two.endswith(
         " 2 trials have readings of the same run in another trial: that saved 8 trained epochs and 9 s."
     )
+
+
+def test_nothing_took_nothing() -> None:
+    assert cost_of([], None) == Cost()
+    assert {value for value in vars(Cost()).values() if value is not None} == {0}
+    assert Cost().trials == 0

@@ -68,7 +68,7 @@ def test_what_ships_by_twins_and_is_gone_takes_no_other_checkpoint_with_it() -> 
 
 def test_a_trial_is_tidied_when_it_ends_and_again_when_others_push_it_out(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    tidier = Tidier(folder, KeepSection())
+    tidier = Tidier(folder, KeepSection(), 3, whole=False)
     kept = {}
     for number, value in enumerate((0.5, 0.6, 0.7, 0.8, 0.9)):
         for epoch in EPOCHS:

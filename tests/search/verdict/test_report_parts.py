@@ -12,9 +12,22 @@ from search.record.probe_description import ProbeDescription
 from search.record.record import StudyFolder, TrialRecord
 from search.study.server import VARIABLE, Kept
 from search.verdict import report
-from search.verdict.report import _by_value, _encoded, _importances, _set, _spread, _train_yaml, _trial, _versions
+from search.verdict.best_files import marks
+from search.verdict.decision import decide
+from search.verdict.report import (
+    _by_value,
+    _encoded,
+    _grid,
+    _importances,
+    _set,
+    _spread,
+    _train_yaml,
+    _trial,
+    _versions,
+)
 from search.verdict.verdict import Verdict
 from tests.search.any_config import CONFIG
+from tests.search.finished_studies import Plan, make_study
 
 RECORD = TrialRecord(3, "failed", CONFIG, {}, 8, 8, 4, error=" OSError: /home/me/photos/a.png \n", lost="a worker")
 
@@ -102,3 +115,30 @@ def test_a_row_of_the_table_opens_where_pictures_are_told_of() -> None:
     plain = _trial(replace(RECORD, error=None), None, None, other)
     assert (plain.best, plain.error, plain.pictures) == (False, "", None)
     assert plain.cells[0] == ("3", "3")
+
+
+def test_the_grid_marks_the_epoch_to_ship_the_onset_and_what_lies_in_its_interval(
+    tmp_path: Path, tiny_photos: Path
+) -> None:
+    plan = Plan({"optimizer": "AdamW", "lr_scheduler": "constant", "rank": 8}, quality=0.8, turn=18, trained=40)
+    folder = make_study(tmp_path, tmp_path / "base", tiny_photos, (plan,))
+    record = TrialRecord.load(folder.trial(0))
+    grid, pointed = _grid(folder, record), marks(decide(record), shipping=True)
+    assert grid is not None
+    epochs = [column.epoch for column in grid.columns]
+    assert len(epochs) == 9
+    turn = pointed.nearest(epochs)
+    for column in grid.columns:
+        ships, turns = column.epoch == record.epoch_shipped, column.epoch == turn or pointed.inside(column.epoch)
+        assert column.kind == ("ship" if ships else "onset" if turns else "")
+        assert column.name == ("base" if column.epoch == 0 else f"epoch {column.epoch}")
+        assert column.label == pointed.label(column.epoch, epochs)
+    assert {column.kind for column in grid.columns} == {"ship", "onset", ""}
+    assert [row.set for row in grid.rows] == ["new context"] * 2 + [
+        "caption of a held-out photo",
+        "caption of a training photo",
+    ]
+    assert all(len(row.images) == 9 for row in grid.rows)
+    assert grid.trial == 0
+    assert "the other seeds, too" in grid.note
+    assert _grid(folder, replace(record, number=7)) is None, "nothing was drawn"

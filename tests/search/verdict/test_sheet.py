@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search.verdict.best_files import fitting
-from search.verdict.sheet import BAND, ONSET, SHIP_PAPER, Marks, choose_epochs, contact_sheet
+from search.verdict.sheet import BAND, ONSET, SHIP, SHIP_PAPER, Marks, _column, choose_epochs, contact_sheet
 
 EPOCHS = (0, 5, 10, 20)
 CAPTIONS = ("a photo of sks toy", "a photo of sks toy", "sks toy on the moon, seen from very far away, in winter")
@@ -133,3 +133,17 @@ def test_a_sheet_is_never_higher_than_a_screen_can_show(prompts, seeds, size):
 def test_a_sheet_of_nothing_is_refused(images, captions):
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet(images, captions, title="Trial 7")
+
+
+def test_only_what_ships_and_the_onset_have_a_sign() -> None:
+    marks = Marks(shipped=4, onset=7.0, low=6.0, high=12.0, safe=2, alike=10, onset_name="memory onset")
+    epochs = [0, 2, 4, 6, 8, 10, 12, 14]
+    heads = {epoch: _column(epoch, epochs, marks) for epoch in epochs}
+    assert {epoch: head.label for epoch, head in heads.items()} == {
+        0: "", 2: "safe", 4: "▲ ship this", 6: "● memory onset", 8: "onset range", 10: "most alike", 12: "", 14: "",
+    }  # fmt: skip
+    assert [head.name for head in heads.values()][:2] == ["base", "epoch 2"]
+    assert [epoch for epoch, head in heads.items() if head.bold] == [4, 6]
+    assert [epoch for epoch, head in heads.items() if head.ink == SHIP] == [2, 4, 10]
+    assert [epoch for epoch, head in heads.items() if head.paper == BAND] == [6, 8, 10, 12]
+    assert [epoch for epoch, head in heads.items() if head.paper == SHIP_PAPER] == [4]
