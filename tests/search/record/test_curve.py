@@ -48,3 +48,23 @@ def test_a_table_that_another_program_wrote_is_read_the_long_way(folder: Path) -
     assert before is not None
     assert after is not None
     np.testing.assert_allclose(after.scores, before.scores, rtol=1e-12)
+
+
+def test_what_was_read_beside_the_score_is_that_of_the_epoch(folder: Path) -> None:
+    curve, whole = Curve.load(folder), Trajectory.load(folder)
+    assert curve is not None
+    assert set(curve.also) == {"fidelity", "heldout_loss"}
+    for reading in whole.readings:
+        found = curve.at(int(reading.epoch))
+        assert found == {name: pytest.approx(reading.channels[name].value) for name in curve.also}
+    assert curve.at(39) == {}, "there is no checkpoint"
+    assert curve.line == (curve.epochs.tolist(), curve.scores.tolist())
+    gap = Curve(np.array([0, 2]), np.zeros(2), {"fidelity": np.array([np.nan, 0.5])})
+    assert (gap.at(0), gap.at(2)) == ({}, {"fidelity": 0.5})
+
+
+@pytest.mark.parametrize("epochs", ["0,4,2", "0,2,2"])
+def test_epochs_that_do_not_rise_are_no_curve(tmp_path: Path, epochs: str) -> None:
+    rows = "".join(f"{epoch},0.1,0.5\n" for epoch in epochs.split(","))
+    (tmp_path / "trajectory.csv").write_text(f"epoch,effort,score\n{rows}")
+    assert Curve.load(tmp_path) is None

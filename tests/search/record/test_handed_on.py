@@ -4,15 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from metrics.onset.onset import find_onset
-from metrics.trajectory.readings import Reading, Readings
 from search.record.added_prompts import AddedPrompts
-from search.record.data_check import DataCheck, Finding
-from search.record.events import DrawAgain
-from search.record.finalists import Finalist, Finalists, FreshLook
 from search.record.handed_on import HandedOn, result_of
 from search.record.json_files import write_json
 from search.record.record import StudyFolder, TrialRecord
@@ -85,32 +80,6 @@ def test_a_record_says_what_it_has_not_trained() -> None:
     assert (record.saved_epochs, record.saved_seconds) == (6, 64.0)
 
 
-def test_a_fresh_look_comes_back(tmp_path: Path) -> None:
-    readings = Readings(8, 0.5, {"fidelity": Reading(0.5, 0.4, 0.6)}, {"fidelity": np.arange(3.0)}, 0.7)
-    FreshLook("asked", readings, np.arange(5.0), 8, 4, 1, 2.5).save(tmp_path / "a.npz")
-    found = FreshLook.load(tmp_path / "a.npz")
-    assert found is not None
-    assert (found.asked, found.images, found.prompts, found.repeated, found.seconds) == ("asked", 8, 4, 1, 2.5)
-    assert found.draws.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
-    assert (found.readings.epoch, found.readings.score, found.readings.channels) == (8, 0.7, readings.channels)
-    assert FreshLook.load(tmp_path / "b.npz") is None
-
-
-def test_finalists_that_are_as_good_and_those_that_are_surely_better() -> None:
-    first = Finalist(3, 8, searched=0.5, score=0.6, low=0.5, high=0.7, best=0.9)
-    assert first.as_good
-    assert [replace(first, behind=share).as_good for share in (0.94, 0.95)] == [True, False]
-    better = replace(first, score=0.7)
-    assert [replace(better, behind=share).surely_above(first) for share in (0.04, 0.06)] == [True, False]
-    assert not replace(first, behind=0.0).surely_above(first)
-    found = Finalists({}, (first, replace(first, trial=5, trainings=(0.5, 0.7))), {7: "NaN"})
-    assert (found.numbers, found.retrained) == ({3, 5, 7}, True)
-    assert found.of(5) == found.drawn[1]
-    assert (found.of(7), found.of(None)) == (None, None)
-    assert not replace(found, drawn=(first,)).retrained
-    assert (DrawAgain(3, 8, twins=3, place=2).twin, DrawAgain(3, 8, place=2).twin) == (2, None)
-
-
 def test_prompts_that_are_added_twice_are_added_once(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     one = AddedPrompts().joined_by(["{trigger} {class}, snow"], ("sks", "dog"))
@@ -121,17 +90,3 @@ def test_prompts_that_are_added_twice_are_added_once(tmp_path: Path) -> None:
     assert AddedPrompts.load(folder) == two
     AddedPrompts.file(folder).write_text("[]")
     assert AddedPrompts.load(folder) == AddedPrompts()
-
-
-def test_a_data_check_counts_once_drawings_were_looked_at_and_its_page_is_there(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    assert DataCheck.of(folder) is None
-    check = DataCheck("dog", "digest", 8, 7.5, findings=(Finding("blurred", "replace", ("a.png",)),), trained=True)
-    assert check.save(tmp_path) == tmp_path / "data_check.json"
-    assert DataCheck.of(folder) is None, "its page is gone"
-    (tmp_path / check.page).touch()
-    assert DataCheck.of(folder) == check
-    replace(check, trained=False).save(tmp_path)
-    assert DataCheck.of(folder) is None
-    needs = {action: Finding("blurred", action).needs_change for action in ("replace", "keep_one", "retag", "know")}
-    assert needs == {"replace": True, "keep_one": True, "retag": True, "know": False}

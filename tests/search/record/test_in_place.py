@@ -1,11 +1,13 @@
 """A study's folder that is moved while the study runs."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from metrics.files import write_whole
 from search.errors import SearchError
+from search.record import in_place as module
 from search.record.in_place import in_place
 
 
@@ -38,3 +40,32 @@ def test_what_fails_is_told_as_moved_only_where_the_folder_is_gone(tmp_path: Pat
 
     with pytest.raises(told):
         fail()
+
+
+def test_python_is_asked_once_to_tell_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(module, "_HOOKS", [])
+    monkeypatch.setattr(sys, "addaudithook", asked.append)
+    for _ in range(2):
+        with in_place(tmp_path):
+            assert asked == [module._audited]
+            assert {str(tmp_path)} == module._KEPT
+    assert set() == module._KEPT
+
+
+@pytest.mark.parametrize(("made", "refused"), [("dog", True), ("dog/trials", False), ("", True), ("dogs", False)])
+def test_the_folder_and_those_around_it_are_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str, refused: bool
+) -> None:
+    home = tmp_path / "runs"
+    there = tmp_path / "there"
+    (there / "dog").mkdir(parents=True)
+    monkeypatch.setattr(module, "_KEPT", {str(home / "dog"), str(there / "dog")})
+    if refused:
+        with pytest.raises(SearchError, match="was moved or deleted"):
+            module._audited("os.mkdir", (home / made, 0o777, -1))
+    else:
+        module._audited("os.mkdir", (home / made, 0o777, -1))
+    module._audited("os.rename", (home / made, 0o777, -1))
+    module._audited("os.mkdir", (3, 0o777, -1))
+    module._audited("os.mkdir", (there / made, 0o777, -1))

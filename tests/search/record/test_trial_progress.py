@@ -62,6 +62,17 @@ def test_what_was_decided_is_replayed_up_to_the_first_gap(home: Path) -> None:
     assert not len(Course(RECORD, 10).replayed(home).trajectory)
 
 
+def test_seconds_add_up_memory_is_the_most_and_nothing_is_decided_before_it_was(home: Path) -> None:
+    course, memory = Course(RECORD), {"rss_gib": 1.0, "gpu_gib": 0.5}
+    assert course.decided == 0
+    for epoch in (2, 4):
+        course = course.advanced(Checkpointed.load(home, 3, epoch), home)
+    assert course.record.timings == {"train": 6.0, "save": 1.0}
+    again = course.advanced(Checkpointed(3, 6, READINGS[6], {"train": 1.0, "save": 0.5, "sample": 2.0}, memory), home)
+    assert again.record.timings == {"train": 7.0, "save": 1.5, "sample": 2.0}
+    assert again.record.memory == {"rss_gib": 3.0, "gpu_gib": 0.5}
+
+
 def test_steps_stay_steps(home: Path) -> None:
     steps = replace(RECORD, finished_run=FinishedRun({2: "a", 4: "b"}, unit="step"))
     assert Course(steps, 4).replayed(home).trajectory.unit == "step"
@@ -120,3 +131,5 @@ def test_what_another_process_ended_is_judged_by_what_was_measured(course: Cours
     assert "another process" in found.error
     assert course.ended_elsewhere("failed", "balanced").onset is None
     assert Course(RECORD).ended_elsewhere("pruned", "balanced").onset is None
+    alone = replace(course, trajectory=replace(course.trajectory, readings=course.trajectory.readings[:1]))
+    assert alone.ended_elsewhere("pruned", "balanced").onset is None, "the base alone says nothing"

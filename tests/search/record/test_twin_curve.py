@@ -38,3 +38,19 @@ def test_an_epoch_of_a_twin_is_worth_what_its_own_number_of_photos_says() -> Non
     assert joined.cube(CHANNEL)[1, :, 0, 0] == pytest.approx([2, 4, 2, 2, 4, 2])
     assert joined.cube(CHANNEL)[2, :, 0, 0] == pytest.approx([4, 8, 4, 4, 8, 4])
     assert [last_epoch(CONFIG, 12, 6, left_out) for left_out in (2, 4)] == [8, 4]
+
+
+def test_beyond_what_twins_read_and_where_losses_are_of_another_form_readings_stay() -> None:
+    read = [planted(place, 8) for place in range(3)]
+    readings = [Readings(epoch, 0.0, {}) for epoch in (0, 2, 8, 12, 40)]
+    joined = with_twin_losses(Trajectory(tuple(readings)), read)
+    assert [each.epoch for each in joined.readings] == [0, 2, 8, 12, 40]
+    assert [CHANNEL in each.items for each in joined.readings] == [True, True, True, True, False]
+    assert (joined.readings[0].items[CHANNEL] == 0).all()
+    assert joined.readings[0].items[CHANNEL].shape == (9, 8, 1)
+    assert joined.readings[3].items[CHANNEL] == pytest.approx(
+        np.concatenate([each.ratios[-1] for each in read])[np.argsort(np.concatenate([each.rows for each in read]))]
+    )
+    other = np.zeros((2, 5, 1))
+    apart = [Readings(0, 0.0, {}), Readings(2, 0.0, {CHANNEL: reading_of_items(other)}, {CHANNEL: other})]
+    assert with_twin_losses(Trajectory(tuple(apart)), read).readings[1] is apart[1]

@@ -5,12 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import optuna
 import pytest
+import torch
 
 from metrics.onset.turns import Disagreement, Onset, Turn
 from search import run, status
 from search.errors import DamagedError, VersionError
 from search.record.record import StudyFolder, TrialRecord
+from search.record.versions import installed
 from search.verdict.decision import decide
 from tests.messages import refusal
 from trainer.config.config import TrainConfig, parse_train_config
@@ -150,3 +154,12 @@ def test_a_recorded_config_is_the_one_that_was_written() -> None:
         {"base": "b", "data": "d", "resolution": [64, 96], "optimizer_args": {"betas": [0.9, 0.99]}, "alpha": 3}
     )
     assert recorded_config(config.model_dump(mode="json")) == config
+
+
+def test_versions_are_those_of_the_packages_that_are_there() -> None:
+    found = installed()
+    assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert (found["optuna"], found["numpy"]) == (optuna.__version__, np.__version__)
+    assert found.keys() <= {
+        "onset-lora", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "optuna", "numpy"
+    }  # fmt: skip
