@@ -24,7 +24,7 @@ from tests.made_once import made_once
 _IN_TURN = "ONSET_COLLECTS_IN_TURN"
 # begun first, so that no process has a long file left when the other is done
 _LONGEST = [
-    "search/test_run.py",
+    "search/test_short_demo.py",
     "search/running/test_coordinator_processes.py",
     "trainer/packing/test_pack.py",
     "search/verdict/test_decision_everywhere.py",

@@ -1,268 +1,278 @@
-"""A shortened demo through the command: to its verdict, killed and resumed to the same numbers, and again."""
+"""`search.run` from its command line to a verdict, with workers in its own process: what it says, keeps and refuses."""
 
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
+import contextlib
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import optuna
-import psutil
 import pytest
-import yaml
-from PIL import Image
 
-from search import status
-from search.record.lock import locked
-from search.record.record import StudyFolder
+import search.run
+from search.record.json_files import write_json
+from search.record.learned_from import LearnedFrom
+from search.record.lock import locked, worker_lock
+from search.record.record import PROBE_FILE, StudyFolder
+from search.recovery.study_json import About
+from search.running.finals_cost import FinalsCost
+from search.study.json_schema import study_schema
+from search.study.study import Study, load_study
+from search.tuning import learned
 from search.verdict.verdict import Verdict
-from tests.messages import refusal
-from tests.search import damage
-from tests.search.recovery.real_studies import run_here
-from tests.search.shared_server import own_server
-from tests.search.study_processes import PATIENCE_SECONDS, STUDIES, finish, start, wait_until, workers_of
+from tests.search.one_process import OneProcess
+
+PROBE = {"prompts": ["a photo of sks toy"], "sets": ["C"], "seeds": [11, 12], "size": [64, 64]}
 
 
-@pytest.fixture(scope="module")
-def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo study with half of its photos, two trials of three epochs of a few steps, and a small probe."""
-    home = tmp_path_factory.mktemp("short")
-    values: dict[str, Any] = yaml.safe_load((STUDIES / "demo.yaml").read_text())
-    (photos,) = (STUDIES / values["data"]).iterdir()
-    for number in (*range(1, 13), *range(25, 28)):  # the last three are all that show a desert
-        for file in photos.glob(f"{number:02}.*"):
-            (home / "photos" / photos.name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, home / "photos" / photos.name)
-    values |= {"base": str(STUDIES / values["base"]), "data": str(home / "photos")}
-    values["train"] |= {"epochs": 3, "save_every_n_epochs": 1, "batch_size": 2}
-    values["search"]["epochs"]["values"] = [3]
-    del values["sampler"]  # what it starts with has other epochs
-    score = values["score"]
-    score |= {
-        "encoder": str(STUDIES / score["encoder"]),
-        "precision": "fp32",
-        "holdout": 4,
-        "holdout_contexts": ["desert"],
-    }
-    score["probe"] |= {"seeds": 1, "steps": 2, "trained": 1, "heldout": 1}
-    score["probe"]["contexts"] = score["probe"]["contexts"][:1]
-    score["losses"] |= {"levels": 2, "draws": 1}
-    score["shifted"] |= {"composites": 4, "levels": 2}
-    values["budget"] = {"trials": 2, "startup_trials": 1}
-    values |= {"stop": {"onset": False, "prune": False}, "keep": {}}
-    path = home / "demo.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+class Runs:
+    """A study file, and where it runs."""
+
+    def __init__(self, file: Path, counts: list[int]) -> None:
+        self.file, self.home, self.counts = file, file.parent / "runs", counts
+        self.folder = StudyFolder(self.home / "small")
+
+    def __call__(self, *options: str) -> int:
+        return search.run.main([str(self.file), "--runs", str(self.home), *options])
 
 
-@pytest.fixture(scope="module")
-def undisturbed(short_demo: Path) -> tuple[StudyFolder, str]:
-    """The folder it leaves and what it said."""
-    runs = short_demo.parent / "undisturbed"
-    with own_server():
-        code, said = run_here(short_demo, runs)
-    assert code == 0, said
-    return StudyFolder(runs / "demo"), said
+@pytest.fixture
+def runs(write_study: Callable[..., Path], tiny_sd15: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    counts: list[int] = []
 
+    @contextlib.contextmanager
+    def here(study: Study) -> Iterator[Any]:
+        class Place:
+            def team(self, study: Study, folder: StudyFolder) -> OneProcess:
+                counts.append(study.workers.count)
+                write_json(folder.path / PROBE_FILE, PROBE)
+                return OneProcess(study.workers.count, folder)
 
-@pytest.fixture(scope="module")
-def disturbed(short_demo: Path) -> StudyFolder:
-    """The same study: interrupted, then a worker and after it the coordinator killed in a trial, then what they left
-    is damaged; then it goes on."""
-    runs = short_demo.parent / "disturbed"
-    folder = StudyFolder(runs / "demo")
-    process = start(short_demo, runs)
-    wait_until(lambda: (folder.trial(1) / "record.json").is_file(), process)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 130, said
-    assert "everything finished so far is kept" in said
-    process = start(short_demo, runs)
-    wait_until(lambda: (folder.trial(0) / "readings" / "0001.npz").is_file(), process)
-    victim, *others = workers_of(process)
-    victim.kill()
-    wait_until(lambda: any((folder.trial(n) / "readings" / "0002.npz").is_file() for n in (0, 1)), process)
-    orphans = workers_of(process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not psutil.wait_procs([*orphans, *others], timeout=30)[1], "workers outlive their coordinator"
-    states = [r.state for r in folder.records()]
-    assert "running" in states
-    for record in [r for r in folder.records() if r.state == "running"]:
-        home = folder.trial(record.number)
-        damage.empty(home / "record.json")
-        for newest in (sorted(home.glob("readings/0*.npz"))[-1:], sorted(home.glob("checkpoints/0*/state.json"))[-1:]):
-            for path in newest:
-                damage.flip(path)
-    damage.truncate(folder.cache / "probe" / "calibration.npz")
-    said = finish(start(short_demo, runs))
-    assert "calibration.npz is damaged or missing: the probe is built again" in said
-    return folder
+        yield Place()
 
-
-def test_it_ends_with_a_verdict_and_the_files_it_promises(undisturbed) -> None:
-    folder, said = undisturbed
-    verdict = Verdict.load(folder.verdict_file)
-    assert verdict.cost.complete == 2
-    if verdict.decision.ships:
-        assert verdict.finalists is not None
-        assert (verdict.finalists.of(verdict.trial).score, verdict.finalists.left_out) == (verdict.score, {})
-        assert verdict.files["strengths"] == "strengths.png"
-    assert "verdict" in said
-    assert sum("to compare" in sentence and "LoRA files" in sentence for sentence in verdict.sentences) == 1
-    for name in ("study.db", "study.yaml", "report.html", "best/train.yaml", "best/sheet.png", "artifacts", "cache"):
-        assert (folder.path / name).exists(), name
-    for record in folder.records():
-        trial = folder.trial(record.number)
-        for name in ("config.yaml", "record.json", "trajectory.csv", "items.npz", "sheet.png", "onset.png"):
-            assert (trial / name).is_file(), name
-        kept = sorted(int(p.name) for p in (trial / "checkpoints").iterdir())
-        around = {record.epoch_shipped - 1, record.epoch_shipped, record.epoch_shipped + 1}
-        assert around & {*range(1, record.epochs_trained + 1)} <= set(kept)  # two trials: both are finalists
-        assert not list((trial / "checkpoints").glob("*/state.*"))
-        assert folder.sampled_epochs(record.number) == list(range(record.epochs_trained + 1))
-        assert record.timings["train"] > 0
-        assert record.versions["torch"]
-
-
-def test_every_loss_channel_is_measured(undisturbed) -> None:
-    folder, _ = undisturbed
-    trajectory = folder.trajectory(0)
-    assert {
-        "heldout_loss",
-        "context_loss",
-        "shifted_loss",
-        "fidelity",
-        "prompt",
-        "copying",
-        "colour",
-        "composition",
-    } <= set(trajectory.channels)
-    assert np.isfinite(trajectory.scores).all()
-
-
-def test_held_out_photos_are_not_trained_on(undisturbed) -> None:
-    folder, _ = undisturbed
-    about = folder.probe()
-    assert (len(about.trained), len(about.heldout), len(about.context)) == (8, 4, 3)
-    assert not {*about.heldout, *about.context} & set(about.trained)
-    assert not set(about.heldout) & set(about.context)
-
-
-@pytest.mark.slow  # each day's tests kill a smaller study at its writes (running/test_crash_points.py)
-def test_killed_and_resumed_it_gives_the_same_numbers(undisturbed, disturbed) -> None:
-    before, _ = undisturbed
-    assert [r.number for r in disturbed.records()] == [r.number for r in before.records()] == [0, 1]
-    for first, second in zip(before.records(), disturbed.records(), strict=True):
-        assert (first.params, first.state, first.epoch_shipped) == (second.params, second.state, second.epoch_shipped)
-        assert (first.value, first.score, first.onset) == (second.value, second.score, second.onset)
-        number = first.number
-        assert (before.trial(number) / "trajectory.csv").read_text() == (
-            disturbed.trial(number) / "trajectory.csv"
-        ).read_text()
-        epoch = first.epochs_trained
-        assert (before.samples(number, epoch) == disturbed.samples(number, epoch)).all()
-    tables = [optuna.load_study(study_name="demo", storage=f"sqlite:///{f.database}") for f in (before, disturbed)]
-    assert len({str([(t.number, t.params, t.value, t.intermediate_values) for t in s.trials]) for s in tables}) == 1
-
-
-def test_run_again_it_says_at_once_that_it_is_finished(short_demo: Path, undisturbed) -> None:
-    script = (
-        "import sys; from search.run import main; code = main(sys.argv[1:]); "
-        "print(code, [m for m in ('torch', 'optuna', 'pandas', 'scipy') if m in sys.modules])"
+    monkeypatch.setattr(search.run, "place_of", here)
+    file = write_study(
+        base=str(tiny_sd15),
+        score={"encoder": str(tiny_clip), "holdout": 2},
+        train={"resolution": 64, "save_every_n_epochs": 2, "epochs": 6},
+        budget={"trials": 2, "startup_trials": 2},
+        workers={"count": 5},
     )
-    runs = undisturbed[0].path.parent
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(short_demo), "--runs", str(runs)], capture_output=True, text=True, check=True
-    )
-    assert "is finished: 2 trials" in done.stdout
-    assert done.stdout.splitlines()[-1] == "0 []"
+    return Runs(file, counts)
 
 
-def test_a_changed_study_is_refused_by_name(short_demo: Path, undisturbed) -> None:
-    changed = short_demo.with_name("changed.yaml")
-    changed.write_text(short_demo.read_text().replace("batch_size: 2", "batch_size: 4"))
-    code, said = run_here(changed, undisturbed[0].path.parent)
-    assert code == 2
-    assert re.search(refusal("train.batch_size", 4, "2, as the study 'demo' was begun"), said)
+def test_a_study_runs_to_its_verdict_and_keeps_what_it_ran_with(runs: Runs, capsys) -> None:
+    assert runs() == 0
+    study = load_study(runs.file)
+    verdict = Verdict.load(runs.folder.verdict_file)
+    assert len(verdict.trials) == 2
+    assert runs.counts == [2], "no more workers than trials"
+    assert runs.folder.study_file.read_bytes() == study.source.kept()
+    about = About.load(runs.folder)
+    assert about is not None
+    assert (about.study, about.digest) == ("small", study.digest)
+    assert json.loads((runs.folder.path / "clock.json").read_text())["seconds"] >= 0
+    assert verdict.said.headline in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
-def test_a_base_that_does_not_load_is_told_in_one_line(short_demo: Path) -> None:
-    broken = short_demo.with_name("broken.yaml")
-    hollow = short_demo.parent / "hollow"
-    hollow.mkdir()
-    (hollow / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    values = yaml.safe_load(short_demo.read_text()) | {"base": str(hollow), "study": "broken"}
-    broken.write_text(yaml.safe_dump(values))
-    code, said = run_here(broken, short_demo.parent / "broken")
-    assert code == 2, said
-    assert str(hollow) in said.strip().splitlines()[-1]
-    assert "Traceback" not in said
+def test_a_finished_study_says_so_and_shows_its_verdict_and_a_larger_one_goes_on(runs: Runs, capsys) -> None:
+    assert runs() == 0
+    capsys.readouterr()
+    before = runs.folder.verdict_file.read_bytes()
+    assert runs() == 0
+    said = capsys.readouterr().out
+    assert "study small is finished: 2 trials. To go on with it, raise the budget." in said
+    assert "╭" in said
+    assert len(runs.counts) == 1, "no worker is asked for"
+    assert runs.folder.verdict_file.read_bytes() == before
+    assert runs("--set", "budget.trials=3") == 0
+    assert len(Verdict.load(runs.folder.verdict_file).trials) == 3
+    assert "budget.trials=3" not in runs.file.read_text()
+    assert len(runs.counts) == 2
+    assert runs("--set", "budget.trials=3") == 0
+    assert len(runs.counts) == 2
 
 
-def test_a_second_run_of_the_same_study_is_kept_out(short_demo: Path, undisturbed) -> None:
-    runs = short_demo.parent / "taken"
-    (runs / "demo").mkdir(parents=True)
-    with locked(runs / "demo" / ".coordinator.lock"):
-        code, said = run_here(short_demo, runs)
-    assert code == 1
-    assert f"another process (pid {os.getpid()}) is running this study" in said
+def test_a_study_with_one_configuration_is_finished_without_a_word_of_its_budget(runs: Runs, capsys) -> None:
+    one = ("--set", "search.rank.values=[4]", "--set", "search.learning_rate_scale={value: 1.0}")
+    assert runs(*one) == 0
+    capsys.readouterr()
+    assert runs(*one) == 0
+    assert "study small is finished.\n" in capsys.readouterr().out
 
 
-def test_the_status_shows_every_trial(undisturbed, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, _ = undisturbed
-    assert status.main([str(folder.path)]) == 0
-    assert capsys.readouterr().out.count("complete") >= 2
+def test_while_another_process_runs_the_study_it_is_kept_out(runs: Runs, capsys) -> None:
+    runs.folder.path.mkdir(parents=True)
+    with locked(runs.folder.path / ".coordinator.lock"):
+        assert runs() == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {runs.folder.path}: another process")
+    assert said.rstrip().endswith("is running this study")
+    assert runs.counts == []
+    assert not runs.folder.study_file.exists(), "nothing was written"
 
 
-def test_the_lora_works_in_diffusers_as_the_samples_show(undisturbed) -> None:
-    import torch
-    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+def test_workers_of_an_earlier_run_are_waited_for(runs: Runs, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search.run, "_GRACE_SECONDS", 0.1)
+    runs.folder.path.mkdir(parents=True)
+    with locked(worker_lock(runs.folder.path, 0)):
+        assert runs() == 1
+    assert "workers of an earlier run are still alive" in capsys.readouterr().err
+    assert runs.counts == []
+    assert runs() == 0
 
-    from trainer.base_model.load import load_base
-    from trainer.inference.sample import initial_noise
 
-    folder, _ = undisturbed
-    about = folder.probe()
-    shipped = {r.number: int(r.epoch_shipped) for r in folder.records() if r.epoch_shipped}
+def test_what_belongs_to_a_flow_is_refused(runs: Runs, capsys) -> None:
+    assert runs("--go-on") == 2
+    assert "--go-on: expected a flow file with it, got a study file" in capsys.readouterr().err
 
-    def change(number: int) -> float:
-        """How far the study's own samples of the shipped epoch are from the base's."""
-        first, last = (np.asarray(Image.open(folder.samples_file(number, e)), float) for e in (0, shipped[number]))
-        return float(np.abs(last - first).mean())
 
-    number = max(shipped, key=change)  # short runs: the one that moved most
-    epoch = shipped[number]
-    base = load_base(STUDIES / "demo" / "base")
-    pipe = StableDiffusionPipeline.from_pretrained(
-        STUDIES / "demo" / "base", safety_checker=None, torch_dtype=torch.float32
-    )
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
-    pipe.set_progress_bar_config(disable=True)
+def test_of_a_flow_there_is_no_dry_run(runs: Runs, capsys) -> None:
+    runs.file.with_name("flow.yaml").write_text(f"flow: [{runs.file.name}]\n")
+    assert search.run.main([str(runs.file.with_name("flow.yaml")), "--dry-run"]) == 2
+    assert "--dry-run: expected a study file with it, got a flow file" in capsys.readouterr().err
 
-    def drawn() -> np.ndarray:
-        with torch.no_grad():
-            images = pipe(
-                list(about.prompts),
-                negative_prompt=[about.negative] * len(about.prompts),
-                latents=initial_noise(base, [about.seeds[0]] * len(about.prompts), tuple(about.size)),
-                num_inference_steps=about.steps,
-                guidance_scale=about.guidance,
-                width=about.size[0],
-                height=about.size[1],
-                output_type="np",
-            ).images
-        return images * 255
 
-    plain = drawn()
-    lora = folder.checkpoint(number, epoch) / "lora.safetensors"
-    pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
-    with_lora = drawn()
-    shown = folder.samples(number, epoch)[:, 0].astype(float)
-    assert np.abs(plain.reshape(len(plain), -1) - folder.samples(number, 0)[:, 0].reshape(len(plain), -1)).mean() < 2
-    assert np.abs(with_lora - shown).mean() < 2
-    assert np.abs(with_lora - plain).mean() > 3 * np.abs(with_lora - shown).mean()
+def test_a_setting_that_changes_what_trials_are_is_refused_by_name(runs: Runs, capsys) -> None:
+    assert runs() == 0
+    before = runs.folder.study_file.read_bytes()
+    assert runs("--set", "train.batch_size=2") == 2
+    assert "train.batch_size" in capsys.readouterr().err
+    assert runs.folder.study_file.read_bytes() == before
+
+
+def test_the_schema_needs_no_study(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        search.run.main(["--schema"])
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out) == study_schema()
+
+
+def test_what_a_study_learns_from_is_kept_with_it_and_told(runs: Runs, capsys) -> None:
+    count = f"budget.trials={learned._LEAST}"
+    assert runs("--set", count) == 0
+    runs.file.write_text(runs.file.read_text().replace("study: small", "study: second"))
+    folder = StudyFolder(runs.home / "second")
+    capsys.readouterr()
+    assert runs("--set", "sampler.learn_from=[small]", "--set", "budget.trials=1") == 0
+    kept = LearnedFrom.load(folder)
+    assert kept is not None
+    assert (kept.studies, len(kept.examples)) == (("small",), learned._LEAST)
+    told = f"note: sampler.learn_from: small: {learned._LEAST} of its {learned._LEAST} complete trials fit this search"
+    assert capsys.readouterr().out.count(told) == 1
+    assert LearnedFrom.load(runs.folder) is None
+
+
+def test_settings_that_change_before_anything_was_trained_begin_the_study_anew(
+    runs: Runs, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(OneProcess, "receive", lambda *given: 1 / 0)
+        assert runs() == 1
+    assert not (runs.folder.trial(0) / "trajectory.csv").exists()
+    capsys.readouterr()
+    assert runs("--set", "train.batch_size=2") == 0
+    said = capsys.readouterr().out
+    assert said.count("note: nothing has been trained with the earlier settings: the study begins anew with these") == 1
+    records = list(runs.folder.records())
+    assert [record.config.batch_size for record in records] == [2, 2]
+    assert runs("--set", "train.batch_size=2") == 0
+    assert "begins anew" not in capsys.readouterr().out
+
+
+class Seen(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ((), {"slots": 2, "seconds": None, "prunes": True, "stops": True}),
+        (("budget.hours=2", "stop.prune=false"), {"slots": 2, "seconds": 7200 - 50.0, "prunes": False, "stops": True}),
+        (("workers.count=1", "stop.onset=false"), {"slots": 1, "seconds": None, "prunes": True, "stops": False}),
+        (("workers.count=1", "workers.pack=2"), {"slots": 2, "seconds": None, "prunes": True, "stops": True}),
+        (("workers.count=1", "workers.pack=auto"), {"slots": 1, "seconds": None, "prunes": True, "stops": True}),
+    ],
+)
+def test_the_board_is_told_what_is_to_come(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], expected: dict[str, Any]
+) -> None:
+    """In a sitting after one of 50 s."""
+    boards: list[tuple[Any, ...]] = []
+
+    def board(name: str, trials: int, slots: int, **more: Any) -> None:
+        boards.append((name, trials, {"slots": slots, **more}))
+        raise Seen
+
+    write_json(runs.folder.path / "clock.json", {"seconds": 50.0})
+    monkeypatch.setattr("search.running.progress.Board", board)
+    assert runs(*(part for each in settings for part in ("--set", each))) == 1
+    ((name, trials, told),) = boards
+    assert (name, trials) == ("small", 2)
+    assert told["spent_seconds"] == pytest.approx(50.0, abs=30.0)
+    assert set(told["horizons"]) == {6}
+    assert told["finals"] == FinalsCost.of(load_study(runs.file, settings))
+    if expected["seconds"] is not None:
+        expected["seconds"] = pytest.approx(expected["seconds"], abs=30.0)
+    assert {key: told[key] for key in expected} == expected
+
+
+def test_a_dry_run_tells_its_bill_and_trains_nothing(runs: Runs, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def measure(study: Study, folder: StudyFolder) -> Any:
+        measured.append(study.name)
+        assert folder == runs.folder
+        return SimpleNamespace(notices=("of the photos",), lines=lambda: ["line one", "line two"])
+
+    monkeypatch.setattr("search.running.bill.measure", measure)
+    assert runs("--dry-run", "--set", "score.holdout=0") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert measured == ["small"]
+    assert said[-4:-1] == ["note: of the photos", "line one", "line two"]
+    assert said[-1].startswith("No trial was trained.")
+    notices = load_study(runs.file, ["score.holdout=0"]).notices
+    assert said[:-4] == [f"note: {notice}" for notice in notices]
+    assert not runs.folder.study_file.exists()
+
+
+def test_interrupted_it_says_that_what_is_finished_is_kept(runs: Runs, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    receive = OneProcess.receive
+    turns = [4]
+
+    def interrupted(team: OneProcess, timeout: float) -> Any:
+        turns[0] -= 1
+        if not turns[0]:
+            raise KeyboardInterrupt
+        return receive(team, timeout)
+
+    monkeypatch.setattr(OneProcess, "receive", interrupted)
+    monkeypatch.setattr(OneProcess, "close", lambda team, grace_seconds=3.0: closed.append(team.count))
+    assert runs() == 130
+    assert "interrupted; everything finished so far is kept: the same command goes on" in capsys.readouterr().err
+    assert closed == [2]
+    monkeypatch.undo()
+
+
+def test_block_weights_are_judged_and_then_told(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, done = StudyFolder(tmp_path), list[Any]()
+    study: Any = SimpleNamespace(base="the base", keep="what to keep")
+    clock: Any = SimpleNamespace(seconds=77.0, tick=lambda: done.append("ticked"))
+
+    def judge(given: Any, home: StudyFolder, say: Callable[[str], None]) -> str:
+        assert (given, home) == (study, folder)
+        say("looking")
+        done.append("judged")
+        return "the judgement"
+
+    def finish(home: StudyFolder, judgement: str, **more: Any) -> None:
+        done.append((home, judgement, more))
+
+    monkeypatch.setattr("search.running.judging.judge", judge)
+    monkeypatch.setattr("search.verdict.delivery_verdict.finish_delivery", finish)
+    publish: Any = object()
+    search.run._deliver(study, folder, clock, publish)
+    told = {"base": "the base", "wall_seconds": 77.0, "keep": "what to keep", "publish": publish}
+    assert done == ["judged", "ticked", (folder, "the judgement", told)]
+    assert capsys.readouterr().out == "note: looking\n"

@@ -28,7 +28,9 @@ from trainer.base_model.load import load_base
 from trainer.lora.kohya_file import load_lora
 from trainer.lora.lora import LoraWeights
 
-pytestmark = pytest.mark.slow  # each day a real worker draws the finalists of a short study (tests/search/test_run.py)
+pytestmark = (
+    pytest.mark.slow
+)  # each day a real worker draws the finalists of a short study (tests/search/test_short_demo.py)
 DEMO = Path(__file__).parents[3] / "studies" / "demo"
 
 

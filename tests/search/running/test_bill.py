@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from search import run
 from search.errors import StudyError
@@ -114,7 +115,11 @@ def test_what_is_measured_is_what_the_bill_says(
         return [100.0, 5.0, 1.0, 3.0]
 
     monkeypatch.setattr(pack_measure, "step_seconds", steps_of)
+    before = torch.get_num_threads()
     bill = measure(study, folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert threads == 1, "as the study says, once the probe is built"
     assert asked == [(6, pack, pack if pack > 1 else None)]
     assert (bill.study, bill.step, bill.at_once) == ("small", 3.0 / pack, pack)
     split = json.loads((folder.cache / "probe" / "probe.json").read_text())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -314,3 +315,43 @@ def test_what_is_started_meanwhile_hears_neither_ctrl_c_nor_an_end() -> None:
     with _deaf_children():
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) - before == {signal.SIGINT, signal.SIGTERM} - before
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+@pytest.mark.parametrize("fails", [0, 2, 3])
+def test_a_process_is_asked_for_three_times_at_most(monkeypatch: pytest.MonkeyPatch, fails: int) -> None:
+    """Their server may be dying: the next one is asked."""
+    started: list[dict[str, Any]] = []
+    pipes: list[tuple[Connection, Connection]] = []
+
+    class Process:
+        sentinel, exitcode = 0, None
+        is_alive = join = kill = staticmethod(lambda: None)
+
+        def __init__(self, **how: Any) -> None:
+            self.how = how
+
+        def start(self) -> None:
+            started.append(self.how)
+            if len(started) <= fails:
+                raise EOFError
+
+    def pipe() -> tuple[Connection, Connection]:
+        pipes.append(multiprocessing.Pipe())
+        return pipes[-1]
+
+    team = Team(dies_loading, "set up", 3)
+    context: Any = SimpleNamespace(Pipe=pipe, Process=Process)
+    monkeypatch.setattr(team, "_context", context)
+    monkeypatch.setattr("search.running.workers._BETWEEN_SECONDS", 0.0)
+    if fails == 3:
+        with pytest.raises(EOFError):
+            team._place(2)
+    else:
+        _, ours = team._place(2)
+        assert ours is pipes[-1][0]
+        assert not ours.closed
+    assert len(started) == len(pipes) == min(fails + 1, 3)
+    assert all(theirs.closed for _, theirs in pipes), "else our end would not see the worker's death"
+    assert [ours.closed for ours, _ in pipes] == [True] * fails + [False] * (fails < 3)
+    for how, (_, theirs) in zip(started, pipes, strict=True):
+        assert (how["target"], how["args"], how["daemon"]) == (dies_loading, (theirs, 2, "set up"), True)
