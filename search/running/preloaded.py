@@ -6,32 +6,17 @@ imported, and no process can use it that was forked from one that has.
 """
 
 import contextlib
-import ctypes
 import gc
 import warnings
 
-from search.running.environment import variables
+from search.running.environment import may_have_gpu, variables
 from search.running.with_parent import ending_with_starter
-
-
-def _may_have_gpu() -> bool:
-    """Asks torch nothing that would begin to use CUDA."""
-    import torch
-
-    if torch.version.hip is not None:
-        return True
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
 
 gc.disable()  # what is imported stays: looking through it again and again takes a fifth of the time
 with ending_with_starter():
     import search.running.worker  # noqa: F401
 
-    if not _may_have_gpu():
+    if not may_have_gpu():
         # an import that fails is told by the worker that needs it. bitsandbytes asks for torch.compile when it is
         # imported, for operations that a CPU never runs compiled, and that would load torch's compiler
         with variables({"TORCHDYNAMO_DISABLE": "1"}), warnings.catch_warnings(), contextlib.suppress(Exception):

@@ -48,7 +48,7 @@ def cross_fit(study: Study, folder: StudyFolder, drawing: Drawing) -> tuple[int,
         for twin in range(count):  # it would blow up again
             delete(TwinLosses.training(folder.path / LOOKS_FOLDER, number, count, twin))
         failed = drawing.not_twinned
-        told = Twins(count, record.epochs_trained, record.epoch_shipped or 0, failed=failed, broken=True)
+        told = replace(_silent(record, count), failed=failed, broken=True)
     else:
         told = what_they_say(study, folder, record, read_by_twins(folder, number, count))
     told.save(trial)
@@ -60,7 +60,7 @@ def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: 
     """The trial's onset with the losses of its twins, by the same detector, and what ships by it. `read`: None where
     that is lost."""
     number, asked = record.number, study.num_twins
-    told = Twins(asked, record.epochs_trained, record.epoch_shipped or 0)
+    told = _silent(record, asked)
     if not read:
         return replace(told, failed=_LOST if read is None else _ONE_PHOTO, broken=read is None)
     told = replace(told, seconds=sum(each.seconds for each in read))
@@ -79,3 +79,9 @@ def what_they_say(study: Study, folder: StudyFolder, record: TrialRecord, read: 
         score=None if at is None else at.score,
         own_score=None if own is None else own.value,
     )
+
+
+def _silent(record: TrialRecord, asked: int) -> Twins:
+    """What so many twins of a trial that ships say before anything of them was read."""
+    assert record.epoch_shipped is not None
+    return Twins(asked, record.epochs_trained, record.epoch_shipped)

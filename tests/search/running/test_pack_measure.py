@@ -9,9 +9,11 @@ import psutil
 import pytest
 import torch
 
+from search.record.pack_width import PackWidth
+from search.record.record import StudyFolder
 from search.running import pack_measure
-from search.running.pack_measure import _at, _memory, measured, step_seconds
-from search.running.sharing import Sharing
+from search.running.pack_measure import _at, _memory, measured, settled, step_seconds
+from search.running.sharing import Sharing, sharing_of
 from search.study.study import Study, load_study
 from tests.search.conftest import StudyWriter
 from tests.trainer.packs import join, new_pack
@@ -170,3 +172,22 @@ def test_memory_of_a_cpu_is_that_of_this_process() -> None:
     used, room = _memory(torch.device("cpu"))
     assert used == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
     assert room == psutil.virtual_memory().total
+
+
+def test_what_was_measured_is_said_once_and_kept_for_the_study(
+    write_study: StudyWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    probe: Any = None
+    monkeypatch.setattr(pack_measure, "measured", lambda study, probe: sharing_of(study, 2))
+    study, folder = load_study(write_study(workers={"pack": "auto"}, budget={"trials": 64})), StudyFolder(tmp_path)
+    found = settled(study, folder, probe, said.append)
+    assert found == sharing_of(study, 2)
+    assert (found.places, found.width) == (2, 2)
+    assert PackWidth.load(folder, "auto") == PackWidth("auto", 2, 2)
+    assert len(said) == 1
+    monkeypatch.setattr(pack_measure, "measured", lambda *given: pytest.fail("it is known"))
+    assert settled(study, folder, probe, said.append) == found
+    assert len(said) == 1
+    said_in_the_file = load_study(write_study(workers={"pack": 4}, budget={"trials": 64}))
+    assert settled(said_in_the_file, StudyFolder(tmp_path), probe, said.append).places == 4

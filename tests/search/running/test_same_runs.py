@@ -311,6 +311,7 @@ def test_a_folder_of_trials_is_listed_once_until_it_changes(runs: Runs, monkeypa
     shutil.rmtree(runs.home / "runs" / "others")
     runs.ended("new", 1)
     assert known() == [("new", "0001"), ("theirs", "0003"), ("theirs", "0004")]
+    assert same._trials(runs.home / "runs" / "gone" / "trials") == ()
 
 
 def test_the_study_says_what_that_saved(runs: Runs) -> None:

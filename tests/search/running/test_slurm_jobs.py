@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,17 @@ def test_a_job_is_known_while_it_is_listed_and_before_it_ever_was(
     ended = Job("12")
     _Submitted(slurm, ended).cancel()
     assert ended.cancelled == [False]
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_whoever_runs_them_without_slurm_says_himself_whether_a_job_is_done(
+    write_study: StudyWriter, done: bool
+) -> None:
+    study = load_study(write_study(workers={"kind": "slurm", "slurm": {"host": "127.0.0.1"}}))
+    job = SimpleNamespace(done=lambda: done, job_id="7")
+    local = SlurmJobs(study, cluster="local")
+    assert local.knows(job) is not done
+    assert _Submitted(local, job).ended() == ("job 7 is no more" if done else None)
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,18 @@ def test_before_its_first_report_a_trial_counts_as_its_worst() -> None:
     assert [curve.best_at(share) for share in (0.1, 0.25, 0.4, 0.5, 1.0)] == [0.3, 0.5, 0.5, 0.7, 0.7]
     rising = fresh("constant", 16, scores={4: 0.1, 8: 0.7})
     assert rising.best_at(0.0) == 0.1
+
+
+def test_a_report_of_an_epoch_that_was_reported_before_takes_its_place() -> None:
+    peers, anew = (Peers(warmup=0.0, min_peers=1, reports=1) for _ in range(2))
+    for each in (peers, anew):
+        each.see(1, Curve(16, "constant", 1.0, {4: 0.5, 8: 0.6}, runs=False))
+    peers.see(0, fresh("constant", 16, scores={4: 0.1, 8: 0.7}))
+    anew.see(0, fresh("constant", 16, scores={4: 0.1, 8: 0.2}))
+    assert [peers.behind(0), anew.behind(0)] == [False, True]
+    peers.reported(0, 8, 0.2)
+    assert peers.behind(0)
+    peers.reported(0, 4, 0.9)
+    assert not peers.behind(0)
+    assert peers._curves[0].scores == {4: 0.9, 8: 0.2}
+    assert list(peers._curves[0].scores) == [4, 8]
