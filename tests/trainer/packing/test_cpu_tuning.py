@@ -148,6 +148,11 @@ def test_small_plain_convolutions_are_replaced_and_others_left_alone(
     assert vars(model[0]).get("_conv_forward") is once, "nothing is replaced twice"
 
 
+def test_without_a_right_convolution_no_layer_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_tuning, "_has_convolution", lambda: False)
+    assert "_conv_forward" not in vars(_layer(6, 6, 3, 1))
+
+
 class _Counted(torch.utils._python_dispatch.TorchDispatchMode):
     """Names of the operations that run within."""
 

@@ -1,6 +1,7 @@
 """Runs with photos of their own in a pack: as many steps in an epoch as the others, every photo as often as any."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from trainer.packing.training_run import Run
 
 RUN = {"rank": 2, "epochs": 2, "targets": "attention", "learning_rate": 1e-2, "optimizer": "AdamW"}
 PACK = {"resolution": (32, 32), "batch_size": 2, "seed": 3}
+BUCKETS = {"enable_bucket": True, "bucket_step": 8, "min_bucket_resolution": 16, "max_bucket_resolution": 48}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,18 @@ def test_passes_follow_each_other_and_every_photo_comes_as_often(base: Base, pho
     assert seen == [index for one in passes for batch in one for index in batch]
     once = Counter(index for batch in passes[0] for index in batch)
     assert Counter(seen) == Counter({index: count * sum(pace) for index, count in once.items()})
+
+
+def test_batches_of_photos_of_one_size_stay_whole_at_any_pace(base: Base, photos: Dataset) -> None:
+    wide = tuple(replace(photo, width=2 * photo.width) for photo in photos.photos[:2])
+    photos = replace(photos, photos=wide + photos.photos[2:])
+    settings = FeedSettings(**PACK, **BUCKETS)
+    feed = Feed(base, photos, LatentCache(base, None), settings, pace=[2] * 5)
+    assert len(set(feed.sizes)) > 1
+    passes = [epoch_batches(photos, feed.sizes, batch_size=2, seed=3, epoch=number) for number in range(8)]
+    follow = [batch for one in passes for batch in one]
+    assert len(passes[0]) != 5
+    assert [batch for number in range(3) for batch in feed.photo_pass(number)] == follow[:15]
 
 
 def test_a_run_with_other_photos_learns_in_company_what_it_learns_alone(
@@ -100,12 +114,11 @@ def test_the_file_tells_of_the_photos_that_it_was_trained_on(base: Base, photos:
 
 
 def test_buckets_and_other_photos_go_alone(base: Base, photos: Dataset, tmp_path: Path) -> None:
-    buckets = {"enable_bucket": True, "bucket_step": 8, "min_bucket_resolution": 16, "max_bucket_resolution": 48}
-    pack = new_pack(base, some(photos), **PACK, **buckets)
+    pack = new_pack(base, some(photos), **PACK, **BUCKETS)
     whole = pack.join(run_settings(**RUN), run_dir=tmp_path / "whole", photos=photos)
     pack.train_epoch()
     assert (whole.epoch, whole.step) == (1, pack.steps_per_epoch)
-    pack = new_pack(base, some(photos), **PACK, **buckets)
+    pack = new_pack(base, some(photos), **PACK, **BUCKETS)
     join(pack, run_dir=tmp_path / "twin", **RUN)
     with pytest.raises(ModelError, match="in buckets, cannot share a pack"):
         pack.join(run_settings(**RUN), run_dir=tmp_path / "other", photos=photos)

@@ -220,6 +220,11 @@ def test_a_seat_is_kept_for_whoever_has_it(tiny_sd15: Path, dataset: Dataset, tm
         join(pack, run_dir=tmp_path / "1", seat=1, **FEW_LAYERS)
     join(pack, run_dir=tmp_path / "1", **FEW_LAYERS)
     assert pack.free_seats == [2]
+    last = join(pack, run_dir=tmp_path / "2", **FEW_LAYERS)
+    for seat in (None, 0):
+        with pytest.raises(ModelError, match="the pack is full: its width is 3"):
+            join(pack, run_dir=tmp_path / "3", seat=seat, **FEW_LAYERS)
+    pack.leave(last)
     pack.leave(middle)
     assert pack.free_seats == [1, 2]
 
