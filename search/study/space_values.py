@@ -41,19 +41,14 @@ def given_values(space: Space, fields: Mapping[str, Any]) -> dict[str, Any]:
     A field that is searched under conditions counts in the entry whose conditions the other fields meet, or may meet
     where they are left to the sampler.
     """
-    chosen: dict[str, Any] = {}
     stored: dict[str, Any] = {}
     for entry in space.entries:
-        if entry.field not in fields:
-            if entry.constant and entry.active(chosen):
-                chosen[entry.field] = entry.values[0]
+        if entry.constant or entry.field not in fields:
             continue
         value = fields[entry.field]
         met = all(field not in fields or fields[field] in values for field, values in entry.when)
         if met and _allows(entry, label(value)):
-            chosen[entry.field] = value
-            if not entry.constant:
-                stored[entry.parameter] = label(value) if entry.values else (int if entry.whole else float)(value)
+            stored[entry.parameter] = label(value) if entry.values else (int if entry.whole else float)(value)
     return stored
 
 

@@ -71,6 +71,14 @@ def test_what_is_in_force_stands_at_the_end(tmp_path: Path) -> None:
     assert last(**adafactor) == "# in force: alpha 16, Adafactor sets the learning rate"
 
 
+def test_a_path_on_another_drive_stays(tmp_path: Path, monkeypatch) -> None:
+    def elsewhere(*_: object) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("search.study.config_yaml.os.path.relpath", elsewhere)
+    assert relative(str(tmp_path / "base"), tmp_path) == str(tmp_path / "base")
+
+
 def test_paths_are_seen_from_the_file_and_hub_ids_stay(tmp_path: Path) -> None:
     assert relative("org/base", tmp_path) == "org/base"
     assert relative(str(tmp_path / "a" / "b"), tmp_path / "c") == "../a/b"

@@ -35,6 +35,9 @@ def test_ours_goes_before_theirs_and_null_takes_out(tmp_path: Path) -> None:
         "train": {"rank": 8, "optimizer_args": {"eps": 1e-8, "betas": [0.9, 0.99]}},
         "search": {"epochs": {"min": 4, "max": 8}},  # an entry is one: {values, min} would be none
     }
+    assert file.file_of("train.rank[0]").name == "b.yaml"
+    assert file.file_of("search.epochs[1].max").name == "c.yaml"
+    assert file.file_of("seed[0]").name == "a.yaml"
     where = {key: file.file_of(key).name for key in ("seed", "train.rank", "train", "search.epochs.max", "train.alpha")}
     assert where == {
         "seed": "a.yaml",
@@ -118,6 +121,8 @@ def test_what_cannot_be_extended_is_refused_in_one_line(tmp_path: Path, named: A
         load_study(path)
     assert len(caught.value.problems) == 1
     assert "\n" not in caught.value.problems[0]
+    expected = "a file that is there" if isinstance(named, str) and named else "the name of another study file"
+    assert f"extends: expected {expected}" in caught.value.problems[0] or "\0" in str(named)  # YAML has none
 
 
 def test_a_damaged_file_that_is_extended_is_told_by_its_own_name(tmp_path: Path) -> None:

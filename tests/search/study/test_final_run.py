@@ -35,13 +35,17 @@ def write_final(write_study):
         ({"epoch": 20}, {"lr_scheduler": "cosine_with_restarts", "cycle_epochs": 20}, 40),
         ({"epoch": 16}, {"lr_scheduler": "cosine_with_restarts", "cycle_epochs": 20}, 20),
         ({"epoch": 20}, {"lr_scheduler": "cosine_with_restarts", "num_cycles": 3}, 27),
+        ({"epoch": 20}, {"lr_scheduler": "cosine_with_restarts", "num_cycles": 2}, 26),
+        ({"epoch": 20}, {"lr_scheduler": "cosine_with_restarts", "num_cycles": 1}, 25),
     ],
 )
 def test_it_trains_past_the_epoch_found_in_whole_cycles(write_final, final, train, epochs) -> None:
     study = load_study(write_final(final, train))
     assert study.config({}).epochs == epochs
     assert study.kind.final.epoch == final["epoch"]
-    assert any(notice.startswith(f"epochs: {epochs}: epoch {final['epoch']}") for notice in study.notices)
+    cycles = train.get("cycle_epochs", train.get("num_cycles", 1)) > 1
+    told = f"epochs: {epochs}: epoch {final['epoch']} × {final.get('past', 1.25):g}" + " in whole cycles" * cycles
+    assert told in study.notices
     assert (study.stop.onset, study.stop.prune) == (False, False)
     assert study.budget.trials == 1
 

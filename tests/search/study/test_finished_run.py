@@ -256,3 +256,9 @@ def test_each_way_in_which_files_are_no_run_is_named(tmp_path: Path) -> None:
     (loras / "my-100001.safetensors").unlink()
     (told,) = lines(tmp_path, {"last": 3})
     assert told == "checkpoints.last: expected nothing: the files say 4, got 3"
+    write_lora(loras / "my.safetensors", fill=1.0)
+    unnamed = "checkpoints.last: expected the epoch of my.safetensors, whose name and metadata do not say it"
+    assert lines(tmp_path) == [f"{unnamed}, after 4, got nothing"]
+    for name in ("my-000002", "my-000004"):
+        (loras / f"{name}.safetensors").unlink()
+    assert lines(tmp_path) == [f"{unnamed}, got nothing"]

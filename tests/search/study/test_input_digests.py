@@ -2,10 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from search.record.json_files import write_json
 from search.record.record import StudyFolder
-from search.study.input_digests import Inputs, PhotoMark, changed_masks, changed_photos, photo_marks
+from search.study.input_digests import Inputs, PhotoMark, changed_masks, changed_photos, fingerprints, photo_marks
 from trainer.data.dataset import scan_dataset
 
 A = PhotoMark("1_toy/a.png", "aa", "toy, grass", 1, False)
@@ -85,3 +87,18 @@ def test_what_was_noted_is_read_again_and_what_is_damaged_is_nothing(tmp_path: P
     for damaged in ("", "3", '{"photos": [{"file": 3}]}'):
         Inputs.file(folder).write_text(damaged)
         assert Inputs.load(folder) is None
+
+
+def test_an_encoder_that_is_a_folder_is_noted_by_what_lies_in_it(tmp_path: Path) -> None:
+    def noted(other: str | None = None) -> dict[str, str]:
+        study: Any = SimpleNamespace(encoder=str(tmp_path / "own"), identity_encoder=other)
+        return fingerprints(study, StudyFolder(tmp_path / "study"))
+
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/config.json").write_text("{}")
+    first = noted()
+    assert first.keys() == {"encoder"}
+    assert noted("dinov2") == first
+    (tmp_path / "own/config.json").write_text('{"changed": 1}')
+    assert noted() != first
+    assert noted(str(tmp_path / "own")) == {name: noted()["encoder"] for name in ("encoder", "identity_encoder")}

@@ -11,6 +11,7 @@ import yaml
 from search import run
 from search.errors import StudyError
 from search.study.kinds import KINDS
+from search.study.settings import SlurmSection
 from search.study.study import SECTIONS, load_study
 from trainer.config.config import TrainConfig
 
@@ -54,6 +55,7 @@ def test_every_field_is_there_and_says_what_it_means(schema):
         for field in schema["else"]["properties"][name]["properties"].values():
             assert field.get("description") or "$ref" in json.dumps(field)
     assert all(field["description"] for field in (*train.values(), *search.values()))
+    assert schema["$defs"]["SlurmSection"]["description"] == SlurmSection.__doc__
 
 
 @pytest.mark.parametrize(

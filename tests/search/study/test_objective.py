@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,9 @@ def test_the_file_beside_goes_first_and_two_studies_may_each_have_one_of_the_sam
     objective, tmp_path: Path
 ) -> None:
     (tmp_path / "helps.py").write_text("ONE = 1\n")
+    before = list(sys.path)
     first = scores(objective("import helps\n" + FUNCTION.format("helps.ONE"), "statistics:score", "statistics"))
+    assert sys.path == before, "a study that is read leaves nothing there"
     assert first(VALUES) == 1
     second = scores(objective(FUNCTION.format("2"), "statistics:score", "statistics"))
     assert (second(VALUES), first.source == second.source) == (2, False)

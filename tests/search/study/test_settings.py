@@ -141,6 +141,7 @@ def test_what_may_be_left_out_may_not_be_empty(inner: str) -> None:
             [None, "auto", "10.0.0.1:6379", "head-1.lab:1"],
             ["head", "a b:1", "h:123456"],
         ),
+        ("workers.slurm.gpus", [0, 64, None], [-1, 65]),
         ("workers.ray.gpus", [0, 0.25, 1, 2, 4.0, None], [1.5, 2.25]),
         ("workers.slurm.host", ["10.0.0.1", "node:7", "fe80::1", None], ["a b", ""]),
         ("track.log_tracker_name", ["my-project_1.0", "x" * 100], ["a b", "", "x" * 101]),

@@ -143,6 +143,13 @@ def test_each_mistake_in_an_entry_is_named_where_it_stands() -> None:
     )
 
 
+def test_every_mistake_is_named_and_not_the_first_alone() -> None:
+    said = parsed({"rnk": {"values": [1]}, "alpha": {"values": []}, "seeds": 3}, {"rank": "four", "epoch": 3})
+    keys = [line.split(": ")[1].split(" ")[0] for line in said]
+    assert keys == ["train.rank", "train.epoch", "search.rnk", "search.alpha.values", "search.seeds"], said
+    assert "'four'" in said[0]
+
+
 def is_told(line: str, key: str, got: object, expected: str) -> bool:
     """Whether a line has the one form in which a wrong input is told."""
     return re.search(refusal(key, got, expected, "s.yaml"), line) is not None
