@@ -118,6 +118,16 @@ def test_few_photos_have_students_tails(count, freedom):
         assert np.quantile(off, level) == pytest.approx(student.ppf((1 + level) / 2, freedom), rel=0.08)
 
 
+def test_one_kind_that_is_known_too_seldom_leaves_the_other() -> None:
+    readings = []
+    for epoch in range(0, 20, 2):
+        names = ("heldout_loss", "context_loss") if epoch < 4 else ("heldout_loss",)
+        readings.append(Readings(epoch, float(epoch), {name: Reading(-epoch / 50, 0.0, 0.0) for name in names}))
+    assert onset_curves(Trajectory(tuple(readings))).keys() == {"memory"}
+    readings[2] = replace(readings[2], channels=readings[2].channels | {"context_loss": Reading(-0.1, 0.0, 0.0)})
+    assert onset_curves(Trajectory(tuple(readings))).keys() == {"context", "memory"}
+
+
 def test_memory_is_read_from_the_middle_of_the_noise_levels():
     epochs = np.array([0, 1, 2, 4, 6, 8, 11, 16, 23, 32, 45, 64])
     valley = -0.2 * np.log1p(epochs / 4) + 0.3 * (epochs / 64) ** 2

@@ -1,5 +1,6 @@
 """The onset on planted trajectories: right status, small error, honest intervals, few false alarms, stable answers."""
 
+import gc
 import re
 import subprocess
 import sys
@@ -223,11 +224,14 @@ def calls(trajectory: Trajectory) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
+    gc.collect()  # what others have left would call its finalizers meanwhile
+    gc.disable()
     sys.setprofile(called)
     try:
         find_onset(trajectory)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count
 
 

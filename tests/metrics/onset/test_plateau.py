@@ -14,6 +14,7 @@ from metrics.onset.plateau import (
     STEADY,
     WIDTHS,
     PlateauEnd,
+    _crossing,
     fitted_dip,
     least_rise,
     log_axis,
@@ -108,6 +109,20 @@ def test_the_plateau_ends_where_the_smoothed_valley_crosses_its_threshold() -> N
     assert np.isinf(end.log_epoch[2:]).all()
     steady = plateau_end(curves, EPOCHS, most=STEADY)
     assert steady.threshold[0] == pytest.approx(end.threshold[0] - SHARE * end.depth[0] + STEADY)
+
+
+def test_a_line_meets_its_threshold_between_two_points_and_no_further() -> None:
+    places = np.array([2.0, 4.0, 8.0])
+    for values, threshold, after, where in (
+        ((0.0, 1.0, 3.0), 0.25, 1, 2.5),
+        ((0.0, 1.0, 3.0), 2.0, 2, 6.0),
+        ((0.0, 1.0, 3.0), 5.0, 2, 8.0),
+        ((0.0, 1.0, 3.0), 0.5, 2, 4.0),
+        ((3.0, 1.0, 1.0), 2.0, 1, 3.0),
+        ((3.0, 1.0, 1.0), 1.0, 2, 8.0),
+        ((3.0, 1.0, 1.0), 2.0, 2, 8.0),
+    ):
+        assert _crossing(places, np.array(values), threshold, after) == pytest.approx(where)
 
 
 def test_replicates_that_do_not_end_count_as_if_at_the_last_checkpoint() -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from metrics.onset import plot, plot_behaviour
 from metrics.onset.curves import onset_curves
 from metrics.onset.onset import find_onset
-from metrics.onset.plateau import fitted_dip
-from metrics.onset.plot import plot_onset
+from metrics.onset.plateau import Dip, fitted_dip
+from metrics.onset.plot import _draw_plateau, plot_onset
 from metrics.onset.plot_behaviour import plot_behaviour as draw_behaviour
 from metrics.onset.plot_page import COLOURS, FAINT, GRID
+from metrics.onset.turns import Turn
 from metrics.trajectory.readings import OWN_SCORE, Reading, Readings
 from metrics.trajectory.trajectory import Trajectory
 
@@ -212,3 +214,15 @@ def test_behaviour_and_drift_are_seen_whole_with_their_intervals(drawn: Draw) ->
     assert [text.get_text() for text in behaviour.texts if text.xy[0] == 1] == ["likeness", "obedience"]
     assert behaviour.get_ylabel() == "behaviour"
     assert drift.get_ylabel().startswith("drift, in spreads")
+
+
+@pytest.mark.parametrize(("until", "side"), [(10.0, "left"), (57.0, "left"), (58.0, "right"), (75.0, "right")])
+def test_words_stand_where_there_is_room(until: float, side: str) -> None:
+    axis = Figure().subplots()
+    epochs = np.linspace(10.0, 90.0, 9)
+    dip = Dip(epochs, np.full(9, -0.3), -0.3, -0.2, 10.0, until)
+    _draw_plateau(axis, dip, Turn("found", epoch=until), "#123456")
+    (words,) = axis.texts
+    assert (words.get_horizontalalignment(), words.xy[0]) == (side, until)
+    assert (words.xyann[0] > 0) is (side == "left")
+    assert words.get_verticalalignment() == ("top" if side == "left" else "bottom")
