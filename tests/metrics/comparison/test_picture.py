@@ -104,6 +104,8 @@ def test_high_images_get_more_room_and_no_more_than_there_is() -> None:
     assert many.get_size_inches()[0] > alone.get_size_inches()[0] + 6
     bars = [each.axes[0].get_position().height * each.get_size_inches()[1] for each in (many, alone)]
     assert bars[0] > bars[1], "bars stretch beside pictures"
+    nothing, one = (figure_of(units, []).get_size_inches()[1] for units in ([], [1.0]))
+    assert nothing < one - 0.4
 
 
 def test_the_finding_is_the_title() -> None:
