@@ -13,12 +13,13 @@ import search.run
 from search.record.json_files import write_json
 from search.record.learned_from import LearnedFrom
 from search.record.lock import locked, worker_lock
-from search.record.record import PROBE_FILE, StudyFolder
+from search.record.record import PROBE_FILE, StudyFolder, TrialRecord
 from search.recovery.study_json import About
 from search.running.finals_cost import FinalsCost
 from search.study.json_schema import study_schema
 from search.study.study import Study, load_study
 from search.tuning import learned
+from search.verdict import best_folder
 from search.verdict.verdict import Verdict
 from tests.search.one_process import OneProcess
 
@@ -148,19 +149,21 @@ def test_the_schema_needs_no_study(capsys) -> None:
     assert json.loads(capsys.readouterr().out) == study_schema()
 
 
-def test_what_a_study_learns_from_is_kept_with_it_and_told(runs: Runs, capsys) -> None:
-    count = f"budget.trials={learned._LEAST}"
-    assert runs("--set", count) == 0
-    runs.file.write_text(runs.file.read_text().replace("study: small", "study: second"))
-    folder = StudyFolder(runs.home / "second")
-    capsys.readouterr()
-    assert runs("--set", "sampler.learn_from=[small]", "--set", "budget.trials=1") == 0
-    kept = LearnedFrom.load(folder)
+def test_what_a_study_learns_from_is_kept_with_it_and_told(runs: Runs, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, other = load_study(runs.file), StudyFolder(runs.home / "earlier")
+    for number in range(learned._LEAST):
+        params = {"rank": 4, "learning_rate_scale": 1.0 + number}
+        config = study.config(params)
+        TrialRecord(number, "complete", config, params, 6, value=0.1 * number).save(other.trial(number))
+    with monkeypatch.context() as patch:
+        patch.setattr(OneProcess, "receive", lambda *given: 1 / 0)
+        assert runs("--set", "sampler.learn_from=[earlier]") == 1
+    kept = LearnedFrom.load(runs.folder)
     assert kept is not None
-    assert (kept.studies, len(kept.examples)) == (("small",), learned._LEAST)
-    told = f"note: sampler.learn_from: small: {learned._LEAST} of its {learned._LEAST} complete trials fit this search"
+    assert (kept.studies, len(kept.examples)) == (("earlier",), learned._LEAST)
+    count = learned._LEAST
+    told = f"note: sampler.learn_from: earlier: {count} of its {count} complete trials fit this search"
     assert capsys.readouterr().out.count(told) == 1
-    assert LearnedFrom.load(runs.folder) is None
 
 
 def test_settings_that_change_before_anything_was_trained_begin_the_study_anew(
@@ -276,3 +279,17 @@ def test_block_weights_are_judged_and_then_told(tmp_path: Path, capsys, monkeypa
     told = {"base": "the base", "wall_seconds": 77.0, "keep": "what to keep", "publish": publish}
     assert done == ["judged", "ticked", (folder, "the judgement", told)]
     assert capsys.readouterr().out == "note: looking\n"
+
+
+def test_what_a_kill_left_is_put_right_before_anything_is_trained(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runs() == 0
+    shipped = sorted(path.name for path in runs.folder.best_folder.iterdir())
+    runs.folder.best_folder.rename(runs.folder.path / best_folder._OLD)
+    leftover = runs.folder.path / ".verdict.json.a1b2c3.part"
+    leftover.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(OneProcess, "receive", lambda *given: 1 / 0)
+        assert runs("--set", "budget.trials=3") == 1
+    assert sorted(path.name for path in runs.folder.best_folder.iterdir()) == shipped
+    assert not leftover.exists()
+    assert not (runs.folder.path / best_folder._OLD).exists()
