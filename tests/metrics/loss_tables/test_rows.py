@@ -202,3 +202,20 @@ def test_of_named_numbers_a_column_with_gaps_leaves_no_row_out(tmp_path):
     assert_reads(read(tmp_path, rows), LOSSES)
     timed = rows.assign(image=1).rename(columns={"image": "epoch"}).assign(epoch=[1, *[None] * 7])
     assert_reads(read(tmp_path, timed), LOSSES)
+
+
+@pytest.mark.parametrize("other", ["eval_loss", "validation/loss", "test_loss", "my_loss", "loss/train"])
+def test_of_several_named_losses_the_surest_is_read(tmp_path, other):
+    for tags in (("val_loss", other), (other, "val_loss")):
+        values = {"val_loss": LOSSES, other: LOSSES[::-1]}
+        rows = pd.concat([pd.DataFrame({"step": EPOCHS, "tag": tag, "value": values[tag]}) for tag in tags])
+        trajectory = read(tmp_path, rows)
+        assert trajectory.source == "column val_loss"
+        assert_reads(trajectory, LOSSES)
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 checkpoint with a loss"), (2, "2 checkpoints with a loss")])
+def test_three_checkpoints_are_read_and_not_fewer(tmp_path, count, said):
+    few = {"epoch": EPOCHS, "val_loss": np.where(np.arange(8) < count, LOSSES, np.nan)}
+    assert refusal(tmp_path, few).endswith(f"{said}; the onset needs at least 3")
+    assert len(read(tmp_path, {**few, "val_loss": np.where(np.arange(8) < 3, LOSSES, np.nan)})) == 3

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,9 @@ def test_without_scores_there_is_no_column_for_them(tmp_path):
     text = describe(plain, find_onset(plain)).splitlines()
     assert text[0].split() == ["epoch", "heldout_loss"]
     assert text[2].split()[:3] == ["1", "-9.52", "%"]
+    noted = [line for line in text[1:6] if not line.endswith("%")]
+    assert noted
+    assert all(re.search(r"%  \S", line) for line in noted)
     some = Trajectory((*rows[:-1], replace(rows[-1], score=0.5)))
     text = describe(some, find_onset(some)).splitlines()
     assert text[0].split() == ["epoch", "heldout_loss", "score"]
