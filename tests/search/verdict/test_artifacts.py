@@ -1,5 +1,6 @@
 """What the dashboard shows is in the store, byte for byte, before a trial is told, and once only."""
 
+import io
 import shutil
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
+from optuna.artifacts.exceptions import ArtifactNotFound
 
 from metrics.onset.turns import Choice, Turn
 from search.record.record import StudyFolder, TrialRecord
@@ -14,7 +16,7 @@ from search.record.twins import Twins
 from search.tuning.ledger import SHIPPED, Ledger
 from search.tuning.pruner import OWNER
 from search.tuning.tally import SLOT
-from search.verdict.artifacts import open_store, publish_verdict, tell_twins, upload_trial
+from search.verdict.artifacts import open_store, publish_verdict, stores_beside, tell_twins, upload_trial
 from search.verdict.attributes import study_attributes, trial_attributes
 from search.verdict.decision import decide
 from search.verdict.verdict import Verdict
@@ -35,6 +37,18 @@ def running(finished_study: StudyFolder, tmp_path):
 def _read(store, artifact: str) -> bytes:
     with store.open_reader(artifact) as content:
         return content.read()
+
+
+def test_a_dashboard_of_several_studies_shows_the_pictures_of_all(tmp_path):
+    ours, theirs = (StudyFolder(tmp_path / name) for name in ("ours", "theirs"))
+    store = stores_beside(ours)
+    assert (ours.path / "artifacts").is_dir(), "to write to, whatever is there yet"
+    for folder, name in ((ours, "a"), (theirs, "a"), (theirs, "b")):
+        open_store(folder).write(name, io.BytesIO(f"{name} of {folder.path.name}".encode()))
+    assert _read(store, "a") == b"a of ours", "one's own goes first"
+    assert _read(store, "b") == b"b of theirs"
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader("c")
 
 
 def test_a_trials_files_arrive_whole_before_it_is_told(running):

@@ -159,6 +159,7 @@ def test_a_trial_without_an_onset_has_no_plots_and_its_sheet_is_marked_as_a_pict
     assert set(made) == {"sheet.png", "onset.png", "behaviour.png"}
     with Image.open(made["sheet.png"]) as sheet:
         assert note_of(sheet, made["sheet.png"]) == Figure()
+        assert note_of(sheet, Path("elsewhere/copied.png")) == Figure(), "it says so itself"
     record = TrialRecord.load(folder.trial(0))
     replace(record, onset=None).save(folder.trial(0))
     for path in made.values():

@@ -32,6 +32,10 @@ def test_trials_finalists_the_front_and_the_winner_stand_where_they_read() -> No
         "the winner": [at[2]],
     }
     assert "drawn again as a finalist" not in drawn(2, [])[1]
+    title, said = axis.figure.texts
+    assert (title.get_text(), said.get_text()) == ("toy: likeness against obedience", "what is said of it")
+    assert 1 > title.get_position()[1] > said.get_position()[1] > axis.get_position().y1
+    assert title.get_position()[0] == said.get_position()[0] < 0.2
     assert "likeness" in axis.get_xlabel()
     assert "obedience" in axis.get_ylabel()
     names = {text.get_text(): (text.get_weight(), text.xy) for text in axis.texts}

@@ -34,6 +34,16 @@ def test_the_best_three_and_all_within_the_noise_of_the_best_may_still_win() -> 
     assert contenders(records[:2]) == {0, 1}
 
 
+def test_a_whole_trial_is_told_its_value_and_a_pruned_one_has_only_its_score() -> None:
+    whole = [replace(trial(n, n / 10), score=0.9 - n / 10) for n in range(6)]
+    assert contenders(whole, 1) == {5}
+    assert kept_in_detail(whole, [], 2) == [5, 4]
+    pruned = [replace(trial(n, 0.5, state="pruned"), score=n / 10, value=None) for n in range(6)]
+    assert contenders(pruned, 1) == {5}
+    nothing = [replace(whole[5], value=value) for value in (None, float("nan"), float("inf"))]
+    assert contenders([*nothing, whole[1]], 1) == {1}
+
+
 def test_finalists_are_the_highest_scores_of_those_that_ship_the_earlier_first_in_a_tie() -> None:
     records = [
         trial(0, 0.5),

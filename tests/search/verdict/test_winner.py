@@ -66,6 +66,14 @@ def test_a_few_bytes_decide_nothing_but_a_wider_plateau_does() -> None:
     assert order(trial(0, 0.51), trial(1, 0.50, rank=32), widths=(4, 8)) == [0, 1], "size goes first"
 
 
+def test_a_score_of_nought_is_a_score() -> None:
+    assert order(trial(0, 0.0), trial(1, 0.3), noise=0.1) == [1]
+    assert order(trial(0, 0.0), trial(1, -0.3), noise=0.1) == [0]
+    for scores in ((0.0, -3.0), (0.0, -0.05)):
+        scored = [replace(trial(n, v), objective="f") for n, v in enumerate(scores)]
+        assert order(*scored, noise=9.0) == [0, 1]
+
+
 def test_under_an_objective_its_value_alone_decides() -> None:
     scored = [replace(trial(n, v, rank=rank), objective="f") for n, v, rank in ((0, -3.0, 4), (1, -2.99, 64))]
     assert order(*scored, widths=(8, 2)) == [1, 0]
