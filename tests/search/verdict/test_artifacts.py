@@ -11,6 +11,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from metrics.onset.turns import Choice, Turn
+from search.record.finalists import FINALISTS_SHEET, STRENGTHS_SHEET, Finalists
 from search.record.record import StudyFolder, TrialRecord
 from search.record.twins import Twins
 from search.tuning.ledger import SHIPPED, Ledger
@@ -19,6 +20,7 @@ from search.tuning.tally import SLOT
 from search.verdict.artifacts import open_store, publish_verdict, stores_beside, tell_twins, upload_trial
 from search.verdict.attributes import study_attributes, trial_attributes
 from search.verdict.decision import decide
+from search.verdict.front import FRONT_PICTURE, Front, Place
 from search.verdict.verdict import Verdict
 
 
@@ -198,6 +200,26 @@ def test_the_verdict_becomes_the_studys_note(running):
     note = _note(study, None)
     assert note.startswith(f"# Ship epoch {verdict.epoch} of trial 2")
     assert all(sentence in note for sentence in verdict.sentences)
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        (FINALISTS_SHEET, {"finalists": Finalists({}, (), images=4, prompts=2)}),
+        (STRENGTHS_SHEET, {"files": {"strengths": STRENGTHS_SHEET}}),
+        (FRONT_PICTURE, {"front": Front((), Place(0, 2, 0.5, 0.1), None, 1)}),
+    ],
+)
+def test_each_picture_of_a_verdict_that_has_it_goes_to_the_study(tmp_path, name, has):
+    folder, study = StudyFolder(tmp_path), optuna.create_study(study_name="toy")
+    (tmp_path / name).write_bytes(name.encode())
+    store = open_store(folder)
+    for verdict, kept in ((Verdict(study="toy"), []), (Verdict(study="toy", **has), [name])):
+        publish_verdict(study, folder, verdict, store)
+        entries = get_all_artifact_meta(study)
+        assert [entry.filename for entry in entries] == kept
+        assert all(_read(store, entry.artifact_id) == name.encode() for entry in entries)
+        assert all(entry.artifact_id in _note(study, None) for entry in entries)
 
 
 def _shown(study: optuna.Study, trial: optuna.trial.Trial) -> dict[str, dict]:

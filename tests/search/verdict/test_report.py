@@ -83,6 +83,9 @@ def test_it_says_what_the_verdict_says(written):
     for sentence in verdict.sentences:
         assert sentence in page.text
     assert f"Ship epoch {verdict.epoch} of trial 2" in page.text
+    shown = [str(img.get("alt")) for img in page.all("img")]
+    over = "of the best trial over its epochs"
+    assert {f"Losses and score {over}", f"What the images do, {over}"} <= {*shown}
 
 
 def test_its_large_numbers_are_the_facts_of_the_verdict_in_their_order(written):
