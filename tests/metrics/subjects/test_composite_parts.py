@@ -260,3 +260,22 @@ def test_a_subject_with_room_stands_elsewhere_however_tall_it_is(size: tuple[int
     places = [_place(size, subject, (100, 200), 0.0, generator) for _ in range(400)]
     moved = [abs((left + size[1] / 2) / 200 - 0.5) > 0.15 for left, _ in places]
     assert np.mean(moved) > 0.99
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 600), (600, 100)])
+def test_how_near_an_edge_is_is_told_by_the_longer_side(height: int, width: int) -> None:
+    for gap, cut in ((1, True), (2, False)):
+        mask = np.zeros((height, width))
+        mask[gap : height - gap, gap : width - gap] = 1
+        box = (gap, gap, width - gap, height - gap)
+        assert _cut_out(np.zeros((height, width, 3), np.uint8), mask, box, 0.02).cut_off == (cut,) * 4
+
+
+def test_a_small_picture_is_enlarged_pixel_by_pixel_and_a_large_one_smoothed() -> None:
+    small = np.zeros((2, 2, 3), np.uint8)
+    small[0, 0] = small[1, 1] = 200
+    tile = _tile(small, 44)
+    np.testing.assert_array_equal(tile[2:42, 2:42], small.repeat(20, axis=0).repeat(20, axis=1))
+    large = np.indices((120, 120)).sum(axis=0)[..., None].repeat(3, axis=2) % 2 * np.uint8(200)
+    inner = _tile(large.astype(np.uint8), 44)[4:40, 4:40]
+    assert abs(inner.astype(float) - 100).max() < 40

@@ -231,9 +231,13 @@ def test_captions_say_what_was_done(made):
 
 def test_the_sheet_shows_photo_outline_cutout_and_composites(made, tmp_path: Path):
     photos, masks, _, composites = made
-    sheet = composites_sheet(photos, masks, composites, path=tmp_path / "sheets" / "moved.png", columns=3, cell=68)
+    sheet = composites_sheet(
+        photos, masks, composites, path=tmp_path / "new" / "sheets" / "moved.png", columns=3, cell=68
+    )
     assert sheet.shape == (4 * 68, 5 * 68, 3)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheets" / "moved.png")), sheet)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "sheets" / "moved.png")), sheet)
+    again = composites_sheet(photos, masks, composites, path=tmp_path / "new" / "sheets" / "moved.png", cell=20)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "sheets" / "moved.png")), again)
     outlined = sheet[:68, :68].reshape(-1, 3)
     assert (np.abs(outlined.astype(int) - (255, 0, 90)).max(axis=1) < 8).sum() > 20
 
