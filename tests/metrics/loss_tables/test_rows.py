@@ -219,3 +219,18 @@ def test_three_checkpoints_are_read_and_not_fewer(tmp_path, count, said):
     few = {"epoch": EPOCHS, "val_loss": np.where(np.arange(8) < count, LOSSES, np.nan)}
     assert refusal(tmp_path, few).endswith(f"{said}; the onset needs at least 3")
     assert len(read(tmp_path, {**few, "val_loss": np.where(np.arange(8) < 3, LOSSES, np.nan)})) == 3
+
+
+def test_rows_of_a_loss_that_is_not_read_say_nothing_of_the_one_that_is(tmp_path):
+    def logged(*tags):
+        parts = [pd.DataFrame({"step": EPOCHS, "tag": tag, "value": LOSSES * (1 + row / 9)}) for row, tag in tags]
+        return pd.concat(parts)
+
+    twice = logged((0, "val_loss"), (1, "val_loss"), (0, "my_loss"))
+    assert "row 10 goes back to step 1" in refusal(tmp_path, twice)
+    assert read(tmp_path, twice.sort_values("step")).source == "column val_loss, the mean of the rows of one step"
+    other = logged((0, "val_loss"), (0, "my_loss"), (1, "my_loss"))
+    for rows in (other, other.sort_values("step")):
+        trajectory = read(tmp_path, rows)
+        assert trajectory.source == "column val_loss"
+        assert_reads(trajectory, LOSSES)
