@@ -71,8 +71,9 @@ def _to_average(epochs: Sequence[int], around: tuple[int, int], onset: Onset) ->
     places = [place for place, epoch in enumerate(epochs) if around[0] <= epoch <= around[1]]
     if len(places) < _FEW:
         places = list(range(max(0, places[0] - 1), min(len(epochs), places[-1] + 2)))
+    assert onset.best is not None
     turns = [turn.epoch for turn in (onset.context, onset.memory) if turn.epoch is not None]
-    last = max(onset.best or 0, min(turns, default=epochs[-1]))
+    last = max(onset.best, min(turns, default=epochs[-1]))
     return [epochs[place] for place in places if (onset.learned or 0) <= epochs[place] <= last]
 
 

@@ -191,13 +191,14 @@ def _taken(
     state = newest_state(target / "checkpoints")
     own, looks = record.taken, len(earlier.trajectory.epochs) - 1
     spent = record.timings
-    trained = record.epochs_trained - (0 if own is None else own.saved_epochs(record.epochs_trained))
     found = TakenRun(
         study=folder.path.name,
         trial=record.number,
         looked=readings[-1],
         trained=0 if state is None else int(state.name),
-        epoch_seconds=own.epoch_seconds if own else (spent.get("train", 0) + spent.get("save", 0)) / max(1, trained),
+        epoch_seconds=own.epoch_seconds
+        if own
+        else (spent.get("train", 0) + spent.get("save", 0)) / max(1, record.epochs_trained),
         look_seconds=own.look_seconds if own else (spent.get("sample", 0) + spent.get("score", 0)) / max(1, looks),
     )
     found.save(target)

@@ -58,6 +58,7 @@ def test_two_workers_have_trials_of_their_own(sitting: Any) -> None:
     assert {(spec.number, worker) for worker, spec in this.team.sent if isinstance(spec, TrialSpec)} == {
         (0, 0), (1, 1), (2, 0), (3, 1)
     }  # fmt: skip
+    assert all(slot.ready for slot in this.coordinator._slots)
     assert ("prepared", (0,)) in this.board.seen
     assert ("prepared", (1,)) in this.board.seen
 

@@ -47,7 +47,6 @@ def looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_sd15: Path) -> A
     (folder.checkpoint(1, 8)).mkdir(parents=True)
     make_lora(folder.checkpoint(1, 8) / LORA_FILE, tiny_sd15)
     TrialRecord(1, "complete", CONFIG, {}, 8, 8).save(folder.trial(1))
-    monkeypatch.setattr(finalist_looks, "open_fresh_probe", lambda study, folder, probe: fresh)
     probe = SimpleNamespace(base=SimpleNamespace(family=SimpleNamespace(name="sd15")), objective=None)
 
     def say(what: str, number: int | None = None, epoch: float = 0) -> None:
@@ -55,6 +54,9 @@ def looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_sd15: Path) -> A
 
     line = SimpleNamespace(send=said.append, say=say)
     study: Any = SimpleNamespace(name="toy")
+    monkeypatch.setattr(
+        finalist_looks, "open_fresh_probe", lambda *given: fresh if given == (study, folder, probe) else None
+    )
     passes: Any = SimpleNamespace(width=None)
     return SimpleNamespace(
         of=FinalistLooks(study, folder, probe, line, passes), folder=folder, fresh=fresh, said=said, probe=probe

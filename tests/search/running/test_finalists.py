@@ -98,6 +98,7 @@ def test_the_best_are_drawn_again_and_the_fresh_images_decide(folder: StudyFolde
     assert (before.trial, before.finalists) == (2, None)
     found = finals(Workers(folder))
     assert [one.trial for one in found.drawn] == [3, 5, 2, 0] == sorted(SCORES, key=lambda number: -SCORES[number])
+    assert found.base == 0.05, "what all of them are held against"
     verdict = make_verdict(folder)
     assert verdict.finalists == found
     assert (verdict.trial, verdict.score) == (3, SCORES[3])

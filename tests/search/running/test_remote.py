@@ -1,18 +1,20 @@
 """Workers elsewhere, who call the coordinator back: here placed as plain processes, without Ray or Slurm."""
 
+import contextlib
 import multiprocessing
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Client, Connection
 from typing import Any
 
 import pytest
 
 from search.record.events import Doing, GoOn, Lost, Prepared, Quit
-from search.running.remote import Invitation, RemoteTeam, _attended, _RemoteWorker, answer, passed_on
+from search.running.remote import Invitation, RemoteTeam, _attended, _known, _RemoteWorker, answer, passed_on
 
 PATIENCE_SECONDS = 120.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -153,6 +155,27 @@ def test_a_line_is_watched_small_messages_go_at_once_and_waiting_has_no_end() ->
         assert silent == 60_000
         line.close()
         near.close()
+
+
+@pytest.mark.parametrize("key", [b"the key", b"another"])
+def test_a_line_is_that_of_a_caller_who_knows_the_key_and_it_is_watched(key: bytes) -> None:
+    called: list[Any] = []
+
+    def call(address: tuple[str, int]) -> None:
+        with contextlib.suppress(multiprocessing.AuthenticationError, EOFError, OSError):
+            called.append(Client(address, authkey=b"the key"))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        caller = threading.Thread(target=call, args=(server.getsockname(),))
+        caller.start()
+        line = _known(server.accept()[0], key)
+        caller.join()
+    assert (line is not None) == (key == b"the key")
+    if line is not None:
+        assert watched(line) == "watched"
+        line.close()
+    for each in called:
+        each.close()
 
 
 class _Stub:

@@ -202,3 +202,22 @@ def test_a_twin_beyond_the_parts_of_the_photos_learns_nothing(resident: Resident
     kept = TwinLosses.load(TwinLosses.file(resident.folder.path / "finalists", 1, 3, 3))
     assert kept is not None
     assert (kept.rows.size, kept.epochs.tolist(), kept.ratios.shape) == (0, [0], (1, 0, 1, 1))
+
+
+def test_what_was_begun_otherwise_is_deleted_and_what_was_begun_alike_goes_on(resident: Resident, monkeypatch) -> None:
+    trainings, asked = resident.worker._finalists._twins, ASKED[0]
+    home = trainings._training(asked)
+    shutil.rmtree(home, ignore_errors=True)
+    monkeypatch.setattr(trainings, "_is_kept", lambda asked: False)
+    training = trainings._ready(asked)
+    assert training is not None
+    assert (training.folder, training.place) == (home, asked.place)
+    assert (home / "asked").read_text() == trainings._asked(asked)
+    (home / "trained").touch()
+    trainings._ready(asked)
+    assert (home / "trained").exists()
+    monkeypatch.setattr(trainings, "_asked", lambda asked: "with another seed")
+    trainings._ready(asked)
+    assert [path.name for path in home.iterdir()] == ["asked"]
+    assert (home / "asked").read_text() == "with another seed"
+    shutil.rmtree(home)

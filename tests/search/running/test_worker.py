@@ -223,6 +223,22 @@ def test_what_is_said_while_a_worker_loads(resident: Resident) -> None:
     assert [each.what for each in resident.loading] == ["loading the base", "loading the encoder", "building the probe"]
 
 
+@pytest.mark.parametrize(("told", "waits"), [(2, False), (3, True)])
+def test_who_is_too_far_ahead_says_so_and_listens(
+    resident: Resident, quiet, monkeypatch: pytest.MonkeyPatch, told: int, waits: bool
+) -> None:
+    worker, said = quiet
+    (trial,) = begun(resident, 1, epochs=9)
+    trial.told = told
+    heard: list[bool] = []
+    trained: list[list[TrialAtWork]] = []
+    monkeypatch.setattr(worker, "_hear", lambda *, block=False: heard.append(block))
+    monkeypatch.setattr(worker, "_train", lambda going: trained.append(going) or [])
+    worker._turn()
+    assert (said, heard) == (([Doing("waiting", 1, 0)], [False, True]) if waits else ([], [False]))
+    assert trained == ([] if waits else [[trial]])
+
+
 def test_memory_of_a_trial_that_failed_is_given_back_once(resident: Resident, quiet, monkeypatch) -> None:
     worker, _ = quiet
     done: list[str] = []
