@@ -78,7 +78,7 @@ class Coordinator:
         self._ledger = ledger or Ledger.of(study, folder, say=board.note)
         self.optuna_study = self._ledger.study
         self._slots: list[Slot] = []
-        self._turns = Turns(self._slots)
+        self._turns: Turns  # of the slots, once there are any
         self._versions = installed()
         self._waiting: list[int] = []  # running in Optuna, on no slot yet
         self._suspects: list[Running] = []  # failed, not told to Optuna yet: it may be the machine
