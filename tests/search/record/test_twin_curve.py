@@ -1,13 +1,18 @@
 """What twins read, joined to the readings of their trial."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from metrics.channels.bootstrap import reading_of_items
+from metrics.onset.turns import Onset, Turn
 from metrics.trajectory.readings import Readings
 from metrics.trajectory.trajectory import Trajectory
-from search.record.twin_curve import CHANNEL, last_epoch, with_twin_losses
-from search.record.twins import TwinLosses
+from search.record.record import StudyFolder, TrialRecord
+from search.record.twin_curve import CHANNEL, last_epoch, plotted, with_twin_losses
+from search.record.twins import TwinLosses, Twins
 from tests.search.any_config import CONFIG
 from tests.search.running.planted_twins import planted
 
@@ -54,3 +59,25 @@ def test_beyond_what_twins_read_and_where_losses_are_of_another_form_readings_st
     other = np.zeros((2, 5, 1))
     apart = [Readings(0, 0.0, {}), Readings(2, 0.0, {CHANNEL: reading_of_items(other)}, {CHANNEL: other})]
     assert with_twin_losses(Trajectory(tuple(apart)), read).readings[1] is apart[1]
+
+
+def test_a_trial_is_plotted_with_what_its_twins_read_where_they_say_an_onset(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    trajectory = Trajectory(tuple(Readings(epoch, 0.0, {}, {}) for epoch in (0, 2, 8)))
+    trajectory.save(folder.trial(3))
+    read = [planted(place, 8) for place in range(3)]
+    for place, each in enumerate(read):
+        each.save(TwinLosses.file(tmp_path / "finalists", 3, 3, place))
+    onset = Onset("found", Turn("unmeasured"), Turn("unmeasured"), 2, 8)
+    record = TrialRecord(3, "complete", CONFIG, {}, 8, 8)
+
+    def channels(twins: Twins | None) -> set[str]:
+        return set(plotted(folder, replace(record, twins=twins)).readings[1].channels)
+
+    said = Twins(3, 8, 8, onset=onset)
+    assert channels(None) == channels(replace(said, onset=None)) == set()
+    assert channels(said) == {CHANNEL}
+    found = plotted(folder, replace(record, twins=said)).readings[2].items[CHANNEL]
+    assert np.array_equal(found, with_twin_losses(trajectory, read).readings[2].items[CHANNEL])
+    TwinLosses.file(tmp_path / "finalists", 3, 3, 1).unlink()
+    assert channels(said) == set(), "what one of them read is lost"
