@@ -1,12 +1,15 @@
 """What SimpleTuner is told of a run, setting by setting."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from search.errors import SearchError
 from search.exports.option_tables import OptionTable
 from search.exports.simpletuner import for_simpletuner
+from tests.search.base_predictions import traits
 from tests.search.exports.each_setting import assert_a_setting_changes_what_it_should_and_nothing_else
 from tests.search.exports.exported import make_run
 
@@ -24,3 +27,9 @@ def test_every_name_of_both_files_is_held_against_its_own_list(photos: Path, mon
         ("config", len(json.loads(made.files["config.json"]))),
         *(("backend", len(each)) for each in backends),
     ]
+
+
+def test_a_base_that_predicts_what_it_cannot_train_is_refused(photos: Path) -> None:
+    base = replace(traits(), prediction_type="sample")
+    with pytest.raises(SearchError, match="predicts sample"):
+        for_simpletuner(make_run(photos, base), Path("/out"))
