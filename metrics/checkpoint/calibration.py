@@ -83,6 +83,8 @@ class Calibration:
         texts: unit rows `[n, D]` of the neutral prompts, `[n, 0]` without a text encoder.
         axis: `[D]`, the direction of `fidelity`, or `[0]` without an encoder.
         subject: `[D + 1]`, the line of `recognised`, or `[0]` without moved subjects and their spoiled twins.
+        critic: the mean gain of trained photos under a critic, which an image that shows the subject has; 0 without
+            one, or where it has learned nothing.
         colour_null: mean and standard deviation of the colour distance between halves of X; NaN below four photos.
         layout_null, framing_null: standard deviation of the energy distance of layouts, and of framings in their
             units, between halves of X; NaN below four photos.
@@ -106,6 +108,7 @@ class Calibration:
     base_losses: Mapping[str, np.ndarray]
     shifted_photo: np.ndarray
     weights: Mapping[str, float]
+    critic: float = 0.0
     encoder: Encoder | None = None
     identity_encoder: Encoder | None = None
 
@@ -142,6 +145,7 @@ class Calibration:
             "version": VERSION,
             "labels": asdict(self.labels),
             "weights": dict(self.weights),
+            "critic": self.critic,
             "encoder": _digest(self.encoder),
             "identity_encoder": _digest(self.identity_encoder),
         }
@@ -201,6 +205,7 @@ class Calibration:
             },
             shifted_photo=arrays["shifted_photo"],
             weights=about["weights"],
+            critic=about.get("critic", 0.0),
             encoder=encoder,
             identity_encoder=identity_encoder,
             **traits,
@@ -220,6 +225,7 @@ def calibrate(
     shifted_images: Images | None = None,
     spoiled_images: Images | None = None,
     weights: Mapping[str, float] | None = None,
+    critic: float = 0.0,
 ) -> Calibration:
     """All leave-one-out levels and base nulls of a study.
 
@@ -235,6 +241,7 @@ def calibrate(
         shifted_images: those M composites, uint8; with `spoiled_images`, their spoiled twins, an image is judged by
             itself (`recognised`).
         weights: channel (`copying`, `colour`, `composition`, `diversity`) to the weight of its excess in the score.
+        critic: as in `Calibration`.
 
     Raises:
         MetricsError: numbers that do not fit each other, or no trained photo.
@@ -297,6 +304,7 @@ def calibrate(
         base_losses=dict(base_losses or {}),
         shifted_photo=owners,
         weights=dict(weights or {}),
+        critic=max(0.0, critic),
         encoder=encoder,
         identity_encoder=identity_encoder,
     )

@@ -39,6 +39,7 @@ def read_checkpoint(
     effort: float,
     images: Images,
     losses: Mapping[str, np.ndarray] | None = None,
+    gains: np.ndarray | None = None,
     unseen: bool = True,
 ) -> Readings:
     """Readings of one checkpoint; a channel that cannot be measured is absent.
@@ -53,6 +54,8 @@ def read_checkpoint(
     Args:
         images: the probe drawn by this checkpoint, uint8 `[n, H, W, 3]` or a list, one per label.
         losses: as `base_losses` of `calibrate`.
+        gains: `[n]`, by how much a critic's denoising loss of each image lies below the base's. Where there is one that
+            has learned the photos, it says whether an image shows the subject (`recognised`), else the encoder does.
         unseen: whether what drew the images has not seen the held-out photos; if it has, nothing compares captions of
             the two kinds.
 
@@ -68,6 +71,7 @@ def read_checkpoint(
     _read_losses(calibration, losses or {}, channels, items)
     traits = measure(images, calibration.encoder, calibration.identity_encoder)
     _read_similarity(calibration, traits, channels, items)
+    _read_recognised(calibration, traits, gains, channels, items)
     if unseen:
         _read_own_photos(calibration, traits, channels, items)
     _read_prompts(calibration, traits, channels, items)
@@ -125,13 +129,27 @@ def _read_similarity(
             )
             channels["fidelity_novel"] = reading_of_items(items["fidelity_novel"], groups=prompts[novel])
             channels["fidelity_weak"] = _weaker_half(items["fidelity_novel"], prompts[novel])
-        if len(calibration.subject):
-            items["recognised"] = recognised(calibration.subject, traits.identity)
-            channels["recognised"] = reading_of_items(items["recognised"], groups=prompts)
     if len(photos) >= 3:
         seen, known = (traits.identity, photos.identity) if identity else (traits.layouts, photos.layouts)
         items["copying"] = copying(seen[own], known, remove_duplicates=False)
         channels["copying"] = reading_of_items(items["copying"], groups=prompts[own])
+
+
+def _read_recognised(
+    calibration: Calibration,
+    traits: Traits,
+    gains: np.ndarray | None,
+    channels: dict[str, Reading],
+    items: dict[str, np.ndarray],
+) -> None:
+    """The share of images that show the subject: by the critic, else by the encoder, else not at all."""
+    if gains is not None and calibration.critic > 0:
+        items["recognised"] = share_of(gains / calibration.critic)
+    elif traits.identity.shape[1] and len(calibration.subject):
+        items["recognised"] = recognised(calibration.subject, traits.identity)
+    else:
+        return
+    channels["recognised"] = reading_of_items(items["recognised"], groups=calibration.labels.prompt_numbers)
 
 
 def _read_own_photos(

@@ -63,7 +63,8 @@ class FreshProbe:
             say("drawing again")
             images = _drawn(self.probe, self.prompts, lora)
         say("scoring again")
-        readings = read_checkpoint(self.calibration, epoch=epoch, effort=0.0, images=images)
+        gains = self.probe.gains(images, self.prompts.labels)
+        readings = read_checkpoint(self.calibration, epoch=epoch, effort=0.0, images=images, gains=gains)
         readings, draws = self._scored(readings, lora is None, searched)
         number, repeated = self.prompts.num_prompts, self.prompts.repeated
         seconds = time.perf_counter() - began

@@ -14,6 +14,8 @@ _ARRAYS = ("arrays.npz", "calibration.npz", "base_readings.npz")
 _PICTURES = ("base.png",)
 PROBE_FILES = (PROBE_FILE, *_ARRAYS, *_PICTURES)
 """Without each of them there is no probe."""
+CRITIC_FILE = "critic.safetensors"
+"""Of a study with a critic, too."""
 
 
 def mend_probe(folder: StudyFolder) -> list[str]:
@@ -21,7 +23,8 @@ def mend_probe(folder: StudyFolder) -> list[str]:
     home = folder.cache / "probe"
     if not (home / PROBE_FILE).is_file():
         return []
-    damaged = [name for name in PROBE_FILES if not _is_whole(home / name)]
+    names = (*PROBE_FILES, CRITIC_FILE) if (home / CRITIC_FILE).exists() else PROBE_FILES
+    damaged = [name for name in names if not _is_whole(home / name)]
     if not damaged:
         return []
     (home / PROBE_FILE).unlink()  # a probe without it does not exist
@@ -69,6 +72,11 @@ def _is_whole(path: Path) -> bool:
             with Image.open(path) as picture:
                 picture.load()
             return True
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="numpy"):
+                return True
         return is_sealed(path)
-    except Exception:  # zipfile, PIL and JSON each raise kinds of their own on damaged files
+    except Exception:  # zipfile, PIL, safetensors and JSON each raise kinds of their own on damaged files
         return False

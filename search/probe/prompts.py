@@ -12,7 +12,16 @@ from search.study.settings import ScoreSection
 from trainer.data.dataset import Photo
 
 _SMALL = 0.85  # of the subject's size in its own photo
-STREAMS = {"images": 1, "backgrounds": 2, "heldout": 3, "shifted": 4, "composites": 5, "context": 6, "finalists": 7}
+STREAMS = {
+    "images": 1,
+    "backgrounds": 2,
+    "heldout": 3,
+    "shifted": 4,
+    "composites": 5,
+    "context": 6,
+    "finalists": 7,
+    "critic": 8,
+}
 """Numbers that keep what is drawn for different uses apart: seeds of one never meet those of another."""
 
 

@@ -128,6 +128,18 @@ class ShiftedSection(Section):
     as rembg:isnet-general-use (pip install -e '.[masks]')."""
 
 
+class CriticSection(Section):
+    """A LoRA of the photos that is trained once, before the trials, and then says of each image whether it shows the
+    subject: how much likelier it is under this LoRA than under the base."""
+
+    steps: int = Field(default=400, ge=4, le=1_000_000)
+    """Optimizer steps of its training (Prodigy, rank 8), a multiple of 4."""
+    levels: int = Field(default=4, ge=1, le=1000)
+    """Noise levels at which an image is read."""
+    draws: int = Field(default=1, ge=1, le=1000)
+    """Noises for each level."""
+
+
 class ScoreSection(Section):
     """How a checkpoint is scored."""
 
@@ -150,6 +162,9 @@ class ScoreSection(Section):
     """Losses of held-out photos."""
     shifted: ShiftedSection = ShiftedSection()
     """Losses of subjects that are moved elsewhere."""
+    critic: CriticSection | None = None
+    """Trains a LoRA that says of each image whether it shows the subject, in place of the encoder; None: the encoder
+    says."""
     ship: Ship = DEFAULT_SHIP
     """Which checkpoint of a run is scored and shipped. safe: the last one whose images do all that prompts ask for.
     likeness: the last one before the photos are memorised, where the subject is most alike. balanced: the first from

@@ -1,0 +1,136 @@
+"""The critic: a LoRA of the photos, trained once before anything is judged. An image shows the subject as far as the
+critic finds it likelier than the base does."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from metrics.checkpoint.encoders import Images
+from search.probe.probe_files import CRITIC_FILE
+from search.probe.prompts import probe_seed
+from search.study.settings import CriticSection, ScoreSection
+from search.study.study import Study
+from trainer.config.config import TrainConfig, parse_train_config
+from trainer.data.cache import LatentCache
+from trainer.data.dataset import Dataset
+from trainer.errors import TrainerError
+from trainer.families import Base
+from trainer.inference.evaluate import Evaluation
+from trainer.lora.kohya_file import load_lora, save_lora
+from trainer.lora.lora import LoraWeights
+from trainer.packing.builder import pack_settings, run_settings
+from trainer.packing.pack import Pack
+
+SHARED = (
+    "base", "family", "data", "reg_data", "resolution", "batch_size", "gradient_accumulation_steps", "enable_bucket",
+    "bucket_step", "min_bucket_resolution", "max_bucket_resolution", "flip", "trigger", "class_word", "clip_skip",
+    "precision", "gradient_checkpointing", "quantize", "seed",
+)  # fmt: skip
+"""Of the study's own training: what the base, the photos and the device need."""
+OWN = {"rank": 8, "alpha": 8, "optimizer": "Prodigy", "lr_scheduler": "cosine"}
+"""How it is trained. Prodigy finds its rate on any base."""
+_PARTS = 4  # checkpoints of its training, from which a killed one goes on
+
+
+@dataclass(frozen=True)
+class Critic:
+    """Says how much likelier images are with the subject than without.
+
+    The difference of two denoising losses of an image, under the base and under a LoRA of the subject: a diffusion
+    classifier (Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier"). Noise depends on an image's
+    place alone, so images of one prompt and seed are compared under the same one.
+    """
+
+    base: Base
+    cache: LatentCache
+    lora: LoraWeights
+    score: ScoreSection
+    clip_skip: int | None
+    precision: str | None
+
+    def gains(self, images: Images, captions: Sequence[str]) -> np.ndarray:
+        """Loss under the base minus loss under the critic, mean over noise levels and draws: `[n]` float64.
+
+        Args:
+            images: uint8 `[n, H, W, 3]`, or a list of such.
+            captions: what each of them shows, with the trigger.
+        """
+        section = self.score.critic or CriticSection()
+        evaluation = Evaluation.prepare(
+            self.base,
+            np.stack(list(images)),
+            captions,
+            levels=section.levels,
+            draws=section.draws,
+            seed=probe_seed(self.score, "critic", 0),
+            clip_skip=self.clip_skip,
+            cache=self.cache,
+        )
+        before, after = (evaluation.losses(lora, precision=self.precision) for lora in (None, self.lora))
+        gains: np.ndarray = (before - after).mean(axis=(1, 2))
+        return gains
+
+
+def critic_config(config: TrainConfig, steps: int) -> TrainConfig:
+    """How the critic of a study is trained, whose trials are trained like `config`.
+
+    Args:
+        steps: of the optimizer; rounded up to a whole number of checkpoints.
+    """
+    shared = {name: getattr(config, name) for name in SHARED}
+    return parse_train_config(
+        {
+            **{name: value for name, value in shared.items() if value is not None}, **OWN,
+            "epochs": _PARTS, "steps_per_epoch": ceil(steps / _PARTS), "save_every_n_epochs": 1,
+        }
+    )  # fmt: skip
+
+
+def train_critic(
+    study: Study, config: TrainConfig, base: Base, photos: Dataset, cache: LatentCache, to: Path, aside: Path
+) -> None:
+    """Train it and write its file.
+
+    Args:
+        config: of any trial. photos: what the trials are trained on.
+        to: the folder of its file. aside: where its checkpoints lie meanwhile; a killed training goes on from them.
+
+    Raises:
+        TrainerError: it cannot be trained, or blows up.
+    """
+    asked = study.score.critic
+    assert asked is not None
+    own = critic_config(config, asked.steps)
+    pack = Pack(base, photos, pack_settings(own), cache=cache)
+    place = aside / f"critic-{study.probe_digest[:16]}"
+    run = pack.join(run_settings(own, output_name="critic"), run_dir=place)
+    while not run.finished and run.failed is None:
+        pack.train_epoch()
+        if run.failed is None:
+            run.save()
+    weights = run.lora_weights()
+    pack.leave(run)
+    if run.failed is not None:
+        raise TrainerError(f"the critic cannot be trained: {run.failed}")
+    save_lora(to / CRITIC_FILE, weights)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def open_critic(
+    score: ScoreSection, base: Base, cache: LatentCache, home: Path, clip_skip: int | None, precision: str | None
+) -> Critic | None:
+    """The critic whose file lies in the probe's folder; None where the study has none.
+
+    Raises:
+        FileNotFoundError: there is no such file. ModelError: it is damaged.
+    """
+    if score.critic is None:
+        return None
+    if not (home / CRITIC_FILE).is_file():
+        raise FileNotFoundError(home / CRITIC_FILE)
+    lora = load_lora(home / CRITIC_FILE, family=base.family.name)
+    return Critic(base, cache, lora, score, clip_skip, precision)

@@ -1,0 +1,173 @@
+"""The critic: a LoRA of the photos that says which images show the subject."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metrics.checkpoint.encoders import load_encoder
+from metrics.checkpoint.recognition import share_of
+from search.probe.critic import SHARED, critic_config, train_critic
+from search.probe.fresh_probe import open_fresh_probe
+from search.probe.probe import Probe, open_probe
+from search.probe.probe_files import CRITIC_FILE, mend_probe
+from search.record.record import StudyFolder
+from search.study.study import Study, load_study
+from studies.demo.photos import write_photos
+from tests.search.conftest import StudyWriter
+from trainer.base_model.load import load_base
+from trainer.config.config import parse_train_config
+from trainer.data.dataset import load_pixels
+from trainer.lora.kohya_file import load_lora
+from trainer.lora.lora import LoraWeights
+
+DEMO = Path(__file__).parents[3] / "studies" / "demo"
+SCORE = {
+    "encoder": str(DEMO / "clip"), "holdout": 2, "shifted": {"composites": 4}, "losses": {"levels": 2},
+    "probe": {"seeds": 1, "steps": 1, "trained": 2, "heldout": 0, "contexts": ["{trigger} {class}, snow"]},
+    "critic": {"steps": 12, "levels": 3},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("critic") / "photos", count=8).parent
+
+
+@pytest.fixture
+def study(write_study: StudyWriter, data: Path) -> Study:
+    train = {"resolution": 64, "batch_size": 2}
+    return load_study(write_study(base=str(DEMO / "base"), data=str(data), train=train, score=SCORE))
+
+
+@pytest.fixture
+def probe(study: Study, tmp_path: Path) -> Probe:
+    return opened(study, tmp_path)
+
+
+def opened(study: Study, folder: Path) -> Probe:
+    return open_probe(study, load_base(DEMO / "base"), folder / "cache", load_encoder(str(DEMO / "clip")), None)
+
+
+def weights(file: Path) -> dict[tuple[str, str], np.ndarray]:
+    return {key: np.asarray(module.up) for key, module in load_lora(file).modules.items()}
+
+
+def test_it_says_what_shows_the_subject_in_place_of_the_encoder(probe: Probe, tmp_path: Path) -> None:
+    own = [photo for photo in probe.trained.photos if not photo.is_reg]
+    pixels = [load_pixels(photo, probe.config.size) for photo in own]
+    critic = probe.critic
+    assert critic is not None
+    of_photos = critic.gains(pixels, [photo.caption for photo in own])
+    assert 0 < probe.calibration.critic == pytest.approx(of_photos.mean())
+    of_base = probe.gains(probe.base_images, probe.labels)
+    assert of_base is not None
+    assert of_base.mean() < of_photos.mean() / 4
+    shown = share_of(of_base / of_photos.mean())
+    np.testing.assert_allclose(probe.base_readings.items["recognised"], shown)
+    assert probe.base_readings.channels["recognised"].value == pytest.approx(shown.mean())
+
+    nothing = LoraWeights({}, probe.base.family.name)
+    readings, images, _ = probe.read(nothing, epoch=1, effort=1.0)
+    np.testing.assert_array_equal(images, probe.base_images)
+    np.testing.assert_allclose(readings.items["recognised"], shown)
+
+
+def test_finalists_are_read_by_it_too(study: Study, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "runs" / "toy")
+    folder.cache.mkdir(parents=True)
+    probe = opened(study, folder.path)
+    fresh = open_fresh_probe(study, folder, probe)
+    look, images = fresh.look(None, 0)
+    gains = probe.gains(images, fresh.prompts.labels)
+    assert gains is not None
+    np.testing.assert_allclose(look.readings.items["recognised"], share_of(gains / probe.calibration.critic))
+
+
+def test_a_second_worker_takes_it_as_it_is_and_a_damaged_one_is_trained_again(study: Study, tmp_path: Path) -> None:
+    first = opened(study, tmp_path)
+    file = tmp_path / "cache" / "probe" / CRITIC_FILE
+    written = file.stat().st_mtime_ns
+    known = weights(file)
+    again = opened(study, tmp_path)
+    assert file.stat().st_mtime_ns == written
+    np.testing.assert_array_equal(again.base_readings.items["recognised"], first.base_readings.items["recognised"])
+
+    file.write_bytes(file.read_bytes()[:100])
+    (said,) = mend_probe(StudyFolder(tmp_path))
+    assert said.startswith(f"{file} is damaged or missing")
+    for _ in range(2):  # built again; and where the file alone was lost
+        opened(study, tmp_path)
+        found = weights(file)
+        assert found.keys() == known.keys()
+        assert all(np.array_equal(found[key], known[key]) for key in known)
+        file.unlink()
+    assert not list((tmp_path / "cache").glob("critic-*"))
+
+
+def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def train(to: Path) -> dict[tuple[str, str], np.ndarray]:
+        to.mkdir(exist_ok=True)
+        train_critic(study, probe.config, probe.base, probe.trained, probe.cache, to, tmp_path / "aside")
+        return weights(to / CRITIC_FILE)
+
+    whole = train(tmp_path / "whole")
+    from trainer.packing.training_run import Run
+
+    saves, save = [], Run.save
+
+    def killed(run: Run) -> Path:
+        saves.append(run.epoch)
+        if len(saves) == 3:
+            raise Killed
+        return save(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "save", killed)
+        with pytest.raises(Killed):
+            train(tmp_path / "cut")
+        saves += [0]
+        cut = train(tmp_path / "cut")
+    assert saves == [1, 2, 3, 0, 3, 4]
+    assert all(np.array_equal(whole[key], cut[key]) for key in whole)
+
+
+def test_it_is_trained_as_the_study_trains_but_by_settings_of_its_own() -> None:
+    config = parse_train_config(
+        {
+            "base": "b", "data": "d", "resolution": 96, "batch_size": 3, "trigger": "sks", "class_word": "cat",
+            "optimizer": "Adafactor", "relative_step": True, "lr_scheduler": "adafactor", "epochs": 40, "rank": 64,
+            "alpha_ratio": 0.25, "dora": True, "conv_rank": 4, "train_text_encoder": True, "precision": "bf16",
+            "clip_skip": 2, "seed": 5, "caption_dropout": 0.1,
+        }
+    )  # fmt: skip
+    own = critic_config(config, 10)
+    assert {name: getattr(own, name) for name in SHARED} == {name: getattr(config, name) for name in SHARED}
+    assert (own.optimizer, own.lr_scheduler, own.rank, own.effective_alpha) == ("Prodigy", "cosine", 8, 8)
+    assert (own.epochs, own.steps_per_epoch) == (4, 3)
+    assert not any((own.dora, own.conv_rank, own.train_text_encoder, own.relative_step))
+
+
+def test_a_study_without_one_means_what_it_meant_before(write_study: StudyWriter, study: Study, data: Path) -> None:
+    train = {"resolution": 64, "batch_size": 2}
+    without = {name: value for name, value in SCORE.items() if name != "critic"}
+    plain = load_study(write_study(base=str(DEMO / "base"), data=str(data), train=train, score=without))
+    assert not [key for key in plain.meaning if "critic" in key]
+    assert study.probe_digest != plain.probe_digest
+    own = {key: value for key, value in study.meaning.items() if "critic" in key}
+    assert own == {"score.critic.draws": 1, "score.critic.levels": 3, "score.critic.steps": 12}
+
+
+def test_where_it_has_learned_nothing_the_encoder_says(study: Study, probe: Probe, tmp_path: Path) -> None:
+    unlearned = replace(probe, calibration=replace(probe.calibration, critic=0.0))
+    plain = replace(unlearned, critic=None)
+    nothing = LoraWeights({}, probe.base.family.name)
+    first, second = (each.read(nothing, epoch=1, effort=1.0)[0] for each in (unlearned, plain))
+    np.testing.assert_array_equal(first.items["recognised"], second.items["recognised"])
+    assert not np.array_equal(
+        first.items["recognised"], probe.read(nothing, epoch=1, effort=1.0)[0].items["recognised"]
+    )
