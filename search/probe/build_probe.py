@@ -1,6 +1,6 @@
 """Builds a study's probe: splits the photos, draws what every checkpoint is held against, measures the base."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def build_probe(
     aside: Path,
     encoder: Encoder,
     identity: Encoder | None,
+    say: Callable[[str], None],
 ) -> ProbeDescription:
     """Write everything that costs time into `home`; returns what its `probe.json` says.
 
@@ -106,8 +107,8 @@ def build_probe(
     rows_of = {"heldout": heldout, "context": apart}
     sets = evaluations(study, config, base, cache, photos, dict(enumerate(pixels)), rows_of, moved)
     measured = {name: each.losses(precision=precision) for name, each in sets.items()}
-    if score.critic is not None:
-        train_critic(study, config, base, trained_part(dataset, trained), cache, home, aside)
+    if score.critic.steps:
+        train_critic(study, config, base, trained_part(dataset, trained), cache, home, aside, say)
     critic = open_critic(score, base, cache, home, config.clip_skip, precision)
     learned = 0.0
     if critic is not None:

@@ -2,7 +2,7 @@
 critic finds it likelier than the base does."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from metrics.checkpoint.encoders import Images
 from search.probe.probe_files import CRITIC_FILE
 from search.probe.prompts import probe_seed
-from search.study.settings import CriticSection, ScoreSection
+from search.study.settings import ScoreSection
 from search.study.study import Study
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.data.cache import LatentCache
@@ -59,7 +59,7 @@ class Critic:
             images: uint8 `[n, H, W, 3]`, or a list of such.
             captions: what each of them shows, with the trigger.
         """
-        section = self.score.critic or CriticSection()
+        section = self.score.critic
         evaluation = Evaluation.prepare(
             self.base,
             np.stack(list(images)),
@@ -91,7 +91,14 @@ def critic_config(config: TrainConfig, steps: int) -> TrainConfig:
 
 
 def train_critic(
-    study: Study, config: TrainConfig, base: Base, photos: Dataset, cache: LatentCache, to: Path, aside: Path
+    study: Study,
+    config: TrainConfig,
+    base: Base,
+    photos: Dataset,
+    cache: LatentCache,
+    to: Path,
+    aside: Path,
+    say: Callable[[str], None] = lambda what: None,
 ) -> None:
     """Train it and write its file.
 
@@ -102,13 +109,12 @@ def train_critic(
     Raises:
         TrainerError: it cannot be trained, or blows up.
     """
-    asked = study.score.critic
-    assert asked is not None
-    own = critic_config(config, asked.steps)
+    own = critic_config(config, study.score.critic.steps)
     pack = Pack(base, photos, pack_settings(own), cache=cache)
     place = aside / f"critic-{study.probe_digest[:16]}"
     run = pack.join(run_settings(own, output_name="critic"), run_dir=place)
     while not run.finished and run.failed is None:
+        say(f"training the critic, {run.epoch} of {_PARTS} parts done")
         pack.train_epoch()
         if run.failed is None:
             run.save()
@@ -128,7 +134,7 @@ def open_critic(
     Raises:
         FileNotFoundError: there is no such file. ModelError: it is damaged.
     """
-    if score.critic is None:
+    if not score.critic.steps:
         return None
     if not (home / CRITIC_FILE).is_file():
         raise FileNotFoundError(home / CRITIC_FILE)

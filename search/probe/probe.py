@@ -135,20 +135,34 @@ class Probe:
         )
 
 
-def open_probe(study: Study, base: Base, folder: Path, encoder: Encoder, identity: Encoder | None) -> Probe:
+def open_probe(
+    study: Study,
+    base: Base,
+    folder: Path,
+    encoder: Encoder,
+    identity: Encoder | None,
+    say: Callable[[str], None] = lambda what: None,
+) -> Probe:
     """Load the study's probe from `cache/`, or build it: the first worker builds, the others wait.
 
     Raises:
         TrainerError, MetricsError: photos, masks or settings that cannot be used.
         MissingReadingError: `score.objective` asks for a reading that this study does not take.
     """
-    probe = _opened(study, base, folder, encoder, identity)
+    probe = _opened(study, base, folder, encoder, identity, say)
     readings, unscored = base_scored(study.objective, probe.base_readings)
     notices = (*probe.notices, *unscored)
     return replace(probe, base_readings=readings, notices=notices, objective=study.objective)
 
 
-def _opened(study: Study, base: Base, folder: Path, encoder: Encoder, identity: Encoder | None) -> Probe:
+def _opened(
+    study: Study,
+    base: Base,
+    folder: Path,
+    encoder: Encoder,
+    identity: Encoder | None,
+    say: Callable[[str], None],
+) -> Probe:
     config = study.config(next(study.space.combinations()))
     home = folder / "probe"
     cache = LatentCache(base, folder / "latents")
@@ -165,11 +179,12 @@ def _opened(study: Study, base: Base, folder: Path, encoder: Encoder, identity: 
             try:
                 return load(home, about)
             except (FileNotFoundError, MetricsError):
-                needed = (*PROBE_FILES, CRITIC_FILE) if study.score.critic else PROBE_FILES
+                needed = (*PROBE_FILES, CRITIC_FILE) if study.score.critic.steps else PROBE_FILES
                 if all((home / name).is_file() for name in needed):
                     raise
         with building(folder.parent, home) as aside:
-            return load(aside, build_probe(study, config, base, cache, dataset, aside, folder, encoder, identity))
+            built = build_probe(study, config, base, cache, dataset, aside, folder, encoder, identity, say)
+            return load(aside, built)
 
 
 def _known(study: Study, home: Path) -> ProbeDescription | None:

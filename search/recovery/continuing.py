@@ -224,9 +224,10 @@ class _Changes:
 
     def __init__(self, study: Study, folder: StudyFolder, meaning: Mapping[str, Any], inputs: Inputs | None) -> None:
         defaults = {"score": ScoreSection().model_dump(mode="json"), "stop": StopSection().model_dump(mode="json")}
-        # a setting that is newer than the study counts as its default
-        self.begun: dict[str, Any] = json.loads(json.dumps(dict(flat(defaults)))) | dict(meaning)
-        self.study, self.folder, self.inputs, self.now = study, folder, inputs, study.meaning
+        # a setting that is newer than the study, or plays no part in it, counts as its default
+        unsaid: dict[str, Any] = json.loads(json.dumps(dict(flat(defaults))))
+        self.begun, self.now = unsaid | dict(meaning), unsaid | study.meaning
+        self.study, self.folder, self.inputs = study, folder, inputs
         self.taken: list[str] = []
         self.grown = False
 

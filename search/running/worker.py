@@ -123,7 +123,7 @@ class _Worker:
             self._line.say("reading the checkpoints")
             checked = check_run(study.finished_run, base)  # all of it, before anything is drawn
         self._line.say("building the probe")
-        self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity)
+        self._probe: Probe = open_probe(study, base, folder.cache, encoder, identity, self._line.say)
         self._looks = _looks(study, folder, self._probe, checked)
         if slot == 0:
             keep_inputs(study, folder)  # all of it has been accepted

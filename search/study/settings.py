@@ -132,8 +132,9 @@ class CriticSection(Section):
     """A LoRA of the photos that is trained once, before the trials, and then says of each image whether it shows the
     subject: how much likelier it is under this LoRA than under the base."""
 
-    steps: int = Field(default=400, ge=4, le=1_000_000)
-    """Optimizer steps of its training (Prodigy, rank 8), a multiple of 4."""
+    steps: int = Field(default=0, ge=0, le=1_000_000)
+    """Optimizer steps of its training (Prodigy, rank 8), rounded up to a multiple of 4; 400 do for 20 to 40 photos.
+    0: no critic, and the encoder says what an image shows."""
     levels: int = Field(default=4, ge=1, le=1000)
     """Noise levels at which an image is read."""
     draws: int = Field(default=1, ge=1, le=1000)
@@ -162,9 +163,8 @@ class ScoreSection(Section):
     """Losses of held-out photos."""
     shifted: ShiftedSection = ShiftedSection()
     """Losses of subjects that are moved elsewhere."""
-    critic: CriticSection | None = None
-    """Trains a LoRA that says of each image whether it shows the subject, in place of the encoder; None: the encoder
-    says."""
+    critic: CriticSection = CriticSection()
+    """Says which images show the subject."""
     ship: Ship = DEFAULT_SHIP
     """Which checkpoint of a run is scored and shipped. safe: the last one whose images do all that prompts ask for.
     likeness: the last one before the photos are memorised, where the subject is most alike. balanced: the first from

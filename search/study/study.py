@@ -214,7 +214,7 @@ class Study:
             "seed": self.seed,
             "train": dict(self.train) if self.finished_run is None else self.written.get("train") or {},
             "search": self.written.get("search", {}),
-            "score": self.score.model_dump(mode="json", exclude=None if self.score.critic else {"critic"}),
+            "score": self.score.model_dump(mode="json", exclude=None if self.score.critic.steps else {"critic"}),
             "stop": self.stop.model_dump(mode="json"),
             **({MASK_FILES: self.mask_files} if self.mask_files else {}),
             **({SOURCE: self.objective.source} if self.objective else {}),

@@ -112,10 +112,12 @@ def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path
 
     def train(to: Path) -> dict[tuple[str, str], np.ndarray]:
         to.mkdir(exist_ok=True)
-        train_critic(study, probe.config, probe.base, probe.trained, probe.cache, to, tmp_path / "aside")
+        train_critic(study, probe.config, probe.base, probe.trained, probe.cache, to, tmp_path / "aside", said.append)
         return weights(to / CRITIC_FILE)
 
+    said: list[str] = []
     whole = train(tmp_path / "whole")
+    assert said == [f"training the critic, {part} of 4 parts done" for part in range(4)]
     from trainer.packing.training_run import Run
 
     saves, save = [], Run.save
