@@ -20,6 +20,7 @@ def short_demo(folder: Path, **changes: Any) -> Path:
     score |= {"encoder": str(STUDIES / score["encoder"]), "holdout": 4}
     score["probe"] |= {"seeds": 1, "steps": 3, "trained": 1, "heldout": 1}
     score["probe"]["contexts"] = score["probe"]["contexts"][:2]
+    score["critic"] |= {"steps": 8, "levels": 2}
     score["losses"] |= {"levels": 2, "draws": 1}
     score["shifted"] |= {"composites": 8, "levels": 2}
     values["budget"] = {"trials": 3, "startup_trials": 2}

@@ -50,6 +50,7 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     score["probe"] |= {"seeds": 1, "steps": 2, "trained": 1, "heldout": 1}
     score["probe"]["contexts"] = score["probe"]["contexts"][:1]
+    score["critic"] |= {"steps": 8, "levels": 2}
     score["losses"] |= {"levels": 2, "draws": 1}
     score["shifted"] |= {"composites": 4, "levels": 2}
     values["budget"] = {"trials": 2, "startup_trials": 1}

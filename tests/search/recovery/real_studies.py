@@ -78,6 +78,7 @@ def real_values() -> dict[str, Any]:
     values["search"] = {"rank": {"values": [4, 8]}, "learning_rate_scale": {"min": 1, "max": 8, "log": True}}
     score |= {"encoder": str(STUDIES / score["encoder"]), "precision": "fp32", "holdout": 4}
     score["probe"] |= {"seeds": 1, "steps": 2, "trained": 1, "heldout": 1, "contexts": score["probe"]["contexts"][:1]}
+    score["critic"] |= {"steps": 8, "levels": 2}
     score["losses"] |= {"levels": 2, "draws": 1}
     score["shifted"] |= {"composites": 4, "levels": 2}
     return values
