@@ -1,11 +1,14 @@
 """Which reading tells the images that show the subject: the critic (`score.critic`), or the demo's encoder.
 
 python -m benchmarks.critic FOLDER [--json FILE]   every search that `benchmarks.demo FOLDER` has kept of the short form
+python -m benchmarks.critic FOLDER --fresh 48      also how the score ranks checkpoints by so many fresh images of each
 python -m benchmarks.critic FOLDER --quick         one concept: three short trials, made anew where FOLDER lacks them
 
 Both read `recognised` of the same kept images. Whether one really shows the concept, `studies.demo.judges` say, which
 no part of the product sees. Told are two figures for each search, over checkpoints in which the judges see the concept
 with a mean probability above LEARNED: the AUC over single images, and the rank correlation of the checkpoints' means.
+With fresh images (kept beside each search) also the rank correlation of the score, as either reading makes it, with the
+share of them in which all is right, over the same checkpoints.
 """
 
 from __future__ import annotations
@@ -17,12 +20,16 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.demo import QUICK, searched
 from benchmarks.strict_scores import LEARNED
+
+if TYPE_CHECKING:
+    from metrics.checkpoint.calibration import Calibration
+    from search.record.record import StudyFolder
 
 STEPS = 120
 """Of the critic's training; the demo's trials have at most 105."""
@@ -34,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true", help="one concept")
+    parser.add_argument("--fresh", type=int, default=0, help="images of each checkpoint that the score is held against")
+    parser.add_argument("--concepts", nargs="+", help="these alone")
     parser.add_argument("--steps", type=int, default=STEPS, help="of the critic's training")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
@@ -42,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     homes = sorted((args.folder / ("quick" if args.quick else "short")).glob("*/demo.yaml"))
     rows = []
     for file in homes:
-        rows.append(compare(file, args.steps))
+        if args.concepts and concept_of(file) not in args.concepts:
+            continue
+        rows.append(compare(file, args.steps, args.fresh))
         print(json.dumps(rows[-1]), flush=True)
     if not rows:
         parser.error(f"{args.folder}: no searches of benchmarks.demo here")
@@ -55,7 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def compare(file: Path, steps: int) -> dict[str, Any]:
+def concept_of(file: Path) -> str:
+    """The concept of a search, whose study file this is."""
+    return file.parent.name.rpartition("-")[0]
+
+
+def compare(file: Path, steps: int, fresh: int = 0) -> dict[str, Any]:
     """One search, read both ways."""
     from metrics.checkpoint.recognition import recognised, share_of
     from search.probe.probe import open_probe
@@ -65,7 +81,7 @@ def compare(file: Path, steps: int) -> dict[str, Any]:
     from studies.demo.judges import judge, load_judges
     from studies.demo.pool import LABELS
 
-    concept = file.parent.name.rpartition("-")[0]
+    concept = concept_of(file)
     study = load_study(file, [f"score.critic.steps={steps}"])
     folder = StudyFolder(file.parent / "runs" / "demo")
     models = load_models(study, folder, 0)
@@ -73,12 +89,10 @@ def compare(file: Path, steps: int) -> dict[str, Any]:
         began = time.perf_counter()
         probe = open_probe(study, models.base, Path(aside) / "cache", models.encoder, models.identity)
         built = time.perf_counter() - began
-    looks = [
-        folder.samples(record.number, epoch)
-        for record in folder.records()
-        for epoch in folder.sampled_epochs(record.number)
-        if epoch
+    places = [
+        (record.number, epoch) for record in folder.records() for epoch in folder.sampled_epochs(record.number) if epoch
     ]
+    looks = [folder.samples(*place) for place in places]
     images = [look.reshape(-1, *look.shape[2:]) for look in looks]
     shown = judge(load_judges(), np.concatenate(images))["concept"].numpy()[:, LABELS["concept"].index(concept)]
     began = time.perf_counter()
@@ -90,6 +104,9 @@ def compare(file: Path, steps: int) -> dict[str, Any]:
         "critic": share_of(np.concatenate([each for each in gains if each is not None]) / calibration.critic),
     }
     found = agreement(shown, read, len(probe.labels))
+    if fresh:
+        scores = scored(folder, calibration, places, read)
+        found |= ranked(shown, scores, right_of(file, concept, folder, places, fresh))
     return {"search": file.parent.name, "concept": concept, "building": built, "seconds an image": seconds, **found}
 
 
@@ -117,15 +134,70 @@ def agreement(shown: np.ndarray, read: Mapping[str, np.ndarray], at_once: int) -
     return found
 
 
+def scored(
+    folder: StudyFolder,
+    calibration: Calibration,
+    places: Sequence[tuple[int, int]],
+    read: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """`[checkpoints]` of scores by each reading: all else is what the search read."""
+    from metrics.checkpoint.score import limits_of, score_within
+
+    known = {
+        (number, row.epoch): {name: reading.value for name, reading in row.channels.items()}
+        for number in {number for number, _ in places}
+        for row in folder.trajectory(number).readings
+    }
+    found = {}
+    for name, values in read.items():
+        means = values.reshape(len(places), -1).mean(axis=1)
+        channels = [known[place] | {"recognised": float(mean)} for place, mean in zip(places, means, strict=True)]
+        found[name] = np.array([score_within(limits_of(calibration, each), each) for each in channels])
+    return found
+
+
+def right_of(
+    file: Path, concept: str, folder: StudyFolder, places: Sequence[tuple[int, int]], fresh: int
+) -> np.ndarray:
+    """`[checkpoints]`: the share of fresh images in which all is right; NaN where the checkpoint was not kept."""
+    from benchmarks.demo_truth import Truth
+
+    kept = file.with_name(f"right-{fresh}.json")
+    known: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
+    truth: Truth | None = None
+    for number, epoch in places:
+        lora, key = folder.checkpoint(number, epoch) / "lora.safetensors", f"{number}/{epoch}"
+        if key not in known and lora.is_file():
+            truth = truth or Truth(concept, fresh)
+            known[key] = float(truth.of_file(lora).mean())
+            kept.write_text(json.dumps(known))
+    return np.array([known.get(f"{number}/{epoch}", np.nan) for number, epoch in places])
+
+
+def ranked(shown: np.ndarray, scores: Mapping[str, np.ndarray], right: np.ndarray) -> dict[str, float]:
+    """Rank correlation of scores with the truth over learned checkpoints, and the truth of each one's best."""
+    from scipy.stats import spearmanr
+
+    learned = (shown.reshape(len(right), -1).mean(axis=1) > LEARNED) & np.isfinite(right)
+    found = {"right, best": float(right[learned].max()), "right, mean": float(right[learned].mean())}
+    for name, values in scores.items():
+        found[f"{name}, score"] = float(spearmanr(values[learned], right[learned])[0])
+        found[f"{name}, right of its best"] = float(right[learned][values[learned].argmax()])
+    return found
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over concepts of the means over their searches, and the lowest of each."""
     found: dict[str, Any] = {}
-    for name in (f"{by}, {of}" for by in ("encoder", "critic") for of in ("images", "checkpoints")):
+    for name in (
+        f"{by}, {of}" for by in ("encoder", "critic") for of in ("images", "checkpoints", "score", "right of its best")
+    ):
         means = [
             np.mean([row[name] for row in rows if row["concept"] == concept and name in row])
             for concept in sorted({row["concept"] for row in rows if name in row})
         ]
-        found[name] = {"mean": float(np.mean(means)), "lowest concept": float(np.min(means))} if means else None
+        if means:
+            found[name] = {"mean": float(np.mean(means)), "lowest concept": float(np.min(means))}
     return found
 
 
