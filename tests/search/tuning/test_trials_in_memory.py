@@ -242,3 +242,17 @@ def test_a_trial_that_has_ended_is_ours_no_more_and_not_read_again(study) -> Non
     assert [trial._trial_id for trial in mirror.look(study._study_id)] == [second], "ours is not read again"
     study.tell(0, 0.5)
     assert (mirror._ours, mirror._unfinished) == (set(), {second})
+
+
+def test_nothing_is_moved_where_trials_come_in_order() -> None:
+    class Ordered(list[Any]):
+        def sort(self, **by: Any) -> None:
+            raise AssertionError("nothing to sort")
+
+    kept = Draft()
+    kept._trials = Ordered()
+    for number in range(3):
+        trial = create_trial(value=float(number))
+        trial.number, trial._trial_id = number, 20 + number
+        kept._put(trial)
+    assert [trial.number for trial in kept.get_all_trials(0)] == [0, 1, 2]

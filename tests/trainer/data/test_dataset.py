@@ -226,3 +226,14 @@ def test_a_palette_with_transparency_is_laid_over_white(tmp_path) -> None:
     pixels = load_pixels(scan_dataset(tmp_path).photos[0])
     assert (pixels[0, 0] == 90).all()
     assert (pixels[1:] == 255).all()
+
+
+def test_what_a_photos_file_complains_of_is_told_with_its_name(tmp_path: Path) -> None:
+    photo = shelf(tmp_path) / "a.jpg"
+    paint(photo)
+    content = photo.read_bytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05"  # five entries, and none of them there
+    photo.write_bytes(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + content[2:])
+    told = [warning for warning in scan_dataset(tmp_path).warnings if "EXIF" in warning]
+    assert len(told) == 1
+    assert told[0].startswith(f"{photo}: ")
