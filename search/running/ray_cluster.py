@@ -98,11 +98,7 @@ class RayCluster:
         ]
         if not wrong:
             self._nodes = {key: node for key, node in nodes.items() if self._room(node)}
-            room = sum(self._room(node) for node in self._nodes.values())
-            if room < workers.count:
-                why = f"each takes {self._gpus:g} GPUs and {self._cpus:g} CPUs"
-                expected = f"at most {room}, for which the cluster has room"
-                wrong = [problem(study.source, "workers.count", workers.count, expected, why)]
+            wrong = self._too_many(study)
         if wrong:
             raise StudyError(wrong)
 
@@ -135,6 +131,14 @@ class RayCluster:
         fit = int(gpus) * math.floor(1 / self._gpus) if self._gpus < 1 else math.floor(gpus / self._gpus)
         return min(cpus, fit)
 
+    def _too_many(self, study: Study) -> list[str]:
+        """A line where the nodes have no room for all workers."""
+        room, count = sum(self._room(node) for node in self._nodes.values()), study.workers.count
+        if room >= count:
+            return []
+        why = f"each takes {self._gpus:g} GPUs and {self._cpus:g} CPUs"
+        return [problem(study.source, "workers.count", count, f"at most {room}, for which the cluster has room", why)]
+
     def _check_nodes(self, study: Study, folder: StudyFolder) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -155,6 +159,11 @@ class RayCluster:
                 try:
                     unseen = ray.get(look, timeout=_LOOKS_SECONDS)
                 except Exception as error:  # Onset is not there, another Python, or the node has just gone
+                    if _has_gone(key, error):
+                        del self._nodes[key]
+                        if wrong := self._too_many(study):
+                            raise StudyError(wrong) from None
+                        continue
                     why = f"{name} cannot work: {_first_line(error)}"
                     raise StudyError([problem(study.source, "workers.kind", "ray", _NODES, why)]) from None
                 if mark.name in {Path(path).name for path in unseen}:
@@ -294,6 +303,15 @@ def _speaks(address: str) -> bool:
 
 def _has(node: Mapping[str, Any], kind: str) -> float:
     return float(node["Resources"].get(kind, 0.0))
+
+
+def _has_gone(node: str, error: Exception) -> bool:
+    """Whether a node could not answer because it is no longer there: Ray lists a dead one for a while."""
+    import ray
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError
+
+    gone = isinstance(error, NodeDiedError | TaskUnschedulableError)
+    return gone or not any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node)
 
 
 def _first_line(error: BaseException) -> str:

@@ -176,6 +176,23 @@ def test_what_a_node_does_not_see_is_told_with_the_node(small, nodes, tmp_path) 
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_node_that_dies_as_a_study_begins_is_left_out(small, nodes, tmp_path, count: int) -> None:
+    """Ray lists it as alive for a while: so it was asked, and the study refused for it."""
+    nodes.mend()
+    study = load_study(small, [f"workers.count={count}"])
+    with ray_cluster(study) as place:
+        nodes.kill_second()
+        if count == 2:
+            assert place.team(study, StudyFolder(tmp_path)).count == count
+            assert nodes.second not in place._nodes
+        else:
+            expected = "workers.count: expected at most 2, for which the cluster has room"
+            with pytest.raises(StudyError, match=expected):
+                place.team(study, StudyFolder(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("settings", "key", "expected"),
     [
