@@ -130,7 +130,7 @@ def build_probe(
         critic=learned,
     )
     calibration.save(home / "calibration.npz")
-    gains = None if critic is None else critic.gains(base_images, labels.prompts)
+    gains = critic.gains(base_images, labels.prompts) if critic is not None and learned > 0 else None
     readings = read_checkpoint(calibration, epoch=0, effort=0.0, images=base_images, losses=measured, gains=gains)
     save_readings(home / "base_readings.npz", readings)
     write_samples(home / "base.png", base_images, num_seeds, prompts=labels.prompts, seeds=labels.seeds)

@@ -119,8 +119,11 @@ class Probe:
         return readings, np.concatenate([images, more]), {"sample": drawn - began, "score": time.perf_counter() - drawn}
 
     def gains(self, images: np.ndarray, labels: ProbeLabels) -> np.ndarray | None:
-        """What the critic says of images of these labels; None where the study has none."""
-        return None if self.critic is None else self.critic.gains(images, labels.prompts)
+        """What the critic says of images of these labels; None where the study has none, or one that has learned
+        nothing."""
+        if self.critic is None or not self.calibration.critic:
+            return None
+        return self.critic.gains(images, labels.prompts)
 
     def draw(self, lora: LoraWeights | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Any prompts, drawn as the probe's are: uint8 `[n, H, W, 3]`, by the base where there is no LoRA."""

@@ -161,8 +161,6 @@ class RayCluster:
                 except Exception as error:  # Onset is not there, another Python, or the node has just gone
                     if _has_gone(key, error):
                         del self._nodes[key]
-                        if wrong := self._too_many(study):
-                            raise StudyError(wrong) from None
                         continue
                     why = f"{name} cannot work: {_first_line(error)}"
                     raise StudyError([problem(study.source, "workers.kind", "ray", _NODES, why)]) from None
@@ -176,6 +174,8 @@ class RayCluster:
                         raise StudyError([problem(study.source, what, str(path), expected, why)])
         finally:
             mark.unlink(missing_ok=True)
+        if wrong := self._too_many(study):
+            raise StudyError(wrong)
 
 
 _NODES = "nodes with Onset installed that share the runs folder"

@@ -191,14 +191,13 @@ def _taken(
     state = newest_state(target / "checkpoints")
     own, looks = record.taken, len(earlier.trajectory.epochs) - 1
     spent = record.timings
+    training = spent.get("train", 0) + spent.get("save", 0)
     found = TakenRun(
         study=folder.path.name,
         trial=record.number,
         looked=readings[-1],
         trained=0 if state is None else int(state.name),
-        epoch_seconds=own.epoch_seconds
-        if own
-        else (spent.get("train", 0) + spent.get("save", 0)) / max(1, record.epochs_trained),
+        epoch_seconds=own.epoch_seconds if own else training / max(1, record.epochs_trained),
         look_seconds=own.look_seconds if own else (spent.get("sample", 0) + spent.get("score", 0)) / max(1, looks),
     )
     found.save(target)

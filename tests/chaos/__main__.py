@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = summary(folder, chosen)
     print(json.dumps(found["kinds"], indent=1))
     if options.json:
-        options.json.write_text(json.dumps({"seed": options.seed, **found}, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps({"seed": options.seed, **found}, indent=1, ensure_ascii=False)
+        options.json.write_text(text.replace(str(options.folder.resolve()), "FOLDER") + "\n")
     return int(any(kind["wrong"] for kind in found["kinds"].values()))
 
 

@@ -24,6 +24,7 @@ from tests.messages import refusal
 from tests.search import damage
 from tests.search.recovery.real_studies import run_here
 from tests.search.shared_server import own_server
+from tests.search.short_demo import cut_short
 from tests.search.study_processes import PATIENCE_SECONDS, STUDIES, finish, start, wait_until, workers_of
 
 
@@ -41,18 +42,8 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["train"] |= {"epochs": 3, "save_every_n_epochs": 1, "batch_size": 2}
     values["search"]["epochs"]["values"] = [3]
     del values["sampler"]  # what it starts with has other epochs
-    score = values["score"]
-    score |= {
-        "encoder": str(STUDIES / score["encoder"]),
-        "precision": "fp32",
-        "holdout": 4,
-        "holdout_contexts": ["desert"],
-    }
-    score["probe"] |= {"seeds": 1, "steps": 2, "trained": 1, "heldout": 1}
-    score["probe"]["contexts"] = score["probe"]["contexts"][:1]
-    score["critic"] |= {"steps": 8, "levels": 2}
-    score["losses"] |= {"levels": 2, "draws": 1}
-    score["shifted"] |= {"composites": 4, "levels": 2}
+    values["score"] |= {"precision": "fp32", "holdout_contexts": ["desert"]}
+    cut_short(values["score"], contexts=1, steps=2, composites=4)
     values["budget"] = {"trials": 2, "startup_trials": 1}
     values |= {"stop": {"onset": False, "prune": False}, "keep": {}}
     path = home / "demo.yaml"

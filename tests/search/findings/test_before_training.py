@@ -253,7 +253,7 @@ def test_a_photos_proposed_caption_has_all_that_is_proposed_for_it() -> None:
 
 def finding(kind: str, *files: str) -> Finding:
     actions = {"repeated": "keep_one"}
-    return Finding(kind, actions.get(kind, "replace"), tuple(f"1_x/{file}.png" for file in files))  # type: ignore[arg-type]
+    return Finding(kind, actions.get(kind, "replace"), tuple(f"1_x/{file}.png" for file in files))
 
 
 @pytest.mark.parametrize(("captions", "rank"), [(5, None), (6, 1.0)])
@@ -277,7 +277,7 @@ def test_one_fault_of_a_photo_hides_those_that_follow_from_it(
     }  # fmt: skip
     for name, found in planted.items():
         monkeypatch.setattr(before_training, name, lambda *given, found=found: iter(found))
-    check = check_photos("dog", set_of, Words(), dataset="digest")  # type: ignore[arg-type]
+    check = check_photos("dog", set_of, Words(), dataset="digest")
     assert [(one.kind, [file[4:5] for file in one.photos]) for one in check.findings] == [
         ("other_subject", ["2"]), ("repeated", ["2", "3"]), ("blurred", ["1"]), ("underexposed", ["4"]),
         ("small", ["0"]),
@@ -294,7 +294,7 @@ def test_without_texts_or_tags_that_is_said_and_nothing_of_captions_is_looked_at
         monkeypatch.setattr(before_training, name, lambda *given: iter(()))
     blind = Words()
     blind.has_texts = False
-    check = check_photos("dog", photos(["a photo of sks toy"] * 7), blind)  # type: ignore[arg-type]
+    check = check_photos("dog", photos(["a photo of sks toy"] * 7), blind)
     assert (check.rank, check.chance, check.findings) == (None, None, ())
     assert [("knows no texts" in why, "sentences" in why) for why in check.unlooked] == [(True, False), (False, True)]
 
@@ -331,7 +331,7 @@ def test_what_is_unlike_the_others_is_told_by_what_makes_it_so(monkeypatch: pyte
     }  # fmt: skip
     for name, stub in planted.items():
         monkeypatch.setattr(before_training, name, stub)
-    told = list(_unlike(set_of, set_of.tags, seen, Words()))  # type: ignore[arg-type]
+    told = list(_unlike(set_of, set_of.tags, seen, Words()))
     whole, cut, spreads = "the photo as a whole", "its subject, cut out", ": how far from the others, in spreads"
     assert [(one.kind, one.photos[0][4:5], [(e.name, e.value, e.usual) for e in one.evidence]) for one in told] == [
         ("other_subject", "0", [(whole + spreads, 0.0, 0.0), (cut + spreads, 10.0, 0.0)]),

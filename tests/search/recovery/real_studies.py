@@ -18,6 +18,7 @@ import yaml
 import search.run
 from search.record.record import StudyFolder
 from search.tuning.database import storage_url
+from tests.search.short_demo import cut_short
 
 Outcome = tuple[list[Any], list[Any]]
 STUDIES = Path(__file__).parents[3] / "studies"
@@ -69,16 +70,12 @@ def interrupted(file: Path, runs: Path, until: Callable[[], bool]) -> subprocess
 def real_values() -> dict[str, Any]:
     """The demo cut down to two trials of five epochs of a few steps, and a small probe."""
     values: dict[str, Any] = yaml.safe_load((STUDIES / "demo.yaml").read_text())
-    score = values["score"]
     del values["sampler"]  # what it starts with is not searched
     values |= {key: str(STUDIES / values[key]) for key in ("base", "data")}
     values |= {"study": "mini", "budget": {"trials": 2}, "stop": {"onset": False, "prune": False}, "keep": {}}
     values["workers"] = {"count": 1, "threads": 1}  # one trial after the other
     values["train"] |= {"epochs": 5, "save_every_n_epochs": 1, "batch_size": 4}
     values["search"] = {"rank": {"values": [4, 8]}, "learning_rate_scale": {"min": 1, "max": 8, "log": True}}
-    score |= {"encoder": str(STUDIES / score["encoder"]), "precision": "fp32", "holdout": 4}
-    score["probe"] |= {"seeds": 1, "steps": 2, "trained": 1, "heldout": 1, "contexts": score["probe"]["contexts"][:1]}
-    score["critic"] |= {"steps": 8, "levels": 2}
-    score["losses"] |= {"levels": 2, "draws": 1}
-    score["shifted"] |= {"composites": 4, "levels": 2}
+    values["score"]["precision"] = "fp32"
+    cut_short(values["score"], contexts=1, steps=2, composites=4)
     return values
