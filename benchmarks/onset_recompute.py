@@ -232,7 +232,7 @@ def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> Runs:
     from trainer.packing.pack import Pack
 
     dataset = scan_dataset(photos)
-    configs = {name: _config(plan, name, dataset.root) for name in plan.runs}
+    configs = {name: training_config(plan, name, dataset.root) for name in plan.runs}
     pack = Pack(base, dataset, pack_settings(next(iter(configs.values()))))
     runs = {name: pack.join(run_settings(config), run_dir=scratch / name) for name, config in configs.items()}
     found: Runs = {name: {} for name in runs}
@@ -245,7 +245,8 @@ def _train(plan: PackPlan, base: Base, photos: Path, scratch: Path) -> Runs:
     return found
 
 
-def _config(plan: PackPlan, name: str, data: Path) -> TrainConfig:
+def training_config(plan: PackPlan, name: str, data: Path) -> TrainConfig:
+    """How a run of a pack is trained."""
     from trainer.config.config import TrainConfig
 
     settings = {key: value for key, value in plan.runs[name].items() if key != "horizon"}

@@ -8,10 +8,13 @@ Each pack's `.npz` has `about` (JSON: the plan) and of each run, at `LOOKS` chec
     RUN/trained_apart [T, 16, 9]      `strict_truth.distances`
     RUN/LOSS [T, images, levels]      ln ratios to the base: heldout, context, shifted, shifted_train
     RUN/ITEM [T, …], RUN/CHANNEL [T, 3]   what a study reads of the probe's images (value, low, high), `score` [T]
+    RUN/gains [T, 36]                 how much likelier a critic finds the probe's images than the base does; its mean
+                                      over the training photos is `learned`
+    RUN/recognised_critic [T, 3], RUN/score_critic [T]   what a study with this critic reads
 
 KIND is `probe` (N 36, a study's own: captions of photos, and new contexts), `fresh` (N 104, prompts and seeds that no
 probe has: the concept alone in new contexts, all sizes and positions) or `trained` (N 16, captions of training photos).
-Beside it PACK.webp.npz keeps the probe's images, T sheets of 6 × 6 for each run.
+Beside it PACK.webp.npz keeps the probe's images without loss, T sheets of 6 × 6 for each run.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -38,12 +42,15 @@ from benchmarks.strict_truth import AGAIN, distances, judged, roughness
 
 if TYPE_CHECKING:
     from benchmarks.onset_world import World
+    from metrics.trajectory.readings import Reading
+    from search.probe.critic import Critic
     from trainer.families.family import Base
     from trainer.lora.lora import LoraWeights
 
 LOOKS = 7  # checkpoints of each run, evenly over those that a detector sees
 FRESH_DRAWN, TRAINED_DRAWN = 104, 16
 PROMPT_SEED = 70_001  # no probe, photo set or truth is drawn from it
+CRITIC_STEPS = 120  # as in the demo study
 LOSSES = (*SEEN, "context")
 
 
@@ -158,7 +165,8 @@ def _drawn(
             found[f"{name}/{key}"] = values.astype(np.float32 if values.ndim < 3 else np.float16)
         for row, seen in enumerate(looks):
             sheets[f"{name}/{row}"] = np.frombuffer(seen.sheet, np.uint8)
-    return found | {f"{key}_photo": owners for key, owners in world.owners.items()}, sheets
+    found |= {f"{key}_photo": owners for key, owners in world.owners.items()}
+    return found | {"learned": np.array(look.learned)}, sheets
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,9 @@ class Looker:
         self._again = np.stack(again)
         probe = draw(base, None, self._prompts["probe"], self._seeds["probe"])
         self._calibration = calibrate_pack(plan, world, base, probe)
+        self._critic = pack_critic(plan, world, base)
+        photos = world.photos[: plan.num_photos]
+        self.learned = float(self._critic.gains(photos, world.captions[: plan.num_photos]).mean())
         self._at_base: dict[str, np.ndarray] | None = None
 
     def __call__(self, epoch: int, effort: float, lora: LoraWeights | None) -> Look:
@@ -210,10 +221,36 @@ class Looker:
         losses = self._losses(lora, LOSSES)
         self._at_base = self._at_base or losses
         found |= {kind: log_ratios(losses[kind], self._at_base[kind]).mean(axis=2) for kind in LOSSES}
-        readings = read_checkpoint(self._calibration, epoch=epoch, effort=effort, images=images["probe"])
+        gains = self._critic.gains(images["probe"], self._prompts["probe"])
+        readings, by_critic = (
+            read_checkpoint(known, epoch=epoch, effort=effort, images=images["probe"], gains=gains)
+            for known in (self._calibration, replace(self._calibration, critic=self.learned))
+        )
         found |= {f"item_{name}": np.asarray(values) for name, values in readings.items.items()}
-        found |= {name: np.array([own.value, own.low, own.high]) for name, own in readings.channels.items()}
-        return Look(found | {"score": np.array(readings.score)}, _sheet(images["probe"]))
+        found |= {name: _three(own) for name, own in readings.channels.items()}
+        found |= {"gains": gains, "recognised_critic": _three(by_critic.channels["recognised"])}
+        found |= {"score": np.array(readings.score), "score_critic": np.array(by_critic.score)}
+        return Look(found, _sheet(images["probe"]))
+
+
+def pack_critic(plan: PackPlan, world: World, base: Base, steps: int = CRITIC_STEPS) -> Critic:
+    """A critic of a pack's training photos."""
+    from benchmarks.onset_recompute import training_config
+    from benchmarks.onset_world import write_photos
+    from search.probe.critic import Critic, critic_config, trained_critic
+    from search.study.settings import ScoreSection
+    from trainer.data.cache import LatentCache
+    from trainer.data.dataset import scan_dataset
+
+    with tempfile.TemporaryDirectory() as scratch:
+        dataset = scan_dataset(write_photos(Path(scratch) / "photos", plan, world))
+        config = critic_config(training_config(plan, next(iter(plan.runs)), dataset.root), steps)
+        lora = trained_critic(config, base, dataset, None, Path(scratch) / "critic")
+    return Critic(base, LatentCache(base), lora, ScoreSection(), None, "bf16")
+
+
+def _three(reading: Reading) -> np.ndarray:
+    return np.array([reading.value, reading.low, reading.high])
 
 
 def _sheet(images: np.ndarray) -> bytes:
@@ -221,7 +258,7 @@ def _sheet(images: np.ndarray) -> bytes:
 
     rows = [np.concatenate(list(images[row : row + 6]), axis=1) for row in range(0, len(images), 6)]
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(buffer, "WEBP", quality=90, method=4)
+    Image.fromarray(np.concatenate(rows)).save(buffer, "WEBP", lossless=True)
     return buffer.getvalue()
 
 

@@ -109,10 +109,27 @@ def train_critic(
     Raises:
         TrainerError: it cannot be trained, or blows up.
     """
-    own = critic_config(config, study.score.critic.steps)
-    pack = Pack(base, photos, pack_settings(own), cache=cache)
     place = aside / f"critic-{study.probe_digest[:16]}"
-    run = pack.join(run_settings(own, output_name="critic"), run_dir=place)
+    own = critic_config(config, study.score.critic.steps)
+    save_lora(to / CRITIC_FILE, trained_critic(own, base, photos, cache, place, say))
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def trained_critic(
+    config: TrainConfig,
+    base: Base,
+    photos: Dataset,
+    cache: LatentCache | None,
+    place: Path,
+    say: Callable[[str], None] = lambda what: None,
+) -> LoraWeights:
+    """The critic that `critic_config` describes; its checkpoints lie in `place`, and stay there.
+
+    Raises:
+        TrainerError: it cannot be trained, or blows up.
+    """
+    pack = Pack(base, photos, pack_settings(config), cache=cache)
+    run = pack.join(run_settings(config, output_name="critic"), run_dir=place)
     while not run.finished and run.failed is None:
         say(f"training the critic, {run.epoch} of {_PARTS} parts done")
         pack.train_epoch()
@@ -122,8 +139,7 @@ def train_critic(
     pack.leave(run)
     if run.failed is not None:
         raise TrainerError(f"the critic cannot be trained: {run.failed}")
-    save_lora(to / CRITIC_FILE, weights)
-    shutil.rmtree(place, ignore_errors=True)
+    return weights
 
 
 def open_critic(
