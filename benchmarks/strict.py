@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--loras", type=Path, help="folder that keeps checkpoints (default: none are kept)")
     parser.add_argument("--processes", type=int, default=1, help="how many draw side by side")
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no further pack after this long")
+    parser.add_argument(
+        "--brief", action="store_true", help="leave out runs that learn nothing, and captions of photos"
+    )
     parser.add_argument("--only", nargs="+", default=[], help="packs whose name contains one of these")
     parser.add_argument("--quick", action="store_true", help="the tables of the kept packs (what happens anyway)")
     parser.add_argument("--keep", type=Path, help="write what the packs in --out say of scores, and end")
@@ -33,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.draw:
         from benchmarks.strict_drawn import draw_packs
 
-        draw_packs(args.out, args.loras, args.minutes, args.only, args.processes)
+        draw_packs(args.out, args.loras, args.minutes, args.only, args.processes, brief=args.brief)
         return 0
     if args.keep:
         from benchmarks.strict_scores import keep_scores

@@ -13,8 +13,9 @@ Each pack's `.npz` has `about` (JSON: the plan) and of each run, at `LOOKS` chec
     RUN/recognised_critic [T, 3], RUN/score_critic [T]   what a study with this critic reads
 
 KIND is `probe` (N 36, a study's own: captions of photos, and new contexts), `fresh` (N 104, prompts and seeds that no
-probe has: the concept alone in new contexts, all sizes and positions) or `trained` (N 16, captions of training photos).
-Beside it PACK.webp.npz keeps the probe's images without loss, T sheets of 6 × 6 for each run.
+probe has: the concept alone in new contexts, all sizes and positions) or `trained` (N 16, captions of training photos;
+brief packs lack these, and `trained_apart`). Beside it PACK.webp.npz keeps the probe's images without loss, T sheets of
+6 × 6 for each run.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks import onset_loras
-from benchmarks.onset_plan import LATER, PackPlan, detector_grid, plans
+from benchmarks.onset_plan import LATER, QUIET, PackPlan, detector_grid, plans
 from benchmarks.onset_truth import SEEN
 from benchmarks.strict_truth import AGAIN, distances, judged, roughness
 
@@ -54,10 +55,13 @@ CRITIC_STEPS = 120  # as in the demo study
 LOSSES = (*SEEN, "context")
 
 
-def wanted_plans() -> list[PackPlan]:
+def wanted_plans(*, brief: bool = False) -> list[PackPlan]:
     """The packs of concepts that judges know or are to learn, in the order in which they are worth having: unlike kinds
-    first, then one set of each concept, then the other sets."""
-    return [plan for plan in plans() if plan.concept not in LATER and len(plan.runs) > 3]
+    first, then one set of each concept, then the other sets. Brief ones have no runs that learn nothing."""
+    found = [plan for plan in plans() if plan.concept not in LATER and len(plan.runs) > 3]
+    if not brief:
+        return found
+    return [replace(p, runs={name: own for name, own in p.runs.items() if name not in QUIET}) for p in found]
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Asked:
     """What the images of a pack were asked for."""
 
     plan: PackPlan
+    brief: bool = False
 
     @cached_property
     def fresh(self) -> list:
@@ -83,34 +88,37 @@ class Asked:
         from studies.demo.scenes import concept_caption, find_concept
 
         known = find_concept(self.plan.concept)
+        trained = {} if self.brief else {"trained": [world.captions[row] for row in self.photos]}
         return {
             "probe": list(world.labels.prompts),
             "fresh": [concept_caption(known, attributes) for attributes in self.fresh],
-            "trained": [world.captions[row] for row in self.photos],
-        }
+        } | trained
 
     def seeds(self, world: World) -> dict[str, list[int]]:
         generator = np.random.default_rng([PROMPT_SEED, self.plan.seed])
         fresh, trained = generator.integers(1 << 30, size=FRESH_DRAWN), generator.integers(1 << 30, size=TRAINED_DRAWN)
-        return {"probe": list(world.labels.seeds), "fresh": fresh.tolist(), "trained": trained.tolist()}
+        drawn = {"probe": list(world.labels.seeds), "fresh": fresh.tolist()}
+        return drawn if self.brief else drawn | {"trained": trained.tolist()}
 
 
-def looked_at(epochs: list[int]) -> list[int]:
-    """`LOOKS` of the checkpoints that detectors see, the second one and the last among them."""
+def looked_at(epochs: list[int], *, brief: bool = False) -> list[int]:
+    """`LOOKS` of the checkpoints that detectors see, the second one and the last among them; without that one where
+    all is brief."""
     seen = [epoch for epoch in detector_grid(max(epochs)) if epoch in epochs]
-    return [
-        seen[row] for row in np.unique(np.linspace(1, len(seen) - 1, min(LOOKS, len(seen) - 1)).round().astype(int))
-    ]
+    rows = np.unique(np.linspace(1, len(seen) - 1, min(LOOKS, len(seen) - 1)).round().astype(int))
+    return [seen[row] for row in rows[1 if brief else 0 :]]
 
 
-def draw_packs(out: Path, loras: Path | None, minutes: float, only: Sequence[str], processes: int = 1) -> None:
+def draw_packs(
+    out: Path, loras: Path | None, minutes: float, only: Sequence[str], processes: int = 1, *, brief: bool = False
+) -> None:
     """Trains and draws pack after pack until the time is up; what is there stays, and a pack is written whole. Packs
     are shared out among processes; what is begun when the time is up is let go after half as long again."""
     out.mkdir(parents=True, exist_ok=True)
     for claim in out.glob("*.claim"):
         claim.unlink()
     end = time.time() + 60 * minutes
-    wanted = {"out": str(out), "loras": loras and str(loras), "end": end, "only": list(only)}
+    wanted = {"out": str(out), "loras": loras and str(loras), "end": end, "only": list(only), "brief": brief}
     command = [sys.executable, "-m", "benchmarks.strict_drawn", json.dumps(wanted)]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
     children = [subprocess.Popen(command, env=os.environ | threads) for _ in range(processes)]
@@ -121,7 +129,7 @@ def draw_packs(out: Path, loras: Path | None, minutes: float, only: Sequence[str
             child.kill()
 
 
-def work(out: Path, loras: Path | None, end: float, only: Sequence[str]) -> None:
+def work(out: Path, loras: Path | None, end: float, only: Sequence[str], *, brief: bool) -> None:
     """One process: takes the next pack that nobody has claimed."""
     import torch
 
@@ -130,7 +138,7 @@ def work(out: Path, loras: Path | None, end: float, only: Sequence[str]) -> None
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     base = load_base(BASE, device="cuda" if torch.cuda.is_available() else "cpu")
-    for plan in wanted_plans():
+    for plan in wanted_plans(brief=brief):
         if time.time() > end:
             return
         if (out / f"{plan.name}.npz").exists() or (only and not any(part in plan.name for part in only)):
@@ -142,21 +150,21 @@ def work(out: Path, loras: Path | None, end: float, only: Sequence[str]) -> None
         began = time.time()
         world, runs = trained_pack(plan, base, loras)
         trained = time.time()
-        arrays, sheets = _drawn(plan, world, runs, base)
+        arrays, sheets = _drawn(plan, world, runs, base, brief=brief)
         _save(out / f"{plan.name}.webp.npz", sheets)
         _save(out / f"{plan.name}.npz", arrays)
         print(f"{plan.name}: {trained - began:.0f} s until trained, {time.time() - trained:.0f} s drawn", flush=True)
 
 
 def _drawn(
-    plan: PackPlan, world: World, runs: onset_loras.Runs, base: Base
+    plan: PackPlan, world: World, runs: onset_loras.Runs, base: Base, *, brief: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    look = Looker(plan, world, base)
+    look = Looker(plan, world, base, brief=brief)
     at_base = look(0, 0.0, None)
     found: dict[str, np.ndarray] = {"about": np.frombuffer(json.dumps(asdict(plan)).encode(), np.uint8)}
     sheets: dict[str, np.ndarray] = {}
     for name, run in runs.items():
-        epochs = looked_at(sorted(run)) if run else []  # a rate that was too high leaves none
+        epochs = looked_at(sorted(run), brief=brief) if run else []  # a rate that was too high leaves none
         looks = [at_base, *(look(epoch, run[epoch].effort, run[epoch].lora) for epoch in epochs)]
         found[f"{name}/epochs"] = np.array([0, *epochs])
         found[f"{name}/effort"] = np.array([0.0, *(run[epoch].effort for epoch in epochs)])
@@ -180,13 +188,13 @@ class Look:
 class Looker:
     """Draws and judges the images of a pack's checkpoints, and reads them as a study does."""
 
-    def __init__(self, plan: PackPlan, world: World, base: Base) -> None:
+    def __init__(self, plan: PackPlan, world: World, base: Base, *, brief: bool = False) -> None:
         from benchmarks.onset_reader import calibrate_pack
         from benchmarks.onset_world import Losses, draw
         from studies.demo.judges import load_judges
         from studies.demo.scenes import draw_concept, find_concept, render_list, same_again
 
-        asked = Asked(plan)
+        asked = Asked(plan, brief)
         self._plan, self._world, self._base, self._losses = plan, world, base, Losses(base, world, plan.seed)
         self._prompts, self._seeds = asked.prompts(world), asked.seeds(world)
         self._judges, self._places = load_judges(device=base.device), find_concept(plan.concept).set_places
@@ -217,7 +225,8 @@ class Looker:
         for kind, own in images.items():
             seen = judged(self._judges, own, self._prompts[kind], self._plan.concept, self._places)
             found |= {f"{kind}_{name}": values for name, values in (seen | {"rough": roughness(own)}).items()}
-        found["trained_apart"] = distances(images["trained"], self._photos, self._again)
+        if "trained" in images:
+            found["trained_apart"] = distances(images["trained"], self._photos, self._again)
         losses = self._losses(lora, LOSSES)
         self._at_base = self._at_base or losses
         found |= {kind: log_ratios(losses[kind], self._at_base[kind]).mean(axis=2) for kind in LOSSES}
@@ -279,13 +288,15 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def read_drawn(out: Path) -> Iterator[tuple[PackPlan, dict[str, np.ndarray]]]:
     """Plan and arrays of every pack that was drawn, in the plans' order."""
-    for plan in wanted_plans():
-        path = out / f"{plan.name}.npz"
+    for name in (plan.name for plan in wanted_plans()):
+        path = out / f"{name}.npz"
         if path.is_file():
             with np.load(path) as file:
-                yield plan, {name: file[name] for name in file.files}
+                arrays = {key: file[key] for key in file.files}
+            yield PackPlan(**json.loads(bytes(arrays.pop("about")))), arrays
 
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    work(Path(asked["out"]), asked["loras"] and Path(asked["loras"]), asked["end"], asked["only"])
+    folder, kept = Path(asked["out"]), asked["loras"] and Path(asked["loras"])
+    work(folder, kept, asked["end"], asked["only"], brief=asked["brief"])

@@ -88,7 +88,8 @@ def right_shares(own: dict[str, np.ndarray]) -> np.ndarray:
 def _right_images(own: dict[str, np.ndarray], kind: str) -> np.ndarray:
     from benchmarks.strict_truth import damaged, right
 
-    base = np.concatenate([own[f"{each}_rough"][0] for each in ("probe", "fresh", "trained")]).astype(float)
+    kinds = [each for each in ("probe", "fresh", "trained") if f"{each}_rough" in own]
+    base = np.concatenate([own[f"{each}_rough"][0] for each in kinds]).astype(float)
     judged = {"concept": own[f"{kind}_concept"], "asked": own[f"{kind}_asked"].astype(float)}
     return right(judged, damaged(own[f"{kind}_rough"].astype(float), base))
 
