@@ -3,24 +3,30 @@ critic finds it likelier than the base does."""
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from metrics.checkpoint.encoders import Images
-from search.probe.probe_files import CRITIC_FILE
+from search.probe.probe_files import CRITIC_FILE, is_whole
 from search.probe.prompts import probe_seed
+from search.record.json_files import digest_of
+from search.record.versions import installed
 from search.study.settings import ScoreSection
 from search.study.study import Study
+from trainer.base_model.fingerprint import fingerprint_base
 from trainer.config.config import TrainConfig, parse_train_config
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset
 from trainer.errors import TrainerError
 from trainer.families import Base
+from trainer.files import shown
 from trainer.inference.evaluate import Evaluation
-from trainer.lora.kohya_file import load_lora, save_lora
+from trainer.lora.kohya_file import load_lora, read_metadata, save_lora
 from trainer.lora.lora import LoraWeights
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
@@ -33,6 +39,7 @@ SHARED = (
 """Of the study's own training: what the base, the photos and the device need."""
 OWN = {"rank": 8, "alpha": 8, "optimizer": "Prodigy", "lr_scheduler": "cosine"}
 """How it is trained. Prodigy finds its rate on any base."""
+_MARK = "onset_critic"  # key in its file: what its weights follow from
 _PARTS = 4  # checkpoints of its training, from which a killed one goes on
 
 
@@ -100,19 +107,41 @@ def train_critic(
     aside: Path,
     say: Callable[[str], None] = lambda what: None,
 ) -> None:
-    """Train it and write its file.
+    """Write its file: trained here, or by a study of the same runs folder that trained the same one (`budget.reuse`).
 
     Args:
         config: of any trial. photos: what the trials are trained on.
-        to: the folder of its file. aside: where its checkpoints lie meanwhile; a killed training goes on from them.
+        to: the folder of its file.
+        aside: the study's cache, where its checkpoints lie meanwhile; a killed training goes on from them.
 
     Raises:
         TrainerError: it cannot be trained, or blows up.
     """
-    place = aside / f"critic-{study.probe_digest[:16]}"
     own = critic_config(config, study.score.critic.steps)
-    save_lora(to / CRITIC_FILE, trained_critic(own, base, photos, cache, place, say))
+    mark = _mark(study, own, base, photos, aside)
+    if study.budget.reuse:
+        for file in sorted(aside.parent.parent.glob(f"*/{aside.name}/probe/{CRITIC_FILE}")):
+            if is_whole(file) and read_metadata(file).get(_MARK) == mark:
+                say(f"taking the critic of {shown(file.parents[2].name)}")
+                with suppress(OSError):  # that study is being deleted at this moment
+                    shutil.copyfile(file, to / CRITIC_FILE)
+                    return
+    place = aside / f"critic-{mark[:16]}"
+    save_lora(to / CRITIC_FILE, trained_critic(own, base, photos, cache, place, say), {_MARK: mark})
     shutil.rmtree(place, ignore_errors=True)
+
+
+def _mark(study: Study, own: TrainConfig, base: Base, photos: Dataset, cache: Path) -> str:
+    """SHA-256 of all that its weights follow from."""
+    return digest_of(
+        {
+            "base": fingerprint_base(study.base, remember=cache),
+            "photos": [photo.content for photo in photos.photos],
+            "run": own.model_dump(mode="json", exclude={"base", "data", "reg_data"}),
+            "device": [base.device.type, str(torch.get_num_threads()), str(study.workers.deterministic)],
+            "versions": {name: version for name, version in installed().items() if name != "optuna"},
+        }
+    )
 
 
 def trained_critic(

@@ -24,7 +24,7 @@ def mend_probe(folder: StudyFolder) -> list[str]:
     if not (home / PROBE_FILE).is_file():
         return []
     names = (*PROBE_FILES, CRITIC_FILE) if (home / CRITIC_FILE).exists() else PROBE_FILES
-    damaged = [name for name in names if not _is_whole(home / name)]
+    damaged = [name for name in names if not is_whole(home / name)]
     if not damaged:
         return []
     (home / PROBE_FILE).unlink()  # a probe without it does not exist
@@ -61,7 +61,8 @@ def keep_probe_file(home: Path, folder: Path) -> None:
         write_bytes(kept, content)
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether a file of the probe can be read to its end."""
     try:
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as arrays:

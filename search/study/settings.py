@@ -193,7 +193,8 @@ class BudgetSection(Section):
     startup_trials: int | None = Field(default=None, ge=1, le=100_000)
     """Trials drawn at random before the sampler learns; None: a third of `trials`, at most 10."""
     reuse: bool = True
-    """Take the readings of a run that a trial of this study, or of another one in the same runs folder, has had."""
+    """Take the readings of a run that a trial of this study, or of another one in the same runs folder, has had; and a
+    critic that another study there has trained."""
     hours: float | None = Field(default=None, gt=0, le=100_000)
     """No new trial is begun after this long (time of earlier sittings counts)."""
 

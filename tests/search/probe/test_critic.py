@@ -138,6 +138,38 @@ def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path
     assert all(np.array_equal(whole[key], cut[key]) for key in whole)
 
 
+def test_a_study_beside_it_takes_the_critic_of_the_same_photos(
+    write_study: StudyWriter, study: Study, data: Path, tmp_path: Path
+) -> None:
+    base, encoder = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip"))
+
+    def critic_of(name: str, **changes: object) -> tuple[list[str], dict[tuple[str, str], np.ndarray]]:
+        settings: dict[str, object] = {"train": {"resolution": 64, "batch_size": 2}, "score": SCORE, **changes}
+        other = load_study(write_study(base=str(DEMO / "base"), data=str(data), study=name, **settings))
+        said: list[str] = []
+        cache = tmp_path / "runs" / name / "cache"
+        open_probe(other, base, cache, encoder, None, said.append)
+        return [line for line in said if "critic" in line], weights(cache / "probe" / CRITIC_FILE)
+
+    trained, first = critic_of("first")
+    assert len(trained) == 4
+    longer = SCORE | {"probe": SCORE["probe"] | {"contexts": ["{trigger} {class}, sea"]}}
+    said, taken = critic_of("other-prompts", score=longer)
+    assert said == ["taking the critic of first"]
+    assert all(np.array_equal(taken[key], first[key]) for key in first)
+
+    assert len(critic_of("no-reuse", budget={"trials": 2, "reuse": False})[0]) == 4
+    assert len(critic_of("other-seed", seed=5)[0]) == 4
+    assert len(critic_of("other-photos", score=SCORE | {"holdout": 3})[0]) == 4
+    assert len(critic_of("longer", score=SCORE | {"critic": {"steps": 16}})[0]) == 4
+
+    for file in (tmp_path / "runs").glob("*/cache/probe/" + CRITIC_FILE):
+        file.write_bytes(file.read_bytes()[:-10])
+    again, found = critic_of("after-damage")
+    assert len(again) == 4
+    assert all(np.array_equal(found[key], first[key]) for key in first)
+
+
 def test_it_is_trained_as_the_study_trains_but_by_settings_of_its_own() -> None:
     config = parse_train_config(
         {
