@@ -246,7 +246,8 @@ def pack_critic(plan: PackPlan, world: World, base: Base, steps: int = CRITIC_ST
     """A critic of a pack's training photos."""
     from benchmarks.onset_recompute import training_config
     from benchmarks.onset_world import write_photos
-    from search.probe.critic import Critic, critic_config, trained_critic
+    from search.probe.critic import Critic, trained_critic
+    from search.study.critic_run import critic_config
     from search.study.settings import ScoreSection
     from trainer.data.cache import LatentCache
     from trainer.data.dataset import scan_dataset

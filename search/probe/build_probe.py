@@ -108,7 +108,7 @@ def build_probe(
     sets = evaluations(study, config, base, cache, photos, dict(enumerate(pixels)), rows_of, moved)
     measured = {name: each.losses(precision=precision) for name, each in sets.items()}
     if score.critic.steps:
-        train_critic(study, config, base, trained_part(dataset, trained), cache, home, aside, say)
+        train_critic(study, base, trained_part(dataset, trained), cache, home, aside, say)
     critic = open_critic(score, base, cache, home, config.clip_skip, precision)
     learned = 0.0
     if critic is not None:

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,11 @@ from search.probe.probe_files import CRITIC_FILE, is_whole
 from search.probe.prompts import probe_seed
 from search.record.json_files import digest_of
 from search.record.versions import installed
+from search.study.critic_run import PARTS
 from search.study.settings import ScoreSection
 from search.study.study import Study
 from trainer.base_model.fingerprint import fingerprint_base
-from trainer.config.config import TrainConfig, parse_train_config
+from trainer.config.config import TrainConfig
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset
 from trainer.errors import TrainerError
@@ -31,16 +31,7 @@ from trainer.lora.lora import LoraWeights
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
 
-SHARED = (
-    "base", "family", "data", "reg_data", "resolution", "batch_size", "gradient_accumulation_steps", "enable_bucket",
-    "bucket_step", "min_bucket_resolution", "max_bucket_resolution", "flip", "trigger", "class_word", "clip_skip",
-    "precision", "gradient_checkpointing", "quantize", "seed",
-)  # fmt: skip
-"""Of the study's own training: what the base, the photos and the device need."""
-OWN = {"rank": 8, "alpha": 8, "optimizer": "Prodigy", "lr_scheduler": "cosine"}
-"""How it is trained. Prodigy finds its rate on any base."""
 _MARK = "onset_critic"  # key in its file: what its weights follow from
-_PARTS = 4  # checkpoints of its training, from which a killed one goes on
 
 
 @dataclass(frozen=True)
@@ -82,24 +73,8 @@ class Critic:
         return gains
 
 
-def critic_config(config: TrainConfig, steps: int) -> TrainConfig:
-    """How the critic of a study is trained, whose trials are trained like `config`.
-
-    Args:
-        steps: of the optimizer; rounded up to a whole number of checkpoints.
-    """
-    shared = {name: getattr(config, name) for name in SHARED}
-    return parse_train_config(
-        {
-            **{name: value for name, value in shared.items() if value is not None}, **OWN,
-            "epochs": _PARTS, "steps_per_epoch": ceil(steps / _PARTS), "save_every_n_epochs": 1,
-        }
-    )  # fmt: skip
-
-
 def train_critic(
     study: Study,
-    config: TrainConfig,
     base: Base,
     photos: Dataset,
     cache: LatentCache,
@@ -110,14 +85,15 @@ def train_critic(
     """Write its file: trained here, or by a study of the same runs folder that trained the same one (`budget.reuse`).
 
     Args:
-        config: of any trial. photos: what the trials are trained on.
+        photos: what the trials are trained on.
         to: the folder of its file.
         aside: the study's cache, where its checkpoints lie meanwhile; a killed training goes on from them.
 
     Raises:
         TrainerError: it cannot be trained, or blows up.
     """
-    own = critic_config(config, study.score.critic.steps)
+    own = study.critic_run
+    assert own is not None
     mark = _mark(study, own, base, photos, aside)
     if study.budget.reuse:
         for file in sorted(aside.parent.parent.glob(f"*/{aside.name}/probe/{CRITIC_FILE}")):
@@ -152,7 +128,7 @@ def trained_critic(
     place: Path,
     say: Callable[[str], None] = lambda what: None,
 ) -> LoraWeights:
-    """The critic that `critic_config` describes; its checkpoints lie in `place`, and stay there.
+    """The critic that `search.study.critic_run.critic_config` describes; its checkpoints lie in `place`, and stay there.
 
     Raises:
         TrainerError: it cannot be trained, or blows up.
@@ -160,7 +136,7 @@ def trained_critic(
     pack = Pack(base, photos, pack_settings(config), cache=cache)
     run = pack.join(run_settings(config, output_name="critic"), run_dir=place)
     while not run.finished and run.failed is None:
-        say(f"training the critic, {run.epoch} of {_PARTS} parts done")
+        say(f"training the critic, {run.epoch} of {PARTS} parts done")
         pack.train_epoch()
         if run.failed is None:
             run.save()

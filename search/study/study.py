@@ -29,6 +29,7 @@ from search.study.checks import (
     is_folder,
     scan,
 )
+from search.study.critic_run import critic_config
 from search.study.input_digests import PhotoMark
 from search.study.kind import SEARCH, Draft, Kind
 from search.study.kinds import KINDS, asked_kind
@@ -206,6 +207,15 @@ class Study:
         return beside(self.source, "score.shifted.masks", self.score.shifted.masks)
 
     @cached_property
+    def critic_run(self) -> TrainConfig | None:
+        """How its critic is trained; None where it has none."""
+        if not self.score.critic.steps:
+            return None
+        config = self.config(next(self.space.combinations()))
+        searched = {entry.field for entry in self.space.entries if entry.when or not entry.constant}
+        return critic_config(config, self.score.critic.steps, searched)
+
+    @cached_property
     def meaning(self) -> dict[str, Any]:
         """What may not change while a study goes on, flat: dotted key to value. Budget and placement may."""
         nested = {
@@ -241,6 +251,8 @@ class Study:
             value = kept.get(key)
             if isinstance(value, str) and is_folder(self.source.file_of(key).parent, value):
                 kept[key] = "a folder"  # which may be another one tomorrow, with the same in it
+        if self.critic_run is not None:
+            kept["critic"] = self.critic_run.model_dump(mode="json", exclude=set(_PATHS))
         return digest_of(kept)
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from metrics.checkpoint.encoders import load_encoder
 from metrics.checkpoint.recognition import share_of
-from search.probe.critic import SHARED, critic_config, train_critic
+from search.probe.critic import train_critic
 from search.probe.fresh_probe import open_fresh_probe
 from search.probe.probe import Probe, open_probe
 from search.probe.probe_files import CRITIC_FILE, mend_probe
 from search.record.record import StudyFolder
+from search.study.critic_run import SHARED, critic_config
 from search.study.study import Study, load_study
 from studies.demo.photos import write_photos
 from tests.search.conftest import StudyWriter
@@ -112,7 +113,7 @@ def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path
 
     def train(to: Path) -> dict[tuple[str, str], np.ndarray]:
         to.mkdir(exist_ok=True)
-        train_critic(study, probe.config, probe.base, probe.trained, probe.cache, to, tmp_path / "aside", said.append)
+        train_critic(study, probe.base, probe.trained, probe.cache, to, tmp_path / "aside", said.append)
         return weights(to / CRITIC_FILE)
 
     said: list[str] = []

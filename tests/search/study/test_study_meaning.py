@@ -44,6 +44,33 @@ def test_a_probe_is_the_same_whatever_its_folders_are_called_and_what_is_made_of
     )
 
 
+def test_a_probe_hangs_on_how_its_critic_is_trained_where_there_is_one(write_study) -> None:
+    score = {"encoder": "clip", "holdout": 2}
+    searched = {"rank": {"values": [4, 8]}}
+
+    def digests(**changes) -> tuple[str, str]:
+        """Without a critic, and with one."""
+        critic = {**score, "critic": {"steps": 8}}
+        return tuple(load_study(write_study(**changes, score=each)).probe_digest for each in (score, critic))
+
+    train = {"resolution": 64, "epochs": 4, "save_every_n_epochs": 2}
+    plain, plain_critic = digests(train=train, search=searched)
+    for changes in (
+        {"seed": 5},
+        {"train": {**train, "batch_size": 2}},
+        {"train": {**train, "flip": True}},
+        {"search": {**searched, "batch_size": {"value": 2}}},
+    ):
+        without, with_critic = digests(**{"train": train, "search": searched, **changes})
+        assert without == plain, changes
+        assert with_critic != plain_critic, changes
+    for batches in ({"values": [2, 4]}, {"values": [4, 2]}, {"min": 2, "max": 4}, {"min": 1, "max": 4}):
+        buckets = {"bucket_step": {"values": [8, 16]}}
+        of_trials = {**train, "enable_bucket": True, "min_bucket_resolution": 32}
+        assert digests(train=train, search={**searched, "batch_size": batches})[1] == plain_critic, batches
+        assert digests(train=of_trials, search={**searched, "batch_size": batches, **buckets})[1] == plain_critic
+
+
 @pytest.mark.parametrize(
     ("key", "words"),
     [
