@@ -22,6 +22,7 @@ from search.record.probe_description import PROBE_FILE, ProbeDescription
 from search.record.record import write_samples
 from search.study.split import given_split, in_contexts, split, with_twins
 from search.study.study import Study
+from trainer.base_model.fingerprint import fingerprint_base
 from trainer.config.config import TrainConfig
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset, Photo, load_pixels
@@ -48,7 +49,7 @@ def build_probe(
     """Write everything that costs time into `home`; returns what its `probe.json` says.
 
     Args:
-        aside: where a critic's checkpoints lie while it is trained.
+        aside: the study's cache, where a critic's checkpoints lie while it is trained.
     """
     score = study.score
     photos = [photo for photo in dataset.photos if not photo.is_reg]
@@ -137,6 +138,7 @@ def build_probe(
     about = ProbeDescription(
         study=study.probe_digest,
         calibration=CALIBRATION_VERSION,
+        base=fingerprint_base(study.base, remember=aside),
         prompts=labels.prompts[::num_seeds],
         sets=labels.sets[::num_seeds],
         photo=labels.photo[::num_seeds],

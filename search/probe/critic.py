@@ -128,7 +128,7 @@ def trained_critic(
     place: Path,
     say: Callable[[str], None] = lambda what: None,
 ) -> LoraWeights:
-    """The critic that `search.study.critic_run.critic_config` describes; its checkpoints lie in `place`, and stay there.
+    """The critic that `critic_config` describes; its checkpoints lie in `place`, and stay there.
 
     Raises:
         TrainerError: it cannot be trained, or blows up.

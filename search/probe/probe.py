@@ -23,10 +23,11 @@ from search.probe.probe_files import CRITIC_FILE, PROBE_FILES, building, keep_pr
 from search.record.events import load_readings
 from search.record.lock import locked
 from search.record.probe_description import PROBE_FILE, ProbeDescription
-from search.record.record import write_samples
+from search.record.record import StudyFolder, write_samples
 from search.study.objective import Objective, base_scored
 from search.study.settings import ScoreSection
 from search.study.study import Study
+from trainer.base_model.fingerprint import fingerprint_base
 from trainer.config.config import TrainConfig
 from trainer.data.cache import LatentCache
 from trainer.data.dataset import Dataset, load_pixels, scan_dataset
@@ -177,27 +178,33 @@ def _opened(
 
     # lock and new probe lie beside the cache, which may be deleted at any time
     with locked(folder.parent / ".probe.lock", wait_seconds=BUILD_SECONDS):
-        about = _known(study, home)
+        about = _known(study, home, fingerprint_base(study.base, remember=folder))
         if about is not None:
             try:
                 return load(home, about)
-            except (FileNotFoundError, MetricsError):
+            except (FileNotFoundError, MetricsError) as error:
                 needed = (*PROBE_FILES, CRITIC_FILE) if study.score.critic.steps else PROBE_FILES
-                if all((home / name).is_file() for name in needed):
+                # of another encoder, say: until a trial was measured nothing binds
+                binds = StudyFolder(folder.parent).has_checkpoints or not isinstance(error, MetricsError)
+                if binds and all((home / name).is_file() for name in needed):
                     raise
         with building(folder.parent, home) as aside:
             built = build_probe(study, config, base, cache, dataset, aside, folder, encoder, identity, say)
             return load(aside, built)
 
 
-def _known(study: Study, home: Path) -> ProbeDescription | None:
-    """What the kept probe's `probe.json` says; None where there is none, or one of other settings."""
+def _known(study: Study, home: Path, base: str) -> ProbeDescription | None:
+    """What the kept probe's `probe.json` says; None where there is none, or one of other settings or another base.
+
+    Args:
+        base: its fingerprint.
+    """
     try:
         about = ProbeDescription.load(home / PROBE_FILE)
     except (FileNotFoundError, ValueError):
         return None
     same = (about.study, about.calibration) == (study.probe_digest, CALIBRATION_VERSION)
-    return about if same and about.photos else None
+    return about if same and about.base in ("", base) and about.photos else None
 
 
 def _load(

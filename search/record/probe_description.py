@@ -23,6 +23,7 @@ class ProbeDescription:
     Attributes:
         study, calibration: digest of the study's settings and version of the calibration that it was built by; "" and
             None in files that do not say.
+        base: fingerprint of the base that drew its images; "" in files that do not say.
         prompts: drawn at each checkpoint, in the order of the pictures' rows.
         sets: of each prompt: "A" a trained caption, "B" a held-out one, "C" a context that the photos do not show;
             empty where a file does not say.
@@ -42,6 +43,7 @@ class ProbeDescription:
 
     study: str = ""
     calibration: int | None = None
+    base: str = ""
     prompts: tuple[str, ...] = field(kw_only=True)
     sets: tuple[str, ...] = ()
     photo: tuple[int, ...] = ()

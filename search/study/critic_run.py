@@ -1,4 +1,4 @@
-"""How a study's critic is trained (`score.critic`): by settings of its own, beside those that all of its trials share."""
+"""How a study's critic is trained (`score.critic`): by settings of its own, and by those that all trials share."""
 
 from collections.abc import Collection
 from math import ceil

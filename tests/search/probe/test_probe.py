@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from metrics.checkpoint.encoders import load_encoder
+from metrics.errors import MetricsError
 from metrics.subjects.composites import make_composites
 from search.probe.photo_masks import photo_masks
 from search.probe.probe import open_probe, write_base_samples
@@ -122,6 +124,42 @@ def test_a_held_out_context_is_measured_and_not_trained_on(write_study: StudyWri
     rebuilt = open_probe(load_study(path), base, tmp_path / "cache", encoder, None)
     assert json.loads(file.read_text()) == about
     assert rebuilt.base_readings.channels == probe.base_readings.channels
+
+
+def test_a_probe_of_another_base_or_encoder_is_built_again_until_a_trial_was_measured(
+    write_study: StudyWriter, tmp_path, tiny_sd15: Path, tiny_clip: Path
+):
+    data = write_photos(tmp_path / "set", count=6).parent
+    folder, encoder = StudyFolder(tmp_path / "runs" / "small"), load_encoder(str(DEMO / "clip"))
+    score = {
+        "encoder": str(DEMO / "clip"), "holdout": 0, "shifted": {"composites": 0},
+        "probe": {"seeds": 1, "steps": 1, "trained": 1, "heldout": 0, "contexts": ["{trigger} {class}, snow"]},
+    }  # fmt: skip
+
+    def images_of(path: Path) -> np.ndarray:
+        study = load_study(write_study(base=str(path), data=str(data), score=score))
+        return open_probe(study, load_base(path), folder.cache, encoder, None).base_images
+
+    first = images_of(DEMO / "base")  # as a dry run leaves it
+    other = images_of(tiny_sd15)
+    assert not np.array_equal(other, first)
+    shutil.copytree(DEMO / "base", tmp_path / "moved")
+    np.testing.assert_array_equal(images_of(tmp_path / "moved"), first)
+
+    def kept() -> int:
+        return (folder.cache / "probe" / "base.png").stat().st_mtime_ns
+
+    built = kept()
+    images_of(DEMO / "base")
+    assert kept() == built
+
+    study = load_study(write_study(base=str(DEMO / "base"), data=str(data), score=score | {"encoder": str(tiny_clip)}))
+    another = load_encoder(str(tiny_clip))
+    probe = open_probe(study, load_base(DEMO / "base"), folder.cache, another, None)
+    assert probe.calibration.encoder is another
+    (folder.trial(0) / "checkpoints" / "0001").mkdir(parents=True)
+    with pytest.raises(MetricsError, match="another encoder"):
+        images_of(DEMO / "base")
 
 
 @pytest.mark.parametrize(
