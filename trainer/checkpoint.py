@@ -81,21 +81,25 @@ def state_damage(folder: Path) -> str | None:
 def lora_damage(folder: Path) -> str | None:
     """What is wrong with the LoRA in the checkpoint `folder`, in a few words; None when it is as it was written.
 
-    Loads no torch. The file says itself what the hash of its weights is.
+    Loads no torch.
     """
-    path = folder / LORA_FILE
+    return lora_file_damage(folder / LORA_FILE)
+
+
+def lora_file_damage(path: Path) -> str | None:
+    """The same of any LoRA file of ours: it says itself what the hash of its weights is."""
     try:
         content = path.read_bytes()
         metadata, weights = _read_header(content)
         hashed = metadata.get("sshs_model_hash")
     except FileNotFoundError:
-        return f"{LORA_FILE} is missing"
+        return f"{path.name} is missing"
     except OSError as error:
-        return f"{LORA_FILE} cannot be read ({error.strerror})"
+        return f"{path.name} cannot be read ({error.strerror})"
     except ValueError:
-        return f"{LORA_FILE} is damaged"
+        return f"{path.name} is damaged"
     changed = hashed is not None and hashlib.sha256(weights).hexdigest() != hashed
-    return f"{LORA_FILE} is damaged" if changed else None
+    return f"{path.name} is damaged" if changed else None
 
 
 def drop_old_states(folder: Path, *, keep: int = STATES_KEPT) -> None:

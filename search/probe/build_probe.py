@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,14 @@ def build_probe(
     sets = evaluations(study, config, base, cache, photos, dict(enumerate(pixels)), rows_of, moved)
     measured = {name: each.losses(precision=precision) for name, each in sets.items()}
     if score.critic.steps:
-        train_critic(study, base, trained_part(dataset, trained), cache, home, aside, say)
+        other = train_critic(study, base, trained_part(dataset, trained), cache, home, aside, say)
+        notes = notes if other is None else (*notes, f"the critic is the one that the study {other} has trained")
     critic = open_critic(score, base, cache, home, config.clip_skip, precision)
     learned = 0.0
     if critic is not None:
         learned = float(critic.gains([pixels[i] for i in trained], [captions[i] for i in trained]).mean())
-        if learned <= 0:
+        if not 0 < learned < inf:  # or no number at all
+            learned = 0.0
             notes = (*notes, "the critic has learned nothing of the photos: the encoder says what shows the subject")
     calibration = calibrate(
         pixels,
@@ -131,7 +134,7 @@ def build_probe(
         critic=learned,
     )
     calibration.save(home / "calibration.npz")
-    gains = critic.gains(base_images, labels.prompts) if critic is not None and learned > 0 else None
+    gains = critic.gains(base_images, labels.prompts) if critic is not None and learned else None
     readings = read_checkpoint(calibration, epoch=0, effort=0.0, images=base_images, losses=measured, gains=gains)
     save_readings(home / "base_readings.npz", readings)
     write_samples(home / "base.png", base_images, num_seeds, prompts=labels.prompts, seeds=labels.seeds)

@@ -29,9 +29,11 @@ from trainer.inference.evaluate import Evaluation
 from trainer.lora.kohya_file import load_lora, read_metadata, save_lora
 from trainer.lora.lora import LoraWeights
 from trainer.packing.builder import pack_settings, run_settings
+from trainer.packing.cpu_tuning import prepack_convolutions
 from trainer.packing.pack import Pack
 
 _MARK = "onset_critic"  # key in its file: what its weights follow from
+_PARTS = "critic-"  # how folders begin in which its checkpoints lie while it is trained
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,16 @@ def train_critic(
     to: Path,
     aside: Path,
     say: Callable[[str], None] = lambda what: None,
-) -> None:
+) -> str | None:
     """Write its file: trained here, or by a study of the same runs folder that trained the same one (`budget.reuse`).
 
     Args:
         photos: what the trials are trained on.
         to: the folder of its file.
-        aside: the study's cache, where its checkpoints lie meanwhile; a killed training goes on from them.
+        aside: the study's cache, where its checkpoints lie until `forget_parts`; a killed training goes on from them.
+
+    Returns:
+        The other study that it was taken from; None where it is this study's own.
 
     Raises:
         TrainerError: it cannot be trained, or blows up.
@@ -95,16 +100,21 @@ def train_critic(
     own = study.critic_run
     assert own is not None
     mark = _mark(study, own, base, photos, aside)
-    if study.budget.reuse:
-        for file in sorted(aside.parent.parent.glob(f"*/{aside.name}/probe/{CRITIC_FILE}")):
+    known = aside.parent.parent.glob(f"*/{aside.name}/probe/{CRITIC_FILE}") if study.budget.reuse else ()
+    for file in sorted(known, key=lambda file: (file.parents[1] != aside, file)):
+        with suppress(OSError):  # that study is being deleted at this moment
             if is_whole(file) and read_metadata(file).get(_MARK) == mark:
-                say(f"taking the critic of {shown(file.parents[2].name)}")
-                with suppress(OSError):  # that study is being deleted at this moment
-                    shutil.copyfile(file, to / CRITIC_FILE)
-                    return
-    place = aside / f"critic-{mark[:16]}"
-    save_lora(to / CRITIC_FILE, trained_critic(own, base, photos, cache, place, say), {_MARK: mark})
-    shutil.rmtree(place, ignore_errors=True)
+                shutil.copyfile(file, to / CRITIC_FILE)
+                return None if file.parents[1] == aside else shown(file.parents[2].name)
+    weights = trained_critic(own, base, photos, cache, aside / f"{_PARTS}{mark[:16]}", say)
+    save_lora(to / CRITIC_FILE, weights, {_MARK: mark})
+    return None
+
+
+def forget_parts(aside: Path) -> None:
+    """Remove what a training has left in the study's cache; the critic is there."""
+    for place in aside.glob(f"{_PARTS}*"):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _mark(study: Study, own: TrainConfig, base: Base, photos: Dataset, cache: Path) -> str:
@@ -143,7 +153,9 @@ def trained_critic(
     weights = run.lora_weights()
     pack.leave(run)
     if run.failed is not None:
-        raise TrainerError(f"the critic cannot be trained: {run.failed}")
+        raise TrainerError(
+            f"score.critic: it cannot be trained ({run.failed}); with steps: 0 the encoder says what images show"
+        )
     return weights
 
 
@@ -160,4 +172,6 @@ def open_critic(
     if not (home / CRITIC_FILE).is_file():
         raise FileNotFoundError(home / CRITIC_FILE)
     lora = load_lora(home / CRITIC_FILE, family=base.family.name)
+    if base.device.type == "cpu":
+        prepack_convolutions(base.denoiser)  # as its training does: it reads the same, wherever it was trained
     return Critic(base, cache, lora, score, clip_skip, precision)

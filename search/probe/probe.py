@@ -4,7 +4,8 @@ trainer and metrics get arrays and labels; that a study exists is known here onl
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from metrics.checkpoint.score import Calibration, ProbeLabels, read_checkpoint
 from metrics.errors import MetricsError
 from metrics.trajectory.readings import Readings
 from search.probe.build_probe import build_probe, evaluations, trained_part
-from search.probe.critic import Critic, open_critic
+from search.probe.critic import Critic, forget_parts, open_critic
 from search.probe.drawing import drawing_of
 from search.probe.probe_files import CRITIC_FILE, PROBE_FILES, building, keep_probe_file
 from search.record.events import load_readings
@@ -36,7 +37,7 @@ from trainer.inference.evaluate import Evaluation
 from trainer.inference.sample import sample, with_lora
 from trainer.lora.lora import LoraWeights
 
-BUILD_SECONDS = 3600.0  # how long other workers wait for the one that builds the probe
+_WAITING_SECONDS = 60.0  # after which a worker says again that it waits
 
 
 @dataclass
@@ -177,7 +178,7 @@ def _opened(
         return _load(study, config, base, cache, dataset, place, about, encoder, identity)
 
     # lock and new probe lie beside the cache, which may be deleted at any time
-    with locked(folder.parent / ".probe.lock", wait_seconds=BUILD_SECONDS):
+    with _alone(folder.parent / ".probe.lock", say):
         about = _known(study, home, fingerprint_base(study.base, remember=folder))
         if about is not None:
             try:
@@ -190,7 +191,20 @@ def _opened(
                     raise
         with building(folder.parent, home) as aside:
             built = build_probe(study, config, base, cache, dataset, aside, folder, encoder, identity, say)
-            return load(aside, built)
+            probe = load(aside, built)
+        forget_parts(folder)
+        return probe
+
+
+@contextmanager
+def _alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock, however long another worker builds: a critic may take it hours. Who dies gives it back."""
+    while True:
+        with locked(lock, wait_seconds=_WAITING_SECONDS) as alone:
+            if alone:
+                yield
+                return
+        say("waiting for the probe")
 
 
 def _known(study: Study, home: Path, base: str) -> ProbeDescription | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from search.record.json_files import write_bytes
 from search.record.probe_description import PROBE_FILE, is_sealed
 from search.record.record import StudyFolder
+from trainer.checkpoint import lora_file_damage
 
 _ARRAYS = ("arrays.npz", "calibration.npz", "base_readings.npz")
 _PICTURES = ("base.png",)
@@ -62,7 +63,7 @@ def keep_probe_file(home: Path, folder: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of the probe can be read to its end."""
+    """Whether a file of the probe is as it was written, as far as it says."""
     try:
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as arrays:
@@ -74,10 +75,7 @@ def is_whole(path: Path) -> bool:
                 picture.load()
             return True
         if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(path, framework="numpy"):
-                return True
+            return lora_file_damage(path) is None
         return is_sealed(path)
-    except Exception:  # zipfile, PIL, safetensors and JSON each raise kinds of their own on damaged files
+    except Exception:  # zipfile, PIL and JSON each raise kinds of their own on damaged files
         return False

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from search.probe.probe import BUILD_SECONDS, Probe
+from search.probe.probe import Probe
 from search.record.lock import locked
 from search.record.pack_width import PackWidth
 from search.record.record import StudyFolder
@@ -23,6 +23,8 @@ from trainer.config.config import TrainConfig
 from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.pack import Pack
 
+_OTHERS_SECONDS = 3600.0
+"""So long other workers wait for the one that measures."""
 _STEPS = 2
 """Steps at each width: at the second one all of the memory is taken."""
 _PIXELS = 2**23
@@ -40,7 +42,7 @@ def settled(study: Study, folder: StudyFolder, probe: Probe, say: Callable[[str]
     Args:
         say: is told what takes time.
     """
-    with locked(folder.path / ".pack.lock", wait_seconds=BUILD_SECONDS):
+    with locked(folder.path / ".pack.lock", wait_seconds=_OTHERS_SECONDS):
         sharing = known(study, folder)
         if sharing is None:
             say("measuring how many trials to train at once")

@@ -1,14 +1,16 @@
 """The critic: a LoRA of the photos that says which images show the subject."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from metrics.checkpoint.encoders import load_encoder
 from metrics.checkpoint.recognition import share_of
-from search.probe.critic import train_critic
+from search.probe.critic import Critic, forget_parts, train_critic
 from search.probe.fresh_probe import open_fresh_probe
 from search.probe.probe import Probe, open_probe
 from search.probe.probe_files import CRITIC_FILE, mend_probe
@@ -16,10 +18,12 @@ from search.record.record import StudyFolder
 from search.study.critic_run import SHARED, critic_config
 from search.study.study import Study, load_study
 from studies.demo.photos import write_photos
+from tests.search import damage
 from tests.search.conftest import StudyWriter
 from trainer.base_model.load import load_base
 from trainer.config.config import parse_train_config
 from trainer.data.dataset import load_pixels
+from trainer.errors import TrainerError
 from trainer.lora.kohya_file import load_lora
 from trainer.lora.lora import LoraWeights
 
@@ -43,8 +47,14 @@ def study(write_study: StudyWriter, data: Path) -> Study:
 
 
 @pytest.fixture
-def probe(study: Study, tmp_path: Path) -> Probe:
-    return opened(study, tmp_path)
+def home(tmp_path: Path) -> Path:
+    """The study's folder: alone in its runs folder, or it would take another test's critic."""
+    return tmp_path / "runs" / "small"
+
+
+@pytest.fixture
+def probe(study: Study, home: Path) -> Probe:
+    return opened(study, home)
 
 
 def opened(study: Study, folder: Path) -> Probe:
@@ -86,25 +96,25 @@ def test_finalists_are_read_by_it_too(study: Study, tmp_path: Path) -> None:
     np.testing.assert_allclose(look.readings.items["recognised"], share_of(gains / probe.calibration.critic))
 
 
-def test_a_second_worker_takes_it_as_it_is_and_a_damaged_one_is_trained_again(study: Study, tmp_path: Path) -> None:
-    first = opened(study, tmp_path)
-    file = tmp_path / "cache" / "probe" / CRITIC_FILE
+def test_a_second_worker_takes_it_as_it_is_and_a_damaged_one_is_trained_again(study: Study, home: Path) -> None:
+    first = opened(study, home)
+    file = home / "cache" / "probe" / CRITIC_FILE
     written = file.stat().st_mtime_ns
     known = weights(file)
-    again = opened(study, tmp_path)
+    again = opened(study, home)
     assert file.stat().st_mtime_ns == written
     np.testing.assert_array_equal(again.base_readings.items["recognised"], first.base_readings.items["recognised"])
 
     file.write_bytes(file.read_bytes()[:100])
-    (said,) = mend_probe(StudyFolder(tmp_path))
+    (said,) = mend_probe(StudyFolder(home))
     assert said.startswith(f"{file} is damaged or missing")
     for _ in range(2):  # built again; and where the file alone was lost
-        opened(study, tmp_path)
+        opened(study, home)
         found = weights(file)
         assert found.keys() == known.keys()
         assert all(np.array_equal(found[key], known[key]) for key in known)
         file.unlink()
-    assert not list((tmp_path / "cache").glob("critic-*"))
+    assert not list((home / "cache").glob("critic-*"))
 
 
 def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path: Path) -> None:
@@ -119,6 +129,7 @@ def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path
     said: list[str] = []
     whole = train(tmp_path / "whole")
     assert said == [f"training the critic, {part} of 4 parts done" for part in range(4)]
+    forget_parts(tmp_path / "aside")
     from trainer.packing.training_run import Run
 
     saves, save = [], Run.save
@@ -139,6 +150,67 @@ def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path
     assert all(np.array_equal(whole[key], cut[key]) for key in whole)
 
 
+def test_what_was_trained_is_kept_until_the_probe_is_there_and_no_longer(study: Study, home: Path) -> None:
+    base, encoder, cache = load_base(DEMO / "base"), load_encoder(str(DEMO / "clip")), home / "cache"
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.probe.build_probe.calibrate", killed)
+        with pytest.raises(Killed):
+            open_probe(study, base, cache, encoder, None)
+    (cache / "critic-of-other-steps" / "checkpoints").mkdir(parents=True)
+    said: list[str] = []
+    open_probe(study, base, cache, encoder, None, said.append)
+    assert said == []
+    assert not list(cache.glob("critic-*"))
+
+
+def test_it_reads_the_same_wherever_it_was_trained(write_study: StudyWriter, data: Path, tmp_path: Path) -> None:
+    """Also a single image, which a CPU may convolve in two ways."""
+    image = {"seeds": 1, "steps": 1, "trained": 0, "heldout": 0, "contexts": ["{trigger} {class}, snow"]}
+    score = SCORE | {"probe": image, "critic": {"steps": 4, "levels": 1}, "precision": "fp32"}
+    nothing = LoraWeights({}, "sd15")
+
+    def read(name: str) -> list[float]:
+        study = load_study(write_study(base=str(DEMO / "base"), data=str(data), study=name, score=score))
+        probe = opened(study, tmp_path / "runs" / name)
+        found = (probe.base_readings, probe.read(nothing, epoch=1, effort=1.0)[0])
+        return [readings.channels["recognised"].value for readings in found]
+
+    first = read("first")
+    assert read("first") == first
+    assert read("second") == first
+
+
+def test_a_training_that_blows_up_is_told_by_its_key(study: Study, home: Path) -> None:
+    base = load_base(DEMO / "base")
+    base.denoiser.conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(TrainerError, match=r"^score\.critic: it cannot be trained \(the loss became NaN.*steps: 0"):
+        open_probe(study, base, home / "cache", load_encoder(str(DEMO / "clip")), None)
+
+
+def test_a_second_worker_waits_as_long_as_the_first_one_builds(study: Study, home: Path) -> None:
+    home.mkdir(parents=True)
+    first = FileLock(home / ".probe.lock", thread_local=False)
+    first.acquire()
+    said: list[str] = []
+
+    def say(what: str) -> None:
+        said.append(what)
+        if said.count("waiting for the probe") == 2:
+            first.release()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.probe.probe._WAITING_SECONDS", 0.0)
+        open_probe(study, load_base(DEMO / "base"), home / "cache", load_encoder(str(DEMO / "clip")), None, say)
+    assert said[:3] == ["waiting for the probe", "waiting for the probe", "training the critic, 0 of 4 parts done"]
+
+
 def test_a_study_beside_it_takes_the_critic_of_the_same_photos(
     write_study: StudyWriter, study: Study, data: Path, tmp_path: Path
 ) -> None:
@@ -149,15 +221,17 @@ def test_a_study_beside_it_takes_the_critic_of_the_same_photos(
         other = load_study(write_study(base=str(DEMO / "base"), data=str(data), study=name, **settings))
         said: list[str] = []
         cache = tmp_path / "runs" / name / "cache"
-        open_probe(other, base, cache, encoder, None, said.append)
-        return [line for line in said if "critic" in line], weights(cache / "probe" / CRITIC_FILE)
+        probe = open_probe(other, base, cache, encoder, None, said.append)
+        return [line for line in (*said, *probe.notices) if "critic" in line], weights(cache / "probe" / CRITIC_FILE)
 
     trained, first = critic_of("first")
     assert len(trained) == 4
     longer = SCORE | {"probe": SCORE["probe"] | {"contexts": ["{trigger} {class}, sea"]}}
     said, taken = critic_of("other-prompts", score=longer)
-    assert said == ["taking the critic of first"]
+    assert said == ["the critic is the one that the study first has trained"]
     assert all(np.array_equal(taken[key], first[key]) for key in first)
+    (tmp_path / "runs" / "first" / "cache" / "probe" / "probe.json").unlink()
+    assert critic_of("first")[0] == []  # its own
 
     assert len(critic_of("no-reuse", budget={"trials": 2, "reuse": False})[0]) == 4
     assert len(critic_of("other-seed", seed=5)[0]) == 4
@@ -165,10 +239,17 @@ def test_a_study_beside_it_takes_the_critic_of_the_same_photos(
     assert len(critic_of("longer", score=SCORE | {"critic": {"steps": 16}})[0]) == 4
 
     for file in (tmp_path / "runs").glob("*/cache/probe/" + CRITIC_FILE):
-        file.write_bytes(file.read_bytes()[:-10])
+        damage.flip(file)
     again, found = critic_of("after-damage")
     assert len(again) == 4
     assert all(np.array_equal(found[key], first[key]) for key in first)
+
+    def deleted(file: Path) -> dict[str, str]:
+        raise FileNotFoundError(file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.probe.critic.read_metadata", deleted)  # between two looks at it
+        assert len(critic_of("while-others-are-deleted")[0]) == 4
 
 
 def test_it_is_trained_as_the_study_trains_but_by_settings_of_its_own() -> None:
@@ -195,6 +276,19 @@ def test_a_study_without_one_means_what_it_meant_before(write_study: StudyWriter
     assert study.probe_digest != plain.probe_digest
     own = {key: value for key, value in study.meaning.items() if "critic" in key}
     assert own == {"score.critic.draws": 1, "score.critic.levels": 3, "score.critic.steps": 12}
+
+
+@pytest.mark.parametrize("gain", [-1.0, float("nan"), float("inf")])
+def test_a_critic_that_has_learned_nothing_is_told(study: Study, home: Path, gain: float) -> None:
+    def gains(self: Critic, images: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
+        return np.full(len(images), gain)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Critic, "gains", gains)
+        probe = opened(study, home)
+    assert probe.calibration.critic == 0
+    assert any("critic has learned nothing" in notice for notice in probe.notices)
+    assert np.isfinite(probe.base_readings.items["recognised"]).all()
 
 
 def test_where_it_has_learned_nothing_the_encoder_says(study: Study, probe: Probe, tmp_path: Path) -> None:
