@@ -111,6 +111,7 @@ def build_probe(
     measured = {name: each.losses(precision=precision) for name, each in sets.items()}
     if score.critic.steps:
         other = train_critic(study, base, trained_part(dataset, trained), cache, home, aside, say)
+        say("building the probe")
         notes = notes if other is None else (*notes, f"the critic is the one that the study {other} has trained")
     critic = open_critic(score, base, cache, home, config.clip_skip, precision)
     learned = 0.0

@@ -32,6 +32,8 @@ from trainer.packing.builder import pack_settings, run_settings
 from trainer.packing.cpu_tuning import prepack_convolutions
 from trainer.packing.pack import Pack
 
+TRAINING = "training the critic"
+"""What is said meanwhile."""
 _MARK = "onset_critic"  # key in its file: what its weights follow from
 _PARTS = "critic-"  # how folders begin in which its checkpoints lie while it is trained
 
@@ -146,7 +148,7 @@ def trained_critic(
     pack = Pack(base, photos, pack_settings(config), cache=cache)
     run = pack.join(run_settings(config, output_name="critic"), run_dir=place)
     while not run.finished and run.failed is None:
-        say(f"training the critic, {run.epoch} of {PARTS} parts done")
+        say(f"{TRAINING} ({run.epoch} of {PARTS} parts done)")
         pack.train_epoch()
         if run.failed is None:
             run.save()

@@ -39,6 +39,7 @@ from trainer.errors import ConfigError, ModelError, shown
 
 ENCODERS = {"score.encoder": "encoder", "score.identity_encoder": "identity_encoder"}
 _CONTEXTS = "score.probe.contexts"
+_CRITIC = "score.critic.steps"
 _FILES = "checkpoints.files."
 
 
@@ -238,6 +239,8 @@ class _Changes:
                 continue
             if key == SOURCE and self.begun.get(OBJECTIVE) != self.now.get(OBJECTIVE):
                 continue  # another function: its name says so
+            if key.startswith("score.critic.") and key != _CRITIC and 0 in (self.begun[_CRITIC], self.now[_CRITIC]):
+                continue  # of a critic that is not there on one side: its steps say so
             note = self._adds(key)
             if note is None:
                 yield self._refusal(key)

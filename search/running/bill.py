@@ -3,6 +3,7 @@
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class Bill:
         memory: peak, GiB. lora, pictures: bytes of a checkpoint's LoRA and images.
         kept: LoRAs that stay at the end. finals: what is drawn and trained after the search; twin_losses: seconds of
             all of the twins' losses at a checkpoint.
+        critic: seconds that its critic was trained now, which the study need not do again.
         notices: what the study would say of its base and its photos.
     """
 
@@ -71,6 +73,7 @@ class Bill:
     at_once: int = 1
     finals: FinalsCost = NO_FINALS
     twin_losses: float = 0.0
+    critic: float = 0.0
     notices: tuple[str, ...] = ()
 
     @property
@@ -118,6 +121,7 @@ class Bill:
             + f", {duration(self.prepare)} of it to load"
             + (f" and {duration(self.drawing_again)} to {self.finals}" if self.drawing_again else "")
             + "; less where trials are stopped early",
+            *([f"critic: trained just now in {duration(self.critic)}, and kept for the study"] if self.critic else ()),
             f"memory: {self.memory:.1f} GiB" + (" each worker" if self.workers > 1 else ""),
             f"disk: about {size(round(self.disk))} in the end (a LoRA {size(self.lora)}, "
             f"the images of a checkpoint {size(self.pictures)})",
@@ -136,6 +140,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         raise StudyError([mistake(None, "--dry-run", Plain("a run that is finished"), "a study that trains")])
     import torch
 
+    from search.probe.critic import TRAINING
     from search.probe.probe import open_probe, write_probe_samples
     from search.running.pack_measure import measured, step_seconds
     from search.running.worker_process import cores, load_models
@@ -144,12 +149,18 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
     from trainer.packing.pack import Pack
     from trainer.production.progress import memory_gib
 
-    began = time.perf_counter()
+    began, said = time.perf_counter(), list[tuple[str, float]]()
+
+    def say(what: str) -> None:
+        said.append((what, time.perf_counter()))
+        print(what, flush=True)
+
     config = study.config(next(study.space.combinations()))
     models = load_models(study, folder, 0)
     base, device = models.base, models.base.device
-    probe = open_probe(study, base, folder.cache, models.encoder, models.identity)
-    prepare = time.perf_counter() - began
+    probe = open_probe(study, base, folder.cache, models.encoder, models.identity, say)
+    critic = sum(after - at for (what, at), (_, after) in pairwise(said) if what.startswith(TRAINING))
+    prepare = time.perf_counter() - began - critic
     torch.set_num_threads(study.workers.threads_of_each(cores()))
     asked = study.workers.pack
     sharing = measured(study, probe) if asked == "auto" else sharing_of(study, asked)
@@ -180,6 +191,7 @@ def measure(study: Study, folder: StudyFolder) -> Bill:
         settings=f"{config.optimizer}, rank {config.rank}, batch {config.batch_size}",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"the {device.type.upper()}",
         prepare=prepare,
+        critic=critic,
         step=float(np.median(steps[1:] if len(steps) > 1 else steps)) / at_once,
         images=seconds["sample"],
         readings=seconds["score"],

@@ -207,12 +207,12 @@ class Board:
         if self._plain and self._lines and now - self._said > _PLAIN_EVERY_SECONDS:
             self._said = now
             with self._lock:
-                lines = list(self._lines.values())
+                lines = [(line, self._setting_up.get(slot)) for slot, line in self._lines.items()]
             at = [
                 f"trial {line.record.number} {unit_of(line.record)} {far}"
-                if (far := how_far(line.record, line.epoch))
-                else f"trial {line.record.number} {line.doing}"
-                for line in lines[:_MOST_NAMED]
+                if loading is None and (far := how_far(line.record, line.epoch))
+                else f"trial {line.record.number} {loading or line.doing}"
+                for line, loading in lines[:_MOST_NAMED]
             ]
             more = [f"{len(lines) - _MOST_NAMED} more"] if len(lines) > _MOST_NAMED else []
             self._print(" · ".join([*self.summary(), ", ".join([*at, *more])]))

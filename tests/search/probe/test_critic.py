@@ -128,7 +128,7 @@ def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path
 
     said: list[str] = []
     whole = train(tmp_path / "whole")
-    assert said == [f"training the critic, {part} of 4 parts done" for part in range(4)]
+    assert said == [f"training the critic ({part} of 4 parts done)" for part in range(4)]
     forget_parts(tmp_path / "aside")
     from trainer.packing.training_run import Run
 
@@ -166,7 +166,7 @@ def test_what_was_trained_is_kept_until_the_probe_is_there_and_no_longer(study: 
     (cache / "critic-of-other-steps" / "checkpoints").mkdir(parents=True)
     said: list[str] = []
     open_probe(study, base, cache, encoder, None, said.append)
-    assert said == []
+    assert said == ["building the probe"]
     assert not list(cache.glob("critic-*"))
 
 
@@ -208,7 +208,7 @@ def test_a_second_worker_waits_as_long_as_the_first_one_builds(study: Study, hom
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.probe.probe._WAITING_SECONDS", 0.0)
         open_probe(study, load_base(DEMO / "base"), home / "cache", load_encoder(str(DEMO / "clip")), None, say)
-    assert said[:3] == ["waiting for the probe", "waiting for the probe", "training the critic, 0 of 4 parts done"]
+    assert said[:3] == ["waiting for the probe", "waiting for the probe", "training the critic (0 of 4 parts done)"]
 
 
 def test_a_study_beside_it_takes_the_critic_of_the_same_photos(

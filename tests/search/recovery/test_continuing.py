@@ -25,6 +25,7 @@ from search.study.study import Study, load_study
 from tests import tiny
 from tests.messages import refusal as told_refusal
 
+CRITIC = {"steps": 8, "levels": 3, "draws": 2}
 CONTEXTS = ["{trigger} {class} in snow", "a drawing of {trigger} {class}"]
 
 
@@ -92,6 +93,17 @@ def test_budget_and_placement_may_change(write_study) -> None:
         ({}, {"seed": 7}, "seed: 7 … 0"),
         ({}, {"search": {"rank": {"values": [4, 8, 16]}}}, "search.rank.values: [4, 8, 16] … [4, 8]"),
         ({}, {"score": {"encoder": "clip", "holdout": 3}}, "score.holdout: 3 … 2"),
+        ({}, {"score": {"encoder": "clip", "holdout": 2, "critic": CRITIC}}, "score.critic.steps: 8 … 0"),
+        (
+            {"score": {"encoder": "clip", "holdout": 2, "critic": CRITIC}},
+            {"score": {"encoder": "clip", "holdout": 2, "critic": {**CRITIC, "steps": 0}}},
+            "score.critic.steps: 0 … 8",
+        ),
+        (
+            {"score": {"encoder": "clip", "holdout": 2, "critic": CRITIC}},
+            {"score": {"encoder": "clip", "holdout": 2, "critic": {**CRITIC, "levels": 2}}},
+            "score.critic.levels: 2 … 3",
+        ),
         (
             {"score": {"encoder": "clip", "holdout": 2, "probe": {"contexts": CONTEXTS}}},
             {"score": {"encoder": "clip", "holdout": 2, "probe": {"contexts": CONTEXTS[1:]}}},

@@ -23,6 +23,7 @@ from search.study.study import load_study
 from search.verdict.quantities import duration
 from tests.messages import refusal
 from trainer.config.config import TrainConfig
+from trainer.packing.training_run import Run
 
 BILL = Bill(
     study="dog", trials=10, distinct=None, epochs=(20, 40), all_epochs=300.0, photos=(26, 4), steps_per_epoch=13,
@@ -87,6 +88,37 @@ def test_every_line_of_a_bill_says_its_numbers() -> None:
 @pytest.mark.parametrize(("workers", "shared_by"), [(1, 1), (9, 9), (10, 10), (11, 10)])
 def test_no_more_workers_share_the_work_than_there_are_trials(workers: int, shared_by: int) -> None:
     assert replace(BILL, workers=workers).seconds == pytest.approx(60 + (300 * 13 * 0.2 + 80 * 5) / shared_by)
+
+
+def test_a_critic_is_trained_once_and_no_time_of_the_study(
+    write_study, tiny_sd15: Path, tiny_clip: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    probe = {"seeds": 1, "steps": 1, "trained": 1, "heldout": 1, "contexts": ["{trigger} {class} in snow"]}
+    small = {"losses": {"levels": 1}, "shifted": {"composites": 0}, "probe": probe, "critic": {"steps": 4, "levels": 1}}
+    file = write_study(
+        base=str(tiny_sd15),
+        search={"rank": {"values": [2, 4]}},
+        score={"encoder": str(tiny_clip), "holdout": 2, **small},
+        finalists={"trials": 0},
+        workers={"pack": 1, "device": "cpu"},
+    )
+    study, folder, now = load_study(file), StudyFolder(tmp_path / "runs" / "small"), [0.0]
+
+    def later(run: Run) -> Path:
+        now[0] += 600  # for each part
+        return save(run)
+
+    save = Run.save
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", later)
+        patch.setattr("search.running.bill.time", SimpleNamespace(perf_counter=lambda: now[0]))
+        first, told = measure(study, folder), capsys.readouterr().out.splitlines()
+        again, told_again = measure(study, folder), capsys.readouterr().out.splitlines()
+    assert told == [*(f"training the critic ({part} of 4 parts done)" for part in range(4)), "building the probe"]
+    assert (first.critic, first.prepare) == (2400, 0)
+    assert "critic: trained just now in 40 min 0 s, and kept for the study" in first.lines()
+    assert (again.critic, told_again) == (0, [])
+    assert not any("critic" in line for line in again.lines())
 
 
 @pytest.mark.parametrize(("pack", "twins", "samples"), [(1, 0, True), (2, 2, False)])

@@ -97,6 +97,7 @@ def test_a_line_names_some_of_the_running_trials_and_counts_the_others(capsys: p
     board = Board("toy", trials=2000, slots=1000, clock=iter(range(0, 10**7, 60)).__next__)
     for number in range(1000):
         board.began(number, record(number))
+    board.prepared(range(1000), Prepared(3.0))
     board.doing(3, Doing("training", 3, 5))
     line = capsys.readouterr().out.splitlines()[-1]
     assert "trial 0 epoch 0/20, trial 1 epoch 0/20" in line
@@ -337,7 +338,11 @@ def test_without_a_terminal_a_line_is_said_every_half_minute(capsys: pytest.Capt
     board.doing(0, Doing("training", 0, 1))
     assert capsys.readouterr().out == "", "nothing runs"
     board.began(0, record(0))
-    for at, lines in ((1000.0, 1), (1029.0, 0), (1030.0, 0), (1030.5, 1), (1060.5, 0), (1061.0, 1)):
+    board.doing(0, Doing("training the critic (1 of 4 parts done)"))
+    assert capsys.readouterr().out.endswith(" · trial 0 training the critic (1 of 4 parts done)\n")
+    board.prepared([1, 0], Prepared(3.4))
+    assert capsys.readouterr().out == "ready after 3 s: base, encoder and probe are loaded\n"
+    for at, lines in ((1000.0, 0), (1029.0, 0), (1030.0, 0), (1030.5, 1), (1060.5, 0), (1061.0, 1)):
         now[0] = at
         board.doing(0, Doing("training", 0, 1))
         out = capsys.readouterr().out.splitlines()
@@ -347,8 +352,6 @@ def test_without_a_terminal_a_line_is_said_every_half_minute(capsys: pytest.Capt
     now[0] = 2000.0
     board.doing(0, Doing("drawing", 1, 1))
     assert capsys.readouterr().out.endswith(" · trial 1 drawing\n")
-    board.prepared([1, 0], Prepared(3.4))
-    assert capsys.readouterr().out == "ready after 3 s: base, encoder and probe are loaded\n"
     board.prepared([1], Prepared(3.4))
     assert capsys.readouterr().out == "", "the others load the same"
 
