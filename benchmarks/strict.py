@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def kept_figures() -> dict[str, dict[str, dict[str, float]]]:
     """Name of a table to its rows."""
     from benchmarks.strict_kept import PICKS, PICKS_OF_ALL_TRAINED, across_trials, around_onsets, judged_runs, of_picks
-    from benchmarks.strict_scores import score_table
+    from benchmarks.strict_scores import CRITIC_FILE, WITH_CRITIC, score_table
 
     runs = judged_runs()
     picks, all_trained = (
@@ -68,6 +68,7 @@ def kept_figures() -> dict[str, dict[str, dict[str, float]]]:
         "which epoch ships, no photo held out": all_trained,
         "which trial wins": across_trials(runs),
         "how scores rank drawn checkpoints": score_table(),
+        "how scores rank them, with a critic": score_table(CRITIC_FILE, WITH_CRITIC),
     }
 
 

@@ -10,7 +10,7 @@ Each pack's `.npz` has `about` (JSON: the plan) and of each run, at `LOOKS` chec
     RUN/ITEM [T, …], RUN/CHANNEL [T, 3]   what a study reads of the probe's images (value, low, high), `score` [T]
     RUN/gains [T, 36]                 how much likelier a critic finds the probe's images than the base does; its mean
                                       over the training photos is `learned`
-    RUN/recognised_critic [T, 3], RUN/score_critic [T]   what a study with this critic reads
+    limits [3]                        copying, colour, diversity of `metrics.checkpoint.score.Limits`
 
 KIND is `probe` (N 36, a study's own: captions of photos, and new contexts), `fresh` (N 104, prompts and seeds that no
 probe has: the concept alone in new contexts, all sizes and positions) or `trained` (N 16, captions of training photos;
@@ -43,7 +43,6 @@ from benchmarks.strict_truth import AGAIN, distances, judged, roughness
 
 if TYPE_CHECKING:
     from benchmarks.onset_world import World
-    from metrics.trajectory.readings import Reading
     from search.probe.critic import Critic
     from trainer.families.family import Base
     from trainer.lora.lora import LoraWeights
@@ -174,7 +173,7 @@ def _drawn(
         for row, seen in enumerate(looks):
             sheets[f"{name}/{row}"] = np.frombuffer(seen.sheet, np.uint8)
     found |= {f"{key}_photo": owners for key, owners in world.owners.items()}
-    return found | {"learned": np.array(look.learned)}, sheets
+    return found | {"learned": np.array(look.learned), "limits": look.limits}, sheets
 
 
 @dataclass(frozen=True)
@@ -230,16 +229,19 @@ class Looker:
         losses = self._losses(lora, LOSSES)
         self._at_base = self._at_base or losses
         found |= {kind: log_ratios(losses[kind], self._at_base[kind]).mean(axis=2) for kind in LOSSES}
-        gains = self._critic.gains(images["probe"], self._prompts["probe"])
-        readings, by_critic = (
-            read_checkpoint(known, epoch=epoch, effort=effort, images=images["probe"], gains=gains)
-            for known in (self._calibration, replace(self._calibration, critic=self.learned))
-        )
+        found["gains"] = self._critic.gains(images["probe"], self._prompts["probe"])
+        readings = read_checkpoint(self._calibration, epoch=epoch, effort=effort, images=images["probe"])
         found |= {f"item_{name}": np.asarray(values) for name, values in readings.items.items()}
-        found |= {name: _three(own) for name, own in readings.channels.items()}
-        found |= {"gains": gains, "recognised_critic": _three(by_critic.channels["recognised"])}
-        found |= {"score": np.array(readings.score), "score_critic": np.array(by_critic.score)}
-        return Look(found, _sheet(images["probe"]))
+        found |= {name: np.array([own.value, own.low, own.high]) for name, own in readings.channels.items()}
+        return Look(found | {"score": np.array(readings.score)}, _sheet(images["probe"]))
+
+    @property
+    def limits(self) -> np.ndarray:
+        """`[3]`: copying, colour, diversity, whatever is measured."""
+        from metrics.checkpoint.score import limits_of
+
+        found = limits_of(self._calibration, ("copying", "colour", "diversity"))
+        return np.array([found.copying, found.colour, found.diversity])
 
 
 def pack_critic(plan: PackPlan, world: World, base: Base, steps: int = CRITIC_STEPS) -> Critic:
@@ -257,10 +259,6 @@ def pack_critic(plan: PackPlan, world: World, base: Base, steps: int = CRITIC_ST
         config = critic_config(training_config(plan, next(iter(plan.runs)), dataset.root), steps)
         lora = trained_critic(config, base, dataset, None, Path(scratch) / "critic")
     return Critic(base, LatentCache(base), lora, ScoreSection(), None, "bf16")
-
-
-def _three(reading: Reading) -> np.ndarray:
-    return np.array([reading.value, reading.low, reading.high])
 
 
 def _sheet(images: np.ndarray) -> bytes:

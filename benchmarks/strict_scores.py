@@ -8,6 +8,7 @@ base). `python -m benchmarks.strict --draw --processes 14`, then `--keep`, wrote
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from benchmarks.onset_behaviour import NOVEL
 from benchmarks.onset_plan import CHOOSING
 
 FILE = Path(__file__).with_name("strict-scores.npz")
+CRITIC_FILE = Path(__file__).with_name("strict-critic.npz")
+WITH_CRITIC = ("score", "score, critic", "recognised", "recognised, critic", "judged")
 LOSSES = ("heldout", "context", "shifted")
 LEARNED = 0.3  # the probe's mean probability of the concept
 SIGNS = {
@@ -68,6 +71,8 @@ def keep_scores(drawn: Path, file: Path) -> int:
                 "judged": _right_images(own, "probe")[:, NOVEL].mean(axis=1),
                 "score": own["score"],
             }  # fmt: skip
+            if "gains" in own:
+                columns |= _by_critic(own, float(arrays["learned"]), arrays["limits"])
             for name, seen in own.items():
                 if name in LOSSES:
                     columns[name] = seen.reshape(len(seen), -1).mean(axis=1, dtype=float)
@@ -78,6 +83,22 @@ def keep_scores(drawn: Path, file: Path) -> int:
     with file.open("wb") as written:
         np.savez_compressed(written, allow_pickle=False, columns=np.array(list(columns)), **kept)
     return len(kept)
+
+
+def _by_critic(own: dict[str, np.ndarray], learned: float, limits: np.ndarray) -> dict[str, np.ndarray]:
+    """[T] each: what a study with the pack's critic reads."""
+    from metrics.checkpoint.recognition import share_of
+    from metrics.checkpoint.score import Limits, score_within
+
+    shown = share_of(own["gains"].astype(float) / learned).mean(axis=1)
+    copying, colour, diversity = limits.tolist()
+    within = Limits(copying, colour, diversity, {}, critic=True)
+    values = {name: seen[:, 0].astype(float) for name, seen in own.items() if seen.shape == (len(seen), 3)}
+    values["recognised"] = shown
+    scores = [
+        score_within(within, {name: float(column[row]) for name, column in values.items()}) for row in range(len(shown))
+    ]
+    return {"recognised, critic": shown, "score, critic": np.array(scores)}
 
 
 def right_shares(own: dict[str, np.ndarray]) -> np.ndarray:
@@ -101,10 +122,11 @@ def ranks(runs: list[ScoredRun], name: str) -> dict[str, float]:
     and over `every` one (medians over packs); and `picked`, the share of the best strict quality that the checkpoint
     with the highest reading of a pack has (mean).
     """
+    sign = SIGNS.get(name, 1)
     within, learned, every, picked = [], [], [], []
     for pack in dict.fromkeys(run.pack for run in runs):
         own = [run for run in runs if run.pack == pack]
-        values = [np.nan_to_num(SIGNS[name] * run.columns[name], nan=-9.0) for run in own]
+        values = [np.nan_to_num(sign * run.columns[name], nan=-9.0) for run in own]
         truths = [run.columns["right"] for run in own]
         kept = [run.learned for run in own]
         for value, truth, rows in zip(values, truths, kept, strict=True):
@@ -119,14 +141,14 @@ def ranks(runs: list[ScoredRun], name: str) -> dict[str, float]:
     return {name: float(np.median(found)) for name, found in means.items()} | {"picked": float(np.mean(picked))}
 
 
-def score_table() -> dict[str, dict[str, float]]:
+def score_table(file: Path = FILE, names: Collection[str] = SIGNS.keys()) -> dict[str, dict[str, float]]:
     """Group and reading to `ranks`."""
-    runs = scored_runs()
+    runs = scored_runs(file)
     groups = {
         "choosing": [run for run in runs if run.concept in CHOOSING],
         "reported": [run for run in runs if run.concept not in CHOOSING],
     }
-    return {f"{group}, {name}": ranks(own, name) for group, own in groups.items() for name in SIGNS}
+    return {f"{group}, {name}": ranks(own, name) for group, own in groups.items() for name in names}
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:

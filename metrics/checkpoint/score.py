@@ -274,7 +274,7 @@ def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float
     - the share of images that show the subject: `recognised`, or without moved subjects the mean of `fidelity` and
       `fidelity_weak`, as far as the probe has them, as such a share;
     - settled: 1 / (1 + exp((`diversity` - SETTLED) / SETTLED_WIDTH)), to the power of SETTLED_POWER times the weight of
-      `consistency`;
+      `consistency`; 1 where a critic sees the subject, which this stands in for, unless that weight is given;
     - obeyed: 1 / (1 + exp((OBEYED - `prompt`) / OBEYED_WIDTH)), beyond the base, too;
     - `burn` beyond 1, to the power of -BURNT_POWER times the weight of `colour`;
     - 1 - TAKEN times the worst of `excesses`.
@@ -292,12 +292,14 @@ class Limits:
         copying: an AUC up to which copying is chance. colour: a z up to which colours drift as the base's do.
         diversity: the ratio to the base below which images are all alike.
         weights: channel to its weight, 1 where absent.
+        critic: whether a critic says which images show the subject.
     """
 
     copying: float
     colour: float
     diversity: float
     weights: Mapping[str, float]
+    critic: bool = False
 
 
 def limits_of(calibration: Calibration, channels: Collection[str]) -> Limits:
@@ -308,6 +310,7 @@ def limits_of(calibration: Calibration, channels: Collection[str]) -> Limits:
         colour=max(3.0, _base_drift(calibration)) if "colour" in channels else float("nan"),
         diversity=_diversity_floor(calibration) if "diversity" in channels else float("nan"),
         weights=calibration.weights,
+        critic=calibration.critic > 0,
     )
 
 
@@ -324,7 +327,7 @@ def score_within(limits: Limits, values: Mapping[str, float]) -> float:
         return float("nan")
     if "diversity" in values:
         settled = float(expit((SETTLED - values["diversity"]) / SETTLED_WIDTH))
-        score *= settled ** (SETTLED_POWER * limits.weights.get("consistency", 1.0))
+        score *= settled ** (SETTLED_POWER * limits.weights.get("consistency", 0.0 if limits.critic else 1.0))
     if "prompt" in values:
         score *= float(expit((values["prompt"] - OBEYED) / OBEYED_WIDTH))
     if "burn" in values:

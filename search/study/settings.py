@@ -172,7 +172,7 @@ class ScoreSection(Section):
     photos are held out, the last one up to 1.4 times the onset; where whole contexts alone are, the safe one."""
     weights: dict[str, _Weight] = Field(default_factory=dict)
     """How much copying, colour, composition, diversity and consistency can each take from the score; those left out
-    have weight 1."""
+    have weight 1, consistency 0 where there is a critic."""
     objective: str | None = None
     """A function of your own that makes the score, as module:function, from the study file's folder or the environment:
     it gets a checkpoint's readings and returns a number, higher is better."""

@@ -153,6 +153,18 @@ def test_images_of_one_prompt_that_vary_like_the_class_cost_consistency_and_noth
     assert score_of(style, less) == score_of(style, readings.channels)
 
 
+def test_where_a_critic_sees_the_subject_consistency_costs_only_what_is_asked_for(calibration: Calibration):
+    images = crops(len(LABELS), 30)
+    channels = read(calibration, images).channels
+    channels["diversity"] = replace(channels["diversity"], value=1.0)
+    settled = (1 / (1 + np.exp((1 - 0.8) / 0.2))) ** 0.35
+    plain = score_of(calibration, channels)
+    seen = replace(calibration, critic=0.1)
+    assert score_of(seen, channels) == pytest.approx(plain / settled)
+    asked = replace(seen, weights={"consistency": 1.0})
+    assert score_of(asked, channels) == pytest.approx(plain)
+
+
 def test_equal_seeds_lower_diversity_and_spread_and_leave_colour_alone(calibration: Calibration):
     images = crops(len(LABELS), 5)
     plain, changed = read(calibration, images), read(calibration, np.repeat(images[::2], 2, axis=0))
