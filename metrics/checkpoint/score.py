@@ -26,7 +26,7 @@ __all__ = ["Calibration", "ProbeLabels", "calibrate", "read_checkpoint", "score_
 # One subject varies less than its class: images of one prompt that vary as much as these shares of the base's count
 # half for settled, and rise fast below. All constants of the score were chosen on CHOOSING concepts (docs/log.md).
 SETTLED, SETTLED_WIDTH, SETTLED_POWER = 0.8, 0.2, 0.35
-OBEYED, OBEYED_WIDTH = -0.2, 0.3  # `prompt` that counts half, and how fast it rises
+OBEYED, OBEYED_WIDTH = -0.13, 0.15  # `prompt` that counts half, and how fast it rises
 BURNT_POWER = 0.3
 TAKEN = 0.95  # of the score by the worst excess, so that a better image is a better score always
 LOSSES = {"heldout": "heldout_loss", "context": "context_loss", "shifted": "shifted_loss"}
