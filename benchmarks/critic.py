@@ -1,13 +1,13 @@
-"""Which reading tells the images that show the subject: the critic (`score.critic`), or the demo's encoder.
+"""Which reading tells the images that show the subject: the demo's encoder, a critic (`score.critic`), or both.
 
 python -m benchmarks.critic FOLDER [--json FILE]   every search that `benchmarks.demo FOLDER` has kept of the short form
 python -m benchmarks.critic FOLDER --fresh 48      also how the score ranks checkpoints by so many fresh images of each
 python -m benchmarks.critic FOLDER --quick         one concept: three short trials, made anew where FOLDER lacks them
 
-Both read `recognised` of the same kept images. Whether one really shows the concept, `studies.demo.judges` say, which
+All read `recognised` of the same kept images. Whether one really shows the concept, `studies.demo.judges` say, which
 no part of the product sees. Told are two figures for each search, over checkpoints in which the judges see the concept
 with a mean probability above LEARNED: the AUC over single images, and the rank correlation of the checkpoints' means.
-With fresh images (kept beside each search) also the rank correlation of the score, as either reading makes it, with the
+With fresh images (kept beside each search) also the rank correlation of the score, as each reading makes it, with the
 share of them in which all is right, over the same checkpoints.
 """
 
@@ -73,8 +73,8 @@ def concept_of(file: Path) -> str:
 
 
 def compare(file: Path, steps: int, fresh: int = 0) -> dict[str, Any]:
-    """One search, read both ways."""
-    from metrics.checkpoint.recognition import recognised, share_of
+    """One search, read in each way."""
+    from metrics.checkpoint.recognition import CRITIC_WIDTH, recognised, share_of
     from search.probe.probe import open_probe
     from search.record.record import StudyFolder
     from search.running.worker_process import load_models
@@ -100,10 +100,12 @@ def compare(file: Path, steps: int, fresh: int = 0) -> dict[str, Any]:
     gains = [probe.gains(each, probe.labels) for each in images]
     seconds = (time.perf_counter() - began) / len(shown)
     calibration = probe.calibration
+    gained = np.concatenate([each for each in gains if each is not None]) / calibration.critic
     read = {
         "encoder": recognised(calibration.subject, models.encoder.images(np.concatenate(images))),
-        "critic": share_of(np.concatenate([each for each in gains if each is not None]) / calibration.critic),
+        "critic": share_of(gained, CRITIC_WIDTH),
     }
+    read["both"] = read["encoder"] * read["critic"]
     found = agreement(shown, read, len(probe.labels))
     if fresh:
         scores = scored(folder, calibration, places, read)
@@ -153,7 +155,7 @@ def scored(
     for name, values in read.items():
         means = values.reshape(len(places), -1).mean(axis=1)
         channels = [known[place] | {"recognised": float(mean)} for place, mean in zip(places, means, strict=True)]
-        known_as = calibration if name == "critic" else replace(calibration, critic=0.0)
+        known_as = replace(calibration, critic=0.0) if name == "encoder" else calibration
         found[name] = np.array([score_within(limits_of(known_as, each), each) for each in channels])
     return found
 
@@ -192,7 +194,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over concepts of the means over their searches, and the lowest of each."""
     found: dict[str, Any] = {}
     for name in (
-        f"{by}, {of}" for by in ("encoder", "critic") for of in ("images", "checkpoints", "score", "right of its best")
+        f"{by}, {of}"
+        for by in ("encoder", "critic", "both")
+        for of in ("images", "checkpoints", "score", "right of its best")
     ):
         means = [
             np.mean([row[name] for row in rows if row["concept"] == concept and name in row])

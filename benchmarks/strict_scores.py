@@ -87,10 +87,11 @@ def keep_scores(drawn: Path, file: Path) -> int:
 
 def _by_critic(own: dict[str, np.ndarray], learned: float, limits: np.ndarray) -> dict[str, np.ndarray]:
     """[T] each: what a study with the pack's critic reads."""
-    from metrics.checkpoint.recognition import share_of
+    from metrics.checkpoint.recognition import CRITIC_WIDTH, share_of
     from metrics.checkpoint.score import Limits, score_within
 
-    shown = share_of(own["gains"].astype(float) / learned).mean(axis=1)
+    seen = share_of(own["gains"].astype(float) / learned, CRITIC_WIDTH)
+    shown = (seen * own["item_recognised"].astype(float)).mean(axis=1)
     copying, colour, diversity = limits.tolist()
     within = Limits(copying, colour, diversity, {}, critic=True)
     values = {name: seen[:, 0].astype(float) for name, seen in own.items() if seen.shape == (len(seen), 3)}

@@ -17,7 +17,7 @@ from metrics.channels.similarity import fidelity, mean_cosines
 from metrics.checkpoint.calibration import Calibration, ProbeLabels, calibrate
 from metrics.checkpoint.encoders import Images
 from metrics.checkpoint.image_descriptors import Traits, measure
-from metrics.checkpoint.recognition import recognised, share_of
+from metrics.checkpoint.recognition import CRITIC_WIDTH, recognised, share_of
 from metrics.errors import MetricsError
 from metrics.trajectory.readings import DIVERSITY_FLOOR, Reading, Readings
 
@@ -26,7 +26,7 @@ __all__ = ["Calibration", "ProbeLabels", "calibrate", "read_checkpoint", "score_
 # One subject varies less than its class: images of one prompt that vary as much as these shares of the base's count
 # half for settled, and rise fast below. All constants of the score were chosen on CHOOSING concepts (docs/log.md).
 SETTLED, SETTLED_WIDTH, SETTLED_POWER = 0.8, 0.2, 0.35
-OBEYED, OBEYED_WIDTH = -0.13, 0.15  # `prompt` that counts half, and how fast it rises
+OBEYED, OBEYED_WIDTH = 0.0, 0.2  # `prompt` that counts half, and how fast it rises
 BURNT_POWER = 0.3
 TAKEN = 0.95  # of the score by the worst excess, so that a better image is a better score always
 LOSSES = {"heldout": "heldout_loss", "context": "context_loss", "shifted": "shifted_loss"}
@@ -54,8 +54,8 @@ def read_checkpoint(
     Args:
         images: the probe drawn by this checkpoint, uint8 `[n, H, W, 3]` or a list, one per label.
         losses: as `base_losses` of `calibrate`.
-        gains: `[n]`, by how much a critic's denoising loss of each image lies below the base's. Where there is one that
-            has learned the photos, it says whether an image shows the subject (`recognised`), else the encoder does.
+        gains: `[n]`, by how much a critic's denoising loss of each image lies below the base's. An image shows the
+            subject (`recognised`) as far as both encoder and critic see it there.
         unseen: whether what drew the images has not seen the held-out photos; if it has, nothing compares captions of
             the two kinds.
 
@@ -142,13 +142,15 @@ def _read_recognised(
     channels: dict[str, Reading],
     items: dict[str, np.ndarray],
 ) -> None:
-    """The share of images that show the subject: by the critic, else by the encoder, else not at all."""
+    """The share of images that show the subject: in which each judge that there is sees it, encoder and critic."""
+    seen = []
+    if traits.identity.shape[1] and len(calibration.subject):
+        seen.append(recognised(calibration.subject, traits.identity))
     if gains is not None and calibration.critic > 0:
-        items["recognised"] = share_of(gains / calibration.critic)
-    elif traits.identity.shape[1] and len(calibration.subject):
-        items["recognised"] = recognised(calibration.subject, traits.identity)
-    else:
+        seen.append(share_of(gains / calibration.critic, CRITIC_WIDTH))
+    if not seen:
         return
+    items["recognised"] = np.prod(seen, axis=0)
     channels["recognised"] = reading_of_items(items["recognised"], groups=calibration.labels.prompt_numbers)
 
 

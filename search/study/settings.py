@@ -129,12 +129,12 @@ class ShiftedSection(Section):
 
 
 class CriticSection(Section):
-    """A LoRA of the photos that is trained once, before the trials, and then says of each image whether it shows the
-    subject: how much likelier it is under this LoRA than under the base."""
+    """A LoRA of the photos that is trained once, before the trials, and then says of each image, beside the encoder,
+    whether it shows the subject: how much likelier it is under this LoRA than under the base."""
 
     steps: int = Field(default=0, ge=0, le=1_000_000)
     """Optimizer steps of its training (Prodigy, rank 8), rounded up to a multiple of 4; 400 do for 20 to 40 photos.
-    0: no critic, and the encoder says what an image shows."""
+    0: no critic, and the encoder alone says what an image shows."""
     levels: int = Field(default=4, ge=1, le=1000)
     """Noise levels at which an image is read."""
     draws: int = Field(default=1, ge=1, le=1000)
@@ -164,7 +164,7 @@ class ScoreSection(Section):
     shifted: ShiftedSection = ShiftedSection()
     """Losses of subjects that are moved elsewhere."""
     critic: CriticSection = CriticSection()
-    """Says which images show the subject."""
+    """Says with the encoder which images show the subject."""
     ship: Ship = DEFAULT_SHIP
     """Which checkpoint of a run is scored and shipped. safe: the last one whose images do all that prompts ask for.
     likeness: the last one before the photos are memorised, where the subject is most alike. balanced: the first from

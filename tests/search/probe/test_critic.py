@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from metrics.checkpoint.encoders import load_encoder
-from metrics.checkpoint.recognition import share_of
+from metrics.checkpoint.recognition import CRITIC_WIDTH, recognised, share_of
 from search.probe.critic import Critic, forget_parts, train_critic
 from search.probe.fresh_probe import open_fresh_probe
 from search.probe.probe import Probe, open_probe
@@ -65,7 +65,14 @@ def weights(file: Path) -> dict[tuple[str, str], np.ndarray]:
     return {key: np.asarray(module.up) for key, module in load_lora(file).modules.items()}
 
 
-def test_it_says_what_shows_the_subject_in_place_of_the_encoder(probe: Probe, tmp_path: Path) -> None:
+def seen_by_both(probe: Probe, images: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    known = probe.calibration
+    assert known.identity_encoder is None
+    by_encoder = recognised(known.subject, known.encoder.images(images))
+    return by_encoder * share_of(gains / known.critic, CRITIC_WIDTH)
+
+
+def test_an_image_shows_the_subject_as_far_as_encoder_and_critic_see_it(probe: Probe, tmp_path: Path) -> None:
     own = [photo for photo in probe.trained.photos if not photo.is_reg]
     pixels = [load_pixels(photo, probe.config.size) for photo in own]
     critic = probe.critic
@@ -75,7 +82,7 @@ def test_it_says_what_shows_the_subject_in_place_of_the_encoder(probe: Probe, tm
     of_base = probe.gains(probe.base_images, probe.labels)
     assert of_base is not None
     assert of_base.mean() < of_photos.mean() / 4
-    shown = share_of(of_base / of_photos.mean())
+    shown = seen_by_both(probe, probe.base_images, of_base)
     np.testing.assert_allclose(probe.base_readings.items["recognised"], shown)
     assert probe.base_readings.channels["recognised"].value == pytest.approx(shown.mean())
 
@@ -93,7 +100,7 @@ def test_finalists_are_read_by_it_too(study: Study, tmp_path: Path) -> None:
     look, images = fresh.look(None, 0)
     gains = probe.gains(images, fresh.prompts.labels)
     assert gains is not None
-    np.testing.assert_allclose(look.readings.items["recognised"], share_of(gains / probe.calibration.critic))
+    np.testing.assert_allclose(look.readings.items["recognised"], seen_by_both(probe, images, gains))
 
 
 def test_a_second_worker_takes_it_as_it_is_and_a_damaged_one_is_trained_again(study: Study, home: Path) -> None:
