@@ -20,7 +20,7 @@ from metrics.errors import MetricsError, mistake, nearest
 from metrics.files import write_whole
 from metrics.trajectory.readings import WEIGHTED
 
-VERSION = 7
+VERSION = 6
 
 
 @dataclass(frozen=True)
