@@ -16,6 +16,7 @@ from search.running.workers import Team
 from search.study.study import load_study
 from tests.search.short_demo import short_demo
 from trainer.errors import ModelError
+from trainer.packing.pack import Pack
 
 
 def _add() -> None:
@@ -26,7 +27,7 @@ def _add() -> None:
 def inexact(connection: Connection, slot: int, setup: tuple[Any, Any]) -> None:
     """A worker as strict on the CPU as one is on a GPU, while it loads and again in its first trial; building the
     probe and each step need what has no exact form."""
-    build, begin, hear = worker.open_probe, worker._Worker._begin, worker._Worker._hear
+    build, begin, train = worker.open_probe, worker._Worker._begin, Pack.train_epoch
     strict = iter([True])
 
     def start(self: Any, spec: Any) -> Any:
@@ -37,7 +38,7 @@ def inexact(connection: Connection, slot: int, setup: tuple[Any, Any]) -> None:
     worker_process.repeat_exactly = lambda device: torch.use_deterministic_algorithms(True)
     worker.open_probe = lambda *args: (_add(), build(*args))[1]
     worker._Worker._begin = start
-    worker._Worker._hear = lambda self, *, block=False: (self._trials and _add(), hear(self, block=block))[1]
+    Pack.train_epoch = lambda self, *args, **named: (_add(), train(self, *args, **named))[1]
     worker.main(connection, slot, *setup)
 
 
