@@ -18,8 +18,10 @@ from typing import Any, Protocol
 
 from search.running.workers import Target, Team
 
-_PASSED_ON = ("BITSANDBYTES_", "CUBLAS_", "CUDNN_", "DIFFUSERS_", "HF_", "HUGGINGFACE_", "KMP_", "MKL_", "NVIDIA_TF32_",
-              "OMP_", "OPENBLAS_", "PYTORCH_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "XDG_CACHE_HOME")  # fmt: skip
+_PASSED_ON = (
+    "BITSANDBYTES_", "CUBLAS_", "CUDNN_", "DIFFUSERS_", "GOMP_", "HF_", "HUGGINGFACE_", "KMP_", "MKL_", "NVIDIA_TF32_",
+    "OMP_", "OPENBLAS_", "PYTORCH_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "XDG_CACHE_HOME",
+)  # fmt: skip
 """How environment variables begin that a worker takes from the coordinator: those of its libraries."""
 _SET_BY_RAY = ("OMP_NUM_THREADS",)
 """Those that it does not have where the coordinator has none."""
