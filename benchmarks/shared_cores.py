@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-IMAGES, PASSES = 16, 6
+IMAGES, PASSES = 16, 12
 WAITS: Mapping[str, Mapping[str, str]] = {"Onset": {}, "libgomp": {"GOMP_SPINCOUNT": "300000"}}
 """Who says how long to wait, to the environment; libgomp's manual names its own number."""
 SET_BY_USERS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")

@@ -3,4 +3,4 @@
 import os
 
 if "OMP_WAIT_POLICY" not in os.environ:  # as in trainer: threads wait briefly, and others on these cores get on
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -9,4 +9,4 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # before torch is loaded: its threads wait for each other in turns of the processor, which other programs on the same
 # cores then do not get (benchmarks/shared_cores.py)
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -22,7 +22,7 @@ def told(package: str, **chosen: str) -> str:
 @pytest.mark.parametrize(
     ("chosen", "found"),
     [
-        ({}, "1000 None"),
+        ({}, "10000 None"),
         ({"GOMP_SPINCOUNT": "7"}, "7 None"),
         ({"OMP_WAIT_POLICY": "active"}, "None active"),
     ],
