@@ -26,14 +26,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.demo import QUICK, searched
+from benchmarks.strict_drawn import CRITIC_STEPS
 from benchmarks.strict_scores import LEARNED
 
 if TYPE_CHECKING:
     from metrics.checkpoint.calibration import Calibration
     from search.record.record import StudyFolder
-
-STEPS = 120
-"""Of the critic's training; the demo's trials have at most 105."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one concept")
     parser.add_argument("--fresh", type=int, default=0, help="images of each checkpoint that the score is held against")
     parser.add_argument("--concepts", nargs="+", help="these alone")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of the critic's training")
+    parser.add_argument("--steps", type=int, default=CRITIC_STEPS, help="of the critic's training")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
     if args.quick:

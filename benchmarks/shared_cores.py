@@ -46,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 taken = timed(environment, beside=beside)
                 seconds.setdefault(f"{name}, {'beside another' if beside else 'alone'}", []).append(taken)
     typical = {name: median(values) for name, values in seconds.items()}
-    ratios = {f"{name}, beside another over alone": typical[f"{name}, beside another"] / typical[f"{name}, alone"]
-              for name in WAITS}  # fmt: skip
+    ratios = {
+        f"{name}, beside another over alone": typical[f"{name}, beside another"] / typical[f"{name}, alone"]
+        for name in WAITS
+    }
     ratios["alone, Onset over libgomp"] = typical["Onset, alone"] / typical["libgomp, alone"]
     print(json.dumps({"seconds": seconds, "ratios": ratios}, indent=1))
     if args.json:

@@ -244,11 +244,11 @@ class Looker:
         return np.array([found.copying, found.colour, found.diversity])
 
 
-def pack_critic(plan: PackPlan, world: World, base: Base, steps: int = CRITIC_STEPS) -> Critic:
+def pack_critic(plan: PackPlan, world: World, base: Base) -> Critic:
     """A critic of a pack's training photos."""
     from benchmarks.onset_recompute import training_config
     from benchmarks.onset_world import write_photos
-    from search.probe.critic import Critic, trained_critic
+    from search.probe.critic import Critic, train_critic
     from search.study.critic_run import critic_config
     from search.study.settings import ScoreSection
     from trainer.data.cache import LatentCache
@@ -256,8 +256,8 @@ def pack_critic(plan: PackPlan, world: World, base: Base, steps: int = CRITIC_ST
 
     with tempfile.TemporaryDirectory() as scratch:
         dataset = scan_dataset(write_photos(Path(scratch) / "photos", plan, world))
-        config = critic_config(training_config(plan, next(iter(plan.runs)), dataset.root), steps)
-        lora = trained_critic(config, base, dataset, None, Path(scratch) / "critic")
+        config = critic_config(training_config(plan, next(iter(plan.runs)), dataset.root), CRITIC_STEPS)
+        lora = train_critic(config, base, dataset, None, Path(scratch) / "critic")
     return Critic(base, LatentCache(base), lora, ScoreSection(), None, "bf16")
 
 

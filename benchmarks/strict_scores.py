@@ -4,6 +4,10 @@ For each run of 21 packs (PACK/RUN) it has a row per checkpoint, the base first,
 fresh images that are right in everything (`strict_truth.right`), the probe's mean probability of the concept
 (`concept`) and share of right images in new contexts (`judged`), the score, channels, and losses (ln ratios to the
 base). `python -m benchmarks.strict --draw --processes 14`, then `--keep`, wrote it on an H200.
+
+`strict-critic.npz` has the same of seven packs that were trained and drawn again with a critic, on two CPU cores:
+castle whole, the others `--brief`. Their `limits` were read from the same calibrations afterwards, by a script that is
+not kept; packs that are drawn today have them.
 """
 
 from __future__ import annotations

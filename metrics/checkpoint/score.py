@@ -27,7 +27,7 @@ __all__ = ["Calibration", "ProbeLabels", "calibrate", "read_checkpoint", "score_
 # half for settled, and rise fast below. All constants of the score were chosen on CHOOSING concepts (docs/log.md).
 SETTLED, SETTLED_WIDTH, SETTLED_POWER = 0.8, 0.2, 0.35
 OBEYED, OBEYED_WIDTH = -0.2, 0.3  # `prompt` that counts half, and how fast it rises
-WITH_CRITIC = (0.0, 0.2)  # the same where a critic sees the subject
+CRITIC_OBEYED, CRITIC_OBEYED_WIDTH = 0.0, 0.2  # the same where a critic sees the subject
 BURNT_POWER = 0.3
 TAKEN = 0.95  # of the score by the worst excess, so that a better image is a better score always
 LOSSES = {"heldout": "heldout_loss", "context": "context_loss", "shifted": "shifted_loss"}
@@ -278,8 +278,8 @@ def score_of(calibration: Calibration, channels: Mapping[str, Reading]) -> float
       `fidelity_weak`, as far as the probe has them, as such a share;
     - settled: 1 / (1 + exp((`diversity` - SETTLED) / SETTLED_WIDTH)), to the power of SETTLED_POWER times the weight of
       `consistency`; 1 where a critic sees the subject, which this stands in for, unless that weight is given;
-    - obeyed: 1 / (1 + exp((OBEYED - `prompt`) / OBEYED_WIDTH)), beyond the base, too; with a critic WITH_CRITIC are its
-      constants;
+    - obeyed: 1 / (1 + exp((OBEYED - `prompt`) / OBEYED_WIDTH)), beyond the base, too; with a critic CRITIC_OBEYED and
+      CRITIC_OBEYED_WIDTH;
     - `burn` beyond 1, to the power of -BURNT_POWER times the weight of `colour`;
     - 1 - TAKEN times the worst of `excesses`.
 
@@ -333,7 +333,7 @@ def score_within(limits: Limits, values: Mapping[str, float]) -> float:
         settled = float(expit((SETTLED - values["diversity"]) / SETTLED_WIDTH))
         score *= settled ** (SETTLED_POWER * limits.weights.get("consistency", 0.0 if limits.critic else 1.0))
     if "prompt" in values:
-        half, width = WITH_CRITIC if limits.critic else (OBEYED, OBEYED_WIDTH)
+        half, width = (CRITIC_OBEYED, CRITIC_OBEYED_WIDTH) if limits.critic else (OBEYED, OBEYED_WIDTH)
         score *= float(expit((values["prompt"] - half) / width))
     if "burn" in values:
         score *= max(1.0, values["burn"]) ** (-BURNT_POWER * limits.weights.get("colour", 1.0))

@@ -14,7 +14,7 @@ from metrics.checkpoint.score import calibrate, read_checkpoint
 from metrics.comparison.twins import twins
 from metrics.subjects.composites import composites_sheet, make_composites
 from metrics.subjects.spoiled_twins import make_spoiled_twins
-from search.probe.critic import open_critic, train_critic
+from search.probe.critic import open_critic, write_critic
 from search.probe.drawing import drawing_of, precision_of
 from search.probe.photo_masks import photo_masks
 from search.probe.prompts import composite_captions, neutral_caption, probe_labels, probe_seed
@@ -110,7 +110,7 @@ def build_probe(
     sets = evaluations(study, config, base, cache, photos, dict(enumerate(pixels)), rows_of, moved)
     measured = {name: each.losses(precision=precision) for name, each in sets.items()}
     if score.critic.steps:
-        other = train_critic(study, base, trained_part(dataset, trained), cache, home, aside, say)
+        other = write_critic(study, base, trained_part(dataset, trained), cache, home, aside, say)
         say("building the probe")
         notes = notes if other is None else (*notes, f"the critic is the one that the study {other} has trained")
     critic = open_critic(score, base, cache, home, config.clip_skip, precision)

@@ -14,7 +14,7 @@ from metrics.checkpoint.encoders import Images
 from search.probe.probe_files import CRITIC_FILE, is_whole
 from search.probe.prompts import probe_seed
 from search.record.json_files import digest_of
-from search.record.versions import installed
+from search.record.versions import of_training
 from search.study.critic_run import PARTS
 from search.study.settings import ScoreSection
 from search.study.study import Study
@@ -35,7 +35,7 @@ from trainer.packing.pack import Pack
 TRAINING = "training the critic"
 """What is said meanwhile."""
 _MARK = "onset_critic"  # key in its file: what its weights follow from
-_PARTS = "critic-"  # how folders begin in which its checkpoints lie while it is trained
+_PLACE = "critic-"  # how folders begin in which its checkpoints lie while it is trained
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Critic:
         return gains
 
 
-def train_critic(
+def write_critic(
     study: Study,
     base: Base,
     photos: Dataset,
@@ -108,14 +108,14 @@ def train_critic(
             if is_whole(file) and read_metadata(file).get(_MARK) == mark:
                 shutil.copyfile(file, to / CRITIC_FILE)
                 return None if file.parents[1] == aside else shown(file.parents[2].name)
-    weights = trained_critic(own, base, photos, cache, aside / f"{_PARTS}{mark[:16]}", say)
+    weights = train_critic(own, base, photos, cache, aside / f"{_PLACE}{mark[:16]}", say)
     save_lora(to / CRITIC_FILE, weights, {_MARK: mark})
     return None
 
 
 def forget_parts(aside: Path) -> None:
     """Remove what a training has left in the study's cache; the critic is there."""
-    for place in aside.glob(f"{_PARTS}*"):
+    for place in aside.glob(f"{_PLACE}*"):
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -127,12 +127,12 @@ def _mark(study: Study, own: TrainConfig, base: Base, photos: Dataset, cache: Pa
             "photos": [photo.content for photo in photos.photos],
             "run": own.model_dump(mode="json", exclude={"base", "data", "reg_data"}),
             "device": [base.device.type, str(torch.get_num_threads()), str(study.workers.deterministic)],
-            "versions": {name: version for name, version in installed().items() if name != "optuna"},
+            "versions": of_training(),
         }
     )
 
 
-def trained_critic(
+def train_critic(
     config: TrainConfig,
     base: Base,
     photos: Dataset,

@@ -14,3 +14,8 @@ def installed() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def of_training() -> dict[str, str]:
+    """Those that a training's numbers hang on: Optuna says what is trained, not how."""
+    return {name: version for name, version in installed().items() if name != "optuna"}

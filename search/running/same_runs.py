@@ -29,7 +29,7 @@ from search.record.json_files import digest_of
 from search.record.record import StudyFolder, TrialRecord
 from search.record.taken_run import RunMark, TakenRun
 from search.record.trial_progress import Course, checkpoint_epochs
-from search.record.versions import installed
+from search.record.versions import of_training
 from search.running.trial_end import end_of
 from search.study.input_digests import fingerprint_of_base
 from search.study.kind import SEARCH
@@ -229,7 +229,7 @@ def common_of(study: Study, folder: StudyFolder, probe: Probe) -> Mapping[str, A
         "encoders": [None if encoder is None else encoder.digest for encoder in encoders],
         "precision": [probe.precision, probe.config.precision, probe.config.quantize],
         "device": [name, study.workers.deterministic],
-        "versions": {name: version for name, version in installed().items() if name != "optuna"},
+        "versions": of_training(),
     }
 
 

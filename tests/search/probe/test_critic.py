@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from metrics.checkpoint.encoders import load_encoder
 from metrics.checkpoint.recognition import CRITIC_WIDTH, recognised, share_of
-from search.probe.critic import Critic, forget_parts, train_critic
+from search.probe.critic import Critic, forget_parts, write_critic
 from search.probe.fresh_probe import open_fresh_probe
 from search.probe.probe import Probe, open_probe
 from search.probe.probe_files import CRITIC_FILE, mend_probe
@@ -130,7 +130,7 @@ def test_a_training_that_was_killed_goes_on(study: Study, probe: Probe, tmp_path
 
     def train(to: Path) -> dict[tuple[str, str], np.ndarray]:
         to.mkdir(exist_ok=True)
-        train_critic(study, probe.base, probe.trained, probe.cache, to, tmp_path / "aside", said.append)
+        write_critic(study, probe.base, probe.trained, probe.cache, to, tmp_path / "aside", said.append)
         return weights(to / CRITIC_FILE)
 
     said: list[str] = []
